@@ -1,0 +1,102 @@
+# Needs Python 3.11 or newer, make and a package index. `make help` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON        ?= python3
+VENV          ?= .venv
+VENV_CONTRACT ?= .venv-contract
+VENV_LOCK     ?= .venv-lock
+PYTEST_ARGS   ?=
+
+PIP_QUIET := --quiet --disable-pip-version-check --no-input
+# A folder's time stamp changes when a file in it goes: without folders a deleted module would stay installed.
+SOURCES := $(shell find src -not -path '*/__pycache__*' 2>/dev/null) pyproject.toml $(wildcard LICENSE README.md)
+
+# $(call create-venv,FOLDER): checks the interpreter first, and begins anew, so that a half-made folder heals.
+define create-venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	printf '%s\n' "error: Python 3.11 or newer is needed; '$(PYTHON)' says: $$($(PYTHON) --version 2>&1 || true)" \
+	"hint: name a newer one, for example: PYTHON=python3.12 make $(or $(MAKECMDGOALS),setup)" >&2; exit 2; }
+@rm -rf '$(1)'
+@$(PYTHON) -m venv '$(1)' || { \
+	printf '%s\n' "error: '$(PYTHON) -m venv' failed." \
+	"hint: some systems package it apart, for example as python3-venv." >&2; rm -rf '$(1)'; exit 2; }
+endef
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: $(VENV)/.installed ## .venv with the locked dependencies and the freshly built wheel (quick when nothing changed)
+
+.PHONY: setup-contract
+setup-contract: $(VENV_CONTRACT)/.dependencies ## .venv-contract with Oracle's own command and SDK
+
+$(VENV)/.dependencies: requirements/dev.txt
+	$(call create-venv,$(VENV))
+	@echo "installing the locked dependencies into $(VENV)"
+	@$(VENV)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	@echo "building the wheel and installing it into $(VENV)"
+	@rm -rf $(VENV)/wheel
+	@$(VENV)/bin/python -m pip wheel $(PIP_QUIET) --no-index --no-build-isolation --no-deps --wheel-dir $(VENV)/wheel .
+	@$(VENV)/bin/python -m pip install $(PIP_QUIET) --no-index --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	@touch $@
+
+$(VENV_CONTRACT)/.dependencies: requirements/contract.txt
+	$(call create-venv,$(VENV_CONTRACT))
+	@echo "installing Oracle's own command into $(VENV_CONTRACT)"
+	@$(VENV_CONTRACT)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/contract.txt
+	@touch $@
+
+.PHONY: demo
+demo: setup ## export a made tenancy from a server on this machine, and show what came
+	@$(VENV)/bin/oci-audit demo
+
+.PHONY: test
+test: setup setup-contract ## the whole suite, on the installed wheel (PYTEST_ARGS=… is passed on)
+	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak $(PYTEST_ARGS)
+
+.PHONY: check
+check: setup ## lint, format, types, the floors of the house, and what the documentation shows
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest tests/unit/test_floors.py $(wildcard tests/docs)
+
+.PHONY: format
+format: setup ## put the code into the form that `check` asks for
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+.PHONY: bench
+bench: setup setup-contract ## speed and memory beside Oracle's own command, its SDK and curl
+	$(VENV)/bin/python -m bench
+
+.PHONY: soak
+soak: setup ## long runs, not part of `make test`
+	$(VENV)/bin/python -m pytest --timeout=0 tests/soak
+
+.PHONY: lock
+lock: $(VENV_LOCK)/.dependencies ## write both files of requirements/ anew (UPGRADE=1 to move to the newest releases)
+	$(call compile-lock,pyproject.toml --group dev,requirements/dev.txt)
+	$(call compile-lock,--group contract,requirements/contract.txt)
+
+# Hashes for every platform and every Python from 3.11 on; no address of an index or of a file in the output.
+compile-lock = $(VENV_LOCK)/bin/uv pip compile $(1) --output-file $(2) --no-config --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	$(if $(UPGRADE),--upgrade) --quiet
+
+$(VENV_LOCK)/.dependencies:
+	$(call create-venv,$(VENV_LOCK))
+	@$(VENV_LOCK)/bin/python -m pip install $(PIP_QUIET) 'uv>=0.9'
+	@touch $@
+
+.PHONY: clean
+clean: ## remove the environments, caches and build results
+	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_LOCK)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

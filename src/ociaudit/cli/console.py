@@ -1,0 +1,101 @@
+"""What a person sees: the one module that prints.
+
+Owns: the terminal. stdout carries data only; everything here goes to stderr, but for what a command calls its
+answer (`say_answer`).
+
+Invariants
+- Text that came from events or from the service is attacker-controlled: control characters, escape sequences
+  and bidirectional overrides never reach the terminal.
+- An error is always followed by a hint.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import unicodedata
+from typing import Any, TextIO
+
+from ociaudit.errors import OciAuditError, RequestError
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def clean_text(text: str) -> str:
+    """Return text that is safe on a terminal: whatever is not a visible character is replaced."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_REPLACEMENT if unicodedata.category(char) in _HIDDEN_CATEGORIES else char for char in text)
+
+
+def say(text: str = "") -> None:
+    """Print a line to stderr."""
+    _print(text, sys.stderr)
+
+
+def say_answer(text: str) -> None:
+    """Print a line to stdout: what the command was asked for."""
+    _print(text, sys.stdout)
+
+
+def say_error(error: OciAuditError) -> None:
+    """Print what failed and what to do next."""
+    request_id = error.request_id if isinstance(error, RequestError) else None
+    suffix = f" (opc-request-id {request_id})" if request_id else ""
+    say(f"error: {error}{suffix}")
+    say(f"hint: {error.hint}")
+
+
+def say_bug(error: BaseException) -> None:
+    """Print an unexpected exception with its trace, and how to report it."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        say(line)
+    say("error: this is a bug in oci-audit")
+    say("hint: please report it with the lines above, after removing names you do not want to share")
+
+
+def is_terminal() -> bool:
+    """Tell whether a person is watching stderr."""
+    return sys.stderr.isatty()
+
+
+class Bar:
+    """A progress bar at the bottom of the terminal; lines printed meanwhile appear above it."""
+
+    def __init__(self) -> None:
+        """Prepare; nothing is drawn."""
+        self._progress: Any = None
+
+    def start(self) -> None:
+        """Draw it."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        # While it is shown, sys.stderr leads through it, so `say` needs to know nothing of it.
+        self._progress = Progress(
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False, markup=False),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=1.0)
+        self._progress.start()
+
+    def show(self, fraction: float, text: str) -> None:
+        """Move it."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=fraction, description=clean_text(text))
+
+    def stop(self) -> None:
+        """Take it away; may be called again."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _print(text: str, stream: TextIO) -> None:
+    encoding = stream.encoding or "utf-8"
+    safe = "\n".join(clean_text(line) for line in text.split("\n"))
+    print(safe.encode(encoding, "replace").decode(encoding), file=stream, flush=True)

@@ -1,0 +1,74 @@
+"""`oci-audit demo`: the whole job on this machine, without an account.
+
+Owns: starting the emulator, exporting from it as `export` would, and showing what came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ociaudit.cli import console
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where its files go.")] = Path("oci-audit-demo"),
+    days: Annotated[int, typer.Option(min=1, help="How many days to export.")] = 7,
+) -> int:
+    """Export a made tenancy from a server on this machine, and show what came."""
+    from ociaudit import library
+    from ociaudit.cli.demo_view import describe_demo
+    from ociaudit.cli.progress import choose_progress
+    from ociaudit.insight.glance import glance_at
+    from ociaudit.jobs.rerun import RerunOptions
+    from ociaudit.store.durable import make_private_folder
+
+    make_private_folder(folder)
+    output = folder / "audit.json"
+    progress = choose_progress(is_quiet=False)
+    with _run_emulator(folder) as url:
+        console.say(f"a made tenancy answers at {url}")
+        try:
+            outcome = library.export(
+                f"{days}d",
+                "now",
+                output=output,
+                config_file=str(folder / "config"),
+                endpoint=url + "/{region}",
+                rerun=RerunOptions(overwrite=True, restart=True),
+                observer=progress,
+            )
+        finally:
+            progress.close()
+    for line in describe_demo(outcome, glance_at(output)):
+        console.say_answer(line)
+    return 0
+
+
+@contextlib.contextmanager
+def _run_emulator(folder: Path) -> Iterator[str]:
+    """Start the emulator on a free port and end it; it ends by itself should this process die."""
+    from ociaudit.errors import OciAuditError
+
+    command = [
+        sys.executable,
+        "-m",
+        "ociaudit_emulator",
+        "--write-config",
+        str(folder),
+        "--until-stdin-closes",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().strip() if process.stdout else ""
+            if not url.startswith("http"):
+                raise OciAuditError("the emulator did not start", hint="see what it printed above")
+            yield url
+        finally:
+            process.terminate()

@@ -1,0 +1,106 @@
+"""`oci-audit export`: the main job from the command line.
+
+Owns: its options. Must not: import the library before it is needed, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ociaudit.cli import console
+
+INCOMPLETE_EXIT_CODE = 10
+
+
+def export(  # long because: typer reads the options from the signature
+    *,
+    start: Annotated[str, typer.Option(help="First moment: 2025-12-01, 01.12.25, 2025-12-01T08:00:00Z, or 7d.")],
+    end: Annotated[str, typer.Option(help="Last day, included; or a moment, excluded; or now.")] = "now",
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", help="File to write; .gz compresses; - is stdout; {start} {end} are filled in."),
+    ],
+    profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.")] = "DEFAULT",
+    config_file: Annotated[
+        str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config")
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one"),
+    ] = None,
+    compartment: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask only this compartment and all below it; repeatable.", show_default="the whole tenancy"),
+    ] = None,
+    no_subtree: Annotated[
+        bool, typer.Option("--no-subtree", help="Ask exactly the compartments named, not what lies below.")
+    ] = False,
+    event_type: Annotated[
+        list[str] | None,
+        typer.Option(help="Write only events whose type this regular expression is found in; repeatable."),
+    ] = None,
+    max_window_days: Annotated[int, typer.Option(min=1, help="Longest window of one question.")] = 14,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="URL for all services; {service} and {region} are filled in.", envvar="OCI_AUDIT_ENDPOINT"),
+    ] = None,
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compartment whose denial is known and no reason for exit 10; repeatable; or a file of them."
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Where the manifest goes.", show_default="beside the output")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish a run over a relative range that was left.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw a run away that was left.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only gaps and errors.")] = False,
+) -> int:
+    """Write every audit event of a range into one file, with the proof of what it holds beside it.
+
+    Exit codes: 0 complete, 10 finished with gaps, 2 usage, 3 sign-in or permission, 4 service, 5 disk.
+    """
+    from ociaudit import library
+    from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
+    from ociaudit.cli.progress import choose_progress
+    from ociaudit.cli.signals import stop_on_signals
+    from ociaudit.cli.waivers import read_waivers
+    from ociaudit.jobs.rerun import RerunOptions
+    from ociaudit.jobs.stop import StopRequest
+
+    progress = choose_progress(is_quiet=quiet)
+    stop = StopRequest()
+    try:
+        with stop_on_signals(stop):
+            outcome = library.export(
+                start,
+                end,
+                output=None if output == "-" else output,
+                profile=profile,
+                config_file=config_file,
+                regions=region or (),
+                compartments=compartment or (),
+                is_subtree=not no_subtree,
+                event_types=event_type or (),
+                max_window_days=max_window_days,
+                endpoint=endpoint,
+                manifest=manifest,
+                waived=read_waivers(waive or ()),
+                rerun=RerunOptions(overwrite=overwrite, resume=resume, restart=restart),
+                observer=progress,
+                stop=stop,
+            )
+    finally:
+        progress.close()
+    if not quiet:
+        for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
+            console.say(line)
+    if outcome.gaps:
+        for line in describe_gaps(outcome.gaps):
+            console.say(line)
+    return 0 if outcome.complete else INCOMPLETE_EXIT_CODE

@@ -1,0 +1,75 @@
+"""How an export ended, in words. Owns: the summary lines. Must not: print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ociaudit.cli.progress import count, describe_gap
+from ociaudit.events.names import find_recorded_names
+from ociaudit.jobs.export import Outcome
+from ociaudit.plan.shard import Gap
+
+_GAPS_SHOWN = 40
+_TYPES_SHOWN = 10
+
+
+def describe_outcome(outcome: Outcome) -> Iterator[str]:
+    """Yield the summary, line by line."""
+    manifest = outcome.manifest
+    totals = manifest.totals
+    if outcome.was_complete_before:
+        yield f"already complete: {outcome.output} holds {count(totals.written, 'event')}; nothing was asked"
+        return
+    where = f" to {outcome.output}" if outcome.output else ""
+    yield f"{count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
+    yield (
+        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
+        f"{totals.identical:,} identical; {count(totals.requests, 'request')}, {count(totals.shards, 'window')}"
+    )
+    times = manifest.event_times
+    if times.first:
+        yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range asked"
+    if totals.conflicting_ids:
+        yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
+    if manifest.provisional:
+        yield f"{count(len(manifest.provisional), 'window')} provisional: asked within 15 minutes of their end"
+    for name in manifest.scope.unlisted_compartments_seen:
+        yield f"compartment {name} occurs in events but is not listed any more; its own events may be missing"
+    if outcome.waived:
+        yield f"{count(len(outcome.waived), 'waived gap')}: {_list_places(outcome.waived)}"
+    if outcome.digest:
+        yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
+
+
+def describe_gaps(gaps: Sequence[Gap]) -> Iterator[str]:
+    """Yield the gaps, summed up, and what to do about them."""
+    yield f"INCOMPLETE: {count(len(gaps), 'gap')}"
+    for gap in gaps[:_GAPS_SHOWN]:
+        yield f"  {describe_gap(gap)}"
+    if len(gaps) > _GAPS_SHOWN:
+        yield f"  … and {len(gaps) - _GAPS_SHOWN:,} more; all are in the manifest"
+    if any(gap.kind == "denied" for gap in gaps):
+        yield "hint: for denied places ask for: Allow group <group> to read audit-events in tenancy"
+    yield "hint: the same command again asks for the gaps alone"
+
+
+def describe_empty_filter(outcome: Outcome) -> Iterator[str]:
+    """Yield what was seen when a filter let nothing pass."""
+    patterns = outcome.manifest.arguments.event_types
+    totals = outcome.manifest.totals
+    if not patterns or totals.written or outcome.was_complete_before:
+        return
+    yield f"no event matched {' or '.join(map(repr, patterns))} among {totals.scanned:,} scanned"
+    seen = sorted(outcome.tally.items(), key=lambda item: (-item[1], item[0]))[:_TYPES_SHOWN]
+    if seen:
+        yield "most frequent among what was scanned:"
+    for name, number in seen:
+        yield f"  {number:>9,}  {name}"
+    for pattern in patterns:
+        found = find_recorded_names(pattern)
+        if found:
+            yield f"hint: Audit records {found[0]} as {', '.join(found[1])}"
+
+
+def _list_places(gaps: Sequence[Gap]) -> str:
+    return ", ".join(f"{gap.place.region} {gap.place.compartment}" for gap in gaps[:_GAPS_SHOWN])

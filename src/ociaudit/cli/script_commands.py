@@ -1,0 +1,168 @@
+"""The two documented scripts, with the command lines that their documentation shows.
+
+Owns: their arguments and what those mean for an export. Must not: do anything that `export` does not.
+
+Both write one JSON array in the SDK's spelling, and overwrite their output by rename. A part of
+`--eventfilter` that is an OCID names the compartment; any other part is searched in the event type.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ociaudit.cli import console
+from ociaudit.cli.app import run_guarded
+from ociaudit.errors import DiskError, UsageError
+
+_INCOMPLETE_EXIT_CODE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What tells the two scripts apart."""
+
+    name: str
+    description: str
+    date_form: re.Pattern[str]
+    date_words: str
+    max_chunk_days: int
+    is_filter_required: bool
+    counts_path: Path | None
+
+
+STREAMER = Script(
+    name="oci_audit_streamer.py",
+    description="Write the audit events of one compartment as one JSON array, in chunks of at most 14 days.",
+    date_form=re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    date_words="YYYY-MM-DD, for example 2024-01-31",
+    max_chunk_days=14,
+    is_filter_required=True,
+    counts_path=None,
+)
+LOGSTREAMER = Script(
+    name="logstreamer.py",
+    description="Write the audit events of the tenancy's root compartment as one JSON array, in chunks of "
+    "at most 7 days, and count their names in allevents.json.",
+    date_form=re.compile(r"\d\d\.\d\d\.\d\d", re.ASCII),
+    date_words="DD.MM.YY, for example 31.12.25",
+    max_chunk_days=7,
+    is_filter_required=False,
+    counts_path=Path("allevents.json"),
+)
+
+
+def main_streamer() -> None:
+    """Run `oci_audit_streamer.py`."""
+    sys.exit(run_guarded(lambda: run_script(STREAMER, sys.argv[1:])))
+
+
+def main_logstreamer() -> None:
+    """Run `logstreamer.py`."""
+    sys.exit(run_guarded(lambda: run_script(LOGSTREAMER, sys.argv[1:])))
+
+
+def run_script(script: Script, arguments: Sequence[str]) -> int:
+    """Do what a script's command line says and return the exit status.
+
+    Raises:
+        OciAuditError: as `export`.
+    """
+    from ociaudit import library
+    from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
+    from ociaudit.cli.progress import choose_progress
+    from ociaudit.cli.signals import stop_on_signals
+    from ociaudit.jobs.rerun import RerunOptions
+    from ociaudit.jobs.stop import StopRequest
+    from ociaudit.source.auth import load_credentials
+
+    given = _make_parser(script).parse_args(arguments)
+    for text in (given.startdate, given.enddate):
+        _check_date(script, text)
+    compartment, patterns = split_filter(given.eventfilter, given.compartment)
+    credentials = load_credentials(given.ociconfig, given.profilename)
+    progress = choose_progress(is_quiet=False)
+    stop = StopRequest()
+    try:
+        with stop_on_signals(stop):
+            outcome = library.export(
+                given.startdate,
+                given.enddate,
+                output=given.outputfile,
+                profile=given.profilename,
+                config_file=given.ociconfig,
+                regions=[credentials.region],
+                compartments=[compartment or credentials.tenancy],
+                is_subtree=False,
+                event_types=patterns,
+                shape="sdk",
+                max_window_days=script.max_chunk_days,
+                rerun=RerunOptions(is_script=True),
+                tally="event_name" if script.counts_path else None,
+                observer=progress,
+                stop=stop,
+            )
+    finally:
+        progress.close()
+    if script.counts_path:
+        _write_counts(script.counts_path, outcome.tally)
+    for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
+        console.say(line)
+    for line in describe_gaps(outcome.gaps) if outcome.gaps else ():
+        console.say(line)
+    return 0 if outcome.complete else _INCOMPLETE_EXIT_CODE
+
+
+def split_filter(eventfilter: str | None, compartment: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the compartment and the expressions that `--eventfilter` and `--compartment` name.
+
+    Raises:
+        UsageError: they name more than one compartment.
+    """
+    parts = [part.strip() for part in (eventfilter or "").split(";") if part.strip()]
+    named = {part for part in parts if part.startswith("ocid1.")} | ({compartment} if compartment else set())
+    if len(named) > 1:
+        raise UsageError(
+            f"more than one compartment is named: {', '.join(sorted(named))}",
+            hint="name one; `oci-audit export --compartment A --compartment B` asks several",
+        )
+    patterns = tuple(part for part in parts if not part.startswith("ocid1."))
+    return (named.pop() if named else None), patterns
+
+
+def _make_parser(script: Script) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=script.name, description=script.description)
+    parser.add_argument("--startdate", required=True, help=f"first day, {script.date_words}")
+    parser.add_argument("--enddate", required=True, help="last day, included, in the same form")
+    parser.add_argument("--profilename", required=True, help="profile of the OCI configuration, for example DEFAULT")
+    parser.add_argument("--outputfile", required=True, help="JSON file to write; it is overwritten")
+    parser.add_argument(
+        "--eventfilter",
+        required=script.is_filter_required,
+        help="OCID of the compartment to ask, and expressions to search in the event type, separated by ;",
+    )
+    parser.add_argument("--compartment", help="OCID of the compartment to ask (default: the profile's tenancy)")
+    parser.add_argument("--ociconfig", help="OCI configuration file (default: ~/.oci/config)")
+    return parser
+
+
+def _check_date(script: Script, text: str) -> None:
+    from ociaudit.plan.time_range import parse_date
+
+    if not script.date_form.fullmatch(text) or parse_date(text) is None:
+        raise UsageError(f"the date {text!r} has not the form wanted", hint=f"write {script.date_words}")
+
+
+def _write_counts(path: Path, tally: Mapping[str, int]) -> None:
+    from ociaudit.store.durable import write_file
+
+    counts = dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
+    try:
+        write_file(path.absolute(), json.dumps(counts, indent=2).encode() + b"\n")
+    except DiskError as error:
+        console.say(f"notice: the counts of event names were not written: {error}")

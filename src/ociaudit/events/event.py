@@ -1,0 +1,68 @@
+"""One audit event: its bytes as served, and its place in the canonical order.
+
+Owns: what one event is to the program. Must not: parse pages, or know regions and compartments.
+
+Invariants
+- `raw` is one line: the JSON object Oracle sent, to the byte, without the line breaks between its tokens.
+- `order` compares, as bytes, like (`eventTime` as an instant, `eventId`); equal `order` means equal pair.
+- A missing or unreadable time sorts first; a missing id sorts before every id.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ociaudit.events.fields import KeyFields, read_instant
+
+_INSTANT_BYTES = 9  # nanoseconds since the year 1 need 69 bits up to the year 9999
+_ORDER_END = b"\0\0"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event as served (`raw`) with what the program reads from it."""
+
+    raw: bytes
+    order: bytes
+    event_type: str
+    event_name: str | None
+    compartment: str | None
+
+
+def make_event(raw: bytes, fields: KeyFields) -> Event:
+    """Make an event from one line of JSON and the fields read from it."""
+    data = fields.data
+    return Event(
+        raw=raw,
+        order=encode_order(read_instant(fields.eventTime), fields.eventId or ""),
+        event_type=fields.eventType or "",
+        event_name=data.eventName if data is not None else None,
+        compartment=data.compartmentId if data is not None else None,
+    )
+
+
+def encode_order(instant: int, event_id: str) -> bytes:
+    """Encode (instant, id) as bytes that compare like the pair.
+
+    A zero byte inside an id is written as 00 FF and the id ends with 00 00, so that no id is a prefix of
+    another one's encoding. UTF-8 keeps the order of code points; lone surrogates pass through.
+    """
+    text = event_id.encode("utf-8", "surrogatepass")
+    if b"\0" in text:
+        text = text.replace(b"\0", b"\0\xff")
+    return instant.to_bytes(_INSTANT_BYTES, "big") + text + _ORDER_END
+
+
+def encode_instant(instant: int) -> bytes:
+    """Return the smallest bytes that any event of that instant, or later, has as its order."""
+    return instant.to_bytes(_INSTANT_BYTES, "big")
+
+
+def has_event_id(order: bytes) -> bool:
+    """Tell whether an encoded order holds an id."""
+    return len(order) > _INSTANT_BYTES + len(_ORDER_END)
+
+
+def read_order(order: bytes) -> tuple[int, str]:
+    """Return the (instant, id) that `encode_order` encoded."""
+    text = order[_INSTANT_BYTES : -len(_ORDER_END)].replace(b"\0\xff", b"\0")
+    return int.from_bytes(order[:_INSTANT_BYTES], "big"), text.decode("utf-8", "surrogatepass")

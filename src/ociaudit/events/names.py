@@ -1,0 +1,50 @@
+"""The event names people ask for, and what Audit really records.
+
+Owns: that table. Source: Oracle's documentation and recorded events.
+Invariant: every value is a fragment of real event types, in their true casing.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+RECORDED_AS = MappingProxyType(
+    {
+        "CreateApiKey": ("identityControlPlane.UploadApiKey",),
+        "UpdateUserPassword": (
+            "identityControlPlane.CreateOrResetPassword",
+            "IdentityProvisioning.UpdateUserUIPassword",
+            "IdentitySignOn.ChangePassword",
+            "IdentitySignOn.ResetPasswordAndAuthenticate",
+        ),
+        "UpdateUserMfaStatus": (
+            "CreateMfaTotpDevice",
+            "ActivateMfaTotpDevice",
+            "DeleteMfaTotpDevice",
+            "GenerateTotpSeed",
+        ),
+        "LoginSuccess": (
+            "IdentitySignOn.InteractiveLogin",
+            "IdentitySignOn.FederatedInteractiveLogin",
+            "IdentitySignOn.VerifyMfaToken",
+        ),
+        "LoginFailure": (
+            "IdentitySignOn.InteractiveLogin",
+            "IdentitySignOn.FederatedInteractiveLogin",
+            "IdentitySignOn.VerifyMfaToken",
+        ),
+        "SessionStart": ("sso.session.create.success", "sso.session.modify.success"),
+        "SessionTimeout": ("sso.session.delete.success",),
+        "LockUser": ("identityControlPlane.UpdateUserState",),
+    }
+)
+"""Asked-for name -> what the events are called in Audit."""
+
+
+def find_recorded_names(pattern: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return (asked-for name, recorded names) when `pattern` mentions a name that Audit does not record."""
+    folded = pattern.casefold()
+    for asked, recorded in RECORDED_AS.items():
+        if asked.casefold() in folded:
+            return asked, recorded
+    return None

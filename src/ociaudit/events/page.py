@@ -1,0 +1,127 @@
+r"""A page's body cut into its events, in one pass, without rebuilding any of them.
+
+Owns: what counts as a good body. Must not: ask, retry, or drop an element.
+
+Invariants
+- A body is a JSON array of objects in UTF-8, or it is a bad page (`BadPage`); there is nothing in between.
+- Every element of the array comes back as one event, in the order served, its bytes unchanged but for the
+  line breaks between its tokens.
+
+The quick way is msgspec. It refuses lone surrogates (`"\ud800"`), which are valid JSON and which attackers
+can send, so a body that it refuses gets a second look by the standard library's scanner.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+import msgspec
+
+from ociaudit.events.event import Event, make_event
+from ociaudit.events.fields import KeyFields, read_loose_fields
+
+_WHITE_SPACE = " \t\n\r"
+_LINE_BREAKS = b"\r\n"
+
+_raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_fields_decoder = msgspec.json.Decoder(list[KeyFields])
+
+
+class BadPage(ValueError):
+    """A body that is not a JSON array of objects."""
+
+
+def cut_page(body: bytes) -> list[Event]:
+    """Cut a page's body into its events.
+
+    Raises:
+        BadPage: the body is not a JSON array of objects in UTF-8; the message says why and at which byte.
+    """
+    try:
+        if not body.isascii():
+            body.decode("utf-8")  # msgspec does not look into what it only cuts
+        raws = _raw_decoder.decode(body)
+        fields = _fields_decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise BadPage(f"the body is not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise BadPage("the body is nested too deeply") from error
+    except msgspec.MsgspecError:
+        return _cut_slowly(body.decode("utf-8"))
+    return [make_event(join_lines(bytes(raw)), field) for raw, field in zip(raws, fields, strict=True)]
+
+
+def read_event(line: bytes) -> Event:
+    """Read one event that `cut_page` made and that was kept as its bytes.
+
+    Raises:
+        BadPage: it is not the JSON of one event.
+    """
+    events = cut_page(b"[" + line + b"]")
+    if len(events) != 1:
+        raise BadPage(f"a line holds {len(events)} events")
+    return events[0]
+
+
+def join_lines(raw: bytes) -> bytes:
+    """Take out the line breaks; in valid JSON they stand only between tokens."""
+    if b"\n" in raw or b"\r" in raw:
+        return raw.translate(None, _LINE_BREAKS)
+    return raw
+
+
+def _cut_slowly(text: str) -> list[Event]:
+    """Cut with the standard library's scanner, which accepts lone surrogates and fields of any type."""
+    events: list[Event] = []
+    position = _skip_white_space(text, 0)
+    if text[position : position + 1] != "[":
+        raise BadPage(f"the body is not a JSON array, it begins with {text[position : position + 20]!r}")
+    position = _skip_white_space(text, position + 1)
+    if text[position : position + 1] == "]":
+        return _end_of_array(text, position, events)
+    while True:
+        event, position = _cut_one(text, position, number=len(events) + 1)
+        events.append(event)
+        position = _skip_white_space(text, position)
+        mark = text[position : position + 1]
+        if mark == "]":
+            return _end_of_array(text, position, events)
+        if mark != ",":
+            raise BadPage(f"the body is cut or damaged at character {position}, after event {len(events)}")
+        position = _skip_white_space(text, position + 1)
+
+
+def _cut_one(text: str, position: int, *, number: int) -> tuple[Event, int]:
+    try:
+        value, end = _SCANNER.raw_decode(text, position)
+    except RecursionError as error:
+        raise BadPage(f"event {number} is nested too deeply") from error
+    except ValueError as error:
+        raise BadPage(f"the body is cut or damaged in event {number}: {error}") from error
+    if not isinstance(value, dict):
+        raise BadPage(f"element {number} of the page is not an object")
+    return make_event(join_lines(text[position:end].encode("utf-8")), read_loose_fields(value)), end
+
+
+def _end_of_array(text: str, position: int, events: list[Event]) -> list[Event]:
+    if _skip_white_space(text, position + 1) != len(text):
+        raise BadPage(f"there is something after the array's end, at character {position + 1}")
+    return events
+
+
+def _skip_white_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in _WHITE_SPACE:
+        position += 1
+    return position
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _skip_number(_: str) -> None:
+    """Numbers are not looked at: one of 5,000 digits is valid JSON, and Python would refuse to convert it."""
+
+
+_SCANNER = json.JSONDecoder(parse_int=_skip_number, parse_float=_skip_number, parse_constant=_refuse_constant)

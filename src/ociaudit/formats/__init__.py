@@ -1,0 +1,1 @@
+"""Writing: how events stand in a file."""

@@ -1,0 +1,1 @@
+"""Use cases. Every collaborator is an argument."""

@@ -1,0 +1,174 @@
+"""From a request to a spool that holds all its answers.
+
+Owns: the asynchronous half of an export: connect, plan, sweep. Must not: publish.
+
+Invariants
+- The plan is on the disk before the first event is asked for.
+- A stop asked for from outside ends the questions at once and keeps every page that has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ociaudit.errors import Interrupted
+from ociaudit.events.filters import EventFilter
+from ociaudit.jobs.order import ExportOrder, Tools
+from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, warn_about_range
+from ociaudit.jobs.spool_sink import SpoolSink
+from ociaudit.jobs.sweep import Sweep
+from ociaudit.jobs.workspace import Workspace
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.planner import Progress, plan_shards
+from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
+from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
+from ociaudit.source.audit import AuditReader
+from ociaudit.source.identity import IdentityReader
+from ociaudit.source.transport import Transport
+from ociaudit.store.journal import GapLine
+from ociaudit.store.recovery import open_spool
+from ociaudit.store.run_folder import RunPlan
+from ociaudit.store.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A run whose every question has been asked. The spool is open."""
+
+    plan: RunPlan
+    plan_sha256: str
+    spool: Spool
+    coverage: Mapping[Place, Coverage]
+    gaps: tuple[Gap, ...]
+    skew_seconds: float | None
+
+
+def collect_events(
+    order: ExportOrder, tools: Tools, workspace: Workspace, *, window: Window, stack: contextlib.ExitStack
+) -> Collected:
+    """Ask for everything that is missing and return the open spool, which `stack` will close.
+
+    Raises:
+        Interrupted: a stop was asked for; the run can be resumed.
+        OciAuditError: what stops a run, see `jobs.scope` and `jobs.sweep`.
+    """
+    return asyncio.run(_collect_until_stopped(order, tools, workspace, window, stack))
+
+
+async def _collect_until_stopped(
+    order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
+) -> Collected:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(_collect(order, tools, workspace, window, stack))
+    tools.stop.attach(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        tools.stop.check()
+        raise
+    finally:
+        tools.stop.attach(None)
+
+
+async def _collect(
+    order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
+) -> Collected:
+    async with Transport(
+        tools.credentials,
+        clock=tools.clock,
+        retry=tools.retry,
+        limits=tools.limits,
+        on_retry=tools.observer.on_retry,
+    ) as transport:
+        audit = AuditReader(transport, tools.endpoints)
+        identity = IdentityReader(transport, tools.endpoints, tools.credentials)
+        plan, plan_sha256 = workspace.plan, workspace.plan_sha256
+        if plan is None:
+            plan = await make_plan(
+                order.arguments,
+                window=window,
+                audit=audit,
+                identity=identity,
+                credentials=tools.credentials,
+                now=tools.clock.now(),
+                may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
+                observer=tools.observer,
+            )
+            plan_sha256 = workspace.folder.write_plan(plan)
+        warn_about_range(plan, now=tools.clock.now(), notify=tools.observer.on_notice)
+        spool, progress = _open_spool(plan, plan_sha256, workspace, tools)
+        stack.enter_context(spool)
+        sweep = Sweep(
+            audit=audit,
+            identity=identity,
+            credentials=tools.credentials,
+            sink=_make_sink(order, plan, spool, tools),
+            window=plan.window,
+            covered=progress.covered,
+            observer=tools.observer,
+        )
+        gaps = await _sweep(sweep, order, plan, progress, tools)
+        for gap in gaps:
+            spool.append_line(GapLine(gap, _show_time(tools.clock.now())))
+        spool.commit()
+        return Collected(plan, plan_sha256, spool, sweep.coverage, gaps, transport.skew_seconds)
+
+
+async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Progress, tools: Tools) -> tuple[Gap, ...]:
+    def shards() -> Iterator[tuple[Shard, Bookmark | None]]:  # once to count, once to ask
+        return plan_shards(
+            plan.places,
+            plan.window,
+            max_minutes=order.max_window_days * MINUTES_PER_DAY,
+            settled_until=floor_minute(tools.clock.now()) - SETTLE_MINUTES,
+            progress=progress,
+        )
+
+    tools.observer.on_plan(plan.window, plan.places, sum(1 for _ in shards()))
+    try:
+        return await sweep.run(shards())
+    except asyncio.CancelledError:
+        if tools.stop.signal_number is None:
+            raise
+        raise _explain_stop(sweep, plan, tools.stop.signal_number) from None
+
+
+def _open_spool(plan: RunPlan, plan_sha256: str, workspace: Workspace, tools: Tools) -> tuple[Spool, Progress]:
+    recovered = open_spool(
+        workspace.folder,
+        plan_sha256=plan_sha256,
+        origins={place: number for number, place in enumerate(plan.places)},
+        monotonic=tools.clock.monotonic,
+        at=_show_time(tools.clock.now()),
+    )
+    for notice in recovered.notices:
+        tools.observer.on_notice(notice)
+    return recovered.spool, recovered.progress
+
+
+def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) -> SpoolSink:
+    event_filter = EventFilter(plan.arguments.event_types)
+    return SpoolSink(
+        spool,
+        event_filter=event_filter,
+        tally=order.tally or ("event_type" if event_filter else None),
+        listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
+        observer=tools.observer,
+    )
+
+
+def _explain_stop(sweep: Sweep, plan: RunPlan, signal_number: int) -> Interrupted:
+    planned = plan.window.minutes * len(plan.places)
+    covered = sum(window.minutes for coverage in sweep.coverage.values() for window in coverage.windows)
+    return Interrupted(
+        f"interrupted with {covered / planned:.0%} of the plan's windows complete; everything received is kept",
+        signal_number=signal_number,
+    )
+
+
+def _show_time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

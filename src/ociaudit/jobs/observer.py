@@ -1,0 +1,37 @@
+"""What a run tells whoever watches it. Owns: the interface. Must not: print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ociaudit.errors import RequestError
+from ociaudit.plan.shard import Gap, Place, Shard
+from ociaudit.plan.window import Window
+
+
+class Observer:
+    """Told of everything that happens; this one does nothing with it."""
+
+    def on_notice(self, text: str) -> None:
+        """Something a person should know, and that does not stop the run."""
+
+    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+        """The scope is known; so many shards will be asked at least."""
+
+    def on_page(self, *, scanned: int, kept: int) -> None:
+        """A page has arrived: events scanned, and those that passed the filter."""
+
+    def on_shard_done(self, shard: Shard) -> None:
+        """A shard is complete."""
+
+    def on_gap(self, gap: Gap) -> None:
+        """A shard did not come back complete."""
+
+    def on_retry(self, error: RequestError, wait_seconds: float) -> None:
+        """A request failed and is repeated after a wait."""
+
+    def on_publish(self, event_count: int) -> None:
+        """All shards are answered; so many events in the spool are being put in order."""
+
+    def on_written(self, event_count: int) -> None:
+        """So many events more stand in the output."""

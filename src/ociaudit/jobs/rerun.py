@@ -1,0 +1,137 @@
+"""What a command does about what an earlier one left: pure decisions on facts.
+
+Owns: the table of DESIGN "when a command is run again". Must not: touch the disk.
+
+Invariants
+- Nothing that oci-audit did not write for the same request is replaced without being told to.
+- A run that can be continued is never thrown away in silence.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ociaudit.errors import UsageError
+from ociaudit.plan.time_range import is_relative
+from ociaudit.store.run_folder import ExportArguments
+
+
+class Action(enum.Enum):
+    """What to do."""
+
+    BEGIN = "begin a new run, throwing away what may be left of another"
+    RESUME = "go on with the run that was left"
+    NOTHING = "the output is complete already"
+    CLEAN_UP = "the output is complete; only the run directory is left to remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What stands on the disk.
+
+    `run` are the arguments of the run directory's plan. `output_is_ours`: the output was published by that
+    run. `finished` are the arguments of the manifest beside the output; `is_complete` is what it states.
+    """
+
+    output_exists: bool = False
+    run: ExportArguments | None = None
+    run_window: str = ""
+    may_replace: bool = False
+    output_is_ours: bool = False
+    finished: ExportArguments | None = None
+    is_complete: bool = False
+    is_provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerunOptions:
+    """What the command line said about leftovers."""
+
+    overwrite: bool = False
+    resume: bool = False
+    restart: bool = False
+    is_script: bool = False
+    """The documented scripts have no such options: they overwrite, and discard what is not theirs."""
+
+
+def choose_action(arguments: ExportArguments, left: Leftovers, options: RerunOptions, *, output: str) -> Action:
+    """Decide what to do.
+
+    Raises:
+        UsageError: a person has to say which of several things is meant; the message shows them.
+    """
+    if left.run is None:
+        if options.resume:
+            raise UsageError(f"there is no run to resume beside {output}", hint="leave --resume away to begin one")
+        return _check_output(arguments, left, options, output)
+    if left.run != arguments:
+        if options.is_script:
+            return Action.BEGIN
+        raise UsageError(
+            f"a run with other arguments was left unfinished: {describe_difference(left.run, arguments)}",
+            hint="repeat the earlier command to finish it, choose another -o, or throw it away with --restart",
+        )
+    is_finished = left.finished == arguments and left.is_complete and left.output_is_ours
+    if is_finished and not left.is_provisional and not options.overwrite:
+        return Action.CLEAN_UP
+    _check_resumable(left.run, left, options, output)
+    return Action.RESUME
+
+
+def _check_resumable(run: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> None:
+    if options.is_script:
+        return
+    if (is_relative(run.start) or is_relative(run.end)) and not options.resume:
+        raise UsageError(
+            f"a run over {left.run_window} was left unfinished; {run.start!r} to {run.end!r} means something else now",
+            hint="--resume finishes that range, --restart throws it away and begins with the present one",
+        )
+    if left.output_exists and not (left.output_is_ours or left.may_replace or options.overwrite):
+        raise UsageError(
+            f"{output} appeared while the run was interrupted, and is not of this run",
+            hint="move it away, or replace it with --overwrite",
+        )
+
+
+def _check_output(arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> Action:
+    if not left.output_exists or options.overwrite or options.is_script:
+        return Action.BEGIN
+    is_same = left.finished == arguments and not (is_relative(arguments.start) or is_relative(arguments.end))
+    if is_same and left.is_complete:
+        return Action.NOTHING
+    if is_same and options.restart:
+        return Action.BEGIN
+    if is_same:
+        raise UsageError(
+            f"{output} is incomplete, and its run directory is gone",
+            hint="ask for everything anew with --overwrite, or choose another -o",
+        )
+    if left.finished is not None:
+        raise UsageError(
+            f"{output} exists, {_describe_origin(left.finished, arguments)}",
+            hint="choose another -o, or replace it with --overwrite",
+        )
+    raise UsageError(f"{output} exists", hint="choose another -o, or replace it with --overwrite")
+
+
+def _describe_origin(before: ExportArguments, now: ExportArguments) -> str:
+    if before == now:
+        return f"made earlier, when {now.start!r} to {now.end!r} meant another range"
+    return f"made with other arguments: {describe_difference(before, now)}"
+
+
+def describe_difference(before: ExportArguments, now: ExportArguments) -> str:
+    """Name the arguments that differ, with both values."""
+    parts = [
+        f"{name} was {_show(getattr(before, name))}, is {_show(getattr(now, name))}"
+        for name in ExportArguments.__struct_fields__
+        if getattr(before, name) != getattr(now, name)
+    ]
+    return "; ".join(parts)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "(all)"
+    return str(value)

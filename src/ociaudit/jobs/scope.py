@@ -1,0 +1,118 @@
+"""What the arguments mean for this tenancy, asked once at the run's beginning.
+
+Owns: turning typed scope into places, and the questions that needs. Must not: ask for events.
+
+Invariants
+- A listing that cannot be read stops the run; it never narrows the scope.
+- What was named by hand is not looked up where that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from ociaudit.errors import Refused, RequestError
+from ociaudit.jobs.observer import Observer
+from ociaudit.plan.scope import check_ocid, choose_compartments, choose_regions, make_places
+from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
+from ociaudit.source.audit import AuditReader
+from ociaudit.source.auth import Credentials
+from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.identity import IdentityReader, explain_rejection
+from ociaudit.store.run_folder import ExportArguments, RunPlan
+
+SETTLE_MINUTES = 15
+"""Events usually show up within 15 minutes; what is asked sooner may still grow."""
+
+
+def check_scope(arguments: ExportArguments, endpoints: Endpoints) -> None:
+    """Refuse names that cannot be right, before anything is asked.
+
+    Raises:
+        UsageError: a region or an OCID is malformed or unknown.
+    """
+    for region in arguments.regions:
+        endpoints.check_region(region)
+    for compartment in arguments.compartments:
+        check_ocid(compartment)
+
+
+async def make_plan(
+    arguments: ExportArguments,
+    *,
+    window: Window,
+    audit: AuditReader,
+    identity: IdentityReader,
+    credentials: Credentials,
+    now: datetime,
+    may_replace: bool,
+    observer: Observer,
+) -> RunPlan:
+    """Ask what the scope is and return the plan.
+
+    Raises:
+        ScopeUnreadable, SignInRejected, ServiceUnreachable: a listing did not come.
+        UsageError: a named compartment is not in the tenancy.
+    """
+    region_ids: tuple[str, ...] = ()
+    compartment_ids: tuple[str, ...] = ()
+    listed: tuple[str, ...] | None = None
+    regions = arguments.regions
+    if not regions:
+        regions_listing = await identity.list_regions()
+        regions, region_ids = choose_regions(regions_listing.items, ()), regions_listing.request_ids
+    compartments = arguments.compartments
+    if not compartments or arguments.is_subtree:
+        listing = await identity.list_compartments()
+        compartment_ids = listing.request_ids
+        compartments = choose_compartments(
+            listing.items,
+            arguments.compartments,
+            tenancy=credentials.tenancy,
+            is_subtree=arguments.is_subtree,
+        )
+        listed = (credentials.tenancy, *sorted(item.id for item in listing.items))
+    retention = await _read_retention(audit, credentials, regions[0] if regions else credentials.region, observer)
+    return RunPlan(
+        arguments=arguments,
+        tenancy=credentials.tenancy,
+        window=window,
+        places=make_places(regions, compartments),
+        listed_compartments=listed,
+        region_request_ids=region_ids,
+        compartment_request_ids=compartment_ids,
+        retention_days=retention,
+        may_replace=may_replace,
+        started_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def is_beyond_retention(plan: RunPlan, *, now: datetime) -> bool:
+    """Tell whether the range begins before what the tenancy still keeps."""
+    days = plan.retention_days
+    return days is not None and plan.window.start < floor_minute(now) - days * MINUTES_PER_DAY
+
+
+def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], None]) -> None:
+    """Say where the range reaches beyond what can be complete."""
+    if is_beyond_retention(plan, now=now):
+        notify(
+            f"the range begins before what the tenancy keeps ({plan.retention_days} days); "
+            "older events are gone, and the service may refuse the window"
+        )
+    if plan.window.end > floor_minute(now) - SETTLE_MINUTES:
+        notify(
+            f"the range ends within the last {SETTLE_MINUTES} minutes; events processed later may still join it, "
+            f"so what lies after {format_minute(floor_minute(now) - SETTLE_MINUTES)} is marked provisional"
+        )
+
+
+async def _read_retention(audit: AuditReader, credentials: Credentials, region: str, observer: Observer) -> int | None:
+    try:
+        return await audit.read_retention_days(region=region, tenancy=credentials.tenancy)
+    except RequestError as error:
+        if isinstance(error, Refused) and error.status == 401 and error.is_oci:
+            raise explain_rejection(error, credentials) from error
+        observer.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
+        return None

@@ -1,0 +1,87 @@
+"""What happens to a page on its way into the spool.
+
+Owns: filter, tally and provisional mark of a page. Must not: block the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from ociaudit.events.event import Event
+from ociaudit.events.filters import EventFilter
+from ociaudit.jobs.observer import Observer
+from ociaudit.jobs.order import Tally
+from ociaudit.jobs.scope import SETTLE_MINUTES
+from ociaudit.plan.window import floor_minute
+from ociaudit.source.audit import Page
+from ociaudit.store.journal import PageLine
+from ociaudit.store.spool import Spool
+
+NO_NAME = "(none)"
+_MAX_NAME = 200
+
+
+_TALLIED: dict[Tally, Callable[[Event], str | None]] = {
+    "event_type": lambda event: event.event_type,
+    "event_name": lambda event: event.event_name,
+}
+
+
+class SpoolSink:
+    """Filters pages and appends them to the spool, in a thread, one at a time."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        event_filter: EventFilter,
+        tally: Tally | None,
+        listed_compartments: frozenset[str] | None,
+        observer: Observer,
+    ) -> None:
+        """`tally` names what is counted over all scanned events; None counts nothing."""
+        self._spool = spool
+        self._filter = event_filter
+        self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
+        self._listed = listed_compartments
+        self._observer = observer
+        self._one_at_a_time = asyncio.Lock()
+
+    async def take_page(self, page: Page) -> None:
+        """Keep a page; returns when it is in the spool, committed or soon to be."""
+        async with self._one_at_a_time:
+            kept = await asyncio.to_thread(self._append, page)
+        self._observer.on_page(scanned=len(page.events), kept=kept)
+
+    def _append(self, page: Page) -> int:
+        kept = self._filter.select(page.events)
+        line = PageLine(
+            shard=page.shard,
+            chain=page.chain,
+            page=page.number,
+            scanned=len(page.events),
+            kept=len(kept),
+            is_last=page.is_last,
+            next_token=page.next_token,
+            request_id=page.request_id,
+            attempts=page.attempts,
+            at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            is_provisional=floor_minute(page.asked_at) < page.shard.window.end + SETTLE_MINUTES,
+            tally=self._count_names(page.events),
+            unlisted=self._find_unlisted(page.events),
+        )
+        self._spool.append_page(line, kept)
+        return len(kept)
+
+    def _count_names(self, events: list[Event]) -> dict[str, int] | None:
+        if self._read_name is None:
+            return None
+        return dict(Counter((name or NO_NAME)[:_MAX_NAME] for name in map(self._read_name, events)))
+
+    def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
+        if self._listed is None:
+            return ()
+        seen = {event.compartment for event in events} - self._listed
+        return tuple(sorted(name for name in seen if name))

@@ -1,0 +1,228 @@
+"""Events as they arrive, for a program that reads them in a plain loop.
+
+Owns: the thread that asks, and the bounded way from it to the reader. Must not: keep events.
+
+Invariants
+- At most `_PAGES_AHEAD` pages wait for the reader; a slow reader slows the questions.
+- Works inside a running event loop, because its own loop runs in a thread of its own.
+- Closing it, or forgetting it, ends the requests that are under way.
+- Within one shard a record that comes again byte for byte is given once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Literal, Self
+
+from ociaudit.errors import IncompleteExport
+from ociaudit.events.event import Event
+from ociaudit.events.filters import EventFilter
+from ociaudit.jobs.order import ExportOrder, Tools
+from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan
+from ociaudit.jobs.sweep import Sweep
+from ociaudit.plan.planner import plan_shards
+from ociaudit.plan.shard import Gap, Shard
+from ociaudit.plan.time_range import resolve_range
+from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
+from ociaudit.source.audit import AuditReader, Page
+from ociaudit.source.identity import IdentityReader
+from ociaudit.source.transport import Transport
+
+_PAGES_AHEAD = 4
+OnGap = Literal["raise", "collect"]
+
+
+class _Channel:
+    """The bounded way from the thread that asks to the one that reads."""
+
+    def __init__(self) -> None:
+        self._pages: queue.SimpleQueue[list[bytes] | BaseException | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Semaphore(_PAGES_AHEAD)
+
+    def work(self, ask: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run `ask` to its end, in the asking thread, and pass on how it ended."""
+
+        async def run() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._task = asyncio.ensure_future(ask())
+            self._pages.put([])  # from here on it can be cancelled
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            self._pages.put(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._pages.put(None)
+
+    async def put(self, events: list[bytes]) -> None:
+        """Hand a page over, when there is room."""
+        await self._room.acquire()
+        self._pages.put(events)
+
+    def read(self) -> Iterator[list[bytes]]:
+        """Yield the pages, in the reading thread, and raise what the asking one raised."""
+        self._pages.get()
+        while (page := self._pages.get()) is not None:
+            if isinstance(page, BaseException):
+                raise page
+            yield page
+            self._call(self._room.release)
+
+    def cancel(self) -> None:
+        """End the asking."""
+        if self._task is not None:
+            self._call(self._task.cancel)
+
+    def _call(self, work: Callable[[], object]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(work)
+
+
+class EventStream:
+    """Events of a range as lines of JSON, in the order of arrival. Iterate once; close early at will.
+
+    `gaps` is complete when the iteration has ended.
+    """
+
+    def __init__(self, order: ExportOrder, tools: Tools, *, on_gap: OnGap = "raise") -> None:
+        """Check the arguments; nothing is asked before the first event is wanted.
+
+        Raises:
+            UsageError: the arguments cannot be carried out.
+        """
+        arguments = order.arguments
+        self.gaps: tuple[Gap, ...] = ()
+        self._thread: threading.Thread | None = None
+        self._channel = _Channel()
+        self._window = resolve_range(arguments.start, arguments.end, now=tools.clock.now()).window
+        self._filter = EventFilter(arguments.event_types)
+        check_scope(arguments, tools.endpoints)
+        self._order = order
+        self._tools = tools
+        self._on_gap = on_gap
+        self._events = self._iterate()
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> bytes:
+        """Return the next event.
+
+        Raises:
+            StopIteration: there are no more.
+            IncompleteExport: all else has been given, and there are gaps.
+            OciAuditError: the run could not go on.
+        """
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Close it when it is forgotten."""
+        if hasattr(self, "_thread"):  # construction may have failed
+            self.close()
+
+    def close(self) -> None:
+        """End the requests under way and the thread; may be called again."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._channel.cancel()
+            thread.join()
+
+    def _iterate(self) -> Iterator[bytes]:
+        # The thread must not hold on to this object, or forgetting it could not end the thread.
+        ask = functools.partial(_ask, self._order, self._tools, self._window, self._filter, self._channel)
+        gaps: list[Gap] = []
+        self._thread = threading.Thread(
+            target=self._channel.work, args=(lambda: ask(gaps),), name="ociaudit-stream", daemon=True
+        )
+        self._thread.start()
+        for page in self._channel.read():
+            yield from page
+        self.gaps = tuple(gaps)
+        if gaps and self._on_gap == "raise":
+            raise IncompleteExport(f"{len(gaps)} gaps; the first: {gaps[0].reason}", gaps=gaps)
+
+
+async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
+    order: ExportOrder,
+    tools: Tools,
+    window: Window,
+    event_filter: EventFilter,
+    channel: _Channel,
+    gaps: list[Gap],
+) -> None:
+    """Ask for everything, put the pages into the channel, and leave the gaps behind."""
+    async with Transport(
+        tools.credentials, clock=tools.clock, retry=tools.retry, limits=tools.limits, on_retry=tools.observer.on_retry
+    ) as transport:
+        audit = AuditReader(transport, tools.endpoints)
+        identity = IdentityReader(transport, tools.endpoints, tools.credentials)
+        plan = await make_plan(
+            order.arguments,
+            window=window,
+            audit=audit,
+            identity=identity,
+            credentials=tools.credentials,
+            now=tools.clock.now(),
+            may_replace=False,
+            observer=tools.observer,
+        )
+        sweep = Sweep(
+            audit=audit,
+            identity=identity,
+            credentials=tools.credentials,
+            sink=_ChannelSink(channel, event_filter),
+            window=plan.window,
+            covered={},
+            observer=tools.observer,
+        )
+        shards = plan_shards(
+            plan.places,
+            plan.window,
+            max_minutes=order.max_window_days * MINUTES_PER_DAY,
+            settled_until=floor_minute(tools.clock.now()) - SETTLE_MINUTES,
+        )
+        gaps += await sweep.run(shards)
+
+
+class _ChannelSink:
+    """Puts filtered pages into the channel, each record of a shard once."""
+
+    def __init__(self, channel: _Channel, event_filter: EventFilter) -> None:
+        self._channel = channel
+        self._filter = event_filter
+        self._shard: Shard | None = None
+        self._seen: set[bytes] = set()
+
+    async def take_page(self, page: Page) -> None:
+        """Wait for room and hand the page over."""
+        if page.shard != self._shard:
+            self._shard, self._seen = page.shard, set()
+        await self._channel.put([event.raw for event in self._filter.select(page.events) if self._is_new(event)])
+
+    def _is_new(self, event: Event) -> bool:
+        digest = hashlib.blake2b(event.raw, digest_size=16).digest()
+        is_new = digest not in self._seen
+        self._seen.add(digest)
+        return is_new

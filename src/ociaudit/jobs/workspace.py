@@ -1,0 +1,129 @@
+"""Where a run works: its directory, its lock, and what earlier runs left there.
+
+Owns: the files beside an output and the facts about them. Must not: decide what to do with them.
+
+Invariants
+- The run directory is locked while it is looked at and used; the lock dies with the process.
+- A directory that was made here and in which no run began is taken away again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ociaudit.errors import CorruptRun
+from ociaudit.jobs.rerun import Leftovers
+from ociaudit.plan.window import format_minute
+from ociaudit.store.durable import (
+    check_writable_folder,
+    explain_disk,
+    lock_folder,
+    make_private_folder,
+    remove_tree,
+)
+from ociaudit.store.manifest import Manifest, decode_manifest
+from ociaudit.store.replay import replay_journal
+from ociaudit.store.run_folder import RunFolder, RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """An output's files. `output` is None when the events go to stdout."""
+
+    folder: RunFolder
+    output: Path | None
+    manifest_path: Path | None
+    ledger_path: Path
+    plan: RunPlan | None
+    plan_sha256: str
+    manifest: Manifest | None
+    left: Leftovers
+
+    def begin_anew(self) -> Workspace:
+        """Return the workspace without the run that was left in it.
+
+        Raises:
+            DiskError: it cannot be removed.
+        """
+        self.folder.discard()
+        return replace(self, plan=None, plan_sha256="")
+
+
+def resolve_run_path(output: Path) -> Path:
+    """Return the run directory of an output."""
+    return output.with_name(output.name + ".run")
+
+
+@contextlib.contextmanager
+def open_workspace(output: Path | None, *, manifest: Path | None, discard: bool = False) -> Iterator[Workspace]:
+    """Lock the output's run directory and look at what is there.
+
+    Without an output the directory is a private temporary one, and goes at the end. With `discard` an
+    earlier run's directory is not read: it may be damaged, and is about to be thrown away.
+
+    Raises:
+        UsageError: the folder does not exist, or another process works on this output.
+        DiskError: the folder cannot be written to.
+        CorruptRun: what is there was damaged.
+    """
+    if output is None:
+        with tempfile.TemporaryDirectory(prefix="oci-audit-") as temporary:
+            folder = RunFolder(Path(temporary))
+            ledger = manifest or folder.path / "stdout"
+            yield Workspace(folder, None, manifest, _name_ledger(ledger), None, "", None, Leftovers())
+        return
+    check_writable_folder(output.parent)
+    folder = RunFolder(resolve_run_path(output))
+    make_private_folder(folder.path)
+    try:
+        with lock_folder(folder.path):
+            if discard:
+                folder.discard()
+            yield _look_around(folder, output, manifest or output.with_name(output.name + ".manifest.json"))
+    finally:
+        if folder.path.exists() and not folder.plan_path.exists():
+            remove_tree(folder.path)
+
+
+def _look_around(folder: RunFolder, output: Path, manifest_path: Path) -> Workspace:
+    found = folder.read_plan()
+    plan, plan_sha256 = found or (None, "")
+    manifest = _read_manifest(manifest_path)
+    left = Leftovers(
+        output_exists=output.exists(),
+        run=plan.arguments if plan else None,
+        run_window=f"{format_minute(plan.window.start)} to {format_minute(plan.window.end)}" if plan else "",
+        may_replace=plan.may_replace if plan else False,
+        output_is_ours=plan is not None and _is_published(folder, plan_sha256, output),
+        finished=manifest.arguments if manifest else None,
+        is_complete=manifest.complete if manifest else False,
+        is_provisional=bool(manifest.provisional) if manifest else False,
+    )
+    return Workspace(folder, output, manifest_path, _name_ledger(output), plan, plan_sha256, manifest, left)
+
+
+def _name_ledger(path: Path) -> Path:
+    return path.with_name(path.name + ".ledger.ndjson")
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    if not path.exists():
+        return None
+    with explain_disk("read", path):
+        data = path.read_bytes()
+    with contextlib.suppress(CorruptRun):  # a foreign file of that name is no statement of ours
+        return decode_manifest(data, where=str(path))
+    return None
+
+
+def _is_published(folder: RunFolder, plan_sha256: str, output: Path) -> bool:
+    """Tell whether the output is the one this run was about to give its name."""
+    if not output.exists() or not folder.journal_path.exists():
+        return False
+    with explain_disk("read", folder.journal_path), folder.journal_path.open("rb") as file:
+        state = replay_journal(file, plan_sha256=plan_sha256, where=str(folder.journal_path))
+    return state.publish is not None and state.publish.size_bytes == output.stat().st_size

@@ -1,0 +1,1 @@
+"""What to ask. Pure; no I/O, no clock."""

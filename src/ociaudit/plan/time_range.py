@@ -1,0 +1,132 @@
+"""The time range a person typed, as one window of whole UTC minutes.
+
+Owns: every form a time may be typed in, and what happens at the present.
+Must not: read a clock; the present is an argument.
+
+Invariants
+- Rounding never loses an event: a start is rounded down, an end up, both to whole minutes.
+- A date as end includes that whole day; a time as end is exclusive.
+- The end is at most the current minute.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ociaudit.errors import UsageError
+from ociaudit.plan.window import MINUTES_PER_DAY, Window, ceil_minute, floor_minute, format_minute
+
+FORMS_HINT = (
+    "write a date (2025-12-01 or 01.12.25), a time with its offset (2025-12-01T08:00:00Z), an age (7d, 36h, 90m) or now"
+)
+_AGE = re.compile(r"(\d{1,9})\s*([dhm])", re.ASCII)
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+_DATE_FORMS = (
+    (re.compile(r"\d{4}-\d\d-\d\d", re.ASCII), "%Y-%m-%d"),
+    (re.compile(r"\d\d\.\d\d\.\d\d", re.ASCII), "%d.%m.%y"),
+)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A resolved range: the window to ask, and what had to be said about it."""
+
+    window: Window
+    notices: tuple[str, ...] = ()
+
+
+def is_relative(text: str) -> bool:
+    """Tell whether a typed time means something else tomorrow: an age, or `now`."""
+    return text.strip().lower() == "now" or _AGE.fullmatch(text.strip().lower()) is not None
+
+
+def resolve_range(start: str, end: str, *, now: datetime) -> TimeRange:
+    """Turn two typed times into the window to ask.
+
+    Raises:
+        UsageError: a time is unreadable, the start lies in the future or not before the end.
+    """
+    current = floor_minute(now)
+    first = _resolve_start(start, now=now)
+    last = _resolve_end(end, now=now)
+    if first >= current:
+        raise UsageError(
+            f"the start {start!r} ({format_minute(first)}) lies in the future; now is {format_minute(current)}",
+            hint="audit events exist only for the past; choose an earlier --start",
+        )
+    notices: tuple[str, ...] = ()
+    if last > current:
+        notices = (f"the end {format_minute(last)} lies in the future; asking until {format_minute(current)}",)
+    if first >= last:
+        raise UsageError(
+            f"the start {start!r} ({format_minute(first)}) is not before the end {end!r} ({format_minute(last)})",
+            hint="exchange them, or choose an end after the start",
+        )
+    return TimeRange(Window(first, min(last, current)), notices)
+
+
+def expand_name(name: str, window: Window) -> str:
+    """Replace `{start}` and `{end}` in a file name: days where the window holds whole days, minutes otherwise.
+
+    `{end}` of whole days is the last day inside, as a person would name it.
+    """
+    start, end = format_minute(window.start), format_minute(window.end)
+    if window.start % MINUTES_PER_DAY == 0 and window.end % MINUTES_PER_DAY == 0:
+        start, end = start[:10], format_minute(window.end - 1)[:10]
+    else:
+        start, end = (text[:16].replace(":", "") + "Z" for text in (start, end))
+    return name.replace("{start}", start).replace("{end}", end)
+
+
+def parse_date(text: str) -> datetime | None:
+    """Read `YYYY-MM-DD` or `DD.MM.YY` as midnight UTC; None when the text has neither form.
+
+    Raises:
+        UsageError: it has the form, and there is no such day.
+    """
+    for form, directive in _DATE_FORMS:
+        if form.fullmatch(text):
+            try:
+                return datetime.strptime(text, directive).replace(tzinfo=UTC)
+            except ValueError as error:
+                raise UsageError(f"there is no day {text!r}", hint=FORMS_HINT) from error
+    return None
+
+
+def _resolve_start(text: str, *, now: datetime) -> int:
+    text = text.strip()
+    return floor_minute(parse_date(text) or _parse_moment(text, now=now))
+
+
+def _resolve_end(text: str, *, now: datetime) -> int:
+    text = text.strip()
+    if is_relative(text):  # ages and now are fuzzy anyway; both ends are rounded alike
+        return floor_minute(_parse_moment(text, now=now))
+    day = parse_date(text)
+    try:
+        return floor_minute(day + timedelta(days=1)) if day else ceil_minute(_parse_moment(text, now=now))
+    except OverflowError as error:
+        raise UsageError(f"the time {text!r} is beyond the calendar", hint=FORMS_HINT) from error
+
+
+def _parse_moment(text: str, *, now: datetime) -> datetime:
+    if text.lower() == "now":
+        return now
+    age = _AGE.fullmatch(text.lower())
+    try:
+        if age:
+            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        if not _TIME.fullmatch(text):
+            raise UsageError(f"the time {text!r} has no form that oci-audit knows", hint=FORMS_HINT)
+        moment = datetime.fromisoformat(text.upper().replace(",", "."))
+        if moment.tzinfo is None:
+            raise UsageError(
+                f"the time {text!r} does not say its offset from UTC",
+                hint="add Z for UTC, or an offset such as +01:00",
+            )
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"the time {text!r} does not exist", hint=FORMS_HINT) from error

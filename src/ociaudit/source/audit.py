@@ -1,0 +1,161 @@
+"""One shard's pages, followed to the end.
+
+Owns: the order of questions within a shard. Must not: decide which shards to ask, or keep events.
+
+Invariants
+- A chain ends only where an answer has no next token.
+- A token is never asked twice in one chain, so a chain of looping tokens ends (`PageLoop`).
+- While a page is being worked on, the next one is already on its way: one page ahead, never more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from ociaudit.errors import BadAnswer, Refused
+from ociaudit.events.event import Event
+from ociaudit.events.page import cut_page
+from ociaudit.plan.shard import Bookmark, Shard
+from ociaudit.plan.window import format_minute
+from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.transport import Answer, Transport
+
+_MAX_RESTARTS = 2
+_BAD_REQUEST = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer to a shard: its events and where it goes on.
+
+    `number` counts from 1 within a chain. When the service refuses a token the shard is asked from its first
+    page again, which is the next chain. `is_last`: with this page the shard is complete.
+    """
+
+    shard: Shard
+    chain: int
+    number: int
+    events: list[Event]
+    size_bytes: int
+    next_token: str | None
+    request_id: str | None
+    attempts: int
+    asked_at: datetime
+
+    @property
+    def is_last(self) -> bool:
+        """Tell whether the shard ends here."""
+        return self.next_token is None
+
+
+class PageLoop(BadAnswer):
+    """The service gave a token that it had given before in the same chain."""
+
+
+class _Configuration(msgspec.Struct):
+    retentionPeriodDays: int  # noqa: N815 - the API's spelling
+
+
+class AuditReader:
+    """Asks the Audit service of any region."""
+
+    def __init__(self, transport: Transport, endpoints: Endpoints) -> None:
+        """Ask through `transport`, at the addresses of `endpoints`."""
+        self._transport = transport
+        self._endpoints = endpoints
+
+    async def read_retention_days(self, *, region: str, tenancy: str) -> int:
+        """Return how many days the tenancy keeps audit events (`GetConfiguration`).
+
+        Raises:
+            RequestError: no good answer.
+        """
+        query = urlencode({"compartmentId": tenancy})
+        url = f"{self._endpoints.locate('audit', region)}/configuration?{query}"
+        answer = await self._transport.fetch(url, _check_configuration)
+        return answer.body.retentionPeriodDays
+
+    async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
+        """Yield the shard's pages to the end, beginning behind `bookmark` or at the first page.
+
+        When the service refuses a token, or goes round in circles, the shard is asked again from its first
+        page, twice at most; what was read already comes again as identical records.
+
+        Raises:
+            RequestError: a page could not be had.
+        """
+        chain, number, token = (bookmark.chain, bookmark.page, bookmark.token) if bookmark else (0, 0, None)
+        restarts = 0
+        seen: set[str] = set()
+        asking = self._ask(shard, token)
+        try:
+            while True:
+                try:
+                    answer = await asking
+                    _check_token_is_new(answer, seen)
+                except (Refused, PageLoop) as error:
+                    if token is None or restarts == _MAX_RESTARTS or not _is_token_refused(error):
+                        raise
+                    restarts, chain, number, token = restarts + 1, chain + 1, 0, None
+                    seen.clear()
+                    asking = self._ask(shard, None)
+                    continue
+                number += 1
+                token = answer.next_token
+                if token is not None:
+                    seen.add(token)
+                    asking = self._ask(shard, token)
+                yield Page(
+                    shard=shard,
+                    chain=chain,
+                    number=number,
+                    events=answer.body,
+                    size_bytes=answer.size_bytes,
+                    next_token=token,
+                    request_id=answer.request_id,
+                    attempts=answer.attempts,
+                    asked_at=answer.asked_at,
+                )
+                if token is None:
+                    return
+        finally:
+            await _discard(asking)
+
+    def _ask(self, shard: Shard, token: str | None) -> asyncio.Task[Answer[list[Event]]]:
+        query = {
+            "compartmentId": shard.place.compartment,
+            "startTime": format_minute(shard.window.start),
+            "endTime": format_minute(shard.window.end),
+        }
+        if token is not None:
+            query["page"] = token
+        base = self._endpoints.locate("audit", shard.place.region)
+        url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
+        return asyncio.create_task(self._transport.fetch(url, cut_page))
+
+
+def _check_token_is_new(answer: Answer[list[Event]], seen: set[str]) -> None:
+    if answer.next_token in seen:
+        raise PageLoop("the service goes round in circles: it gave a page token twice", request_id=answer.request_id)
+
+
+def _is_token_refused(error: Refused | PageLoop) -> bool:
+    return isinstance(error, PageLoop) or error.status == _BAD_REQUEST
+
+
+async def _discard(task: asyncio.Task[Answer[list[Event]]]) -> None:
+    """End a request that nobody waits for any more, and take its outcome so that nothing complains."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+
+
+def _check_configuration(body: bytes) -> _Configuration:
+    return msgspec.json.decode(body, type=_Configuration)

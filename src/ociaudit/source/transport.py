@@ -1,0 +1,243 @@
+"""One request after another over HTTP: signed, sent, checked, repeated when that can help.
+
+Owns: the connection, the signature on each attempt, the translation of everything that can go wrong on the
+way into `errors.RequestError`, and the repeats. Must not: know pages, shards or the disk.
+
+Invariants
+- An answer counts only when its body passed the caller's check; a bad body is a failed attempt.
+- Every attempt is signed afresh: a signature is valid for five minutes.
+- Until the first usable answer everything together takes at most `first_answer_seconds`.
+- No header value of a request reaches a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError, ServiceUnreachable
+from ociaudit.source.auth import Credentials
+from ociaudit.source.clock import Clock
+from ociaudit.source.retry import RetryPolicy
+from ociaudit.version import VERSION
+
+T = TypeVar("T")
+USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
+_OK = 200
+_BODY_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class TransportLimits:
+    """How long the program waits. All in seconds; none of them costs memory."""
+
+    connect_seconds: float = 10.0
+    silence_seconds: float = 60.0
+    """Without a byte for this long, an attempt has failed. A page can take over ten seconds."""
+    first_answer_seconds: float = 14.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A good answer: its checked body, and what the headers said."""
+
+    body: T
+    size_bytes: int
+    next_token: str | None
+    request_id: str | None
+    attempts: int
+    asked_at: datetime
+
+
+class _ErrorBody(msgspec.Struct):
+    code: str
+    message: str = ""
+
+
+RetryObserver = Callable[[RequestError, float], None]
+
+
+class Transport:
+    """Sends signed GET requests. Used as an async context manager, inside one event loop."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        clock: Clock,
+        retry: RetryPolicy | None = None,
+        limits: TransportLimits | None = None,
+        on_retry: RetryObserver | None = None,
+    ) -> None:
+        """Keep the collaborators; nothing is opened yet."""
+        self._credentials = credentials
+        self._clock = clock
+        self._retry = retry or RetryPolicy()
+        self._limits = limits or TransportLimits()
+        self._on_retry = on_retry
+        self._opened_at = 0.0
+        self._has_answered = False
+        self.skew_seconds: float | None = None
+        """How far the local clock is ahead of the service's, at the latest answer that had a `Date`."""
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool."""
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._limits.connect_seconds, sock_read=self._limits.silence_seconds
+        )
+        # Everything that goes on the wire is in the signed headers; aiohttp's own extras stay out of the way.
+        self._session = aiohttp.ClientSession(
+            timeout=timeout,
+            trust_env=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"user-agent": USER_AGENT, "accept": "application/json"},
+            read_bufsize=2**20,
+        )
+        self._opened_at = self._clock.monotonic()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
+        """Send a signed GET and return the answer whose body `check` accepted.
+
+        `url` is complete and already encoded. `check` turns the body into what the caller wants and raises
+        ValueError or msgspec's own error for a body that must not count.
+
+        Raises:
+            RequestError: the attempts are used up, or repeating cannot help.
+            ServiceUnreachable: no usable answer has come since the transport was opened.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt_in_time(url, check, attempt)
+            except RequestError as error:
+                wait = self._retry.choose_wait(error, attempt=attempt, chance=self._clock.draw())
+                self._give_up_on_silence(error, wait, url)
+                if wait is None:
+                    raise
+                if self._on_retry:
+                    self._on_retry(error, wait)
+            await self._clock.sleep(wait)
+
+    async def _attempt_in_time(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
+        if self._has_answered:
+            return await self._attempt(url, check, attempt)
+        try:
+            async with asyncio.timeout(max(0.1, self._seconds_for_first_answer())):
+                return await self._attempt(url, check, attempt)
+        except TimeoutError as error:
+            raise ConnectionFailed(f"no answer from {_show_host(url)} in time") from error
+
+    async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
+        parts = urlsplit(url)
+        asked_at = self._clock.now()
+        headers = self._credentials.sign(
+            url=url,
+            host=parts.netloc,
+            path=f"{parts.path}?{parts.query}" if parts.query else parts.path,
+            now_seconds=asked_at.timestamp(),
+        )
+        try:
+            async with self._session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response:
+                body = await response.read()
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise _explain_certificate(url, error) from error
+        except TimeoutError as error:
+            raise ConnectionFailed(f"{_show_host(url)} fell silent") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ConnectionFailed(f"the connection to {_show_host(url)} failed: {_describe(error)}") from error
+        request_id = response.headers.get("opc-request-id")
+        self._note_skew(response)
+        if response.status != _OK:
+            raise self._refuse(response, body)
+        try:
+            checked = check(body)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise BadAnswer(f"{_show_host(url)} answered 200, but {error}", request_id=request_id) from error
+        self._has_answered = True
+        # An empty token means the end, as an absent one does.
+        token = response.headers.get("opc-next-page") or None
+        return Answer(checked, len(body), token, request_id, attempt, asked_at)
+
+    def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> Refused:
+        request_id = response.headers.get("opc-request-id")
+        try:
+            oci = msgspec.json.decode(body, type=_ErrorBody)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
+            message = f"{_show_host(str(response.url))} answered {response.status} with no error of Oracle's: {shown!r}"
+            code = ""
+        else:
+            self._has_answered = True
+            message = f"{response.status} {oci.code}: {oci.message}"
+            code = oci.code
+        return Refused(
+            message,
+            status=response.status,
+            code=code,
+            is_oci=bool(code),
+            request_id=request_id,
+            retry_after_seconds=self._read_retry_after(response.headers.get("Retry-After")),
+            skew_seconds=self.skew_seconds,
+        )
+
+    def _read_retry_after(self, text: str | None) -> float | None:
+        if text is None:
+            return None
+        if text.strip().isdecimal():
+            return float(text)
+        try:
+            return max(0.0, (parsedate_to_datetime(text) - self._clock.now()).total_seconds())
+        except (ValueError, TypeError):
+            return None
+
+    def _note_skew(self, response: aiohttp.ClientResponse) -> None:
+        try:
+            date = parsedate_to_datetime(response.headers["Date"])
+            self.skew_seconds = (self._clock.now() - date).total_seconds()
+        except (KeyError, ValueError, TypeError):
+            pass
+
+    def _seconds_for_first_answer(self) -> float:
+        return self._opened_at + self._limits.first_answer_seconds - self._clock.monotonic()
+
+    def _give_up_on_silence(self, error: RequestError, wait: float | None, url: str) -> None:
+        if self._has_answered:
+            return
+        if wait is None or self._seconds_for_first_answer() <= wait:
+            raise ServiceUnreachable(f"{_show_host(url)} gave no usable answer: {error}") from error
+
+
+def _explain_certificate(url: str, error: Exception) -> RequestError:
+    failure = ConnectionFailed(
+        f"the certificate of {_show_host(url)} is not trusted: {_describe(error)}",
+        hint="behind a proxy that opens TLS, name its CA with SSL_CERT_FILE",
+    )
+    failure.retryable = False
+    return failure
+
+
+def _show_host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Keeping: what has arrived, safely on disk until it is published."""

@@ -1,0 +1,124 @@
+"""The log's events in canonical order, each record once.
+
+Owns: what counts as the same record. Must not: write the output.
+
+Invariants
+- The order is (instant of `eventTime`, `eventId`, bytes); it depends on the records alone, not on how, when
+  or how often they were read.
+- Records that are equal to the byte come out once. Records that share an id and differ all come out.
+- Memory does not grow with the number of events, not even when they all share one time and no id.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ociaudit.events.event import encode_instant, has_event_id, read_order
+from ociaudit.events.fields import UNREADABLE_INSTANT
+from ociaudit.store.index import Location, OrderIndex, split_entry
+from ociaudit.store.spool import LogReader
+
+_GROUP_IN_MEMORY = 2_000
+_MAX_CONFLICTS_LISTED = 1_000
+_FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
+
+
+@dataclass(slots=True)
+class MergeCounts:
+    """What the merge met.
+
+    `identical` records were dropped. `conflicting_count` ids have more than one record; the first thousand are
+    named. `first_order` is that of the first event with a readable `eventTime`, `last_order` that of the last
+    event. `outside` events have a readable `eventTime` outside the bounds given, `unreadable` have none.
+    """
+
+    written: int = 0
+    identical: int = 0
+    conflicting_count: int = 0
+    conflicting_ids: list[str] = field(default_factory=list)
+    first_order: bytes = b""
+    last_order: bytes = b""
+    outside: int = 0
+    unreadable: int = 0
+
+
+class CanonicalReader:
+    """Reads the log in canonical order, once, and counts on the way."""
+
+    def __init__(self, index: OrderIndex, log: LogReader, *, start: int, end: int) -> None:
+        """Count as outside what happened before the instant `start`, or at or after `end`."""
+        self._index = index
+        self._log = log
+        self._start = encode_instant(start)
+        self._end = encode_instant(end)
+        self.counts = MergeCounts()
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        """Yield (event, number of its origin).
+
+        Raises:
+            DiskError: the log or the index cannot be read.
+            BadBlock: the log is damaged.
+        """
+        read = self._log.read
+        held = b""
+        group: list[Location] = []
+        for entry in self._index.iterate():
+            order, location = split_entry(entry)
+            if order == held:
+                group.append(location)
+                continue
+            if len(group) == 1:  # nearly always
+                self._count_record(held)
+                yield read(group[0].offset, group[0].length), group[0].origin
+            elif group:
+                yield from self._merge_several(held, group)
+            held = order
+            group = [location]
+        if group:
+            yield from self._merge_several(held, group)
+
+    def _merge_several(self, order: bytes, group: list[Location]) -> Iterator[tuple[bytes, int]]:
+        """Yield the distinct records among those that share time and id, in the order of their bytes."""
+        distinct = 0
+        previous: bytes | None = None
+        for raw, origin in self._sort_by_bytes(group):
+            if raw == previous:
+                self.counts.identical += 1
+                continue
+            previous = raw
+            distinct += 1
+            self._count_record(order)
+            yield raw, origin
+        if distinct > 1 and has_event_id(order):
+            self.counts.conflicting_count += 1
+            if len(self.counts.conflicting_ids) < _MAX_CONFLICTS_LISTED:
+                self.counts.conflicting_ids.append(read_order(order)[1])
+
+    def _sort_by_bytes(self, group: list[Location]) -> Iterator[tuple[bytes, int]]:
+        """Sort (record, origin); a large group is sorted in pieces that are read again while merging."""
+        pieces: list[list[Location]] = []
+        for start in range(0, len(group), _GROUP_IN_MEMORY):
+            piece = group[start : start + _GROUP_IN_MEMORY]
+            piece.sort(key=self._read_sort_key)
+            pieces.append(piece)
+        return heapq.merge(*(map(self._read_sort_key, piece) for piece in pieces))
+
+    def _read_sort_key(self, location: Location) -> tuple[bytes, int]:
+        return self._log.read(location.offset, location.length), location.origin
+
+    def _count_record(self, order: bytes) -> None:
+        counts = self.counts
+        counts.written += 1
+        if not counts.first_order and order >= _FIRST_READABLE:
+            counts.first_order = order
+        counts.last_order = order
+        if order < self._start:
+            if order < _FIRST_READABLE:
+                counts.unreadable += 1
+            else:
+                counts.outside += 1
+        elif order >= self._end:
+            counts.outside += 1

@@ -1,0 +1,87 @@
+"""Events as compressed frames, and frames as the blocks that stand in the log.
+
+Owns: the form of a block and of the compression. Must not: write files.
+
+A block is one page: the number of frames and the length of each (32 bits, little-endian), then the frames.
+A frame is one event, compressed with zstd against a dictionary trained on the run's first events; events that
+came before there was a dictionary are compressed without, and a reader that has it reads both.
+
+Invariants
+- Every frame can be read alone, given the dictionary; nothing but the frame's bytes is decompressed for it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import zstandard
+
+DICTIONARY_BYTES = 64 * 1024
+_LEVEL = 1
+_COUNT = struct.Struct("<I")
+
+
+class BadBlock(ValueError):
+    """A block or frame that this program did not write."""
+
+
+class FrameCodec:
+    """Compresses and decompresses single events."""
+
+    def __init__(self, dictionary: bytes | None = None) -> None:
+        """Work with a trained dictionary, or without."""
+        data = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
+        if data is not None:
+            data.precompute_compress(level=_LEVEL)
+            self.compress = zstandard.ZstdCompressor(level=_LEVEL, dict_data=data).compress
+            self._decompress = zstandard.ZstdDecompressor(dict_data=data).decompress
+        else:
+            self.compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+            self._decompress = zstandard.ZstdDecompressor().decompress
+
+    def decompress(self, frame: bytes) -> bytes:
+        """Return the event.
+
+        Raises:
+            BadBlock: the bytes are no frame of this dictionary.
+        """
+        try:
+            return self._decompress(frame)
+        except zstandard.ZstdError as error:
+            raise BadBlock(f"a frame cannot be decompressed: {error}") from error
+
+
+def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
+    """Return a dictionary for events like `samples`, or None when they are too few or too odd to learn from."""
+    try:
+        return zstandard.train_dictionary(DICTIONARY_BYTES, list(samples)).as_bytes()
+    except zstandard.ZstdError:
+        return None
+
+
+def build_block(frames: Sequence[bytes]) -> tuple[bytes, list[int]]:
+    """Return the block that holds `frames`, and the length of each."""
+    lengths = [len(frame) for frame in frames]
+    return struct.pack(f"<{len(lengths) + 1}I", len(lengths), *lengths) + b"".join(frames), lengths
+
+
+def measure_head(count: int) -> int:
+    """Return the bytes before the first of `count` frames in a block."""
+    return _COUNT.size * (count + 1)
+
+
+def read_lengths(block: bytes) -> list[int]:
+    """Return the lengths of a block's frames.
+
+    Raises:
+        BadBlock: the lengths do not add up to the block.
+    """
+    try:
+        (count,) = _COUNT.unpack_from(block)
+        lengths = list(struct.unpack_from(f"<{count}I", block, _COUNT.size))
+    except struct.error as error:
+        raise BadBlock("a block of the log is too short for its own head") from error
+    if measure_head(count) + sum(lengths) != len(block):
+        raise BadBlock("the frames of a block do not add up to its length")
+    return lengths

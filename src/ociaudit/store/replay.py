@@ -1,0 +1,114 @@
+"""What a journal says: the pages that count, what they cover, and where each begun shard goes on.
+
+Owns: the meaning of a journal. Pure: bytes in, state out. Must not: touch files.
+
+Invariants
+- A line that is torn at the end of the journal does not count, and neither does anything behind it.
+- A line that is damaged with good lines behind it is an error: nothing of it is guessed.
+- A shard is covered when one of its chains has every page from 1 to its last; the order of lines and lines
+  that stand twice change nothing.
+- A provisional shard (asked too soon after its end) is not covered: it is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ociaudit.errors import CorruptRun
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.planner import Progress
+from ociaudit.plan.shard import Bookmark, Place, Shard
+from ociaudit.store.journal import (
+    BadLine,
+    DictionaryLine,
+    JournalLine,
+    PageLine,
+    PublishLine,
+    RunLine,
+    VoidLine,
+    decode_line,
+)
+
+
+@dataclass(slots=True)
+class JournalState:
+    """A journal read to its end. `length` is how many of its bytes are whole lines."""
+
+    length: int = 0
+    run: RunLine | None = None
+    dictionary: DictionaryLine | None = None
+    publish: PublishLine | None = None
+    pages: dict[int, PageLine] = field(default_factory=dict)
+    """Committed pages by their offset in the log."""
+
+    def forget(self, page: PageLine) -> None:
+        """Stop counting a page."""
+        self.pages.pop(page.offset, None)
+
+    def find_progress(self) -> Progress:
+        """Return what the pages cover and where the begun shards go on."""
+        chains: dict[tuple[Shard, int], dict[int, PageLine]] = {}
+        for page in self.pages.values():
+            chains.setdefault((page.shard, page.chain), {})[page.page] = page
+        covered: dict[Place, Coverage] = {}
+        begun: dict[Shard, Bookmark] = {}
+        for (shard, chain), pages in sorted(chains.items(), key=lambda item: item[0]):
+            last = _count_from_first(pages)
+            if last == 0 or any(page.is_provisional for page in pages.values()):
+                continue
+            token = pages[last].next_token
+            if token is None:
+                covered.setdefault(shard.place, Coverage()).add(shard.window)
+            else:
+                begun[shard] = Bookmark(chain, last, token)
+        return Progress(covered, begun)
+
+
+def replay_journal(lines: Iterable[bytes], *, plan_sha256: str, where: str) -> JournalState:
+    """Read a journal, line by line, each with its line break.
+
+    `where` names the journal in errors.
+
+    Raises:
+        CorruptRun: a line inside is damaged, or the journal belongs to another plan.
+    """
+    state = JournalState()
+    torn: str | None = None
+    for number, data in enumerate(lines, start=1):
+        if torn is not None:
+            raise CorruptRun(f"{where} is damaged in line {number - 1}: {torn}")
+        try:
+            line = decode_line(data)
+        except BadLine as error:
+            torn = str(error)
+            continue
+        if number == 1 and not (isinstance(line, RunLine) and line.plan_sha256 == plan_sha256):
+            raise CorruptRun(f"{where} does not belong to the plan.json beside it")
+        _apply_line(state, line)
+        state.length += len(data)
+    return state
+
+
+def _apply_line(state: JournalState, line: JournalLine) -> None:
+    match line:
+        case RunLine():
+            state.run = line
+        case DictionaryLine():
+            state.dictionary = line
+        case PublishLine():
+            state.publish = line
+        case PageLine():
+            state.pages[line.offset] = line
+        case VoidLine():
+            state.pages.pop(line.offset, None)
+        case _:
+            pass  # gaps are told in the ledger; a resume asks for them again
+
+
+def _count_from_first(pages: dict[int, PageLine]) -> int:
+    """Return the number of the last page that has all pages before it."""
+    number = 0
+    while number + 1 in pages:
+        number += 1
+    return number

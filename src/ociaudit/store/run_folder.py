@@ -1,0 +1,120 @@
+"""The run directory beside an output, and the plan in it.
+
+Owns: names and the plan file. Must not: decide whether to resume; that is the use case's.
+
+`-o audit.json` makes `audit.json.run/` with `plan.json`, `journal.ndjson` and `events.log`.
+
+Invariant: a run directory without a `plan.json` holds nothing that counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ociaudit.errors import CorruptRun
+from ociaudit.plan.shard import Place
+from ociaudit.plan.window import Window
+from ociaudit.store.durable import explain_disk, remove_file, write_file
+
+PLAN_SCHEMA = "oci-audit-plan/1"
+
+
+class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for, as typed; two runs with equal arguments are the same request."""
+
+    start: str
+    end: str
+    profile: str
+    regions: tuple[str, ...] = ()
+    compartments: tuple[str, ...] = ()
+    is_subtree: bool = True
+    event_types: tuple[str, ...] = ()
+    shape: Literal["api", "sdk", "cli"] = "api"
+
+
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the arguments were resolved to, once, at the run's beginning.
+
+    `origin` of an event is the index of its place in `places`. The request ids prove what the scope was
+    made from; they are empty for what was named by hand.
+    """
+
+    schema: str = PLAN_SCHEMA
+    arguments: ExportArguments
+    tenancy: str
+    window: Window
+    places: tuple[Place, ...]
+    listed_compartments: tuple[str, ...] | None
+    region_request_ids: tuple[str, ...] = ()
+    compartment_request_ids: tuple[str, ...] = ()
+    retention_days: int | None = None
+    may_replace: bool = False
+    started_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def plan_path(self) -> Path:
+        """Where the plan stands."""
+        return self.path / "plan.json"
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the journal stands."""
+        return self.path / "journal.ndjson"
+
+    @property
+    def log_path(self) -> Path:
+        """Where the events stand."""
+        return self.path / "events.log"
+
+    def read_plan(self) -> tuple[RunPlan, str] | None:
+        """Return the plan and its SHA-256, or None when no run has begun here.
+
+        Raises:
+            CorruptRun: the file is not a plan of this version.
+            DiskError: it cannot be read.
+        """
+        if not self.plan_path.exists():
+            return None
+        with explain_disk("read", self.plan_path):
+            data = self.plan_path.read_bytes()
+        try:
+            plan = msgspec.json.decode(data, type=RunPlan)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            raise CorruptRun(f"{self.plan_path} is not a plan of oci-audit: {error}") from error
+        if plan.schema != PLAN_SCHEMA:
+            raise CorruptRun(
+                f"{self.plan_path} is of form {plan.schema!r}; this version reads {PLAN_SCHEMA!r}",
+                hint="finish the run with the version that began it, or begin anew with --restart",
+            )
+        return plan, hashlib.sha256(data).hexdigest()
+
+    def discard(self) -> None:
+        """Forget the run in this folder; the plan goes first, so that a half-discarded run is none.
+
+        Raises:
+            DiskError: the disk refused.
+        """
+        for path in (self.plan_path, self.journal_path, self.log_path):
+            remove_file(path)
+
+    def write_plan(self, plan: RunPlan) -> str:
+        """Write the plan, durably, and return its SHA-256.
+
+        Raises:
+            DiskError: the disk refused.
+        """
+        data = msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
+        write_file(self.plan_path, data)
+        return hashlib.sha256(data).hexdigest()

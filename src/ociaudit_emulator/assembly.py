@@ -1,0 +1,81 @@
+"""Puts the emulator together from a behaviour.
+
+Owns: which part gets which collaborator.
+Must not: start anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ociaudit_emulator.behaviour import Behaviour
+from ociaudit_emulator.control import Control
+from ociaudit_emulator.event_file import EventFile, open_event_file
+from ociaudit_emulator.event_source import EventSource
+from ociaudit_emulator.events import GeneratedEvents
+from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.keys import KeyRing
+from ociaudit_emulator.paging import TokenCodec
+from ociaudit_emulator.rate_limit import RateLimit
+from ociaudit_emulator.request_log import RequestLog
+from ociaudit_emulator.self_audit import SelfAudit
+from ociaudit_emulator.server import Server
+from ociaudit_emulator.service import Service, Services
+from ociaudit_emulator.specials import SpecialCalendar
+from ociaudit_emulator.tenancy import Tenancy, make_tenancy
+from ociaudit_emulator.visible_events import Present, VisibleEvents
+
+ReadSeconds = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A server that is ready to start, and what the command line still has to fill."""
+
+    tenancy: Tenancy
+    key_ring: KeyRing
+    service: Service
+    control: Control
+    log: RequestLog
+    server: Server
+
+
+def assemble(behaviour: Behaviour, read_clock: ReadSeconds, read_monotonic: ReadSeconds) -> Assembly:
+    """Put everything together.
+
+    Raises: EventFileError when there is a file of events that cannot be served.
+    """
+    tenancy = make_tenancy(behaviour.seed)
+    present = Present(read_clock, behaviour.now_ms)
+    source = make_source(tenancy, behaviour, present)
+    self_audit = SelfAudit(source, tenancy, behaviour, present) if behaviour.is_self_auditing else None
+    rate = behaviour.rate_limit_per_second
+    services = Services(
+        tenancy=tenancy,
+        behaviour=behaviour,
+        source=self_audit or source,
+        codec=TokenCodec(behaviour.seed),
+        key_ring=KeyRing(read_clock),
+        present=present,
+        faults=FaultTable(),
+        rate_limit=None if rate is None else RateLimit(rate, read_monotonic),
+        self_audit=self_audit,
+    )
+    log = RequestLog()
+    control = Control(tenancy, services.source, services.faults, log, present, behaviour.seed)
+    service = Service(services, Present(read_clock, None))
+    server = Server(service, control, log, behaviour.latency_ms / 1000)
+    return Assembly(tenancy, services.key_ring, service, control, log, server)
+
+
+def make_source(tenancy: Tenancy, behaviour: Behaviour, present: Present) -> EventSource:
+    """Make the source of events: a file if one is given, the made tenancy's otherwise.
+
+    Raises: EventFileError.
+    """
+    if behaviour.events_file is not None:
+        opened: EventFile = open_event_file(behaviour.events_file, tenancy, behaviour)
+        return opened
+    calendar = SpecialCalendar(tenancy, behaviour.seed)
+    return VisibleEvents(GeneratedEvents(tenancy, behaviour, calendar.list_specials), present)

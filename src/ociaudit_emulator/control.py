@@ -1,0 +1,143 @@
+"""The emulator's own endpoints below `/_emulator/`, unsigned: the truth, the log, the faults.
+
+Owns: what tests read and set.
+Must not: be needed by any client of the emulated services.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from ociaudit_emulator.answer import Answer, answer_json
+from ociaudit_emulator.event_source import START, EventSource, Place, Span
+from ociaudit_emulator.exchange import FaultRequestError
+from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
+from ociaudit_emulator.request_log import RequestLog
+from ociaudit_emulator.story import describe_story
+from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
+from ociaudit_emulator.visible_events import Present
+
+PREFIX = "/_emulator/"
+_EVENTS_AT_ONCE = 500
+
+
+class ControlError(Exception):
+    """A control request that cannot be answered; the text says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Answers the control endpoints."""
+
+    tenancy: Tenancy
+    source: EventSource
+    faults: FaultTable
+    log: RequestLog
+    present: Present
+    seed: int
+
+    def answer(self, method: str, target: str, body: bytes) -> Answer:
+        """Answer a control request, except the stream of events.
+
+        Raises: ControlError.
+        """
+        name = target.removeprefix(PREFIX).partition("?")[0]
+        if (method, name) == ("GET", "tenancy"):
+            return answer_json(self._describe_tenancy())
+        if name == "log" and method in {"GET", "DELETE"}:
+            return self._answer_log(method)
+        if name == "faults" and method in {"GET", "POST", "DELETE"}:
+            return self._answer_faults(method, body)
+        message = f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, log and faults"
+        raise ControlError(message)
+
+    def stream_events(self, target: str) -> Iterator[bytes]:
+        """Give the events of one place and time as parts of a JSON array, in the order of processing.
+
+        Raises: ControlError.
+        """
+        query = dict(parse_qsl(target.partition("?")[2]))
+        place = Place(query.get("region", HOME_REGION), query.get("compartmentId", self.tenancy.id))
+        if place.region not in self.tenancy.region_by_name:
+            message = f"unknown region {place.region}; {PREFIX}tenancy lists the regions"
+            raise ControlError(message)
+        if place.compartment_id not in self.tenancy.compartment_by_id:
+            message = f"unknown compartment {place.compartment_id}; {PREFIX}tenancy lists the compartments"
+            raise ControlError(message)
+        return self._join_events(
+            place, Span(_read_minute(query, "startTime"), _read_minute(query, "endTime"))
+        )
+
+    def _join_events(self, place: Place, span: Span) -> Iterator[bytes]:
+        """Write the array part by part."""
+        position: int | None = START
+        before = b"["
+        while position is not None:
+            part = self.source.read(place, span, position, _EVENTS_AT_ONCE)
+            if part.events:
+                yield before + b",".join(part.events)
+                before = b","
+            position = part.next_position
+        yield b"[]" if before == b"[" else b"]"
+
+    def _answer_log(self, method: str) -> Answer:
+        """Answer the requests served so far, or forget them."""
+        if method == "DELETE":
+            self.log.clear()
+            return answer_json([])
+        answer = answer_json(self.log.list_entries())
+        return answer.with_header("emulator-log-dropped", str(self.log.dropped_count))
+
+    def _answer_faults(self, method: str, body: bytes) -> Answer:
+        """Add faults, forget them, and answer those that are there."""
+        if method == "DELETE":
+            self.faults.clear()
+        if method == "POST":
+            try:
+                self.faults.add(json.loads(body))
+            except (ValueError, FaultRequestError) as error:
+                raise ControlError(str(error)) from error
+        return answer_json(self.faults.describe())
+
+    def _describe_tenancy(self) -> Mapping[str, object]:
+        """Describe everything that was made from the seed."""
+        tenancy = self.tenancy
+        return {
+            "seed": self.seed,
+            "now": self.present.read_ms(),
+            "id": tenancy.id,
+            "name": tenancy.name,
+            "regions": [
+                {"name": one.name, "key": one.key, "status": one.status, "isHome": one.is_home}
+                for one in tenancy.regions
+            ],
+            "compartments": [
+                {
+                    "id": one.id,
+                    "name": one.name,
+                    "parentId": one.parent_id or None,
+                    "state": one.state,
+                    "isForbidden": one.is_forbidden,
+                }
+                for one in tenancy.compartments
+            ],
+            "principals": [
+                {"id": one.id, "name": one.name, "authType": one.kind.value, "addresses": list(one.addresses)}
+                for one in tenancy.principals
+            ],
+            "configUser": tenancy.config_user.id,
+            "story": describe_story(self.seed, tenancy, self.present.read_minute()),
+        }
+
+
+def _read_minute(query: Mapping[str, str], name: str) -> int:
+    """Read a time as a minute since 1970."""
+    try:
+        return parse_instant_ms(query.get(name, "")) // MS_PER_MINUTE
+    except ValueError as error:
+        message = f"{name} is {query.get(name, '')!r}; write it as 2025-12-01T00:00:00Z"
+        raise ControlError(message) from error

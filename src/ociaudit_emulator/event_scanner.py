@@ -1,0 +1,109 @@
+"""Cuts a file of events into its events, without changing a byte.
+
+Owns: where in a JSON array or in NDJSON each element begins and ends.
+Must not: interpret an event, or hold more than one in memory.
+
+Invariants:
+- every element is an object; anything else stops with the place of the fault;
+- white space, line breaks and lone surrogates inside an element do no harm: each byte is taken
+  for one character, so that places in the text are places in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterator
+
+Buffer = bytes | mmap.mmap
+
+_SPACE = frozenset(b" \t\r\n")
+_OPEN, _CLOSE, _COMMA = b"[],"
+_BRACE = ord("{")
+_FIRST_WINDOW_BYTES = 16 * 1024
+_LONGEST_LINE_BYTES = 1024 * 1024
+# A member that only an event's top level has: a line with one of them holds one event.
+_ONCE_PER_EVENT = b'"cloudEventsVersion"'
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_DECODER = json.JSONDecoder(strict=False)
+
+
+class ScanError(Exception):
+    """The file is not what it should be at some place; the text says which and why."""
+
+
+def scan_events(buffer: Buffer) -> Iterator[tuple[int, int]]:
+    """Find where each object of a JSON array, or of a row of objects, begins and ends.
+
+    Raises: ScanError.
+    """
+    at = _skip_space(buffer, 0)
+    is_array = at < len(buffer) and buffer[at] == _OPEN
+    if is_array:
+        at = _skip_space(buffer, at + 1)
+        if buffer[at : at + 1] == b"]":
+            return
+    while at < len(buffer) or is_array:
+        end = _find_line_end(buffer, at) or _find_element_end(buffer, at)
+        yield at, end
+        at = _skip_space(buffer, end)
+        if is_array:
+            if buffer[at : at + 1] == b"]":
+                return
+            at = _skip_comma(buffer, at)
+
+
+def _skip_comma(buffer: Buffer, at: int) -> int:
+    """Step over the comma between two elements of an array."""
+    if at >= len(buffer):
+        message = f"the JSON array is not closed at the end of the file, byte {at}"
+        raise ScanError(message)
+    if buffer[at] != _COMMA:
+        message = f"byte {at} should be a comma or the array's end"
+        raise ScanError(message)
+    return _skip_space(buffer, at + 1)
+
+
+def _find_line_end(buffer: Buffer, at: int) -> int:
+    """Find the end of an element that is a line of its own; 0 when a real parse must decide.
+
+    A line break cannot stand inside a JSON string, so a line that begins and ends as an object does,
+    with all its brackets paired, is one; a line that may hold several events is left to the parser.
+    """
+    line_end = buffer.find(b"\n", at, at + _LONGEST_LINE_BYTES)
+    line = buffer[at:line_end].rstrip(b" \t\r,") if line_end >= 0 else b""
+    if not (line.startswith(b"{") and line.endswith(b"}")) or line.count(_ONCE_PER_EVENT) != 1:
+        return 0
+    brackets = line.translate(None, _NO_BRACKETS)
+    is_paired = brackets.count(b"{") == brackets.count(b"}") and brackets.count(b"[") == brackets.count(b"]")
+    return at + len(line) if is_paired else 0
+
+
+def _find_element_end(buffer: Buffer, at: int) -> int:
+    """Find the end of the object that begins at a byte, by parsing it.
+
+    Raises: ScanError.
+    """
+    if at >= len(buffer) or buffer[at] != _BRACE:
+        message = f"byte {at} should begin a JSON object"
+        raise ScanError(message)
+    window = _FIRST_WINDOW_BYTES
+    while True:
+        text = buffer[at : at + window].decode("latin-1")
+        try:
+            return at + int(_DECODER.raw_decode(text)[1])
+        except json.JSONDecodeError as error:
+            if at + window >= len(buffer):
+                message = f"the object that begins at byte {at} is no JSON: {error.msg}"
+                raise ScanError(message) from error
+            window *= 4
+        except RecursionError as error:
+            message = f"the object that begins at byte {at} nests too deeply"
+            raise ScanError(message) from error
+
+
+def _skip_space(buffer: Buffer, at: int) -> int:
+    """Find the next byte that is no white space."""
+    while at < len(buffer) and buffer[at] in _SPACE:
+        at += 1
+    return at

@@ -1,0 +1,145 @@
+"""The Identity service, as far as an export asks it: regions, compartments, the tenancy.
+
+Owns: what these operations accept, refuse and answer.
+Must not: know HTTP objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ociaudit_emulator.answer import Answer, Page, answer_json
+from ociaudit_emulator.paging import Cursor, TokenCodec
+from ociaudit_emulator.routing import Call
+from ociaudit_emulator.service_error import invalid_parameter, not_found
+from ociaudit_emulator.tenancy import Compartment, Tenancy
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
+_CREATED = "2019-03-25T21:10:29.600Z"
+_STATES = frozenset({"CREATING", "ACTIVE", "INACTIVE", "DELETING", "DELETED"})
+
+
+class IdentityApi:
+    """Answers the Identity service's operations."""
+
+    def __init__(self, tenancy: Tenancy, codec: TokenCodec) -> None:
+        """Keep the tenancy and the maker of page tokens."""
+        self._tenancy = tenancy
+        self._codec = codec
+
+    def list_region_subscriptions(self, call: Call) -> Answer:
+        """Answer the regions that the tenancy subscribed to, in one page."""
+        self._check_tenancy(call)
+        return answer_json(
+            [
+                {
+                    "regionKey": region.key,
+                    "regionName": region.name,
+                    "status": region.status,
+                    "isHomeRegion": region.is_home,
+                }
+                for region in self._tenancy.regions
+            ]
+        )
+
+    def get_tenancy(self, call: Call) -> Answer:
+        """Answer the tenancy's name and home region."""
+        self._check_tenancy(call)
+        home = next(region for region in self._tenancy.regions if region.is_home)
+        return answer_json(
+            {
+                "id": self._tenancy.id,
+                "name": self._tenancy.name,
+                "description": self._tenancy.name,
+                "homeRegionKey": home.key,
+                "upiIdcsCompatibilityLayerEndpoint": None,
+                "freeformTags": {},
+                "definedTags": {},
+            }
+        )
+
+    def get_compartment(self, call: Call) -> Answer:
+        """Answer one compartment, root included."""
+        compartment = self._tenancy.compartment_by_id.get(call.resource_id)
+        if compartment is None or compartment.is_forbidden:
+            raise not_found()
+        return Answer(_write_compartment(compartment))
+
+    def list_compartments(self, call: Call) -> Page:
+        """Answer a page of compartments: root's or one parent's children, or the whole tree.
+
+        Raises: ServiceError.
+        """
+        chosen = self._choose_compartments(call)
+        limit = _read_limit(call)
+        names = ("compartmentId", "compartmentIdInSubtree", "accessLevel", "lifecycleState", "name")
+        key = " ".join(["compartments", *(call.parameters.get(name, "") for name in names)])
+        token = call.parameters.get("page")
+        cursor = self._codec.decode(token, key) if token else Cursor(key)
+        start = max(cursor.position, 0)
+        end = start + limit
+        following = Cursor(key, end, cursor.page_number + 1) if end < len(chosen) else None
+        items = [_write_compartment(compartment) for compartment in chosen[start:end]]
+        return Page(items, cursor, cursor if cursor.is_looping else following)
+
+    def _choose_compartments(self, call: Call) -> Sequence[Compartment]:
+        """Choose the compartments that a question is about."""
+        parent = self._tenancy.compartment_by_id.get(call.require("compartmentId"))
+        if parent is None or parent.is_forbidden:
+            raise not_found()
+        is_subtree = call.parameters.get("compartmentIdInSubtree", "false").lower() == "true"
+        if is_subtree and parent is not self._tenancy.root:
+            message = "compartmentIdInSubtree can only be true when compartmentId is the tenancy."
+            raise invalid_parameter(message)
+        is_any = _read_choice(call, "accessLevel", "ANY", frozenset({"ANY", "ACCESSIBLE"})) == "ANY"
+        state = _read_choice(call, "lifecycleState", "", _STATES)
+        name = call.parameters.get("name")
+        return [
+            one
+            for one in self._tenancy.compartments[1:]
+            if (is_subtree or one.parent_id == parent.id)
+            and (is_any or not one.is_forbidden)
+            and (not state or one.state == state)
+            and (not name or one.name == name)
+        ]
+
+    def _check_tenancy(self, call: Call) -> None:
+        """Refuse another tenancy's id."""
+        if call.resource_id != self._tenancy.id:
+            raise not_found()
+
+
+def _read_choice(call: Call, name: str, default: str, allowed: frozenset[str]) -> str:
+    """Read a parameter that has a few possible values."""
+    value = call.parameters.get(name, default)
+    if value != default and value not in allowed:
+        message = f"The value of '{name}' must be one of {', '.join(sorted(allowed))}."
+        raise invalid_parameter(message)
+    return value
+
+
+def _read_limit(call: Call) -> int:
+    """Read how many items a page may hold."""
+    text = call.parameters.get("limit", str(_DEFAULT_LIMIT))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_LIMIT:
+        message = f"The value of 'limit' must be a number from 1 to {_MAX_LIMIT}."
+        raise invalid_parameter(message)
+    return int(text)
+
+
+def _write_compartment(compartment: Compartment) -> bytes:
+    """Write a compartment as the service does."""
+    content: dict[str, object] = {
+        "id": compartment.id,
+        "compartmentId": compartment.parent_id or None,
+        "name": compartment.name,
+        "description": f"Everything of {compartment.name}",
+        "timeCreated": _CREATED,
+        "lifecycleState": compartment.state,
+        "inactiveStatus": None,
+        "isAccessible": not compartment.is_forbidden,
+        "freeformTags": {},
+        "definedTags": {},
+    }
+    return json.dumps(content, separators=(",", ":")).encode()

@@ -1,0 +1,188 @@
+"""The emulated services as one function from a request to its answer, without a socket.
+
+Owns: the order of the checks, and what the log says about a request.
+Must not: know aiohttp.
+
+Invariants:
+- nothing is answered to a request whose signature is not good;
+- the order is: signature, path, region, rate limit, the operation, scripted faults.
+"""
+
+from __future__ import annotations
+
+import gzip
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ociaudit_emulator.answer import Answer, Page, answer_error, answer_items
+from ociaudit_emulator.audit_api import AuditApi
+from ociaudit_emulator.behaviour import Behaviour
+from ociaudit_emulator.event_source import START, EventSource, RawEvent, Span
+from ociaudit_emulator.exchange import Exchange
+from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.identity_api import IdentityApi
+from ociaudit_emulator.instants import MINUTES_PER_DAY
+from ociaudit_emulator.keys import KeyRing
+from ociaudit_emulator.paging import TokenCodec
+from ociaudit_emulator.rate_limit import RateLimit
+from ociaudit_emulator.request_log import LogEntry
+from ociaudit_emulator.routing import Call, Operation, find_call
+from ociaudit_emulator.self_audit import SelfAudit
+from ociaudit_emulator.service_error import ServiceError, not_authenticated
+from ociaudit_emulator.signature import SignedRequest, verify_signature
+from ociaudit_emulator.tenancy import Tenancy
+from ociaudit_emulator.visible_events import Present
+
+_ELSEWHERE_DAYS = 30
+_AUDIT_OPERATIONS = frozenset({Operation.LIST_EVENTS, Operation.GET_CONFIGURATION})
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that the service works with; made once at the start."""
+
+    tenancy: Tenancy
+    behaviour: Behaviour
+    source: EventSource
+    codec: TokenCodec
+    key_ring: KeyRing
+    present: Present
+    faults: FaultTable
+    rate_limit: RateLimit | None
+    self_audit: SelfAudit | None
+
+
+class Service:
+    """Answers the requests of Oracle's clients."""
+
+    def __init__(self, services: Services, now_seconds: Present) -> None:
+        """Keep the collaborators; the second clock is the one that signatures are held against."""
+        self._services = services
+        self._clock = now_seconds
+        self._audit = AuditApi(
+            services.tenancy, services.behaviour, services.source, services.codec, services.present.read_ms
+        )
+        self._identity = IdentityApi(services.tenancy, services.codec)
+
+    def serve(self, request: SignedRequest, entry: LogEntry) -> Answer:
+        """Answer a request and fill in its log entry."""
+        try:
+            answer = self._serve(request, entry)
+        except ServiceError as error:
+            entry.code = error.code
+            answer = answer_error(error)
+        entry.status, entry.items = answer.status, answer.item_count
+        entry.delivery = type(answer.delivery).__name__
+        entry.requestId = _make_request_id(request.headers.get("opc-request-id", ""))
+        answer = answer.with_header("opc-request-id", entry.requestId)
+        return self._compress(request, answer)
+
+    def _serve(self, request: SignedRequest, entry: LogEntry) -> Answer:
+        """Check a request, run its operation and apply the scripted faults."""
+        signer = verify_signature(request, self._services.key_ring.find_signer, self._clock.read_ms() / 1000)
+        entry.key = signer.label
+        call = find_call(request.method, request.target)
+        _fill_entry(entry, call)
+        self._check_region(call)
+        limited = self._limit(call)
+        if limited is not None:
+            entry.code = "TooManyRequests"
+            return limited
+        self._record(call)
+        answer, page = self._run(call)
+        is_gzip_accepted = "gzip" in request.headers.get("accept-encoding", "")
+
+        def read_elsewhere(count: int) -> Sequence[RawEvent]:
+            return self._read_elsewhere(call, count)
+
+        exchange = Exchange(call, answer, page, self._services.codec, is_gzip_accepted, read_elsewhere)
+        answer, entry.fault = self._services.faults.apply(exchange)
+        return answer
+
+    def _check_region(self, call: Call) -> None:
+        """Refuse a region that the tenancy has not subscribed to, as Oracle does: with 401."""
+        region = self._services.tenancy.region_by_name.get(call.region)
+        if region is None or not region.is_ready:
+            raise not_authenticated(f"the tenancy has not subscribed to {call.region}")
+
+    def _limit(self, call: Call) -> Answer | None:
+        """Refuse an Audit request when there are too many, with Retry-After if that is wanted."""
+        rate_limit = self._services.rate_limit
+        if rate_limit is None or call.operation not in _AUDIT_OPERATIONS or rate_limit.try_take(call.region):
+            return None
+        answer = answer_error(ServiceError(429, "TooManyRequests", "Too many requests for the user."))
+        seconds = self._services.behaviour.retry_after_seconds
+        return answer if seconds is None else answer.with_header("Retry-After", str(seconds))
+
+    def _run(self, call: Call) -> tuple[Answer, Page | None]:
+        """Run the operation; a page is given beside its answer, for the faults."""
+        try:
+            if call.operation is Operation.LIST_EVENTS:
+                return self._answer_page(self._audit.list_events(call))
+            if call.operation is Operation.LIST_COMPARTMENTS:
+                return self._answer_page(self._identity.list_compartments(call))
+            return self._run_unpaged(call), None
+        except ServiceError as error:
+            return answer_error(error), None
+
+    def _run_unpaged(self, call: Call) -> Answer:
+        """Run an operation that has no pages."""
+        if call.operation is Operation.GET_CONFIGURATION:
+            return self._audit.get_configuration(call)
+        if call.operation is Operation.GET_TENANCY:
+            return self._identity.get_tenancy(call)
+        if call.operation is Operation.GET_COMPARTMENT:
+            return self._identity.get_compartment(call)
+        return self._identity.list_region_subscriptions(call)
+
+    def _answer_page(self, page: Page) -> tuple[Answer, Page]:
+        """Answer a page."""
+        token = None if page.following is None else self._services.codec.encode(page.following)
+        return answer_items(page.items, token), page
+
+    def _read_elsewhere(self, call: Call, count: int) -> Sequence[RawEvent]:
+        """Read events of the place that a ListEvents call asks, from outside its window."""
+        if call.operation is not Operation.LIST_EVENTS:
+            return ()
+        question = self._audit.read_question(call)
+        margin = _ELSEWHERE_DAYS * MINUTES_PER_DAY
+        before = Span(question.span.start_minute - margin, question.span.start_minute)
+        after = Span(question.span.end_minute, question.span.end_minute + margin)
+        source = self._services.source
+        found = source.read(question.place, before, START, count).events
+        return found or source.read(question.place, after, START, count).events
+
+    def _record(self, call: Call) -> None:
+        """Let a ListEvents call become an event itself, if that is wanted."""
+        if self._services.self_audit is not None and call.operation is Operation.LIST_EVENTS:
+            self._services.self_audit.record(call)
+
+    def _compress(self, request: SignedRequest, answer: Answer) -> Answer:
+        """Compress the body if the emulator may and the client can."""
+        is_wanted = "gzip" in request.headers.get("accept-encoding", "")
+        if (
+            not (self._services.behaviour.is_gzip_allowed and is_wanted)
+            or "Content-Encoding" in answer.headers
+        ):
+            return answer
+        packed = replace(answer, body=gzip.compress(answer.body, compresslevel=1, mtime=0))
+        return packed.with_header("Content-Encoding", "gzip").with_header("Vary", "Accept-Encoding")
+
+
+def _fill_entry(entry: LogEntry, call: Call) -> None:
+    """Write what was asked into the log entry."""
+    entry.region = call.region
+    entry.operation = str(call.operation)
+    entry.compartmentId = call.parameters.get("compartmentId")
+    entry.startTime = call.parameters.get("startTime")
+    entry.endTime = call.parameters.get("endTime")
+    entry.hasPage = bool(call.parameters.get("page"))
+
+
+def _make_request_id(client_part: str) -> str:
+    """Make a request id that begins with the client's own."""
+    parts = [secrets.token_hex(16).upper() for _ in range(3)]
+    if client_part:
+        parts[0] = client_part
+    return "/".join(parts)

@@ -1,0 +1,249 @@
+"""The emulator as a process, for tests.
+
+Owns: starting it, ending it, and asking its control endpoints.
+Must not: import the emulator; tests see it as every client does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+_SOURCES = Path(__file__).resolve().parents[2] / "src"
+# Loopback is asked directly, whatever proxy the environment names.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class EmulatorError(Exception):
+    """The emulator did not start, or refused a control request; the text is what it said."""
+
+
+class Emulator:
+    """A running emulator: `with Emulator("--seed", "7") as emulator: ...`.
+
+    It writes a configuration of its own unless `config_folder` names a folder or `flags` say
+    otherwise; it ends with this process, whatever happens.
+    """
+
+    def __init__(self, *flags: str, config_folder: Path | None = None, write_config: bool = True) -> None:
+        """Prepare a start with these flags; nothing runs yet."""
+        self._flags = [str(flag) for flag in flags]
+        self._own_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._config_folder = config_folder
+        self._is_config_written = write_config
+        self._process: subprocess.Popen[str] | None = None
+        self._url = ""
+
+    def __enter__(self) -> Self:
+        """Start the process."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process and wait until it accepts connections.
+
+        Raises: EmulatorError with what it wrote to stderr.
+        """
+        command = [sys.executable, "-m", "ociaudit_emulator", "--until-stdin-closes", *self._flags]
+        if self._is_config_written:
+            command += ["--write-config", str(self.config_path.parent)]
+        # Kept open as long as the process may write to it.
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 -- closed by stop()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=_make_environment(),
+        )
+        self._url = self._read_first_line().strip()
+        if not self._url.startswith("http://127.0.0.1:"):
+            code = self._end_process()
+            self._errors.seek(0)
+            message = f"the emulator did not start, exit {code}: {self._errors.read() or self._url!r}"
+            self.stop()
+            raise EmulatorError(message)
+
+    def stop(self) -> int:
+        """End the process and everything it owns; give its exit code. Can be called again."""
+        if self._process is None:
+            return 0
+        code = self._end_process()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process = None
+        self._errors.close()
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+            self._own_folder = None
+        return code
+
+    def _end_process(self) -> int:
+        """Ask the process to end, insist if it does not, and give its exit code."""
+        if self._process is None:
+            return 0
+        if self._url:
+            self._process.terminate()
+        try:
+            return self._process.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    @property
+    def url(self) -> str:
+        """Give the base URL: the endpoint of every service in the home region."""
+        return self._url
+
+    @property
+    def port(self) -> int:
+        """Give the port."""
+        return int(self._url.rpartition(":")[2])
+
+    @property
+    def process_id(self) -> int:
+        """Give the process's id, for tests that measure it."""
+        if self._process is None:
+            message = "the emulator is not running; call start() first"
+            raise EmulatorError(message)
+        return self._process.pid
+
+    @property
+    def config_path(self) -> Path:
+        """Give the path of the OCI configuration: profiles DEFAULT and SESSION."""
+        if self._config_folder is not None:
+            return self._config_folder / "config"
+        if self._own_folder is None:
+            self._own_folder = tempfile.TemporaryDirectory(prefix="emulator-config-")
+        return Path(self._own_folder.name) / "oci" / "config"
+
+    def endpoint(self, region: str) -> str:
+        """Give the endpoint of every service in a region."""
+        return f"{self._url}/{region}"
+
+    def tenancy(self) -> dict[str, Any]:
+        """Give what was made from the seed: regions, compartments, principals, the story."""
+        content: dict[str, Any] = json.loads(self.request("GET", "tenancy"))
+        return content
+
+    def events(self, region: str, compartment_id: str, start: str, end: str) -> list[bytes]:
+        """Give the truth: every event processed in a span, as bytes, in the order of processing."""
+        query = urllib.parse.urlencode(
+            {"region": region, "compartmentId": compartment_id, "startTime": start, "endTime": end}
+        )
+        return cut_array(self.request("GET", f"events?{query}"))
+
+    def log(self) -> list[dict[str, Any]]:
+        """Give the requests served so far, oldest first."""
+        content: list[dict[str, Any]] = json.loads(self.request("GET", "log"))
+        return content
+
+    def clear_log(self) -> None:
+        """Forget the requests served so far."""
+        self.request("DELETE", "log")
+
+    def faults(self, entries: list[dict[str, Any]]) -> None:
+        """Add scripted faults."""
+        self.request("POST", "faults", json.dumps(entries).encode())
+
+    def fault_states(self) -> list[dict[str, Any]]:
+        """Give the scripted faults with what each has done: `fired` and `completed`."""
+        content: list[dict[str, Any]] = json.loads(self.request("GET", "faults"))
+        return content
+
+    def clear_faults(self) -> None:
+        """Forget the scripted faults."""
+        self.request("DELETE", "faults")
+
+    def request(self, method: str, name: str, body: bytes | None = None) -> bytes:
+        """Ask a control endpoint.
+
+        Raises: EmulatorError with what the emulator said.
+        """
+        url = f"{self._url}/_emulator/{name}"
+        asked = urllib.request.Request(url, data=body, method=method)
+        try:
+            with _OPENER.open(asked, timeout=_START_SECONDS) as response:
+                content: bytes = response.read()
+                return content
+        except urllib.error.HTTPError as error:
+            with error:
+                raise EmulatorError(error.read().decode()) from error
+
+    def _read_first_line(self) -> str:
+        """Wait for the line with the URL; empty when the process ended or takes too long."""
+        process = self._process
+        if process is None or process.stdout is None:
+            return ""
+        deadline = time.monotonic() + _START_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            if selector.select(deadline - time.monotonic()):
+                return process.stdout.readline()
+        return ""
+
+
+def cut_array(body: bytes) -> list[bytes]:
+    """Cut a JSON array into its elements' exact bytes.
+
+    Raises: ValueError when the body is no JSON array.
+    """
+    # Every byte becomes one character, so that places in the text are places in the bytes.
+    text = body.decode("latin-1")
+    decoder = json.JSONDecoder(strict=False)
+    at = _skip_space(text, 0)
+    if text[at : at + 1] != "[":
+        message = "the body is no JSON array"
+        raise ValueError(message)
+    elements: list[bytes] = []
+    at = _skip_space(text, at + 1)
+    while text[at : at + 1] != "]":
+        _, end = decoder.raw_decode(text, at)
+        elements.append(body[at:end])
+        at = _skip_space(text, end)
+        if text[at : at + 1] == ",":
+            at = _skip_space(text, at + 1)
+    return elements
+
+
+def _skip_space(text: str, at: int) -> int:
+    """Find the next character that is no white space."""
+    while text[at : at + 1] in {" ", "\t", "\r", "\n"} and at < len(text):
+        at += 1
+    return at
+
+
+def _make_environment() -> dict[str, str]:
+    """Let the process find the emulator in the sources when it is not installed."""
+    environment = dict(os.environ)
+    if importlib.util.find_spec("ociaudit_emulator") is not None:
+        return environment
+    environment["PYTHONPATH"] = os.pathsep.join(
+        part for part in (environment.get("PYTHONPATH"), str(_SOURCES)) if part
+    )
+    return environment
