@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from urllib.request import getproxies_environment
 
 from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.filters import EventFilter
@@ -266,6 +267,7 @@ def _resolve_tools(
         clock=SystemClock(),
         observer=observer or Observer(),
         stop=stop or StopRequest(),
+        proxies=getproxies_environment(),
     )
 
 

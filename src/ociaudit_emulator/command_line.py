@@ -81,7 +81,7 @@ def _add_event_flags(parser: argparse.ArgumentParser) -> None:
     add("--now", type=_read_time, metavar="TIME", help="serve as if it were this moment, for ever")
     add("--retention-days", type=_read_count, help="how long events are kept (365; with --events for ever)")
     add("--late-share", type=_read_share, default=0.0, help="share of events processed late, 0 to 1 (0)")
-    add("--late-minutes", type=_read_count, default=30, help="how late they are at most (30)")
+    add("--late-minutes", type=_read_count_from_one, default=30, help="how late they are at most (30)")
     add("--self-audit", action="store_true", help="every ListEvents call becomes an event")
 
 
@@ -165,13 +165,22 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, is_over: asyncio.Event) -> Non
 
 def _read_port(text: str) -> int:
     """Read a port."""
-    return int(_check(_read_count(text), text, "a port from 0 to 65535", is_good=int(text) < 65536))
+    port = _read_count(text)
+    return int(_check(port, text, "a port from 0 to 65535", is_good=port < 65536))
 
 
 def _read_count(text: str) -> int:
     """Read a whole number from 0."""
-    is_good = text.isascii() and text.isdigit()
-    return int(_check(float(text) if is_good else 0, text, "a whole number from 0", is_good=is_good))
+    if not (text.isascii() and text.isdigit()):
+        message = f"{text!r} is not a whole number from 0"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _read_count_from_one(text: str) -> int:
+    """Read a whole number from 1."""
+    is_good = text.isascii() and text.isdigit() and int(text) > 0
+    return int(_check(int(text) if is_good else 0, text, "a whole number from 1", is_good=is_good))
 
 
 def _read_amount(text: str) -> float:

@@ -118,7 +118,7 @@ def _answer_bad_gzip(exchange: Exchange, options: FaultOptions) -> Answer | None
         return None
     packed = gzip.compress(exchange.answer.body, compresslevel=1, mtime=0)
     how = options.read_choice("how", ("truncated", "garbage"))
-    body = packed[: len(packed) // 2] if how == "truncated" else packed[:10] + b"\x00" * 40
+    body = packed[: len(packed) // 2] if how == "truncated" else b"\x1f\x8b and no gzip"
     return replace(exchange.answer, body=body).with_header("Content-Encoding", "gzip")
 
 

@@ -20,7 +20,7 @@ from ociaudit_emulator.tenancy import Tenancy
 WriteOddity = Callable[[Tenancy, Fill], bytes]
 
 SCANNER_NAME = "recon-scanner"
-_LARGE_EVENT_ENTRIES = 600
+_LARGE_EVENT_ENTRIES = 800
 # What someone can type into a user agent to hurt those who read it later.
 HOSTILE_TEXTS: Mapping[str, str] = {
     "terminal escape": "curl/8.5 \x1b]0;owned\x07\x1b[31m\x1b[2J",

@@ -283,6 +283,7 @@ def test_what_the_sdk_tears_apart_is_kept(client: Any, place: tuple[str, ...], v
         (("data", "freeformTags"), "x", "no attribute 'items'"),
         (("data", "definedTags"), {"n": "x"}, "no attribute 'items'"),
         (("data", "stateChange", "current"), [1], "no attribute 'items'"),
+        (("data", "stateChange", "previous"), "previous state", "no attribute 'items'"),
     ],
 )
 def test_what_the_sdk_fails_on_is_kept(client: Any, place: tuple[str, ...], value: Any, failure: str) -> None:

@@ -58,6 +58,7 @@ def main() -> None:
 
 def run_guarded(work: Callable[[], object]) -> int:
     """Do the work and return the exit status; what is raised is explained on stderr."""
+    console.fill_closed_streams()
     try:
         status = work()
     except OciAuditError as error:

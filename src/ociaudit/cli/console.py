@@ -7,10 +7,12 @@ Invariants
 - Text that came from events or from the service is attacker-controlled: control characters, escape sequences
   and bidirectional overrides never reach the terminal.
 - An error is always followed by a hint.
+- A screen that nobody reads any more, or that was closed from the beginning, stops nothing.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import unicodedata
@@ -57,7 +59,19 @@ def say_bug(error: BaseException) -> None:
 
 def is_terminal() -> bool:
     """Tell whether a person is watching stderr."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def fill_closed_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr, so that no file of ours gets its number.
+
+    Nothing can be written to a stdout that was closed: data must not vanish.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)  # takes the lowest free number, which is this one
 
 
 class Bar:
@@ -95,7 +109,13 @@ class Bar:
             self._progress = None
 
 
-def _print(text: str, stream: TextIO) -> None:
+def _print(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # was closed when the program began
+        return
     encoding = stream.encoding or "utf-8"
     safe = "\n".join(clean_text(line) for line in text.split("\n"))
-    print(safe.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    try:
+        print(safe.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        # Whoever read has gone. What is still in the buffer must not fail again at the end of the program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

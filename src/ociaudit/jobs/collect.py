@@ -83,6 +83,7 @@ async def _collect(
         retry=tools.retry,
         limits=tools.limits,
         on_retry=tools.observer.on_retry,
+        proxies=tools.proxies,
     ) as transport:
         audit = AuditReader(transport, tools.endpoints)
         identity = IdentityReader(transport, tools.endpoints, tools.credentials)

@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -147,7 +148,8 @@ def _write_out(descriptor: int, data: bytes, output: Path | None) -> None:
     try:
         write_all(descriptor, data, output or Path("stdout"))
     except DiskError as error:
-        if output is None and isinstance(error.__cause__, BrokenPipeError):
+        cause = error.__cause__
+        if output is None and isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:
             raise DiskError(
                 "stdout was closed before all events were written",
                 hint="let the reader read to the end, or use -o FILE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -47,5 +48,7 @@ class Tools:
     stop: StopRequest = field(default_factory=StopRequest)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: TransportLimits = field(default_factory=TransportLimits)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """Scheme to proxy URL, and `no` for the exceptions, as `urllib.request.getproxies_environment` gives them."""
     stdout: int = 1
     """The descriptor that `output=None` writes to."""

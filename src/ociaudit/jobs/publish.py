@@ -19,7 +19,7 @@ from itertools import islice
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
 
-_EVENTS_PER_CHUNK = 256
+_EVENTS_PER_CHUNK = 1_000
 
 
 @dataclass(frozen=True, slots=True)

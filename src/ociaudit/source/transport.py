@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed
 
 import aiohttp
 import msgspec
@@ -79,8 +80,13 @@ class Transport:
         retry: RetryPolicy | None = None,
         limits: TransportLimits | None = None,
         on_retry: RetryObserver | None = None,
+        proxies: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep the collaborators; nothing is opened yet."""
+        """Keep the collaborators; nothing is opened yet.
+
+        `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
+        """
+        self._proxies = proxies or {}
         self._credentials = credentials
         self._clock = clock
         self._retry = retry or RetryPolicy()
@@ -96,10 +102,10 @@ class Transport:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self._limits.connect_seconds, sock_read=self._limits.silence_seconds
         )
-        # Everything that goes on the wire is in the signed headers; aiohttp's own extras stay out of the way.
+        # Not trust_env: it looks for a netrc at every request, in a thread, and would put its password into the
+        # header that carries the signature. The proxies of the environment come as an argument.
         self._session = aiohttp.ClientSession(
             timeout=timeout,
-            trust_env=True,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": USER_AGENT, "accept": "application/json"},
             read_bufsize=2**20,
@@ -156,7 +162,9 @@ class Transport:
             now_seconds=asked_at.timestamp(),
         )
         try:
-            async with self._session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response:
+            async with self._session.get(
+                URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._choose_proxy(url)
+            ) as response:
                 body = await response.read()
         except aiohttp.ClientConnectorCertificateError as error:
             raise _explain_certificate(url, error) from error
@@ -176,6 +184,12 @@ class Transport:
         # An empty token means the end, as an absent one does.
         token = response.headers.get("opc-next-page") or None
         return Answer(checked, len(body), token, request_id, attempt, asked_at)
+
+    def _choose_proxy(self, url: str) -> str | None:
+        parts = urlsplit(url)
+        if not self._proxies or proxy_bypass_environment(parts.netloc, dict(self._proxies)):
+            return None
+        return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> Refused:
         request_id = response.headers.get("opc-request-id")

@@ -125,16 +125,17 @@ def new_file(path: Path) -> Iterator[int]:
     temporary = path.with_name(f".{path.name}.partial")
     descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
-        yield descriptor
-        sync_data(descriptor, temporary)
+        try:
+            yield descriptor
+            sync_data(descriptor, temporary)
+        finally:
+            os.close(descriptor)
+        with explain_disk("publish", path):
+            os.replace(temporary, path)
     except BaseException:
-        os.close(descriptor)
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    os.close(descriptor)
-    with explain_disk("publish", path):
-        os.replace(temporary, path)
     sync_folder(path.parent)
 
 

@@ -4,7 +4,8 @@ Owns: the writing of both, and the order in which they reach the disk. Must not:
 
 Invariants
 - Log first, synced; then the journal's lines, synced. Bytes in the log that no line names do not count.
-- Commits are grouped: at most `COMMIT_BYTES` or `COMMIT_SECONDS` of received pages are not yet safe.
+- Commits are grouped: whoever appends commits when `is_commit_due`, so at most `COMMIT_BYTES` or
+  `COMMIT_SECONDS` of received pages are not yet safe.
 - One thread at a time. Memory is the pages since the last commit and the index's chunk.
 """
 
@@ -19,6 +20,7 @@ from typing import Self
 
 import msgspec
 
+from ociaudit.errors import DiskError
 from ociaudit.events.event import Event
 from ociaudit.plan.shard import Place
 from ociaudit.store.durable import explain_disk, open_private, sync_data, sync_folder, write_all
@@ -72,7 +74,7 @@ class Spool:
     ) -> None:
         """Commit what has arrived and close; after a disk error only close."""
         try:
-            if kind is None or not issubclass(kind, OSError):
+            if kind is None or not issubclass(kind, DiskError):
                 self.commit()
         finally:
             self._log.close()
@@ -100,10 +102,13 @@ class Spool:
         self.append_line(msgspec.structs.replace(line, offset=offset, length=len(block), sha256=digest))
 
     def append_line(self, line: JournalLine) -> None:
-        """Take a journal line, and commit when it is time."""
+        """Take a journal line."""
         self._lines.append(line)
-        if self._log.pending_bytes >= COMMIT_BYTES or self._monotonic() - self._committed_at >= COMMIT_SECONDS:
-            self.commit()
+
+    @property
+    def is_commit_due(self) -> bool:
+        """Tell whether enough has been taken, or long enough ago, to commit it."""
+        return self._log.pending_bytes >= COMMIT_BYTES or self._monotonic() - self._committed_at >= COMMIT_SECONDS
 
     def commit(self) -> None:
         """Make everything taken so far durable: the log, then the lines that speak of it.

@@ -347,6 +347,15 @@ def test_a_lone_surrogate_stays_an_escape(shape: str) -> None:
 
 
 @derived_shape
+@pytest.mark.parametrize("extra", [b'"source":null', b'"new" : "x"', rb'"\ud800" : "x"'])
+def test_white_space_around_tokens_is_no_obstacle(shape: str, extra: bytes) -> None:
+    """White space around an event and between its tokens changes no field, in either way."""
+    raw = b' { "eventId" : "i" , "data" : { "eventName" : "n" , "identity" : { } } , %b }\t' % extra
+    close = b'{"eventId":"i","data":{"eventName":"n","identity":{}},%b}' % extra.replace(b" ", b"")
+    assert choose_shape(shape)(raw) == choose_shape(shape)(close)
+
+
+@derived_shape
 def test_depth_is_no_obstacle(shape: str) -> None:
     """A payload nested deeper than any parser follows is kept."""
     payload = b'{"a":' * 100_000 + b"1" + b"}" * 100_000

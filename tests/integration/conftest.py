@@ -1,0 +1,35 @@
+"""What integration tests share: an environment without a user, and an emulator without faults."""
+
+import os
+
+import pytest
+
+from support.emulator import Emulator
+
+# The fixed days of these tests stay inside it for as long as anyone will run them.
+KEPT = ("--retention-days", "36500")
+
+
+@pytest.fixture(autouse=True)
+def no_user(monkeypatch, tmp_path):
+    """Let nothing of the user who runs the tests reach the program."""
+    for name in list(os.environ):
+        if name.startswith("OCI_") and name != "OCI_AUDIT_CONTRACT_VENV":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def shared_emulator():
+    """One emulator for all tests of a module."""
+    with Emulator(*KEPT, "--events-per-day", "300") as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(shared_emulator):
+    """The module's emulator, with an empty log and without faults."""
+    shared_emulator.clear_faults()
+    shared_emulator.clear_log()
+    yield shared_emulator
+    shared_emulator.clear_faults()

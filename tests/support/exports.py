@@ -1,0 +1,78 @@
+"""Exports from an emulator: as the installed command, and in this process.
+
+Owns: where the command finds the emulator and its configuration.
+Must not: judge what comes out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ociaudit.jobs.export import Outcome, export_events
+from ociaudit.jobs.observer import Observer
+from ociaudit.jobs.order import ExportOrder, Tools
+from ociaudit.source.auth import load_credentials
+from ociaudit.source.clock import Clock
+from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.transport import TransportLimits
+from ociaudit.store.run_folder import ExportArguments
+from support.clocks import PatientlessClock
+from support.emulator import Emulator
+from support.processes import Finished, find_command, run_process
+
+
+def point_at(emulator: Emulator) -> dict[str, str]:
+    """Return the variables that lead a command to an emulator."""
+    return {"OCI_AUDIT_ENDPOINT": emulator.url + "/{region}"}
+
+
+def make_command(emulator: Emulator, *arguments: str) -> list[str]:
+    """Return the command line of an export with the emulator's configuration."""
+    return [find_command("oci-audit"), "export", "--config-file", str(emulator.config_path), *arguments]
+
+
+def run_export(
+    emulator: Emulator,
+    folder: Path,
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> Finished:
+    """Run `oci-audit export` against an emulator, in a folder."""
+    return run_process(
+        make_command(emulator, *arguments),
+        cwd=folder,
+        variables={**point_at(emulator), **(variables or {})},
+        before=before,
+    )
+
+
+def make_tools(
+    emulator: Emulator,
+    *,
+    clock: Clock | None = None,
+    limits: TransportLimits | None = None,
+    observer: Observer | None = None,
+) -> Tools:
+    """Return the collaborators of an export in this process; by default it does not wait."""
+    return Tools(
+        credentials=load_credentials(str(emulator.config_path)),
+        endpoints=Endpoints(emulator.url + "/{region}"),
+        clock=clock or PatientlessClock(),
+        limits=limits or TransportLimits(),
+        observer=observer or Observer(),
+    )
+
+
+def export_here(arguments: ExportArguments, output: Path, tools: Tools, *, max_window_days: int = 14) -> Outcome:
+    """Export in this process."""
+    return export_events(ExportOrder(arguments, output, max_window_days=max_window_days), tools)
+
+
+def read_manifest(output: Path) -> dict[str, Any]:
+    """Return the manifest beside an output."""
+    content: dict[str, Any] = json.loads(output.with_name(output.name + ".manifest.json").read_bytes())
+    return content

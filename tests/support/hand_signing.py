@@ -1,0 +1,69 @@
+"""Requests signed by hand, so that tests can sign them wrongly.
+
+Owns: Oracle's request signature as the documentation tells it, apart from both the SDK and the emulator.
+Must not: be used where a real client would do.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import email.utils
+import http.client
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlencode
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A keyId and the key that should sign for it."""
+
+    key_id: str
+    key: RSAPrivateKey
+    tenancy_id: str
+
+    @classmethod
+    def read(cls, config_path: Path) -> Self:
+        """Read the profile DEFAULT of a configuration without a pass phrase."""
+        config = configparser.ConfigParser(interpolation=None)
+        config.read(config_path)
+        profile = config["DEFAULT"]
+        key = load_pem_private_key(Path(profile["key_file"]).read_bytes(), None)
+        if not isinstance(key, RSAPrivateKey):
+            raise TypeError(f"{profile['key_file']} is no RSA key")
+        key_id = f"{profile['tenancy']}/{profile['user']}/{profile['fingerprint']}"
+        return cls(key_id, key, profile["tenancy"])
+
+
+def sign_headers(
+    credentials: Credentials, host: str, target: str, *, skew_seconds: float = 0.0
+) -> dict[str, str]:
+    """Make the headers of a signed GET, as if the client's clock were that much off."""
+    date = email.utils.formatdate(time.time() + skew_seconds, usegmt=True)
+    text = f"date: {date}\n(request-target): get {target}\nhost: {host}"
+    raw = credentials.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    authorization = (
+        'Signature algorithm="rsa-sha256",headers="date (request-target) host",'
+        f'keyId="{credentials.key_id}",signature="{base64.b64encode(raw).decode()}",version="1"'
+    )
+    return {"date": date, "host": host, "Authorization": authorization}
+
+
+def make_target(path: str, **parameters: str) -> str:
+    """Join a path and its parameters as they go over the wire."""
+    return f"{path}?{urlencode(parameters)}"
+
+
+def get(port: int, target: str, headers: dict[str, str], seconds: float = 10.0) -> http.client.HTTPResponse:
+    """Send a GET with exactly these headers; the body is still to be read."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    connection.request("GET", target, headers=headers)
+    return connection.getresponse()

@@ -1,0 +1,258 @@
+import json
+
+import pytest
+
+from ociaudit_emulator.answer import NEXT_PAGE_HEADER
+from ociaudit_emulator.behaviour import PageSize
+from support.emulated_service import EmulatedService
+from support.emulator import cut_array
+
+START, END = "2025-12-01T00:00:00Z", "2025-12-02T00:00:00Z"
+
+
+def read_code(answer):
+    return answer.status, json.loads(answer.body)["code"]
+
+
+def test_the_pages_joined_are_the_window(service):
+    """Following the tokens to the end gives every event of the window once."""
+    pages = service.list_pages(service.tenancy.id, START, END)
+    events = [event for page in pages for event in page]
+    assert len(pages) > 1
+    assert {len(page) for page in pages[:-1]} == {100}
+    assert len(set(events)) == len(events)
+
+
+def test_the_control_stream_is_the_truth_of_the_pages(service):
+    """The unsigned stream holds the same bytes as the pages, in the order of processing."""
+    query = f"compartmentId={service.tenancy.id}&startTime={START}&endTime={END}"
+    stream = cut_array(b"".join(service.assembly.control.stream_events(f"/_emulator/events?{query}")))
+    paged = service.list_all_events(service.tenancy.id, START, END)
+    assert sorted(stream) == sorted(paged)
+    assert stream != paged, "pages are shuffled unless told otherwise"
+
+
+@pytest.mark.parametrize("name", ["compartmentId", "startTime", "endTime"])
+def test_a_missing_parameter_is_named(service, name):
+    """A question without compartment, start or end gets 400 MissingParameter."""
+    parameters = {"compartmentId": service.tenancy.id, "startTime": START, "endTime": END}
+    del parameters[name]
+    answer = service.get("/20190901/auditEvents", **parameters)
+    assert read_code(answer) == (400, "MissingParameter")
+    assert name in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (END, START),
+        (START, START),
+        ("2025-12-01", END),
+        ("yesterday", END),
+        (START, "2025-13-01T00:00:00Z"),
+        ("2024-12-09T00:00:00Z", END),
+    ],
+    ids=["backwards", "empty", "a date alone", "words", "month 13", "older than retention"],
+)
+def test_an_impossible_window_is_refused(service, start, end):
+    """A window that is empty, unreadable or older than retention gets 400 InvalidParameter."""
+    assert read_code(service.list_events(service.tenancy.id, start, end)) == (400, "InvalidParameter")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "2025-12-01T00:00:00.000Z",
+        "2025-12-01T00:00:00.000000Z",
+        "2025-12-01T01:30:00+01:30",
+        "2025-11-30T23:00:00.0-01:00",
+        "2025-12-01T00:00Z",
+    ],
+)
+def test_every_spelling_of_a_time_is_the_same_question(service, start):
+    """Fractions and offsets, as the official clients send them, ask for the same events."""
+    spelt = service.list_events(service.tenancy.id, start, END)
+    assert spelt.body == service.list_events(service.tenancy.id, START, END).body
+
+
+def test_the_first_day_that_is_kept_can_be_asked(service):
+    """A window may begin with the day that lies as many days back as events are kept."""
+    answer = service.list_events(service.tenancy.id, "2024-12-10T00:00:00Z", "2024-12-11T00:00:00Z")
+    assert answer.status == 200
+
+
+def test_seconds_are_refused_only_by_the_strict(service):
+    """A start with seconds is taken for its minute, and gets 400 from --strict-minutes."""
+    start = "2025-12-01T00:00:30Z"
+    strict = EmulatedService(is_strict_about_minutes=True)
+    assert service.list_events(service.tenancy.id, start, END).status == 200
+    assert read_code(strict.list_events(strict.tenancy.id, start, END)) == (400, "InvalidParameter")
+
+
+@pytest.mark.parametrize("name", ["investigations", "unknown"])
+def test_forbidden_and_unknown_compartments_look_the_same(service, name):
+    """A forbidden compartment gets the same 404 as one that does not exist."""
+    known = service.find_compartment("investigations")
+    answer = service.list_events(known if name == "investigations" else f"{known}x", START, END)
+    assert read_code(answer) == (404, "NotAuthorizedOrNotFound")
+
+
+def test_the_deleted_compartment_can_be_read(service):
+    """A DELETED compartment still answers its events."""
+    events = service.list_all_events(service.find_compartment("retired-2019"), "2025-11-01T00:00:00Z", END)
+    assert events
+
+
+@pytest.mark.parametrize("region", ["sa-saopaulo-1", "eu-nowhere-9"])
+def test_a_region_that_is_not_subscribed_is_401(service, region):
+    """A region that is unknown, or whose subscription is in progress, gets 401 as Oracle answers."""
+    answer = service.list_events(service.tenancy.id, START, END, region=region)
+    assert read_code(answer) == (401, "NotAuthenticated")
+
+
+def test_the_bare_path_is_the_home_region(service):
+    """The path without a region gives the events of us-ashburn-1, and other regions give others."""
+    bare, home, other = (
+        service.list_events(service.tenancy.id, START, END, region=region).body
+        for region in ("", "us-ashburn-1", "ap-tokyo-1")
+    )
+    assert bare == home != other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"end": "2025-12-03T00:00:00Z"},
+        {"start": "2025-12-01T00:01:00Z"},
+        {"region": "eu-frankfurt-1"},
+        {"compartment": "payments"},
+    ],
+)
+def test_a_token_fits_its_own_window_only(service, change):
+    """A token sent with another window, region or compartment gets 400."""
+    token = service.list_events(service.tenancy.id, START, END).headers[NEXT_PAGE_HEADER]
+    compartment = service.find_compartment(change.get("compartment", "root"))
+    answer = service.list_events(
+        compartment,
+        change.get("start", START),
+        change.get("end", END),
+        region=change.get("region", ""),
+        page=token,
+    )
+    assert read_code(answer) == (400, "InvalidParameter")
+
+
+@pytest.mark.parametrize("token", ["x", "AAAA", "ä", "A" * 80])
+def test_what_is_no_token_is_refused(service, token):
+    """A page parameter that was not made here gets 400 PaginationTokenFormat."""
+    answer = service.list_events(service.tenancy.id, START, END, page=token)
+    assert read_code(answer) == (400, "PaginationTokenFormat")
+
+
+def test_a_token_survives_a_restart(service):
+    """A token of one process is good in the next one with the same seed."""
+    token = service.list_events(service.tenancy.id, START, END).headers[NEXT_PAGE_HEADER]
+    again = EmulatedService()
+    first, second = (one.list_events(one.tenancy.id, START, END, page=token) for one in (service, again))
+    assert first.status == 200
+    assert first.body == second.body
+
+
+def test_the_future_is_empty():
+    """Minutes from now on hold no events, and the answer to them is an empty page."""
+    service = EmulatedService()
+    answer = service.list_events(service.tenancy.id, "2025-12-10T12:34:00Z", "2025-12-11T00:00:00Z")
+    assert (answer.status, answer.body) == (200, b"[]")
+
+
+def test_retention_is_answered_and_kept():
+    """GetConfiguration tells the retention that ListEvents keeps to."""
+    service = EmulatedService(retention_days=90)
+    answer = service.get("/20190901/configuration", compartmentId=service.tenancy.id)
+    assert json.loads(answer.body) == {"retentionPeriodDays": 90}
+    old = service.list_events(service.tenancy.id, "2025-09-10T00:00:00Z", "2025-09-12T00:00:00Z")
+    assert read_code(old) == (400, "InvalidParameter")
+
+
+def test_too_many_requests_get_429_without_retry_after():
+    """Beyond the rate limit a region answers 429 until time has passed; other regions do not."""
+    service = EmulatedService(rate_limit_per_second=2)
+    codes = [service.list_events(service.tenancy.id, START, END).status for _ in range(3)]
+    assert codes == [200, 200, 429]
+    refused = service.list_events(service.tenancy.id, START, END)
+    assert "Retry-After" not in refused.headers
+    assert service.list_events(service.tenancy.id, START, END, region="ap-tokyo-1").status == 200
+    service.monotonic += 0.5
+    assert service.list_events(service.tenancy.id, START, END).status == 200
+
+
+def test_a_429_says_when_to_come_back_if_wanted():
+    """With --retry-after every 429 has that header."""
+    service = EmulatedService(rate_limit_per_second=1, retry_after_seconds=7)
+    service.list_events(service.tenancy.id, START, END)
+    assert service.list_events(service.tenancy.id, START, END).headers["Retry-After"] == "7"
+
+
+def test_the_identity_service_is_not_limited():
+    """The rate limit is the Audit service's own."""
+    service = EmulatedService(rate_limit_per_second=1)
+    codes = [service.get(f"/20160918/tenancies/{service.tenancy.id}").status for _ in range(5)]
+    assert codes == [200] * 5
+
+
+def test_pages_are_compressed_only_for_those_who_accept_it():
+    """With --gzip a client that accepts gzip gets it, and others get the plain page."""
+    service = EmulatedService(is_gzip_allowed=True)
+    plain = service.list_events(service.tenancy.id, START, END)
+    packed = service.list_events(service.tenancy.id, START, END, headers={"accept-encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.body) < len(plain.body) / 3
+
+
+def test_each_call_becomes_an_event_when_asked_to():
+    """With --self-audit a ListEvents call is an event of the running minute in the compartment asked."""
+    service = EmulatedService(is_self_auditing=True)
+    window = ("2025-12-10T12:34:00Z", "2025-12-10T12:35:00Z")
+    first = service.list_all_events(service.tenancy.id, *window)
+    second = service.list_all_events(service.tenancy.id, *window)
+    elsewhere = service.list_all_events(service.find_compartment("payments"), *window)
+    assert [len(first), len(second), len(elsewhere)] == [1, 2, 1]
+    assert json.loads(first[0])["eventType"] == "com.oraclecloud.Audit.ListEvents"
+    assert first[0] in second
+
+
+def test_self_audit_pages_like_everything_else():
+    """The events of the calls are paged after the others, and none is lost between pages."""
+    service = EmulatedService(is_self_auditing=True, page_size=PageSize(3, 3), is_shuffling=False)
+    window = ("2025-12-10T12:00:00Z", "2025-12-10T12:35:00Z")
+    for _ in range(10):
+        service.list_events(service.tenancy.id, *window)
+    pages = service.list_pages(service.tenancy.id, *window)
+    events = [event for page in pages for event in page]
+    assert len(set(events)) == len(events)
+    # The question's own pages are events as well, as soon as they are asked for.
+    assert sum(b"Audit.ListEvents" in event for event in events) >= 10
+
+
+def test_the_log_entry_tells_what_was_asked(service):
+    """A request's entry has operation, region, window, page, status, items and request id."""
+    answer = service.list_events(
+        service.tenancy.id, START, END, region="eu-frankfurt-1", headers={"opc-request-id": "mine"}
+    )
+    entry = service.last_entry
+    assert (entry.operation, entry.region, entry.compartmentId) == (
+        "ListEvents",
+        "eu-frankfurt-1",
+        service.tenancy.id,
+    )
+    assert (entry.startTime, entry.endTime, entry.hasPage) == (START, END, False)
+    assert (entry.status, entry.items) == (200, len(cut_array(answer.body)))
+    assert entry.requestId == answer.headers["opc-request-id"]
+    assert entry.requestId.startswith("mine/")
+
+
+def test_an_unknown_path_is_404(service):
+    """A signed request for something that no service here has gets 404."""
+    assert read_code(service.get("/20190901/nothing")) == (404, "NotFound")
+    assert read_code(service.get("/us-ashburn-1/")) == (404, "NotFound")

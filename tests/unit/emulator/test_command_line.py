@@ -1,0 +1,97 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from ociaudit_emulator.behaviour import Behaviour, PageSize
+from ociaudit_emulator.command_line import main, make_parser, read_behaviour
+
+
+def parse(*arguments):
+    return read_behaviour(make_parser().parse_args(arguments))
+
+
+def test_without_flags_everything_is_as_usual():
+    """The defaults of the flags are the defaults of the behaviour."""
+    assert parse() == Behaviour()
+
+
+def test_every_flag_reaches_the_behaviour():
+    """Each flag about events and answers changes its own part of the behaviour."""
+    given = parse(
+        *("--seed", "7", "--events", "e.json", "--events-compartment", "c", "--events-region", "r"),
+        *("--events-per-day", "10", "--page-size", "50-150", "--latency-ms", "1.5", "--rate-limit", "20"),
+        *("--retry-after", "3", "--late-share", "0.25", "--late-minutes", "9", "--retention-days", "90"),
+        *("--now", "2025-12-01T00:00:00Z", "--strict-minutes", "--self-audit", "--no-shuffle", "--gzip"),
+    )
+    assert given == Behaviour(
+        seed=7,
+        events_file=Path("e.json"),
+        events_compartment="c",
+        events_region="r",
+        events_per_day=10,
+        page_size=PageSize(50, 150),
+        latency_ms=1.5,
+        rate_limit_per_second=20.0,
+        retry_after_seconds=3,
+        late_share=0.25,
+        late_minutes=9,
+        retention_days=90,
+        now_ms=1764547200000,
+        is_strict_about_minutes=True,
+        is_self_auditing=True,
+        is_shuffling=False,
+        is_gzip_allowed=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "wanted"),
+    [
+        ("--port", "70000", "a port from 0 to 65535"),
+        ("--port", "http", "a whole number from 0"),
+        ("--page-size", "0", "a number from 1, or a range such as 50-150"),
+        ("--page-size", "9-3", "a number from 1, or a range such as 50-150"),
+        ("--page-size", "many", "a whole number from 0"),
+        ("--latency-ms", "-1", "a number from 0"),
+        ("--latency-ms", "soon", "a number from 0"),
+        ("--rate-limit", "0", "a number above 0"),
+        ("--rate-limit", "nan", "a number above 0"),
+        ("--late-share", "1.5", "a number from 0 to 1"),
+        ("--late-minutes", "0", "a whole number from 1"),
+        ("--now", "yesterday", "2025-12-01T00:00:00Z"),
+        ("--events-per-day", "1e6", "a whole number from 0"),
+        ("--seed", "x", "invalid int value"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_would_be_right(capsys, flag, value, wanted):
+    """A value that a flag cannot have ends with exit 2 and says what it can have."""
+    with pytest.raises(SystemExit) as ended:
+        main([f"{flag}={value}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert flag in said
+    assert wanted in said
+
+
+def test_an_unknown_flag_is_refused(capsys):
+    """A flag that does not exist ends with exit 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--fast"])
+    assert ended.value.code == 2
+    assert "--fast" in capsys.readouterr().err
+
+
+def test_a_missing_file_ends_with_exit_2(capsys, tmp_path):
+    """A file of events that is not there ends with exit 2 and a hint, before anything listens."""
+    assert main(["--events", str(tmp_path / "none.json")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "name a file that can be read" in captured.err
+
+
+def test_every_flag_is_documented():
+    """The documentation names every flag that the help names."""
+    text = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    flags = set(re.findall(r"--[a-z][a-z-]+", make_parser().format_help())) - {"--help"}
+    assert flags <= set(re.findall(r"--[a-z][a-z-]+", text))

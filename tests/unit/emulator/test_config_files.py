@@ -1,0 +1,116 @@
+import configparser
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from ociaudit_emulator.config_files import ConfigFolderError, ConfigRequest, trust_config, write_config
+from ociaudit_emulator.keys import KeyRing, fingerprint_of
+from ociaudit_emulator.tenancy import make_tenancy
+
+TENANCY = make_tenancy(1)
+NOW_SECONDS = 1_765_000_000.0
+
+
+def make_ring(seconds=NOW_SECONDS):
+    return KeyRing(lambda: seconds)
+
+
+def write(folder, *, pass_phrase=None, session_minutes=60.0):
+    ring = make_ring()
+    write_config(ConfigRequest(folder, pass_phrase, session_minutes, NOW_SECONDS), TENANCY, ring)
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(folder / "config")
+    return config, ring
+
+
+def make_key_id(config):
+    profile = config["DEFAULT"]
+    return f"{profile['tenancy']}/{profile['user']}/{profile['fingerprint']}"
+
+
+def read_token(config):
+    with open(config["SESSION"]["security_token_file"], encoding="utf-8") as file:
+        return f"ST${file.read()}"
+
+
+def test_everything_written_is_private(tmp_path):
+    """The folder is 0700 and each file in it 0600."""
+    write(tmp_path / "oci")
+    assert (tmp_path / "oci").stat().st_mode & 0o777 == 0o700
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "oci").iterdir()}
+    assert modes == {0o600}
+
+
+def test_the_default_profile_has_what_clients_need(tmp_path):
+    """DEFAULT names user, fingerprint, tenancy, region and the key file, and its key is trusted."""
+    config, ring = write(tmp_path / "oci")
+    profile = config["DEFAULT"]
+    assert set(profile) == {"user", "fingerprint", "tenancy", "region", "key_file"}
+    assert (profile["tenancy"], profile["region"]) == (TENANCY.id, "us-ashburn-1")
+    with open(profile["key_file"], "rb") as file:
+        key = load_pem_private_key(file.read(), None)
+    assert fingerprint_of(key.public_key()) == profile["fingerprint"]
+    assert ring.find_signer(make_key_id(config)).public_key == key.public_key()
+
+
+def test_the_session_profile_has_a_token_and_a_key_of_its_own(tmp_path):
+    """SESSION names a token file and another key, and the token is good until the session's end."""
+    config, ring = write(tmp_path / "oci", session_minutes=10)
+    with open(config["SESSION"]["key_file"], "rb") as file:
+        key = load_pem_private_key(file.read(), None)
+    assert ring.find_signer(read_token(config)).public_key == key.public_key()
+    later = make_ring(NOW_SECONDS + 600)
+    trust_config(tmp_path / "oci", TENANCY, later)
+    assert later.find_signer(read_token(config)) is None
+
+
+def test_keys_can_be_encrypted(tmp_path):
+    """With a pass phrase both keys are encrypted by it, and the config holds it."""
+    config, _ = write(tmp_path / "oci", pass_phrase="open sesame 100%")
+    for profile in ("DEFAULT", "SESSION"):
+        with open(config[profile]["key_file"], "rb") as file:
+            content = file.read()
+        assert load_pem_private_key(content, config[profile]["pass_phrase"].encode())
+        with pytest.raises(TypeError):
+            load_pem_private_key(content, None)
+
+
+def test_a_folder_can_be_trusted_again(tmp_path):
+    """A later emulator of the same seed accepts the keys of a folder written before."""
+    config, _ = write(tmp_path / "oci")
+    ring = make_ring()
+    trust_config(tmp_path / "oci", TENANCY, ring)
+    assert ring.find_signer(make_key_id(config)) is not None
+    assert ring.find_signer(read_token(config)) is not None
+
+
+def test_nothing_is_overwritten(tmp_path):
+    """A folder with a configuration in it is refused, and stays as it is."""
+    write(tmp_path / "oci")
+    before = (tmp_path / "oci" / "config").read_bytes()
+    with pytest.raises(ConfigFolderError, match="--trust-config"):
+        write(tmp_path / "oci")
+    assert (tmp_path / "oci" / "config").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    """A path below a file is refused with a hint."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigFolderError, match="name a folder that can be written"):
+        write(tmp_path / "file" / "oci")
+
+
+def test_another_seed_is_not_trusted(tmp_path):
+    """A folder of another seed names another tenancy, and is refused with that reason."""
+    write(tmp_path / "oci")
+    with pytest.raises(ConfigFolderError, match="--seed"):
+        trust_config(tmp_path / "oci", make_tenancy(2), make_ring())
+
+
+@pytest.mark.parametrize("content", [None, "", "[DEFAULT]\nuser=x\n", "no config"])
+def test_what_is_no_config_is_not_trusted(tmp_path, content):
+    """A folder without a configuration made here is refused with a hint."""
+    if content is not None:
+        (tmp_path / "config").write_text(content)
+    with pytest.raises(ConfigFolderError, match="--write-config"):
+        trust_config(tmp_path, TENANCY, make_ring())

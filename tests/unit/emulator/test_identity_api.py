@@ -1,0 +1,119 @@
+import json
+
+import pytest
+
+from ociaudit_emulator.answer import NEXT_PAGE_HEADER
+
+COMPARTMENTS = "/20160918/compartments"
+
+
+def list_names(service, **parameters):
+    answer = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, **parameters)
+    assert answer.status == 200, answer.body
+    return [one["name"] for one in json.loads(answer.body)]
+
+
+def read_code(answer):
+    return answer.status, json.loads(answer.body)["code"]
+
+
+def test_the_subscribed_regions_are_listed(service):
+    """Three regions are READY, one is in progress, and us-ashburn-1 is the home region."""
+    answer = service.get(f"/20160918/tenancies/{service.tenancy.id}/regionSubscriptions")
+    regions = json.loads(answer.body)
+    assert [one["status"] for one in regions] == ["READY", "READY", "READY", "IN_PROGRESS"]
+    assert [one["regionName"] for one in regions if one["isHomeRegion"]] == ["us-ashburn-1"]
+    assert regions[0]["regionKey"] == "IAD"
+
+
+def test_the_subtree_is_everything_but_root(service):
+    """The subtree of the tenancy holds all compartments of every state and depth, and not root."""
+    names = list_names(service, compartmentIdInSubtree="true", accessLevel="ANY")
+    assert names == [one.name for one in service.tenancy.compartments[1:]]
+    assert {"web-shop-cache", "retired-2019", "investigations"} <= set(names)
+
+
+def test_without_subtree_only_children_are_listed(service):
+    """A plain listing holds the direct children of the compartment asked."""
+    assert "payments" not in list_names(service)
+    parent = service.find_compartment("production")
+    children = json.loads(service.get(COMPARTMENTS, compartmentId=parent).body)
+    assert {one["name"] for one in children} == {"payments", "web-shop"}
+    assert all(one["compartmentId"] == parent for one in children)
+
+
+def test_accessible_leaves_out_the_forbidden_one(service):
+    """With accessLevel ACCESSIBLE the forbidden compartment is not listed."""
+    names = list_names(service, compartmentIdInSubtree="true", accessLevel="ACCESSIBLE")
+    assert "investigations" not in names
+    assert len(names) == len(service.tenancy.compartments) - 2
+
+
+def test_a_state_can_be_asked_for(service):
+    """With lifecycleState only compartments of that state are listed."""
+    assert list_names(service, compartmentIdInSubtree="true", lifecycleState="DELETED") == ["retired-2019"]
+
+
+@pytest.mark.parametrize("limit", [1, 4, 13, 14, 1000])
+def test_pages_of_any_limit_hold_every_compartment_once(service, limit):
+    """Following the tokens gives each compartment once, whatever the limit."""
+    parameters = {
+        "compartmentId": service.tenancy.id,
+        "compartmentIdInSubtree": "true",
+        "limit": str(limit),
+    }
+    names, page = [], {}
+    while True:
+        answer = service.get(COMPARTMENTS, **parameters, **page)
+        names += [one["name"] for one in json.loads(answer.body)]
+        if NEXT_PAGE_HEADER not in answer.headers:
+            break
+        page = {"page": answer.headers[NEXT_PAGE_HEADER]}
+    assert names == [one.name for one in service.tenancy.compartments[1:]]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, (400, "MissingParameter")),
+        ({"compartmentId": "ocid1.compartment.oc1..x"}, (404, "NotAuthorizedOrNotFound")),
+        ({"compartmentId": "payments", "compartmentIdInSubtree": "true"}, (400, "InvalidParameter")),
+        ({"compartmentId": "root", "accessLevel": "SOME"}, (400, "InvalidParameter")),
+        ({"compartmentId": "root", "lifecycleState": "GONE"}, (400, "InvalidParameter")),
+        ({"compartmentId": "root", "limit": "0"}, (400, "InvalidParameter")),
+        ({"compartmentId": "root", "limit": "many"}, (400, "InvalidParameter")),
+        ({"compartmentId": "root", "page": "x"}, (400, "PaginationTokenFormat")),
+    ],
+)
+def test_a_wrong_listing_is_refused(service, parameters, expected):
+    """Missing, unknown and impossible parameters get the code that Oracle gives."""
+    known = {one.name: one.id for one in service.tenancy.compartments}
+    sent = {name: known.get(value, value) for name, value in parameters.items()}
+    assert read_code(service.get(COMPARTMENTS, **sent)) == expected
+
+
+def test_a_token_of_another_listing_is_refused(service):
+    """A token sent with other parameters than those it was made for gets 400."""
+    first = service.get(
+        COMPARTMENTS, compartmentId=service.tenancy.id, compartmentIdInSubtree="true", limit="2"
+    )
+    token = first.headers[NEXT_PAGE_HEADER]
+    answer = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, limit="2", page=token)
+    assert read_code(answer) == (400, "InvalidParameter")
+
+
+def test_the_tenancy_and_single_compartments_can_be_read(service):
+    """The tenancy tells its name and home region; a compartment its name; a forbidden one is 404."""
+    tenancy = json.loads(service.get(f"/20160918/tenancies/{service.tenancy.id}").body)
+    assert (tenancy["name"], tenancy["homeRegionKey"]) == (service.tenancy.name, "IAD")
+    payments = service.get(f"{COMPARTMENTS}/{service.find_compartment('payments')}")
+    assert json.loads(payments.body)["name"] == "payments"
+    assert service.get(f"{COMPARTMENTS}/{service.find_compartment('investigations')}").status == 404
+    assert service.get("/20160918/tenancies/ocid1.tenancy.oc1..other").status == 404
+
+
+def test_every_region_answers_identity(service):
+    """The Identity operations answer below every READY region's prefix."""
+    path = f"20160918/tenancies/{service.tenancy.id}/regionSubscriptions"
+    bodies = {service.get(f"{prefix}/{path}").body for prefix in ("", "/us-ashburn-1", "/ap-tokyo-1")}
+    assert len(bodies) == 1
