@@ -60,6 +60,8 @@ def export(
     rerun: RerunOptions | None = None,
     waived: Iterable[str] = (),
     tally: Tally | None = None,
+    signing_key: str | Path | None = None,
+    confirm_empty: bool = False,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
 ) -> Outcome:
@@ -90,6 +92,8 @@ def export(
         rerun=rerun or RerunOptions(),
         waived=frozenset(waived),
         tally=tally,
+        signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
+        confirm_empty=confirm_empty,
     )
     tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
     return export_events(order, tools)

@@ -65,9 +65,7 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--write-config", type=Path, metavar="DIR", help="write an OCI config and fresh keys, and trust them")
     add("--trust-config", type=Path, metavar="DIR", help="trust the keys of a DIR written earlier")
     add("--pass-phrase", metavar="TEXT", help="encrypt the written keys with it")
-    add(
-        "--session-minutes", type=_read_positive, default=60.0, help="how long the written session lasts (60)"
-    )
+    add("--session-minutes", type=_read_positive, default=60.0, help="how long the written session lasts (60)")
 
 
 def _add_event_flags(parser: argparse.ArgumentParser) -> None:

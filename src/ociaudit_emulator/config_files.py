@@ -110,9 +110,7 @@ def _make_key() -> RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
 
-def _make_token(
-    request: ConfigRequest, tenancy: Tenancy, issuer: RSAPrivateKey, session_key: RSAPublicKey
-) -> str:
+def _make_token(request: ConfigRequest, tenancy: Tenancy, issuer: RSAPrivateKey, session_key: RSAPublicKey) -> str:
     """Make the session's token, which lasts as long as was asked."""
     start = int(request.now_seconds)
     return make_session_token(
@@ -155,9 +153,7 @@ def _write_private_key(path: Path, key: RSAPrivateKey, pass_phrase: str | None) 
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if pass_phrase is not None:
         encryption = serialization.BestAvailableEncryption(pass_phrase.encode())
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, encryption
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, encryption)
     _write_file(path, pem + _KEY_LABEL)
 
 

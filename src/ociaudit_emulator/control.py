@@ -68,9 +68,7 @@ class Control:
         if place.compartment_id not in self.tenancy.compartment_by_id:
             message = f"unknown compartment {place.compartment_id}; {PREFIX}tenancy lists the compartments"
             raise ControlError(message)
-        return self._join_events(
-            place, Span(_read_minute(query, "startTime"), _read_minute(query, "endTime"))
-        )
+        return self._join_events(place, Span(_read_minute(query, "startTime"), _read_minute(query, "endTime")))
 
     def _join_events(self, place: Place, span: Span) -> Iterator[bytes]:
         """Write the array part by part."""

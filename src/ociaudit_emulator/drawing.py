@@ -69,9 +69,7 @@ class EventDrawing:
         """Draw everything that varies from one event to the next."""
         digits = drawn.hex()
         event_ms = self._draw_time_ms(minute, drawn)
-        resource_id, resource_name = self._resource(
-            place, resource or "none", drawn[6] % _RESOURCES_PER_PLACE
-        )
+        resource_id, resource_name = self._resource(place, resource or "none", drawn[6] % _RESOURCES_PER_PLACE)
         request_id = f"{digits[32:64]}/{digits[64:96]}/{digits[96:128]}".upper()
         return {
             "event_id": f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}",

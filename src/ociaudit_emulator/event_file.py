@@ -144,9 +144,7 @@ def _make_place_finder(tenancy: Tenancy, behaviour: Behaviour) -> Callable[[byte
     """
     region = behaviour.events_region or HOME_REGION
     if region not in tenancy.region_by_name:
-        message = (
-            f"--events-region {region}: not a region of the tenancy; {', '.join(tenancy.region_by_name)} are"
-        )
+        message = f"--events-region {region}: not a region of the tenancy; {', '.join(tenancy.region_by_name)} are"
         raise EventFileError(message)
     places = {one.encode(): Place(region, one) for one in tenancy.compartment_by_id}
     fixed = behaviour.events_compartment

@@ -18,8 +18,7 @@ JsonObject = dict[str, object]
 _OLDER_FORM = frozenset({"computeApi", "virtualNetwork", "blockVolumes", "LoadBalancer"})
 _ISSUER = "authService.oracle.com"
 _AUTHORIZATION = (
-    'Signature keyId="{}***",version="1",headers="date (request-target) host accept opc-request-id",'
-    'signature="*****"'
+    'Signature keyId="{}***",version="1",headers="date (request-target) host accept opc-request-id",signature="*****"'
 )
 
 

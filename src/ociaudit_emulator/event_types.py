@@ -57,9 +57,7 @@ _RESOURCE_TYPES = (
     EventType("virtualNetwork", "GetVnic", "GET", f"{_CORE}/vnics/{{id}}", "vnic", 45),
     EventType("virtualNetwork", "ListSubnets", "GET", f"{_CORE}/subnets", "", 40),
     EventType("virtualNetwork", "CreateVcn", "POST", f"{_CORE}/vcns", "vcn", 4),
-    EventType(
-        "virtualNetwork", "UpdateSecurityList", "PUT", f"{_CORE}/securityLists/{{id}}", "securitylist", 6
-    ),
+    EventType("virtualNetwork", "UpdateSecurityList", "PUT", f"{_CORE}/securityLists/{{id}}", "securitylist", 6),
     EventType("virtualNetwork", "UpdateRouteTable", "PUT", f"{_CORE}/routeTables/{{id}}", "routetable", 4),
     EventType("objectStorage", "ListBuckets", "GET", "/n/example/b", "", 60),
     EventType("objectStorage", "GetBucket", "GET", "/n/example/b/{name}", "bucket", 70),
@@ -100,9 +98,7 @@ _RESOURCE_TYPES = (
     ),
     EventType("KeyManagementService", "GetVault", "GET", "/20180608/vaults/{id}", "vault", 12),
     EventType("KeyManagementService", "Decrypt", "POST", "/20180608/decrypt", "key", 35),
-    EventType(
-        "SecretManagement", "GetSecretBundle", "GET", "/20190301/secretbundles/{id}", "vaultsecret", 30
-    ),
+    EventType("SecretManagement", "GetSecretBundle", "GET", "/20190301/secretbundles/{id}", "vaultsecret", 30),
     EventType("ContainerEngine", "ListNodePools", "GET", "/20180222/nodePools", "", 14),
     EventType(
         "ContainerEngine",
@@ -119,9 +115,7 @@ _RESOURCE_TYPES = (
     EventType("ResourceManager", "CreateJob", "POST", "/20180917/jobs", "ormjob", 8),
     EventType("apiGateway", "UpdateDeployment", "PUT", "/20190501/deployments/{id}", "apideployment", 4),
     EventType("dns", "PatchZoneRecords", "PUT", "/20180115/zones/{id}/records", "dns-zone", 4),
-    EventType(
-        "telemetry", "SummarizeMetricsData", "POST", "/20180401/metrics/actions/summarizeMetricsData", "", 60
-    ),
+    EventType("telemetry", "SummarizeMetricsData", "POST", "/20180401/metrics/actions/summarizeMetricsData", "", 60),
 )
 
 _IDENTITY_TYPES = (
@@ -164,9 +158,7 @@ CREDENTIAL_TYPES = (
     EventType(_IDENTITY, "CreateAuthToken", "POST", f"{_CORE}/users/{{id}}/authTokens", "user"),
     EventType(_IDENTITY, "DeleteAuthToken", "DELETE", f"{_CORE}/users/{{id}}/authTokens/token", "user"),
     EventType(_IDENTITY, "CreateOrResetPassword", "POST", f"{_CORE}/users/{{id}}/uiPassword", "user"),
-    EventType(
-        "IdentityProvisioning", "UpdateUserUIPassword", "PUT", f"{_CORE}/users/{{id}}/uiPassword", "user"
-    ),
+    EventType("IdentityProvisioning", "UpdateUserUIPassword", "PUT", f"{_CORE}/users/{{id}}/uiPassword", "user"),
     EventType(_IDENTITY, "CreateMfaTotpDevice", "POST", f"{_CORE}/users/{{id}}/mfaTotpDevices", "user"),
     EventType(
         _IDENTITY,
@@ -175,9 +167,7 @@ CREDENTIAL_TYPES = (
         f"{_CORE}/users/{{id}}/mfaTotpDevices/device/actions/activate",
         "user",
     ),
-    EventType(
-        _IDENTITY, "DeleteMfaTotpDevice", "DELETE", f"{_CORE}/users/{{id}}/mfaTotpDevices/device", "user"
-    ),
+    EventType(_IDENTITY, "DeleteMfaTotpDevice", "DELETE", f"{_CORE}/users/{{id}}/mfaTotpDevices/device", "user"),
     EventType(
         _IDENTITY,
         "GenerateTotpSeed",

@@ -79,9 +79,7 @@ def _cut_body(exchange: Exchange, options: FaultOptions) -> Answer:
 
 def _answer_html(exchange: Exchange, _options: FaultOptions) -> Answer:
     """Answer a web page with status 200, as a proxy does that wants a sign-in."""
-    return replace(
-        exchange.answer, body=_HTML, content_type="text/html", status=200, headers={}, item_count=0
-    )
+    return replace(exchange.answer, body=_HTML, content_type="text/html", status=200, headers={}, item_count=0)
 
 
 def _answer_no_array(exchange: Exchange, options: FaultOptions) -> Answer:

@@ -177,9 +177,7 @@ def read_entry(content: object) -> FaultEntry:
 
 def _read_match(content: object) -> Mapping[str, str]:
     """Read the conditions of an entry."""
-    match = {
-        name: str(value) for name, value in _read_object(content, "the key 'match'", _MATCH_KEYS).items()
-    }
+    match = {name: str(value) for name, value in _read_object(content, "the key 'match'", _MATCH_KEYS).items()}
     if match.get("page", "any") not in _PAGE_CHOICES:
         raise _wrong("match.page", match["page"], set(_PAGE_CHOICES))
     return match
@@ -224,6 +222,4 @@ def _read_minute(value: str | None) -> int | None:
 
 def _wrong(name: str, value: str, allowed: set[str]) -> FaultRequestError:
     """Make the error for a value that is not among the allowed ones."""
-    return FaultRequestError(
-        f"unknown {name}: {value!r}; it is one of {', '.join(sorted(allowed)) or 'none'}"
-    )
+    return FaultRequestError(f"unknown {name}: {value!r}; it is one of {', '.join(sorted(allowed)) or 'none'}")

@@ -28,6 +28,7 @@ def read_clock_seconds() -> float:
     return time.time()
 
 
+@lru_cache(maxsize=1024)
 def parse_instant_ms(text: str) -> int:
     """Read an RFC 3339 time as milliseconds since 1970, finer digits dropped.
 

@@ -32,9 +32,7 @@ HOSTILE_TEXTS: Mapping[str, str] = {
 }
 
 
-def _shape(
-    tenancy: Tenancy, fill: Fill, name: str = "ListUsers", caller: str = "tom.okafor@example.com"
-) -> Any:
+def _shape(tenancy: Tenancy, fill: Fill, name: str = "ListUsers", caller: str = "tom.okafor@example.com") -> Any:
     """Shape a plain call, to be made odd."""
     call = Call(tenancy.id, find_event_type(name), tenancy.find_principal(caller), Outcome("200"))
     return shape_call(call, fill)

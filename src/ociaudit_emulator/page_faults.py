@@ -84,9 +84,7 @@ def _change_copy(exchange: Exchange, options: FaultOptions) -> Answer | None:
     if exchange.page is None or not exchange.page.items:
         return None
     chosen = exchange.page.items[: options.read_count("count", 1)]
-    copies = [
-        _write_changed(bytes(item), is_time_changed=options.read_flag("changeEventTime")) for item in chosen
-    ]
+    copies = [_write_changed(bytes(item), is_time_changed=options.read_flag("changeEventTime")) for item in chosen]
     return _with_items(exchange, [*exchange.page.items, *copies])
 
 

@@ -47,9 +47,7 @@ class TokenCodec:
 
     def encode(self, cursor: Cursor) -> str:
         """Make the token that leads to a cursor's page."""
-        content = _LAYOUT.pack(
-            self._bind(cursor.question), cursor.position, cursor.page_number, cursor.is_looping
-        )
+        content = _LAYOUT.pack(self._bind(cursor.question), cursor.position, cursor.page_number, cursor.is_looping)
         return base64.urlsafe_b64encode(self._check(content) + content).decode().rstrip("=")
 
     def decode(self, token: str, question: str) -> Cursor:

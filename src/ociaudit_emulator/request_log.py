@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import asdict, dataclass
 
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 50_000
 
 
 @dataclass(slots=True)

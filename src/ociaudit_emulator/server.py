@@ -23,6 +23,7 @@ from ociaudit_emulator.signature import SignedRequest
 HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
 _BACKLOG = 1024
+_KEPT_BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class Server:
@@ -40,6 +41,7 @@ class Server:
 
         Raises: OSError when the port cannot be had.
         """
+        _keep_large_blocks()
         server = web.Server(self._handle, access_log=None)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
@@ -83,3 +85,12 @@ class Server:
             await response.write(part)
         await response.write_eof()
         return response
+
+
+def _keep_large_blocks() -> None:
+    """Let the C library keep blocks as large as a page for the next one.
+
+    It gives back to the system what is larger than the largest block ever freed; without this each
+    page's memory would be fetched, zeroed and given back again, which costs more than to fill it.
+    """
+    bytes(_KEPT_BLOCK_BYTES)

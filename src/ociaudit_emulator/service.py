@@ -161,10 +161,7 @@ class Service:
     def _compress(self, request: SignedRequest, answer: Answer) -> Answer:
         """Compress the body if the emulator may and the client can."""
         is_wanted = "gzip" in request.headers.get("accept-encoding", "")
-        if (
-            not (self._services.behaviour.is_gzip_allowed and is_wanted)
-            or "Content-Encoding" in answer.headers
-        ):
+        if not (self._services.behaviour.is_gzip_allowed and is_wanted) or "Content-Encoding" in answer.headers:
             return answer
         packed = replace(answer, body=gzip.compress(answer.body, compresslevel=1, mtime=0))
         return packed.with_header("Content-Encoding", "gzip").with_header("Vary", "Accept-Encoding")

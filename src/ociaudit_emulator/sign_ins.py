@@ -53,9 +53,7 @@ _DOMAIN_EVENTS = (
     _DomainEvent("sso.authentication.failure", VERIFY_MFA, "jörg.müller@example.com"),
     _DomainEvent("admin.me.password.change.success", CHANGE_PASSWORD, "mei.tanaka@example.com"),
     _DomainEvent("admin.user.password.reset.success", RESET_PASSWORD, "tom.okafor@example.com"),
-    _DomainEvent(
-        "admin.me.locked.success", find_event_type("UpdateUserState"), "exampleidp/li.wei@example.com"
-    ),
+    _DomainEvent("admin.me.locked.success", find_event_type("UpdateUserState"), "exampleidp/li.wei@example.com"),
 )
 
 

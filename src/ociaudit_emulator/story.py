@@ -177,9 +177,7 @@ def _write_new_policy(story: Story, fill: Fill) -> bytes:
 
 def _write_burst_call(story: Story, name: str, fill: Fill) -> bytes:
     """Write a call with the new key."""
-    caller = replace(
-        story.victim, kind=PrincipalKind.USER, user_agent=_TOOL, fingerprint=story.new_fingerprint
-    )
+    caller = replace(story.victim, kind=PrincipalKind.USER, user_agent=_TOOL, fingerprint=story.new_fingerprint)
     return write_compact(_shape_call(story, name, caller, fill))
 
 

@@ -133,9 +133,7 @@ _CHROME = (
 _JAVA_SDK = "Oracle-JavaSDK/3.44.0 (Linux/5.15.0-206.153.7.el8uek.x86_64; Java/17.0.11; Java HotSpot(TM))"
 _PYTHON_SDK = "Oracle-PythonSDK/2.126.3 (python 3.11.9; x86_64-Linux)"
 _CLI = "Oracle-PythonSDK/2.126.3 (python 3.11.9; x86_64-Linux) Oracle-PythonCLI/3.41.0"
-_TERRAFORM = (
-    "Oracle-GoSDK/65.67.0 (linux/amd64; go/go1.22) Oracle-TerraformProvider/6.1.0 terraform-cli/1.8.4"
-)
+_TERRAFORM = "Oracle-GoSDK/65.67.0 (linux/amd64; go/go1.22) Oracle-TerraformProvider/6.1.0 terraform-cli/1.8.4"
 
 # name, kind, user agent, addresses, share of the calls.
 PrincipalRow = tuple[str, PrincipalKind, str, tuple[str, ...], float]

@@ -4,14 +4,20 @@ LISTING = """
 compartment, start, end = arguments
 options = {"compartment_id": compartment, "start_time": read_time(start), "end_time": read_time(end)}
 """
-RESULTS = LISTING + """
+RESULTS = (
+    LISTING
+    + """
 events = oci.pagination.list_call_get_all_results(audit.list_events, **options).data
 json.dump([oci.util.to_dict(event)["event_id"] for event in events], sys.stdout)
 """
-GENERATOR = LISTING + """
+)
+GENERATOR = (
+    LISTING
+    + """
 pages = oci.pagination.list_call_get_all_results_generator(audit.list_events, "record", **options)
 json.dump([oci.util.to_dict(event)["event_id"] for event in pages], sys.stdout)
 """
+)
 COMPARTMENTS = """
 found = oci.pagination.list_call_get_all_results(
     identity.list_compartments, arguments[0], access_level="ANY", compartment_id_in_subtree=True, limit=4
@@ -25,7 +31,9 @@ first = identity.get_compartment(arguments[1]).data
 days = audit.get_configuration(arguments[0]).data.retention_period_days
 json.dump([tenancy.name, [one.region_name for one in regions], first.name, days], sys.stdout)
 """
-REFUSALS = LISTING + """
+REFUSALS = (
+    LISTING
+    + """
 found = {}
 def attempt(name, call, *positional, **named):
     try:
@@ -42,6 +50,7 @@ sao_paulo = oci.audit.AuditClient(
 attempt("region", sao_paulo.list_events, **options)
 json.dump(found, sys.stdout)
 """
+)
 EVERYWHERE = """
 start, end, regions, compartments = arguments
 options = {"start_time": read_time(start), "end_time": read_time(end)}
@@ -56,6 +65,7 @@ json.dump(counts, sys.stdout)
 
 
 def list_true_ids(emulator, tenancy, window):
+    """The ids of the events that a window really holds."""
     return sorted(json.loads(one)["eventId"] for one in emulator.events("us-ashburn-1", tenancy["id"], *window))
 
 
@@ -77,9 +87,7 @@ def test_the_sdk_reads_every_place(clients, emulator, tenancy, week):
     compartments = [one["id"] for one in tenancy["compartments"] if not one["isForbidden"]]
     counts = clients.run_sdk(EVERYWHERE, *week, json.dumps(regions), json.dumps(compartments))
     assert counts == {
-        f"{region} {one}": [len(emulator.events(region, one, *week)), 0]
-        for region in regions
-        for one in compartments
+        f"{region} {one}": [len(emulator.events(region, one, *week)), 0] for region in regions for one in compartments
     }
 
 

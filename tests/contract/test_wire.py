@@ -8,12 +8,21 @@ import pytest
 from support.emulator import Emulator, EmulatorError
 from support.hand_signing import Credentials, get, make_target, sign_headers
 
+NOW = ("--now", "2026-01-10T00:00:00Z")
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    """An emulator that no test of this module changes."""
+    with Emulator(*NOW) as unchanged:
+        yield unchanged
+
 
 @pytest.fixture
 def running():
-    """An emulator of this test's own, so that faults and the log are."""
-    with Emulator() as emulator:
-        yield emulator
+    """An emulator of this test's own, so that faults and the log are too."""
+    with Emulator(*NOW) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +34,7 @@ def other_credentials(tmp_path_factory):
 
 
 def make_events_target(credentials, **changes):
+    """The target of a ListEvents request over one day."""
     parameters = {
         "compartmentId": credentials.tenancy_id,
         "startTime": "2026-01-05T00:00:00Z",
@@ -47,14 +57,14 @@ def test_a_request_signed_by_hand_is_answered(emulator):
     assert answer.status == 200
     assert answer.headers["opc-request-id"].startswith("mine/")
     assert answer.headers["Date"].endswith("GMT")
-    assert json.load(answer) == {"retentionPeriodDays": 365}
+    assert json.loads(answer.body) == {"retentionPeriodDays": 365}
 
 
 def test_an_unsigned_request_is_refused(emulator):
     """A request without a signature gets 401 NotAuthenticated, even for a good path."""
     credentials = Credentials.read(emulator.config_path)
     answer = get(emulator.port, make_events_target(credentials), {})
-    assert (answer.status, json.load(answer)["code"]) == (401, "NotAuthenticated")
+    assert (answer.status, json.loads(answer.body)["code"]) == (401, "NotAuthenticated")
 
 
 def test_an_unknown_key_is_refused(emulator, other_credentials):
@@ -91,6 +101,15 @@ def test_a_config_folder_outlives_its_emulator(tmp_path):
         assert ask(again, credentials=credentials).status == 200
 
 
+def test_a_session_is_refused_after_its_end():
+    """A request signed with a session token gets 200 until the session ends, and then 401."""
+    with Emulator("--session-minutes", "0.05") as short:
+        credentials = Credentials.read(short.config_path, profile="SESSION")
+        assert ask(short, credentials=credentials).status == 200
+        time.sleep(3.1)
+        assert ask(short, credentials=credentials).status == 401
+
+
 def test_a_reset_reaches_the_client_as_one(running):
     """The fault `reset` ends the connection with a reset before any answer."""
     running.faults([{"fault": {"kind": "reset"}}])
@@ -104,7 +123,7 @@ def test_a_reset_can_come_within_the_body(running):
     """With `afterBytes` the headers and some of the body come first, and the rest never does."""
     running.faults([{"operation": "ListEvents", "fault": {"kind": "reset", "afterBytes": 50}}])
     with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
-        ask(running, make_events_target(Credentials.read(running.config_path))).read()
+        ask(running, make_events_target(Credentials.read(running.config_path)))
     assert running.fault_states()[0]["completed"]
 
 
@@ -112,7 +131,7 @@ def test_a_short_body_breaks_its_promise(running):
     """The fault `short_body` promises a length in its headers and closes before it."""
     running.faults([{"fault": {"kind": "short_body", "sentBytes": 100}}])
     with pytest.raises(http.client.IncompleteRead) as broken:
-        ask(running, make_events_target(Credentials.read(running.config_path))).read()
+        ask(running, make_events_target(Credentials.read(running.config_path)))
     assert len(broken.value.partial) == 100
     assert running.fault_states()[0]["completed"]
 
@@ -120,20 +139,18 @@ def test_a_short_body_breaks_its_promise(running):
 def test_a_cut_body_keeps_its_promise(running):
     """The fault `cut_body` has the length that it says, and is no JSON."""
     running.faults([{"fault": {"kind": "cut_body"}}])
-    body = ask(running, make_events_target(Credentials.read(running.config_path))).read()
+    body = ask(running, make_events_target(Credentials.read(running.config_path))).body
     with pytest.raises(ValueError):
         json.loads(body)
 
 
-@pytest.mark.parametrize(("after", "is_answered"), [("nothing", False), ("headers", True), ("half", True)])
-def test_a_stall_is_silence(running, after, is_answered):
+@pytest.mark.parametrize("after", ["nothing", "headers", "half"])
+def test_a_stall_is_silence(running, after):
     """The fault `stall` lets a client wait: for the answer, or for the rest of it."""
     running.faults([{"fault": {"kind": "stall", "seconds": 30, "after": after}}])
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        answer = ask(running, make_events_target(Credentials.read(running.config_path)), seconds=0.5)
-        assert is_answered
-        answer.read()
+        ask(running, make_events_target(Credentials.read(running.config_path)), seconds=0.5)
     assert time.monotonic() - started < 5
     assert running.fault_states()[0]["completed"]
 
@@ -187,7 +204,7 @@ def test_the_log_tells_what_was_served(running):
 
 def test_latency_comes_with_every_page():
     """With --latency-ms a page takes that long, and pages asked at once wait at once."""
-    with Emulator("--latency-ms", "300") as slow:
+    with Emulator(*NOW, "--latency-ms", "300") as slow:
         started = time.monotonic()
         assert ask(slow, make_events_target(Credentials.read(slow.config_path))).status == 200
         assert time.monotonic() - started >= 0.3
@@ -196,7 +213,7 @@ def test_latency_comes_with_every_page():
 def test_a_control_request_can_be_wrong(running):
     """A wrong control request is refused with what would be right."""
     for method, name in (("GET", "nothing"), ("PUT", "log"), ("GET", "events?startTime=x")):
-        with pytest.raises(EmulatorError, match="there are|write it as"):
+        with pytest.raises(EmulatorError, match=r"there are|write it as"):
             running.request(method, name)
     with pytest.raises(EmulatorError, match="lists the regions"):
         running.request("GET", "events?region=mars-1")

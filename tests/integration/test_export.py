@@ -1,11 +1,11 @@
 import gzip
 import hashlib
 import json
-import os
 import re
 import stat
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from support.emulator import Emulator
 from support.exports import read_manifest, run_export
-from support.processes import Finished
+from support.processes import Finished, prepare_in_shell
 from support.truth import (
     find_compartment,
     list_compartments,
@@ -46,7 +46,7 @@ def whole(shared_emulator, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     shared_emulator.clear_log()
     # Without a umask the modes are the program's own.
-    finished = run_export(shared_emulator, folder, *DAYS, "-o", "audit.json", before=lambda: os.umask(0) and None)
+    finished = run_export(shared_emulator, folder, *DAYS, "-o", "audit.json", wrap=partial(prepare_in_shell, "umask 0"))
     return Whole(
         finished=finished,
         folder=folder,

@@ -243,7 +243,5 @@ def _make_environment() -> dict[str, str]:
     environment = dict(os.environ)
     if importlib.util.find_spec("ociaudit_emulator") is not None:
         return environment
-    environment["PYTHONPATH"] = os.pathsep.join(
-        part for part in (environment.get("PYTHONPATH"), str(_SOURCES)) if part
-    )
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in (environment.get("PYTHONPATH"), str(_SOURCES)) if part)
     return environment

@@ -39,14 +39,13 @@ def run_export(
     folder: Path,
     *arguments: str,
     variables: Mapping[str, str] | None = None,
-    before: Callable[[], None] | None = None,
+    wrap: Callable[[list[str]], list[str]] = list,
 ) -> Finished:
-    """Run `oci-audit export` against an emulator, in a folder."""
+    """Run `oci-audit export` against an emulator, in a folder; `wrap` may put something before the command."""
     return run_process(
-        make_command(emulator, *arguments),
+        wrap(make_command(emulator, *arguments)),
         cwd=folder,
         variables={**point_at(emulator), **(variables or {})},
-        before=before,
     )
 
 

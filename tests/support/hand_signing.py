@@ -31,21 +31,30 @@ class Credentials:
     tenancy_id: str
 
     @classmethod
-    def read(cls, config_path: Path) -> Self:
-        """Read the profile DEFAULT of a configuration without a pass phrase."""
+    def read(cls, config_path: Path, profile: str = "DEFAULT") -> Self:
+        """Read a profile without a pass phrase: its API key, or its session."""
         config = configparser.ConfigParser(interpolation=None)
         config.read(config_path)
-        profile = config["DEFAULT"]
-        key = load_pem_private_key(Path(profile["key_file"]).read_bytes(), None)
+        found = config[profile]
+        key = load_pem_private_key(Path(found["key_file"]).read_bytes(), None)
         if not isinstance(key, RSAPrivateKey):
-            raise TypeError(f"{profile['key_file']} is no RSA key")
-        key_id = f"{profile['tenancy']}/{profile['user']}/{profile['fingerprint']}"
-        return cls(key_id, key, profile["tenancy"])
+            raise TypeError(f"{found['key_file']} is no RSA key")
+        key_id = f"{found['tenancy']}/{found['user']}/{found['fingerprint']}"
+        if "security_token_file" in found:
+            key_id = f"ST${Path(found['security_token_file']).read_text(encoding='utf-8')}"
+        return cls(key_id, key, found["tenancy"])
 
 
-def sign_headers(
-    credentials: Credentials, host: str, target: str, *, skew_seconds: float = 0.0
-) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class HandAnswer:
+    """An answer that was read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def sign_headers(credentials: Credentials, host: str, target: str, *, skew_seconds: float = 0.0) -> dict[str, str]:
     """Make the headers of a signed GET, as if the client's clock were that much off."""
     date = email.utils.formatdate(time.time() + skew_seconds, usegmt=True)
     text = f"date: {date}\n(request-target): get {target}\nhost: {host}"
@@ -62,8 +71,15 @@ def make_target(path: str, **parameters: str) -> str:
     return f"{path}?{urlencode(parameters)}"
 
 
-def get(port: int, target: str, headers: dict[str, str], seconds: float = 10.0) -> http.client.HTTPResponse:
-    """Send a GET with exactly these headers; the body is still to be read."""
+def get(port: int, target: str, headers: dict[str, str], seconds: float = 10.0) -> HandAnswer:
+    """Send a GET with exactly these headers and read the whole answer.
+
+    Raises: whatever http.client and the socket raise when the answer does not come whole.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-    connection.request("GET", target, headers=headers)
-    return connection.getresponse()
+    try:
+        connection.request("GET", target, headers=headers)
+        with connection.getresponse() as answer:
+            return HandAnswer(answer.status, dict(answer.headers), answer.read())
+    finally:
+        connection.close()

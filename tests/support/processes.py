@@ -6,19 +6,25 @@ Must not: import what they run.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_SECONDS = 60.0
 _INHERITED = ("PATH", "TMPDIR", "LANG", "LC_ALL", "CI", "COVERAGE_PROCESS_START")
-_PR_CAPBSET_DROP = 24
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+# Root without CAP_DAC_OVERRIDE (1) and CAP_DAC_READ_SEARCH (2); 24 is PR_CAPBSET_DROP.
+_DROP_CAPABILITIES = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+for capability in (1, 2):
+    if libc.prctl(24, capability, 0, 0, 0) != 0:
+        sys.exit("the privilege to ignore file modes cannot be given up")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,9 @@ def make_environment(home: Path, **variables: str) -> dict[str, str]:
 
 
 def start_process(
-    command: Sequence[str],
-    *,
-    cwd: Path,
-    variables: Mapping[str, str] | None = None,
-    before: Callable[[], None] | None = None,
+    command: Sequence[str], *, cwd: Path, variables: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a folder, which is its home too; `before` runs in the new process."""
+    """Start a command in a folder, which is its home too."""
     return subprocess.Popen(
         command,
         cwd=cwd,
@@ -70,7 +72,6 @@ def start_process(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=before,  # noqa: PLW1509 -- no threads run in a test process at that moment that hold locks
     )
 
 
@@ -85,25 +86,18 @@ def finish_process(process: subprocess.Popen[bytes]) -> Finished:
     return Finished(process.returncode, stdout, stderr.decode())
 
 
-def run_process(
-    command: Sequence[str],
-    *,
-    cwd: Path,
-    variables: Mapping[str, str] | None = None,
-    before: Callable[[], None] | None = None,
-) -> Finished:
+def run_process(command: Sequence[str], *, cwd: Path, variables: Mapping[str, str] | None = None) -> Finished:
     """Run a command to its end."""
-    return finish_process(start_process(command, cwd=cwd, variables=variables, before=before))
+    return finish_process(start_process(command, cwd=cwd, variables=variables))
 
 
-def obey_file_modes() -> None:
-    """Let even root obey the modes of files; to be called in a new process, before it becomes the command.
+def prepare_in_shell(preparation: str, command: Sequence[str]) -> list[str]:
+    """Return a command before which a shell does something, such as `umask 0` or `exec >&-`."""
+    return ["/bin/sh", "-c", f'{preparation}; exec "$@"', "sh", *command]
 
-    Raises: OSError when the process may not give up its privilege.
-    """
+
+def obey_file_modes(command: Sequence[str]) -> list[str]:
+    """Return a command that obeys the modes of files even when root runs the tests."""
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
-        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "the privilege to ignore file modes cannot be given up")
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _DROP_CAPABILITIES, *command]

@@ -44,9 +44,11 @@ def describe(
 
 def main() -> None:
     """Run the command line and exit."""
-    from ociaudit.cli import demo_command, emulator_command, export_command
+    from ociaudit.cli import demo_command, diff_command, emulator_command, export_command, verify_command
 
     app.command("export")(export_command.export)
+    app.command("verify")(verify_command.verify)
+    app.command("diff")(diff_command.diff)
     app.command("demo")(demo_command.demo)
     app.command(
         "emulator",

@@ -113,7 +113,7 @@ def _print(text: str, stream: TextIO | None) -> None:
     if stream is None:  # was closed when the program began
         return
     encoding = stream.encoding or "utf-8"
-    safe = "\n".join(clean_text(line) for line in text.split("\n"))
+    safe = " ".join(clean_text(line) for line in text.splitlines())  # a line break could forge a line of ours
     try:
         print(safe.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
     except BrokenPipeError:

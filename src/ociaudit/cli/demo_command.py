@@ -29,7 +29,8 @@ def demo(
     from ociaudit.jobs.rerun import RerunOptions
     from ociaudit.store.durable import make_private_folder
 
-    make_private_folder(folder)
+    if not folder.is_dir():  # the mode of a folder that exists is its owner's business
+        make_private_folder(folder)
     output = folder / "audit.json"
     progress = choose_progress(is_quiet=False)
     with _run_emulator(folder) as url:

@@ -56,6 +56,10 @@ def export(  # long because: typer reads the options from the signature
     manifest: Annotated[
         Path | None, typer.Option(help="Where the manifest goes.", show_default="beside the output")
     ] = None,
+    sign: Annotated[Path | None, typer.Option(help="Private SSH key to sign the manifest with.", metavar="KEY")] = None,
+    confirm_empty: Annotated[
+        bool, typer.Option("--confirm-empty", help="Ask windows that brought no event once more at the end.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a run over a relative range that was left.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a run away that was left.")] = False,
@@ -91,6 +95,8 @@ def export(  # long because: typer reads the options from the signature
                 endpoint=endpoint,
                 manifest=manifest,
                 waived=read_waivers(waive or ()),
+                signing_key=sign,
+                confirm_empty=confirm_empty,
                 rerun=RerunOptions(overwrite=overwrite, resume=resume, restart=restart),
                 observer=progress,
                 stop=stop,
@@ -101,6 +107,6 @@ def export(  # long because: typer reads the options from the signature
         for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
             console.say(line)
     if outcome.gaps:
-        for line in describe_gaps(outcome.gaps):
+        for line in describe_gaps(outcome.gaps, is_kept=outcome.output is not None):
             console.say(line)
     return 0 if outcome.complete else INCOMPLETE_EXIT_CODE

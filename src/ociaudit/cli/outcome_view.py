@@ -41,8 +41,8 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
 
 
-def describe_gaps(gaps: Sequence[Gap]) -> Iterator[str]:
-    """Yield the gaps, summed up, and what to do about them."""
+def describe_gaps(gaps: Sequence[Gap], *, is_kept: bool = True) -> Iterator[str]:
+    """Yield the gaps, summed up, and what to do about them; `is_kept`: the run's directory stays."""
     yield f"INCOMPLETE: {count(len(gaps), 'gap')}"
     for gap in gaps[:_GAPS_SHOWN]:
         yield f"  {describe_gap(gap)}"
@@ -50,7 +50,10 @@ def describe_gaps(gaps: Sequence[Gap]) -> Iterator[str]:
         yield f"  … and {len(gaps) - _GAPS_SHOWN:,} more; all are in the manifest"
     if any(gap.kind == "denied" for gap in gaps):
         yield "hint: for denied places ask for: Allow group <group> to read audit-events in tenancy"
-    yield "hint: the same command again asks for the gaps alone"
+    if is_kept:
+        yield "hint: the same command again asks for the gaps alone"
+    else:
+        yield "hint: nothing is kept of a run to stdout; with -o FILE the same command again asks for the gaps alone"
 
 
 def describe_empty_filter(outcome: Outcome) -> Iterator[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ociaudit.events.fields import KeyFields, read_instant
+from ociaudit.events.fields import AnyKeyFields, read_instant
 
 _INSTANT_BYTES = 9  # nanoseconds since the year 1 need 69 bits up to the year 9999
 _ORDER_END = b"\0\0"
@@ -28,15 +28,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     compartment: str | None
 
 
-def make_event(raw: bytes, fields: KeyFields) -> Event:
+def make_event(raw: bytes, fields: AnyKeyFields) -> Event:
     """Make an event from one line of JSON and the fields read from it."""
     data = fields.data
     return Event(
         raw=raw,
-        order=encode_order(read_instant(fields.eventTime), fields.eventId or ""),
-        event_type=fields.eventType or "",
-        event_name=data.eventName if data is not None else None,
-        compartment=data.compartmentId if data is not None else None,
+        order=encode_order(read_instant(fields.event_time), fields.event_id or ""),
+        event_type=fields.event_type or "",
+        event_name=data.event_name if data is not None else None,
+        compartment=data.compartment_id if data is not None else None,
     )
 
 

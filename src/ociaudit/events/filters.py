@@ -43,9 +43,10 @@ class EventFilter:
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
-    except re.error as error:
-        where = f" at position {error.pos}" if error.pos is not None else ""
+    except (re.error, OverflowError, RecursionError) as error:
+        where = f" at position {error.pos}" if isinstance(error, re.error) and error.pos is not None else ""
+        what = error.msg if isinstance(error, re.error) else str(error)
         raise UsageError(
-            f"the event filter {pattern!r} is not a regular expression: {error.msg}{where}",
+            f"the event filter {pattern!r} is not a regular expression: {what}{where}",
             hint="write a Python regular expression, for example 'Instance|Compute'; \\. means a real dot",
         ) from error

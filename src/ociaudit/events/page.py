@@ -19,21 +19,23 @@ from typing import NoReturn
 import msgspec
 
 from ociaudit.events.event import Event, make_event
-from ociaudit.events.fields import KeyFields, read_loose_fields
+from ociaudit.events.fields import SPELLED_FIELDS, AnyKeyFields, read_loose_fields
 
 _WHITE_SPACE = " \t\n\r"
 _LINE_BREAKS = b"\r\n"
 
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-_fields_decoder = msgspec.json.Decoder(list[KeyFields])
+_fields_decoders: dict[str, msgspec.json.Decoder[list[AnyKeyFields]]] = {
+    shape: msgspec.json.Decoder(list.__class_getitem__(kind)) for shape, kind in SPELLED_FIELDS.items()
+}
 
 
 class BadPage(ValueError):
     """A body that is not a JSON array of objects."""
 
 
-def cut_page(body: bytes) -> list[Event]:
-    """Cut a page's body into its events.
+def cut_page(body: bytes, shape: str = "api") -> list[Event]:
+    """Cut a page's body into its events, whose fields are spelled as `shape` says.
 
     Raises:
         BadPage: the body is not a JSON array of objects in UTF-8; the message says why and at which byte.
@@ -42,23 +44,23 @@ def cut_page(body: bytes) -> list[Event]:
         if not body.isascii():
             body.decode("utf-8")  # msgspec does not look into what it only cuts
         raws = _raw_decoder.decode(body)
-        fields = _fields_decoder.decode(body)
+        fields = _fields_decoders[shape].decode(body)
     except UnicodeDecodeError as error:
         raise BadPage(f"the body is not UTF-8 at byte {error.start}") from error
     except RecursionError as error:
         raise BadPage("the body is nested too deeply") from error
     except msgspec.MsgspecError:
-        return _cut_slowly(body.decode("utf-8"))
+        return _cut_slowly(body.decode("utf-8"), shape)
     return [make_event(join_lines(bytes(raw)), field) for raw, field in zip(raws, fields, strict=True)]
 
 
-def read_event(line: bytes) -> Event:
+def read_event(line: bytes, shape: str = "api") -> Event:
     """Read one event that `cut_page` made and that was kept as its bytes.
 
     Raises:
         BadPage: it is not the JSON of one event.
     """
-    events = cut_page(b"[" + line + b"]")
+    events = cut_page(b"[" + line + b"]", shape)
     if len(events) != 1:
         raise BadPage(f"a line holds {len(events)} events")
     return events[0]
@@ -71,46 +73,49 @@ def join_lines(raw: bytes) -> bytes:
     return raw
 
 
-def _cut_slowly(text: str) -> list[Event]:
+def _cut_slowly(text: str, shape: str) -> list[Event]:
     """Cut with the standard library's scanner, which accepts lone surrogates and fields of any type."""
     events: list[Event] = []
-    position = _skip_white_space(text, 0)
+    position = skip_white_space(text, 0)
     if text[position : position + 1] != "[":
         raise BadPage(f"the body is not a JSON array, it begins with {text[position : position + 20]!r}")
-    position = _skip_white_space(text, position + 1)
+    position = skip_white_space(text, position + 1)
     if text[position : position + 1] == "]":
         return _end_of_array(text, position, events)
     while True:
-        event, position = _cut_one(text, position, number=len(events) + 1)
+        event, position = _cut_one(text, position, shape, number=len(events) + 1)
         events.append(event)
-        position = _skip_white_space(text, position)
+        position = skip_white_space(text, position)
         mark = text[position : position + 1]
         if mark == "]":
             return _end_of_array(text, position, events)
         if mark != ",":
             raise BadPage(f"the body is cut or damaged at character {position}, after event {len(events)}")
-        position = _skip_white_space(text, position + 1)
+        position = skip_white_space(text, position + 1)
 
 
-def _cut_one(text: str, position: int, *, number: int) -> tuple[Event, int]:
+def _cut_one(text: str, position: int, shape: str, *, number: int) -> tuple[Event, int]:
     try:
-        value, end = _SCANNER.raw_decode(text, position)
+        value, end = scan_value(text, position)
     except RecursionError as error:
         raise BadPage(f"event {number} is nested too deeply") from error
     except ValueError as error:
         raise BadPage(f"the body is cut or damaged in event {number}: {error}") from error
     if not isinstance(value, dict):
         raise BadPage(f"element {number} of the page is not an object")
-    return make_event(join_lines(text[position:end].encode("utf-8")), read_loose_fields(value)), end
+    return make_event(
+        join_lines(text[position:end].encode("utf-8")), read_loose_fields(value, SPELLED_FIELDS[shape])
+    ), end
 
 
 def _end_of_array(text: str, position: int, events: list[Event]) -> list[Event]:
-    if _skip_white_space(text, position + 1) != len(text):
+    if skip_white_space(text, position + 1) != len(text):
         raise BadPage(f"there is something after the array's end, at character {position + 1}")
     return events
 
 
-def _skip_white_space(text: str, position: int) -> int:
+def skip_white_space(text: str, position: int) -> int:
+    """Return the position of the next character that is not JSON's white space."""
     while position < len(text) and text[position] in _WHITE_SPACE:
         position += 1
     return position
@@ -124,4 +129,7 @@ def _skip_number(_: str) -> None:
     """Numbers are not looked at: one of 5,000 digits is valid JSON, and Python would refuse to convert it."""
 
 
-_SCANNER = json.JSONDecoder(parse_int=_skip_number, parse_float=_skip_number, parse_constant=_refuse_constant)
+scan_value = json.JSONDecoder(
+    parse_int=_skip_number, parse_float=_skip_number, parse_constant=_refuse_constant
+).raw_decode
+"""(text, position) -> (value with numbers left out, position behind it); ValueError where no value stands."""

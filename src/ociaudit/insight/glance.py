@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,24 @@ def glance_at(path: Path) -> Glance:
         for line in file:
             text = line.rstrip("\n").rstrip(",")
             if text not in {"[", "]"}:
-                _count(glance, json.loads(text))
+                _count(glance, json.loads(text, parse_int=_keep_digits))
     return glance
 
 
 def _count(glance: Glance, event: dict[str, Any]) -> None:
-    data = event.get("data") or {}
+    data = _mapping(event.get("data"))
     glance.events += 1
     glance.names[str(data.get("eventName") or "(none)")] += 1
     if is_sign_in(event) and read_outcome(event) == "failure":
-        identity = data.get("identity") or {}
+        identity = _mapping(data.get("identity"))
         who = str(identity.get("principalName") or "(unknown)")
         glance.sign_in_failures[who, str(identity.get("ipAddress") or "(no address)")] += 1
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _keep_digits(digits: str) -> str:
+    """A number of thousands of digits, which Python will not convert, is valid JSON; none is computed with here."""
+    return digits

@@ -131,7 +131,10 @@ async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Prog
 
     tools.observer.on_plan(plan.window, plan.places, sum(1 for _ in shards()))
     try:
-        return await sweep.run(shards())
+        gaps = await sweep.run(shards())
+        if order.confirm_empty:
+            gaps = await sweep.confirm_empty(sorted({*progress.empty, *sweep.empty}))
+        return gaps
     except asyncio.CancelledError:
         if tools.stop.signal_number is None:
             raise

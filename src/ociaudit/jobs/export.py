@@ -40,6 +40,7 @@ from ociaudit.store.durable import new_file, remove_file, remove_tree, write_all
 from ociaudit.store.journal import PublishLine
 from ociaudit.store.ledger import LedgerTotals
 from ociaudit.store.manifest import FileEntry, Manifest, encode_manifest
+from ociaudit.store.signature import check_signing_key, name_signature, sign_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
     time_range = resolve_range(arguments.start, arguments.end, now=tools.clock.now())
     EventFilter(arguments.event_types)
     check_scope(arguments, tools.endpoints)
+    if order.signing_key is not None:
+        check_signing_key(order.signing_key)
     output = order.output
     if output is not None:
         output = output.with_name(expand_name(output.name, time_range.window))
@@ -103,7 +106,9 @@ def _run(order: ExportOrder, tools: Tools, workspace: Workspace, window: Window)
         collected = collect_events(order, tools, workspace, window=window, stack=stack)
         tools.observer.on_publish(len(collected.spool.index))
         written, counts = _publish(tools, workspace, collected)
-        outcome = _conclude(tools, workspace, collected, written, counts, waived_places=order.waived)
+        outcome = _conclude(
+            tools, workspace, collected, written, counts, waived_places=order.waived, signing_key=order.signing_key
+        )
     if _is_finished(outcome):
         remove_tree(workspace.folder.path)
     return outcome
@@ -139,8 +144,9 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
         if output:
             collected.spool.append_line(PublishLine(written.sha256, written.size_bytes))
             collected.spool.commit()
-            if workspace.manifest_path:
-                remove_file(workspace.manifest_path)  # an earlier statement does not speak of the new file
+            if workspace.manifest_path:  # an earlier statement does not speak of the new file
+                remove_file(workspace.manifest_path)
+                remove_file(name_signature(workspace.manifest_path))
     return written, canonical.counts
 
 
@@ -165,12 +171,13 @@ def _conclude(
     counts: MergeCounts,
     *,
     waived_places: frozenset[str],
+    signing_key: Path | None,
 ) -> Outcome:
     """Write ledger and manifest, and say how it ended."""
     waived = tuple(gap for gap in collected.gaps if gap.kind == "denied" and gap.place.compartment in waived_places)
     gaps = tuple(gap for gap in collected.gaps if gap not in waived)
     totals = LedgerTotals()
-    ledger = write_ledger(workspace.folder, workspace.ledger_path, totals)
+    ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, written.blocks)
     manifest = make_manifest(
         Findings(
             plan=collected.plan,
@@ -186,12 +193,10 @@ def _conclude(
             finished_at=tools.clock.now(),
         )
     )
-    data, digest = encode_manifest(manifest)
-    if workspace.manifest_path:
-        write_file(workspace.manifest_path, data)
+    digest = _write_manifest(manifest, workspace.manifest_path, signing_key)
     return Outcome(
         manifest=manifest,
-        digest=digest if workspace.manifest_path else None,
+        digest=digest,
         output=workspace.output,
         manifest_path=workspace.manifest_path,
         gaps=gaps,
@@ -199,6 +204,17 @@ def _conclude(
         coverage=collected.coverage,
         tally=Counter(totals.tally),
     )
+
+
+def _write_manifest(manifest: Manifest, path: Path | None, signing_key: Path | None) -> str | None:
+    """Write the manifest and, before it, its signature; return the digest it states."""
+    if path is None:
+        return None
+    data, digest = encode_manifest(manifest)
+    if signing_key is not None:
+        sign_bytes(data, signing_key, name_signature(path))
+    write_file(path, data)
+    return digest
 
 
 def _is_finished(outcome: Outcome) -> bool:

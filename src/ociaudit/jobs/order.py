@@ -35,6 +35,9 @@ class ExportOrder:
     rerun: RerunOptions = field(default_factory=RerunOptions)
     waived: frozenset[str] = frozenset()
     tally: Tally | None = None
+    signing_key: Path | None = None
+    confirm_empty: bool = False
+    """Ask shards that brought no event once more at the end."""
 
 
 @dataclass(frozen=True, slots=True)

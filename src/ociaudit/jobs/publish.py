@@ -10,7 +10,6 @@ Invariants
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,16 +17,18 @@ from itertools import islice
 
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
+from ociaudit.store.ledger import BlockDigest, BlockLine
 
 _EVENTS_PER_CHUNK = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """What has been written: bytes and their SHA-256."""
+    """What has been written: bytes, their SHA-256, and that of each block, so that damage can be located."""
 
     size_bytes: int
     sha256: str
+    blocks: tuple[BlockLine, ...]
 
 
 def write_events(
@@ -44,14 +45,11 @@ def write_events(
     Raises:
         DiskError: as `write` does.
     """
-    digest = hashlib.sha256()
-    size = 0
+    digest = BlockDigest()
 
     def put(chunk: bytes) -> None:
-        nonlocal size
         data = compressor.compress(chunk)
         digest.update(data)
-        size += len(data)
         write(data)
 
     with ThreadPoolExecutor(1, thread_name_prefix="publish") as thread:
@@ -65,7 +63,8 @@ def write_events(
     rest = compressor.flush()
     digest.update(rest)
     write(rest)
-    return WrittenFile(size + len(rest), digest.hexdigest())
+    blocks = digest.finish()
+    return WrittenFile(digest.size_bytes, digest.sha256, blocks)
 
 
 def _make_chunks(

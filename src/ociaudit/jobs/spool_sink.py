@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ociaudit.events.event import Event
+from ociaudit.events.fields import replace_surrogates
 from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import Tally
@@ -84,10 +85,10 @@ class SpoolSink:
     def _count_names(self, events: list[Event]) -> dict[str, int] | None:
         if self._read_name is None:
             return None
-        return dict(Counter((name or NO_NAME)[:_MAX_NAME] for name in map(self._read_name, events)))
+        return dict(Counter(replace_surrogates(name or NO_NAME)[:_MAX_NAME] for name in map(self._read_name, events)))
 
     def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
         if self._listed is None:
             return ()
         seen = {event.compartment for event in events} - self._listed
-        return tuple(sorted(name for name in seen if name))
+        return tuple(sorted(replace_surrogates(name) for name in seen if name))

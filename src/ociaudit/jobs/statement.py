@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,7 @@ from ociaudit.source.auth import Credentials
 from ociaudit.store.canonical import MergeCounts
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.journal import JournalLine, decode_line
-from ociaudit.store.ledger import LedgerTotals, find_void_lines, make_ledger
+from ociaudit.store.ledger import BlockLine, LedgerTotals, find_void_lines, make_ledger
 from ociaudit.store.manifest import (
     CoveredPlace,
     EventTimes,
@@ -66,8 +67,8 @@ class Findings:
     finished_at: datetime
 
 
-def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals) -> FileEntry:
-    """Write the ledger from the run's journal, fill `totals`, and return its entry.
+def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
+    """Write the ledger from the run's journal and the output's `blocks`, fill `totals`, and return its entry.
 
     Raises:
         DiskError: the disk refused.
@@ -77,9 +78,8 @@ def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals) -> FileEnt
     digest = hashlib.sha256()
     size = 0
     with new_file(path) as descriptor:
-        for chunk in _in_chunks(
-            encoder.encode(line) + b"\n" for line in make_ledger(_read_journal(folder), void, totals)
-        ):
+        lines = chain(make_ledger(_read_journal(folder), void, totals), blocks)
+        for chunk in _in_chunks(encoder.encode(line) + b"\n" for line in lines):
             write_all(descriptor, chunk, path)
             digest.update(chunk)
             size += len(chunk)
@@ -158,6 +158,7 @@ def _state_totals(found: Findings) -> Totals:
         identical=counts.identical,
         conflicting_ids=counts.conflicting_count,
         shards=totals.shards,
+        confirmed_empty=totals.confirmed,
         pages=totals.pages,
         requests=totals.requests,
     )

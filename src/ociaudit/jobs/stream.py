@@ -18,7 +18,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self
 
 from ociaudit.errors import IncompleteExport
 from ociaudit.events.event import Event
@@ -110,10 +110,12 @@ class EventStream:
         self._window = resolve_range(arguments.start, arguments.end, now=tools.clock.now()).window
         self._filter = EventFilter(arguments.event_types)
         check_scope(arguments, tools.endpoints)
-        self._order = order
-        self._tools = tools
+        # The thread must not hold on to this object, or forgetting it could not end the thread.
+        self._ask = functools.partial(_ask, order, tools, self._window, self._filter, self._channel)
+        self._found: list[Gap] = []
         self._on_gap = on_gap
-        self._events = self._iterate()
+        self._pages: Iterator[list[bytes]] | None = None
+        self._page: Iterator[bytes] = iter(())
 
     def __iter__(self) -> Self:
         """Return itself."""
@@ -127,7 +129,14 @@ class EventStream:
             IncompleteExport: all else has been given, and there are gaps.
             OciAuditError: the run could not go on.
         """
-        return next(self._events)
+        for event in self._page:
+            return event
+        pages = self._begin() if self._pages is None else self._pages
+        for page in pages:
+            self._page = iter(page)
+            for event in self._page:
+                return event
+        return self._end()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -147,21 +156,25 @@ class EventStream:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._channel.cancel()
-            thread.join()
+            if thread is not threading.current_thread():  # where a collection of garbage may come to run
+                thread.join()
 
-    def _iterate(self) -> Iterator[bytes]:
-        # The thread must not hold on to this object, or forgetting it could not end the thread.
-        ask = functools.partial(_ask, self._order, self._tools, self._window, self._filter, self._channel)
-        gaps: list[Gap] = []
+    def _begin(self) -> Iterator[list[bytes]]:
+        ask, found = self._ask, self._found
         self._thread = threading.Thread(
-            target=self._channel.work, args=(lambda: ask(gaps),), name="ociaudit-stream", daemon=True
+            target=self._channel.work, args=(lambda: ask(found),), name="ociaudit-stream", daemon=True
         )
         self._thread.start()
-        for page in self._channel.read():
-            yield from page
-        self.gaps = tuple(gaps)
+        self._pages = self._channel.read()
+        return self._pages
+
+    def _end(self) -> NoReturn:
+        """Say how it ended; said once, it is over."""
+        gaps, self._found = tuple(self._found), []
+        self.gaps = self.gaps or gaps
         if gaps and self._on_gap == "raise":
             raise IncompleteExport(f"{len(gaps)} gaps; the first: {gaps[0].reason}", gaps=gaps)
+        raise StopIteration
 
 
 async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts

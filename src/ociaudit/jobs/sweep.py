@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from ociaudit.errors import Refused, RequestError, ServiceUnreachable
 from ociaudit.jobs.observer import Observer
 from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
+from ociaudit.plan.shard import CONFIRMING_CHAIN, Bookmark, Gap, Place, Shard
 from ociaudit.plan.window import Window
 from ociaudit.source.audit import AuditReader, Page
 from ociaudit.source.auth import Credentials
@@ -64,6 +64,8 @@ class Sweep:
         self._dead_regions: dict[str, RequestError] = {}
         self._answered_regions: set[str] = set()
         self._places: set[Place] = set()
+        self.empty: list[Shard] = []
+        """Shards that were answered complete in this run and brought no event."""
 
     async def run(self, shards: Iterable[tuple[Shard, Bookmark | None]]) -> tuple[Gap, ...]:
         """Ask every (shard, bookmark to go on from) and return the gaps, in canonical order.
@@ -84,12 +86,24 @@ class Sweep:
             raise ServiceUnreachable(f"no question was answered; the last one: {self._failed[-1].reason}")
         return self._list_gaps()
 
+    async def confirm_empty(self, shards: Iterable[Shard]) -> tuple[Gap, ...]:
+        """Ask shards that brought no event once more; return all gaps, those among them that did not answer now.
+
+        Raises:
+            SignInRejected, ServiceUnreachable: as `run`.
+        """
+        return await self.run([(shard, Bookmark(CONFIRMING_CHAIN, 0, None)) for shard in shards])
+
     async def _ask(self, shard: Shard, bookmark: Bookmark | None) -> None:
+        scanned = 0
         async with contextlib.aclosing(self._audit.follow_shard(shard, bookmark=bookmark)) as pages:
             async for page in pages:
                 self._answered_regions.add(shard.place.region)
                 await self._sink.take_page(page)
+                scanned += len(page.events)
         self.coverage.setdefault(shard.place, Coverage()).add(shard.window)
+        if not scanned and bookmark is None:
+            self.empty.append(shard)
         self._observer.on_shard_done(shard)
 
     async def _take_failure(self, shard: Shard, error: RequestError) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ociaudit.errors import CorruptRun
+from ociaudit.errors import CorruptRun, DiskError
 from ociaudit.jobs.rerun import Leftovers
 from ociaudit.plan.window import format_minute
 from ociaudit.store.durable import (
@@ -70,23 +70,36 @@ def open_workspace(output: Path | None, *, manifest: Path | None, discard: bool 
         DiskError: the folder cannot be written to.
         CorruptRun: what is there was damaged.
     """
+    if manifest is not None:
+        check_writable_folder(manifest.parent)
     if output is None:
-        with tempfile.TemporaryDirectory(prefix="oci-audit-") as temporary:
+        with _make_temporary_folder() as temporary:
             folder = RunFolder(Path(temporary))
             ledger = manifest or folder.path / "stdout"
             yield Workspace(folder, None, manifest, _name_ledger(ledger), None, "", None, Leftovers())
         return
     check_writable_folder(output.parent)
     folder = RunFolder(resolve_run_path(output))
+    folder.check_ours()
     make_private_folder(folder.path)
-    try:
-        with lock_folder(folder.path):
+    with lock_folder(folder.path):  # whoever is refused here must not take the folder away from the other
+        try:
             if discard:
                 folder.discard()
             yield _look_around(folder, output, manifest or output.with_name(output.name + ".manifest.json"))
-    finally:
-        if folder.path.exists() and not folder.plan_path.exists():
-            remove_tree(folder.path)
+        finally:
+            if folder.path.exists() and not folder.plan_path.exists():
+                remove_tree(folder.path)
+
+
+def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="oci-audit-")
+    except OSError as error:
+        raise DiskError(
+            f"no temporary folder can be made: {error.strerror}",
+            hint="make room in the folder for temporary files, or name another one with TMPDIR",
+        ) from error
 
 
 def _look_around(folder: RunFolder, output: Path, manifest_path: Path) -> Workspace:

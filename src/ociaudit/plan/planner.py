@@ -21,10 +21,14 @@ from ociaudit.plan.window import Window, tile_window
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What earlier runs of a plan have brought: the minutes answered, and the shards begun."""
+    """What earlier runs of a plan have brought: the minutes answered, the shards begun, and those without events.
+
+    `empty` are complete shards that brought no event and were not asked a second time to confirm that.
+    """
 
     covered: Mapping[Place, Coverage] = field(default_factory=dict)
     begun: Mapping[Shard, Bookmark] = field(default_factory=dict)
+    empty: frozenset[Shard] = frozenset()
 
 
 def plan_shards(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from ociaudit.errors import UsageError
+from ociaudit.errors import ScopeUnreadable, UsageError
 from ociaudit.plan.shard import Place
 
 OCID = re.compile(r"ocid1\.[a-z0-9]+\.[a-z0-9_-]+\.[a-z0-9_-]*\.[A-Za-z0-9._-]+", re.ASCII)
@@ -58,6 +58,7 @@ def choose_regions(listed: Iterable[Region], asked: Sequence[str]) -> tuple[str,
 
     Raises:
         UsageError: a named region is not subscribed.
+        ScopeUnreadable: no region is READY, so that asking everywhere would mean asking nowhere.
     """
     ready = sorted(region.name for region in listed if region.status == "READY")
     unknown = sorted(set(asked) - set(ready))
@@ -66,7 +67,11 @@ def choose_regions(listed: Iterable[Region], asked: Sequence[str]) -> tuple[str,
             f"the tenancy has not subscribed to region {', '.join(map(repr, unknown))}",
             hint=f"subscribed and ready: {', '.join(ready) or 'none'}",
         )
-    return tuple(sorted(set(asked))) if asked else tuple(ready)
+    if not ready:
+        raise ScopeUnreadable(
+            "the tenancy lists no region that is ready to be asked", hint="name the regions with --region"
+        )
+    return tuple(sorted(set(asked or ready)))
 
 
 def choose_compartments(

@@ -30,12 +30,19 @@ class Shard(msgspec.Struct, frozen=True, order=True):
         return f"{self.place.region} {self.place.compartment} {self.window}"
 
 
+CONFIRMING_CHAIN = 1_000_000
+"""Chains from this number on ask a shard once more that had brought no event."""
+
+
 class Bookmark(msgspec.Struct, frozen=True):
-    """How far a shard had come: its last committed page (`chain`, `page`) and the token of the next one."""
+    """Where to go on in a shard: behind its last committed page (`chain`, `page`), with the token of the next.
+
+    Without a token it is the beginning of that chain.
+    """
 
     chain: int
     page: int
-    token: str
+    token: str | None
 
 
 class Gap(msgspec.Struct, frozen=True, order=True):

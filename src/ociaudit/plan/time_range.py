@@ -16,17 +16,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ociaudit.errors import UsageError
-from ociaudit.plan.window import MINUTES_PER_DAY, Window, ceil_minute, floor_minute, format_minute
+from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
 
 FORMS_HINT = (
     "write a date (2025-12-01 or 01.12.25), a time with its offset (2025-12-01T08:00:00Z), an age (7d, 36h, 90m) or now"
 )
 _AGE = re.compile(r"(\d{1,9})\s*([dhm])", re.ASCII)
+_ALMOST_A_MINUTE = timedelta(minutes=1, microseconds=-1)
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _DATE_FORMS = (
     (re.compile(r"\d{4}-\d\d-\d\d", re.ASCII), "%Y-%m-%d"),
     (re.compile(r"\d\d\.\d\d\.\d\d", re.ASCII), "%d.%m.%y"),
 )
+_BEYOND_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
@@ -107,7 +109,11 @@ def _resolve_end(text: str, *, now: datetime) -> int:
         return floor_minute(_parse_moment(text, now=now))
     day = parse_date(text)
     try:
-        return floor_minute(day + timedelta(days=1)) if day else ceil_minute(_parse_moment(text, now=now))
+        if day:
+            return floor_minute(day + timedelta(days=1))
+        moment = _parse_moment(text, now=now)
+        cut_off = timedelta(microseconds=1 if _BEYOND_MICROSECONDS.search(text) else 0)
+        return floor_minute(moment + cut_off + _ALMOST_A_MINUTE)
     except OverflowError as error:
         raise UsageError(f"the time {text!r} is beyond the calendar", hint=FORMS_HINT) from error
 

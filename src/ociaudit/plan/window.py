@@ -51,14 +51,10 @@ def floor_minute(moment: datetime) -> int:
     return (moment - _EPOCH) // _MINUTE
 
 
-def ceil_minute(moment: datetime) -> int:
-    """Return the first minute that begins at or after an aware datetime."""
-    return -((_EPOCH - moment) // _MINUTE)
-
-
 def format_minute(minute: int) -> str:
     """Write a minute as the API wants it: `2025-12-01T08:00:00Z`."""
-    return (_EPOCH + minute * _MINUTE).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = _EPOCH + minute * _MINUTE
+    return moment.replace(tzinfo=None).isoformat() + "Z"  # strftime writes the year 999 with three digits
 
 
 def parse_minute(text: str) -> int:

@@ -92,7 +92,7 @@ class AuditReader:
         """
         chain, number, token = (bookmark.chain, bookmark.page, bookmark.token) if bookmark else (0, 0, None)
         restarts = 0
-        seen: set[str] = set()
+        seen = {token} if token is not None else set()
         asking = self._ask(shard, token)
         try:
             while True:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ociaudit.errors import ConfigError
+from ociaudit.plan.scope import REGION
 
 DEFAULT_CONFIG_FILE = "~/.oci/config"
 DEFAULT_PROFILE = "DEFAULT"
@@ -77,11 +78,11 @@ def _read_profile(location: str, profile: str) -> dict[str, Any]:
     import oci.config
     from oci.exceptions import ConfigFileNotFound, InvalidConfig, InvalidKeyFilePath, ProfileNotFound
 
-    path = Path(location).expanduser()
+    path = _expand(location)
     try:
         return dict(oci.config.from_file(location, profile))
     except ConfigFileNotFound as error:
-        what = "cannot be read" if path.exists() else "does not exist"
+        what = "cannot be read" if _is_there(path) else "does not exist"
         raise ConfigError(
             f"the OCI configuration file {path} {what}",
             hint="create one with `oci setup config`, or name another with --config-file",
@@ -93,6 +94,8 @@ def _read_profile(location: str, profile: str) -> dict[str, Any]:
         ) from error
     except InvalidKeyFilePath as error:
         raise ConfigError(f"profile {profile!r} of {path}: key_file names no file", hint=_KEY_HINT) from error
+    except OSError as error:
+        raise ConfigError(f"the OCI configuration file {path} cannot be read: {error.strerror}") from error
     except (InvalidConfig, configparser.Error, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"the OCI configuration file {path} cannot be understood: {_one_line(error)}") from error
 
@@ -102,15 +105,16 @@ def _load_api_key(config: dict[str, Any], location: str, profile: str) -> Creden
     import oci.signer
     from oci.exceptions import InvalidConfig
 
-    where = f"profile {profile!r} of {Path(location).expanduser()}"
+    where = f"profile {profile!r} of {_expand(location)}"
     try:
         oci.config.validate_config(config)
     except InvalidConfig as error:
         raise ConfigError(f"{where}: {_describe_fields(error)}") from error
-    signer = _with_key_errors_explained(where, lambda: oci.signer.Signer.from_config(config))
+    region = _resolve_region(config["region"], where)
+    signer = _with_key_errors_explained(where, lambda: _check_rsa(oci.signer.Signer.from_config(config)))
     return Credentials(
         tenancy=config["tenancy"],
-        region=_resolve_region(config["region"]),
+        region=region,
         principal=config["user"],
         fingerprint=config["fingerprint"],
         profile=profile,
@@ -123,11 +127,12 @@ def _load_session(config: dict[str, Any], location: str, profile: str) -> Creden
     import oci.signer
     from oci.auth.signers import SecurityTokenSigner
 
-    where = f"profile {profile!r} of {Path(location).expanduser()}"
+    where = f"profile {profile!r} of {_expand(location)}"
     missing = [name for name in ("tenancy", "region", "key_file") if not config.get(name)]
     if missing:
         raise ConfigError(f"{where}: {', '.join(missing)} missing")
-    token_file = Path(config["security_token_file"]).expanduser()
+    region = _resolve_region(config["region"], where)
+    token_file = _expand(config["security_token_file"])
     try:
         token = token_file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -135,17 +140,20 @@ def _load_session(config: dict[str, Any], location: str, profile: str) -> Creden
             f"{where}: the security_token_file {token_file} cannot be read",
             hint=_SESSION_HINT.format(profile=profile),
         ) from error
-    key = _with_key_errors_explained(
-        where, lambda: oci.signer.load_private_key_from_file(config["key_file"], config.get("pass_phrase"))
-    )
+
+    def make_signer() -> Any:
+        key = oci.signer.load_private_key_from_file(config["key_file"], config.get("pass_phrase"))
+        return _check_rsa(SecurityTokenSigner(token, key))
+
+    signer = _with_key_errors_explained(where, make_signer)
     return Credentials(
         tenancy=config["tenancy"],
-        region=_resolve_region(config["region"]),
+        region=region,
         principal=config.get("user") or "session token",
         fingerprint=config.get("fingerprint"),
         profile=profile,
         is_session=True,
-        _signer=SecurityTokenSigner(token, key),
+        _signer=signer,
     )
 
 
@@ -170,10 +178,37 @@ def _with_key_errors_explained(where: str, load: Callable[[], Any]) -> Any:
         explain("the key is not an RSA private key in PEM form", _KEY_HINT, error)
 
 
-def _resolve_region(text: str) -> str:
+def _check_rsa(signer: Any) -> Any:
+    """Refuse a key of another kind now; the first signature would, in words for nobody."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    if not isinstance(signer.private_key, RSAPrivateKey):
+        raise TypeError("a key that is not RSA")
+    return signer
+
+
+def _resolve_region(text: str, where: str) -> str:
     from oci.regions import get_region_from_short_name
 
-    return str(get_region_from_short_name(text.strip().lower()))
+    region = str(get_region_from_short_name(text.strip().lower()))
+    if not REGION.fullmatch(region):
+        raise ConfigError(f"{where}: region malformed", hint="regions are named like eu-frankfurt-1")
+    return region
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or in a folder that may not be looked into
+        return False
+
+
+def _expand(location: str) -> Path:
+    """Replace a leading `~`; one of a user whom this machine does not know stays."""
+    try:
+        return Path(location).expanduser()
+    except RuntimeError:
+        return Path(location)
 
 
 def _list_profiles(path: Path) -> str:

@@ -60,17 +60,28 @@ class Endpoints:
 
 
 def _check_override(override: str) -> str:
-    parts = urlsplit(override.replace("{service}", "audit").replace("{region}", "us-ashburn-1"))
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(override.replace("{service}", "audit").replace("{region}", "us-ashburn-1"))
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, or a port that is no number
+        is_url = False
+    # urlsplit drops line breaks and tabs that a client would send.
+    if not is_url or not override.isprintable() or " " in override:
         raise UsageError(f"the endpoint {override!r} is not an http(s) URL", hint=_ENDPOINT_HINT)
-    if parts.query or parts.fragment or parts.username:
-        raise UsageError(f"the endpoint {override!r} must be a plain base URL", hint=_ENDPOINT_HINT)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if "?" in override or "#" in override or "@" in parts.netloc:
+        raise UsageError(f"the endpoint {_hide_user(override)!r} must be a plain base URL", hint=_ENDPOINT_HINT)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise UsageError(
             f"the endpoint {override!r} would send signed requests in the clear to another machine",
             hint="use https; plain http is accepted for 127.0.0.1 and localhost only",
         )
     return override
+
+
+def _hide_user(override: str) -> str:
+    """Leave out what may be a password."""
+    scheme, _, rest = override.partition("//")
+    return f"{scheme}//…@{rest.rpartition('@')[2]}" if "@" in rest else override
 
 
 def _is_loopback(host: str) -> bool:

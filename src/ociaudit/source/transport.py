@@ -172,17 +172,16 @@ class Transport:
             raise ConnectionFailed(f"{_show_host(url)} fell silent") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ConnectionFailed(f"the connection to {_show_host(url)} failed: {_describe(error)}") from error
-        request_id = response.headers.get("opc-request-id")
+        request_id = _read_request_id(response)
         self._note_skew(response)
         if response.status != _OK:
             raise self._refuse(response, body)
         try:
             checked = check(body)
-        except (ValueError, msgspec.MsgspecError) as error:
+            token = _read_token(response)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise BadAnswer(f"{_show_host(url)} answered 200, but {error}", request_id=request_id) from error
         self._has_answered = True
-        # An empty token means the end, as an absent one does.
-        token = response.headers.get("opc-next-page") or None
         return Answer(checked, len(body), token, request_id, attempt, asked_at)
 
     def _choose_proxy(self, url: str) -> str | None:
@@ -192,10 +191,10 @@ class Transport:
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> Refused:
-        request_id = response.headers.get("opc-request-id")
+        request_id = _read_request_id(response)
         try:
             oci = msgspec.json.decode(body, type=_ErrorBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
             message = f"{_show_host(str(response.url))} answered {response.status} with no error of Oracle's: {shown!r}"
             code = ""
@@ -220,14 +219,14 @@ class Transport:
             return float(text)
         try:
             return max(0.0, (parsedate_to_datetime(text) - self._clock.now()).total_seconds())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
 
     def _note_skew(self, response: aiohttp.ClientResponse) -> None:
         try:
             date = parsedate_to_datetime(response.headers["Date"])
             self.skew_seconds = (self._clock.now() - date).total_seconds()
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             pass
 
     def _seconds_for_first_answer(self) -> float:
@@ -249,9 +248,28 @@ def _explain_certificate(url: str, error: Exception) -> RequestError:
     return failure
 
 
+def _read_token(response: aiohttp.ClientResponse) -> str | None:
+    """Return the next page's token; an empty one means the end, as an absent one does."""
+    token = response.headers.get("opc-next-page") or None
+    if token is not None and not token.isascii():
+        raise ValueError("the token of the next page is not ASCII")
+    return token
+
+
+def _read_request_id(response: aiohttp.ClientResponse) -> str | None:
+    """Return the `opc-request-id`; bytes that are no text in it could not be written anywhere."""
+    request_id = response.headers.get("opc-request-id")
+    return _escape(request_id) if request_id else None
+
+
+def _escape(text: str) -> str:
+    """Write bytes that were no text, which Python keeps as lone surrogates, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _show_host(url: str) -> str:
     return urlsplit(url).netloc
 
 
 def _describe(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return _escape(str(error)) or type(error).__name__

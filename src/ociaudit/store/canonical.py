@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ociaudit.events.event import encode_instant, has_event_id, read_order
-from ociaudit.events.fields import UNREADABLE_INSTANT
+from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.store.index import Location, OrderIndex, split_entry
 from ociaudit.store.spool import LogReader
 
@@ -60,7 +60,7 @@ class CanonicalReader:
 
         Raises:
             DiskError: the log or the index cannot be read.
-            BadBlock: the log is damaged.
+            CorruptRun: the log is damaged.
         """
         read = self._log.read
         held = b""
@@ -95,7 +95,7 @@ class CanonicalReader:
         if distinct > 1 and has_event_id(order):
             self.counts.conflicting_count += 1
             if len(self.counts.conflicting_ids) < _MAX_CONFLICTS_LISTED:
-                self.counts.conflicting_ids.append(read_order(order)[1])
+                self.counts.conflicting_ids.append(replace_surrogates(read_order(order)[1]))
 
     def _sort_by_bytes(self, group: list[Location]) -> Iterator[tuple[bytes, int]]:
         """Sort (record, origin); a large group is sorted in pieces that are read again while merging."""

@@ -123,7 +123,9 @@ def new_file(path: Path) -> Iterator[int]:
         DiskError: the disk refused.
     """
     temporary = path.with_name(f".{path.name}.partial")
-    descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    with explain_disk("remove", temporary):
+        temporary.unlink(missing_ok=True)  # what a killed run, or somebody else, left there is not written into
+    descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         try:
             yield descriptor
@@ -169,7 +171,9 @@ def check_writable_folder(folder: Path) -> None:
         UsageError: it does not exist or is no folder.
         DiskError: it cannot be written to.
     """
-    if not folder.is_dir():
+    with explain_disk("look into", folder):
+        is_folder = folder.is_dir()
+    if not is_folder:
         raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DiskError(f"the folder {folder} cannot be written to", hint="choose another place with -o")
@@ -183,18 +187,21 @@ def lock_folder(path: Path) -> Iterator[None]:
         UsageError: another process holds it.
         DiskError: the lock file cannot be opened.
     """
-    descriptor = open_private(path / "lock", os.O_RDWR | os.O_CREAT)
+    lock = path / "lock"
+    descriptor = open_private(lock, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (path / "lock").exists():  # its holder has just finished and removed the folder
-            raise BlockingIOError
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UsageError(
-            f"another oci-audit is working in {path}",
-            hint="wait for it to end, or choose another output with -o",
-        ) from error
-    try:
+        try:
+            with explain_disk("lock", lock):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(descriptor), lock.stat()):
+                    raise BlockingIOError  # its holder has just finished, and a third has begun anew
+        except DiskError as error:
+            if not isinstance(error.__cause__, BlockingIOError | FileNotFoundError):
+                raise
+            raise UsageError(
+                f"another oci-audit is working in {path}",
+                hint="wait for it to end, or choose another output with -o",
+            ) from error
         yield
     finally:
         os.close(descriptor)

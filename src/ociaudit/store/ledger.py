@@ -1,4 +1,4 @@
-"""The ledger: the final journal, one line per shard, without tokens.
+"""The ledger: the final journal, one line per shard, without tokens; and the hashes of the output's blocks.
 
 Owns: the form of its lines and the totals over them. Must not: keep more than the open shards in memory.
 
@@ -9,6 +9,7 @@ Invariants
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,13 +17,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from ociaudit.plan.shard import Gap, Shard
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.shard import CONFIRMING_CHAIN, Gap, Place, Shard
 from ociaudit.plan.window import format_minute
 from ociaudit.store.journal import GapLine, JournalLine, PageLine, VoidLine
 
 
-class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one shard."""
+class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_field="kind"):
+    """What became of one shard; a shard that was asked twice, to confirm that it is empty, has two lines."""
 
     region: str
     compartment: str
@@ -38,6 +40,59 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class BlockLine(msgspec.Struct, frozen=True, tag="block", tag_field="kind"):
+    """The hash of one block of the output, so that damage can be located."""
+
+    offset: int
+    length: int
+    sha256: str
+
+
+LedgerLine = ShardLine | BlockLine
+BLOCK_BYTES = 8 * 1024 * 1024
+
+
+class BlockDigest:
+    """Hashes bytes as they come, as a whole and block by block."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.size_bytes = 0
+        self._whole = hashlib.sha256()
+        self._block = hashlib.sha256()
+        self._begun_at = 0
+        self._blocks: list[BlockLine] = []
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._whole.update(data)
+        view = memoryview(data)
+        while view:
+            piece = view[: self._begun_at + BLOCK_BYTES - self.size_bytes]
+            self._block.update(piece)
+            self.size_bytes += len(piece)
+            view = view[len(piece) :]
+            if self.size_bytes == self._begun_at + BLOCK_BYTES:
+                self._end_block()
+
+    def finish(self) -> tuple[BlockLine, ...]:
+        """Return the blocks' lines; nothing may come after."""
+        if self.size_bytes > self._begun_at:
+            self._end_block()
+        return tuple(self._blocks)
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of all bytes taken."""
+        return self._whole.hexdigest()
+
+    def _end_block(self) -> None:
+        length = self.size_bytes - self._begun_at
+        self._blocks.append(BlockLine(self._begun_at, length, self._block.hexdigest()))
+        self._begun_at = self.size_bytes
+        self._block = hashlib.sha256()
+
+
 @dataclass(slots=True)
 class LedgerTotals:
     """Sums over a journal."""
@@ -47,7 +102,8 @@ class LedgerTotals:
     pages: int = 0
     requests: int = 0
     shards: int = 0
-    provisional: list[LedgerLine] = field(default_factory=list)
+    confirmed: int = 0
+    provisional: list[ShardLine] = field(default_factory=list)
     tally: Counter[str] = field(default_factory=Counter)
     unlisted: set[str] = field(default_factory=set)
 
@@ -67,23 +123,39 @@ def find_void_lines(lines: Iterable[JournalLine]) -> set[int]:
     return void
 
 
-def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTotals) -> Iterator[LedgerLine]:
+def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTotals) -> Iterator[ShardLine]:
     """Yield a line per shard as it ends in the journal, then those that never ended; fill `totals`."""
-    open_shards: dict[Shard, LedgerLine] = {}
+    open_shards: dict[Shard, ShardLine] = {}
+    asked_too_soon: set[tuple[Shard, int]] = set()
+    provisional: dict[Shard, ShardLine] = {}
+    settled: dict[Place, Coverage] = {}
     for position, line in enumerate(lines):
         if isinstance(line, PageLine) and position not in void:
             _add_page(totals, line)
-            entry = _extend(open_shards.get(line.shard), line)
+            if line.is_provisional:
+                asked_too_soon.add((line.shard, line.chain))
+            elif line.page == 1:  # asked again, from its beginning
+                asked_too_soon.discard((line.shard, line.chain))
+            is_provisional = (line.shard, line.chain) in asked_too_soon
+            entry = _extend(open_shards.get(line.shard), line, is_provisional=is_provisional)
             if line.is_last:
                 open_shards.pop(line.shard, None)
+                totals.confirmed += line.chain >= CONFIRMING_CHAIN
                 totals.shards += 1
-                if line.is_provisional:
-                    totals.provisional.append(entry)
+                if is_provisional:
+                    provisional[line.shard] = entry
+                else:
+                    settled.setdefault(line.shard.place, Coverage()).add(line.shard.window)
                 yield entry
             else:
                 open_shards[line.shard] = entry
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
+    totals.provisional = [
+        entry
+        for shard, entry in provisional.items()
+        if shard.place not in settled or settled[shard.place].find_missing(shard.window)
+    ]
     yield from open_shards.values()
 
 
@@ -97,12 +169,12 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
         totals.tally.update(line.tally)
 
 
-def _extend(entry: LedgerLine | None, line: PageLine) -> LedgerLine:
+def _extend(entry: ShardLine | None, line: PageLine, *, is_provisional: bool) -> ShardLine:
     """Return the shard's line with one page more."""
-    entry = entry or LedgerLine(**_name_shard(line.shard), status="begun", first_at=line.at)
+    entry = entry or ShardLine(**_name_shard(line.shard), status="begun", first_at=line.at)
     status: Literal["begun", "complete", "provisional"] = "begun"
     if line.is_last:
-        status = "provisional" if line.is_provisional else "complete"
+        status = "provisional" if is_provisional else "complete"
     return msgspec.structs.replace(
         entry,
         status=status,
@@ -114,8 +186,8 @@ def _extend(entry: LedgerLine | None, line: PageLine) -> LedgerLine:
     )
 
 
-def _describe_gap(gap: Gap, at: str) -> LedgerLine:
-    return LedgerLine(
+def _describe_gap(gap: Gap, at: str) -> ShardLine:
+    return ShardLine(
         **_name_shard(Shard(gap.place, gap.window)),
         status=gap.kind,
         request_ids=(gap.request_id,) if gap.request_id else (),

@@ -80,7 +80,10 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts: `scanned` = `written` + `filtered` + `identical`."""
+    """Counts: `scanned` = `written` + `filtered` + `identical`.
+
+    `shards` were answered complete, `confirmed_empty` of them a second time because they brought no event.
+    """
 
     scanned: int
     written: int
@@ -88,6 +91,7 @@ class Totals(msgspec.Struct, frozen=True):
     identical: int
     conflicting_ids: int
     shards: int
+    confirmed_empty: int
     pages: int
     requests: int
 

@@ -7,6 +7,9 @@ Invariants
 - A line that is damaged with good lines behind it is an error: nothing of it is guessed.
 - A shard is covered when one of its chains has every page from 1 to its last; the order of lines and lines
   that stand twice change nothing.
+- A chain is made of pages in the order in which they came, which is that of the log: a page that was asked
+  again takes the place of the earlier one and of all behind it, because the service need not cut its pages at
+  the same events twice.
 - A provisional shard (asked too soon after its end) is not covered: it is asked again.
 """
 
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field
 from ociaudit.errors import CorruptRun
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.planner import Progress
-from ociaudit.plan.shard import Bookmark, Place, Shard
+from ociaudit.plan.shard import CONFIRMING_CHAIN, Bookmark, Place, Shard
 from ociaudit.store.journal import (
     BadLine,
     DictionaryLine,
@@ -48,21 +51,27 @@ class JournalState:
 
     def find_progress(self) -> Progress:
         """Return what the pages cover and where the begun shards go on."""
-        chains: dict[tuple[Shard, int], dict[int, PageLine]] = {}
-        for page in self.pages.values():
-            chains.setdefault((page.shard, page.chain), {})[page.page] = page
+        chains: dict[tuple[Shard, int], list[PageLine]] = {}
+        for _, page in sorted(self.pages.items()):
+            chain = chains.setdefault((page.shard, page.chain), [])
+            if 1 <= page.page <= len(chain) + 1:  # else pages before it are missing
+                chain[page.page - 1 :] = [page]
         covered: dict[Place, Coverage] = {}
         begun: dict[Shard, Bookmark] = {}
-        for (shard, chain), pages in sorted(chains.items(), key=lambda item: item[0]):
-            last = _count_from_first(pages)
-            if last == 0 or any(page.is_provisional for page in pages.values()):
+        empty: set[Shard] = set()
+        for (shard, number), pages in sorted(chains.items(), key=lambda item: item[0]):
+            if not pages or any(page.is_provisional for page in pages):
                 continue
-            token = pages[last].next_token
-            if token is None:
-                covered.setdefault(shard.place, Coverage()).add(shard.window)
-            else:
-                begun[shard] = Bookmark(chain, last, token)
-        return Progress(covered, begun)
+            token = pages[-1].next_token
+            if token is not None:
+                begun[shard] = Bookmark(number, len(pages), token)
+                continue
+            covered.setdefault(shard.place, Coverage()).add(shard.window)
+            if number >= CONFIRMING_CHAIN:
+                empty.discard(shard)
+            elif not any(page.scanned for page in pages):
+                empty.add(shard)
+        return Progress(covered, begun, frozenset(empty))
 
 
 def replay_journal(lines: Iterable[bytes], *, plan_sha256: str, where: str) -> JournalState:
@@ -83,7 +92,7 @@ def replay_journal(lines: Iterable[bytes], *, plan_sha256: str, where: str) -> J
         except BadLine as error:
             torn = str(error)
             continue
-        if number == 1 and not (isinstance(line, RunLine) and line.plan_sha256 == plan_sha256):
+        if line.plan_sha256 != plan_sha256 if isinstance(line, RunLine) else number == 1:
             raise CorruptRun(f"{where} does not belong to the plan.json beside it")
         _apply_line(state, line)
         state.length += len(data)
@@ -104,11 +113,3 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
             state.pages.pop(line.offset, None)
         case _:
             pass  # gaps are told in the ledger; a resume asks for them again
-
-
-def _count_from_first(pages: dict[int, PageLine]) -> int:
-    """Return the number of the last page that has all pages before it."""
-    number = 0
-    while number + 1 in pages:
-        number += 1
-    return number

@@ -10,18 +10,21 @@ Invariant: a run directory without a `plan.json` holds nothing that counts.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from ociaudit.errors import CorruptRun
+from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window
 from ociaudit.store.durable import explain_disk, remove_file, write_file
 
 PLAN_SCHEMA = "oci-audit-plan/1"
+_LEFT_WITHOUT_PLAN = re.compile(r"lock|journal\.ndjson|events\.log|order-\d+\.part|\.plan\.json\.partial")
 
 
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,22 @@ class RunFolder:
     def log_path(self) -> Path:
         """Where the events stand."""
         return self.path / "events.log"
+
+    def check_ours(self) -> None:
+        """Refuse a folder in which something else stands; it would be removed when the run is over.
+
+        Raises:
+            UsageError: it is not of this program.
+            DiskError: it cannot be looked into.
+        """
+        with explain_disk("look into", self.path):
+            names = [] if not self.path.is_dir() or self.plan_path.exists() else os.listdir(self.path)
+        foreign = sorted(name for name in names if not _LEFT_WITHOUT_PLAN.fullmatch(name))
+        if foreign:
+            raise UsageError(
+                f"{self.path} holds what is not of oci-audit, for example {foreign[0]}",
+                hint="the run needs a folder of this name for itself: move it away, or choose another -o",
+            )
 
     def read_plan(self) -> tuple[RunPlan, str] | None:
         """Return the plan and its SHA-256, or None when no run has begun here.

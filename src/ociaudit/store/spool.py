@@ -20,11 +20,11 @@ from typing import Self
 
 import msgspec
 
-from ociaudit.errors import DiskError
+from ociaudit.errors import CorruptRun, DiskError
 from ociaudit.events.event import Event
 from ociaudit.plan.shard import Place
 from ociaudit.store.durable import explain_disk, open_private, sync_data, sync_folder, write_all
-from ociaudit.store.frames import FrameCodec, build_block, measure_head, train_dictionary
+from ociaudit.store.frames import BadBlock, FrameCodec, build_block, measure_head, train_dictionary
 from ociaudit.store.index import OrderIndex
 from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, encode_line
 from ociaudit.store.run_folder import RunFolder
@@ -64,6 +64,7 @@ class Spool:
         self._samples: list[bytes] | None = None if dictionary else []
         self._lines: list[JournalLine] = []
         self._committed_at = monotonic()
+        self._has_failed = False
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -74,7 +75,7 @@ class Spool:
     ) -> None:
         """Commit what has arrived and close; after a disk error only close."""
         try:
-            if kind is None or not issubclass(kind, DiskError):
+            if not self._has_failed:
                 self.commit()
         finally:
             self._log.close()
@@ -116,13 +117,20 @@ class Spool:
         Raises:
             DiskError: the disk refused.
         """
+        try:
+            self._write_out()
+        except DiskError:
+            self._has_failed = True  # what stands at the files' ends is not known: appending more could hide it
+            raise
+        self._committed_at = self._monotonic()
+
+    def _write_out(self) -> None:
         if self._lines:
             self._log.flush()
             for line in self._lines:
                 self._journal.append(encode_line(line))
             self._journal.flush()
             self._lines.clear()
-        self._committed_at = self._monotonic()
 
     def open_reader(self) -> LogReader:
         """Return a reader of what has been committed."""
@@ -163,14 +171,20 @@ class LogReader:
 
         Raises:
             DiskError: the log cannot be read.
-            BadBlock: no frame stands there.
+            CorruptRun: no frame stands there.
         """
         try:
             frame = os.pread(self._descriptor, length, offset)
         except OSError:
             with explain_disk("read", self._path):
                 raise
-        return self._codec.decompress(frame)
+        try:
+            return self._codec.decompress(frame)
+        except BadBlock as error:
+            raise CorruptRun(
+                f"{self._path} is damaged at byte {offset}: {error}",
+                hint="run the same command again: damaged pages are found and asked again",
+            ) from error
 
     def close(self) -> None:
         """Close the log."""

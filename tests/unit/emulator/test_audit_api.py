@@ -11,6 +11,7 @@ START, END = "2025-12-01T00:00:00Z", "2025-12-02T00:00:00Z"
 
 
 def read_code(answer):
+    """The status and the code of a refusal."""
     return answer.status, json.loads(answer.body)["code"]
 
 

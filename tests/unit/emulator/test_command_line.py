@@ -8,6 +8,7 @@ from ociaudit_emulator.command_line import main, make_parser, read_behaviour
 
 
 def parse(*arguments):
+    """The behaviour that these flags ask for."""
     return read_behaviour(make_parser().parse_args(arguments))
 
 

@@ -1,4 +1,5 @@
 import configparser
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -12,10 +13,12 @@ NOW_SECONDS = 1_765_000_000.0
 
 
 def make_ring(seconds=NOW_SECONDS):
+    """Keys on a clock that stands still."""
     return KeyRing(lambda: seconds)
 
 
 def write(folder, *, pass_phrase=None, session_minutes=60.0):
+    """A written configuration, and the keys that trust it."""
     ring = make_ring()
     write_config(ConfigRequest(folder, pass_phrase, session_minutes, NOW_SECONDS), TENANCY, ring)
     config = configparser.ConfigParser(interpolation=None)
@@ -24,13 +27,15 @@ def write(folder, *, pass_phrase=None, session_minutes=60.0):
 
 
 def make_key_id(config):
+    """The keyId of the profile DEFAULT."""
     profile = config["DEFAULT"]
     return f"{profile['tenancy']}/{profile['user']}/{profile['fingerprint']}"
 
 
 def read_token(config):
-    with open(config["SESSION"]["security_token_file"], encoding="utf-8") as file:
-        return f"ST${file.read()}"
+    """The keyId of the profile SESSION."""
+    path = Path(config["SESSION"]["security_token_file"])
+    return f"ST${path.read_text(encoding='utf-8')}"
 
 
 def test_everything_written_is_private(tmp_path):
@@ -47,8 +52,7 @@ def test_the_default_profile_has_what_clients_need(tmp_path):
     profile = config["DEFAULT"]
     assert set(profile) == {"user", "fingerprint", "tenancy", "region", "key_file"}
     assert (profile["tenancy"], profile["region"]) == (TENANCY.id, "us-ashburn-1")
-    with open(profile["key_file"], "rb") as file:
-        key = load_pem_private_key(file.read(), None)
+    key = load_pem_private_key(Path(profile["key_file"]).read_bytes(), None)
     assert fingerprint_of(key.public_key()) == profile["fingerprint"]
     assert ring.find_signer(make_key_id(config)).public_key == key.public_key()
 
@@ -56,8 +60,7 @@ def test_the_default_profile_has_what_clients_need(tmp_path):
 def test_the_session_profile_has_a_token_and_a_key_of_its_own(tmp_path):
     """SESSION names a token file and another key, and the token is good until the session's end."""
     config, ring = write(tmp_path / "oci", session_minutes=10)
-    with open(config["SESSION"]["key_file"], "rb") as file:
-        key = load_pem_private_key(file.read(), None)
+    key = load_pem_private_key(Path(config["SESSION"]["key_file"]).read_bytes(), None)
     assert ring.find_signer(read_token(config)).public_key == key.public_key()
     later = make_ring(NOW_SECONDS + 600)
     trust_config(tmp_path / "oci", TENANCY, later)
@@ -68,8 +71,7 @@ def test_keys_can_be_encrypted(tmp_path):
     """With a pass phrase both keys are encrypted by it, and the config holds it."""
     config, _ = write(tmp_path / "oci", pass_phrase="open sesame 100%")
     for profile in ("DEFAULT", "SESSION"):
-        with open(config[profile]["key_file"], "rb") as file:
-            content = file.read()
+        content = Path(config[profile]["key_file"]).read_bytes()
         assert load_pem_private_key(content, config[profile]["pass_phrase"].encode())
         with pytest.raises(TypeError):
             load_pem_private_key(content, None)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -27,9 +28,7 @@ MONDAY = datetime(2025, 12, 1, tzinfo=UTC)
 FIRST_MINUTE = int(MONDAY.timestamp()) // 60
 WEEK = Span(FIRST_MINUTE, FIRST_MINUTE + 7 * MINUTES_PER_DAY)
 ROOT = Place(HOME_REGION, TENANCY.id)
-PAYMENTS = Place(
-    HOME_REGION, next(one.id for one in TENANCY.compartments if one.name == "payments")
-)
+PAYMENTS = Place(HOME_REGION, next(one.id for one in TENANCY.compartments if one.name == "payments"))
 STAMP = re.compile(rb'"eventTime": ?"([^"]*)"')
 
 # What API-FACTS names as the records behind the names that people ask for.
@@ -65,6 +64,7 @@ WANTED_DOMAIN_EVENTS = {
 
 
 def make_source(**options):
+    """Made events with some behaviour."""
     return GeneratedEvents(
         TENANCY,
         Behaviour(**options),
@@ -73,6 +73,7 @@ def make_source(**options):
 
 
 def read_all(source, place, span, limit=1000):
+    """Every event of a place and a span."""
     events, position = [], START
     while position is not None:
         part = source.read(place, span, position, limit)
@@ -82,6 +83,7 @@ def read_all(source, place, span, limit=1000):
 
 
 def list_places():
+    """Every place of the tenancy that can have events."""
     return [Place(region, one.id) for region in READY_REGIONS for one in TENANCY.compartments]
 
 
@@ -113,10 +115,9 @@ print(digest.hexdigest())
 
 
 def hash_in_new_process(hash_seed):
+    """The hash of a week, made by another process."""
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": f"UTC+{hash_seed}", "LC_ALL": "C"}
-    done = subprocess.run(
-        [sys.executable, "-c", HASHING], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", HASHING], env=environment, capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -139,9 +140,7 @@ def test_windows_that_tile_a_span_hold_its_events(cuts, place):
     source = make_source(events_per_day=800)
     span = Span(FIRST_MINUTE, FIRST_MINUTE + 3 * MINUTES_PER_DAY)
     edges = sorted({span.start_minute, span.end_minute, *(FIRST_MINUTE + cut for cut in cuts)})
-    parts = [
-        read_all(source, place, Span(start, end)) for start, end in zip(edges, edges[1:], strict=False)
-    ]
+    parts = [read_all(source, place, Span(start, end)) for start, end in pairwise(edges)]
     assert [event for part in parts for event in part] == read_all(source, place, span)
 
 
@@ -182,12 +181,12 @@ def test_an_event_lies_in_its_processed_minute(week):
 def test_late_events_happened_earlier():
     """With a late share of a half about half of the events happened before their window, at most so long."""
     source = make_source(late_share=0.5, late_minutes=30, events_per_day=20_000)
-    span = Span(FIRST_MINUTE + 15 * 60, FIRST_MINUTE + 15 * 60 + 1)
-    span = Span(span.start_minute, span.start_minute + 120)
-    delays = []
-    for minute in range(span.start_minute, span.end_minute):
-        for event in source.read(PAYMENTS, Span(minute, minute + 1), START, 1000).events:
-            delays.append(minute - parse_instant_ms(STAMP.search(event)[1].decode()) // 60_000)
+    start = FIRST_MINUTE + 15 * 60
+    delays = [
+        minute - parse_instant_ms(STAMP.search(event)[1].decode()) // 60_000
+        for minute in range(start, start + 120)
+        for event in source.read(PAYMENTS, Span(minute, minute + 1), START, 1000).events
+    ]
     assert 0.35 < sum(delay > 0 for delay in delays) / len(delays) < 0.65
     assert max(delays) <= 31
 

@@ -15,14 +15,17 @@ GZIP = {"accept-encoding": "gzip, deflate"}
 
 
 def ask(service, **options):
+    """The first page of a day of root, or a later one."""
     return service.list_events(service.tenancy.id, START, END, **options)
 
 
 def read_token(answer):
+    """The token of the next page, if there is one."""
     return answer.headers.get(NEXT_PAGE_HEADER)
 
 
 def assert_fired(service, times=1):
+    """Insist that the one fault fired so often and is completed."""
     (state,) = service.fault_states()
     assert state["fired"] == times
     assert state["completed"]

@@ -8,12 +8,14 @@ COMPARTMENTS = "/20160918/compartments"
 
 
 def list_names(service, **parameters):
+    """The names of the compartments that a listing holds."""
     answer = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, **parameters)
     assert answer.status == 200, answer.body
     return [one["name"] for one in json.loads(answer.body)]
 
 
 def read_code(answer):
+    """The status and the code of a refusal."""
     return answer.status, json.loads(answer.body)["code"]
 
 
@@ -94,9 +96,7 @@ def test_a_wrong_listing_is_refused(service, parameters, expected):
 
 def test_a_token_of_another_listing_is_refused(service):
     """A token sent with other parameters than those it was made for gets 400."""
-    first = service.get(
-        COMPARTMENTS, compartmentId=service.tenancy.id, compartmentIdInSubtree="true", limit="2"
-    )
+    first = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, compartmentIdInSubtree="true", limit="2")
     token = first.headers[NEXT_PAGE_HEADER]
     answer = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, limit="2", page=token)
     assert read_code(answer) == (400, "InvalidParameter")

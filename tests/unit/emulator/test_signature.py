@@ -13,10 +13,12 @@ REGIONS = "/20160918/tenancies/{}/regionSubscriptions"
 
 @pytest.fixture
 def target(service):
+    """A target with a query."""
     return REGIONS.format(service.tenancy.id) + "?a=%3A&b=1"
 
 
 def change_header(request, name, value):
+    """The same request with one header changed, or dropped when None."""
     headers = {**request.headers, name: value}
     return replace(request, headers={key: text for key, text in headers.items() if text is not None})
 
@@ -122,9 +124,7 @@ def test_a_body_is_signed_with_its_length_type_and_hash(service):
     full = service.make_request(
         "/20160918/compartments", method="POST", body=body, headers=headers, signed=(*usual, *headers)
     )
-    short = service.make_request(
-        "/20160918/compartments", method="POST", body=body, headers=headers, signed=usual
-    )
+    short = service.make_request("/20160918/compartments", method="POST", body=body, headers=headers, signed=usual)
     # A good signature gets as far as the operation, which does not exist.
     assert service.serve(full).status == 405
     assert service.serve(replace(full, body=b'{"a":2}')).status == 401
@@ -132,6 +132,7 @@ def test_a_body_is_signed_with_its_length_type_and_hash(service):
 
 
 def make_session_key_id(service, *, issuer=OTHER_KEY, seconds=600):
+    """The keyId of a session of the test's key."""
     token = make_session_token(
         issuer,
         KEY.public_key(),

@@ -22,6 +22,7 @@ def collect_story_events(service, story):
 
 @pytest.fixture
 def story(service):
+    """The facts that the control endpoint tells."""
     return json.loads(service.assembly.control.answer("GET", "/_emulator/tenancy", b"").body)["story"]
 
 

@@ -1,0 +1,76 @@
+"""`python -m bench [--quick] [--full] [--only NAME] [--json FILE]`, from the root of the repository.
+
+Owns: which benchmarks there are, their order, and what is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.benchmark import ROOT, Benchmark, Row, Workshop
+from bench.beside import run_beside
+from bench.machine import describe_machine
+from bench.resume import run_resume
+from bench.shards import run_shards
+from bench.size import run_full, run_memory
+from bench.table import write_json, write_table
+from bench.verify import run_verify
+
+BENCHMARKS = (
+    Benchmark("beside", "an export beside Oracle's command, its SDK and curl: median of the rounds", run_beside),
+    Benchmark("memory", "an export of many events, once", run_memory),
+    Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
+    Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
+    Benchmark("shards", "publishing the same events from many shards and from few", run_shards),
+    Benchmark("full", "five million events, end to end", run_full, is_default=False),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what was asked for and return the exit code: 0, whatever the figures are."""
+    options = _read_options(arguments)
+    chosen = [one for one in BENCHMARKS if one.name in options.only] if options.only else _choose(options)
+    machine = describe_machine()
+    print("\n".join(f"{name + ':':<20}{value}" for name, value in machine.items()))
+    results: list[tuple[Benchmark, Sequence[Row]]] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="oci-audit-bench-") as folder:
+        workshop = _make_workshop(Path(folder), is_quick=options.quick)
+        for benchmark in chosen:
+            print(f"\n{benchmark.name}: {benchmark.title}\n", flush=True)
+            rows = benchmark.run(workshop)
+            workshop.make_folder(benchmark.name)
+            print(write_table(rows), flush=True)
+            results.append((benchmark, rows))
+            write_json(options.json, machine, results)
+    print(f"\n{time.monotonic() - began:.0f} s; the figures are in {options.json}")
+    return 0
+
+
+def _make_workshop(folder: Path, *, is_quick: bool) -> Workshop:
+    if is_quick:
+        return Workshop(folder, events=20_000, rounds=1, many_events=100_000, shards=1_000)
+    return Workshop(folder, events=100_000, rounds=3, many_events=1_000_000, shards=10_000)
+
+
+def _choose(options: argparse.Namespace) -> list[Benchmark]:
+    return [benchmark for benchmark in BENCHMARKS if benchmark.is_default or options.full]
+
+
+def _read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    parser.add_argument("--quick", action="store_true", help="few events, one round: whether it works, not how fast")
+    parser.add_argument("--full", action="store_true", help="five million events too; needs 35 GB of disk")
+    parser.add_argument("--only", action="append", choices=names, help="this benchmark alone; repeatable")
+    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json", metavar="FILE")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

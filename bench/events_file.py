@@ -1,0 +1,211 @@
+"""The events that are served: a file of them, always the same, in flat memory.
+
+Owns: what the events look like. Every event differs from every other one: type, principal, address, user agent,
+result, the ids of request and resource, and what stands in `additionalDetails`.
+
+The events are those of the emulator's made tenancy, with fresh values put in, brought to 2,800 bytes on average.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bench.server import Server
+
+MEAN_BYTES = 2_800
+START = datetime(2025, 6, 1, tzinfo=UTC)
+_SAMPLE_DAYS = 1
+_JITTER_BYTES = 300
+_MOST_PADDING = 2_000
+_PRINCIPALS = 500
+_RESOURCES = 20_000
+_LONG_CREDENTIALS = 47
+_MARK = re.compile(r"@@(\w+)@@")
+_PADDING = "@@padding@@"
+_PADDING_GAP = b"\0"
+# The made events are longer than 2,800 bytes; these say the same in every event of one principal.
+_DROPPED_HEADERS = {"opc-principal", "Access-Control-Expose-Headers", "X-Content-Type-Options", "Accept", "Connection"}
+_PADDING_KEYS = ("vnicId", "volumeId", "imageId", "subnetId", "bootVolumeId", "routeTableId", "workRequestId")
+_BASE32 = bytes.maketrans(bytes(range(256)), (b"abcdefghijklmnopqrstuvwxyz234567" * 8))
+_WRITE_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file of events, with what shows that an export holds exactly these.
+
+    `lines_digest` and `ids_digest` do not depend on the order of the events.
+    """
+
+    path: Path
+    count: int
+    size_bytes: int
+    lines_digest: int
+    ids_digest: int
+    start: str
+    end: str
+    tenancy: str
+    compartments: tuple[str, ...]
+
+
+def digest_of(data: bytes) -> int:
+    """Return the number that an event, or its id, adds to a digest."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "big")
+
+
+def add_digest(digest: int, data: bytes) -> int:
+    """Return the digest with one more."""
+    return (digest + digest_of(data)) % (1 << 128)
+
+
+def make_event_file(path: Path, count: int, *, days: int = 14, is_spread: bool = False) -> Made:
+    """Write events, one per line, evenly over so many days from `START` on.
+
+    They lie in the root compartment; with `is_spread` in all compartments that may be read, in turn.
+    """
+    with Server(path.parent / "samples") as server:
+        tenancy = server.read_json("tenancy")
+        samples = _read_samples(server, tenancy)
+    readable = [one["id"] for one in tenancy["compartments"] if not one["isForbidden"]]
+    compartments = tuple(readable) if is_spread else (tenancy["id"],)
+    size = lines_digest = ids_digest = 0
+    with path.open("wb") as file:
+        batch: list[bytes] = []
+        for event_id, event in _draw_events(samples, count, days, compartments):
+            lines_digest = add_digest(lines_digest, event)
+            ids_digest = add_digest(ids_digest, event_id)
+            size += len(event) + 1
+            batch.append(event)
+            if len(batch) == _WRITE_AT_ONCE:
+                file.write(b"\n".join(batch) + b"\n")
+                batch.clear()
+        file.write(b"\n".join([*batch, b""]))
+    return Made(
+        path=path,
+        count=count,
+        size_bytes=size,
+        lines_digest=lines_digest,
+        ids_digest=ids_digest,
+        start=_show_day(START),
+        end=_show_day(START + timedelta(days=days)),
+        tenancy=tenancy["id"],
+        compartments=compartments,
+    )
+
+
+def _show_day(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT00:00:00Z")
+
+
+def _read_samples(server: Server, tenancy: Mapping[str, Any]) -> list[str]:
+    """Return events of the made tenancy as texts with gaps, each text once."""
+    end = START + timedelta(days=_SAMPLE_DAYS)
+    texts: dict[str, None] = {}
+    for compartment in tenancy["compartments"]:
+        query = f"region=us-ashburn-1&compartmentId={compartment['id']}"
+        events = server.read_json(f"events?{query}&startTime={_show_day(START)}&endTime={_show_day(end)}")
+        for event in events:
+            # Oracle's own command cannot print a lone surrogate, and the made tenancy has a few.
+            if isinstance(event.get("data"), dict) and "\\ud" not in json.dumps(event["data"].get("identity")):
+                texts.setdefault(_cut_gaps(event))
+    return list(texts)
+
+
+def _cut_gaps(event: dict[str, Any]) -> str:
+    """Write an event as a text for `%`, its varying values as gaps."""
+    data = event["data"]
+    identity = data.get("identity") or {}
+    request = data.get("request") or {}
+    response = data.get("response") or {}
+    for headers in (request.get("headers") or {}, response.get("headers") or {}):
+        for name in _DROPPED_HEADERS & headers.keys():
+            del headers[name]
+    if len(identity.get("credentials") or "") > _LONG_CREDENTIALS:
+        identity["credentials"] = identity["credentials"][-_LONG_CREDENTIALS:]
+    varying = {
+        "event_id": event.get("eventId"),
+        "event_time": event.get("eventTime"),
+        "response_time": response.get("responseTime"),
+        "grouping_id": data.get("eventGroupingId"),
+        "request_id": request.get("id"),
+        "resource_id": data.get("resourceId"),
+        "compartment_id": data.get("compartmentId"),
+        "principal_id": identity.get("principalId"),
+        "principal_name": identity.get("principalName"),
+        "address": identity.get("ipAddress"),
+        "session_id": identity.get("consoleSessionId"),
+    }
+    details = data.get("additionalDetails") if isinstance(data.get("additionalDetails"), dict) else {}
+    data["additionalDetails"] = {**details, "padding": _PADDING}
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    for name, value in sorted(varying.items(), key=lambda item: -len(str(item[1]))):
+        if isinstance(value, str) and len(value) > 6:
+            text = text.replace(value, f"@@{name}@@")
+    text = text.replace("%", "%%").replace(f'"padding":"{_PADDING}"', '"attached":{\0}')
+    return _MARK.sub(r"%(\1)s", text)
+
+
+def _draw_events(
+    samples: Sequence[str], count: int, days: int, compartments: Sequence[str]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (id, event), in the order of their times."""
+    chance = random.Random(2_025)
+    principals = [
+        (_draw_ocid(chance, "user"), f"{chance.choice(('svc', 'ops', 'dev'))}.{chance.randbytes(5).hex()}@example.com")
+        for _ in range(_PRINCIPALS)
+    ]
+    resources = [_draw_ocid(chance, "instance") for _ in range(_RESOURCES)]
+    step_ms = days * 86_400_000 / count
+    total = 0
+    for number in range(count):
+        moment = START + timedelta(milliseconds=int((number + chance.random()) * step_ms))
+        digits = chance.randbytes(64).hex()
+        principal_id, principal_name = principals[int(chance.random() ** 2 * _PRINCIPALS)]
+        event_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+        shown = moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+        event = (
+            chance.choice(samples)
+            % {
+                "event_id": event_id,
+                "event_time": shown,
+                "response_time": shown[:-4] + f"{chance.randrange(1000):03}Z",
+                "grouping_id": f"csid{digits[40:60]}/{digits[60:82]}",
+                "request_id": f"{digits[32:64]}/{digits[64:96]}/{digits[96:128]}".upper(),
+                "resource_id": resources[int(chance.random() * _RESOURCES)],
+                "compartment_id": compartments[number % len(compartments)],
+                "principal_id": principal_id,
+                "principal_name": principal_name,
+                "address": f"198.51.{chance.randrange(256)}.{chance.randrange(256)}",
+                "session_id": digits[80:112],
+            }
+        ).encode()
+        wanted = MEAN_BYTES * (number + 1) - total - len(event) + chance.randint(-_JITTER_BYTES, _JITTER_BYTES)
+        event = event.replace(_PADDING_GAP, _draw_padding(chance, resources, max(0, min(wanted, _MOST_PADDING))))
+        total += len(event) + 1
+        yield event_id.encode(), event
+
+
+def _draw_padding(chance: random.Random, resources: Sequence[str], size: int) -> bytes:
+    """Draw members of an object, of about so many bytes: ids of what the call touched, and a check sum."""
+    members: list[str] = []
+    left = size
+    while left > 120:
+        key = _PADDING_KEYS[len(members) % len(_PADDING_KEYS)]
+        member = f'"{key}{len(members)}":"{resources[int(chance.random() * _RESOURCES)]}"'
+        members.append(member)
+        left -= len(member) + 1
+    if left > 10:
+        members.append(f'"etag":"{chance.randbytes(left // 2).hex()[: left - 9]}"')
+    return ",".join(members).encode()
+
+
+def _draw_ocid(chance: random.Random, kind: str) -> str:
+    return f"ocid1.{kind}.oc1.iad.aaaa{chance.randbytes(56).translate(_BASE32).decode()}"

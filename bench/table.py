@@ -1,0 +1,52 @@
+"""Rows as a table of text, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.benchmark import Benchmark, Figure, Row
+
+_REACHED = {True: "yes", False: "NO", None: ""}
+
+
+def write_table(rows: Sequence[Row]) -> str:
+    """Return rows as lines with aligned columns: one for each figure that any of them has."""
+    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    has_target = any(row.target for row in rows)
+    heads = ["", *names, *(["target", "reached"] if has_target else [])]
+    lines = [heads]
+    for row in rows:
+        cells = [row.name, *(_show(row.figures.get(name, "")) for name in names)]
+        lines.append([*cells, row.target, _REACHED[row.is_reached]] if has_target else cells)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def write_json(path: Path, machine: Mapping[str, str], results: Sequence[tuple[Benchmark, Sequence[Row]]]) -> None:
+    """Write everything to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "machine": dict(machine),
+        "benchmarks": [
+            {"name": benchmark.name, "title": benchmark.title, "rows": [asdict(row) for row in rows]}
+            for benchmark, rows in results
+        ],
+    }
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _show(figure: Figure) -> str:
+    if isinstance(figure, str):
+        return figure
+    if isinstance(figure, int) or figure >= 1_000:
+        return f"{figure:,.0f}"
+    return f"{figure:.1f}" if figure >= 100 else f"{figure:.2f}"

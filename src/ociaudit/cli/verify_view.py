@@ -1,0 +1,70 @@
+"""What `oci-audit verify` says. Owns: its words. Must not: print, or check anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ociaudit.jobs.verify import Verification, judge
+
+_GAPS_SHOWN = 40
+
+
+def describe_verification(result: Verification, file: Path) -> Iterator[str]:
+    """Yield what was asked, what is complete, what is missing and what disagrees."""
+    manifest = result.manifest
+    yield f"{file}: {manifest.totals.written:,} events, {manifest.output.size_bytes:,} bytes"
+    yield f"asked     {manifest.range.start} to {manifest.range.end}, {manifest.range.time}, end exclusive"
+    yield f"          by {manifest.asked_by.principal} of {manifest.asked_by.tenancy}"
+    complete = sum(bool(place.windows) for place in manifest.coverage)
+    yield f"answered  {complete} of {len(manifest.coverage)} places (region × compartment) in part or whole"
+    yield f"gaps      {len(manifest.gaps)}, and {len(manifest.waived_gaps)} waived"
+    for gap in (*manifest.gaps, *manifest.waived_gaps)[:_GAPS_SHOWN]:
+        request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
+        yield f"  {gap.kind} {gap.region} {gap.compartment} {gap.start} .. {gap.end}: {gap.reason}{request_id}"
+    if manifest.provisional:
+        yield f"          {len(manifest.provisional)} windows provisional: asked too soon after their end"
+    yield f"manifest  sha256:{manifest.digest}"
+    yield f"signature {_describe_signature(result)}"
+    for problem in result.problems:
+        where = f" (from byte {problem.offset:,})" if problem.offset is not None else ""
+        yield f"ALTERED   {problem.file}: {problem.text}{where}"
+    yield f"verdict   {_describe_verdict(result)}"
+
+
+def encode_verification(result: Verification) -> str:
+    """Return the result as one JSON object."""
+    manifest = result.manifest
+    signature = result.signature
+    answer = {
+        "verdict": judge(result),
+        "output": manifest.output,
+        "manifest_digest": manifest.digest,
+        "is_signed": signature is not None,
+        "signature": signature,
+        "problems": result.problems,
+        "range": manifest.range,
+        "totals": manifest.totals,
+        "gaps": manifest.gaps,
+        "waived_gaps": manifest.waived_gaps,
+        "provisional": manifest.provisional,
+    }
+    return msgspec.json.encode(answer).decode()
+
+
+def _describe_signature(result: Verification) -> str:
+    if result.signature is None:
+        return "none: consistency is proven, authorship is not"
+    return result.signature.message
+
+
+def _describe_verdict(result: Verification) -> str:
+    match judge(result):
+        case "altered":
+            return "ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"
+        case "incomplete":
+            return "consistent, and INCOMPLETE: see the gaps"
+        case _:
+            return "complete and consistent"

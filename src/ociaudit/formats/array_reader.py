@@ -1,0 +1,230 @@
+"""Events read back from a JSON array, with the place of each in the file.
+
+Owns: cutting an array into its elements while it streams by. Must not: hold the file.
+
+Files as `oci-audit export` writes them, one event per line, are cut line by line. Any other JSON array of
+objects, however it is laid out, is cut by the standard library's scanner.
+
+Invariants
+- Every element comes out once, in the file's order, or `BadArray` names the byte at which the file goes wrong.
+- Offsets count bytes of the uncompressed array.
+"""
+
+from __future__ import annotations
+
+import codecs
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import BinaryIO, Literal, NamedTuple
+
+from ociaudit.events.event import Event
+from ociaudit.events.page import BadPage, cut_page, read_event, scan_value, skip_white_space
+
+_HEAD = b"[\n"
+_BETWEEN = b",\n"
+_TAIL = b"\n]\n"
+_MAX_ELEMENT_CHARACTERS = 64 * 1024 * 1024
+_READ_BYTES = 4 * 1024 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW = 31
+
+
+class BadArray(ValueError):
+    """A file that is not the array it should be; `offset` is the byte from which on it cannot be read."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        """Keep the byte beside the message."""
+        super().__init__(f"{message}, from byte {offset}")
+        self.offset = offset
+
+
+class Batch(NamedTuple):
+    """Consecutive events of a file, with the offset of each."""
+
+    events: list[Event]
+    offsets: list[int]
+
+
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file's bytes in large pieces."""
+    while chunk := file.read(_READ_BYTES):
+        yield chunk
+
+
+def unpack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the uncompressed bytes of a file that may be gzip.
+
+    Raises:
+        BadArray: the compressed stream is damaged or cut; the offset counts compressed bytes.
+    """
+    stream = iter(chunks)
+    first = next(stream, b"")
+    if not first.startswith(_GZIP_MAGIC):
+        yield first
+        yield from stream
+        return
+    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    position = 0
+    chunk: bytes | None = first
+    while chunk is not None:
+        try:
+            yield unpacker.decompress(chunk)
+        except zlib.error as error:
+            raise BadArray(f"the gzip stream is damaged ({error})", position) from error
+        position += len(chunk)
+        chunk = next(stream, None)
+    if not unpacker.eof:
+        raise BadArray("the gzip stream is cut", position)
+
+
+def read_array(chunks: Iterable[bytes], *, shape: str = "api") -> Iterator[Batch]:
+    """Yield the events of an array whose bytes come in `chunks`, spelled as `shape` says.
+
+    Raises:
+        BadArray: the bytes are not a JSON array of objects.
+    """
+    stream = iter(chunks)
+    head = _take_head(stream)
+    if head.startswith((b"[\n{", b"[\n]")):
+        yield from _read_lines(head, stream, shape)
+    else:
+        yield from _read_freely(head, stream, shape)
+
+
+def _take_head(stream: Iterator[bytes]) -> bytes:
+    head = b""
+    while len(head) < 3:
+        more = next(stream, None)
+        if more is None:
+            break
+        head += more
+    return head
+
+
+def _read_lines(head: bytes, stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
+    """Read the layout that `json_array` writes: `[`, an event a line, a comma behind all but the last, `]`."""
+    offset = len(_HEAD)
+    rest = head[offset:]
+    for chunk in chain([b""], stream):
+        rest += chunk
+        cut = rest.rfind(_BETWEEN)
+        if cut > 0:
+            yield _cut_lines(rest[:cut], offset, shape)
+            offset += cut + len(_BETWEEN)
+            rest = rest[cut + len(_BETWEEN) :]
+    if rest == b"]\n" and offset == len(_HEAD):
+        return
+    if not rest.endswith(_TAIL) or rest == _TAIL:
+        raise BadArray("the array is cut or damaged", offset)
+    yield _cut_lines(rest[: -len(_TAIL)], offset, shape)
+
+
+def _cut_lines(body: bytes, offset: int, shape: str) -> Batch:
+    """Cut events that stand one in a line, with a comma at the end of each line but the last."""
+    try:
+        events = cut_page(b"[" + body + b"]", shape)
+    except BadPage as error:
+        raise BadArray(f"this is not valid JSON: {error}", offset + _find_bad_line(body)) from error
+    offsets: list[int] = []
+    position = offset
+    for event in events:
+        offsets.append(position)
+        position += len(event.raw) + len(_BETWEEN)
+    if _BETWEEN.join([event.raw for event in events]) != body:
+        raise BadArray("the events do not stand one in a line", offset)
+    return Batch(events, offsets)
+
+
+def _find_bad_line(body: bytes) -> int:
+    """Return where the first line begins that is no event."""
+    position = 0
+    for line in body.split(_BETWEEN):
+        try:
+            cut_page(b"[" + line + b"]")
+        except BadPage:
+            return position
+        position += len(line) + len(_BETWEEN)
+    return 0
+
+
+def _read_freely(head: bytes, stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
+    """Read an array of any layout, element by element."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    cutter = _ElementCutter(shape)
+    for chunk in chain([head], stream):
+        try:
+            cutter.feed(decoder.decode(chunk))
+        except UnicodeDecodeError as error:
+            raise BadArray("this is not UTF-8", cutter.offset) from error
+        batch = cutter.cut()
+        if batch.events:
+            yield batch
+    cutter.finish()
+
+
+class _ElementCutter:
+    """Takes text as it comes and gives back the elements that are whole."""
+
+    def __init__(self, shape: str) -> None:
+        self._shape = shape
+        self._text = ""
+        self._expected: Literal["[", "first", "comma", "element", "end"] = "["
+        self.offset = 0
+        """The byte of the file at which what is still held begins."""
+
+    def feed(self, text: str) -> None:
+        if len(self._text) > _MAX_ELEMENT_CHARACTERS:
+            raise BadArray("this is not valid JSON", self.offset)
+        self._text += text
+
+    def cut(self) -> Batch:
+        batch = Batch([], [])
+        text, index = self._text, 0
+        while (start := skip_white_space(text, index)) < len(text):
+            self.offset += start - index
+            index = start
+            if self._expected in {"first", "element"} and text[start] == "{":
+                try:
+                    end = scan_value(text, start)[1]
+                except (ValueError, RecursionError):
+                    break  # not whole yet, or never: `finish` and `feed` tell
+                raw = text[start:end].encode("utf-8")
+                batch.events.append(_read_element(raw, self._shape, self.offset))
+                batch.offsets.append(self.offset)
+                self.offset += len(raw)
+                index = end
+                self._expected = "comma"
+            else:
+                self._take_mark(text[start])
+                self.offset += 1
+                index = start + 1
+        else:
+            self.offset += start - index
+            index = start
+        self._text = text[index:]
+        return batch
+
+    def finish(self) -> None:
+        if self._expected != "end":
+            raise BadArray("the array is cut, or this is not valid JSON", self.offset)
+
+    def _take_mark(self, mark: str) -> None:
+        match self._expected, mark:
+            case "[", "[":
+                self._expected = "first"
+            case (("first" | "comma"), "]"):
+                self._expected = "end"
+            case "comma", ",":
+                self._expected = "element"
+            case "[", _:
+                raise BadArray("this is not a JSON array", self.offset)
+            case _:
+                raise BadArray(f"{mark!r} is not what should stand here", self.offset)
+
+
+def _read_element(raw: bytes, shape: str, offset: int) -> Event:
+    try:
+        return read_event(raw, shape)
+    except BadPage as error:
+        raise BadArray(f"this is not an event: {error}", offset) from error

@@ -1,0 +1,256 @@
+"""An export checked against what it states of itself, offline.
+
+Owns: what is checked. Must not: ask the service, or change anything.
+
+Invariants
+- Every byte of output, ledger and manifest is covered by a hash that is compared.
+- The file streams by: memory does not grow with it.
+- "Consistent" is all that an unsigned manifest proves; who made it, only a signature does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.events.event import Event
+from ociaudit.formats.array_reader import BadArray, read_array, read_chunks, unpack_chunks
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.shard import Place
+from ociaudit.plan.window import Window, parse_minute
+from ociaudit.store.durable import explain_disk
+from ociaudit.store.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
+from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, has_own_digest
+from ociaudit.store.signature import SignatureCheck, check_signature, name_signature
+
+_MAX_PROBLEMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not agree; `offset` is the byte of the file from which on, where that is known."""
+
+    file: str
+    text: str
+    offset: int | None = None
+
+
+@dataclass(slots=True)
+class Verification:
+    """What the check found. `signature` None means that the manifest is not signed."""
+
+    manifest: Manifest
+    manifest_sha256: str
+    signature: SignatureCheck | None = None
+    problems: list[Problem] = field(default_factory=list)
+    ledger_coverage: dict[Place, Coverage] = field(default_factory=dict)
+
+    @property
+    def is_consistent(self) -> bool:
+        """Tell whether nothing disagreed."""
+        return not self.problems
+
+
+def verify_export(output: Path, *, manifest_path: Path, signer: Path | None = None) -> Verification:
+    """Check an output with its ledger, manifest and signature.
+
+    Raises:
+        CorruptRun: there is no manifest, or it cannot be read.
+        UsageError: the output is missing, or a signer is named and there is no signature.
+        DiskError: a file cannot be read.
+    """
+    if not output.exists():
+        raise UsageError(f"{output} does not exist", hint="name the file that oci-audit export wrote")
+    data = _read_manifest(manifest_path)
+    manifest = decode_manifest(data, where=str(manifest_path))
+    result = Verification(manifest, hashlib.sha256(data).hexdigest())
+    if not has_own_digest(data):
+        result.problems.append(Problem(manifest_path.name, "its bytes are not those that its digest speaks of"))
+    _check_signature(result, data, manifest_path, signer)
+    ledger_path = output.with_name(manifest.ledger.name)
+    blocks = _check_ledger(result, ledger_path)
+    _check_output(result, output, blocks)
+    try:
+        _check_statement(result, manifest_path.name)
+    except ValueError as error:
+        result.problems.append(Problem(manifest_path.name, f"a time in it cannot be read: {error}"))
+    return result
+
+
+def _read_manifest(path: Path) -> bytes:
+    if not path.exists():
+        raise CorruptRun(
+            f"there is no manifest {path}", hint="without it nothing can be proven; name it with --manifest if it moved"
+        )
+    with explain_disk("read", path):
+        return path.read_bytes()
+
+
+def _check_signature(result: Verification, data: bytes, manifest_path: Path, signer: Path | None) -> None:
+    path = name_signature(manifest_path)
+    if not path.exists():
+        if signer is not None:
+            result.problems.append(Problem(path.name, "there is no signature, and one was expected"))
+        return
+    result.signature = check_signature(data, path, signer)
+    if not result.signature.is_good:
+        result.problems.append(Problem(path.name, f"the signature does not fit: {result.signature.message}"))
+    elif signer is not None and not result.signature.is_expected_signer:
+        result.problems.append(Problem(path.name, result.signature.message))
+
+
+def _check_ledger(result: Verification, path: Path) -> list[BlockLine]:
+    """Check the ledger's bytes and sums; return the output's block hashes."""
+    stated = result.manifest.ledger
+    if not path.exists():
+        result.problems.append(Problem(stated.name, "it is missing"))
+        return []
+    blocks: list[BlockLine] = []
+    digest = hashlib.sha256()
+    position = events = 0
+    decoder: msgspec.json.Decoder[LedgerLine] = msgspec.json.Decoder(LedgerLine)
+    complete: dict[Place, Coverage] = {}
+    with explain_disk("read", path), path.open("rb") as file:
+        for raw in file:
+            digest.update(raw)
+            try:
+                line = decoder.decode(raw)
+                if isinstance(line, ShardLine):
+                    _cover(complete, line)
+            except (msgspec.MsgspecError, ValueError):
+                result.problems.append(Problem(stated.name, "this line is not of a ledger", position))
+                return blocks
+            position += len(raw)
+            if isinstance(line, BlockLine):
+                blocks.append(line)
+            else:
+                events += line.events
+    _compare_file(result, stated, position, digest.hexdigest())
+    if events != result.manifest.totals.scanned:
+        text = f"its shards add up to {events:,} events, the manifest states {result.manifest.totals.scanned:,} scanned"
+        result.problems.append(Problem(stated.name, text))
+    result.ledger_coverage = complete
+    return blocks
+
+
+def _cover(complete: dict[Place, Coverage], line: ShardLine) -> None:
+    if line.status in {"complete", "provisional"}:
+        window = Window(parse_minute(line.start), parse_minute(line.end))
+        complete.setdefault(Place(line.region, line.compartment), Coverage()).add(window)
+
+
+def _compare_file(result: Verification, stated: FileEntry, size_bytes: int, sha256: str) -> None:
+    if size_bytes != stated.size_bytes:
+        text = f"it has {size_bytes:,} bytes, the manifest states {stated.size_bytes:,}"
+        result.problems.append(Problem(stated.name, text, min(size_bytes, stated.size_bytes)))
+    elif sha256 != stated.sha256:
+        result.problems.append(Problem(stated.name, "its SHA-256 is not the one in the manifest"))
+
+
+def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> None:
+    """Check hash, blocks, JSON, order and count in one pass."""
+    stated = result.manifest.output
+    digest = BlockDigest()
+    order = _OrderCheck(result)
+    with explain_disk("read", path), path.open("rb", buffering=0) as file:
+        stream = _hash_beside(read_chunks(file), digest)
+        try:
+            for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape):
+                order.check(batch.events, batch.offsets)
+        except BadArray as error:
+            result.problems.append(Problem(stated.name, str(error), error.offset))
+        for _ in stream:  # behind a bad place the rest still has to be hashed
+            pass
+    damaged = [line for line, seen in zip(blocks, digest.finish(), strict=False) if line != seen]
+    for line in damaged[:1]:
+        text = f"{len(damaged)} of {len(blocks)} blocks are altered; the first spans {line.length:,} bytes"
+        result.problems.append(Problem(stated.name, text, line.offset))
+    _compare_file(result, stated, digest.size_bytes, digest.sha256)
+    written = result.manifest.totals.written
+    if order.count != written and not any(problem.file == stated.name for problem in result.problems):
+        text = f"it holds {order.count:,} events, the manifest states {written:,}"
+        result.problems.append(Problem(stated.name, text))
+
+
+def _hash_beside(chunks: Iterable[bytes], digest: BlockDigest) -> Iterator[bytes]:
+    """Pass the chunks on while another thread hashes them."""
+    with ThreadPoolExecutor(1) as thread:
+        pending: Future[None] | None = None
+        for chunk in chunks:
+            if pending is not None:
+                pending.result()
+            pending = thread.submit(digest.update, chunk)
+            yield chunk
+        if pending is not None:
+            pending.result()
+
+
+class _OrderCheck:
+    """Checks that events ascend and none stands twice."""
+
+    def __init__(self, result: Verification) -> None:
+        self.count = 0
+        self._result = result
+        self._is_api = result.manifest.arguments.shape == "api"
+        self._previous = Event(b"", b"", "", None, None)
+
+    def check(self, events: list[Event], offsets: list[int]) -> None:
+        previous = self._previous
+        for number, event in enumerate(events):
+            if event.order <= previous.order:
+                self._look_closer(previous, event, offsets[number])
+            previous = event
+        self._previous = previous
+        self.count += len(events)
+
+    def _look_closer(self, previous: Event, event: Event, offset: int) -> None:
+        if len(self._result.problems) >= _MAX_PROBLEMS:
+            return
+        name = self._result.manifest.output.name
+        if event.order < previous.order or (self._is_api and event.raw < previous.raw):
+            self._result.problems.append(Problem(name, "an event stands out of order", offset))
+        elif self._is_api and event.raw == previous.raw:
+            self._result.problems.append(Problem(name, "a record stands twice", offset))
+
+
+def _check_statement(result: Verification, name: str) -> None:
+    """Check that the manifest agrees with itself: sums, and that coverage and gaps make up what was asked."""
+    manifest = result.manifest
+    totals = manifest.totals
+    if totals.scanned != totals.written + totals.filtered + totals.identical:
+        result.problems.append(Problem(name, "scanned is not written + filtered + identical"))
+    if manifest.complete == bool(manifest.gaps):
+        result.problems.append(Problem(name, "complete and the list of gaps contradict each other"))
+    asked = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+    known = {Place(entry.region, entry.compartment): Coverage() for entry in manifest.coverage}
+    for entry in manifest.coverage:
+        for start, end in entry.windows:
+            known[Place(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
+    for place, coverage in result.ledger_coverage.items():
+        if known.get(place, Coverage()).windows != coverage.windows:
+            text = f"the coverage of {place.region} {place.compartment} is not that of the ledger's complete shards"
+            result.problems.append(Problem(name, text))
+    for gap in (*manifest.gaps, *manifest.waived_gaps):
+        window = Window(parse_minute(gap.start), parse_minute(gap.end))
+        known.setdefault(Place(gap.region, gap.compartment), Coverage()).add(window)
+    for place, coverage in known.items():
+        for missing in coverage.find_missing(asked):
+            text = f"{place.region} {place.compartment} {missing} is neither covered nor a gap"
+            result.problems.append(Problem(name, text))
+
+
+Verdict = Literal["complete", "incomplete", "altered"]
+
+
+def judge(result: Verification) -> Verdict:
+    """Return what the check comes to."""
+    if not result.is_consistent:
+        return "altered"
+    return "complete" if result.manifest.complete else "incomplete"
