@@ -86,8 +86,8 @@ def export(
             event_types=tuple(event_types),
             shape=shape,
         ),
-        output=Path(output).absolute() if output is not None else None,
-        manifest=Path(manifest).absolute() if manifest is not None else None,
+        output=_locate(output),
+        manifest=_locate(manifest),
         max_window_days=_check_window_days(max_window_days),
         rerun=rerun or RerunOptions(),
         waived=frozenset(waived),
@@ -277,6 +277,11 @@ def _resolve_tools(
 
 def _write_when(moment: When) -> str:
     return moment if isinstance(moment, str) else moment.isoformat()
+
+
+def _locate(path: str | Path | None) -> Path | None:
+    """Return where a file really is to stand: a link is kept, and what it leads to is replaced."""
+    return Path(path).resolve() if path is not None else None
 
 
 def _check_window_days(days: int) -> int:

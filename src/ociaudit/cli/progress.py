@@ -18,7 +18,7 @@ _LINE_EVERY_SECONDS = 5.0
 
 
 class QuietProgress(Observer):
-    """Says only what must not be missed: gaps and notices."""
+    """Says only what nobody else will say: notices. Gaps stand in the summary."""
 
     def close(self) -> None:
         """Take away what is still on the screen."""
@@ -26,10 +26,6 @@ class QuietProgress(Observer):
     def on_notice(self, text: str) -> None:
         """Print the notice."""
         console.say(f"notice: {text}")
-
-    def on_gap(self, gap: Gap) -> None:
-        """Print the gap as it happens."""
-        console.say(f"gap: {describe_gap(gap)}")
 
 
 class LineProgress(QuietProgress):
@@ -67,9 +63,9 @@ class LineProgress(QuietProgress):
         self._tell_in_time()
 
     def on_gap(self, gap: Gap) -> None:
-        """Count the gap, and print it."""
+        """Count the gap, and print it as it happens."""
         self._gaps += 1
-        super().on_gap(gap)
+        console.say(f"gap: {describe_gap(gap)}")
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
         """Say why nothing moves, when the wait is long enough to wonder."""

@@ -7,7 +7,7 @@ Invariants
 - A place that was denied once is not asked again; its gap is all of it that is not covered.
 - 401 is a gap of its region only while the key is good elsewhere and the region never answered;
   otherwise the sign-in is over and the run stops (`SignInRejected`), resumable.
-- When nothing at all was answered, the run stops (`ServiceUnreachable`).
+- When nothing at all was answered, not even with a no, the run stops (`ServiceUnreachable`).
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Sweep:
         self._denied: dict[Place, RequestError] = {}
         self._dead_regions: dict[str, RequestError] = {}
         self._answered_regions: set[str] = set()
+        self._is_refusing = False
         self._places: set[Place] = set()
         self.empty: list[Shard] = []
         """Shards that were answered complete in this run and brought no event."""
@@ -72,7 +73,7 @@ class Sweep:
 
         Raises:
             SignInRejected: the key is not accepted any more.
-            ServiceUnreachable: no shard was answered, and at least one failed without being denied.
+            ServiceUnreachable: no shard was answered or refused, and at least one failed.
         """
         for shard, bookmark in shards:
             self._places.add(shard.place)
@@ -82,7 +83,7 @@ class Sweep:
                 await self._ask(shard, bookmark)
             except RequestError as error:
                 await self._take_failure(shard, error)
-        if self._failed and not self._answered_regions and not self._denied:
+        if self._failed and not self._answered_regions and not self._is_refusing:
             raise ServiceUnreachable(f"no question was answered; the last one: {self._failed[-1].reason}")
         return self._list_gaps()
 
@@ -109,6 +110,7 @@ class Sweep:
     async def _take_failure(self, shard: Shard, error: RequestError) -> None:
         region = shard.place.region
         if isinstance(error, Refused) and error.is_oci:
+            self._is_refusing |= not error.retryable  # a window beyond retention is a gap, not a silent service
             if error.status == _UNAUTHORIZED:
                 if region in self._answered_regions or not await self._identity.is_sign_in_accepted():
                     raise explain_rejection(error, self._credentials) from error

@@ -19,7 +19,7 @@ from ociaudit.errors import CorruptRun, DiskError
 from ociaudit.jobs.rerun import Leftovers
 from ociaudit.plan.window import format_minute
 from ociaudit.store.durable import (
-    check_writable_folder,
+    check_replaceable,
     explain_disk,
     lock_folder,
     make_private_folder,
@@ -71,14 +71,14 @@ def open_workspace(output: Path | None, *, manifest: Path | None, discard: bool 
         CorruptRun: what is there was damaged.
     """
     if manifest is not None:
-        check_writable_folder(manifest.parent)
+        check_replaceable(manifest)
     if output is None:
         with _make_temporary_folder() as temporary:
             folder = RunFolder(Path(temporary))
             ledger = manifest or folder.path / "stdout"
             yield Workspace(folder, None, manifest, _name_ledger(ledger), None, "", None, Leftovers())
         return
-    check_writable_folder(output.parent)
+    check_replaceable(output)
     folder = RunFolder(resolve_run_path(output))
     folder.check_ours()
     make_private_folder(folder.path)

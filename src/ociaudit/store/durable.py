@@ -164,15 +164,19 @@ def remove_tree(path: Path) -> None:
             sync_folder(path.parent)
 
 
-def check_writable_folder(folder: Path) -> None:
-    """Refuse early when the output's folder cannot take a file.
+def check_replaceable(path: Path) -> None:
+    """Refuse early a path that cannot be given to a new file, or that must not be replaced: a folder, a device.
 
     Raises:
-        UsageError: it does not exist or is no folder.
-        DiskError: it cannot be written to.
+        UsageError: something else than a file stands there, or its folder does not exist.
+        DiskError: its folder cannot be written to.
     """
+    folder = path.parent
     with explain_disk("look into", folder):
         is_folder = folder.is_dir()
+        is_other = path.exists() and not path.is_file()
+    if is_other:
+        raise UsageError(f"{path} is not a file, and cannot be replaced by one", hint="name a file; -o - is stdout")
     if not is_folder:
         raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):

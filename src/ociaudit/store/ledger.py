@@ -125,38 +125,56 @@ def find_void_lines(lines: Iterable[JournalLine]) -> set[int]:
 
 def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTotals) -> Iterator[ShardLine]:
     """Yield a line per shard as it ends in the journal, then those that never ended; fill `totals`."""
-    open_shards: dict[Shard, ShardLine] = {}
-    asked_too_soon: set[tuple[Shard, int]] = set()
-    provisional: dict[Shard, ShardLine] = {}
-    settled: dict[Place, Coverage] = {}
+    open_shards: dict[Shard, _OpenShard] = {}
+    provisional = _ProvisionalShards()
     for position, line in enumerate(lines):
         if isinstance(line, PageLine) and position not in void:
             _add_page(totals, line)
-            if line.is_provisional:
-                asked_too_soon.add((line.shard, line.chain))
-            elif line.page == 1:  # asked again, from its beginning
-                asked_too_soon.discard((line.shard, line.chain))
-            is_provisional = (line.shard, line.chain) in asked_too_soon
-            entry = _extend(open_shards.get(line.shard), line, is_provisional=is_provisional)
+            open_shards.setdefault(line.shard, _OpenShard(line)).add(line)
+            provisional.note_page(line)
             if line.is_last:
-                open_shards.pop(line.shard, None)
                 totals.confirmed += line.chain >= CONFIRMING_CHAIN
                 totals.shards += 1
-                if is_provisional:
-                    provisional[line.shard] = entry
-                else:
-                    settled.setdefault(line.shard.place, Coverage()).add(line.shard.window)
+                is_provisional = provisional.is_asked_too_soon(line)
+                entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
+                provisional.note_end(line, entry)
                 yield entry
-            else:
-                open_shards[line.shard] = entry
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
-    totals.provisional = [
-        entry
-        for shard, entry in provisional.items()
-        if shard.place not in settled or settled[shard.place].find_missing(shard.window)
-    ]
-    yield from open_shards.values()
+    totals.provisional = provisional.list_standing()
+    for shard in open_shards.values():
+        yield shard.close("begun")
+
+
+class _ProvisionalShards:
+    """Which shards were asked too soon after their end, and not again later."""
+
+    def __init__(self) -> None:
+        self._asked_too_soon: set[tuple[Shard, int]] = set()
+        self._ended: dict[Shard, ShardLine] = {}
+        self._settled: dict[Place, Coverage] = {}
+
+    def note_page(self, line: PageLine) -> None:
+        if line.is_provisional:
+            self._asked_too_soon.add((line.shard, line.chain))
+        elif line.page == 1:  # asked again, from its beginning
+            self._asked_too_soon.discard((line.shard, line.chain))
+
+    def is_asked_too_soon(self, line: PageLine) -> bool:
+        return (line.shard, line.chain) in self._asked_too_soon
+
+    def note_end(self, line: PageLine, entry: ShardLine) -> None:
+        if entry.status == "provisional":
+            self._ended[line.shard] = entry
+        else:
+            self._settled.setdefault(line.shard.place, Coverage()).add(line.shard.window)
+
+    def list_standing(self) -> list[ShardLine]:
+        return [
+            entry
+            for shard, entry in self._ended.items()
+            if shard.place not in self._settled or self._settled[shard.place].find_missing(shard.window)
+        ]
 
 
 def _add_page(totals: LedgerTotals, line: PageLine) -> None:
@@ -169,21 +187,34 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
         totals.tally.update(line.tally)
 
 
-def _extend(entry: ShardLine | None, line: PageLine, *, is_provisional: bool) -> ShardLine:
-    """Return the shard's line with one page more."""
-    entry = entry or ShardLine(**_name_shard(line.shard), status="begun", first_at=line.at)
-    status: Literal["begun", "complete", "provisional"] = "begun"
-    if line.is_last:
-        status = "provisional" if is_provisional else "complete"
-    return msgspec.structs.replace(
-        entry,
-        status=status,
-        events=entry.events + line.scanned,
-        pages=entry.pages + 1,
-        attempts=entry.attempts + line.attempts,
-        request_ids=(*entry.request_ids, line.request_id) if line.request_id else entry.request_ids,
-        last_at=line.at,
-    )
+class _OpenShard:
+    """A shard's line while its pages are still being read."""
+
+    def __init__(self, first: PageLine) -> None:
+        self._first = first
+        self._events = self._pages = self._attempts = 0
+        self._request_ids: list[str] = []
+        self._last_at = first.at
+
+    def add(self, line: PageLine) -> None:
+        self._events += line.scanned
+        self._pages += 1
+        self._attempts += line.attempts
+        self._last_at = line.at
+        if line.request_id:
+            self._request_ids.append(line.request_id)
+
+    def close(self, status: Literal["begun", "complete", "provisional"]) -> ShardLine:
+        return ShardLine(
+            **_name_shard(self._first.shard),
+            status=status,
+            events=self._events,
+            pages=self._pages,
+            attempts=self._attempts,
+            request_ids=tuple(self._request_ids),
+            first_at=self._first.at,
+            last_at=self._last_at,
+        )
 
 
 def _describe_gap(gap: Gap, at: str) -> ShardLine:

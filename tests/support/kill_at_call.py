@@ -1,0 +1,234 @@
+"""The command line in a child process that kills itself at one call to the disk.
+
+Owns: counting the calls that change the disk and come from `ociaudit.store`, and the kill.
+Must not: change the program; the functions of the `os` module are wrapped, and only in the child.
+
+Started as a process (`KillableCommand` does), it imports the program once and forks a child for every order,
+so that a kill costs the milliseconds of the run and not the seconds of the imports. A kill before a call that
+only reads would be the kill after the change before it; such calls are not counted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, NoReturn, Self
+
+When = Literal["before", "after", "torn"]
+_COUNTED = {
+    os: (
+        *("open", "write", "close", "fchmod", "chmod", "mkdir", "fsync", "fdatasync", "ftruncate"),
+        *("replace", "rename", "unlink", "rmdir"),
+    ),
+    fcntl: ("flock",),
+}
+_STORE = os.sep + os.path.join("ociaudit", "store") + os.sep  # noqa: PTH118 -- compared with the names in frames
+_TESTS = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended: its exit status (minus the signal's number when it was killed), and what it did.
+
+    `calls` are the counted calls in words; of a killed child only what it had done is known: nothing.
+    """
+
+    status: int
+    calls: tuple[str, ...]
+    stderr: str
+
+
+class KillableCommand:
+    """Runs the `oci-audit` command line in children, on request with a kill: `with KillableCommand() as run: ...`."""
+
+    def __init__(self, *, is_every_page_committed: bool = True) -> None:
+        """Prepare; by default every page is a commit of its own, so that there are many calls."""
+        self._commit_seconds = 0.0 if is_every_page_committed else None
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Start the process that forks the children, and let it import."""
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(_TESTS)},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        if self._process is not None:
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+            self._process.wait()
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        variables: Mapping[str, str],
+        call: int | None = None,
+        when: When = "before",
+    ) -> Ended:
+        """Run `oci-audit ARGUMENTS`; with `call`, killed at that call (from 1). `torn` writes half of the bytes."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            message = "not started: use it in a `with` statement"
+            raise RuntimeError(message)
+        order = {
+            "arguments": list(arguments),
+            "cwd": str(cwd),
+            "variables": dict(variables),
+            "call": call,
+            "when": when,
+            "commit_seconds": self._commit_seconds,
+        }
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        return Ended(answer["status"], tuple(answer["calls"]), answer["stderr"])
+
+
+class _Counter:
+    """Counts calls and kills at one of them."""
+
+    def __init__(self, call: int | None, when: When) -> None:
+        self._call = call
+        self._when = when
+        self.calls: list[str] = []
+
+    def wrap(self, module: Any, name: str) -> None:
+        """Put a counting function in a function's place."""
+        function: Callable[..., Any] = getattr(module, name)
+
+        @functools.wraps(function)
+        def counting(*arguments: Any, **options: Any) -> Any:
+            if not _is_from_store():
+                return function(*arguments, **options)
+            self.calls.append(_describe(name, arguments))
+            is_chosen = len(self.calls) == self._call
+            if is_chosen and self._when == "before":
+                _kill()
+            if is_chosen and self._when == "torn" and name == "write":
+                function(arguments[0], bytes(arguments[1])[: (len(arguments[1]) + 1) // 2])
+                _kill()
+            result = function(*arguments, **options)
+            if is_chosen:
+                _kill()
+            return result
+
+        setattr(module, name, counting)
+
+
+def _is_from_store() -> bool:
+    """Tell whether the call comes from `ociaudit.store`, maybe by way of the standard library."""
+    frame = sys._getframe(2)  # noqa: SLF001 -- the frames of the callers are what counts
+    for _ in range(8):
+        if _STORE in frame.f_code.co_filename:
+            return True
+        if "ociaudit" in frame.f_code.co_filename or frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _describe(name: str, arguments: tuple[Any, ...]) -> str:
+    shown = ", ".join(f"{len(each)} bytes" if isinstance(each, bytes | memoryview) else str(each) for each in arguments)
+    return f"{name}({shown})"
+
+
+def _kill() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def _serve() -> None:
+    """Import the program, then run every order in a child."""
+    from ociaudit import library
+    from ociaudit.cli import (
+        app,
+        diff_command,
+        export_command,
+        outcome_view,
+        progress,
+        verify_command,
+        verify_view,
+        waivers,
+    )
+
+    _ = (library, app, diff_command, export_command, outcome_view, progress, verify_command, verify_view, waivers)
+    for line in sys.stdin:
+        order = json.loads(line)
+        reading, writing = os.pipe()
+        errors_reading, errors_writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            os.close(errors_reading)
+            _run_child(order, writing, errors_writing)
+        os.close(writing)
+        os.close(errors_writing)
+        with os.fdopen(errors_reading, "rb") as errors, os.fdopen(reading, "rb") as calls:
+            stderr, trace = errors.read(), calls.read()
+        _, state = os.waitpid(child, 0)
+        answer = {
+            "status": os.waitstatus_to_exitcode(state),
+            "calls": json.loads(trace or b"[]"),
+            "stderr": stderr.decode("utf-8", "replace"),
+        }
+        print(json.dumps(answer), flush=True)
+
+
+def _run_child(order: Mapping[str, Any], writing: int, errors_writing: int) -> NoReturn:
+    """Become the command line."""
+    from ociaudit.cli import app
+    from ociaudit.store import spool
+
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(errors_writing, 2)
+    os.close(errors_writing)
+    sys.stderr = _open_text(2)
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["variables"])
+    sys.argv = ["oci-audit", *order["arguments"]]
+    if order["commit_seconds"] is not None:
+        spool.COMMIT_SECONDS = order["commit_seconds"]
+    counter = _Counter(order["call"], order["when"])
+    for module, names in _COUNTED.items():
+        for name in names:
+            counter.wrap(module, name)
+    status: object = 0
+    try:
+        app.main()
+    except SystemExit as exit_:
+        status = exit_.code
+    sys.stderr.flush()
+    with os.fdopen(writing, "w") as trace:
+        trace.write(json.dumps(counter.calls))
+    os._exit(status if isinstance(status, int) else 1)
+
+
+def _open_text(descriptor: int) -> IO[str]:
+    return os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+if __name__ == "__main__":
+    _serve()

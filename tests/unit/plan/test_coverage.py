@@ -1,0 +1,46 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.window import Window
+
+windows = st.builds(lambda start, length: Window(start, start + length), st.integers(0, 40), st.integers(1, 12))
+several = st.lists(windows, max_size=8)
+
+
+def list_minutes(some: object) -> set[int]:
+    """Every minute of some windows, one by one."""
+    return {minute for window in some for minute in range(window.start, window.end)}
+
+
+@given(several)
+def test_a_coverage_is_the_union_of_its_windows(added: list[Window]) -> None:
+    """Its windows hold exactly the minutes added, sorted, disjoint and not adjacent."""
+    merged = Coverage(added).windows
+    assert list_minutes(merged) == list_minutes(added)
+    assert all(left.end < right.start for left, right in zip(merged, merged[1:], strict=False))
+
+
+@given(several, st.randoms())
+def test_the_order_of_adding_does_not_matter(added: list[Window], random: object) -> None:
+    """Any order, and adding again, gives the same coverage."""
+    mixed = [*added, *added]
+    random.shuffle(mixed)
+    assert Coverage(mixed).windows == Coverage(added).windows
+
+
+@given(several, windows)
+def test_missing_and_covered_make_up_the_window(added: list[Window], asked: Window) -> None:
+    """What is missing is exactly the minutes of the window that are not covered, as few windows as possible."""
+    missing = Coverage(added).find_missing(asked)
+    assert list_minutes(missing) == list_minutes([asked]) - list_minutes(added)
+    assert Coverage(missing).windows == missing
+
+
+@given(several, several)
+def test_an_intersection_is_what_both_cover(left: list[Window], right: list[Window]) -> None:
+    """The minutes of both, and nothing changes in either."""
+    first, second = Coverage(left), Coverage(right)
+    both = first.intersect(second)
+    assert list_minutes(both.windows) == list_minutes(left) & list_minutes(right)
+    assert (first.windows, second.windows) == (Coverage(left).windows, Coverage(right).windows)
