@@ -20,9 +20,7 @@ def run_beside(workshop: Workshop) -> Sequence[Row]:
     made = make_event_file(folder / "events.ndjson", workshop.events)
     with Server(folder / "config", events=made.path) as server:
         contenders = list_contenders(server, made, workshop.make_folder("beside/first"))
-        usages = run_in_turns(
-            contenders, lambda name: workshop.make_folder(f"beside/{name}"), rounds=workshop.rounds
-        )
+        usages = run_in_turns(contenders, lambda name: workshop.make_folder(f"beside/{name}"), rounds=workshop.rounds)
     medians = {name: choose_median(runs) for name, runs in usages.items()}
     rows = [
         Row(name, {**usage.list_figures(), "events/s": made.count / usage.wall_seconds})
@@ -46,7 +44,5 @@ def _compare(medians: dict[str, Usage]) -> list[Row]:
     else:
         rows.append(Row(f"{CURL}: not installed"))
     peak = ours.peak_bytes
-    rows.append(
-        Row(f"{OURS}, memory", {"peak MB": peak / 1e6}, "under 150 MB", peak < _MOST_MEMORY_BYTES)
-    )
+    rows.append(Row(f"{OURS}, memory", {"peak MB": peak / 1e6}, "under 150 MB", peak < _MOST_MEMORY_BYTES))
     return rows

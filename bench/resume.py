@@ -29,7 +29,7 @@ def run_resume(workshop: Workshop) -> Sequence[Row]:
         whole = _count_whole_run(server, made, workshop.make_folder("resume/whole"))
         # One shortly behind the other, so that not all meet the same moment of a commit.
         kills = [
-            _kill_and_resume(server, made, workshop.make_folder("resume/run"), pages=whole // 2 + 17 * number)
+            _kill_and_resume(server, made, workshop.make_folder("resume/run"), pages=whole * (100 + 3 * number) // 200)
             for number in range(_KILLS)
         ]
     asked_twice = [before + after - whole for before, after in kills]

@@ -6,6 +6,7 @@
 import json
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import oci
 
@@ -18,7 +19,7 @@ events = oci.pagination.list_call_get_all_results_generator(
     start_time=datetime.fromisoformat(start),
     end_time=datetime.fromisoformat(end),
 )
-with open(output, "w", encoding="utf-8") as file:
+with Path(output).open("w", encoding="utf-8") as file:
     separator = "["
     for event in events:
         file.write(separator)

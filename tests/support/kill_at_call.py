@@ -10,8 +10,11 @@ only reads would be the kill after the change before it; such calls are not coun
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
+import gc
+import importlib
 import json
 import os
 import signal
@@ -50,9 +53,9 @@ class Ended:
 class KillableCommand:
     """Runs the `oci-audit` command line in children, on request with a kill: `with KillableCommand() as run: ...`."""
 
-    def __init__(self, *, is_every_page_committed: bool = True) -> None:
-        """Prepare; by default every page is a commit of its own, so that there are many calls."""
-        self._commit_seconds = 0.0 if is_every_page_committed else None
+    def __init__(self, **constants: float) -> None:
+        """Prepare; `constants` are put in the place of those of `store.spool`, so that a small run has every call."""
+        self._constants = constants
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -91,12 +94,12 @@ class KillableCommand:
             message = "not started: use it in a `with` statement"
             raise RuntimeError(message)
         order = {
+            "constants": self._constants,
             "arguments": list(arguments),
             "cwd": str(cwd),
             "variables": dict(variables),
             "call": call,
             "when": when,
-            "commit_seconds": self._commit_seconds,
         }
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
@@ -159,19 +162,9 @@ def _kill() -> NoReturn:
 
 def _serve() -> None:
     """Import the program, then run every order in a child."""
-    from ociaudit import library
-    from ociaudit.cli import (
-        app,
-        diff_command,
-        export_command,
-        outcome_view,
-        progress,
-        verify_command,
-        verify_view,
-        waivers,
-    )
+    import ociaudit.library
 
-    _ = (library, app, diff_command, export_command, outcome_view, progress, verify_command, verify_view, waivers)
+    _ = ociaudit.library
     for line in sys.stdin:
         order = json.loads(line)
         reading, writing = os.pipe()
@@ -186,12 +179,23 @@ def _serve() -> None:
         with os.fdopen(errors_reading, "rb") as errors, os.fdopen(reading, "rb") as calls:
             stderr, trace = errors.read(), calls.read()
         _, state = os.waitpid(child, 0)
+        told = json.loads(trace or '{"calls": [], "modules": []}')
         answer = {
             "status": os.waitstatus_to_exitcode(state),
-            "calls": json.loads(trace or b"[]"),
+            "calls": told["calls"],
             "stderr": stderr.decode("utf-8", "replace"),
         }
         print(json.dumps(answer), flush=True)
+        _import_modules(told["modules"])
+
+
+def _import_modules(names: Sequence[str]) -> None:
+    """Import what a child needed, so that the next one has it already."""
+    for name in names:
+        if name not in sys.modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    gc.freeze()  # a collection in a child would copy every page of memory
 
 
 def _run_child(order: Mapping[str, Any], writing: int, errors_writing: int) -> NoReturn:
@@ -209,8 +213,8 @@ def _run_child(order: Mapping[str, Any], writing: int, errors_writing: int) -> N
     os.environ.clear()
     os.environ.update(order["variables"])
     sys.argv = ["oci-audit", *order["arguments"]]
-    if order["commit_seconds"] is not None:
-        spool.COMMIT_SECONDS = order["commit_seconds"]
+    for name, value in order["constants"].items():
+        setattr(spool, name, value)
     counter = _Counter(order["call"], order["when"])
     for module, names in _COUNTED.items():
         for name in names:
@@ -222,7 +226,7 @@ def _run_child(order: Mapping[str, Any], writing: int, errors_writing: int) -> N
         status = exit_.code
     sys.stderr.flush()
     with os.fdopen(writing, "w") as trace:
-        trace.write(json.dumps(counter.calls))
+        trace.write(json.dumps({"calls": counter.calls, "modules": sorted(sys.modules)}))
     os._exit(status if isinstance(status, int) else 1)
 
 

@@ -18,22 +18,25 @@ from ociaudit.cli import console
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where its files go.")] = Path("oci-audit-demo"),
-    days: Annotated[int, typer.Option(min=1, help="How many days to export.")] = 7,
+    folder: Annotated[Path, typer.Option(help="Where its files go.", metavar="FOLDER")] = Path("oci-audit-demo"),
+    days: Annotated[int, typer.Option(min=1, help="How many days to export.", metavar="DAYS")] = 7,
 ) -> int:
     """Export a made tenancy from a server on this machine, and show what came."""
     from ociaudit import library
     from ociaudit.cli.demo_view import describe_demo
     from ociaudit.cli.progress import choose_progress
+    from ociaudit.cli.signals import stop_on_signals
     from ociaudit.insight.glance import glance_at
     from ociaudit.jobs.rerun import RerunOptions
+    from ociaudit.jobs.stop import StopRequest
     from ociaudit.store.durable import make_private_folder
 
     if not folder.is_dir():  # the mode of a folder that exists is its owner's business
         make_private_folder(folder)
     output = folder / "audit.json"
     progress = choose_progress(is_quiet=False)
-    with _run_emulator(folder) as url:
+    stop = StopRequest()
+    with stop_on_signals(stop), _run_emulator(folder) as url:
         console.say(f"a made tenancy answers at {url}")
         try:
             outcome = library.export(
@@ -44,6 +47,7 @@ def demo(
                 endpoint=url + "/{region}",
                 rerun=RerunOptions(overwrite=True, restart=True),
                 observer=progress,
+                stop=stop,
             )
         finally:
             progress.close()
@@ -61,7 +65,7 @@ def _run_emulator(folder: Path) -> Iterator[str]:
         sys.executable,
         "-m",
         "ociaudit_emulator",
-        "--write-config",
+        "--trust-config" if (folder / "config").exists() else "--write-config",
         str(folder),
         "--until-stdin-closes",
     ]

@@ -49,10 +49,12 @@ def _describe_coverage(outcome: Outcome) -> Iterator[str]:
     gaps = {gap.place: gap for gap in outcome.gaps}
     covered = {(place.region, place.compartment): bool(place.windows) for place in places}
     yield f"coverage from {outcome.manifest.range.start} to {outcome.manifest.range.end}"
-    yield "  " + " " * (_SHORT_OCID + 3) + "  ".join(f"{region:<16}" for region in regions)
+    yield "  " + " " * (_SHORT_OCID + 3) + "  ".join(f"{region:<16}" for region in regions).rstrip()
     for compartment in sorted({place.compartment for place in places}):
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
-        yield f"  …{compartment[-_SHORT_OCID:]}  " + "  ".join(f"{cell:<16}" for cell in cells)
+        yield f"  …{compartment[-_SHORT_OCID:]}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
     for gap in gaps.values():
         yield f"  GAP {gap.place.region} …{gap.place.compartment[-_SHORT_OCID:]} {gap.reason}"
     yield f"  {len(covered) - len(gaps)} of {len(covered)} places complete"
+    if gaps:
+        yield "  (one compartment of the made tenancy is forbidden, so that you see what a gap looks like)"

@@ -13,8 +13,8 @@ DIFFERENT_EXIT_CODE = 7
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(help="An export, or any JSON array of audit events.")],
-    b: Annotated[Path, typer.Argument(help="Another one.")],
+    a: Annotated[Path, typer.Argument(help="An export, or any JSON array of audit events.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Another one.", metavar="B")],
     *,
     is_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:

@@ -17,44 +17,68 @@ INCOMPLETE_EXIT_CODE = 10
 
 def export(  # long because: typer reads the options from the signature
     *,
-    start: Annotated[str, typer.Option(help="First moment: 2025-12-01, 01.12.25, 2025-12-01T08:00:00Z, or 7d.")],
-    end: Annotated[str, typer.Option(help="Last day, included; or a moment, excluded; or now.")] = "now",
+    start: Annotated[
+        str,
+        typer.Option(
+            help="First day or moment: 2025-12-01, 01.12.25, 2025-12-01T08:00:00Z, or an age: 7d, 36h, 90m.",
+            metavar="TIME",
+        ),
+    ],
+    end: Annotated[
+        str, typer.Option(help="Last day, included; or a moment, excluded; or now.", metavar="TIME")
+    ] = "now",
     output: Annotated[
         str,
-        typer.Option("-o", "--output", help="File to write; .gz compresses; - is stdout; {start} {end} are filled in."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write; .gz compresses; - is stdout; {start} {end} are filled in.",
+            metavar="FILE",
+        ),
     ],
-    profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.")] = "DEFAULT",
+    profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
     config_file: Annotated[
-        str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config")
+        str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
     ] = None,
     region: Annotated[
         list[str] | None,
-        typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one"),
+        typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one", metavar="REGION"),
     ] = None,
     compartment: Annotated[
         list[str] | None,
-        typer.Option(help="Ask only this compartment and all below it; repeatable.", show_default="the whole tenancy"),
+        typer.Option(
+            help="Ask only this compartment and all below it; repeatable.",
+            show_default="the whole tenancy",
+            metavar="OCID",
+        ),
     ] = None,
     no_subtree: Annotated[
         bool, typer.Option("--no-subtree", help="Ask exactly the compartments named, not what lies below.")
     ] = False,
     event_type: Annotated[
         list[str] | None,
-        typer.Option(help="Write only events whose type this regular expression is found in; repeatable."),
+        typer.Option(
+            help="Write only events whose type this regular expression is found in; repeatable.", metavar="REGEX"
+        ),
     ] = None,
-    max_window_days: Annotated[int, typer.Option(min=1, help="Longest window of one question.")] = 14,
+    max_window_days: Annotated[int, typer.Option(min=1, help="Longest window of one question.", metavar="DAYS")] = 14,
     endpoint: Annotated[
         str | None,
-        typer.Option(help="URL for all services; {service} and {region} are filled in.", envvar="OCI_AUDIT_ENDPOINT"),
+        typer.Option(
+            help="URL for all services; {service} and {region} are filled in.",
+            envvar="OCI_AUDIT_ENDPOINT",
+            metavar="URL",
+        ),
     ] = None,
     waive: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compartment whose denial is known and no reason for exit 10; repeatable; or a file of them."
+            help="Compartment whose denial is known and no reason for exit 10; repeatable; or a file of them.",
+            metavar="OCID|FILE",
         ),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="Where the manifest goes.", show_default="beside the output")
+        Path | None, typer.Option(help="Where the manifest goes.", show_default="beside the output", metavar="FILE")
     ] = None,
     sign: Annotated[Path | None, typer.Option(help="Private SSH key to sign the manifest with.", metavar="KEY")] = None,
     confirm_empty: Annotated[
@@ -67,7 +91,8 @@ def export(  # long because: typer reads the options from the signature
 ) -> int:
     """Write every audit event of a range into one file, with the proof of what it holds beside it.
 
-    Exit codes: 0 complete, 10 finished with gaps, 2 usage, 3 sign-in or permission, 4 service, 5 disk.
+    Exit codes: 0 complete, 10 finished with gaps, 2 usage, 3 sign-in or permission, 4 service, 5 disk, 6 what an
+    earlier run left is damaged, 130 or 143 interrupted. After 3, 4, 5, 10 and an interruption the same command goes on.
     """
     from ociaudit import library
     from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
@@ -107,6 +132,6 @@ def export(  # long because: typer reads the options from the signature
         for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
             console.say(line)
     if outcome.gaps:
-        for line in describe_gaps(outcome.gaps, is_kept=outcome.output is not None):
+        for line in describe_gaps(outcome.gaps, is_kept=outcome.output is not None, can_waive=True):
             console.say(line)
     return 0 if outcome.complete else INCOMPLETE_EXIT_CODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from ociaudit.cli.progress import count, describe_gap
 from ociaudit.events.names import find_recorded_names
@@ -11,6 +12,7 @@ from ociaudit.plan.shard import Gap
 
 _GAPS_SHOWN = 40
 _TYPES_SHOWN = 10
+_UNAUTHORIZED = "401 "
 
 
 def describe_outcome(outcome: Outcome) -> Iterator[str]:
@@ -41,19 +43,43 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
 
 
-def describe_gaps(gaps: Sequence[Gap], *, is_kept: bool = True) -> Iterator[str]:
-    """Yield the gaps, summed up, and what to do about them; `is_kept`: the run's directory stays."""
+def describe_gaps(gaps: Sequence[Gap], *, is_kept: bool = True, can_waive: bool = False) -> Iterator[str]:
+    """Yield the gaps, summed up, and what to do about them.
+
+    `is_kept`: the run's directory stays. `can_waive`: the command has the option `--waive`.
+    """
     yield f"INCOMPLETE: {count(len(gaps), 'gap')}"
-    for gap in gaps[:_GAPS_SHOWN]:
-        yield f"  {describe_gap(gap)}"
-    if len(gaps) > _GAPS_SHOWN:
-        yield f"  … and {len(gaps) - _GAPS_SHOWN:,} more; all are in the manifest"
-    if any(gap.kind == "denied" for gap in gaps):
-        yield "hint: for denied places ask for: Allow group <group> to read audit-events in tenancy"
+    groups = _group_gaps(gaps)
+    for group in groups[:_GAPS_SHOWN]:
+        more = f"; and the same for {count(len(group) - 1, 'more compartment')}" if len(group) > 1 else ""
+        yield f"  {describe_gap(group[0])}{more}"
+    rest = sum(map(len, groups[_GAPS_SHOWN:]))
+    if rest:
+        yield f"  … and {rest:,} more; all are in the manifest"
+    yield from _advise(gaps, can_waive=can_waive)
     if is_kept:
         yield "hint: the same command again asks for the gaps alone"
     else:
         yield "hint: nothing is kept of a run to stdout; with -o FILE the same command again asks for the gaps alone"
+
+
+def _group_gaps(gaps: Sequence[Gap]) -> list[list[Gap]]:
+    """Put gaps together that one answer caused: those of a whole region, as a rule."""
+
+    def find_cause(gap: Gap) -> tuple[object, ...]:
+        return gap.place.region, gap.window, gap.kind, gap.reason, gap.request_id
+
+    return [list(group) for _, group in groupby(gaps, find_cause)]
+
+
+def _advise(gaps: Sequence[Gap], *, can_waive: bool) -> Iterator[str]:
+    denied = [gap for gap in gaps if gap.kind == "denied"]
+    if any(gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
+        yield "hint: 401 in one region alone: the tenancy has not subscribed to it, or is still subscribing"
+    if any(not gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
+        yield "hint: for denied places ask for: Allow group <group> to read audit-events in tenancy"
+        if can_waive:
+            yield "hint: where a denial is meant to be, --waive OCID keeps it on record without exit 10"
 
 
 def describe_empty_filter(outcome: Outcome) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ociaudit.plan.shard import Gap, Place, Shard
 from ociaudit.plan.window import Window, format_minute
 
 _LINE_EVERY_SECONDS = 5.0
+_GAPS_SAID = 40
 
 
 class QuietProgress(Observer):
@@ -63,9 +64,12 @@ class LineProgress(QuietProgress):
         self._tell_in_time()
 
     def on_gap(self, gap: Gap) -> None:
-        """Count the gap, and print it as it happens."""
+        """Count the gap, and print it as it happens; a region that is down would fill the screen, though."""
         self._gaps += 1
-        console.say(f"gap: {describe_gap(gap)}")
+        if self._gaps <= _GAPS_SAID:
+            console.say(f"gap: {describe_gap(gap)}")
+        elif self._gaps == _GAPS_SAID + 1:
+            console.say("gap: more of them; from here on they are only counted")
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
         """Say why nothing moves, when the wait is long enough to wonder."""

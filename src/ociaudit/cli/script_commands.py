@@ -18,9 +18,12 @@ from pathlib import Path
 
 from ociaudit.cli import console
 from ociaudit.cli.app import run_guarded
-from ociaudit.errors import DiskError, UsageError
+from ociaudit.errors import DiskError, OciAuditError, UsageError
 
 _INCOMPLETE_EXIT_CODE = 10
+_OPTIONS = {"--config-file": "--ociconfig", "--profile": "--profilename", "-o": "--outputfile"}
+_OPTION = re.compile(r"(?<!\S)(?:--config-file|--profile|-o)(?![\w-])")
+_BEGIN_ANEW = "remove the folder {output}.run and run the same command again, which begins anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,17 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
     """Do what a script's command line says and return the exit status.
 
     Raises:
-        OciAuditError: as `export`.
+        OciAuditError: as `export`, with hints that name the script's own options.
     """
+    given = _make_parser(script).parse_args(arguments)
+    try:
+        return _export(script, given)
+    except OciAuditError as error:
+        error.hint = _name_script_options(error.hint, script, given.outputfile)
+        raise
+
+
+def _export(script: Script, given: argparse.Namespace) -> int:
     from ociaudit import library
     from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
     from ociaudit.cli.progress import choose_progress
@@ -81,7 +93,6 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
     from ociaudit.jobs.stop import StopRequest
     from ociaudit.source.auth import load_credentials
 
-    given = _make_parser(script).parse_args(arguments)
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
     compartment, patterns = split_filter(given.eventfilter, given.compartment)
@@ -135,6 +146,13 @@ def split_filter(eventfilter: str | None, compartment: str | None) -> tuple[str 
     return (named.pop() if named else None), patterns
 
 
+def _name_script_options(hint: str, script: Script, output: str) -> str:
+    """Say a hint in the words of a script, which lacks some options of `oci-audit export` and renames others."""
+    hint = hint.replace("oci-audit export --help", f"{script.name} --help")
+    hint = hint.replace("run the same command with --restart to begin anew", _BEGIN_ANEW.format(output=output))
+    return _OPTION.sub(lambda match: _OPTIONS[match[0]], hint)
+
+
 def _make_parser(script: Script) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=script.name, description=script.description)
     parser.add_argument("--startdate", required=True, help=f"first day, {script.date_words}")
@@ -154,8 +172,13 @@ def _make_parser(script: Script) -> argparse.ArgumentParser:
 def _check_date(script: Script, text: str) -> None:
     from ociaudit.plan.time_range import parse_date
 
-    if not script.date_form.fullmatch(text) or parse_date(text) is None:
-        raise UsageError(f"the date {text!r} has not the form wanted", hint=f"write {script.date_words}")
+    hint = f"write {script.date_words}"
+    try:
+        is_date = script.date_form.fullmatch(text) is not None and parse_date(text) is not None
+    except UsageError as error:
+        raise UsageError(str(error), hint=hint) from error
+    if not is_date:
+        raise UsageError(f"the date {text!r} has not the form wanted", hint=hint)
 
 
 def _write_counts(path: Path, tally: Mapping[str, int]) -> None:

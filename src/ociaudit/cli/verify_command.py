@@ -15,11 +15,16 @@ _EXIT_CODES = {"complete": 0, "incomplete": INCOMPLETE_EXIT_CODE, "altered": ALT
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="The file that oci-audit export wrote.")],
+    file: Annotated[Path, typer.Argument(help="The file that oci-audit export wrote.", metavar="FILE")],
     *,
-    manifest: Annotated[Path | None, typer.Option(help="Its manifest.", show_default="beside the file")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Its manifest.", show_default="beside the file", metavar="FILE")
+    ] = None,
     signer: Annotated[
-        Path | None, typer.Option(help="Public SSH key, or allowed-signers file, that must have signed the manifest.")
+        Path | None,
+        typer.Option(
+            help="Public SSH key, or allowed-signers file, that must have signed the manifest.", metavar="FILE"
+        ),
     ] = None,
     is_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:

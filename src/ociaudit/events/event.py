@@ -31,13 +31,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 def make_event(raw: bytes, fields: AnyKeyFields) -> Event:
     """Make an event from one line of JSON and the fields read from it."""
     data = fields.data
-    return Event(
-        raw=raw,
-        order=encode_order(read_instant(fields.event_time), fields.event_id or ""),
-        event_type=fields.event_type or "",
-        event_name=data.event_name if data is not None else None,
-        compartment=data.compartment_id if data is not None else None,
-    )
+    order = encode_order(read_instant(fields.event_time), fields.event_id or "")
+    if data is None:
+        return Event(raw, order, fields.event_type or "", None, None)
+    return Event(raw, order, fields.event_type or "", data.event_name, data.compartment_id)
 
 
 def encode_order(instant: int, event_id: str) -> bytes:
@@ -46,7 +43,7 @@ def encode_order(instant: int, event_id: str) -> bytes:
     A zero byte inside an id is written as 00 FF and the id ends with 00 00, so that no id is a prefix of
     another one's encoding. UTF-8 keeps the order of code points; lone surrogates pass through.
     """
-    text = event_id.encode("utf-8", "surrogatepass")
+    text = event_id.encode() if event_id.isascii() else event_id.encode("utf-8", "surrogatepass")
     if b"\0" in text:
         text = text.replace(b"\0", b"\0\xff")
     return instant.to_bytes(_INSTANT_BYTES, "big") + text + _ORDER_END

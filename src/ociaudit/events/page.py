@@ -51,7 +51,8 @@ def cut_page(body: bytes, shape: str = "api") -> list[Event]:
         raise BadPage("the body is nested too deeply") from error
     except msgspec.MsgspecError:
         return _cut_slowly(body.decode("utf-8"), shape)
-    return [make_event(join_lines(bytes(raw)), field) for raw, field in zip(raws, fields, strict=True)]
+    lines = map(bytes, raws) if _is_in_one_line(body) else [join_lines(bytes(raw)) for raw in raws]
+    return list(map(make_event, lines, fields))
 
 
 def read_event(line: bytes, shape: str = "api") -> Event:
@@ -64,6 +65,10 @@ def read_event(line: bytes, shape: str = "api") -> Event:
     if len(events) != 1:
         raise BadPage(f"a line holds {len(events)} events")
     return events[0]
+
+
+def _is_in_one_line(body: bytes) -> bool:
+    return b"\n" not in body and b"\r" not in body
 
 
 def join_lines(raw: bytes) -> bytes:

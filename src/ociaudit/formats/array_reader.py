@@ -78,6 +78,8 @@ def unpack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
         chunk = next(stream, None)
     if not unpacker.eof:
         raise BadArray("the gzip stream is cut", position)
+    if unpacker.unused_data:
+        raise BadArray("something stands behind the end of the gzip stream", position - len(unpacker.unused_data))
 
 
 def read_array(chunks: Iterable[bytes], *, shape: str = "api") -> Iterator[Batch]:
@@ -160,9 +162,9 @@ def _read_freely(head: bytes, stream: Iterator[bytes], shape: str) -> Iterator[B
     """Read an array of any layout, element by element."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     cutter = _ElementCutter(shape)
-    for chunk in chain([head], stream):
+    for chunk in chain([head], stream, [b""]):
         try:
-            cutter.feed(decoder.decode(chunk))
+            cutter.feed(decoder.decode(chunk, final=not chunk))
         except UnicodeDecodeError as error:
             raise BadArray("this is not UTF-8", cutter.offset) from error
         batch = cutter.cut()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,7 +57,17 @@ def collect_events(
         Interrupted: a stop was asked for; the run can be resumed.
         OciAuditError: what stops a run, see `jobs.scope` and `jobs.sweep`.
     """
-    return asyncio.run(_collect_until_stopped(order, tools, workspace, window, stack))
+
+    def run() -> Collected:
+        return asyncio.run(_collect_until_stopped(order, tools, workspace, window, stack))
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    # Called from within a loop, as in a notebook: that one is blocked, ours runs in a thread of its own.
+    with ThreadPoolExecutor(1, thread_name_prefix="ociaudit-export") as thread:
+        return thread.submit(run).result()
 
 
 async def _collect_until_stopped(
@@ -68,7 +79,7 @@ async def _collect_until_stopped(
     try:
         return await task
     except asyncio.CancelledError:
-        tools.stop.check()
+        tools.stop.check("before the first event was asked for")
         raise
     finally:
         tools.stop.attach(None)
@@ -142,12 +153,16 @@ async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Prog
 
 
 def _open_spool(plan: RunPlan, plan_sha256: str, workspace: Workspace, tools: Tools) -> tuple[Spool, Progress]:
+    def check_stop() -> None:
+        tools.stop.check("while what an earlier run had received was read; all of it is kept")
+
     recovered = open_spool(
         workspace.folder,
         plan_sha256=plan_sha256,
         origins={place: number for number, place in enumerate(plan.places)},
         monotonic=tools.clock.monotonic,
         at=_show_time(tools.clock.now()),
+        on_page=check_stop,
     )
     for notice in recovered.notices:
         tools.observer.on_notice(notice)

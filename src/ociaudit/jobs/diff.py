@@ -171,9 +171,9 @@ class _Export:
                 offset += sum(lengths)
                 side.events += len(lengths)
             for entry in index.iterate():
-                location = split_entry(entry)[1]
-                file.seek(location.offset)
-                yield read_event(file.read(location.length), self.shape)
+                _, offset, length = split_entry(entry)[1]
+                file.seek(offset)
+                yield read_event(file.read(length), self.shape)
 
     def _is_sorted(self) -> bool:
         previous = b""

@@ -36,7 +36,7 @@ from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.time_range import expand_name, is_relative, resolve_range
 from ociaudit.plan.window import Window
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
-from ociaudit.store.durable import new_file, remove_file, remove_tree, write_all, write_file
+from ociaudit.store.durable import new_file, remove_file, write_all, write_file
 from ociaudit.store.journal import PublishLine
 from ociaudit.store.ledger import LedgerTotals
 from ociaudit.store.manifest import FileEntry, Manifest, encode_manifest
@@ -88,11 +88,10 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
     output = order.output
     if output is not None:
         output = output.with_name(expand_name(output.name, time_range.window))
-    with open_workspace(output, manifest=order.manifest, discard=order.rerun.restart) as workspace:
+    with open_workspace(output, manifest=order.manifest, may_discard=order.rerun.restart) as workspace:
         action = choose_action(arguments, workspace.left, order.rerun, output=str(output))
-        if action is Action.CLEAN_UP:
-            remove_tree(workspace.folder.path)
         if action in {Action.NOTHING, Action.CLEAN_UP}:
+            workspace.folder.remove()
             return _repeat_outcome(workspace)
         if action is Action.RESUME:
             return _run(order, tools, workspace, time_range.window)
@@ -110,7 +109,7 @@ def _run(order: ExportOrder, tools: Tools, workspace: Workspace, window: Window)
             tools, workspace, collected, written, counts, waived_places=order.waived, signing_key=order.signing_key
         )
     if _is_finished(outcome):
-        remove_tree(workspace.folder.path)
+        workspace.folder.remove()
     return outcome
 
 
@@ -130,7 +129,7 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
         descriptor = stack.enter_context(new_file(output)) if output else tools.stdout
 
         def write(data: bytes) -> None:
-            tools.stop.check()
+            tools.stop.check("while the output was written; everything received is kept")
             _write_out(descriptor, data, output)
 
         written = write_events(

@@ -32,6 +32,7 @@ class Leftovers:
 
     `run` are the arguments of the run directory's plan. `output_is_ours`: the output was published by that
     run. `finished` are the arguments of the manifest beside the output; `is_complete` is what it states.
+    `is_as_stated`: the output has the size that the manifest states.
     """
 
     output_exists: bool = False
@@ -42,6 +43,7 @@ class Leftovers:
     finished: ExportArguments | None = None
     is_complete: bool = False
     is_provisional: bool = False
+    is_as_stated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ def choose_action(arguments: ExportArguments, left: Leftovers, options: RerunOpt
         if options.resume:
             raise UsageError(f"there is no run to resume beside {output}", hint="leave --resume away to begin one")
         return _check_output(arguments, left, options, output)
+    is_finished = left.run == left.finished == arguments and left.is_complete and left.output_is_ours
+    if is_finished and not left.is_provisional and not options.overwrite:
+        return Action.CLEAN_UP
+    if options.restart:
+        return _check_restart(arguments, left, options, output)
     if left.run != arguments:
         if options.is_script:
             return Action.BEGIN
@@ -72,9 +79,6 @@ def choose_action(arguments: ExportArguments, left: Leftovers, options: RerunOpt
             f"a run with other arguments was left unfinished: {describe_difference(left.run, arguments)}",
             hint="repeat the earlier command to finish it, choose another -o, or throw it away with --restart",
         )
-    is_finished = left.finished == arguments and left.is_complete and left.output_is_ours
-    if is_finished and not left.is_provisional and not options.overwrite:
-        return Action.CLEAN_UP
     _check_resumable(left.run, left, options, output)
     return Action.RESUME
 
@@ -94,14 +98,26 @@ def _check_resumable(run: ExportArguments, left: Leftovers, options: RerunOption
         )
 
 
+def _check_restart(arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> Action:
+    """Throw the run away, unless its output could be something else."""
+    if left.run == arguments and (left.output_is_ours or left.may_replace):
+        return Action.BEGIN
+    return _check_output(arguments, left, options, output)
+
+
 def _check_output(arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> Action:
     if not left.output_exists or options.overwrite or options.is_script:
         return Action.BEGIN
+    if options.restart and left.finished == arguments and not left.is_complete and left.is_as_stated:
+        return Action.BEGIN
     is_same = left.finished == arguments and not (is_relative(arguments.start) or is_relative(arguments.end))
+    if is_same and not left.is_as_stated:
+        raise UsageError(
+            f"{output} has not the size that the manifest beside it states",
+            hint="see what is wrong with `oci-audit verify`, or ask for everything anew with --overwrite",
+        )
     if is_same and left.is_complete:
         return Action.NOTHING
-    if is_same and options.restart:
-        return Action.BEGIN
     if is_same:
         raise UsageError(
             f"{output} is incomplete, and its run directory is gone",

@@ -30,11 +30,11 @@ class StopRequest:
         if wake is not None and self.signal_number is not None:
             wake()
 
-    def check(self) -> None:
-        """Stop here if that was asked for.
+    def check(self, moment: str = "") -> None:
+        """Stop here if that was asked for; `moment` says in the message how far the run had got.
 
         Raises:
             Interrupted: it was.
         """
         if self.signal_number is not None:
-            raise Interrupted("interrupted", signal_number=self.signal_number)
+            raise Interrupted(f"interrupted {moment}".rstrip(), signal_number=self.signal_number)

@@ -11,7 +11,7 @@ Invariants
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +50,10 @@ class Verification:
     manifest_sha256: str
     signature: SignatureCheck | None = None
     problems: list[Problem] = field(default_factory=list)
-    ledger_coverage: dict[Place, Coverage] = field(default_factory=dict)
+    settled: dict[Place, Coverage] = field(default_factory=dict)
+    """What the ledger's shards cover that were answered in good time."""
+    answered: dict[Place, Coverage] = field(default_factory=dict)
+    """The same, with those that were asked too soon, which may have been asked again in vain."""
 
     @property
     def is_consistent(self) -> bool:
@@ -116,14 +119,13 @@ def _check_ledger(result: Verification, path: Path) -> list[BlockLine]:
     digest = hashlib.sha256()
     position = events = 0
     decoder: msgspec.json.Decoder[LedgerLine] = msgspec.json.Decoder(LedgerLine)
-    complete: dict[Place, Coverage] = {}
     with explain_disk("read", path), path.open("rb") as file:
         for raw in file:
             digest.update(raw)
             try:
                 line = decoder.decode(raw)
                 if isinstance(line, ShardLine):
-                    _cover(complete, line)
+                    _cover(result, line)
             except (msgspec.MsgspecError, ValueError):
                 result.problems.append(Problem(stated.name, "this line is not of a ledger", position))
                 return blocks
@@ -136,14 +138,16 @@ def _check_ledger(result: Verification, path: Path) -> list[BlockLine]:
     if events != result.manifest.totals.scanned:
         text = f"its shards add up to {events:,} events, the manifest states {result.manifest.totals.scanned:,} scanned"
         result.problems.append(Problem(stated.name, text))
-    result.ledger_coverage = complete
     return blocks
 
 
-def _cover(complete: dict[Place, Coverage], line: ShardLine) -> None:
+def _cover(result: Verification, line: ShardLine) -> None:
+    window = Window(parse_minute(line.start), parse_minute(line.end))
+    place = Place(line.region, line.compartment)
+    if line.status == "complete":
+        result.settled.setdefault(place, Coverage()).add(window)
     if line.status in {"complete", "provisional"}:
-        window = Window(parse_minute(line.start), parse_minute(line.end))
-        complete.setdefault(Place(line.region, line.compartment), Coverage()).add(window)
+        result.answered.setdefault(place, Coverage()).add(window)
 
 
 def _compare_file(result: Verification, stated: FileEntry, size_bytes: int, sha256: str) -> None:
@@ -168,15 +172,22 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
             result.problems.append(Problem(stated.name, str(error), error.offset))
         for _ in stream:  # behind a bad place the rest still has to be hashed
             pass
-    damaged = [line for line, seen in zip(blocks, digest.finish(), strict=False) if line != seen]
-    for line in damaged[:1]:
-        text = f"{len(damaged)} of {len(blocks)} blocks are altered; the first spans {line.length:,} bytes"
-        result.problems.append(Problem(stated.name, text, line.offset))
+    _locate_damage(result, blocks, digest.finish())
     _compare_file(result, stated, digest.size_bytes, digest.sha256)
     written = result.manifest.totals.written
     if order.count != written and not any(problem.file == stated.name for problem in result.problems):
         text = f"it holds {order.count:,} events, the manifest states {written:,}"
         result.problems.append(Problem(stated.name, text))
+
+
+def _locate_damage(result: Verification, stated: Sequence[BlockLine], found: Sequence[BlockLine]) -> None:
+    begin = 0
+    for line, seen in zip(stated, found, strict=False):
+        if line != seen:
+            text = f"it is altered somewhere in the {seen.end - begin:,} bytes from here on"
+            result.problems.append(Problem(result.manifest.output.name, text, begin))
+            return
+        begin = line.end
 
 
 def _hash_beside(chunks: Iterable[bytes], digest: BlockDigest) -> Iterator[bytes]:
@@ -233,8 +244,9 @@ def _check_statement(result: Verification, name: str) -> None:
     for entry in manifest.coverage:
         for start, end in entry.windows:
             known[Place(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
-    for place, coverage in result.ledger_coverage.items():
-        if known.get(place, Coverage()).windows != coverage.windows:
+    for place in sorted({*known, *result.answered}):
+        stated = known.get(place, Coverage())
+        if not (_holds(stated, result.settled.get(place)) and _holds(result.answered.get(place), stated)):
             text = f"the coverage of {place.region} {place.compartment} is not that of the ledger's complete shards"
             result.problems.append(Problem(name, text))
     for gap in (*manifest.gaps, *manifest.waived_gaps):
@@ -244,6 +256,10 @@ def _check_statement(result: Verification, name: str) -> None:
         for missing in coverage.find_missing(asked):
             text = f"{place.region} {place.compartment} {missing} is neither covered nor a gap"
             result.problems.append(Problem(name, text))
+
+
+def _holds(outer: Coverage | None, inner: Coverage | None) -> bool:
+    return inner is None or not any((outer or Coverage()).find_missing(window) for window in inner.windows)
 
 
 Verdict = Literal["complete", "incomplete", "altered"]

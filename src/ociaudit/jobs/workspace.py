@@ -10,8 +10,9 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from ociaudit.store.durable import (
     explain_disk,
     lock_folder,
     make_private_folder,
-    remove_tree,
 )
 from ociaudit.store.manifest import Manifest, decode_manifest
 from ociaudit.store.replay import replay_journal
@@ -59,11 +59,11 @@ def resolve_run_path(output: Path) -> Path:
 
 
 @contextlib.contextmanager
-def open_workspace(output: Path | None, *, manifest: Path | None, discard: bool = False) -> Iterator[Workspace]:
+def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: bool = False) -> Iterator[Workspace]:
     """Lock the output's run directory and look at what is there.
 
-    Without an output the directory is a private temporary one, and goes at the end. With `discard` an
-    earlier run's directory is not read: it may be damaged, and is about to be thrown away.
+    Without an output the directory is a private temporary one, and goes at the end. With `may_discard` an
+    earlier run that is damaged counts as none: it may be thrown away.
 
     Raises:
         UsageError: the folder does not exist, or another process works on this output.
@@ -81,15 +81,27 @@ def open_workspace(output: Path | None, *, manifest: Path | None, discard: bool 
     check_replaceable(output)
     folder = RunFolder(resolve_run_path(output))
     folder.check_ours()
-    make_private_folder(folder.path)
-    with lock_folder(folder.path):  # whoever is refused here must not take the folder away from the other
+    with _lock_run(folder) as is_held:  # whoever is refused here must not take the folder away from the other
         try:
-            if discard:
-                folder.discard()
-            yield _look_around(folder, output, manifest or output.with_name(output.name + ".manifest.json"))
+            manifest_path = manifest or output.with_name(output.name + ".manifest.json")
+            yield _look_around(folder, output, manifest_path, may_discard=may_discard)
         finally:
-            if folder.path.exists() and not folder.plan_path.exists():
-                remove_tree(folder.path)
+            if is_held() and not folder.plan_path.exists():
+                folder.remove()
+
+
+@contextlib.contextmanager
+def _lock_run(folder: RunFolder) -> Iterator[Callable[[], bool]]:
+    make_private_folder(folder.path)
+    with contextlib.ExitStack() as stack:
+        try:
+            is_held = stack.enter_context(lock_folder(folder.path))
+        except DiskError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            make_private_folder(folder.path)  # another run has ended just now, and has taken it away
+            is_held = stack.enter_context(lock_folder(folder.path))
+        yield is_held
 
 
 def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
@@ -102,21 +114,32 @@ def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
         ) from error
 
 
-def _look_around(folder: RunFolder, output: Path, manifest_path: Path) -> Workspace:
-    found = folder.read_plan()
-    plan, plan_sha256 = found or (None, "")
+def _look_around(folder: RunFolder, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
+    plan, plan_sha256, is_published = _read_run(folder, output, may_discard=may_discard)
     manifest = _read_manifest(manifest_path)
     left = Leftovers(
         output_exists=output.exists(),
         run=plan.arguments if plan else None,
         run_window=f"{format_minute(plan.window.start)} to {format_minute(plan.window.end)}" if plan else "",
         may_replace=plan.may_replace if plan else False,
-        output_is_ours=plan is not None and _is_published(folder, plan_sha256, output),
+        output_is_ours=is_published,
         finished=manifest.arguments if manifest else None,
         is_complete=manifest.complete if manifest else False,
         is_provisional=bool(manifest.provisional) if manifest else False,
+        is_as_stated=_has_size(output, manifest.output.size_bytes) if manifest else True,
     )
     return Workspace(folder, output, manifest_path, _name_ledger(output), plan, plan_sha256, manifest, left)
+
+
+def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, str, bool]:
+    """Return the plan, its SHA-256, and whether the output is of that run."""
+    try:
+        plan, plan_sha256 = folder.read_plan() or (None, "")
+        return plan, plan_sha256, plan is not None and _is_published(folder, plan_sha256, output)
+    except CorruptRun:
+        if may_discard:
+            return None, "", False
+        raise
 
 
 def _name_ledger(path: Path) -> Path:
@@ -134,9 +157,17 @@ def _read_manifest(path: Path) -> Manifest | None:
 
 
 def _is_published(folder: RunFolder, plan_sha256: str, output: Path) -> bool:
-    """Tell whether the output is the one this run was about to give its name."""
+    """Tell whether the output is one that this run was about to give its name."""
     if not output.exists() or not folder.journal_path.exists():
         return False
     with explain_disk("read", folder.journal_path), folder.journal_path.open("rb") as file:
         state = replay_journal(file, plan_sha256=plan_sha256, where=str(folder.journal_path))
-    return state.publish is not None and state.publish.size_bytes == output.stat().st_size
+    likely = {line.sha256 for line in state.published if _has_size(output, line.size_bytes)}
+    if not likely:
+        return False
+    with explain_disk("read", output), output.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() in likely
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    return path.exists() and path.stat().st_size == size_bytes

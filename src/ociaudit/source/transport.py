@@ -94,8 +94,7 @@ class Transport:
         self._on_retry = on_retry
         self._opened_at = 0.0
         self._has_answered = False
-        self.skew_seconds: float | None = None
-        """How far the local clock is ahead of the service's, at the latest answer that had a `Date`."""
+        self._date: tuple[datetime, str | None] = (clock.now(), None)  # of the latest answer: here, and as it said
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
@@ -173,7 +172,7 @@ class Transport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ConnectionFailed(f"the connection to {_show_host(url)} failed: {_describe(error)}") from error
         request_id = _read_request_id(response)
-        self._note_skew(response)
+        self._date = (self._clock.now(), response.headers.get("Date"))
         if response.status != _OK:
             raise self._refuse(response, body)
         try:
@@ -222,12 +221,14 @@ class Transport:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _note_skew(self, response: aiohttp.ClientResponse) -> None:
+    @property
+    def skew_seconds(self) -> float | None:
+        """Return how far the local clock was ahead of the service's at the latest answer, if that said its time."""
+        here, there = self._date
         try:
-            date = parsedate_to_datetime(response.headers["Date"])
-            self.skew_seconds = (self._clock.now() - date).total_seconds()
-        except (KeyError, ValueError, TypeError, OverflowError):
-            pass
+            return (here - parsedate_to_datetime(there)).total_seconds() if there else None
+        except (ValueError, TypeError, OverflowError):
+            return None
 
     def _seconds_for_first_answer(self) -> float:
         return self._opened_at + self._limits.first_answer_seconds - self._clock.monotonic()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from ociaudit.events.event import encode_instant, has_event_id, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
-from ociaudit.store.index import Location, OrderIndex, split_entry
+from ociaudit.store.index import SUFFIX_BYTES, Location, OrderIndex, split_entry
 from ociaudit.store.spool import LogReader
 
 _GROUP_IN_MEMORY = 2_000
@@ -62,26 +62,34 @@ class CanonicalReader:
             DiskError: the log or the index cannot be read.
             CorruptRun: the log is damaged.
         """
-        read = self._log.read
-        held = b""
-        group: list[Location] = []
+        held = b""  # the entry that waits to be told apart from the next one
+        group: list[bytes] = []  # or the entries, where several share time and id
         for entry in self._index.iterate():
-            order, location = split_entry(entry)
-            if order == held:
-                group.append(location)
+            if entry[:-SUFFIX_BYTES] == held[:-SUFFIX_BYTES]:
+                group = group or [held]
+                group.append(entry)
                 continue
-            if len(group) == 1:  # nearly always
-                self._count_record(held)
-                yield read(group[0].offset, group[0].length), group[0].origin
-            elif group:
-                yield from self._merge_several(held, group)
-            held = order
-            group = [location]
+            if group:
+                yield from self._merge_several(group)
+                group = []
+            elif held:
+                yield self._read_single(held)
+            held = entry
         if group:
-            yield from self._merge_several(held, group)
+            yield from self._merge_several(group)
+        elif held:
+            yield self._read_single(held)
 
-    def _merge_several(self, order: bytes, group: list[Location]) -> Iterator[tuple[bytes, int]]:
+    def _read_single(self, entry: bytes) -> tuple[bytes, int]:
+        """Return the only record of its time and id; nearly every one is."""
+        order, (origin, offset, length) = split_entry(entry)
+        self._count_record(order)
+        return self._log.read(offset, length), origin
+
+    def _merge_several(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:
         """Yield the distinct records among those that share time and id, in the order of their bytes."""
+        order = split_entry(entries[0])[0]
+        group = [split_entry(entry)[1] for entry in entries]
         distinct = 0
         previous: bytes | None = None
         for raw, origin in self._sort_by_bytes(group):
@@ -107,18 +115,17 @@ class CanonicalReader:
         return heapq.merge(*(map(self._read_sort_key, piece) for piece in pieces))
 
     def _read_sort_key(self, location: Location) -> tuple[bytes, int]:
-        return self._log.read(location.offset, location.length), location.origin
+        origin, offset, length = location
+        return self._log.read(offset, length), origin
 
     def _count_record(self, order: bytes) -> None:
         counts = self.counts
         counts.written += 1
-        if not counts.first_order and order >= _FIRST_READABLE:
-            counts.first_order = order
         counts.last_order = order
-        if order < self._start:
-            if order < _FIRST_READABLE:
-                counts.unreadable += 1
-            else:
-                counts.outside += 1
-        elif order >= self._end:
-            counts.outside += 1
+        if self._start <= order < self._end and counts.first_order:
+            return
+        if order < _FIRST_READABLE:
+            counts.unreadable += 1
+            return
+        counts.first_order = counts.first_order or order
+        counts.outside += not self._start <= order < self._end

@@ -15,7 +15,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ociaudit.errors import DiskError, UsageError
@@ -23,6 +23,8 @@ from ociaudit.errors import DiskError, UsageError
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 _IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
+_LOCK_NAME = "lock"
+_TAKEN_OVER = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -164,6 +166,32 @@ def remove_tree(path: Path) -> None:
             sync_folder(path.parent)
 
 
+def remove_locked_folder(path: Path, *, first: Path) -> None:
+    """Remove a folder whose lock this process holds: `first` before everything else in it, the lock last.
+
+    Whoever takes the folder over in the moment in which the lock is gone keeps it.
+
+    Raises:
+        DiskError: it cannot be removed.
+    """
+    if not path.exists():
+        return
+    remove_file(first)
+    with explain_disk("remove", path):
+        for each in sorted(path.iterdir()):
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != _LOCK_NAME:
+                each.unlink()
+        (path / _LOCK_NAME).unlink(missing_ok=True)
+        try:
+            path.rmdir()
+        except OSError as error:
+            if error.errno not in _TAKEN_OVER:
+                raise
+    sync_folder(path.parent)
+
+
 def check_replaceable(path: Path) -> None:
     """Refuse early a path that cannot be given to a new file, or that must not be replaced: a folder, a device.
 
@@ -184,28 +212,37 @@ def check_replaceable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock_folder(path: Path) -> Iterator[None]:
-    """Hold a folder's lock, which dies with the process.
+def lock_folder(path: Path) -> Iterator[Callable[[], bool]]:
+    """Hold a folder's lock, which dies with the process; give a function that tells whether it is still held.
+
+    It is not, once the folder has been removed: then another process may have made it anew.
 
     Raises:
         UsageError: another process holds it.
         DiskError: the lock file cannot be opened.
     """
-    lock = path / "lock"
+    lock = path / _LOCK_NAME
     descriptor = open_private(lock, os.O_RDWR | os.O_CREAT)
     try:
         try:
             with explain_disk("lock", lock):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(descriptor), lock.stat()):
+                if not _is_same_file(descriptor, lock):
                     raise BlockingIOError  # its holder has just finished, and a third has begun anew
         except DiskError as error:
-            if not isinstance(error.__cause__, BlockingIOError | FileNotFoundError):
+            if not isinstance(error.__cause__, BlockingIOError):
                 raise
             raise UsageError(
                 f"another oci-audit is working in {path}",
                 hint="wait for it to end, or choose another output with -o",
             ) from error
-        yield
+        yield lambda: _is_same_file(descriptor, lock)
     finally:
         os.close(descriptor)
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

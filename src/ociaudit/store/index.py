@@ -20,27 +20,23 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ociaudit.events.event import Event
 from ociaudit.store.durable import explain_disk, open_private
 
 _SUFFIX = struct.Struct(">IQI")
 """Origin, offset and length, behind an event's order; big-endian, so that bytes compare like numbers."""
+SUFFIX_BYTES = _SUFFIX.size
 _BATCH = 512
 
 
-class Location(NamedTuple):
-    """Where an event stands in the log, and the number of the place it was asked from."""
-
-    origin: int
-    offset: int
-    length: int
+Location = tuple[int, int, int]
+"""Where an event stands: the number of the place it was asked from, its frame's offset in the log, its length."""
 
 
 def split_entry(entry: bytes) -> tuple[bytes, Location]:
     """Return the event's order and its location."""
-    return entry[: -_SUFFIX.size], Location._make(_SUFFIX.unpack(entry[-_SUFFIX.size :]))
+    return entry[:-SUFFIX_BYTES], _SUFFIX.unpack_from(entry, len(entry) - SUFFIX_BYTES)
 
 
 class OrderIndex:

@@ -71,7 +71,7 @@ class GapLine(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
 
 
 class VoidLine(msgspec.Struct, frozen=True, tag="void", tag_field="kind"):
-    """The page that stood at this offset was found damaged and does not count any more."""
+    """The page or the dictionary that stood at this offset was found damaged and does not count any more."""
 
     offset: int
 

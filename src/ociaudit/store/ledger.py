@@ -41,10 +41,9 @@ class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_fiel
 
 
 class BlockLine(msgspec.Struct, frozen=True, tag="block", tag_field="kind"):
-    """The hash of one block of the output, so that damage can be located."""
+    """The hash of all of the output up to the end of a block: the first that differs tells where damage begins."""
 
-    offset: int
-    length: int
+    end: int
     sha256: str
 
 
@@ -53,44 +52,35 @@ BLOCK_BYTES = 8 * 1024 * 1024
 
 
 class BlockDigest:
-    """Hashes bytes as they come, as a whole and block by block."""
+    """Hashes bytes as they come, and notes the hash so far at the end of each block."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self.size_bytes = 0
-        self._whole = hashlib.sha256()
-        self._block = hashlib.sha256()
-        self._begun_at = 0
+        self._digest = hashlib.sha256()
         self._blocks: list[BlockLine] = []
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""
-        self._whole.update(data)
         view = memoryview(data)
         while view:
-            piece = view[: self._begun_at + BLOCK_BYTES - self.size_bytes]
-            self._block.update(piece)
+            piece = view[: BLOCK_BYTES - self.size_bytes % BLOCK_BYTES]
+            self._digest.update(piece)
             self.size_bytes += len(piece)
             view = view[len(piece) :]
-            if self.size_bytes == self._begun_at + BLOCK_BYTES:
-                self._end_block()
+            if self.size_bytes % BLOCK_BYTES == 0:
+                self._blocks.append(BlockLine(self.size_bytes, self.sha256))
 
     def finish(self) -> tuple[BlockLine, ...]:
         """Return the blocks' lines; nothing may come after."""
-        if self.size_bytes > self._begun_at:
-            self._end_block()
+        if self.size_bytes % BLOCK_BYTES:
+            self._blocks.append(BlockLine(self.size_bytes, self.sha256))
         return tuple(self._blocks)
 
     @property
     def sha256(self) -> str:
-        """Return the hash of all bytes taken."""
-        return self._whole.hexdigest()
-
-    def _end_block(self) -> None:
-        length = self.size_bytes - self._begun_at
-        self._blocks.append(BlockLine(self._begun_at, length, self._block.hexdigest()))
-        self._begun_at = self.size_bytes
-        self._block = hashlib.sha256()
+        """Return the hash of all bytes taken so far."""
+        return self._digest.hexdigest()
 
 
 @dataclass(slots=True)
@@ -130,9 +120,10 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
     for position, line in enumerate(lines):
         if isinstance(line, PageLine) and position not in void:
             _add_page(totals, line)
-            open_shards.setdefault(line.shard, _OpenShard(line)).add(line)
+            shard = open_shards.get(line.shard) or open_shards.setdefault(line.shard, _OpenShard(line))
+            is_next = shard.add(line)
             provisional.note_page(line)
-            if line.is_last:
+            if line.is_last and is_next:  # else a page before it was found damaged, and the shard was asked again
                 totals.confirmed += line.chain >= CONFIRMING_CHAIN
                 totals.shards += 1
                 is_provisional = provisional.is_asked_too_soon(line)
@@ -142,8 +133,8 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
     totals.provisional = provisional.list_standing()
-    for shard in open_shards.values():
-        yield shard.close("begun")
+    for left in open_shards.values():
+        yield left.close("begun")
 
 
 class _ProvisionalShards:
@@ -194,15 +185,22 @@ class _OpenShard:
         self._first = first
         self._events = self._pages = self._attempts = 0
         self._request_ids: list[str] = []
+        self._reached: dict[int, int] = {}
         self._last_at = first.at
 
-    def add(self, line: PageLine) -> None:
+    def add(self, line: PageLine) -> bool:
+        """Take a page, and tell whether no page before it in its chain is missing."""
         self._events += line.scanned
         self._pages += 1
         self._attempts += line.attempts
         self._last_at = line.at
         if line.request_id:
             self._request_ids.append(line.request_id)
+        reached = self._reached.get(line.chain, 0)
+        if line.page > reached + 1:
+            return False
+        self._reached[line.chain] = line.page
+        return True
 
     def close(self, status: Literal["begun", "complete", "provisional"]) -> ShardLine:
         return ShardLine(

@@ -5,11 +5,13 @@ Owns: finding out what of log and journal still counts. Must not: ask anything.
 Invariants
 - What the journal does not name is cut off; a torn last line of the journal is cut off.
 - A block whose hash does not fit counts no more (`VoidLine`), and neither does its shard's coverage.
-- Without its dictionary nothing of the log can be read: the run then begins anew, and says so.
+- Without its dictionary nothing of the log can be read: everything is asked again then, and that is said. The
+  journal stays, because it tells which outputs are of this run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -43,10 +45,12 @@ def open_spool(
     origins: Mapping[Place, int],
     monotonic: Callable[[], float],
     at: str,
+    on_page: Callable[[], None] = lambda: None,
 ) -> Recovered:
     """Open a run's spool, new or left over, ready for appending.
 
-    `at` is the present in RFC 3339, for the journal.
+    `at` is the present in RFC 3339, for the journal. `on_page` is called before each page that is read, and may
+    raise to stop here.
 
     Raises:
         CorruptRun: the journal is damaged in the middle or belongs to another plan.
@@ -54,20 +58,27 @@ def open_spool(
     """
     state, notices = _read_state(folder, plan_sha256)
     dictionary = _read_dictionary(folder, state)
+    lost: list[int] = []
     if state.dictionary is not None and dictionary is None:
         notices.append("the log's dictionary is damaged: everything is asked again")
-        state = JournalState()
+        lost = [state.dictionary.offset, *state.pages]
+        state.dictionary = None
+        state.pages.clear()
     _cut_file(folder, folder.journal_path, state.length)
     _cut_file(folder, folder.log_path, _find_log_end(state))
-    spool = Spool(folder, origins, monotonic=monotonic, dictionary=dictionary)
-    spool.append_line(RunLine(plan_sha256, at))
-    damaged = _index_pages(folder, state, spool, origins, FrameCodec(dictionary))
-    for page in damaged:
-        state.forget(page)
-        spool.append_line(VoidLine(page.offset))
-    if damaged:
-        notices.append(f"{len(damaged)} pages of the log are damaged; their shards are asked again")
-    spool.commit()
+    with contextlib.ExitStack() as stack:
+        spool = stack.enter_context(Spool(folder, origins, monotonic=monotonic, dictionary=dictionary))
+        spool.append_line(RunLine(plan_sha256, at))
+        for offset in lost:
+            spool.append_line(VoidLine(offset))
+        damaged = _index_pages(folder, state, spool, origins, FrameCodec(dictionary), on_page)
+        for page in damaged:
+            state.forget(page)
+            spool.append_line(VoidLine(page.offset))
+        if damaged:
+            notices.append(f"{len(damaged)} pages of the log are damaged; their shards are asked again")
+        spool.commit()
+        stack.pop_all()  # open, for whoever asked
     return Recovered(spool, state.find_progress(), state, tuple(notices))
 
 
@@ -110,11 +121,17 @@ def _cut_file(folder: RunFolder, path: os.PathLike[str], length: int) -> None:
 
 
 def _index_pages(
-    folder: RunFolder, state: JournalState, spool: Spool, origins: Mapping[Place, int], codec: FrameCodec
+    folder: RunFolder,
+    state: JournalState,
+    spool: Spool,
+    origins: Mapping[Place, int],
+    codec: FrameCodec,
+    on_page: Callable[[], None],
 ) -> list[PageLine]:
     """Put the events of every sound page into the spool's index; return the pages that are damaged."""
     damaged: list[PageLine] = []
     for page in state.pages.values():
+        on_page()
         block = _read_range(folder, page.offset, page.length)
         if hashlib.sha256(block).hexdigest() != page.sha256 or page.shard.place not in origins:
             damaged.append(page)

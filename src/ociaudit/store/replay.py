@@ -42,6 +42,8 @@ class JournalState:
     run: RunLine | None = None
     dictionary: DictionaryLine | None = None
     publish: PublishLine | None = None
+    published: set[PublishLine] = field(default_factory=set)
+    """Every file that this run has given, or was about to give, the output's name."""
     pages: dict[int, PageLine] = field(default_factory=dict)
     """Committed pages by their offset in the log."""
 
@@ -107,9 +109,12 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
             state.dictionary = line
         case PublishLine():
             state.publish = line
+            state.published.add(line)
         case PageLine():
             state.pages[line.offset] = line
         case VoidLine():
             state.pages.pop(line.offset, None)
+            if state.dictionary is not None and state.dictionary.offset == line.offset:
+                state.dictionary = None
         case _:
             pass  # gaps are told in the ledger; a resume asks for them again

@@ -21,7 +21,7 @@ import msgspec
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window
-from ociaudit.store.durable import explain_disk, remove_file, write_file
+from ociaudit.store.durable import explain_disk, remove_file, remove_locked_folder, write_file
 
 PLAN_SCHEMA = "oci-audit-plan/1"
 _LEFT_WITHOUT_PLAN = re.compile(r"lock|journal\.ndjson|events\.log|order-\d+\.part|\.plan\.json\.partial")
@@ -127,6 +127,14 @@ class RunFolder:
         """
         for path in (self.plan_path, self.journal_path, self.log_path):
             remove_file(path)
+
+    def remove(self) -> None:
+        """Take the whole folder away; the plan goes first, so that a half-removed run is none.
+
+        Raises:
+            DiskError: the disk refused.
+        """
+        remove_locked_folder(self.path, first=self.plan_path)
 
     def write_plan(self, plan: RunPlan) -> str:
         """Write the plan, durably, and return its SHA-256.

@@ -90,8 +90,7 @@ class Spool:
             DiskError: the disk refused; nothing after the last commit counts.
         """
         self._learn(events)
-        compress = self._codec.compress
-        block, lengths = build_block([compress(event.raw) for event in events])
+        block, lengths = build_block(self._codec.compress([event.raw for event in events]))
         offset = self._log.append(block)
         self.index.add(
             events,

@@ -1,0 +1,49 @@
+"""What the documentation is tested with: an emulator that keeps every day, and a home with its configuration."""
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.emulator import Emulator
+from support.processes import make_environment
+from support.truth import find_compartment
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody who tries what the documents show: an environment, and a tenancy's own names for their examples."""
+
+    environment: dict[str, str]
+    names: dict[str, str]
+
+    def fill_in(self, text: str) -> str:
+        """Put the tenancy's OCIDs where a document has an example."""
+        for example, real in self.names.items():
+            text = text.replace(example, real)
+        return text
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory):
+    """A reader whose `~/.oci/config` leads to an emulator, and whose PATH leads to the installed commands."""
+    home = tmp_path_factory.mktemp("home")
+    flags = ("--retention-days", "36500", "--events-per-day", "100")
+    with Emulator(*flags, config_folder=home / ".oci") as emulator:
+        environment = make_environment(home, OCI_AUDIT_ENDPOINT=emulator.url + "/{region}")
+        environment["PATH"] = f"{sysconfig.get_path('scripts')}:{environment['PATH']}"
+        names = {
+            "ocid1.compartment.oc1..aaaa": find_compartment(emulator, "payments"),
+            "ocid1.compartment.oc1..bbbb": find_compartment(emulator, "investigations"),
+        }
+        yield Reader(environment, names)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, repository: Path) -> Path:
+    """A folder to try things in, with the two scripts in their places; the package is the installed one."""
+    (tmp_path / "files").mkdir()
+    for name in ("oci_audit_streamer.py", "files/logstreamer.py"):
+        (tmp_path / name).write_bytes((repository / name).read_bytes())
+    return tmp_path

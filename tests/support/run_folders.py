@@ -1,0 +1,71 @@
+"""What stands in a folder while an export runs, after it was killed, and when it is over.
+
+Owns: an own reading of the journal, and what is left over. Must not: import the program.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+
+class Question(NamedTuple):
+    """One request for events: place, window and page token."""
+
+    region: str
+    compartment: str
+    start: str
+    end: str
+    token: str | None
+
+
+def list_questions(log: Iterable[Mapping[str, Any]]) -> list[Question]:
+    """Return the requests for events in an emulator's log."""
+    return [
+        Question(
+            entry["region"],
+            entry["compartmentId"],
+            entry["startTime"],
+            entry["endTime"],
+            parse_qs(entry["query"]).get("page", [None])[0],  # type: ignore[list-item]
+        )
+        for entry in log
+        if entry["operation"] == "ListEvents"
+    ]
+
+
+def read_journal(run_folder: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a run's journal; a torn last one does not count."""
+    path = run_folder / "journal.ndjson"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b'"}\n')]
+
+
+def list_committed(run_folder: Path) -> set[Question]:
+    """Return the questions whose answers the journal speaks of."""
+    tokens: dict[tuple[str, int, int], str | None] = {}
+    committed = set()
+    for line in read_journal(run_folder):
+        if line["kind"] != "page":
+            continue
+        shard = line["shard"]
+        name = json.dumps(shard)
+        tokens[name, line["chain"], line["page"]] = line["next_token"]
+        token = None if line["page"] == 1 else tokens[name, line["chain"], line["page"] - 1]
+        start, end = map(_show_minute, shard["window"])
+        committed.add(Question(shard["place"]["region"], shard["place"]["compartment"], start, end, token))
+    return committed
+
+
+def list_files(folder: Path) -> set[str]:
+    """Return every file and folder below a folder, by its path in it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def _show_minute(minute: int) -> str:
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,85 @@
+"""A run's directory filled as a run does, from a service that cuts its pages as it likes.
+
+Owns: the service, which is a table of events, and the way from it through spool and recovery to the output.
+Must not: know what a test did to the files in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from support.drawn_shards import HERE, THERE, make_page_line
+
+from ociaudit.events.event import Event
+from ociaudit.plan.shard import Bookmark, Place, Shard
+from ociaudit.store.canonical import CanonicalReader, MergeCounts
+from ociaudit.store.recovery import Recovered, open_spool
+from ociaudit.store.run_folder import RunFolder
+from ociaudit.store.spool import Spool
+
+PLAN_SHA256 = "7" * 64
+ORIGINS: Mapping[Place, int] = {HERE: 0, THERE: 1}
+Service = Mapping[Shard, Sequence[Event]]
+
+
+def stand_still() -> float:
+    """A clock that never says that a commit is due."""
+    return 0.0
+
+
+def open_run(path: Path) -> Recovered:
+    """Open the run's spool, new or left over."""
+    return open_spool(
+        RunFolder(path), plan_sha256=PLAN_SHA256, origins=ORIGINS, monotonic=stand_still, at="2025-12-01T00:00:00Z"
+    )
+
+
+def ask_shard(
+    spool: Spool, shard: Shard, events: Sequence[Event], *, page_size: int, bookmark: Bookmark | None = None
+) -> Iterator[int]:
+    """Put a shard's pages into the spool, one at each step; a token is the number of the event it leads to."""
+    chain, number = (bookmark.chain, bookmark.page) if bookmark else (0, 0)
+    start = int(bookmark.token or 0) if bookmark else 0
+    while True:
+        number += 1
+        end = start + page_size
+        page = list(events[start:end])
+        token = str(end) if end < len(events) else None
+        line = make_page_line(shard, number, chain=chain, scanned=len(page), kept=len(page), next_token=token)
+        spool.append_page(line, page)
+        yield number
+        if token is None:
+            return
+        start = end
+
+
+def ask_missing(recovered: Recovered, service: Service, *, page_size: int) -> Iterator[int]:
+    """Ask for all that the recovered run does not cover, going on from its bookmarks."""
+    progress = recovered.progress
+    for shard, events in service.items():
+        coverage = progress.covered.get(shard.place)
+        if coverage is None or coverage.find_missing(shard.window):
+            yield from ask_shard(
+                recovered.spool, shard, events, page_size=page_size, bookmark=progress.begun.get(shard)
+            )
+
+
+def kill(spool: Spool) -> None:
+    """Let go of the files as a killed process does: what was not committed is lost."""
+    spool._log.close()  # noqa: SLF001 - there is no polite way to die
+    spool._journal.close()  # noqa: SLF001
+
+
+def read_output(spool: Spool) -> tuple[list[bytes], MergeCounts]:
+    """Return the events in canonical order, and what the merge counted."""
+    with contextlib.closing(spool.open_reader()) as reader:
+        canonical = CanonicalReader(spool.index, reader, start=0, end=2**70)
+        return [raw for raw, _ in canonical], canonical.counts
+
+
+def sort_events(service: Service) -> list[bytes]:
+    """The truth: every record once, in order."""
+    events = {(event.order, event.raw) for events in service.values() for event in events}
+    return [raw for _, raw in sorted(events)]

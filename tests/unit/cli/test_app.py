@@ -1,0 +1,101 @@
+import signal
+
+import click
+import pytest
+import typer
+from typer.exceptions import TyperException
+
+from ociaudit import errors
+from ociaudit.cli.app import run_guarded
+from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, Refused, RequestError
+
+
+def raise_it(error: BaseException) -> object:
+    """Make work that fails."""
+
+    def work() -> object:
+        raise error
+
+    return work
+
+
+def list_errors() -> list[OciAuditError]:
+    """One error of every class in the tree, but for interruptions."""
+    found: list[OciAuditError] = []
+    waiting: list[type[OciAuditError]] = [OciAuditError]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        needed: dict[type, dict[str, object]] = {
+            IncompleteExport: {"gaps": []},
+            Refused: {"status": 404, "code": "X", "is_oci": True, "request_id": "r-1"},
+        }
+        if kind is not Interrupted and kind.__module__ == errors.__name__:
+            found.append(kind("what failed", **needed.get(kind, {})))
+    return found
+
+
+@pytest.mark.parametrize("error", list_errors(), ids=lambda error: type(error).__name__)
+def test_an_error_becomes_its_exit_code(error: OciAuditError, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each class ends with its code, a sentence and a hint on stderr, nothing on stdout, and no trace."""
+    assert run_guarded(raise_it(error)) == error.exit_code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    suffix = " (opc-request-id r-1)" if isinstance(error, RequestError) and error.request_id else ""
+    assert printed.err == f"error: what failed{suffix}\nhint: {error.hint}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_becomes_an_exit_status(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """130 and 143, with the way to go on."""
+    assert run_guarded(raise_it(Interrupted("interrupted", signal_number=number))) == 128 + number
+    assert "hint: run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
+def test_an_early_interruption_is_one_too(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C before there is anything to stop ends with 130 and without a trace."""
+    assert run_guarded(raise_it(error)) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RecursionError(), MemoryError(), OSError(5, "x"), AssertionError("x")])
+def test_anything_unexpected_is_a_bug_with_its_trace(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1, the trace, and how to report it."""
+    assert run_guarded(raise_it(error)) == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "hint: please report it" in printed
+
+
+def test_a_bug_does_not_print_what_is_hostile(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the trace nor a message brings control characters to the terminal, or lines that look like ours."""
+    run_guarded(raise_it(ValueError("\x1b[2J")))
+    run_guarded(raise_it(OciAuditError("x\nhint: do something evil\x1b]0;x\x07")))
+    printed = capsys.readouterr().err
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert not [line for line in printed.splitlines() if line.startswith("hint: do something evil")]
+
+
+@pytest.mark.parametrize(("status", "expected"), [(None, 0), (0, 0), (10, 10), ("text", 0)])
+def test_what_a_command_returns_is_its_status(status: object, expected: int) -> None:
+    """A number is the status, anything else is success."""
+    assert run_guarded(lambda: status) == expected
+
+
+def test_a_wrong_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the parser refuses ends with 2, in our words."""
+    error: Exception = click.UsageError("No such option: --x")
+    if not isinstance(error, TyperException):
+        error = TyperException("No such option: --x")
+    assert run_guarded(raise_it(error)) == 2
+    assert "No such option: --x" in capsys.readouterr().err
+
+
+def test_leaving_on_purpose_is_not_caught() -> None:
+    """The scripts' own parser exits by itself."""
+    with pytest.raises(SystemExit):
+        run_guarded(raise_it(SystemExit(2)))

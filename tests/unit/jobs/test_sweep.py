@@ -1,0 +1,309 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.drawn_shards import make_event, make_page
+
+from ociaudit.errors import (
+    BadAnswer,
+    ConnectionFailed,
+    OciAuditError,
+    Refused,
+    RequestError,
+    ServiceUnreachable,
+    SignInRejected,
+)
+from ociaudit.jobs.observer import Observer
+from ociaudit.jobs.sweep import Sweep
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.planner import Progress, plan_shards
+from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
+from ociaudit.plan.window import Window
+from ociaudit.source.audit import Page
+from ociaudit.source.auth import Credentials
+
+RANGE = Window(0, 40)
+PLACES = [Place(region, compartment) for region in ("r1", "r2") for compartment in ("a", "b")]
+CREDENTIALS = Credentials("tenancy", "r1", "user", "ab", "DEFAULT", False, _signer=lambda _: None)  # noqa: FBT003
+
+
+def refuse(status: int, *, is_oci: bool = True) -> Refused:
+    """Make a refusal."""
+    return Refused(f"{status} Code: no", status=status, code="Code", is_oci=is_oci, request_id=f"id-{status}")
+
+
+Answers = Mapping[tuple[Place, int], RequestError]
+
+
+class ScriptedAudit:
+    """Answers every shard with two pages, or fails where it was told to: before any page, or after the first."""
+
+    def __init__(self, failures: Answers, *, is_late: bool = False) -> None:
+        self._failures = failures
+        self._is_late = is_late
+        self.asked: list[tuple[Shard, Bookmark | None]] = []
+        self.closed = 0
+
+    async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
+        """Yield the pages."""
+        self.asked.append((shard, bookmark))
+        try:
+            failure = self._failures.get((shard.place, shard.window.start))
+            if failure and not self._is_late:
+                raise failure
+            yield make_page(shard, 1, [make_event(1)], next_token="t")
+            await asyncio.sleep(0)
+            if failure:
+                raise failure
+            yield make_page(shard, 2, [])
+        finally:
+            self.closed += 1
+
+
+class KeyCheck:
+    """An identity service that accepts the key, or does not."""
+
+    def __init__(self, *, is_accepted: bool) -> None:
+        self.is_accepted = is_accepted
+        self.asked = 0
+
+    async def is_sign_in_accepted(self) -> bool:
+        """Answer."""
+        self.asked += 1
+        return self.is_accepted
+
+
+class PageCollector:
+    """A sink that keeps pages in a list, or fails."""
+
+    def __init__(self, fail: Callable[[], None] = lambda: None) -> None:
+        self.pages: list[Page] = []
+        self._fail = fail
+
+    async def take_page(self, page: Page) -> None:
+        """Keep the page."""
+        self._fail()
+        self.pages.append(page)
+
+
+class GapCollector(Observer):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.gaps: list[Gap] = []
+        self.done: list[Shard] = []
+
+    def on_gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def on_shard_done(self, shard: Shard) -> None:
+        self.done.append(shard)
+
+
+class Scene:
+    """A sweep with everything around it."""
+
+    def __init__(
+        self,
+        failures: Answers,
+        *,
+        is_accepted: bool = True,
+        is_late: bool = False,
+        covered: Mapping[Place, Coverage] | None = None,
+        sink: PageCollector | None = None,
+    ) -> None:
+        self.audit = ScriptedAudit(failures, is_late=is_late)
+        self.identity = KeyCheck(is_accepted=is_accepted)
+        self.observer = GapCollector()
+        self.covered = covered or {}
+        self.sweep = Sweep(
+            audit=self.audit,
+            identity=self.identity,
+            credentials=CREDENTIALS,
+            sink=sink or PageCollector(),
+            window=RANGE,
+            covered=self.covered,
+            observer=self.observer,
+        )
+
+    def run(self, places: Sequence[Place] = PLACES) -> tuple[Gap, ...]:
+        """Sweep windows of ten minutes."""
+        shards = plan_shards(
+            places, RANGE, max_minutes=10, settled_until=100, progress=Progress(covered=self.covered)
+        )
+        return asyncio.run(self.sweep.run(list(shards)))
+
+
+def list_minutes(windows: Sequence[Window]) -> list[int]:
+    """Every minute, once for each window that has it."""
+    return sorted(minute for window in windows for minute in range(window.start, window.end))
+
+
+def check_adds_up(scene: Scene, gaps: Sequence[Gap], places: Sequence[Place] = PLACES) -> None:
+    """Check that coverage and gaps together are the plan, in every place, each minute once."""
+    for place in places:
+        covered = scene.sweep.coverage.get(place, Coverage()).windows
+        missing = [gap.window for gap in gaps if gap.place == place]
+        assert list_minutes([*covered, *missing]) == list_minutes([RANGE])
+    assert list(gaps) == sorted(gaps, key=lambda gap: (gap.place, gap.window))
+
+
+ERRORS = [
+    refuse(404),
+    refuse(403),
+    refuse(400),
+    refuse(409),
+    refuse(500),
+    refuse(404, is_oci=False),
+    refuse(401, is_oci=False),
+    ConnectionFailed("reset"),
+    BadAnswer("html"),
+]
+failures = st.dictionaries(
+    st.tuples(st.sampled_from(PLACES), st.sampled_from([0, 10, 20, 30])), st.sampled_from([*ERRORS, refuse(401)])
+)
+coverages = st.dictionaries(
+    st.sampled_from(PLACES),
+    st.lists(st.sampled_from([Window(0, 5), Window(10, 20), Window(15, 40), Window(38, 40)]), max_size=2).map(Coverage),
+)
+
+
+@given(told=failures, covered=coverages, is_late=st.booleans(), is_accepted=st.booleans())
+def test_coverage_and_gaps_make_up_the_plan(
+    told: Answers, covered: dict[Place, Coverage], *, is_late: bool, is_accepted: bool
+) -> None:
+    """Whatever fails, every minute of every place ends covered or in a gap, or the run stops."""
+    scene = Scene(told, is_late=is_late, is_accepted=is_accepted, covered=covered)
+    try:
+        gaps = scene.run()
+    except OciAuditError as error:
+        assert isinstance(error, SignInRejected | ServiceUnreachable)  # noqa: PT017 - stopping is one of two answers
+        return
+    finally:
+        assert scene.audit.closed == len(scene.audit.asked)
+    check_adds_up(scene, gaps)
+
+
+def test_everything_answered_has_no_gap() -> None:
+    """All pages reach the sink and every shard is told as done."""
+    sink = PageCollector()
+    scene = Scene({}, sink=sink)
+    assert scene.run() == ()
+    assert len(sink.pages) == 2 * len(scene.observer.done) == 32
+    check_adds_up(scene, ())
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_place_denied_once_is_not_asked_again(status: int, *, is_late: bool) -> None:
+    """Its gap is one, all that is not covered, with the reason and the request id."""
+    place = PLACES[1]
+    scene = Scene({(place, 10): refuse(status)}, is_late=is_late)
+    gaps = scene.run()
+    assert gaps == (Gap(place, Window(10, 40), "denied", f"{status} Code: no", f"id-{status}"),)
+    assert [shard.window.start for shard, _ in scene.audit.asked if shard.place == place] == [0, 10]
+    check_adds_up(scene, gaps)
+
+
+def test_a_place_that_failed_and_was_then_denied_has_both_gaps() -> None:
+    """The failed window keeps its own reason, and no minute is told twice."""
+    place = PLACES[0]
+    scene = Scene({(place, 10): ConnectionFailed("reset"), (place, 20): refuse(404)})
+    gaps = scene.run()
+    assert [(gap.window, gap.kind) for gap in gaps] == [(Window(10, 20), "failed"), (Window(20, 40), "denied")]
+    check_adds_up(scene, gaps)
+
+
+@pytest.mark.parametrize("error", [e for e in ERRORS if not (isinstance(e, Refused) and e.is_oci and e.status < 405)])
+def test_a_window_that_failed_is_a_gap_of_its_own(error: RequestError) -> None:
+    """The windows behind it are asked all the same; a page of a proxy is no denial of Oracle's."""
+    scene = Scene({(PLACES[0], 10): error})
+    gaps = scene.run()
+    assert [(gap.place, gap.window, gap.kind) for gap in gaps] == [(PLACES[0], Window(10, 20), "failed")]
+    assert scene.observer.gaps == list(gaps)
+    assert scene.identity.asked == 0
+
+
+def test_a_401_of_one_region_is_a_gap_of_that_region() -> None:
+    """A region that never answered, with a key that is good elsewhere: all its places, each asked no more."""
+    scene = Scene({(place, start): refuse(401) for place in PLACES[:2] for start in (0, 10, 20, 30)})
+    gaps = scene.run()
+    assert [(gap.place, gap.window, gap.kind) for gap in gaps] == [(place, RANGE, "denied") for place in PLACES[:2]]
+    assert len([shard for shard, _ in scene.audit.asked if shard.place.region == "r1"]) == 1
+    assert scene.identity.asked == 1
+    check_adds_up(scene, gaps)
+
+
+def test_a_401_with_a_key_that_is_refused_stops_the_run() -> None:
+    """When Identity says no as well, the sign-in is over."""
+    with pytest.raises(SignInRejected):
+        Scene({(PLACES[0], 0): refuse(401)}, is_accepted=False).run()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_401_from_a_region_that_has_answered_stops_the_run(*, is_late: bool) -> None:
+    """The key was good a moment ago and is not any more."""
+    scene = Scene({(PLACES[0], 10): refuse(401)}, is_late=is_late)
+    with pytest.raises(SignInRejected):
+        scene.run()
+    assert scene.sweep.coverage[PLACES[0]].windows == (Window(0, 10),)
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("reset"), BadAnswer("html"), refuse(500), refuse(404, is_oci=False)])
+def test_when_nothing_answers_the_run_stops(error: RequestError) -> None:
+    """A service that fails everywhere is no list of gaps but exit 4."""
+    told = {(place, start): error for place in PLACES for start in (0, 10, 20, 30)}
+    with pytest.raises(ServiceUnreachable) as caught:
+        Scene(told).run()
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("error", [refuse(404), refuse(400)])
+def test_a_no_everywhere_is_an_answer(error: RequestError) -> None:
+    """When Oracle refuses everything, that is gaps."""
+    told = {(place, start): error for place in PLACES for start in (0, 10, 20, 30)}
+    scene = Scene(told)
+    check_adds_up(scene, scene.run())
+
+
+def test_what_was_covered_before_is_not_touched() -> None:
+    """The coverage handed in stays as it was; the sweep's own grows."""
+    known = {PLACES[0]: Coverage([Window(0, 30)])}
+    scene = Scene({}, covered=known)
+    assert scene.run() == ()
+    assert known[PLACES[0]].windows == (Window(0, 30),)
+    assert scene.sweep.coverage[PLACES[0]].windows == (RANGE,)
+    assert [shard.window for shard, _ in scene.audit.asked if shard.place == PLACES[0]] == [Window(30, 40)]
+
+
+def test_an_error_of_the_sink_ends_the_sweep_and_its_request() -> None:
+    """A disk that is full is no gap: it comes out, and the shard's pages are closed."""
+
+    def fail() -> None:
+        raise RuntimeError("full")
+
+    scene = Scene({}, sink=PageCollector(fail))
+    with pytest.raises(RuntimeError, match="full"):
+        scene.run()
+    assert (len(scene.audit.asked), scene.audit.closed) == (1, 1)
+
+
+def test_a_cancelled_sweep_closes_its_request() -> None:
+    """A stop from outside leaves no request behind, and what was complete stays covered."""
+    scene = Scene({})
+
+    async def cancel_in_the_middle() -> None:
+        shards = plan_shards(PLACES[:1], RANGE, max_minutes=10, settled_until=100)
+        task = asyncio.ensure_future(scene.sweep.run(shards))
+        while len(scene.observer.done) < 2:
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_in_the_middle())
+    assert scene.audit.closed == len(scene.audit.asked)
+    assert scene.sweep.coverage[PLACES[0]].windows[0].end >= 20

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.drawn_shards import HERE, THERE
+
+from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.plan.window import Window
+from ociaudit.store.run_folder import ExportArguments, RunFolder, RunPlan
+
+PLAN = RunPlan(
+    arguments=ExportArguments(start="7d", end="now", profile="DEFAULT", event_types=("a|b",)),
+    tenancy=HERE.compartment,
+    window=Window(0, 60),
+    places=(HERE, THERE),
+    listed_compartments=None,
+    started_at="2025-12-01T00:00:00Z",
+)
+
+
+def test_a_plan_survives_with_its_hash(tmp_path: Path) -> None:
+    """What was written is read back, under the same hash, from a private file."""
+    folder = RunFolder(tmp_path)
+    assert folder.read_plan() is None
+    digest = folder.write_plan(PLAN)
+    assert folder.read_plan() == (PLAN, digest)
+    assert folder.plan_path.stat().st_mode & 0o777 == 0o600
+
+
+@given(st.integers(0, 400), st.integers(1, 255))
+def test_a_changed_plan_is_another_plan_or_corrupt(place: int, change: int) -> None:
+    """A changed byte changes the hash that the journal names, or is noticed at once."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(Path(name))
+        digest = folder.write_plan(PLAN)
+        data = bytearray(folder.plan_path.read_bytes())
+        data[place % len(data)] ^= change
+        folder.plan_path.write_bytes(data)
+        try:
+            found = folder.read_plan()
+        except CorruptRun:
+            return
+        assert found is not None
+        assert found[1] != digest
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b"null"])
+def test_what_is_no_plan_is_corrupt(tmp_path: Path, data: bytes) -> None:
+    """Other bytes end as exit 6 that names the file."""
+    (tmp_path / "plan.json").write_bytes(data)
+    with pytest.raises(CorruptRun, match=r"plan\.json is not a plan"):
+        RunFolder(tmp_path).read_plan()
+
+
+def test_a_plan_of_another_version_says_so(tmp_path: Path) -> None:
+    """A plan of a later form is not guessed at, and the hint names the way out."""
+    other = msgspec.structs.replace(PLAN, schema="oci-audit-plan/2")
+    (tmp_path / "plan.json").write_bytes(msgspec.json.encode(other))
+    with pytest.raises(CorruptRun, match="plan/2") as caught:
+        RunFolder(tmp_path).read_plan()
+    assert "--restart" in caught.value.hint
+
+
+def test_a_discarded_run_is_none(tmp_path: Path) -> None:
+    """Nothing that counts is left, and discarding again is no failure."""
+    folder = RunFolder(tmp_path)
+    folder.write_plan(PLAN)
+    folder.journal_path.touch()
+    folder.discard()
+    folder.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
+    """A run's folder is removed in the end, so one in which something else stands is left alone."""
+    folder = RunFolder(tmp_path / "audit.json.run")
+    folder.check_ours()
+    folder.path.mkdir()
+    for name in ("lock", "journal.ndjson", "events.log", "order-00001.part", ".plan.json.partial"):
+        (folder.path / name).touch()
+    folder.check_ours()
+    (folder.path / "thesis.txt").touch()
+    with pytest.raises(UsageError, match=r"thesis\.txt"):
+        folder.check_ours()
