@@ -18,6 +18,7 @@ from bench.machine import describe_machine
 from bench.resume import run_resume
 from bench.shards import run_shards
 from bench.size import run_full, run_memory
+from bench.stages import run_stages
 from bench.table import write_json, write_table
 from bench.verify import run_verify
 
@@ -27,6 +28,7 @@ BENCHMARKS = (
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
     Benchmark("shards", "publishing the same events from many shards and from few", run_shards),
+    Benchmark("stages", "where the time of an export goes: stages, and steps of the hot path alone", run_stages),
     Benchmark("full", "five million events, end to end", run_full, is_default=False),
 )
 

@@ -40,10 +40,15 @@ def reader(tmp_path_factory: pytest.TempPathFactory):
         yield Reader(environment, names)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, repository: Path) -> Path:
-    """A folder to try things in, with the two scripts in their places; the package is the installed one."""
-    (tmp_path / "files").mkdir()
-    for name in ("oci_audit_streamer.py", "files/logstreamer.py"):
-        (tmp_path / name).write_bytes((repository / name).read_bytes())
-    return tmp_path
+@pytest.fixture(scope="session")
+def make_folder(tmp_path_factory: pytest.TempPathFactory, repository: Path):
+    """Make a folder to try things in, with the two scripts in their places; the package is the installed one."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("reader")
+        (folder / "files").mkdir()
+        for name in ("oci_audit_streamer.py", "files/logstreamer.py"):
+            (folder / name).write_bytes((repository / name).read_bytes())
+        return folder
+
+    return make

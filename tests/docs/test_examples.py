@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,21 @@ def is_run(block: Block) -> bool:
     return block.language in {"sh", "python"} and not block.not_run and all(map(shutil.which, block.needs))
 
 
+@pytest.fixture(scope="module")
+def trials(make_folder, reader):
+    """What went wrong in each document; two of them are tried at a time, because most of it is starting processes."""
+
+    def try_document(path: Path, folder: Path) -> list[str]:
+        return [problem for block in read_blocks(path) if is_run(block) for problem in run_block(block, folder, reader)]
+
+    with ThreadPoolExecutor(2) as threads:
+        yield {path: threads.submit(try_document, path, make_folder()) for path in DOCUMENTS}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_what_a_document_shows_can_be_done(path: Path, folder: Path, reader) -> None:
+def test_what_a_document_shows_can_be_done(path: Path, trials) -> None:
     """Every shell and Python example ends as the document says, one after the other in one folder."""
-    problems = [problem for block in read_blocks(path) if is_run(block) for problem in run_block(block, folder, reader)]
+    problems = trials[path].result()
     assert not problems, "\n" + "\n".join(problems)
 
 
@@ -75,9 +87,9 @@ def test_the_filter_for_jq_replaces_halves_of_pairs_alone(tmp_path: Path) -> Non
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
-def test_the_scripts_of_an_example_are_the_installed_package(folder: Path) -> None:
+def test_the_scripts_of_an_example_are_the_installed_package(make_folder) -> None:
     """The copies of the scripts have no `src/` beside them, so the wheel is what they run."""
-    assert not (folder / "src").exists()
+    assert not (make_folder() / "src").exists()
 
 
 @pytest.mark.parametrize(

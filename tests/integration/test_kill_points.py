@@ -22,12 +22,18 @@ from support.truth import find_compartment, list_events, write_array
 
 REGION = "us-ashburn-1"
 START, SECOND, END = "2025-06-02T00:00:00Z", "2025-06-03T00:00:00Z", "2025-06-04T00:00:00Z"
-BROKEN = {"operation": "ListEvents", "times": None, "match": {"startTime": SECOND}, "fault": {"kind": "status"}}
+# Refused without a repeat, so that nothing waits.
+BROKEN = {
+    "operation": "ListEvents",
+    "times": None,
+    "match": {"startTime": SECOND},
+    "fault": {"kind": "status", "status": 400},
+}
 KILLED = -9
 WORKERS = 2
 PUBLISHED = {"audit.json", "audit.json.manifest.json", "audit.json.ledger.ndjson"}
 # Every page is a commit, and the few events are enough for a dictionary.
-SMALL = {"COMMIT_SECONDS": 0.0, "_SAMPLE_COUNT": 120}
+SMALL = {"COMMIT_SECONDS": 0.0, "_SAMPLE_COUNT": 100}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Scenario:
     options: tuple[str, ...] = ()
     fault: dict[str, object] | None = None
     status: int = 0
+    is_damaged: bool = False
 
 
 def leave_a_gap(stand: Stand, folder: Path) -> None:
@@ -95,7 +102,7 @@ SCENARIOS = [
     FRESH,
     Scenario("a gap filled", leave_a_gap),
     Scenario("a gap that stays", leave_a_gap, fault=BROKEN, status=10),
-    Scenario("a damaged run resumed", leave_a_damaged_run),
+    Scenario("a damaged run resumed", leave_a_damaged_run, is_damaged=True),
     Scenario("a run cleaned up", leave_a_run_to_clean_up),
     Scenario("an output replaced", leave_a_foreign_output, ("--overwrite",)),
     Scenario("a run restarted", leave_a_damaged_run, ("--restart",)),
@@ -109,7 +116,7 @@ def stands():
         made = []
         for _ in range(WORKERS):
             emulator = stack.enter_context(
-                Emulator("--retention-days", "36500", "--events-per-day", "300", "--page-size", "60")
+                Emulator("--retention-days", "36500", "--events-per-day", "240", "--page-size", "60")
             )
             compartments = (find_compartment(emulator, "payments"), emulator.tenancy()["id"])
             arguments = ("export", "--config-file", str(emulator.config_path), "--start", START, "--end", END)
@@ -163,6 +170,8 @@ def check_kill(stand: Stand, scenario: Scenario, expected: Undisturbed, folder: 
     killed = stand.export(folder, *scenario.options, call=call, when=when)
     assert killed.status == KILLED, f"{where}: {killed}"
     committed = list_committed(folder / "audit.json.run")
+    if scenario.is_damaged and "void" not in {line["kind"] for line in read_journal(folder / "audit.json.run")}:
+        committed -= expected.questions  # among them is the page whose damage nobody has noticed yet
     is_over = (folder / "audit.json.manifest.json").exists() and not scenario.status and not scenario.options
     is_over = is_over and read_manifest(folder / "audit.json")["complete"]
     stand.emulator.clear_log()
@@ -184,6 +193,8 @@ def check_kill(stand: Stand, scenario: Scenario, expected: Undisturbed, folder: 
 
 def check_all(stands, scenario, folder, when, wanted=""):
     """Kill a scenario at each of its calls whose words begin with `wanted`, some at a time."""
+    for stand in stands:
+        stand.emulator.clear_faults()
     expected = run_undisturbed(stands[0], scenario, folder)
     numbers = [number for number, name in enumerate(expected.calls, 1) if name.startswith(wanted)]
     if scenario.fault:
@@ -231,7 +242,7 @@ def test_every_kind_of_call_is_met(stands, quick_folder):
     compartments = [part.partition("=")[2] for part in stands[0].arguments if part.startswith("--compartment=")]
     events = list_events(stands[0].emulator, START, END, regions=[REGION], compartments=compartments)
     assert expected.data == write_array(events)
-    assert len(events) > 250
+    assert len(events) > 200
     interrupted = replace(FRESH, name="dictionary")
     number = next(n for n, name in enumerate(expected.calls, 1) if name.startswith("rmdir"))
     assert stands[0].export(expected.start, *interrupted.options, call=number - 2).status == KILLED

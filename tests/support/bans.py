@@ -86,11 +86,7 @@ CLOCK_NAMES = {
 def find_ban_violations(sources: Sequence[SourceFile]) -> list[Violation]:
     """Everything in these files that is another part's to do."""
     return sorted(
-        violation
-        for source in sources
-        if source.parts[0] == PROGRAM
-        for check in CHECKS
-        for violation in check(source)
+        violation for source in sources if source.parts[0] == PROGRAM for check in CHECKS for violation in check(source)
     )
 
 

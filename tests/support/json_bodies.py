@@ -19,7 +19,9 @@ _PIECES = (
     | st.sampled_from(["\\ud800", "\\udc00", "\\ud83d\\ude00", "\\udfff\\ud800", "\\uD8aB"])
 )
 STRINGS = st.lists(_PIECES, max_size=4).map(lambda pieces: '"' + "".join(pieces) + '"')
-NUMBERS = st.integers().map(str) | st.sampled_from(["-0", "0.10", "1e999", "-1.5E-400", "7" * 5000, "12345678901234567890"])
+NUMBERS = st.integers().map(str) | st.sampled_from(
+    ["-0", "0.10", "1e999", "-1.5E-400", "7" * 5000, "12345678901234567890"]
+)
 _LEAVES = st.sampled_from(["null", "true", "false"]) | NUMBERS | STRINGS
 _KNOWN = ["eventTime", "eventId", "eventType", "data", "eventName", "compartmentId", "event\\u0049d"]
 _NAMES = st.sampled_from([f'"{name}"' for name in _KNOWN]) | STRINGS

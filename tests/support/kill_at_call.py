@@ -130,10 +130,11 @@ class _Counter:
             if is_chosen and self._when == "torn" and name == "write":
                 function(arguments[0], bytes(arguments[1])[: (len(arguments[1]) + 1) // 2])
                 _kill()
-            result = function(*arguments, **options)
-            if is_chosen:
-                _kill()
-            return result
+            try:
+                return function(*arguments, **options)
+            finally:
+                if is_chosen:
+                    _kill()
 
         setattr(module, name, counting)
 
@@ -165,6 +166,7 @@ def _serve() -> None:
     import ociaudit.library
 
     _ = ociaudit.library
+    _skip_key_validation()
     for line in sys.stdin:
         order = json.loads(line)
         reading, writing = os.pipe()
@@ -187,6 +189,14 @@ def _serve() -> None:
         }
         print(json.dumps(answer), flush=True)
         _import_modules(told["modules"])
+
+
+def _skip_key_validation() -> None:
+    """Half of a small export's time goes into proving that a key's primes are primes; here it is known to be good."""
+    from cryptography.hazmat.primitives import serialization
+
+    load = serialization.load_pem_private_key
+    serialization.load_pem_private_key = functools.partial(load, unsafe_skip_rsa_key_validation=True)  # type: ignore[assignment]
 
 
 def _import_modules(names: Sequence[str]) -> None:

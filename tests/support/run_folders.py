@@ -47,10 +47,12 @@ def read_journal(run_folder: Path) -> list[dict[str, Any]]:
 
 
 def list_committed(run_folder: Path) -> set[Question]:
-    """Return the questions whose answers the journal speaks of."""
+    """Return the questions whose answers count: the journal speaks of them, and there is a plan to go on with."""
     tokens: dict[tuple[str, int, int], str | None] = {}
-    committed = set()
-    for line in read_journal(run_folder):
+    committed: dict[int, Question] = {}
+    for line in read_journal(run_folder) if (run_folder / "plan.json").exists() else ():
+        if line["kind"] == "void":
+            committed.pop(line["offset"], None)
         if line["kind"] != "page":
             continue
         shard = line["shard"]
@@ -58,8 +60,9 @@ def list_committed(run_folder: Path) -> set[Question]:
         tokens[name, line["chain"], line["page"]] = line["next_token"]
         token = None if line["page"] == 1 else tokens[name, line["chain"], line["page"] - 1]
         start, end = map(_show_minute, shard["window"])
-        committed.add(Question(shard["place"]["region"], shard["place"]["compartment"], start, end, token))
-    return committed
+        place = shard["place"]
+        committed[line["offset"]] = Question(place["region"], place["compartment"], start, end, token)
+    return set(committed.values())
 
 
 def list_files(folder: Path) -> set[str]:

@@ -59,12 +59,12 @@ class SilentTransport:
 
     def __init__(self) -> None:
         """Begin with nothing asked."""
-        self.asked = 0
+        self.is_asked = asyncio.Event()
         self.cancelled = 0
 
     async def fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
         """Wait for ever."""
-        self.asked += 1
+        self.is_asked.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:

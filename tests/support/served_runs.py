@@ -10,14 +10,13 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from support.drawn_shards import HERE, THERE, make_page_line
-
 from ociaudit.events.event import Event
 from ociaudit.plan.shard import Bookmark, Place, Shard
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
 from ociaudit.store.recovery import Recovered, open_spool
 from ociaudit.store.run_folder import RunFolder
 from ociaudit.store.spool import Spool
+from support.drawn_shards import HERE, THERE, make_page_line
 
 PLAN_SHA256 = "7" * 64
 ORIGINS: Mapping[Place, int] = {HERE: 0, THERE: 1}
@@ -68,8 +67,8 @@ def ask_missing(recovered: Recovered, service: Service, *, page_size: int) -> It
 
 def kill(spool: Spool) -> None:
     """Let go of the files as a killed process does: what was not committed is lost."""
-    spool._log.close()  # noqa: SLF001 - there is no polite way to die
-    spool._journal.close()  # noqa: SLF001
+    spool._log.close()
+    spool._journal.close()
 
 
 def read_output(spool: Spool) -> tuple[list[bytes], MergeCounts]:

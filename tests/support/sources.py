@@ -91,9 +91,7 @@ class SourceFile:
     @cached_property
     def calls(self) -> tuple[tuple[str, ast.Call], ...]:
         """Every call with the resolved name of what is called; `(…).x()` is called `.x`."""
-        return tuple(
-            (self.resolve_name(node.func), node) for node in ast.walk(self.tree) if isinstance(node, ast.Call)
-        )
+        return tuple((self.resolve_name(node.func), node) for node in ast.walk(self.tree) if isinstance(node, ast.Call))
 
     def resolve_name(self, node: ast.expr) -> str:
         """The dotted name of an expression with aliases replaced; empty when it begins with no name."""

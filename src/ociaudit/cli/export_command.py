@@ -87,7 +87,7 @@ def export(  # long because: typer reads the options from the signature
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a run over a relative range that was left.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a run away that was left.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only gaps and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only notices, gaps and errors.")] = False,
 ) -> int:
     """Write every audit event of a range into one file, with the proof of what it holds beside it.
 
@@ -101,6 +101,7 @@ def export(  # long because: typer reads the options from the signature
     from ociaudit.cli.waivers import read_waivers
     from ociaudit.jobs.rerun import RerunOptions
     from ociaudit.jobs.stop import StopRequest
+    from ociaudit.plan.time_range import is_relative
 
     progress = choose_progress(is_quiet=quiet)
     stop = StopRequest()
@@ -132,6 +133,12 @@ def export(  # long because: typer reads the options from the signature
         for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
             console.say(line)
     if outcome.gaps:
-        for line in describe_gaps(outcome.gaps, is_kept=outcome.output is not None, can_waive=True):
+        lines = describe_gaps(
+            outcome.gaps,
+            is_kept=outcome.output is not None,
+            is_relative=is_relative(start) or is_relative(end),
+            can_waive=True,
+        )
+        for line in lines:
             console.say(line)
     return 0 if outcome.complete else INCOMPLETE_EXIT_CODE

@@ -43,10 +43,13 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
 
 
-def describe_gaps(gaps: Sequence[Gap], *, is_kept: bool = True, can_waive: bool = False) -> Iterator[str]:
+def describe_gaps(
+    gaps: Sequence[Gap], *, is_kept: bool = True, is_relative: bool = False, can_waive: bool = False
+) -> Iterator[str]:
     """Yield the gaps, summed up, and what to do about them.
 
-    `is_kept`: the run's directory stays. `can_waive`: the command has the option `--waive`.
+    `is_kept`: the run's directory stays. `is_relative`: the range was typed as an age or `now`, so that the same
+    command means another one by then. `can_waive`: the command has the option `--waive`.
     """
     yield f"INCOMPLETE: {count(len(gaps), 'gap')}"
     groups = _group_gaps(gaps)
@@ -57,7 +60,9 @@ def describe_gaps(gaps: Sequence[Gap], *, is_kept: bool = True, can_waive: bool 
     if rest:
         yield f"  … and {rest:,} more; all are in the manifest"
     yield from _advise(gaps, can_waive=can_waive)
-    if is_kept:
+    if is_kept and is_relative:
+        yield "hint: the same command with --resume asks for the gaps alone"
+    elif is_kept:
         yield "hint: the same command again asks for the gaps alone"
     else:
         yield "hint: nothing is kept of a run to stdout; with -o FILE the same command again asks for the gaps alone"

@@ -21,9 +21,12 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     complete = sum(bool(place.windows) for place in manifest.coverage)
     yield f"answered  {complete} of {len(manifest.coverage)} places (region × compartment) in part or whole"
     yield f"gaps      {len(manifest.gaps)}, and {len(manifest.waived_gaps)} waived"
-    for gap in (*manifest.gaps, *manifest.waived_gaps)[:_GAPS_SHOWN]:
+    shown = [("", gap) for gap in manifest.gaps] + [("waived, ", gap) for gap in manifest.waived_gaps]
+    for mark, gap in shown[:_GAPS_SHOWN]:
         request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-        yield f"  {gap.kind} {gap.region} {gap.compartment} {gap.start} .. {gap.end}: {gap.reason}{request_id}"
+        yield f"  {mark}{gap.kind} {gap.region} {gap.compartment} {gap.start} .. {gap.end}: {gap.reason}{request_id}"
+    if len(shown) > _GAPS_SHOWN:
+        yield f"  … and {len(shown) - _GAPS_SHOWN:,} more; all are in the manifest"
     if manifest.provisional:
         yield f"          {len(manifest.provisional)} windows provisional: asked too soon after their end"
     yield f"manifest  sha256:{manifest.digest}"

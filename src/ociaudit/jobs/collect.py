@@ -20,6 +20,7 @@ from ociaudit.errors import Interrupted
 from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.order import ExportOrder, Tools
 from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, warn_about_range
+from ociaudit.jobs.service import connect
 from ociaudit.jobs.spool_sink import SpoolSink
 from ociaudit.jobs.sweep import Sweep
 from ociaudit.jobs.workspace import Workspace
@@ -27,9 +28,6 @@ from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.planner import Progress, plan_shards
 from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
-from ociaudit.source.audit import AuditReader
-from ociaudit.source.identity import IdentityReader
-from ociaudit.source.transport import Transport
 from ociaudit.store.journal import GapLine
 from ociaudit.store.recovery import open_spool
 from ociaudit.store.run_folder import RunPlan
@@ -88,24 +86,13 @@ async def _collect_until_stopped(
 async def _collect(
     order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
-    async with Transport(
-        tools.credentials,
-        clock=tools.clock,
-        retry=tools.retry,
-        limits=tools.limits,
-        on_retry=tools.observer.on_retry,
-        proxies=tools.proxies,
-    ) as transport:
-        audit = AuditReader(transport, tools.endpoints)
-        identity = IdentityReader(transport, tools.endpoints, tools.credentials)
+    async with connect(tools) as service:
         plan, plan_sha256 = workspace.plan, workspace.plan_sha256
         if plan is None:
             plan = await make_plan(
                 order.arguments,
                 window=window,
-                audit=audit,
-                identity=identity,
-                credentials=tools.credentials,
+                service=service,
                 now=tools.clock.now(),
                 may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
                 observer=tools.observer,
@@ -115,9 +102,9 @@ async def _collect(
         spool, progress = _open_spool(plan, plan_sha256, workspace, tools)
         stack.enter_context(spool)
         sweep = Sweep(
-            audit=audit,
-            identity=identity,
-            credentials=tools.credentials,
+            audit=service.audit,
+            identity=service.identity,
+            credentials=service.credentials,
             sink=_make_sink(order, plan, spool, tools),
             window=plan.window,
             covered=progress.covered,
@@ -127,7 +114,7 @@ async def _collect(
         for gap in gaps:
             spool.append_line(GapLine(gap, _show_time(tools.clock.now())))
         spool.commit()
-        return Collected(plan, plan_sha256, spool, sweep.coverage, gaps, transport.skew_seconds)
+        return Collected(plan, plan_sha256, spool, sweep.coverage, gaps, service.transport.skew_seconds)
 
 
 async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Progress, tools: Tools) -> tuple[Gap, ...]:

@@ -14,12 +14,11 @@ from datetime import datetime
 
 from ociaudit.errors import Refused, RequestError
 from ociaudit.jobs.observer import Observer
+from ociaudit.jobs.service import Service
 from ociaudit.plan.scope import check_ocid, choose_compartments, choose_regions, make_places
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
-from ociaudit.source.audit import AuditReader
-from ociaudit.source.auth import Credentials
 from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.identity import IdentityReader, explain_rejection
+from ociaudit.source.identity import explain_rejection
 from ociaudit.store.run_folder import ExportArguments, RunPlan
 
 SETTLE_MINUTES = 15
@@ -42,9 +41,7 @@ async def make_plan(
     arguments: ExportArguments,
     *,
     window: Window,
-    audit: AuditReader,
-    identity: IdentityReader,
-    credentials: Credentials,
+    service: Service,
     now: datetime,
     may_replace: bool,
     observer: Observer,
@@ -55,29 +52,31 @@ async def make_plan(
         ScopeUnreadable, SignInRejected, ServiceUnreachable: a listing did not come.
         UsageError: a named compartment is not in the tenancy.
     """
+    tenancy = service.credentials.tenancy
     region_ids: tuple[str, ...] = ()
     compartment_ids: tuple[str, ...] = ()
     listed: tuple[str, ...] | None = None
     regions = arguments.regions
     if not regions:
-        regions_listing = await identity.list_regions()
+        regions_listing = await service.identity.list_regions()
         regions, region_ids = choose_regions(regions_listing.items, ()), regions_listing.request_ids
     compartments = arguments.compartments
     if not compartments or arguments.is_subtree:
-        listing = await identity.list_compartments()
+        listing = await service.identity.list_compartments()
         compartment_ids = listing.request_ids
         compartments = choose_compartments(
             listing.items,
             arguments.compartments,
-            tenancy=credentials.tenancy,
+            tenancy=tenancy,
             is_subtree=arguments.is_subtree,
         )
-        listed = (credentials.tenancy, *sorted(item.id for item in listing.items))
-    region = regions[0] if regions and credentials.region not in regions else credentials.region
-    retention = await _read_retention(audit, identity, credentials, region, observer)
+        listed = (tenancy, *sorted(item.id for item in listing.items))
+    home = service.credentials.region
+    region = regions[0] if regions and home not in regions else home
+    retention = await _read_retention(service, region, observer)
     return RunPlan(
         arguments=arguments,
-        tenancy=credentials.tenancy,
+        tenancy=tenancy,
         window=window,
         places=make_places(regions, compartments),
         listed_compartments=listed,
@@ -109,19 +108,17 @@ def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], No
         )
 
 
-async def _read_retention(
-    audit: AuditReader, identity: IdentityReader, credentials: Credentials, region: str, observer: Observer
-) -> int | None:
+async def _read_retention(service: Service, region: str, observer: Observer) -> int | None:
     try:
-        return await audit.read_retention_days(region=region, tenancy=credentials.tenancy)
+        return await service.audit.read_retention_days(region=region, tenancy=service.credentials.tenancy)
     except RequestError as error:
         # A 401 from a region that the tenancy has not subscribed to says nothing about the key.
         if (
             isinstance(error, Refused)
             and error.is_oci
             and error.status == 401
-            and not await identity.is_sign_in_accepted()
+            and not await service.identity.is_sign_in_accepted()
         ):
-            raise explain_rejection(error, credentials) from error
+            raise explain_rejection(error, service.credentials) from error
         observer.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
         return None

@@ -25,14 +25,13 @@ from ociaudit.events.event import Event
 from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.order import ExportOrder, Tools
 from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan
+from ociaudit.jobs.service import connect
 from ociaudit.jobs.sweep import Sweep
 from ociaudit.plan.planner import plan_shards
 from ociaudit.plan.shard import Gap, Shard
 from ociaudit.plan.time_range import resolve_range
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
-from ociaudit.source.audit import AuditReader, Page
-from ociaudit.source.identity import IdentityReader
-from ociaudit.source.transport import Transport
+from ociaudit.source.audit import Page
 
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
@@ -186,30 +185,19 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
     gaps: list[Gap],
 ) -> None:
     """Ask for everything, put the pages into the channel, and leave the gaps behind."""
-    async with Transport(
-        tools.credentials,
-        clock=tools.clock,
-        retry=tools.retry,
-        limits=tools.limits,
-        on_retry=tools.observer.on_retry,
-        proxies=tools.proxies,
-    ) as transport:
-        audit = AuditReader(transport, tools.endpoints)
-        identity = IdentityReader(transport, tools.endpoints, tools.credentials)
+    async with connect(tools) as service:
         plan = await make_plan(
             order.arguments,
             window=window,
-            audit=audit,
-            identity=identity,
-            credentials=tools.credentials,
+            service=service,
             now=tools.clock.now(),
             may_replace=False,
             observer=tools.observer,
         )
         sweep = Sweep(
-            audit=audit,
-            identity=identity,
-            credentials=tools.credentials,
+            audit=service.audit,
+            identity=service.identity,
+            credentials=service.credentials,
             sink=_ChannelSink(channel, event_filter),
             window=plan.window,
             covered={},

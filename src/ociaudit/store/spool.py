@@ -30,7 +30,7 @@ from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, encode
 from ociaudit.store.run_folder import RunFolder
 
 COMMIT_BYTES = 4 * 1024 * 1024
-COMMIT_SECONDS = 1.0
+COMMIT_SECONDS = 0.25
 _SAMPLE_COUNT = 400
 _SAMPLE_BYTES = 4 * 1024 * 1024
 

@@ -1,6 +1,5 @@
 import signal
 
-import click
 import pytest
 import typer
 from typer.exceptions import TyperException
@@ -59,10 +58,10 @@ def test_an_early_interruption_is_one_too(error: BaseException, capsys: pytest.C
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), RecursionError(), MemoryError(), OSError(5, "x"), AssertionError("x")])
-def test_anything_unexpected_is_a_bug_with_its_trace(
-    error: Exception, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), RecursionError(), MemoryError(), OSError(5, "x"), AssertionError("x")]
+)
+def test_anything_unexpected_is_a_bug_with_its_trace(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 1, the trace, and how to report it."""
     assert run_guarded(raise_it(error)) == 1
     printed = capsys.readouterr().err
@@ -88,10 +87,7 @@ def test_what_a_command_returns_is_its_status(status: object, expected: int) -> 
 
 def test_a_wrong_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     """What the parser refuses ends with 2, in our words."""
-    error: Exception = click.UsageError("No such option: --x")
-    if not isinstance(error, TyperException):
-        error = TyperException("No such option: --x")
-    assert run_guarded(raise_it(error)) == 2
+    assert run_guarded(raise_it(TyperException("No such option: --x"))) == 2
     assert "No such option: --x" in capsys.readouterr().err
 
 

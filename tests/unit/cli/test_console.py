@@ -61,7 +61,7 @@ def test_a_terminal_of_any_encoding_can_show_it(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_answers_go_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """stdout carries only what was asked for."""
+    """Stdout carries only what was asked for."""
     say("progress")
     say_answer("answer")
     say_error(ConnectionFailed("failed", request_id="r-1"))

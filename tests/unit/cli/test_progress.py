@@ -1,10 +1,10 @@
 import pytest
-from support.drawn_shards import HERE, THERE, make_shard
 
 from ociaudit.cli.progress import LineProgress, QuietProgress, choose_progress, count, describe_gap, describe_seconds
 from ociaudit.errors import ConnectionFailed
 from ociaudit.plan.shard import Gap
 from ociaudit.plan.window import Window
+from support.drawn_shards import HERE, THERE, make_shard
 
 GAP = Gap(HERE, Window(0, 60), "denied", "404 no\x1b[2J", "r-1")
 
@@ -33,8 +33,9 @@ def progress(watch: Watch) -> LineProgress:
     return lines
 
 
-def test_the_plan_is_said_first(progress: LineProgress, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_is_said_first(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     """Range, its kind of time, regions, compartments and windows."""
+    LineProgress(monotonic=watch).on_plan(Window(0, 1440), [HERE, THERE], 4)
     said = capsys.readouterr().err
     assert "1970-01-01T00:00:00Z to 1970-01-02T00:00:00Z (processed time, end exclusive)" in said
     assert "2 regions × 2 compartments: 4 windows" in said
@@ -106,7 +107,8 @@ def test_quiet_says_only_notices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (99_999, "27.8 h")]
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (99_999, "27.8 h")],
 )
 def test_a_span_is_said_as_a_person_would(seconds: float, words: str) -> None:
     """Seconds, minutes or hours."""

@@ -26,7 +26,9 @@ def test_a_line_that_is_no_ocid_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 @pytest.mark.parametrize("argument", ["nothing", ".", "", "ocid1.", "ocid1.user.oc1..aaaa"])
-def test_what_is_neither_ocid_nor_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
+def test_what_is_neither_ocid_nor_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
     """A misspelt name of a file, a folder, or an OCID of another kind."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):

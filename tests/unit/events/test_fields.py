@@ -18,7 +18,7 @@ from ociaudit.events.fields import (
 
 ORDINAL_ZERO = datetime(1, 1, 1, tzinfo=UTC) - datetime.resolution * 0
 DAY = 86_400 * NANOSECONDS
-naive_times = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29))
+naive_times = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29))  # noqa: DTZ001 - hypothesis wants them naive
 offsets = st.integers(-(23 * 60 + 59), 23 * 60 + 59)
 
 
@@ -117,7 +117,9 @@ def test_a_minute_begins_at_its_instant(minute: int) -> None:
         assert instant_of_minute(minute) == count_nanoseconds(moment + timedelta(minutes=minute))
 
 
-@given(st.dictionaries(st.sampled_from(["eventTime", "eventId", "eventType", "data"]), st.from_type(object), max_size=4))
+@given(
+    st.dictionaries(st.sampled_from(["eventTime", "eventId", "eventType", "data"]), st.from_type(object), max_size=4)
+)
 def test_a_field_of_another_type_counts_as_absent(event: dict[str, object]) -> None:
     """Reading never fails, whatever stands in the fields."""
     fields = read_loose_fields(event)

@@ -1,9 +1,9 @@
 import pytest
-from support.drawn_shards import make_event
 
 from ociaudit.errors import UsageError
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.names import RECORDED_AS, find_recorded_names
+from support.drawn_shards import make_event
 
 EVENTS = [make_event(number) for number in range(3)]
 

@@ -6,11 +6,13 @@ from ociaudit.events.outcome import is_sign_in, read_outcome
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(
-        st.sampled_from(["data", "response", "status", "additionalDetails", "eventId", "message", "eventType"]),
-        inner,
-        max_size=3,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["data", "response", "status", "additionalDetails", "eventId", "message", "eventType"]),
+            inner,
+            max_size=3,
+        )
     ),
 )
 

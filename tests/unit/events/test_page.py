@@ -3,9 +3,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.json_bodies import OBJECTS, SPACES, VALUES, write_body
 
 from ociaudit.events.page import BadPage, _cut_slowly, cut_page, join_lines, read_event
+from support.json_bodies import OBJECTS, SPACES, VALUES, write_body
 
 
 def read_value(text: str) -> object:

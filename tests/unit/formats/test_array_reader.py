@@ -5,11 +5,11 @@ import json
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.json_bodies import OBJECTS, SPACES, write_body
 
 from ociaudit.events.page import cut_page
 from ociaudit.formats.array_reader import BadArray, read_array, unpack_chunks
 from ociaudit.formats.json_array import JsonArray
+from support.json_bodies import OBJECTS, SPACES, write_body
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -59,7 +59,7 @@ def test_any_layout_is_read(objects: list[str], spaces: list[str], cuts: list[in
 
 @given(st.lists(OBJECTS, max_size=3), SPACES, st.booleans(), st.data())
 def test_a_cut_file_is_never_a_shorter_array(
-    objects: list[str], spaces: list[str], is_ours: bool, data: st.DataObject  # noqa: FBT001 - drawn
+    objects: list[str], spaces: list[str], is_ours: bool, data: st.DataObject
 ) -> None:
     """No prefix passes for the array, compressed or not, and the error names a byte of what there is."""
     good = write_lines([cut_page(f"[{each}]".encode())[0].raw for each in objects])

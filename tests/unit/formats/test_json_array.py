@@ -4,11 +4,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.json_bodies import OBJECTS
 
 from ociaudit.events.page import cut_page
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.json_array import JsonArray
+from support.json_bodies import OBJECTS
 
 
 def write(events: list[bytes], cuts: list[int], make: type[EventFormat] = JsonArray) -> bytes:
@@ -28,7 +28,9 @@ def test_an_array_is_valid_json_however_it_was_cut(objects: list[str], cuts: lis
     assert [event.raw for event in cut_page(written)] == events
 
 
-@pytest.mark.parametrize(("events", "file"), [([], b"[\n]\n"), ([b"{}"], b"[\n{}\n]\n"), ([b"{}"] * 2, b"[\n{},\n{}\n]\n")])
+@pytest.mark.parametrize(
+    ("events", "file"), [([], b"[\n]\n"), ([b"{}"], b"[\n{}\n]\n"), ([b"{}"] * 2, b"[\n{},\n{}\n]\n")]
+)
 def test_the_layout_is_fixed(events: list[bytes], file: bytes) -> None:
     """A bracket, a line for each event with a comma behind all but the last, a bracket."""
     assert write(events, []) == file

@@ -13,7 +13,9 @@ from ociaudit.jobs import publish
 from ociaudit.jobs.publish import WrittenFile, write_events
 
 
-def write(events: list[bytes], *, path: Path | None = None, failing_after: int | None = None) -> tuple[bytes, WrittenFile, list[int]]:
+def write(
+    events: list[bytes], *, path: Path | None = None, failing_after: int | None = None
+) -> tuple[bytes, WrittenFile, list[int]]:
     """Write events and return the bytes, what was said of them, and the steps that were told."""
     pieces: list[bytes] = []
     told: list[int] = []

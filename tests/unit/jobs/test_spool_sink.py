@@ -4,8 +4,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
-from support.served_runs import open_run, read_output
 
 from ociaudit.events.event import Event
 from ociaudit.events.filters import EventFilter
@@ -13,6 +11,8 @@ from ociaudit.events.page import read_event
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.spool_sink import SpoolSink
 from ociaudit.store.journal import PageLine, decode_line
+from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
+from support.served_runs import open_run, read_output
 
 SHARD = make_shard(0, 60)
 ODD = [
@@ -95,7 +95,9 @@ def test_without_a_listing_nothing_is_unlisted(tmp_path: Path) -> None:
     assert take(tmp_path, [make_event(1)])[0].unlisted == ()
 
 
-@pytest.mark.parametrize(("minutes", "is_provisional"), [(-60, True), (0, True), (14.99, True), (15, False), (99, False)])
+@pytest.mark.parametrize(
+    ("minutes", "is_provisional"), [(-60, True), (0, True), (14.99, True), (15, False), (99, False)]
+)
 def test_a_page_asked_too_soon_is_provisional(tmp_path: Path, minutes: float, *, is_provisional: bool) -> None:
     """Fifteen minutes after the shard's end it is settled, and not a moment before."""
     asked_at = EPOCH + timedelta(minutes=SHARD.window.end + minutes)

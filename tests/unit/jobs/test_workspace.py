@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,17 @@ PLAN = RunPlan(
 )
 
 
+def list_names(folder: Path) -> list[str]:
+    """Return what stands in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_run_that_has_not_begun_leaves_nothing(tmp_path: Path) -> None:
     """Without a plan the directory goes again, whatever ended the attempt."""
-    with pytest.raises(KeyError), open_workspace(tmp_path / "a.json", manifest=None) as workspace:
+    with pytest.raises(KeyError), open_workspace(tmp_path / "a.json", manifest=None) as workspace:  # noqa: PT012 - the body fails
         assert workspace.plan is None
         raise KeyError
-    assert os.listdir(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_a_run_that_has_begun_stays(tmp_path: Path) -> None:
@@ -35,7 +39,7 @@ def test_a_run_that_has_begun_stays(tmp_path: Path) -> None:
         assert workspace.left.run == PLAN.arguments
     with open_workspace(tmp_path / "a.json", manifest=None) as workspace:
         assert workspace.begin_anew().plan is None
-    assert os.listdir(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_whoever_is_refused_takes_nothing_away(tmp_path: Path) -> None:
@@ -48,7 +52,7 @@ def test_whoever_is_refused_takes_nothing_away(tmp_path: Path) -> None:
             ):
                 pytest.fail("two work on one output")
         first.folder.write_plan(PLAN)
-    assert os.listdir(tmp_path) == ["a.json.run"]
+    assert list_names(tmp_path) == ["a.json.run"]
 
 
 def test_a_foreign_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
@@ -58,7 +62,7 @@ def test_a_foreign_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
     (folder / "thesis.txt").write_text("years")
     with pytest.raises(UsageError, match="not of oci-audit"), open_workspace(tmp_path / "a.json", manifest=None):
         pytest.fail("it works in a foreign folder")
-    assert os.listdir(folder) == ["thesis.txt"]
+    assert list_names(folder) == ["thesis.txt"]
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
@@ -73,7 +77,7 @@ def test_a_damaged_plan_is_an_error_and_can_be_discarded(tmp_path: Path) -> None
     with open_workspace(tmp_path / "a.json", manifest=None, may_discard=True) as workspace:
         assert workspace.plan is None
         workspace.begin_anew()
-    assert os.listdir(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_without_an_output_everything_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +88,7 @@ def test_without_an_output_everything_goes(tmp_path: Path, monkeypatch: pytest.M
     with open_workspace(None, manifest=None) as workspace:
         assert workspace.folder.path.stat().st_mode & 0o777 == 0o700
         workspace.folder.write_plan(PLAN)
-    assert os.listdir(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_an_output_folder_must_exist(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ def test_a_coverage_is_the_union_of_its_windows(added: list[Window]) -> None:
     """Its windows hold exactly the minutes added, sorted, disjoint and not adjacent."""
     merged = Coverage(added).windows
     assert list_minutes(merged) == list_minutes(added)
-    assert all(left.end < right.start for left, right in zip(merged, merged[1:], strict=False))
+    assert all(left.end < right.start for left, right in itertools.pairwise(merged))
 
 
 @given(several, st.randoms())

@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drawn_shards import HERE, THERE
 
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.planner import Progress, plan_shards
 from ociaudit.plan.shard import Bookmark, Place, Shard
 from ociaudit.plan.window import Window
+from support.drawn_shards import HERE, THERE
 
 PLACES = (HERE, THERE)
 RANGE = Window(10, 50)

@@ -20,7 +20,9 @@ ROOT = "root"
 def draw_listing(draw: st.DrawFn) -> list[Compartment]:
     """Draw a listing: a tree, some of whose compartments have a parent that is not listed, in any order."""
     number = draw(st.integers(0, 8))
-    parents = [draw(st.sampled_from([ROOT, "gone", *(f"c{j}" for j in range(number) if j != i)])) for i in range(number)]
+    parents = [
+        draw(st.sampled_from([ROOT, "gone", *(f"c{j}" for j in range(number) if j != i)])) for i in range(number)
+    ]
     listed = [Compartment(f"c{i}", f"name {i}", parent, "ACTIVE") for i, parent in enumerate(parents)]
     return draw(st.permutations(listed))
 
@@ -62,7 +64,11 @@ def test_an_unlisted_compartment_is_an_error(listed: list[Compartment]) -> None:
     assert choose_compartments(listed, (), tenancy=ROOT, is_subtree=False) == (ROOT,)
 
 
-LISTED = [Region("uk-london-1", "READY", False), Region("eu-frankfurt-1", "READY", True), Region("x", "IN_PROGRESS", False)]
+LISTED = [
+    Region("uk-london-1", "READY", False),
+    Region("eu-frankfurt-1", "READY", True),
+    Region("x", "IN_PROGRESS", False),
+]
 
 
 def test_without_a_choice_every_ready_region_is_asked() -> None:
@@ -108,8 +114,18 @@ def test_an_ocid_is_accepted(ocid: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "root", "ocid1.user.oc1..aaaa", "ocid1.compartment.oc1..", "ocid1.compartment", "OCID1.compartment.oc1..aaaa"]
-    + ["ocid1.compartment.oc1..aa aa", "ocid1.compartment.oc1..aaaa\n", "ocid1.compartment.oc1..a/../b", "ocid1..oc1..aaaa"],
+    [
+        "",
+        "root",
+        "ocid1.user.oc1..aaaa",
+        "ocid1.compartment.oc1..",
+        "ocid1.compartment",
+        "OCID1.compartment.oc1..aaaa",
+        "ocid1.compartment.oc1..aa aa",
+        "ocid1.compartment.oc1..aaaa\n",
+        "ocid1.compartment.oc1..a/../b",
+        "ocid1..oc1..aaaa",
+    ],
 )
 def test_what_is_no_ocid_of_a_compartment_is_refused(text: str) -> None:
     """Anything else is a usage error that shows what an OCID looks like."""
@@ -120,8 +136,17 @@ def test_what_is_no_ocid_of_a_compartment_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("eu-frankfurt-1", True), ("us-gov-ashburn-1", True), ("us-dcc-phoenix-2", True), ("fra", False), ("", False)]
-    + [("eu-frankfurt-1.evil.example", False), ("eu-frankfurt-1/", False), ("EU-FRANKFURT-1", False), ("a-1", False)],
+    [
+        ("eu-frankfurt-1", True),
+        ("us-gov-ashburn-1", True),
+        ("us-dcc-phoenix-2", True),
+        ("fra", False),
+        ("", False),
+        ("eu-frankfurt-1.evil.example", False),
+        ("eu-frankfurt-1/", False),
+        ("EU-FRANKFURT-1", False),
+        ("a-1", False),
+    ],
 )
 def test_a_region_has_a_form(text: str, expected: bool) -> None:
     """Nothing with a dot, slash or capital passes for the name of a region."""

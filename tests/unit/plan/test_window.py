@@ -30,7 +30,7 @@ def test_an_empty_window_is_a_bug(end: int) -> None:
         msgspec.json.decode(b"[0,%d]" % end, type=Window)
 
 
-@given(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)), st.integers(-1439, 1439))
+@given(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)), st.integers(-1439, 1439))  # noqa: DTZ001 - hypothesis wants them naive
 def test_a_minute_holds_its_moments(moment: datetime, offset: int) -> None:
     """A moment lies in its minute, whatever time zone it is told in."""
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))

@@ -5,13 +5,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.drawn_shards import TENANCY, make_shard
-from support.scripted_transport import Reply, ScriptedTransport, SilentTransport
 
 from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError
 from ociaudit.plan.shard import Bookmark
 from ociaudit.source.audit import AuditReader, Page, PageLoop
 from ociaudit.source.endpoints import Endpoints
+from support.drawn_shards import TENANCY, make_shard
+from support.scripted_transport import Reply, ScriptedTransport, SilentTransport
 
 SHARD = make_shard(0, 90)
 ENDPOINTS = Endpoints("http://127.0.0.1/{region}")
@@ -87,9 +87,7 @@ def test_a_bookmark_is_gone_on_from() -> None:
 
 def test_a_refused_token_begins_the_shard_anew() -> None:
     """When the service refuses a token the shard is asked from its first page, as the next chain."""
-    pages, tokens = follow_replies(
-        {None: [(b"[]", "t1"), (b"[]", "u1")], "t1": [refuse(400)], "u1": [(b"[]", None)]}
-    )
+    pages, tokens = follow_replies({None: [(b"[]", "t1"), (b"[]", "u1")], "t1": [refuse(400)], "u1": [(b"[]", None)]})
     assert pages == [(0, 1, "t1"), (1, 1, "u1"), (1, 2, None)]
     assert tokens == [None, "t1", None, "u1"]
 
@@ -191,8 +189,7 @@ def test_cancelling_ends_the_request_on_its_way() -> None:
     async def cancel() -> SilentTransport:
         transport = SilentTransport()
         task = asyncio.ensure_future(anext(AuditReader(transport, ENDPOINTS).follow_shard(SHARD)))
-        while not transport.asked:
-            await asyncio.sleep(0)
+        await transport.is_asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -16,7 +16,9 @@ FINGERPRINT = ":".join(["ab"] * 16)
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
-def write_pem(key: object, *, is_encrypted: bool = False, layout: form.PrivateFormat = form.PrivateFormat.PKCS8) -> bytes:
+def write_pem(
+    key: object, *, is_encrypted: bool = False, layout: form.PrivateFormat = form.PrivateFormat.PKCS8
+) -> bytes:
     """Write a private key as PEM."""
     lock = form.BestAvailableEncryption(PASS_PHRASE.encode()) if is_encrypted else form.NoEncryption()
     return key.private_bytes(form.Encoding.PEM, layout, lock)
@@ -108,9 +110,7 @@ def test_an_api_key_signs(profile: Profile, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
 def test_a_pass_phrase_opens_the_key(profile: Profile, kind: str) -> None:
     """An encrypted key signs when the profile has its pass phrase."""
-    check_signature(
-        sign(load_credentials(profile.write(key_file=profile.put_key(kind), pass_phrase=PASS_PHRASE)))
-    )
+    check_signature(sign(load_credentials(profile.write(key_file=profile.put_key(kind), pass_phrase=PASS_PHRASE))))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,7 @@ def test_an_unusable_key_is_explained_without_showing_it(
 ) -> None:
     """Every kind of unusable key is a configuration error before anything is sent, and no secret is told."""
     token_file = profile.put("token", b"header.payload.signature") if is_session else None
-    where = profile.write(
-        key_file=profile.put_key(kind), pass_phrase=pass_phrase, security_token_file=token_file
-    )
+    where = profile.write(key_file=profile.put_key(kind), pass_phrase=pass_phrase, security_token_file=token_file)
     with pytest.raises(ConfigError, match=words) as caught:
         load_credentials(where)
     told = f"{caught.value} {caught.value.hint} {caught.value!r}"
@@ -225,7 +223,7 @@ def test_a_damaged_file_is_explained_without_its_lines(profile: Profile, content
 @pytest.mark.parametrize("location", ["nothing", "", "x" * 5_000])
 def test_a_file_that_is_not_there_is_said(profile: Profile, location: str) -> None:
     """A configuration that does not exist, or is a folder, or cannot be named, is a configuration error."""
-    with pytest.raises(ConfigError, match="does not exist|cannot be read"):
+    with pytest.raises(ConfigError, match=r"does not exist|cannot be read"):
         load_credentials(str(profile.folder / location))
     with pytest.raises(ConfigError, match="does not exist"):
         load_credentials("~nobody-of-that-name/config")

@@ -75,9 +75,23 @@ def test_an_override_is_a_plain_base_url(override: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["example.com", "//example.com", "ftp://127.0.0.1", "https://", "https:///path", "http://[::1"]
-    + ["http://127.0.0.1:99999", "http://127.0.0.1:{region}", "http://127.0.0.1:x", "http://127.0.0.1:-1"]
-    + [" http://127.0.0.1", "http://127.0.0.1\n/x", "https://exa\tmple.com", "https://a b", "http://127.0.0.1\r\nHost: x"],
+    [
+        "example.com",
+        "//example.com",
+        "ftp://127.0.0.1",
+        "https://",
+        "https:///path",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:{region}",
+        "http://127.0.0.1:x",
+        "http://127.0.0.1:-1",
+        " http://127.0.0.1",
+        "http://127.0.0.1\n/x",
+        "https://exa\tmple.com",
+        "https://a b",
+        "http://127.0.0.1\r\nHost: x",
+    ],
 )
 def test_what_is_no_url_is_refused(override: str) -> None:
     """A usage error, not a failure at the first request, for whatever is no http(s) URL."""

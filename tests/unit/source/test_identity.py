@@ -3,8 +3,6 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.drawn_shards import REGION, TENANCY
-from support.scripted_transport import Reply, ScriptedTransport
 
 from ociaudit.errors import (
     BadAnswer,
@@ -19,6 +17,8 @@ from ociaudit.errors import (
 from ociaudit.source.auth import Credentials
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.identity import IdentityReader, explain_rejection
+from support.drawn_shards import REGION, TENANCY
+from support.scripted_transport import Reply, ScriptedTransport
 
 
 def make_credentials(*, is_session: bool = False) -> Credentials:
@@ -81,10 +81,15 @@ def test_a_listing_that_loops_stops_the_run() -> None:
 
 def test_the_regions_are_read() -> None:
     """Name, status and which one is home, as listed."""
-    served = b'[{"regionName":"x","status":"READY","isHomeRegion":true,"regionKey":"X"},{"regionName":"y","status":"I"}]'
+    served = (
+        b'[{"regionName":"x","status":"READY","isHomeRegion":true,"regionKey":"X"},{"regionName":"y","status":"I"}]'
+    )
     reader, transport = make_reader({None: [(served, None)]})
     listing = asyncio.run(reader.list_regions())
-    assert [(item.name, item.status, item.is_home) for item in listing.items] == [("x", "READY", True), ("y", "I", False)]
+    assert [(item.name, item.status, item.is_home) for item in listing.items] == [
+        ("x", "READY", True),
+        ("y", "I", False),
+    ]
     assert transport.urls == [f"http://127.0.0.1/identity/20160918/tenancies/{TENANCY}/regionSubscriptions"]
 
 
@@ -119,7 +124,9 @@ def test_a_failed_listing_stops_the_run(
         assert "inspect" in caught.value.hint
 
 
-@pytest.mark.parametrize("served", [b"{}", b"[1]", b'[{"id":"a"}]', b'[{"id":1,"compartmentId":"","lifecycleState":""}]'])
+@pytest.mark.parametrize(
+    "served", [b"{}", b"[1]", b'[{"id":"a"}]', b'[{"id":1,"compartmentId":"","lifecycleState":""}]']
+)
 def test_a_listing_of_another_form_stops_the_run(served: bytes) -> None:
     """A body that is no listing is an error, never an empty one."""
     reader, _ = make_reader({None: [(served, None)]})

@@ -45,7 +45,7 @@ class ReceivedHead:
 
 def make_transport() -> Transport:
     """Make a transport that is never opened."""
-    credentials = Credentials("tenancy", "region", "principal", None, "DEFAULT", False, _signer=lambda _: None)  # noqa: FBT003
+    credentials = Credentials("tenancy", "region", "principal", None, "DEFAULT", False, _signer=lambda _: None)
     return Transport(credentials, clock=StoppedClock())
 
 
@@ -79,16 +79,27 @@ def test_no_date_of_a_server_is_too_odd(text: str) -> None:
     transport = make_transport()
     seconds = transport._read_retry_after(text)
     assert seconds is None or seconds >= 0
-    transport._note_skew(ReceivedHead(Date=text))
+    transport._date = (NOW, text)
+    assert transport.skew_seconds is None or isinstance(transport.skew_seconds, float)
 
 
-def test_the_skew_is_how_far_the_local_clock_is_ahead() -> None:
-    """A service whose Date lies 400 s back sees a clock 400 s ahead; a bad Date changes nothing."""
+@pytest.mark.parametrize(
+    ("date", "skew"),
+    [
+        (format_datetime(NOW - timedelta(seconds=400), usegmt=True), 400.0),
+        (format_datetime(NOW + timedelta(seconds=1), usegmt=True), -1.0),
+        (None, None),
+        ("", None),
+        ("yesterday", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+    ],
+)
+def test_the_skew_is_how_far_the_local_clock_is_ahead(date: str | None, skew: float | None) -> None:
+    """A service whose Date lies 400 s back sees a clock 400 s ahead; a Date that is none tells nothing."""
     transport = make_transport()
-    transport._note_skew(ReceivedHead(Date=format_datetime(NOW - timedelta(seconds=400), usegmt=True)))
-    for head in (ReceivedHead(), ReceivedHead(Date="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")):
-        transport._note_skew(head)
-    assert transport.skew_seconds == 400
+    assert transport.skew_seconds is None
+    transport._date = (NOW, date)
+    assert transport.skew_seconds == skew
 
 
 @pytest.mark.parametrize(

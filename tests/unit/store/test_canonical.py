@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.drawn_shards import HERE, THERE, make_page_line, make_shard
-from support.served_runs import open_run
 
 from ociaudit.events.event import Event, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
 from ociaudit.events.page import read_event
 from ociaudit.store import canonical
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
+from support.drawn_shards import HERE, THERE, make_page_line, make_shard
+from support.served_runs import open_run
 
 START, END = read_instant("2025-01-01T00:00:00Z"), read_instant("2025-01-02T00:00:00Z")
 TIMES = [

@@ -41,7 +41,7 @@ def read_mode(path: Path) -> int:
 
 def list_names(folder: Path) -> list[str]:
     """Return what stands in a folder."""
-    return sorted(os.listdir(folder))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_files_and_folders_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
@@ -75,7 +75,7 @@ def test_an_exception_leaves_what_was_there(tmp_path: Path, error: type[BaseExce
     path = tmp_path / "file"
     if is_there:
         path.write_bytes(b"old")
-    with pytest.raises(error), new_file(path) as descriptor:
+    with pytest.raises(error), new_file(path) as descriptor:  # noqa: PT012 - it is broken off inside
         write_all(descriptor, b"new", path)
         raise error("stop")
     assert list_names(tmp_path) == (["file"] if is_there else [])
@@ -148,11 +148,18 @@ def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(28, "is full"), (27, "is full"), (122, "is full"), (13, "allow yourself"), (1, "allow yourself"), (5, "make room")],
+    [
+        (28, "is full"),
+        (27, "is full"),
+        (122, "is full"),
+        (13, "allow yourself"),
+        (1, "allow yourself"),
+        (5, "make room"),
+    ],
 )
 def test_a_refusal_of_the_system_says_what_helps(tmp_path: Path, number: int, words: str) -> None:
     """No room, no permission and all else each have their hint."""
-    with pytest.raises(DiskError, match="cannot write .*file") as caught, explain_disk("write", tmp_path / "file"):
+    with pytest.raises(DiskError, match=r"cannot write .*file") as caught, explain_disk("write", tmp_path / "file"):
         raise OSError(number, os.strerror(number))
     assert words in caught.value.hint
 
@@ -219,10 +226,10 @@ def test_a_file_system_without_locks_is_a_disk_error(tmp_path: Path, monkeypatch
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     with pytest.raises(DiskError, match="cannot lock"), lock_folder(tmp_path):
         pytest.fail("nothing is held")
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_folder_that_cannot_take_a_file_is_refused_early(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drawn_shards import make_event
 
 from ociaudit.store.index import OrderIndex, split_entry
+from support.drawn_shards import make_event
 
 batches = st.lists(
     st.tuples(st.lists(st.integers(0, 5), max_size=6), st.integers(0, 3), st.integers(0, 1000)), max_size=12
@@ -13,9 +13,7 @@ batches = st.lists(
 
 
 @given(batches, st.integers(1, 40))
-def test_the_order_is_that_of_sorting_everything(
-    pages: list[tuple[list[int], int, int]], max_entries: int
-) -> None:
+def test_the_order_is_that_of_sorting_everything(pages: list[tuple[list[int], int, int]], max_entries: int) -> None:
     """However few entries fit in memory, all come out once, ascending, and lead to where they stand."""
     with tempfile.TemporaryDirectory() as folder:
         index = OrderIndex(Path(folder), max_entries=max_entries)
@@ -23,9 +21,10 @@ def test_the_order_is_that_of_sorting_everything(
         for numbers, origin, offset in pages:
             events = [make_event(number) for number in numbers]
             index.add(events, origin=origin, offset=offset, lengths=[10 + number for number in numbers])
+            position = offset
             for event, number in zip(events, numbers, strict=True):
-                expected.append((event.order, (origin, offset, 10 + number)))
-                offset += 10 + number
+                expected.append((event.order, (origin, position, 10 + number)))
+                position += 10 + number
         assert len(index) == len(expected)
         for _ in range(2):  # it may be read again
             assert list(map(split_entry, index.iterate())) == sorted(expected)

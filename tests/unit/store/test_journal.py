@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drawn_shards import HERE, make_page_line, make_shard
 
 from ociaudit.plan.shard import Gap
 from ociaudit.plan.window import Window
@@ -17,6 +16,7 @@ from ociaudit.store.journal import (
     decode_line,
     encode_line,
 )
+from support.drawn_shards import HERE, make_page_line, make_shard
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 pages = st.builds(
@@ -35,7 +35,9 @@ lines = (
     | st.builds(DictionaryLine, st.integers(0, 9), st.integers(0, 9), texts)
     | st.builds(
         GapLine,
-        st.builds(Gap, st.just(HERE), st.just(Window(0, 1)), st.sampled_from(["denied", "failed"]), texts, st.none() | texts),
+        st.builds(
+            Gap, st.just(HERE), st.just(Window(0, 1)), st.sampled_from(["denied", "failed"]), texts, st.none() | texts
+        ),
         texts,
     )
     | st.builds(VoidLine, st.integers(0, 9))
@@ -86,8 +88,16 @@ def test_a_torn_line_is_noticed(line: JournalLine, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"kind":"other"', b'{"kind":"void"', b'{"kind":"void","offset":"x"', b"[", b"", b"{", b'{"kind":"run","at":"x"']
-    + [b'{"kind":"page","shard":{"place":{"region":"r","compartment":"c"},"window":[5,5]}'],
+    [
+        b'{"kind":"other"',
+        b'{"kind":"void"',
+        b'{"kind":"void","offset":"x"',
+        b"[",
+        b"",
+        b"{",
+        b'{"kind":"run","at":"x"',
+        b'{"kind":"page","shard":{"place":{"region":"r","compartment":"c"},"window":[5,5]}',
+    ],
 )
 def test_a_foreign_line_is_noticed_in_spite_of_its_check(body: bytes) -> None:
     """A line that is not of this program does not count, even if its check fits."""

@@ -3,11 +3,19 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drawn_shards import HERE, make_page_line, make_shard
 
 from ociaudit.plan.shard import Gap
 from ociaudit.store.journal import GapLine, JournalLine, VoidLine
-from ociaudit.store.ledger import BLOCK_BYTES, BlockDigest, BlockLine, LedgerTotals, ShardLine, find_void_lines, make_ledger
+from ociaudit.store.ledger import (
+    BLOCK_BYTES,
+    BlockDigest,
+    BlockLine,
+    LedgerTotals,
+    ShardLine,
+    find_void_lines,
+    make_ledger,
+)
+from support.drawn_shards import HERE, make_page_line, make_shard
 
 SHARD, OTHER = make_shard(0, 10), make_shard(10, 20)
 

@@ -5,6 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from ociaudit.errors import CorruptRun, DiskError
+from ociaudit.plan.coverage import Coverage
+from ociaudit.store.journal import RunLine, encode_line
+from ociaudit.store.recovery import Recovered
+from ociaudit.store.spool import Spool
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import (
     PLAN_SHA256,
@@ -15,12 +21,6 @@ from support.served_runs import (
     read_output,
     sort_events,
 )
-
-from ociaudit.errors import CorruptRun, DiskError
-from ociaudit.plan.coverage import Coverage
-from ociaudit.store.journal import RunLine, encode_line
-from ociaudit.store.recovery import Recovered
-from ociaudit.store.spool import Spool
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -125,7 +125,7 @@ def test_a_bit_flipped_anywhere_in_the_journal_is_noticed(left_over: Path) -> No
     whole = (left_over / "journal.ndjson").read_bytes()
     for place in range(begin_of_last_line - 1):
         (left_over / "journal.ndjson").write_bytes(flip(whole, place))
-        with pytest.raises(CorruptRun, match="damaged in line|does not belong") as caught:
+        with pytest.raises(CorruptRun, match=r"damaged in line|does not belong") as caught:
             open_run(left_over)
         assert caught.value.exit_code == 6
     assert (left_over / "journal.ndjson").read_bytes() == flip(whole, begin_of_last_line - 2)  # nothing was cut
@@ -276,7 +276,7 @@ def test_a_log_damaged_while_it_is_published_is_corrupt(left_over: Path) -> None
 
 def test_a_spool_is_committed_when_it_is_left(tmp_path: Path) -> None:
     """Leaving in good order, or by any error that is not the disk's, keeps what has arrived."""
-    with pytest.raises(KeyboardInterrupt), (recovered := open_run(tmp_path)).spool:
+    with pytest.raises(KeyboardInterrupt), (recovered := open_run(tmp_path)).spool:  # noqa: PT012 - the body fails
         list(ask_missing(recovered, SERVICE, page_size=1))
         raise KeyboardInterrupt
     assert reopen_and_finish(tmp_path).progress.covered

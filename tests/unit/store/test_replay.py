@@ -3,13 +3,13 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drawn_shards import HERE, THERE, make_page_line, make_shard
 
 from ociaudit.errors import CorruptRun
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Bookmark, Shard
 from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, PublishLine, RunLine, VoidLine, encode_line
 from ociaudit.store.replay import JournalState, replay_journal
+from support.drawn_shards import HERE, THERE, make_page_line, make_shard
 
 PLAN = "5" * 64
 RUN = RunLine(PLAN, "2025-12-01T00:00:00Z")

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.drawn_shards import HERE, THERE
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.plan.window import Window
 from ociaudit.store.run_folder import ExportArguments, RunFolder, RunPlan
+from support.drawn_shards import HERE, THERE
 
 PLAN = RunPlan(
     arguments=ExportArguments(start="7d", end="now", profile="DEFAULT", event_types=("a|b",)),

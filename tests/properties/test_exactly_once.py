@@ -1,0 +1,107 @@
+"""The promises of the evidence that hold for every input: nothing missed, nothing twice, canonical."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ociaudit.errors import CorruptRun
+from ociaudit.plan.coverage import Coverage
+from ociaudit.store.recovery import Recovered
+from support.drawn_shards import HERE, THERE, make_event, make_shard
+from support.served_runs import Service, ask_missing, kill, open_run, read_output, sort_events
+
+numbers = st.lists(st.integers(0, 15), max_size=8)
+services = st.fixed_dictionaries(
+    {},
+    optional={
+        make_shard(start, start + 10, place): numbers.map(lambda some: [make_event(number) for number in some])
+        for start in (0, 10)
+        for place in (HERE, THERE)
+    },
+)
+# What happens to a run: so many pages come, of such a size, and then it is killed, with or without a commit,
+# and one of its files is cut or changed, at such a part of it.
+damages = st.tuples(
+    st.sampled_from(["none", "cut", "flip"]), st.sampled_from(["events.log", "journal.ndjson"]), st.floats(0, 1)
+)
+lives = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.booleans(), damages), max_size=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """Let syncing return at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(os, "fdatasync", lambda _: None, raising=False)
+        yield
+
+
+def damage(path: Path, how: str, part: float) -> None:
+    """Cut a file, or change one of its bits."""
+    data = bytearray(path.read_bytes())
+    place = int(part * (len(data) - 1)) if data else 0
+    if how == "cut":
+        del data[place:]
+    elif how == "flip" and data:
+        data[place] ^= 1 << place % 8
+    path.write_bytes(data)
+
+
+def check_progress_is_true(recovered: Recovered, service: Service) -> None:
+    """Check that what counts as covered is there with every event, and nothing that the service never gave."""
+    held = read_output(recovered.spool)[0]
+    assert set(held) <= set(sort_events(service))
+    for shard, events in service.items():
+        if not recovered.progress.covered.get(shard.place, Coverage()).find_missing(shard.window):
+            assert {event.raw for event in events} <= set(held)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(services, lives, st.integers(1, 9))
+def test_whatever_happened_to_a_run_its_end_is_the_same(
+    service: Service, troubles: list[tuple[int, int, bool, tuple[str, str, float]]], page_size: int
+) -> None:
+    """Killed and damaged any number of times, asked in pages of any size: the same bytes, or exit 6 at once."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        for page_count, size, is_committed, (how, file, part) in troubles:
+            recovered = open_run(path)
+            check_progress_is_true(recovered, service)
+            for _, _ in zip(range(page_count), ask_missing(recovered, service, page_size=size), strict=False):
+                pass
+            if is_committed:
+                recovered.spool.commit()
+            kill(recovered.spool)
+            damage(path / file, how, part)
+            try:
+                open_run(path).spool.__exit__(None, None, None)
+            except CorruptRun:
+                assert (how, file) == ("flip", "journal.ndjson")
+                return
+        with (recovered := open_run(path)).spool:
+            check_progress_is_true(recovered, service)
+            list(ask_missing(recovered, service, page_size=page_size))
+            events, counts = read_output(recovered.spool)
+        assert events == sort_events(service)
+        assert counts.written == len(events)
+        with (again := open_run(path)).spool:
+            assert not list(ask_missing(again, service, page_size=page_size))
+
+
+@settings(max_examples=60)
+@given(services, st.lists(st.integers(1, 5), min_size=2, max_size=2))
+def test_page_sizes_leave_no_trace(service: Service, sizes: list[int]) -> None:
+    """Two undisturbed runs over the same service give the same events and counts, however it paged."""
+    found = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as name, (recovered := open_run(Path(name))).spool:
+            list(ask_missing(recovered, service, page_size=size))
+            events, counts = read_output(recovered.spool)
+            found.append((events, counts.written, counts.identical, counts.conflicting_ids))
+    assert found[0] == found[1]
+    assert found[0][1] + found[0][2] == sum(map(len, service.values()))
