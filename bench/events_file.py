@@ -21,7 +21,7 @@ from typing import Any
 from bench.server import Server
 
 MEAN_BYTES = 2_800
-START = datetime(2025, 6, 1, tzinfo=UTC)
+END = datetime(2025, 6, 15, tzinfo=UTC)
 _SAMPLE_DAYS = 1
 _JITTER_BYTES = 300
 _MOST_PADDING = 2_000
@@ -67,7 +67,7 @@ def add_digest(digest: int, data: bytes) -> int:
 
 
 def make_event_file(path: Path, count: int, *, days: int = 14, is_spread: bool = False) -> Made:
-    """Write events, one per line, evenly over so many days from `START` on.
+    """Write events, one per line, evenly over so many days up to `END`.
 
     They lie in the root compartment; with `is_spread` in all compartments that may be read, in turn.
     """
@@ -94,8 +94,8 @@ def make_event_file(path: Path, count: int, *, days: int = 14, is_spread: bool =
         size_bytes=size,
         lines_digest=lines_digest,
         ids_digest=ids_digest,
-        start=_show_day(START),
-        end=_show_day(START + timedelta(days=days)),
+        start=_show_day(END - timedelta(days=days)),
+        end=_show_day(END),
         tenancy=tenancy["id"],
         compartments=compartments,
     )
@@ -107,11 +107,11 @@ def _show_day(moment: datetime) -> str:
 
 def _read_samples(server: Server, tenancy: Mapping[str, Any]) -> list[str]:
     """Return events of the made tenancy as texts with gaps, each text once."""
-    end = START + timedelta(days=_SAMPLE_DAYS)
+    start, end = _show_day(END - timedelta(days=_SAMPLE_DAYS)), _show_day(END)
     texts: dict[str, None] = {}
     for compartment in tenancy["compartments"]:
         query = f"region=us-ashburn-1&compartmentId={compartment['id']}"
-        events = server.read_json(f"events?{query}&startTime={_show_day(START)}&endTime={_show_day(end)}")
+        events = server.read_json(f"events?{query}&startTime={start}&endTime={end}")
         for event in events:
             # Oracle's own command cannot print a lone surrogate, and the made tenancy has a few.
             if isinstance(event.get("data"), dict) and "\\ud" not in json.dumps(event["data"].get("identity")):
@@ -163,10 +163,11 @@ def _draw_events(
         for _ in range(_PRINCIPALS)
     ]
     resources = [_draw_ocid(chance, "instance") for _ in range(_RESOURCES)]
+    start = END - timedelta(days=days)
     step_ms = days * 86_400_000 / count
     total = 0
     for number in range(count):
-        moment = START + timedelta(milliseconds=int((number + chance.random()) * step_ms))
+        moment = start + timedelta(milliseconds=int((number + chance.random()) * step_ms))
         digits = chance.randbytes(64).hex()
         principal_id, principal_name = principals[int(chance.random() ** 2 * _PRINCIPALS)]
         event_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"

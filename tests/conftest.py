@@ -49,9 +49,7 @@ def pytest_report_header() -> list[str]:
     stale = find_stale_files(find_installed_packages())
     if not stale:
         return []
-    return [
-        f"warning: the installed wheel is older than src/ ({', '.join(stale[:5])}): `make setup` renews it"
-    ]
+    return [f"warning: the installed wheel is older than src/ ({', '.join(stale[:5])}): `make setup` renews it"]
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 When = str | date | datetime
 
 
-def export(
+def export(  # long because: every option of an export is named here once
     start: When,
     end: When,
     *,
@@ -75,8 +75,10 @@ def export(
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
+    tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
     order = ExportOrder(
         arguments=ExportArguments(
+            tenancy=tools.credentials.tenancy,
             start=_write_when(start),
             end=_write_when(end),
             profile=profile,
@@ -95,7 +97,6 @@ def export(
         signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
         confirm_empty=confirm_empty,
     )
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
     return export_events(order, tools)
 
 
@@ -123,7 +124,9 @@ def stream(
     Raises:
         UsageError: the arguments cannot be carried out; other errors come while iterating.
     """
+    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
     arguments = ExportArguments(
+        tenancy=tools.credentials.tenancy,
         start=_write_when(start),
         end=_write_when(end),
         profile=profile,
@@ -134,7 +137,6 @@ def stream(
         shape=shape,
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
     return Events(EventStream(order, tools, on_gap=on_gap), shape)
 
 

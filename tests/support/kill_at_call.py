@@ -20,6 +20,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, Self
 
 When = Literal["before", "after", "torn"]
+Program = Literal["main", "main_streamer", "main_logstreamer"]
 _COUNTED = {
     os: (
         *("open", "write", "close", "fchmod", "chmod", "mkdir", "fsync", "fdatasync", "ftruncate"),
@@ -40,13 +42,14 @@ _TESTS = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended: its exit status (minus the signal's number when it was killed), and what it did.
+    """How a child ended: its exit status (minus the signal's number when it was killed), and what it said and did.
 
     `calls` are the counted calls in words; of a killed child only what it had done is known: nothing.
     """
 
     status: int
     calls: tuple[str, ...]
+    stdout: str
     stderr: str
 
 
@@ -89,6 +92,19 @@ class KillableCommand:
         when: When = "before",
     ) -> Ended:
         """Run `oci-audit ARGUMENTS`; with `call`, killed at that call (from 1). `torn` writes half of the bytes."""
+        return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when).wait()
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        variables: Mapping[str, str],
+        call: int | None = None,
+        when: When = "before",
+        program: Program = "main",
+    ) -> Running:
+        """Start the same, or another of the installed commands; it must be waited for before the next is started."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             message = "not started: use it in a `with` statement"
@@ -100,11 +116,24 @@ class KillableCommand:
             "variables": dict(variables),
             "call": call,
             "when": when,
+            "program": program,
         }
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        return Ended(answer["status"], tuple(answer["calls"]), answer["stderr"])
+        return Running(json.loads(process.stdout.readline()), process.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A child at work; `process_id` is where signals go."""
+
+    process_id: int
+    answers: IO[str]
+
+    def wait(self) -> Ended:
+        """Return how it ended."""
+        answer = json.loads(self.answers.readline())
+        return Ended(answer["status"], tuple(answer["calls"]), answer["stdout"], answer["stderr"])
 
 
 class _Counter:
@@ -141,7 +170,7 @@ class _Counter:
 
 def _is_from_store() -> bool:
     """Tell whether the call comes from `ociaudit.store`, maybe by way of the standard library."""
-    frame = sys._getframe(2)  # noqa: SLF001 -- the frames of the callers are what counts
+    frame = sys._getframe(2)
     for _ in range(8):
         if _STORE in frame.f_code.co_filename:
             return True
@@ -169,26 +198,26 @@ def _serve() -> None:
     _skip_key_validation()
     for line in sys.stdin:
         order = json.loads(line)
-        reading, writing = os.pipe()
-        errors_reading, errors_writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            os.close(errors_reading)
-            _run_child(order, writing, errors_writing)
-        os.close(writing)
-        os.close(errors_writing)
-        with os.fdopen(errors_reading, "rb") as errors, os.fdopen(reading, "rb") as calls:
-            stderr, trace = errors.read(), calls.read()
-        _, state = os.waitpid(child, 0)
-        told = json.loads(trace or '{"calls": [], "modules": []}')
-        answer = {
-            "status": os.waitstatus_to_exitcode(state),
-            "calls": told["calls"],
-            "stderr": stderr.decode("utf-8", "replace"),
-        }
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as trace:
+            child = os.fork()
+            if child == 0:
+                _run_child(order, output.fileno(), errors.fileno(), trace.fileno())
+            print(child, flush=True)
+            _, state = os.waitpid(child, 0)
+            told = json.loads(_read_back(trace) or '{"calls": [], "modules": []}')
+            answer = {
+                "status": os.waitstatus_to_exitcode(state),
+                "calls": told["calls"],
+                "stdout": _read_back(output),
+                "stderr": _read_back(errors),
+            }
         print(json.dumps(answer), flush=True)
         _import_modules(told["modules"])
+
+
+def _read_back(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "backslashreplace")
 
 
 def _skip_key_validation() -> None:
@@ -196,7 +225,7 @@ def _skip_key_validation() -> None:
     from cryptography.hazmat.primitives import serialization
 
     load = serialization.load_pem_private_key
-    serialization.load_pem_private_key = functools.partial(load, unsafe_skip_rsa_key_validation=True)  # type: ignore[assignment]
+    serialization.load_pem_private_key = functools.partial(load, unsafe_skip_rsa_key_validation=True)
 
 
 def _import_modules(names: Sequence[str]) -> None:
@@ -205,20 +234,18 @@ def _import_modules(names: Sequence[str]) -> None:
         if name not in sys.modules:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-    gc.freeze()  # a collection in a child would copy every page of memory
 
 
-def _run_child(order: Mapping[str, Any], writing: int, errors_writing: int) -> NoReturn:
+def _run_child(order: Mapping[str, Any], output: int, errors: int, trace: int) -> NoReturn:
     """Become the command line."""
-    from ociaudit.cli import app
+    gc.disable()  # a collection would copy every page of the memory that is shared with the parent
+    from ociaudit.cli import app, script_commands
     from ociaudit.store import spool
 
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(errors_writing, 2)
-    os.close(errors_writing)
-    sys.stderr = _open_text(2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    sys.stdout, sys.stderr = _open_text(1), _open_text(2)
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["variables"])
@@ -231,12 +258,13 @@ def _run_child(order: Mapping[str, Any], writing: int, errors_writing: int) -> N
             counter.wrap(module, name)
     status: object = 0
     try:
-        app.main()
+        getattr(app if order["program"] == "main" else script_commands, order["program"])()
     except SystemExit as exit_:
         status = exit_.code
+    sys.stdout.flush()
     sys.stderr.flush()
-    with os.fdopen(writing, "w") as trace:
-        trace.write(json.dumps({"calls": counter.calls, "modules": sorted(sys.modules)}))
+    with os.fdopen(trace, "w") as file:
+        file.write(json.dumps({"calls": counter.calls, "modules": sorted(sys.modules)}))
     os._exit(status if isinstance(status, int) else 1)
 
 

@@ -31,7 +31,7 @@ def list_questions(log: Iterable[Mapping[str, Any]]) -> list[Question]:
             entry["compartmentId"],
             entry["startTime"],
             entry["endTime"],
-            parse_qs(entry["query"]).get("page", [None])[0],  # type: ignore[list-item]
+            parse_qs(entry["query"]).get("page", [None])[0],
         )
         for entry in log
         if entry["operation"] == "ListEvents"
@@ -46,23 +46,35 @@ def read_journal(run_folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b'"}\n')]
 
 
-def list_committed(run_folder: Path) -> set[Question]:
-    """Return the questions whose answers count: the journal speaks of them, and there is a plan to go on with."""
+def find_followers(chains: dict[tuple[str, int], list[int]], offset: int) -> list[int]:
+    """Return the pages behind one in its chain: what was asked with its token is asked again with the new one."""
+    chain = next((offsets for offsets in reversed(chains.values()) if offset in offsets), [offset])
+    return chain[chain.index(offset) + 1 :]
+
+
+def list_committed(run_folder: Path) -> dict[int, Question]:
+    """Return the questions whose answers count, by where these stand in the log: the journal speaks of them.
+
+    Without a plan there is nothing to go on with, and nothing counts.
+    """
     tokens: dict[tuple[str, int, int], str | None] = {}
     committed: dict[int, Question] = {}
+    chains: dict[tuple[str, int], list[int]] = {}
     for line in read_journal(run_folder) if (run_folder / "plan.json").exists() else ():
         if line["kind"] == "void":
-            committed.pop(line["offset"], None)
+            for offset in [line["offset"], *find_followers(chains, line["offset"])]:
+                committed.pop(offset, None)
         if line["kind"] != "page":
             continue
         shard = line["shard"]
         name = json.dumps(shard)
+        chains.setdefault((name, line["chain"]), []).append(line["offset"])
         tokens[name, line["chain"], line["page"]] = line["next_token"]
         token = None if line["page"] == 1 else tokens[name, line["chain"], line["page"] - 1]
         start, end = map(_show_minute, shard["window"])
         place = shard["place"]
         committed[line["offset"]] = Question(place["region"], place["compartment"], start, end, token)
-    return set(committed.values())
+    return committed
 
 
 def list_files(folder: Path) -> set[str]:

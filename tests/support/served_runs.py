@@ -18,7 +18,7 @@ from ociaudit.store.run_folder import RunFolder
 from ociaudit.store.spool import Spool
 from support.drawn_shards import HERE, THERE, make_page_line
 
-PLAN_SHA256 = "7" * 64
+PLAN_ID = "7" * 64
 ORIGINS: Mapping[Place, int] = {HERE: 0, THERE: 1}
 Service = Mapping[Shard, Sequence[Event]]
 
@@ -31,7 +31,7 @@ def stand_still() -> float:
 def open_run(path: Path) -> Recovered:
     """Open the run's spool, new or left over."""
     return open_spool(
-        RunFolder(path), plan_sha256=PLAN_SHA256, origins=ORIGINS, monotonic=stand_still, at="2025-12-01T00:00:00Z"
+        RunFolder(path), plan_id=PLAN_ID, origins=ORIGINS, monotonic=stand_still, at="2025-12-01T00:00:00Z"
     )
 
 

@@ -102,6 +102,7 @@ class SourceFile:
         return ""
 
     def _find_imports(self, node: ast.AST, *, is_lazy: bool) -> Iterator[Import]:
+        is_lazy = is_lazy or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         for child in ast.iter_child_nodes(node):
             for name in self._named_modules(child):
                 yield Import(name, getattr(child, "lineno", 0), is_lazy)

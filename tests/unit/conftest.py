@@ -18,9 +18,7 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Close every way to an address; `socketpair`, which event loops need, has none and stays open."""
 
     def refuse(*_args: object, **_options: object) -> NoReturn:
-        raise SocketInUnitTestError(
-            "a unit test has no sockets: hand in a fake or move it to tests/integration"
-        )
+        raise SocketInUnitTestError("a unit test has no sockets: hand in a fake or move it to tests/integration")
 
     for name in CLOSED_METHODS:
         monkeypatch.setattr(socket.socket, name, refuse)

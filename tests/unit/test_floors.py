@@ -96,9 +96,7 @@ def test_a_circle_in_a_folder_is_found_and_drawn() -> None:
     ]
     (found,) = find_violations(ring)
     assert found.rule == "circle"
-    assert found.what == (
-        "ociaudit.plan.planner → ociaudit.plan.window → ociaudit.plan.shard → ociaudit.plan.planner"
-    )
+    assert found.what == ("ociaudit.plan.planner → ociaudit.plan.window → ociaudit.plan.shard → ociaudit.plan.planner")
     assert (found.path, found.line) == ("ociaudit/plan/planner.py", 2)
 
 
@@ -264,9 +262,7 @@ def test_suppressing_everything_is_found() -> None:
     assert find_rules("ociaudit/jobs/sweep.py", text) == {"except"}
 
 
-@pytest.mark.parametrize(
-    "handler", ["except BaseException:\n    clean_up()\n    raise", "except OSError:\n    pass"]
-)
+@pytest.mark.parametrize("handler", ["except BaseException:\n    clean_up()\n    raise", "except OSError:\n    pass"])
 def test_a_handler_that_raises_again_or_names_its_error_is_no_violation(handler: str) -> None:
     """Cleaning up and raising again catches nothing for good."""
     assert find_rules("ociaudit/store/durable.py", f"try:\n    run()\n{handler}\n") == set()

@@ -120,7 +120,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
             )
     finally:
         progress.close()
-    if script.counts_path:
+    if script.counts_path and not outcome.was_complete_before:
         _write_counts(script.counts_path, outcome.tally)
     for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
         console.say(line)

@@ -54,12 +54,16 @@ def encode_instant(instant: int) -> bytes:
     return instant.to_bytes(_INSTANT_BYTES, "big")
 
 
-def has_event_id(order: bytes) -> bool:
-    """Tell whether an encoded order holds an id."""
-    return len(order) > _INSTANT_BYTES + len(_ORDER_END)
-
-
 def read_order(order: bytes) -> tuple[int, str]:
     """Return the (instant, id) that `encode_order` encoded."""
-    text = order[_INSTANT_BYTES : -len(_ORDER_END)].replace(b"\0\xff", b"\0")
-    return int.from_bytes(order[:_INSTANT_BYTES], "big"), text.decode("utf-8", "surrogatepass")
+    return int.from_bytes(order[:_INSTANT_BYTES], "big"), read_event_id(cut_event_id(order))
+
+
+def cut_event_id(order: bytes) -> bytes:
+    """Return the id as it stands encoded in an order; empty where the event has none."""
+    return order[_INSTANT_BYTES : -len(_ORDER_END)]
+
+
+def read_event_id(text: bytes) -> str:
+    """Return the id that `cut_event_id` cut out."""
+    return text.replace(b"\0\xff", b"\0").decode("utf-8", "surrogatepass")

@@ -25,7 +25,7 @@ _FIRST_SECOND = date.min.toordinal() * 86_400
 _END_SECOND = (date.max.toordinal() + 1) * 86_400
 
 _RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))?", re.ASCII
 )
 
 
@@ -101,8 +101,8 @@ def read_loose_fields(event: Mapping[str, object], kind: type[AnyKeyFields] = Ke
 def read_instant(text: str | None) -> int:
     """Return the nanoseconds from 0001-01-01T00:00Z to an RFC 3339 time, or `UNREADABLE_INSTANT`.
 
-    Digits beyond the nanosecond are cut. A time that UTC puts outside the years 1 to 9999 is unreadable: it can
-    be written in RFC 3339 only with the offset that took it there.
+    Digits beyond the nanosecond are cut; a time without an offset is UTC, as Oracle's SDK takes it. A time that
+    UTC puts outside the years 1 to 9999 is unreadable: RFC 3339 can write it only with the offset.
     """
     if text is None:
         return UNREADABLE_INSTANT

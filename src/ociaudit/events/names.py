@@ -16,26 +16,32 @@ RECORDED_AS = MappingProxyType(
             "IdentityProvisioning.UpdateUserUIPassword",
             "IdentitySignOn.ChangePassword",
             "IdentitySignOn.ResetPasswordAndAuthenticate",
+            "admin.user.password.reset.success",
+            "admin.me.password.change.success",
         ),
         "UpdateUserMfaStatus": (
             "CreateMfaTotpDevice",
             "ActivateMfaTotpDevice",
             "DeleteMfaTotpDevice",
             "GenerateTotpSeed",
+            "sso.auth.factor.initiated",
         ),
         "LoginSuccess": (
             "IdentitySignOn.InteractiveLogin",
             "IdentitySignOn.FederatedInteractiveLogin",
             "IdentitySignOn.VerifyMfaToken",
+            "sso.session.create.success",
         ),
         "LoginFailure": (
             "IdentitySignOn.InteractiveLogin",
             "IdentitySignOn.FederatedInteractiveLogin",
             "IdentitySignOn.VerifyMfaToken",
+            "sso.session.create.failure",
+            "sso.authentication.failure",
         ),
         "SessionStart": ("sso.session.create.success", "sso.session.modify.success"),
         "SessionTimeout": ("sso.session.delete.success",),
-        "LockUser": ("identityControlPlane.UpdateUserState",),
+        "LockUser": ("identityControlPlane.UpdateUserState", "admin.me.locked.success"),
     }
 )
 """Asked-for name -> what the events are called in Audit."""

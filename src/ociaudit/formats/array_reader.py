@@ -2,8 +2,8 @@
 
 Owns: cutting an array into its elements while it streams by. Must not: hold the file.
 
-Files as `oci-audit export` writes them, one event per line, are cut line by line. Any other JSON array of
-objects, however it is laid out, is cut by the standard library's scanner.
+A file that `oci-audit export` is known to have written is cut line by line. Any other JSON array of objects,
+however it is laid out, is cut by the standard library's scanner.
 
 Invariants
 - Every element comes out once, in the file's order, or `BadArray` names the byte at which the file goes wrong.
@@ -70,10 +70,13 @@ def unpack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     position = 0
     chunk: bytes | None = first
     while chunk is not None:
-        try:
-            yield unpacker.decompress(chunk)
-        except zlib.error as error:
-            raise BadArray(f"the gzip stream is damaged ({error})", position) from error
+        packed = chunk
+        while packed:  # a bounded piece at a time: a small file can unpack to anything
+            try:
+                yield unpacker.decompress(packed, _READ_BYTES)
+            except zlib.error as error:
+                raise BadArray(f"the gzip stream is damaged ({error})", position) from error
+            packed = unpacker.unconsumed_tail
         position += len(chunk)
         chunk = next(stream, None)
     if not unpacker.eof:
@@ -82,46 +85,46 @@ def unpack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise BadArray("something stands behind the end of the gzip stream", position - len(unpacker.unused_data))
 
 
-def read_array(chunks: Iterable[bytes], *, shape: str = "api") -> Iterator[Batch]:
+def read_array(chunks: Iterable[bytes], *, shape: str = "api", is_ours: bool = False) -> Iterator[Batch]:
     """Yield the events of an array whose bytes come in `chunks`, spelled as `shape` says.
+
+    With `is_ours` the layout is that of `json_array`, to the byte, and is read six times as fast.
 
     Raises:
         BadArray: the bytes are not a JSON array of objects.
     """
     stream = iter(chunks)
-    head = _take_head(stream)
-    if head.startswith((b"[\n{", b"[\n]")):
-        yield from _read_lines(head, stream, shape)
+    if is_ours:
+        yield from _read_lines(stream, shape)
     else:
-        yield from _read_freely(head, stream, shape)
+        yield from _read_freely(stream, shape)
 
 
-def _take_head(stream: Iterator[bytes]) -> bytes:
-    head = b""
-    while len(head) < 3:
-        more = next(stream, None)
-        if more is None:
-            break
-        head += more
-    return head
-
-
-def _read_lines(head: bytes, stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
+def _read_lines(stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
     """Read the layout that `json_array` writes: `[`, an event a line, a comma behind all but the last, `]`."""
-    offset = len(_HEAD)
+    offset = 0
     rest = b""
-    for chunk in _slice_chunks(chain([head[offset:]], stream)):
+    for chunk in _slice_chunks(stream):
         rest += chunk
-        cut = rest.rfind(_BETWEEN)
+        if offset == 0 and len(rest) >= len(_HEAD):
+            rest = _take_head(rest)
+            offset = len(_HEAD)
+        cut = rest.rfind(_BETWEEN) if offset else 0
         if cut > 0:
             yield _cut_lines(rest[:cut], offset, shape)
             offset += cut + len(_BETWEEN)
             rest = rest[cut + len(_BETWEEN) :]
     if rest == b"]\n" and offset == len(_HEAD):
         return
-    if not rest.endswith(_TAIL) or rest == _TAIL:
+    if not offset or not rest.endswith(_TAIL) or rest == _TAIL:
         raise BadArray("the array is cut or damaged", offset)
     yield _cut_lines(rest[: -len(_TAIL)], offset, shape)
+
+
+def _take_head(text: bytes) -> bytes:
+    if not text.startswith(_HEAD):
+        raise BadArray("this is not an array of events, one in a line", 0)
+    return text[len(_HEAD) :]
 
 
 def _slice_chunks(stream: Iterator[bytes]) -> Iterator[bytes]:
@@ -158,11 +161,11 @@ def _find_bad_line(body: bytes) -> int:
     return 0
 
 
-def _read_freely(head: bytes, stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
+def _read_freely(stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
     """Read an array of any layout, element by element."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     cutter = _ElementCutter(shape)
-    for chunk in chain([head], stream, [b""]):
+    for chunk in chain(stream, [b""]):
         try:
             cutter.feed(decoder.decode(chunk, final=not chunk))
         except UnicodeDecodeError as error:

@@ -6,8 +6,11 @@ import zlib
 from pathlib import Path
 from typing import Protocol
 
+from ociaudit.errors import UsageError
+
 _GZIP_HEAD_WINDOW = 31  # zlib: a 32 KiB window with a gzip header, whose time stamp stays zero
 _LEVEL = 6
+_OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".ndjson", ".jsonl", ".zst", ".bz2", ".xz", ".zip"})
 
 
 class Compressor(Protocol):
@@ -32,6 +35,18 @@ class Plain:
     def flush(self) -> bytes:
         """Return nothing."""
         return b""
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that promises a form which is not written.
+
+    Raises:
+        UsageError: the suffix is that of another format or compression.
+    """
+    if path.suffix.lower() in _OTHER_FORMS:
+        raise UsageError(
+            f"{path.name} promises a form that is not written here", hint="write .json or .json.gz, and convert that"
+        )
 
 
 def choose_compressor(path: Path | None) -> Compressor:

@@ -39,7 +39,6 @@ class Collected:
     """A run whose every question has been asked. The spool is open."""
 
     plan: RunPlan
-    plan_sha256: str
     spool: Spool
     coverage: Mapping[Place, Coverage]
     gaps: tuple[Gap, ...]
@@ -87,7 +86,7 @@ async def _collect(
     order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
     async with connect(tools) as service:
-        plan, plan_sha256 = workspace.plan, workspace.plan_sha256
+        plan = workspace.plan
         if plan is None:
             plan = await make_plan(
                 order.arguments,
@@ -97,24 +96,28 @@ async def _collect(
                 may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
                 observer=tools.observer,
             )
-            plan_sha256 = workspace.folder.write_plan(plan)
+            workspace.folder.write_plan(plan)
         warn_about_range(plan, now=tools.clock.now(), notify=tools.observer.on_notice)
-        spool, progress = _open_spool(plan, plan_sha256, workspace, tools)
+        spool, progress = _open_spool(plan, workspace, tools)
         stack.enter_context(spool)
+        sink = _make_sink(order, plan, spool, tools)
         sweep = Sweep(
             audit=service.audit,
             identity=service.identity,
             credentials=service.credentials,
-            sink=_make_sink(order, plan, spool, tools),
+            sink=sink,
             window=plan.window,
             covered=progress.covered,
             observer=tools.observer,
         )
-        gaps = await _sweep(sweep, order, plan, progress, tools)
+        try:
+            gaps = await _sweep(sweep, order, plan, progress, tools)
+        finally:
+            await sink.close()
         for gap in gaps:
             spool.append_line(GapLine(gap, _show_time(tools.clock.now())))
         spool.commit()
-        return Collected(plan, plan_sha256, spool, sweep.coverage, gaps, service.transport.skew_seconds)
+        return Collected(plan, spool, sweep.coverage, gaps, service.transport.skew_seconds)
 
 
 async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Progress, tools: Tools) -> tuple[Gap, ...]:
@@ -139,13 +142,14 @@ async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Prog
         raise _explain_stop(sweep, plan, tools.stop.signal_number) from None
 
 
-def _open_spool(plan: RunPlan, plan_sha256: str, workspace: Workspace, tools: Tools) -> tuple[Spool, Progress]:
+def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spool, Progress]:
     def check_stop() -> None:
         tools.stop.check("while what an earlier run had received was read; all of it is kept")
 
     recovered = open_spool(
         workspace.folder,
-        plan_sha256=plan_sha256,
+        plan_id=plan.id,
+        asked_by=(tools.credentials.principal, tools.credentials.fingerprint),
         origins={place: number for number, place in enumerate(plan.places)},
         monotonic=tools.clock.monotonic,
         at=_show_time(tools.clock.now()),
@@ -164,6 +168,7 @@ def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) ->
         tally=order.tally or ("event_type" if event_filter else None),
         listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
         observer=tools.observer,
+        sleep=tools.clock.sleep,
     )
 
 

@@ -27,7 +27,7 @@ from ociaudit.errors import UsageError
 from ociaudit.events.event import Event, read_order
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.events.page import read_event
-from ociaudit.formats.array_reader import read_array, read_chunks, unpack_chunks
+from ociaudit.formats.array_reader import Batch, read_array, read_chunks, unpack_chunks
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -155,7 +155,7 @@ class _Export:
     def read_in_order(self, scratch: Path, side: Side) -> Iterator[Event]:
         """Yield the events in canonical order; `scratch` is a folder name that is free to use."""
         if self._is_sorted():
-            for batch in read_array(self._read_chunks(), shape=self.shape):
+            for batch in self._read_batches():
                 side.events += len(batch.events)
                 yield from batch.events
             return
@@ -164,7 +164,7 @@ class _Export:
         spread = scratch / "events"
         with explain_disk("write to", spread), spread.open("w+b") as file:
             offset = 0
-            for batch in read_array(self._read_chunks(), shape=self.shape):
+            for batch in self._read_batches():
                 lengths = [len(event.raw) for event in batch.events]
                 file.write(b"".join(event.raw for event in batch.events))
                 index.add(batch.events, origin=0, offset=offset, lengths=lengths)
@@ -177,12 +177,15 @@ class _Export:
 
     def _is_sorted(self) -> bool:
         previous = b""
-        for batch in read_array(self._read_chunks(), shape=self.shape):
+        for batch in self._read_batches():
             for event in batch.events:
                 if event.order < previous:
                     return False
                 previous = event.order
         return True
+
+    def _read_batches(self) -> Iterator[Batch]:
+        return read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
 
     def _read_chunks(self) -> Iterator[bytes]:
         with explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:

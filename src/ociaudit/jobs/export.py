@@ -14,15 +14,15 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ociaudit.errors import DiskError
+from ociaudit.errors import DiskError, Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.shapes import choose_shape
-from ociaudit.formats.compression import choose_compressor
+from ociaudit.formats.compression import check_suffix, choose_compressor
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.collect import Collected, collect_events
 from ociaudit.jobs.order import ExportOrder, Tools
@@ -33,13 +33,14 @@ from ociaudit.jobs.statement import Findings, make_manifest, write_ledger
 from ociaudit.jobs.workspace import Workspace, open_workspace
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
-from ociaudit.plan.time_range import expand_name, is_relative, resolve_range
-from ociaudit.plan.window import Window
+from ociaudit.plan.time_range import TimeRange, expand_name, is_relative, resolve_range
+from ociaudit.plan.window import Window, parse_minute
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
-from ociaudit.store.durable import new_file, remove_file, write_all, write_file
+from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file, write_to_reader
 from ociaudit.store.journal import PublishLine
 from ociaudit.store.ledger import LedgerTotals
-from ociaudit.store.manifest import FileEntry, Manifest, encode_manifest
+from ociaudit.store.manifest import FileEntry, GapEntry, Manifest, encode_manifest
+from ociaudit.store.run_folder import ExportArguments
 from ociaudit.store.signature import check_signing_key, name_signature, sign_bytes
 
 
@@ -64,8 +65,8 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Tell whether everything that was planned came back."""
-        return self.manifest.complete
+        """Tell whether everything that was planned came back, or is waived."""
+        return not self.gaps
 
     @property
     def events(self) -> int:
@@ -88,27 +89,44 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
     output = order.output
     if output is not None:
         output = output.with_name(expand_name(output.name, time_range.window))
-    with open_workspace(output, manifest=order.manifest, may_discard=order.rerun.restart) as workspace:
-        action = choose_action(arguments, workspace.left, order.rerun, output=str(output))
+        check_suffix(output)
+    with open_workspace(
+        output, manifest=order.manifest, may_discard=order.rerun.restart or order.rerun.is_script
+    ) as workspace:
+        window = time_range.window
+        action = choose_action(arguments, workspace.left, order.rerun, output=str(output), window=window)
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
-            return _repeat_outcome(workspace)
-        if action is Action.RESUME:
-            return _run(order, tools, workspace, time_range.window)
+            return _repeat_outcome(order, workspace)
         for notice in time_range.notices:
             tools.observer.on_notice(notice)
-        return _run(order, tools, workspace.begin_anew(), time_range.window)
+        if action is Action.BEGIN:
+            if workspace.left.run is not None:
+                tools.observer.on_notice(f"an unfinished run in {workspace.folder.path} is thrown away")
+            workspace = workspace.begin_anew()  # noqa: PLW2901 - the one that was looked at is not used any more
+        elif not _is_relative(arguments):
+            workspace = workspace.widen(window)  # noqa: PLW2901 - as above
+        try:
+            return _run(order, tools, workspace, time_range)
+        except Interrupted as error:
+            if output is not None:
+                raise
+            raise Interrupted(
+                "interrupted; what stdout has got is not the whole",
+                signal_number=error.signal_number,
+                hint="run the same command again; with -o FILE, an interrupted run goes on where it was",
+            ) from error
 
 
-def _run(order: ExportOrder, tools: Tools, workspace: Workspace, window: Window) -> Outcome:
+def _run(order: ExportOrder, tools: Tools, workspace: Workspace, time_range: TimeRange) -> Outcome:
     with contextlib.ExitStack() as stack:
-        collected = collect_events(order, tools, workspace, window=window, stack=stack)
+        collected = collect_events(order, tools, workspace, window=time_range.window, stack=stack)
         tools.observer.on_publish(len(collected.spool.index))
         written, counts = _publish(tools, workspace, collected)
         outcome = _conclude(
             tools, workspace, collected, written, counts, waived_places=order.waived, signing_key=order.signing_key
         )
-    if _is_finished(outcome):
+    if outcome.complete and not (_is_repeatable(outcome) or time_range.is_clipped):
         workspace.folder.remove()
     return outcome
 
@@ -128,9 +146,15 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
         )
         descriptor = stack.enter_context(new_file(output)) if output else tools.stdout
 
-        def write(data: bytes) -> None:
+        def check_stop() -> None:
             tools.stop.check("while the output was written; everything received is kept")
-            _write_out(descriptor, data, output)
+
+        def write(data: bytes) -> None:
+            check_stop()
+            if output:
+                write_all(descriptor, data, output)
+            else:
+                _write_to_stdout(descriptor, data, check_stop)
 
         written = write_events(
             canonical,
@@ -149,12 +173,12 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
     return written, canonical.counts
 
 
-def _write_out(descriptor: int, data: bytes, output: Path | None) -> None:
+def _write_to_stdout(descriptor: int, data: bytes, check_stop: Callable[[], None]) -> None:
     try:
-        write_all(descriptor, data, output or Path("stdout"))
+        write_to_reader(descriptor, data, Path("stdout"), check=check_stop)
     except DiskError as error:
         cause = error.__cause__
-        if output is None and isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:
+        if isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:
             raise DiskError(
                 "stdout was closed before all events were written",
                 hint="let the reader read to the end, or use -o FILE",
@@ -175,6 +199,8 @@ def _conclude(
     """Write ledger and manifest, and say how it ended."""
     waived = tuple(gap for gap in collected.gaps if gap.kind == "denied" and gap.place.compartment in waived_places)
     gaps = tuple(gap for gap in collected.gaps if gap not in waived)
+    for compartment in sorted(waived_places - {gap.place.compartment for gap in waived}):
+        tools.observer.on_notice(f"--waive {compartment} waives nothing: it was not denied")
     totals = LedgerTotals()
     ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, written.blocks)
     manifest = make_manifest(
@@ -216,21 +242,35 @@ def _write_manifest(manifest: Manifest, path: Path | None, signing_key: Path | N
     return digest
 
 
-def _is_finished(outcome: Outcome) -> bool:
-    """Tell whether nothing is left that the same command could still ask for."""
-    arguments = outcome.manifest.arguments
-    is_repeatable = not (is_relative(arguments.start) or is_relative(arguments.end))
-    return outcome.complete and not (outcome.manifest.provisional and is_repeatable)
+def _is_repeatable(outcome: Outcome) -> bool:
+    """Tell whether the same command would ask again for what was asked too soon."""
+    return bool(outcome.manifest.provisional) and not _is_relative(outcome.manifest.arguments)
 
 
-def _repeat_outcome(workspace: Workspace) -> Outcome:
-    manifest = workspace.manifest
-    if manifest is None:
+def _is_relative(arguments: ExportArguments) -> bool:
+    return is_relative(arguments.start) or is_relative(arguments.end)
+
+
+def _repeat_outcome(order: ExportOrder, workspace: Workspace) -> Outcome:
+    """Return how a finished export ended, judged by the waivers of now; sign it, if that is new."""
+    manifest, path = workspace.manifest, workspace.manifest_path
+    if manifest is None or path is None:
         raise AssertionError("an output counts as finished only with its manifest")
+    if order.signing_key is not None and not name_signature(path).exists():
+        with explain_disk("read", path):
+            sign_bytes(path.read_bytes(), order.signing_key, name_signature(path))
+    gaps = tuple(_read_gap(entry) for entry in (*manifest.gaps, *manifest.waived_gaps))
     return Outcome(
         manifest=manifest,
         digest=manifest.digest,
         output=workspace.output,
-        manifest_path=workspace.manifest_path,
+        manifest_path=path,
+        gaps=tuple(gap for gap in gaps if gap.place.compartment not in order.waived),
+        waived=tuple(gap for gap in gaps if gap.place.compartment in order.waived),
         was_complete_before=True,
     )
+
+
+def _read_gap(entry: GapEntry) -> Gap:
+    window = Window(parse_minute(entry.start), parse_minute(entry.end))
+    return Gap(Place(entry.region, entry.compartment), window, entry.kind, entry.reason, entry.request_id)

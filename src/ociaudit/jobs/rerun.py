@@ -1,6 +1,6 @@
 """What a command does about what an earlier one left: pure decisions on facts.
 
-Owns: the table of DESIGN "when a command is run again". Must not: touch the disk.
+Owns: the table of docs/running-again.md. Must not: touch the disk.
 
 Invariants
 - Nothing that oci-audit did not write for the same request is replaced without being told to.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ociaudit.errors import UsageError
 from ociaudit.plan.time_range import is_relative
+from ociaudit.plan.window import Window
 from ociaudit.store.run_folder import ExportArguments
 
 
@@ -37,13 +38,16 @@ class Leftovers:
 
     output_exists: bool = False
     run: ExportArguments | None = None
-    run_window: str = ""
+    run_window: Window | None = None
     may_replace: bool = False
     output_is_ours: bool = False
     finished: ExportArguments | None = None
+    finished_window: Window | None = None
     is_complete: bool = False
     is_provisional: bool = False
     is_as_stated: bool = True
+    foreign: tuple[str, ...] = ()
+    """Names of files that an export would replace and that are of nobody known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,10 @@ class RerunOptions:
     """The documented scripts have no such options: they overwrite, and discard what is not theirs."""
 
 
-def choose_action(arguments: ExportArguments, left: Leftovers, options: RerunOptions, *, output: str) -> Action:
-    """Decide what to do.
+def choose_action(
+    arguments: ExportArguments, left: Leftovers, options: RerunOptions, *, output: str, window: Window
+) -> Action:
+    """Decide what to do; `window` is what the arguments mean now.
 
     Raises:
         UsageError: a person has to say which of several things is meant; the message shows them.
@@ -66,12 +72,14 @@ def choose_action(arguments: ExportArguments, left: Leftovers, options: RerunOpt
     if left.run is None:
         if options.resume:
             raise UsageError(f"there is no run to resume beside {output}", hint="leave --resume away to begin one")
-        return _check_output(arguments, left, options, output)
-    is_finished = left.run == left.finished == arguments and left.is_complete and left.output_is_ours
-    if is_finished and not left.is_provisional and not options.overwrite:
-        return Action.CLEAN_UP
+        return _check_output(arguments, left, options, output, window)
+    if _is_finished(arguments, left) and not options.overwrite:
+        if not _is_relative(arguments) and left.finished_window == window and not options.is_script:
+            return Action.CLEAN_UP
+        if _is_relative(arguments):  # it is over, and the same words mean something else now
+            return _check_output(arguments, left, options, output, window)
     if options.restart:
-        return _check_restart(arguments, left, options, output)
+        return _check_restart(arguments, left, options, output, window)
     if left.run != arguments:
         if options.is_script:
             return Action.BEGIN
@@ -83,10 +91,19 @@ def choose_action(arguments: ExportArguments, left: Leftovers, options: RerunOpt
     return Action.RESUME
 
 
+def _is_finished(arguments: ExportArguments, left: Leftovers) -> bool:
+    is_of_this_run = left.run == left.finished == arguments and left.output_is_ours
+    return is_of_this_run and left.is_complete and not left.is_provisional
+
+
+def _is_relative(arguments: ExportArguments) -> bool:
+    return is_relative(arguments.start) or is_relative(arguments.end)
+
+
 def _check_resumable(run: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> None:
     if options.is_script:
         return
-    if (is_relative(run.start) or is_relative(run.end)) and not options.resume:
+    if _is_relative(run) and not options.resume:
         raise UsageError(
             f"a run over {left.run_window} was left unfinished; {run.start!r} to {run.end!r} means something else now",
             hint="--resume finishes that range, --restart throws it away and begins with the present one",
@@ -98,19 +115,30 @@ def _check_resumable(run: ExportArguments, left: Leftovers, options: RerunOption
         )
 
 
-def _check_restart(arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> Action:
+def _check_restart(
+    arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str, window: Window
+) -> Action:
     """Throw the run away, unless its output could be something else."""
     if left.run == arguments and (left.output_is_ours or left.may_replace):
         return Action.BEGIN
-    return _check_output(arguments, left, options, output)
+    return _check_output(arguments, left, options, output, window)
 
 
-def _check_output(arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> Action:
-    if not left.output_exists or options.overwrite or options.is_script:
+def _check_output(
+    arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str, window: Window
+) -> Action:
+    if options.overwrite or options.is_script:
+        return Action.BEGIN
+    if left.foreign:
+        raise UsageError(
+            f"{', '.join(left.foreign)} beside {output} would be replaced, and no export of oci-audit made it",
+            hint="move it away, choose another -o, or replace it with --overwrite",
+        )
+    if not left.output_exists:
         return Action.BEGIN
     if options.restart and left.finished == arguments and not left.is_complete and left.is_as_stated:
         return Action.BEGIN
-    is_same = left.finished == arguments and not (is_relative(arguments.start) or is_relative(arguments.end))
+    is_same = left.finished == arguments and left.finished_window == window and not _is_relative(arguments)
     if is_same and not left.is_as_stated:
         raise UsageError(
             f"{output} has not the size that the manifest beside it states",

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
+
 from ociaudit.errors import Refused, RequestError
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.service import Service
@@ -19,7 +21,7 @@ from ociaudit.plan.scope import check_ocid, choose_compartments, choose_regions,
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.identity import explain_rejection
-from ociaudit.store.run_folder import ExportArguments, RunPlan
+from ociaudit.store.run_folder import ExportArguments, RunPlan, identify_plan
 
 SETTLE_MINUTES = 15
 """Events usually show up within 15 minutes; what is asked sooner may still grow."""
@@ -74,7 +76,7 @@ async def make_plan(
     home = service.credentials.region
     region = regions[0] if regions and home not in regions else home
     retention = await _read_retention(service, region, observer)
-    return RunPlan(
+    plan = RunPlan(
         arguments=arguments,
         tenancy=tenancy,
         window=window,
@@ -86,6 +88,7 @@ async def make_plan(
         may_replace=may_replace,
         started_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+    return msgspec.structs.replace(plan, id=identify_plan(plan))
 
 
 def is_beyond_retention(plan: RunPlan, *, now: datetime) -> bool:

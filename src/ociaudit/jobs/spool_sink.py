@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ociaudit.events.event import Event
 from ociaudit.events.fields import replace_surrogates
@@ -18,7 +18,7 @@ from ociaudit.jobs.scope import SETTLE_MINUTES
 from ociaudit.plan.window import floor_minute
 from ociaudit.source.audit import Page
 from ociaudit.store.journal import PageLine
-from ociaudit.store.spool import Spool
+from ociaudit.store.spool import COMMIT_SECONDS, Spool
 
 NO_NAME = "(none)"
 _MAX_NAME = 200
@@ -41,6 +41,7 @@ class SpoolSink:
         tally: Tally | None,
         listed_compartments: frozenset[str] | None,
         observer: Observer,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`tally` names what is counted over all scanned events; None counts nothing."""
         self._spool = spool
@@ -49,18 +50,50 @@ class SpoolSink:
         self._listed = listed_compartments
         self._observer = observer
         self._one_at_a_time = asyncio.Lock()
+        self._sleep = sleep
+        self._late_commit: asyncio.Task[None] | None = None
 
     async def take_page(self, page: Page) -> None:
         """Keep a page; returns when it is in the spool, committed or soon to be.
+
+        Raises:
+            DiskError: the disk refused this commit, or an earlier one that nobody waited for.
 
         Appending takes 3 µs an event and stays in the loop: handing a page to another thread can cost more.
         Waiting for the disk does not.
         """
         async with self._one_at_a_time:
+            self._take_late_outcome()
             kept = self._append(page)
             if self._spool.is_commit_due:
                 await asyncio.to_thread(self._spool.commit)
+            elif self._late_commit is None:
+                self._late_commit = asyncio.create_task(self._commit_later())
         self._observer.on_page(scanned=len(page.events), kept=kept)
+
+    async def close(self) -> None:
+        """End the commit that waits; leaving the spool commits what is left.
+
+        Raises:
+            DiskError: a commit that nobody waited for was refused.
+        """
+        async with self._one_at_a_time:  # so it is not under way
+            if self._late_commit is not None:
+                self._late_commit.cancel()
+                await asyncio.wait([self._late_commit])
+            self._take_late_outcome()
+
+    async def _commit_later(self) -> None:
+        """Commit a page that no other follows soon: the service may take its time, and the page is here."""
+        await self._sleep(COMMIT_SECONDS)
+        async with self._one_at_a_time:
+            await asyncio.to_thread(self._spool.commit)
+
+    def _take_late_outcome(self) -> None:
+        if self._late_commit is not None and self._late_commit.done():
+            late, self._late_commit = self._late_commit, None
+            if not late.cancelled():
+                late.result()
 
     def _append(self, page: Page) -> int:
         kept = self._filter.select(page.events)

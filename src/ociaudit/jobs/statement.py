@@ -102,6 +102,7 @@ def make_manifest(found: Findings) -> Manifest:
         tool=Tool("oci-audit", VERSION),
         arguments=plan.arguments,
         asked_by=Principal(plan.tenancy, found.credentials.principal, found.credentials.fingerprint),
+        also_asked_by=_state_others(found),
         range=Range(format_minute(plan.window.start), format_minute(plan.window.end)),
         event_times=_state_event_times(counts),
         scope=_state_scope(found),
@@ -125,6 +126,12 @@ def make_manifest(found: Findings) -> Manifest:
 def describe_file(path: Path, written: WrittenFile) -> FileEntry:
     """Return a written file's entry."""
     return FileEntry(path.name, written.size_bytes, written.sha256)
+
+
+def _state_others(found: Findings) -> tuple[Principal, ...]:
+    own = (found.credentials.principal, found.credentials.fingerprint)
+    others = sorted(found.totals.asked_by - {own, ("", None)}, key=str)
+    return tuple(Principal(found.plan.tenancy, principal, fingerprint) for principal, fingerprint in others)
 
 
 def _state_event_times(counts: MergeCounts) -> EventTimes:

@@ -18,9 +18,10 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Literal, NoReturn, Self
 
-from ociaudit.errors import IncompleteExport
+from ociaudit.errors import IncompleteExport, ServiceUnreachable
 from ociaudit.events.event import Event
 from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.order import ExportOrder, Tools
@@ -37,33 +38,35 @@ _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The last thing in a channel: nothing more comes, and why, if not because everything has come."""
+
+    error: BaseException | None
+
+
 class _Channel:
     """The bounded way from the thread that asks to the one that reads."""
 
     def __init__(self) -> None:
-        self._pages: queue.SimpleQueue[list[bytes] | BaseException | None] = queue.SimpleQueue()
+        self._pages: queue.SimpleQueue[list[bytes] | _End] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_cancelled = False
         self._room = asyncio.Semaphore(_PAGES_AHEAD)
 
     def work(self, ask: Callable[[], Coroutine[None, None, None]]) -> None:
         """Run `ask` to its end, in the asking thread, and pass on how it ended."""
-
-        async def run() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._task = asyncio.ensure_future(ask())
-            self._pages.put([])  # from here on it can be cancelled
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
+        error: BaseException | None = None
         try:
-            asyncio.run(run())
-        except BaseException as error:
-            self._pages.put(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._pages.put(None)
+            error = asyncio.run(self._run(ask))
+        except OSError as refusal:
+            error = ServiceUnreachable(
+                f"no connection can be opened from here: {refusal.strerror}",
+                hint="close files or connections of this process, or raise its limit (ulimit -n)",
+            )
+        finally:
+            self._pages.put(_End(error))
 
     async def put(self, events: list[bytes]) -> None:
         """Hand a page over, when there is room."""
@@ -72,17 +75,25 @@ class _Channel:
 
     def read(self) -> Iterator[list[bytes]]:
         """Yield the pages, in the reading thread, and raise what the asking one raised."""
-        self._pages.get()
-        while (page := self._pages.get()) is not None:
-            if isinstance(page, BaseException):
-                raise page
+        while not isinstance(page := self._pages.get(), _End):
             yield page
             self._call(self._room.release)
+        if page.error is not None:
+            raise page.error
 
     def cancel(self) -> None:
-        """End the asking."""
+        """End the asking, at once or as soon as it has begun."""
+        self._is_cancelled = True
         if self._task is not None:
             self._call(self._task.cancel)
+
+    async def _run(self, ask: Callable[[], Coroutine[None, None, None]]) -> BaseException | None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.ensure_future(ask())
+        if self._is_cancelled:
+            self._task.cancel()
+        await asyncio.wait([self._task])
+        return None if self._task.cancelled() else self._task.exception()
 
     def _call(self, work: Callable[[], object]) -> None:
         if self._loop is not None:

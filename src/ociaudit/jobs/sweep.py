@@ -93,7 +93,10 @@ class Sweep:
         Raises:
             SignInRejected, ServiceUnreachable: as `run`.
         """
-        return await self.run([(shard, Bookmark(CONFIRMING_CHAIN, 0, None)) for shard in shards])
+        asked = list(shards)
+        for shard in asked:  # until it has answered again, nothing is known of it
+            self.coverage[shard.place] = self.coverage.get(shard.place, Coverage()).without(shard.window)
+        return await self.run([(shard, Bookmark(CONFIRMING_CHAIN, 0, None)) for shard in asked])
 
     async def _ask(self, shard: Shard, bookmark: Bookmark | None) -> None:
         scanned = 0
@@ -103,7 +106,7 @@ class Sweep:
                 await self._sink.take_page(page)
                 scanned += len(page.events)
         self.coverage.setdefault(shard.place, Coverage()).add(shard.window)
-        if not scanned and bookmark is None:
+        if not scanned and (bookmark is None or bookmark.chain < CONFIRMING_CHAIN):
             self.empty.append(shard)
         self._observer.on_shard_done(shard)
 

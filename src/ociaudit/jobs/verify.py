@@ -54,6 +54,7 @@ class Verification:
     """What the ledger's shards cover that were answered in good time."""
     answered: dict[Place, Coverage] = field(default_factory=dict)
     """The same, with those that were asked too soon, which may have been asked again in vain."""
+    has_ledger: bool = False
 
     @property
     def is_consistent(self) -> bool:
@@ -69,22 +70,30 @@ def verify_export(output: Path, *, manifest_path: Path, signer: Path | None = No
         UsageError: the output is missing, or a signer is named and there is no signature.
         DiskError: a file cannot be read.
     """
-    if not output.exists():
-        raise UsageError(f"{output} does not exist", hint="name the file that oci-audit export wrote")
+    if not output.is_file():
+        raise UsageError(f"{output} is not a file that is there", hint="name the file that oci-audit export wrote")
     data = _read_manifest(manifest_path)
     manifest = decode_manifest(data, where=str(manifest_path))
     result = Verification(manifest, hashlib.sha256(data).hexdigest())
     if not has_own_digest(data):
         result.problems.append(Problem(manifest_path.name, "its bytes are not those that its digest speaks of"))
     _check_signature(result, data, manifest_path, signer)
-    ledger_path = output.with_name(manifest.ledger.name)
-    blocks = _check_ledger(result, ledger_path)
+    blocks = _check_ledger(result, _find_ledger(output, manifest_path, manifest))
     _check_output(result, output, blocks)
     try:
         _check_statement(result, manifest_path.name)
     except ValueError as error:
         result.problems.append(Problem(manifest_path.name, f"a time in it cannot be read: {error}"))
     return result
+
+
+def _find_ledger(output: Path, manifest_path: Path, manifest: Manifest) -> Path | None:
+    """Return the ledger, which stands beside the output, or beside the manifest where the output was stdout."""
+    name = manifest.ledger.name
+    if not name or name != Path(name).name:
+        return None
+    candidates = (output.with_name(name), manifest_path.with_name(name))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _read_manifest(path: Path) -> bytes:
@@ -109,12 +118,13 @@ def _check_signature(result: Verification, data: bytes, manifest_path: Path, sig
         result.problems.append(Problem(path.name, result.signature.message))
 
 
-def _check_ledger(result: Verification, path: Path) -> list[BlockLine]:
+def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
     """Check the ledger's bytes and sums; return the output's block hashes."""
     stated = result.manifest.ledger
-    if not path.exists():
-        result.problems.append(Problem(stated.name, "it is missing"))
+    if path is None:
+        result.problems.append(Problem("ledger", "it is missing, beside the file and beside the manifest"))
         return []
+    result.has_ledger = True
     blocks: list[BlockLine] = []
     digest = hashlib.sha256()
     position = events = 0
@@ -126,7 +136,7 @@ def _check_ledger(result: Verification, path: Path) -> list[BlockLine]:
                 line = decoder.decode(raw)
                 if isinstance(line, ShardLine):
                     _cover(result, line)
-            except (msgspec.MsgspecError, ValueError):
+            except (msgspec.MsgspecError, RecursionError, ValueError):
                 result.problems.append(Problem(stated.name, "this line is not of a ledger", position))
                 return blocks
             position += len(raw)
@@ -166,7 +176,7 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape):
+            for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape, is_ours=True):
                 order.check(batch.events, batch.offsets)
         except BadArray as error:
             result.problems.append(Problem(stated.name, str(error), error.offset))
@@ -244,15 +254,16 @@ def _check_statement(result: Verification, name: str) -> None:
     for entry in manifest.coverage:
         for start, end in entry.windows:
             known[Place(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
-    for place in sorted({*known, *result.answered}):
-        stated = known.get(place, Coverage())
-        if not (_holds(stated, result.settled.get(place)) and _holds(result.answered.get(place), stated)):
-            text = f"the coverage of {place.region} {place.compartment} is not that of the ledger's complete shards"
-            result.problems.append(Problem(name, text))
+    accounted = {place: Coverage(coverage.windows) for place, coverage in known.items()}
     for gap in (*manifest.gaps, *manifest.waived_gaps):
         window = Window(parse_minute(gap.start), parse_minute(gap.end))
-        known.setdefault(Place(gap.region, gap.compartment), Coverage()).add(window)
-    for place, coverage in known.items():
+        accounted.setdefault(Place(gap.region, gap.compartment), Coverage()).add(window)
+    for place in sorted({*known, *result.answered}) if result.has_ledger else ():
+        is_less = not _holds(accounted.get(place), result.settled.get(place))
+        if is_less or not _holds(result.answered.get(place), known.get(place)):
+            text = f"the coverage of {place.region} {place.compartment} is not that of the ledger's complete shards"
+            result.problems.append(Problem(name, text))
+    for place, coverage in accounted.items():
         for missing in coverage.find_missing(asked):
             text = f"{place.region} {place.compartment} {missing} is neither covered nor a gap"
             result.problems.append(Problem(name, text))

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ociaudit.errors import CorruptRun, DiskError
+import msgspec
+
+from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.jobs.rerun import Leftovers
-from ociaudit.plan.window import format_minute
+from ociaudit.plan.window import Window, parse_minute
 from ociaudit.store.durable import (
     check_replaceable,
     explain_disk,
@@ -28,6 +30,7 @@ from ociaudit.store.durable import (
 from ociaudit.store.manifest import Manifest, decode_manifest
 from ociaudit.store.replay import replay_journal
 from ociaudit.store.run_folder import RunFolder, RunPlan
+from ociaudit.store.signature import name_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,6 @@ class Workspace:
     manifest_path: Path | None
     ledger_path: Path
     plan: RunPlan | None
-    plan_sha256: str
     manifest: Manifest | None
     left: Leftovers
 
@@ -50,7 +52,19 @@ class Workspace:
             DiskError: it cannot be removed.
         """
         self.folder.discard()
-        return replace(self, plan=None, plan_sha256="")
+        return replace(self, plan=None)
+
+    def widen(self, window: Window) -> Workspace:
+        """Return the workspace with a plan whose window has grown with the present, and write that plan.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        if self.plan is None or window.end <= self.plan.window.end:
+            return self
+        plan = msgspec.structs.replace(self.plan, window=Window(self.plan.window.start, window.end))
+        self.folder.write_plan(plan)
+        return replace(self, plan=plan)
 
 
 def resolve_run_path(output: Path) -> Path:
@@ -76,14 +90,15 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
         with _make_temporary_folder() as temporary:
             folder = RunFolder(Path(temporary))
             ledger = manifest or folder.path / "stdout"
-            yield Workspace(folder, None, manifest, _name_ledger(ledger), None, "", None, Leftovers())
+            yield Workspace(folder, None, manifest, _name_ledger(ledger), None, None, Leftovers())
         return
     check_replaceable(output)
+    manifest_path = manifest or output.with_name(output.name + ".manifest.json")
+    _check_distinct(output, manifest_path)
     folder = RunFolder(resolve_run_path(output))
     folder.check_ours()
     with _lock_run(folder) as is_held:  # whoever is refused here must not take the folder away from the other
         try:
-            manifest_path = manifest or output.with_name(output.name + ".manifest.json")
             yield _look_around(folder, output, manifest_path, may_discard=may_discard)
         finally:
             if is_held() and not folder.plan_path.exists():
@@ -115,31 +130,58 @@ def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _look_around(folder: RunFolder, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
-    plan, plan_sha256, is_published = _read_run(folder, output, may_discard=may_discard)
+    plan, is_published = _read_run(folder, output, may_discard=may_discard)
     manifest = _read_manifest(manifest_path)
     left = Leftovers(
         output_exists=output.exists(),
         run=plan.arguments if plan else None,
-        run_window=f"{format_minute(plan.window.start)} to {format_minute(plan.window.end)}" if plan else "",
+        run_window=plan.window if plan else None,
         may_replace=plan.may_replace if plan else False,
         output_is_ours=is_published,
         finished=manifest.arguments if manifest else None,
+        finished_window=_read_window(manifest) if manifest else None,
+        foreign=_find_foreign(output, manifest_path, manifest) if plan is None else (),
         is_complete=manifest.complete if manifest else False,
         is_provisional=bool(manifest.provisional) if manifest else False,
         is_as_stated=_has_size(output, manifest.output.size_bytes) if manifest else True,
     )
-    return Workspace(folder, output, manifest_path, _name_ledger(output), plan, plan_sha256, manifest, left)
+    return Workspace(folder, output, manifest_path, _name_ledger(output), plan, manifest, left)
 
 
-def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, str, bool]:
-    """Return the plan, its SHA-256, and whether the output is of that run."""
+def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
+    """Return the plan, and whether the output is of that run."""
     try:
-        plan, plan_sha256 = folder.read_plan() or (None, "")
-        return plan, plan_sha256, plan is not None and _is_published(folder, plan_sha256, output)
+        plan = folder.read_plan()
+        return plan, plan is not None and _is_published(folder, plan.id, output)
     except CorruptRun:
         if may_discard:
-            return None, "", False
+            return None, False
         raise
+
+
+def _read_window(manifest: Manifest) -> Window | None:
+    try:
+        return Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+    except ValueError:
+        return None
+
+
+def _find_foreign(output: Path, manifest_path: Path, manifest: Manifest | None) -> tuple[str, ...]:
+    """Return the files that would be replaced and that no manifest of ours speaks of."""
+    if manifest is not None:
+        return ()
+    beside = (manifest_path, name_signature(manifest_path), _name_ledger(output))
+    return tuple(path.name for path in beside if path.exists())
+
+
+def _check_distinct(output: Path, manifest_path: Path) -> None:
+    """Refuse names that would let one file of a run replace another."""
+    names = [output, manifest_path, name_signature(manifest_path), _name_ledger(output), resolve_run_path(output)]
+    if len(set(names)) < len(names) or resolve_run_path(output) in manifest_path.parents:
+        raise UsageError(
+            f"the manifest {manifest_path} would stand where another file of this export stands",
+            hint="choose another name with --manifest, or leave it away",
+        )
 
 
 def _name_ledger(path: Path) -> Path:
@@ -156,12 +198,12 @@ def _read_manifest(path: Path) -> Manifest | None:
     return None
 
 
-def _is_published(folder: RunFolder, plan_sha256: str, output: Path) -> bool:
+def _is_published(folder: RunFolder, plan_id: str, output: Path) -> bool:
     """Tell whether the output is one that this run was about to give its name."""
     if not output.exists() or not folder.journal_path.exists():
         return False
     with explain_disk("read", folder.journal_path), folder.journal_path.open("rb") as file:
-        state = replay_journal(file, plan_sha256=plan_sha256, where=str(folder.journal_path))
+        state = replay_journal(file, plan_id=plan_id, where=str(folder.journal_path))
     likely = {line.sha256 for line in state.published if _has_size(output, line.size_bytes)}
     if not likely:
         return False

@@ -56,11 +56,6 @@ class Coverage:
             missing.append(Window(position, window.end))
         return tuple(missing)
 
-    def intersect(self, other: Coverage) -> Coverage:
-        """Return what both cover."""
-        both = Coverage()
-        for window in self.windows:
-            uncovered = Coverage(other.find_missing(window))
-            for part in uncovered.find_missing(window):
-                both.add(part)
-        return both
+    def without(self, window: Window) -> Coverage:
+        """Return this coverage less a window."""
+        return Coverage(part for own in self.windows for part in Coverage([window]).find_missing(own))

@@ -34,9 +34,13 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[+-]\d
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """A resolved range: the window to ask, and what had to be said about it."""
+    """A resolved range: the window to ask, and what had to be said about it.
+
+    `is_clipped`: the end typed is still to come; the same words will mean a longer window later.
+    """
 
     window: Window
+    is_clipped: bool = False
     notices: tuple[str, ...] = ()
 
 
@@ -67,7 +71,7 @@ def resolve_range(start: str, end: str, *, now: datetime) -> TimeRange:
             f"the start {start!r} ({format_minute(first)}) is not before the end {end!r} ({format_minute(last)})",
             hint="exchange them, or choose an end after the start",
         )
-    return TimeRange(Window(first, min(last, current)), notices)
+    return TimeRange(Window(first, min(last, current)), last > current, notices)
 
 
 def expand_name(name: str, window: Window) -> str:

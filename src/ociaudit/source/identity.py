@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ociaudit.errors import Refused, RequestError, ScopeUnreadable, ServiceUnreachable, SignInRejected
-from ociaudit.plan.scope import Compartment, Region
+from ociaudit.plan.scope import REGION, Compartment, Region
 from ociaudit.source.auth import Credentials
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.transport import Answer, Transport
@@ -167,8 +167,17 @@ def _make_check(kind: type[T]) -> Callable[[bytes], T]:
     return msgspec.json.Decoder(kind).decode
 
 
-_check_regions = _make_check(list[_RegionBody])
+_decode_regions = _make_check(list[_RegionBody])
 _check_compartments = _make_check(list[_CompartmentBody])
+
+
+def _check_regions(body: bytes) -> list[_RegionBody]:
+    """Decode the regions; their names become part of the hosts that are asked, so they must be names."""
+    regions = _decode_regions(body)
+    for region in regions:
+        if not REGION.fullmatch(region.regionName):
+            raise ValueError(f"{region.regionName[:40]!r} is not the name of a region")
+    return regions
 
 
 def _accept_any(_: bytes) -> None:

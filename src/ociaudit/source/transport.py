@@ -37,16 +37,20 @@ T = TypeVar("T")
 USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
 _OK = 200
 _BODY_SHOWN = 60
+_CODE_SHOWN = 80
+_MESSAGE_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class TransportLimits:
-    """How long the program waits. All in seconds; none of them costs memory."""
+    """How long the program waits, in seconds, and how much it takes in one answer."""
 
     connect_seconds: float = 10.0
     silence_seconds: float = 60.0
     """Without a byte for this long, an attempt has failed. A page can take over ten seconds."""
     first_answer_seconds: float = 14.0
+    max_body_bytes: int = 512 * 1024 * 1024
+    """A page of 20,000 events of 6 KB has 120 MB; this much may be in memory for each request in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Transport:
             async with self._session.get(
                 URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._choose_proxy(url)
             ) as response:
-                body = await response.read()
+                body = await self._read_body(response)
         except aiohttp.ClientConnectorCertificateError as error:
             raise _explain_certificate(url, error) from error
         except TimeoutError as error:
@@ -183,6 +187,21 @@ class Transport:
         self._has_answered = True
         return Answer(checked, len(body), token, request_id, attempt, asked_at)
 
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read a body to its end, uncompressed, but not without end."""
+        pieces: list[bytes] = []
+        size = 0
+        limit = self._limits.max_body_bytes
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > limit:
+                raise BadAnswer(
+                    f"{_show_host(str(response.url))} sends more than {limit:,} bytes in one answer",
+                    request_id=_read_request_id(response),
+                )
+            pieces.append(piece)
+        return b"".join(pieces)
+
     def _choose_proxy(self, url: str) -> str | None:
         parts = urlsplit(url)
         if not self._proxies or proxy_bypass_environment(parts.netloc, dict(self._proxies)):
@@ -199,7 +218,7 @@ class Transport:
             code = ""
         else:
             self._has_answered = True
-            message = f"{response.status} {oci.code}: {oci.message}"
+            message = f"{response.status} {oci.code[:_CODE_SHOWN]}: {oci.message[:_MESSAGE_SHOWN]}"
             code = oci.code
         return Refused(
             message,
@@ -273,4 +292,6 @@ def _show_host(url: str) -> str:
 
 
 def _describe(error: Exception) -> str:
-    return _escape(str(error)) or type(error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):  # its text holds the URL: of a proxy, password included
+        return f"{error.status} {_escape(error.message)[:_MESSAGE_SHOWN]}"
+    return _escape(str(error))[:_MESSAGE_SHOWN] or type(error).__name__

@@ -15,13 +15,15 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ociaudit.events.event import encode_instant, has_event_id, read_order
+from ociaudit.events.event import cut_event_id, encode_instant, read_event_id
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
+from ociaudit.store.external_sort import ExternalSort
 from ociaudit.store.index import SUFFIX_BYTES, Location, OrderIndex, split_entry
 from ociaudit.store.spool import LogReader
 
 _GROUP_IN_MEMORY = 2_000
 _MAX_CONFLICTS_LISTED = 1_000
+_IDS_IN_MEMORY = 200_000
 _FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
 
 
@@ -53,6 +55,7 @@ class CanonicalReader:
         self._log = log
         self._start = encode_instant(start)
         self._end = encode_instant(end)
+        self._ids = ExternalSort(index.folder, "ids", max_entries=_IDS_IN_MEMORY)
         self.counts = MergeCounts()
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
@@ -79,6 +82,7 @@ class CanonicalReader:
             yield from self._merge_several(group)
         elif held:
             yield self._read_single(held)
+        self._count_conflicts()
 
     def _read_single(self, entry: bytes) -> tuple[bytes, int]:
         """Return the only record of its time and id; nearly every one is."""
@@ -90,20 +94,14 @@ class CanonicalReader:
         """Yield the distinct records among those that share time and id, in the order of their bytes."""
         order = split_entry(entries[0])[0]
         group = [split_entry(entry)[1] for entry in entries]
-        distinct = 0
         previous: bytes | None = None
         for raw, origin in self._sort_by_bytes(group):
             if raw == previous:
                 self.counts.identical += 1
                 continue
             previous = raw
-            distinct += 1
             self._count_record(order)
             yield raw, origin
-        if distinct > 1 and has_event_id(order):
-            self.counts.conflicting_count += 1
-            if len(self.counts.conflicting_ids) < _MAX_CONFLICTS_LISTED:
-                self.counts.conflicting_ids.append(replace_surrogates(read_order(order)[1]))
 
     def _sort_by_bytes(self, group: list[Location]) -> Iterator[tuple[bytes, int]]:
         """Sort (record, origin); a large group is sorted in pieces that are read again while merging."""
@@ -121,6 +119,9 @@ class CanonicalReader:
     def _count_record(self, order: bytes) -> None:
         counts = self.counts
         counts.written += 1
+        self._ids.pending.append(cut_event_id(order))
+        if not counts.written % _IDS_IN_MEMORY:
+            self._ids.settle()
         counts.last_order = order
         if self._start <= order < self._end and counts.first_order:
             return
@@ -129,3 +130,16 @@ class CanonicalReader:
             return
         counts.first_order = counts.first_order or order
         counts.outside += not self._start <= order < self._end
+
+    def _count_conflicts(self) -> None:
+        """Count the ids that more than one written record has; their times may differ."""
+        previous = b""
+        is_counted = False
+        for event_id in self._ids.iterate():
+            if event_id != previous:
+                previous, is_counted = event_id, False
+            elif event_id and not is_counted:
+                is_counted = True
+                self.counts.conflicting_count += 1
+                if len(self.counts.conflicting_ids) < _MAX_CONFLICTS_LISTED:
+                    self.counts.conflicting_ids.append(replace_surrogates(read_event_id(event_id)))

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ FOLDER_MODE = 0o700
 _IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
 _LOCK_NAME = "lock"
 _TAKEN_OVER = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
+_READER_SECONDS = 0.2
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -76,6 +78,20 @@ def write_all(descriptor: int, data: bytes, path: Path) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
+
+
+def write_to_reader(descriptor: int, data: bytes, path: Path, *, check: Callable[[], None]) -> None:
+    """Write every byte to a pipe or terminal whose reader may pause; `check` is called while it does.
+
+    Raises:
+        DiskError: nobody reads any more.
+    """
+    with explain_disk("write to", path):
+        view = memoryview(data)
+        while view:
+            check()
+            if select.select([], [descriptor], [], _READER_SECONDS)[1]:
+                view = view[os.write(descriptor, view[: select.PIPE_BUF]) :]  # so much never blocks
 
 
 def sync_data(descriptor: int, path: Path) -> None:

@@ -8,6 +8,7 @@ came before there was a dictionary are compressed without, and a reader that has
 
 Invariants
 - Every frame can be read alone, given the dictionary; nothing but the frame's bytes is decompressed for it.
+- A frame carries a checksum of its event: what the disk changed is refused, not published.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class FrameCodec:
         data = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
         if data is not None:
             data.precompute_compress(level=_LEVEL)
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=data)
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=data, write_checksum=True)
         self._decompress = zstandard.ZstdDecompressor(dict_data=data).decompress
 
     def compress(self, events: Sequence[bytes]) -> list[bytes]:

@@ -20,10 +20,12 @@ from ociaudit.plan.shard import Gap, Shard
 
 
 class RunLine(msgspec.Struct, frozen=True, tag="run", tag_field="kind"):
-    """The first line: which plan this journal belongs to, and when the run (or a resume) began."""
+    """The first line: which plan this journal belongs to; and when a run or a resume began, and who asked."""
 
-    plan_sha256: str
+    plan_id: str
     at: str
+    principal: str = ""
+    key_fingerprint: str | None = None
 
 
 class DictionaryLine(msgspec.Struct, frozen=True, tag="dictionary", tag_field="kind"):

@@ -20,7 +20,7 @@ import msgspec
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import CONFIRMING_CHAIN, Gap, Place, Shard
 from ociaudit.plan.window import format_minute
-from ociaudit.store.journal import GapLine, JournalLine, PageLine, VoidLine
+from ociaudit.store.journal import GapLine, JournalLine, PageLine, RunLine, VoidLine
 
 
 class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_field="kind"):
@@ -49,6 +49,7 @@ class BlockLine(msgspec.Struct, frozen=True, tag="block", tag_field="kind"):
 
 LedgerLine = ShardLine | BlockLine
 BLOCK_BYTES = 8 * 1024 * 1024
+_MAX_UNLISTED = 1_000
 
 
 class BlockDigest:
@@ -96,6 +97,7 @@ class LedgerTotals:
     provisional: list[ShardLine] = field(default_factory=list)
     tally: Counter[str] = field(default_factory=Counter)
     unlisted: set[str] = field(default_factory=set)
+    asked_by: set[tuple[str, str | None]] = field(default_factory=set)
 
 
 def find_void_lines(lines: Iterable[JournalLine]) -> set[int]:
@@ -130,6 +132,8 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
                 provisional.note_end(line, entry)
                 yield entry
+        elif isinstance(line, RunLine):
+            totals.asked_by.add((line.principal, line.key_fingerprint))
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
     totals.provisional = provisional.list_standing()
@@ -173,7 +177,8 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.kept += line.kept
     totals.pages += 1
     totals.requests += line.attempts
-    totals.unlisted.update(line.unlisted)
+    if len(totals.unlisted) < _MAX_UNLISTED:
+        totals.unlisted.update(line.unlisted)
     if line.tally:
         totals.tally.update(line.tally)
 

@@ -142,6 +142,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tool: Tool
     arguments: ExportArguments
     asked_by: Principal
+    also_asked_by: tuple[Principal, ...] = ()
+    """Who asked in earlier runs that this one went on with, where that was somebody else."""
     range: Range
     event_times: EventTimes
     scope: Scope
@@ -177,7 +179,7 @@ def decode_manifest(data: bytes, *, where: str) -> Manifest:
     """
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise CorruptRun(
             f"{where} is not a manifest of oci-audit: {error}",
             hint="ask for everything anew with --overwrite, or restore the manifest from its copy",

@@ -41,22 +41,23 @@ class Recovered:
 def open_spool(
     folder: RunFolder,
     *,
-    plan_sha256: str,
+    plan_id: str,
     origins: Mapping[Place, int],
     monotonic: Callable[[], float],
     at: str,
+    asked_by: tuple[str, str | None] = ("", None),
     on_page: Callable[[], None] = lambda: None,
 ) -> Recovered:
     """Open a run's spool, new or left over, ready for appending.
 
-    `at` is the present in RFC 3339, for the journal. `on_page` is called before each page that is read, and may
-    raise to stop here.
+    `at` is the present in RFC 3339, `asked_by` principal and key fingerprint, for the journal. `on_page` is called
+    before each page that is read, and may raise to stop here.
 
     Raises:
         CorruptRun: the journal is damaged in the middle or belongs to another plan.
         DiskError: the disk refused.
     """
-    state, notices = _read_state(folder, plan_sha256)
+    state, notices = _read_state(folder, plan_id)
     dictionary = _read_dictionary(folder, state)
     lost: list[int] = []
     if state.dictionary is not None and dictionary is None:
@@ -68,10 +69,10 @@ def open_spool(
     _cut_file(folder, folder.log_path, _find_log_end(state))
     with contextlib.ExitStack() as stack:
         spool = stack.enter_context(Spool(folder, origins, monotonic=monotonic, dictionary=dictionary))
-        spool.append_line(RunLine(plan_sha256, at))
+        spool.append_line(RunLine(plan_id, at, *asked_by))
         for offset in lost:
             spool.append_line(VoidLine(offset))
-        damaged = _index_pages(folder, state, spool, origins, FrameCodec(dictionary), on_page)
+        damaged = _index_pages(folder, state, spool, origins, FrameCodec(dictionary), on_page=on_page)
         for page in damaged:
             state.forget(page)
             spool.append_line(VoidLine(page.offset))
@@ -82,12 +83,12 @@ def open_spool(
     return Recovered(spool, state.find_progress(), state, tuple(notices))
 
 
-def _read_state(folder: RunFolder, plan_sha256: str) -> tuple[JournalState, list[str]]:
+def _read_state(folder: RunFolder, plan_id: str) -> tuple[JournalState, list[str]]:
     path = folder.journal_path
     if not path.exists():
         return JournalState(), []
     with explain_disk("read", path), path.open("rb") as file:
-        state = replay_journal(file, plan_sha256=plan_sha256, where=str(path))
+        state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
     return state, [f"the journal's last line is torn; {torn} bytes are cut off"] if torn else []
 
@@ -126,6 +127,7 @@ def _index_pages(
     spool: Spool,
     origins: Mapping[Place, int],
     codec: FrameCodec,
+    *,
     on_page: Callable[[], None],
 ) -> list[PageLine]:
     """Put the events of every sound page into the spool's index; return the pages that are damaged."""

@@ -76,7 +76,7 @@ class JournalState:
         return Progress(covered, begun, frozenset(empty))
 
 
-def replay_journal(lines: Iterable[bytes], *, plan_sha256: str, where: str) -> JournalState:
+def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> JournalState:
     """Read a journal, line by line, each with its line break.
 
     `where` names the journal in errors.
@@ -94,7 +94,7 @@ def replay_journal(lines: Iterable[bytes], *, plan_sha256: str, where: str) -> J
         except BadLine as error:
             torn = str(error)
             continue
-        if line.plan_sha256 != plan_sha256 if isinstance(line, RunLine) else number == 1:
+        if line.plan_id != plan_id if isinstance(line, RunLine) else number == 1:
             raise CorruptRun(f"{where} does not belong to the plan.json beside it")
         _apply_line(state, line)
         state.length += len(data)

@@ -24,12 +24,13 @@ from ociaudit.plan.window import Window
 from ociaudit.store.durable import explain_disk, remove_file, remove_locked_folder, write_file
 
 PLAN_SCHEMA = "oci-audit-plan/1"
-_LEFT_WITHOUT_PLAN = re.compile(r"lock|journal\.ndjson|events\.log|order-\d+\.part|\.plan\.json\.partial")
+_OURS = re.compile(r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part")
 
 
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for, as typed; two runs with equal arguments are the same request."""
+    """What was asked for, as typed, and of which tenancy; two runs with equal arguments are the same request."""
 
+    tenancy: str = ""
     start: str
     end: str
     profile: str
@@ -44,10 +45,12 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the arguments were resolved to, once, at the run's beginning.
 
     `origin` of an event is the index of its place in `places`. The request ids prove what the scope was
-    made from; they are empty for what was named by hand.
+    made from; they are empty for what was named by hand. `id` binds the journal to the plan: it stays when the
+    window of the same arguments grows, because its end was still to come.
     """
 
     schema: str = PLAN_SCHEMA
+    id: str = ""
     arguments: ExportArguments
     tenancy: str
     window: Window
@@ -58,6 +61,12 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: int | None = None
     may_replace: bool = False
     started_at: str
+
+
+def identify_plan(plan: RunPlan) -> str:
+    """Return the id of a plan: the SHA-256 of all of it but its window."""
+    blank = msgspec.structs.replace(plan, id="", window=Window(0, 1))
+    return hashlib.sha256(msgspec.json.encode(blank)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +98,16 @@ class RunFolder:
             DiskError: it cannot be looked into.
         """
         with explain_disk("look into", self.path):
-            names = [] if not self.path.is_dir() or self.plan_path.exists() else os.listdir(self.path)
-        foreign = sorted(name for name in names if not _LEFT_WITHOUT_PLAN.fullmatch(name))
+            names = os.listdir(self.path) if self.path.is_dir() else []
+        foreign = sorted(name for name in names if not _OURS.fullmatch(name))
         if foreign:
             raise UsageError(
                 f"{self.path} holds what is not of oci-audit, for example {foreign[0]}",
                 hint="the run needs a folder of this name for itself: move it away, or choose another -o",
             )
 
-    def read_plan(self) -> tuple[RunPlan, str] | None:
-        """Return the plan and its SHA-256, or None when no run has begun here.
+    def read_plan(self) -> RunPlan | None:
+        """Return the plan, or None when no run has begun here.
 
         Raises:
             CorruptRun: the file is not a plan of this version.
@@ -110,14 +119,16 @@ class RunFolder:
             data = self.plan_path.read_bytes()
         try:
             plan = msgspec.json.decode(data, type=RunPlan)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise CorruptRun(f"{self.plan_path} is not a plan of oci-audit: {error}") from error
         if plan.schema != PLAN_SCHEMA:
             raise CorruptRun(
                 f"{self.plan_path} is of form {plan.schema!r}; this version reads {PLAN_SCHEMA!r}",
                 hint="finish the run with the version that began it, or begin anew with --restart",
             )
-        return plan, hashlib.sha256(data).hexdigest()
+        if plan.id != identify_plan(plan):
+            raise CorruptRun(f"{self.plan_path} was changed after it was written")
+        return plan
 
     def discard(self) -> None:
         """Forget the run in this folder; the plan goes first, so that a half-discarded run is none.
@@ -136,12 +147,11 @@ class RunFolder:
         """
         remove_locked_folder(self.path, first=self.plan_path)
 
-    def write_plan(self, plan: RunPlan) -> str:
-        """Write the plan, durably, and return its SHA-256.
+    def write_plan(self, plan: RunPlan) -> None:
+        """Write the plan, durably.
 
         Raises:
             DiskError: the disk refused.
         """
         data = msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
         write_file(self.plan_path, data)
-        return hashlib.sha256(data).hexdigest()

@@ -45,11 +45,12 @@ def check_signing_key(key: Path) -> None:
     """Refuse early what cannot sign later.
 
     Raises:
-        UsageError: ssh-keygen is missing, or the key file does not exist.
+        UsageError: ssh-keygen is missing, or the key file does not exist or cannot sign.
     """
     _find_ssh_keygen()
     if not key.is_file():
         raise UsageError(f"the signing key {key} does not exist", hint="create one with: ssh-keygen -t ed25519 -f KEY")
+    _sign(b"", key)
 
 
 def sign_bytes(data: bytes, key: Path, signature_path: Path) -> None:
@@ -59,12 +60,16 @@ def sign_bytes(data: bytes, key: Path, signature_path: Path) -> None:
         UsageError: the key cannot sign; the message is ssh-keygen's.
         DiskError: the signature cannot be written.
     """
+    write_file(signature_path, _sign(data, key))
+
+
+def _sign(data: bytes, key: Path) -> bytes:
     done = _run(["-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE], data)
     if done.returncode != 0:
         raise UsageError(
             f"the key {key} cannot sign: {_say(done)}", hint="name a private SSH key you can use with --sign"
         )
-    write_file(signature_path, done.stdout)
+    return done.stdout
 
 
 def check_signature(data: bytes, signature_path: Path, signer: Path | None) -> SignatureCheck:

@@ -5,11 +5,13 @@ from msgspec.structs import replace
 
 from ociaudit.errors import UsageError
 from ociaudit.jobs.rerun import Action, Leftovers, RerunOptions, choose_action, describe_difference
+from ociaudit.plan.window import Window
 from ociaudit.store.run_folder import ExportArguments
 
 FIXED = ExportArguments(start="2025-12-01", end="2025-12-07", profile="DEFAULT")
 RELATIVE = replace(FIXED, start="7d", end="now")
 OTHER = replace(FIXED, regions=("uk-london-1",))
+WINDOW = Window(0, 60)
 NOTHING = Leftovers()
 PLAIN = RerunOptions()
 
@@ -17,19 +19,19 @@ PLAIN = RerunOptions()
 def choose(arguments: ExportArguments, left: Leftovers, **options: bool) -> Action | str:
     """Return what is done, or the words of the refusal."""
     try:
-        return choose_action(arguments, left, RerunOptions(**options), output="audit.json")
+        return choose_action(arguments, left, RerunOptions(**options), output="audit.json", window=WINDOW)
     except UsageError as error:
         return f"{error} | {error.hint}"
 
 
 def left_run(run: ExportArguments = FIXED, **facts: object) -> Leftovers:
     """A run directory, and perhaps more."""
-    return Leftovers(run=run, run_window="A to B", **facts)
+    return Leftovers(run=run, run_window=WINDOW, finished_window=WINDOW, **facts)
 
 
 def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Leftovers:
     """An output without a run directory, with its manifest unless that is None."""
-    return Leftovers(output_exists=True, finished=finished, **facts)
+    return Leftovers(output_exists=True, finished=finished, finished_window=WINDOW, **facts)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Le
         pytest.param(FIXED, NOTHING, {"resume": True}, "no run to resume", id="nothing-to-resume"),
         pytest.param(FIXED, left_run(), {}, Action.RESUME, id="same-arguments-resume"),
         pytest.param(FIXED, left_run(), {"resume": True}, Action.RESUME, id="same-arguments-told-to-resume"),
-        pytest.param(RELATIVE, left_run(RELATIVE), {}, "A to B was left unfinished", id="relative-asks"),
+        pytest.param(RELATIVE, left_run(RELATIVE), {}, f"{WINDOW} was left unfinished", id="relative-asks"),
         pytest.param(RELATIVE, left_run(RELATIVE), {"resume": True}, Action.RESUME, id="relative-resume"),
         pytest.param(RELATIVE, left_run(RELATIVE), {"is_script": True}, Action.RESUME, id="relative-script"),
         pytest.param(OTHER, left_run(), {}, "regions was (all), is uk-london-1", id="other-arguments"),
@@ -75,7 +77,7 @@ def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Le
             RELATIVE,
             left_run(RELATIVE, output_exists=True, output_is_ours=True, finished=RELATIVE, is_complete=True),
             {},
-            Action.CLEAN_UP,
+            "meant another range",
             id="killed-before-cleaning-up-relative",
         ),
         pytest.param(
@@ -112,10 +114,17 @@ def list_leftovers() -> list[Leftovers]:
     flags = ("output_exists", "may_replace", "output_is_ours", "is_complete", "is_provisional")
     runs = (None, FIXED, RELATIVE, OTHER)
     return [
-        Leftovers(run=run, finished=finished, **dict(zip(flags, values, strict=True)))
+        Leftovers(
+            run=run,
+            finished=finished,
+            run_window=WINDOW,
+            finished_window=WINDOW,
+            **dict(zip(flags, values, strict=True)),
+        )
         for run in runs
         for finished in runs
         for values in itertools.product([False, True], repeat=len(flags))
+        if values[0] or not values[2]  # an output that is ours exists
     ]
 
 

@@ -1,13 +1,14 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.jobs.workspace import open_workspace
 from ociaudit.plan.window import Window
-from ociaudit.store.run_folder import ExportArguments, RunPlan
+from ociaudit.store.run_folder import ExportArguments, RunPlan, identify_plan
 
-PLAN = RunPlan(
+_UNNAMED = RunPlan(
     arguments=ExportArguments(start="a", end="b", profile="c"),
     tenancy="t",
     window=Window(0, 1),
@@ -15,6 +16,7 @@ PLAN = RunPlan(
     listed_compartments=None,
     started_at="x",
 )
+PLAN = msgspec.structs.replace(_UNNAMED, id=identify_plan(_UNNAMED))
 
 
 def list_names(folder: Path) -> list[str]:

@@ -39,10 +39,9 @@ def test_missing_and_covered_make_up_the_window(added: list[Window], asked: Wind
     assert Coverage(missing).windows == missing
 
 
-@given(several, several)
-def test_an_intersection_is_what_both_cover(left: list[Window], right: list[Window]) -> None:
-    """The minutes of both, and nothing changes in either."""
-    first, second = Coverage(left), Coverage(right)
-    both = first.intersect(second)
-    assert list_minutes(both.windows) == list_minutes(left) & list_minutes(right)
-    assert (first.windows, second.windows) == (Coverage(left).windows, Coverage(right).windows)
+@given(several, windows)
+def test_a_window_taken_out_is_missing(added: list[Window], gone: Window) -> None:
+    """Without a window, exactly its minutes are missing, and nothing changes in the coverage itself."""
+    coverage = Coverage(added)
+    assert list_minutes(coverage.without(gone).windows) == list_minutes(added) - list_minutes([gone])
+    assert coverage.windows == Coverage(added).windows

@@ -81,16 +81,22 @@ def test_a_listing_that_loops_stops_the_run() -> None:
 
 def test_the_regions_are_read() -> None:
     """Name, status and which one is home, as listed."""
-    served = (
-        b'[{"regionName":"x","status":"READY","isHomeRegion":true,"regionKey":"X"},{"regionName":"y","status":"I"}]'
-    )
+    served = b'[{"regionName":"eu-x-1","status":"READY","isHomeRegion":true,"regionKey":"X"},{"regionName":"eu-y-1","status":"I"}]'
     reader, transport = make_reader({None: [(served, None)]})
     listing = asyncio.run(reader.list_regions())
     assert [(item.name, item.status, item.is_home) for item in listing.items] == [
-        ("x", "READY", True),
-        ("y", "I", False),
+        ("eu-x-1", "READY", True),
+        ("eu-y-1", "I", False),
     ]
     assert transport.urls == [f"http://127.0.0.1/identity/20160918/tenancies/{TENANCY}/regionSubscriptions"]
+
+
+def test_a_region_that_is_no_name_is_refused() -> None:
+    """The names of regions become hosts: one that could lead elsewhere stops the run."""
+    served = b'[{"regionName":"evil.example/","status":"READY"}]'
+    reader, _ = make_reader({None: [(served, None)]})
+    with pytest.raises(ServiceUnreachable, match="is not the name of a region"):
+        asyncio.run(reader.list_regions())
 
 
 @pytest.mark.parametrize("what", ["regions", "compartments"])

@@ -69,8 +69,8 @@ def test_the_merge_is_sorting_and_dropping_equal_records(answered: Pages) -> Non
     for raw, origin in found:
         assert origin == min(place == THERE for place, page in answered for event in page if event.raw == raw)
     instants = [read_order(order)[0] for order, _ in expected]
-    per_order = Counter(order for order, _ in expected)
-    conflicting = [read_order(order)[1] for order, n in sorted(per_order.items()) if n > 1 and read_order(order)[1]]
+    per_id = Counter(read_order(order)[1] for order, _ in expected)
+    conflicting = sorted(event_id for event_id, n in per_id.items() if n > 1 and event_id)
     assert counts.written == len(expected)
     assert counts.identical == len(all_events) - len(expected)
     assert counts.conflicting_count == len(conflicting)

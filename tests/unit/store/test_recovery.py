@@ -13,7 +13,7 @@ from ociaudit.store.recovery import Recovered
 from ociaudit.store.spool import Spool
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import (
-    PLAN_SHA256,
+    PLAN_ID,
     Service,
     ask_missing,
     kill,
@@ -297,4 +297,4 @@ def test_a_commit_is_due_after_a_while_or_many_bytes(tmp_path: Path) -> None:
         noise = os.urandom(2_200_000).hex()
         spool.append_page(make_page_line(make_shard(), 2), [make_event(2, extra=noise)])
         assert spool.is_commit_due == (spool._log.pending_bytes >= 4 * 1024 * 1024)
-    assert PLAN_SHA256 not in (tmp_path / "journal.ndjson").read_text()
+    assert PLAN_ID not in (tmp_path / "journal.ndjson").read_text()

@@ -18,7 +18,7 @@ SHARD = make_shard(0, 10)
 
 def replay(*lines: JournalLine) -> JournalState:
     """Replay a journal that begins as every journal does."""
-    return replay_journal([encode_line(line) for line in (RUN, *lines)], plan_sha256=PLAN, where="journal")
+    return replay_journal([encode_line(line) for line in (RUN, *lines)], plan_id=PLAN, where="journal")
 
 
 def describe(state: JournalState) -> tuple[object, object]:
@@ -150,7 +150,7 @@ def test_the_last_words_count() -> None:
 def test_a_torn_end_does_not_count(tail: bytes) -> None:
     """Whatever stands behind the last whole line is cut off, and its length is known."""
     whole = [encode_line(RUN), encode_line(make_page_line(SHARD, 1, offset=0))]
-    state = replay_journal([*whole, tail], plan_sha256=PLAN, where="journal")
+    state = replay_journal([*whole, tail], plan_id=PLAN, where="journal")
     assert state.length == sum(map(len, whole))
     assert describe(state) == ({HERE: (SHARD.window,)}, {})
 
@@ -159,7 +159,7 @@ def test_a_torn_end_does_not_count(tail: bytes) -> None:
 def test_damage_inside_is_an_error_that_names_the_line(damage: bytes) -> None:
     """With good lines behind it a damaged line is not guessed at."""
     with pytest.raises(CorruptRun, match="the-journal is damaged in line 2"):
-        replay_journal([encode_line(RUN), damage, encode_line(RUN)], plan_sha256=PLAN, where="the-journal")
+        replay_journal([encode_line(RUN), damage, encode_line(RUN)], plan_id=PLAN, where="the-journal")
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_damage_inside_is_an_error_that_names_the_line(damage: bytes) -> None:
 def test_a_foreign_journal_is_an_error(lines: list[JournalLine]) -> None:
     """A journal, or a part of one, that belongs to another plan is not used."""
     with pytest.raises(CorruptRun, match="does not belong"):
-        replay_journal(map(encode_line, lines), plan_sha256=PLAN, where="journal")
+        replay_journal(map(encode_line, lines), plan_id=PLAN, where="journal")
 
 
 def test_an_empty_journal_is_a_run_that_has_not_begun() -> None:
     """No line, or a torn first one, is nothing, and no error."""
     for lines in ([], [encode_line(RUN)[:-1]], [b"\0" * 500]):
-        state = replay_journal(lines, plan_sha256=PLAN, where="journal")
+        state = replay_journal(lines, plan_id=PLAN, where="journal")
         assert (state.length, state.run, state.pages) == (0, None, {})

@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -7,10 +8,10 @@ from hypothesis import strategies as st
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.plan.window import Window
-from ociaudit.store.run_folder import ExportArguments, RunFolder, RunPlan
+from ociaudit.store.run_folder import ExportArguments, RunFolder, RunPlan, identify_plan
 from support.drawn_shards import HERE, THERE
 
-PLAN = RunPlan(
+_UNNAMED = RunPlan(
     arguments=ExportArguments(start="7d", end="now", profile="DEFAULT", event_types=("a|b",)),
     tenancy=HERE.compartment,
     window=Window(0, 60),
@@ -18,25 +19,24 @@ PLAN = RunPlan(
     listed_compartments=None,
     started_at="2025-12-01T00:00:00Z",
 )
+PLAN = msgspec.structs.replace(_UNNAMED, id=identify_plan(_UNNAMED))
 
 
-def test_a_plan_survives_with_its_hash(tmp_path: Path) -> None:
-    """What was written is read back, under the same hash, from a private file."""
+def test_a_plan_survives(tmp_path: Path) -> None:
+    """What was written is read back, from a private file."""
     folder = RunFolder(tmp_path)
     assert folder.read_plan() is None
-    digest = folder.write_plan(PLAN)
-    assert folder.read_plan() == (PLAN, digest)
+    folder.write_plan(PLAN)
+    assert folder.read_plan() == PLAN
     assert folder.plan_path.stat().st_mode & 0o777 == 0o600
 
 
-@given(st.integers(0, 400), st.integers(1, 255))
-def test_a_changed_plan_is_another_plan_or_corrupt(place: int, change: int) -> None:
-    """A changed byte changes the hash that the journal names, or is noticed at once."""
-    import tempfile
-
+@given(st.integers(0, 800), st.integers(1, 255))
+def test_a_changed_plan_is_noticed(place: int, change: int) -> None:
+    """A changed byte is an error, or changes nothing of what was planned but the window, which may grow."""
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name))
-        digest = folder.write_plan(PLAN)
+        folder.write_plan(PLAN)
         data = bytearray(folder.plan_path.read_bytes())
         data[place % len(data)] ^= change
         folder.plan_path.write_bytes(data)
@@ -45,7 +45,14 @@ def test_a_changed_plan_is_another_plan_or_corrupt(place: int, change: int) -> N
         except CorruptRun:
             return
         assert found is not None
-        assert found[1] != digest
+        assert msgspec.structs.replace(found, window=PLAN.window) == PLAN
+
+
+def test_a_plan_is_known_by_everything_but_its_window() -> None:
+    """The id stays when the window grows, and only then."""
+    assert identify_plan(msgspec.structs.replace(PLAN, window=Window(0, 99))) == PLAN.id
+    for change in ({"tenancy": "x"}, {"places": (HERE,)}, {"may_replace": True}, {"started_at": "x"}):
+        assert identify_plan(msgspec.structs.replace(PLAN, **change)) != PLAN.id
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b"null"])
