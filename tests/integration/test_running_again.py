@@ -5,7 +5,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,20 +14,28 @@ from ociaudit.store.run_folder import ExportArguments
 from support.clocks import SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
-from support.kill_at_call import Ended, KillableCommand, Running
+from support.kill_at_call import Ended, KillableCommand
 from support.processes import find_command, make_environment, run_process
 from support.run_folders import list_files, list_questions
+from support.stands import (
+    END,
+    FIRST_DAY,
+    FLAGS,
+    KILLED,
+    PUBLISHED,
+    REGION,
+    SECOND,
+    SECOND_DAY,
+    START,
+    Stand,
+    find_call,
+    list_commits,
+)
 from support.truth import find_compartment, list_events, write_array
 
-REGION = "us-ashburn-1"
-START, SECOND, END = "2025-06-02T00:00:00Z", "2025-06-03T00:00:00Z", "2025-06-04T00:00:00Z"
 # Refused without a repeat, so that nothing waits.
 BROKEN = {"operation": "ListEvents", "times": None, "match": {"startTime": SECOND}, "fault": {"kind": "status"}}
 BROKEN["fault"] |= {"status": 400}
-KILLED = -9
-# The begins of the windows, once for each of their pages.
-FIRST_DAY, SECOND_DAY = [START] * 2, [SECOND] * 3
-PUBLISHED = {"audit.json", "audit.json.manifest.json", "audit.json.ledger.ndjson"}
 ROWS: dict[str, Callable[..., None]] = {}
 
 
@@ -43,53 +50,10 @@ def row(words: str):
     return register
 
 
-@dataclass(frozen=True)
-class Stand:
-    """An emulator, a process that forks commands, and the folder they work in."""
-
-    emulator: Emulator
-    command: KillableCommand
-    folder: Path
-    compartment: str
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "audit.json"
-
-    def arguments(self, *options: str, start: str = START, end: str = END, output: str = "audit.json") -> list[str]:
-        return [
-            *("export", "--config-file", str(self.emulator.config_path), "--start", start, "--end", end),
-            *("--max-window-days", "1", "--region", REGION, "--no-subtree", "-o", output),
-            *("--compartment", self.compartment, *options),
-        ]
-
-    def export(self, *options: str, call: int | None = None, **given: str) -> Ended:
-        """Run the export to its end, or to a call."""
-        self.emulator.clear_log()
-        return self.command(
-            self.arguments(*options, **given),
-            cwd=self.folder,
-            variables=make_environment(self.folder, **point_at(self.emulator)),
-            call=call,
-        )
-
-    def start(self, *options: str) -> Running:
-        """Start the export."""
-        return self.command.start(
-            self.arguments(*options),
-            cwd=self.folder,
-            variables=make_environment(self.folder, **point_at(self.emulator)),
-        )
-
-    def asked(self) -> list[str]:
-        """Give the begins of the windows that the last command asked for."""
-        return [question.start for question in list_questions(self.emulator.log())]
-
-
 @pytest.fixture(scope="module")
 def shared_emulator():
     """Two pages for the first day and three for the second."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "300", "--page-size", "40") as running:
+    with Emulator(*FLAGS) as running:
         yield running
 
 
@@ -121,18 +85,6 @@ def calls(shared_emulator, command, tmp_path_factory):
 def stand(emulator, command, tmp_path):
     """A stand in an empty folder."""
     return Stand(emulator, command, tmp_path, find_compartment(emulator, "payments"))
-
-
-def find_call(calls, words: str) -> int:
-    """Return the number of the first call whose words hold these."""
-    return next(number for number, name in enumerate(calls, 1) if re.search(words, name))
-
-
-def kill_half_way(stand, calls, *options, **given) -> None:
-    """Kill an export when two of its pages are committed."""
-    first = find_call(calls, r"replace\(.*plan\.json")
-    commits = [number for number, name in enumerate(calls, 1) if number > first and name.startswith("fdatasync")]
-    assert stand.export(*options, call=commits[5], **given).status == KILLED
 
 
 def kill_before(stand, calls, words, *options) -> None:
@@ -177,23 +129,23 @@ def test_every_row_has_its_test(repository):
 def test_nothing_there(stand, truth):
     """Where nothing stands everything is asked for."""
     assert_whole(stand, truth, stand.export())
-    assert stand.asked() == FIRST_DAY + SECOND_DAY
+    assert stand.list_asked() == FIRST_DAY + SECOND_DAY
 
 
 @row("a run that was killed or interrupted")
 def test_killed_run(stand, truth, calls):
     """A killed run is gone on with from the page that was in flight."""
-    kill_half_way(stand, calls)
+    stand.kill_half_way(calls)
     assert_whole(stand, truth, stand.export())
-    assert stand.asked() == SECOND_DAY
+    assert stand.list_asked() == SECOND_DAY
 
 
 @row("a run that was killed, and other windows are asked for now")
 def test_other_windows(stand, truth, calls):
     """Coverage is minutes, not windows: with other windows only the missing day is asked."""
-    kill_half_way(stand, calls)
+    stand.kill_half_way(calls)
     assert_whole(stand, truth, stand.export("--max-window-days", "14"))
-    assert stand.asked() == SECOND_DAY
+    assert stand.list_asked() == SECOND_DAY
 
 
 @row("an incomplete output, with its run")
@@ -202,7 +154,7 @@ def test_gaps_filled(stand, truth):
     leave_a_gap(stand)
     assert stand.output.read_bytes() != truth
     assert_whole(stand, truth, stand.export())
-    assert stand.asked() == SECOND_DAY
+    assert stand.list_asked() == SECOND_DAY
 
 
 @row("an output without its manifest, because the run was killed in between")
@@ -264,8 +216,9 @@ def show_time(moment: datetime) -> str:
 @pytest.fixture
 def this_minute():
     """The present minute, with some seconds left of it."""
-    if datetime.now(UTC).second > 50:
-        time.sleep(11)
+    second = datetime.now(UTC).second
+    if second > 52:
+        time.sleep(61 - second)
     return datetime.now(UTC).replace(second=0, microsecond=0)
 
 
@@ -346,7 +299,7 @@ def test_relative_range_restarted(stand, left_relative):
     assert ended.status == 0, ended.stderr
     assert abs(datetime.fromisoformat(begun) - datetime.now(UTC) + timedelta(days=3)) < timedelta(minutes=3)
     assert content["started_at"] <= read_manifest(stand.output)["started_at"]
-    assert len(stand.asked()) >= 4
+    assert len(stand.list_asked()) >= 4
 
 
 @row("a complete output of a range such as `7d` to `now`")
@@ -359,7 +312,7 @@ def test_relative_range_complete(stand):
 @row("a run with other arguments")
 def test_run_with_other_arguments(stand, calls):
     """The difference is shown, and the run that was left stays as it is."""
-    kill_half_way(stand, calls)
+    stand.kill_half_way(calls)
     before = list_files(stand.folder)
     ended = stand.export("--event-type", "Launch")
     assert_refused(stand, ended, r"event_types was \(all\), is Launch")
@@ -369,9 +322,9 @@ def test_run_with_other_arguments(stand, calls):
 @row("a run with other arguments, with `--restart`")
 def test_run_with_other_arguments_restarted(stand, truth, calls):
     """With `--restart` the other run is thrown away."""
-    kill_half_way(stand, calls, "--event-type", "Launch")
+    stand.kill_half_way(calls, "--event-type", "Launch")
     assert_whole(stand, truth, stand.export("--restart"))
-    assert stand.asked() == FIRST_DAY + SECOND_DAY
+    assert stand.list_asked() == FIRST_DAY + SECOND_DAY
 
 
 @row("an output with other arguments")
@@ -387,7 +340,7 @@ def test_output_overwritten(stand, truth, calls):
     """`--overwrite` replaces it, but not before the new one is whole."""
     assert stand.export(end=SECOND).status == 0
     before = stand.output.read_bytes()
-    kill_half_way(stand, calls, "--overwrite")
+    stand.kill_half_way(calls, "--overwrite")
     assert stand.output.read_bytes() == before
     assert_whole(stand, truth, stand.export("--overwrite"))
 
@@ -404,7 +357,7 @@ def test_foreign_file(stand):
 @row("a file that appeared while the run was interrupted")
 def test_file_that_appeared(stand, calls):
     """A file that was not there when the run began is not touched, even if it has the right size."""
-    kill_half_way(stand, calls)
+    stand.kill_half_way(calls)
     stand.output.write_text("somebody else's")
     assert_refused(stand, stand.export(), "is not of this run")
     stand.output.unlink()
@@ -429,7 +382,7 @@ def test_incomplete_output_without_run(stand, truth):
     shutil.rmtree(stand.folder / "audit.json.run")
     assert_refused(stand, stand.export(), "is incomplete, and its run directory is gone")
     assert_whole(stand, truth, stand.export("--overwrite"))
-    assert stand.asked() == FIRST_DAY + SECOND_DAY
+    assert stand.list_asked() == FIRST_DAY + SECOND_DAY
 
 
 @row("another oci-audit at work on the same output")
@@ -440,7 +393,7 @@ def test_two_processes(stand, truth):
     while not stand.emulator.log():
         pass
     second = run_process(
-        [find_command("oci-audit"), *stand.arguments()], cwd=stand.folder, variables=point_at(stand.emulator)
+        [find_command("oci-audit"), *stand.list_arguments()], cwd=stand.folder, variables=point_at(stand.emulator)
     )
     ended = first.wait()
     assert second.code == 2
@@ -461,7 +414,7 @@ def test_foreign_folder(stand):
 @pytest.fixture
 def damaged_run(stand, calls):
     """A killed run with a letter changed in the second line of its journal."""
-    kill_half_way(stand, calls)
+    stand.kill_half_way(calls)
     journal = stand.folder / "audit.json.run" / "journal.ndjson"
     lines = journal.read_bytes().splitlines(keepends=True)
     lines[1] = lines[1].replace(b"scanned", b"scamned")
@@ -482,7 +435,7 @@ def test_damaged_journal_restarted(stand, truth, damaged_run):
     """`--restart` begins anew, whatever state the run is in."""
     assert damaged_run.exists()
     assert_whole(stand, truth, stand.export("--restart"))
-    assert stand.asked() == FIRST_DAY + SECOND_DAY
+    assert stand.list_asked() == FIRST_DAY + SECOND_DAY
 
 
 @row("`-o 'audit-{start}.json'`, and an output of another day")
@@ -504,7 +457,7 @@ def test_stdout(stand, truth):
         ended = stand.export(output="-")
         assert ended.status == 0
         assert ended.stdout.encode() == truth
-        assert stand.asked() == FIRST_DAY + SECOND_DAY
+        assert stand.list_asked() == FIRST_DAY + SECOND_DAY
     assert list_files(stand.folder) == set()
 
 
@@ -529,28 +482,21 @@ def test_script_resumes(stand):
     expected = stand.output.read_bytes()
     for path in stand.folder.iterdir():
         path.unlink()
-    commits = [number for number, name in enumerate(undisturbed.calls, 1) if name.startswith("fdatasync")]
-    assert run_streamer(stand, end="2025-06-03", call=commits[5]).status == KILLED
+    assert run_streamer(stand, end="2025-06-03", call=list_commits(undisturbed.calls)[2]).status == KILLED
     ended = run_streamer(stand, end="2025-06-03")
     assert ended.status == 0, ended.stderr
     assert stand.output.read_bytes() == expected
-    assert len(stand.asked()) < len(list_questions_of(undisturbed))
+    assert 0 < len(stand.list_asked()) < len(FIRST_DAY + SECOND_DAY)
     assert "thrown away" not in ended.stderr
-
-
-def list_questions_of(ended: Ended) -> list[str]:
-    """Return a script's page commits: the writes to its log."""
-    return [name for name in ended.calls if name.startswith("fdatasync")][2:]
 
 
 @row("a documented script, and an unfinished run of another request")
 def test_script_discards(stand):
     """A script throws the unfinished run of another request away, and says so."""
     undisturbed = run_streamer(stand, end="2025-06-03")
-    commits = [number for number, name in enumerate(undisturbed.calls, 1) if name.startswith("fdatasync")]
     for path in stand.folder.iterdir():
         path.unlink()
-    assert run_streamer(stand, end="2025-06-03", call=commits[3]).status == KILLED
+    assert run_streamer(stand, end="2025-06-03", call=list_commits(undisturbed.calls)[1]).status == KILLED
     ended = run_streamer(stand, end="2025-06-02")
     assert ended.status == 0, ended.stderr
     assert "thrown away" in ended.stderr

@@ -17,17 +17,18 @@ import gc
 import importlib
 import json
 import os
+import resource
+import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, Self
 
-When = Literal["before", "after", "torn"]
+When = Literal["before", "after", "torn", "full"]
 Program = Literal["main", "main_streamer", "main_logstreamer"]
 _COUNTED = {
     os: (
@@ -91,7 +92,10 @@ class KillableCommand:
         call: int | None = None,
         when: When = "before",
     ) -> Ended:
-        """Run `oci-audit ARGUMENTS`; with `call`, killed at that call (from 1). `torn` writes half of the bytes."""
+        """Run `oci-audit ARGUMENTS`; with `call`, killed at that call (from 1).
+
+        `torn` writes half of the bytes first; `full` does not kill, but lets files grow no more.
+        """
         return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when).wait()
 
     def start(
@@ -159,10 +163,13 @@ class _Counter:
             if is_chosen and self._when == "torn" and name == "write":
                 function(arguments[0], bytes(arguments[1])[: (len(arguments[1]) + 1) // 2])
                 _kill()
+            if is_chosen and self._when == "full":
+                self._call = None
+                _limit_file(arguments[0], len(arguments[1]) // 2)
             try:
                 return function(*arguments, **options)
             finally:
-                if is_chosen:
+                if is_chosen and self._when != "full":
                     _kill()
 
         setattr(module, name, counting)
@@ -178,6 +185,12 @@ def _is_from_store() -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+def _limit_file(descriptor: int, room: int) -> None:
+    """Let no file become longer than this one is now and some bytes: what a full disk looks like."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.fstat(descriptor).st_size + room, hard))
 
 
 def _describe(name: str, arguments: tuple[Any, ...]) -> str:
@@ -198,26 +211,40 @@ def _serve() -> None:
     _skip_key_validation()
     for line in sys.stdin:
         order = json.loads(line)
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as trace:
-            child = os.fork()
-            if child == 0:
-                _run_child(order, output.fileno(), errors.fileno(), trace.fileno())
-            print(child, flush=True)
-            _, state = os.waitpid(child, 0)
-            told = json.loads(_read_back(trace) or '{"calls": [], "modules": []}')
-            answer = {
-                "status": os.waitstatus_to_exitcode(state),
-                "calls": told["calls"],
-                "stdout": _read_back(output),
-                "stderr": _read_back(errors),
-            }
+        pipes = [os.pipe() for _ in range(3)]
+        child = os.fork()
+        if child == 0:
+            _run_child(order, *(writing for _, writing in pipes))
+        for _, writing in pipes:
+            os.close(writing)
+        print(child, flush=True)
+        stdout, stderr, trace = _read_all([reading for reading, _ in pipes])
+        _, state = os.waitpid(child, 0)
+        told = json.loads(trace or '{"calls": [], "modules": []}')
+        answer = {
+            "status": os.waitstatus_to_exitcode(state),
+            "calls": told["calls"],
+            "stdout": stdout,
+            "stderr": stderr,
+        }
         print(json.dumps(answer), flush=True)
         _import_modules(told["modules"])
 
 
-def _read_back(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "backslashreplace")
+def _read_all(descriptors: Sequence[int]) -> list[str]:
+    """Read several pipes to their ends; pipes, because the child may be forbidden to let files grow."""
+    texts = {descriptor: bytearray() for descriptor in descriptors}
+    with selectors.DefaultSelector() as selector:
+        for descriptor in descriptors:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = os.read(key.fd, 1 << 16)
+                texts[key.fd] += data
+                if not data:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+    return [text.decode("utf-8", "backslashreplace") for text in texts.values()]
 
 
 def _skip_key_validation() -> None:

@@ -168,7 +168,6 @@ def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) ->
         tally=order.tally or ("event_type" if event_filter else None),
         listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
         observer=tools.observer,
-        sleep=tools.clock.sleep,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from ociaudit.events.event import Event
 from ociaudit.events.fields import replace_surrogates
@@ -41,7 +41,6 @@ class SpoolSink:
         tally: Tally | None,
         listed_compartments: frozenset[str] | None,
         observer: Observer,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`tally` names what is counted over all scanned events; None counts nothing."""
         self._spool = spool
@@ -50,7 +49,6 @@ class SpoolSink:
         self._listed = listed_compartments
         self._observer = observer
         self._one_at_a_time = asyncio.Lock()
-        self._sleep = sleep
         self._late_commit: asyncio.Task[None] | None = None
 
     async def take_page(self, page: Page) -> None:
@@ -85,7 +83,7 @@ class SpoolSink:
 
     async def _commit_later(self) -> None:
         """Commit a page that no other follows soon: the service may take its time, and the page is here."""
-        await self._sleep(COMMIT_SECONDS)
+        await asyncio.sleep(COMMIT_SECONDS)
         async with self._one_at_a_time:
             await asyncio.to_thread(self._spool.commit)
 

@@ -279,6 +279,30 @@ def test_what_was_covered_before_is_not_touched() -> None:
     assert [shard.window for shard, _ in scene.audit.asked if shard.place == PLACES[0]] == [Window(30, 40)]
 
 
+class EmptyAudit(ScriptedAudit):
+    """Answers every shard with one empty page, and fails where it was told to when it is asked again."""
+
+    async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
+        """Yield the page."""
+        self.asked.append((shard, bookmark))
+        if bookmark is not None and (failure := self._failures.get((shard.place, shard.window.start))):
+            raise failure
+        yield make_page(shard, 1, [])
+
+
+@pytest.mark.parametrize("error", [None, refuse(404), ConnectionFailed("reset")])
+def test_an_emptiness_that_is_not_confirmed_is_a_gap(error: RequestError | None) -> None:
+    """Asked once more, a window is empty again, or it is a gap and covered no longer."""
+    told = {(PLACES[0], 10): error} if error else {}
+    scene = Scene(told)
+    scene.sweep._audit = EmptyAudit(told)
+    assert scene.run() == ()
+    assert len(scene.sweep.empty) == 16
+    gaps = asyncio.run(scene.sweep.confirm_empty(scene.sweep.empty))
+    check_adds_up(scene, gaps)
+    assert bool(gaps) == bool(error)
+
+
 def test_an_error_of_the_sink_ends_the_sweep_and_its_request() -> None:
     """A disk that is full is no gap: it comes out, and the shard's pages are closed."""
 

@@ -81,7 +81,8 @@ def test_a_listing_that_loops_stops_the_run() -> None:
 
 def test_the_regions_are_read() -> None:
     """Name, status and which one is home, as listed."""
-    served = b'[{"regionName":"eu-x-1","status":"READY","isHomeRegion":true,"regionKey":"X"},{"regionName":"eu-y-1","status":"I"}]'
+    ready = b'{"regionName":"eu-x-1","status":"READY","isHomeRegion":true,"regionKey":"X"}'
+    served = b"[" + ready + b',{"regionName":"eu-y-1","status":"I"}]'
     reader, transport = make_reader({None: [(served, None)]})
     listing = asyncio.run(reader.list_regions())
     assert [(item.name, item.status, item.is_home) for item in listing.items] == [

@@ -116,10 +116,11 @@ def test_conflicting_ids_are_listed_to_a_bound(monkeypatch: pytest.MonkeyPatch) 
     assert (counts.conflicting_count, counts.conflicting_ids) == (5, ["0\\ud800", "1\\ud800"])
 
 
-def test_the_second_of_two_records_with_another_time_is_no_conflict_of_order() -> None:
-    """The same id with another time is another place in the order; both are kept."""
+def test_an_id_that_comes_with_two_times_is_a_conflict() -> None:
+    """Both records are kept, each in its place, and the id is counted and named."""
     first = read_event(b'{"eventId":"a","eventTime":"2025-01-01T00:00:00Z"}')
+    between = read_event(b'{"eventId":"b","eventTime":"2025-01-01T00:00:00.5Z"}')
     second = read_event(b'{"eventId":"a","eventTime":"2025-01-01T00:00:01Z"}')
-    found, counts = merge([(HERE, [second, first])])
-    assert [raw for raw, _ in found] == [first.raw, second.raw]
-    assert counts.written == 2
+    found, counts = merge([(HERE, [second, first, between])])
+    assert [raw for raw, _ in found] == [first.raw, between.raw, second.raw]
+    assert (counts.written, counts.conflicting_count, counts.conflicting_ids) == (3, 1, ["a"])

@@ -1,0 +1,17 @@
+"""Every fault of docs/reliability.md has a test, and every fault that has to be survived has its row."""
+
+import ast
+import re
+
+ROW = re.compile(r"^\| .* \| `(tests/[\w/]+\.py)::(\w+)` \|$", re.MULTILINE)
+
+
+def test_every_test_that_is_named_exists(repository):
+    """The table names only tests that are there."""
+    text = (repository / "docs" / "reliability.md").read_text("utf-8")
+    named = ROW.findall(text)
+    assert len(named) == len([line for line in text.splitlines() if line.startswith("| ")]) - 1
+    assert len(named) > 25
+    for file, name in named:
+        tree = ast.parse((repository / file).read_text("utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{name}"
