@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, Self
 
-When = Literal["before", "after", "torn", "full"]
+When = Literal["before", "after", "torn", "full", "SIGTERM", "SIGINT"]
 Program = Literal["main", "main_streamer", "main_logstreamer"]
 _COUNTED = {
     os: (
@@ -94,7 +94,8 @@ class KillableCommand:
     ) -> Ended:
         """Run `oci-audit ARGUMENTS`; with `call`, killed at that call (from 1).
 
-        `torn` writes half of the bytes first; `full` does not kill, but lets files grow no more.
+        `torn` writes half of the bytes first; `full` does not kill, but lets files grow no more; with a
+        signal's name that is sent instead.
         """
         return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when).wait()
 
@@ -166,10 +167,12 @@ class _Counter:
             if is_chosen and self._when == "full":
                 self._call = None
                 _limit_file(arguments[0], len(arguments[1]) // 2)
+            if is_chosen and self._when in {"SIGTERM", "SIGINT"}:
+                os.kill(os.getpid(), signal.Signals[self._when])
             try:
                 return function(*arguments, **options)
             finally:
-                if is_chosen and self._when != "full":
+                if is_chosen and self._when in {"before", "after", "torn"}:
                     _kill()
 
         setattr(module, name, counting)

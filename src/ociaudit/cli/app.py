@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -56,6 +56,19 @@ def main() -> None:
     sys.exit(run_guarded(lambda: app(prog_name=_PROGRAM, standalone_mode=False)))
 
 
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse arguments that are no text: they could not be written down in a plan or a manifest.
+
+    Raises:
+        UsageError: one is not UTF-8.
+    """
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise UsageError(
+                f"the argument {argument!r} is not UTF-8", hint="type it in UTF-8, as the locale should say"
+            )
+
+
 def register_commands() -> typer.Typer:
     """Give the program its commands; done once, and late, so that importing this module stays quick."""
     from ociaudit.cli import demo_command, diff_command, emulator_command, export_command, verify_command
@@ -77,6 +90,7 @@ def run_guarded(work: Callable[[], object]) -> int:
     """Do the work and return the exit status; what is raised is explained on stderr."""
     console.fill_closed_streams()
     try:
+        check_arguments(sys.argv[1:])
         status = work()
     except OciAuditError as error:
         console.say_error(error)

@@ -7,6 +7,7 @@ Invariant: a filter without patterns lets every event pass.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 
 from ociaudit.errors import UsageError
@@ -42,7 +43,9 @@ class EventFilter:
 
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
+        with warnings.catch_warnings():  # a doubtful set such as [[a] still means what it meant
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         where = f" at position {error.pos}" if isinstance(error, re.error) and error.pos is not None else ""
         what = error.msg if isinstance(error, re.error) else str(error)

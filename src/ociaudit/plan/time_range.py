@@ -4,7 +4,8 @@ Owns: every form a time may be typed in, and what happens at the present.
 Must not: read a clock; the present is an argument.
 
 Invariants
-- Rounding never loses an event: a start is rounded down, an end up, both to whole minutes.
+- Rounding never loses an event: a start is rounded down, an end up, both to whole minutes; an age or `now` as
+  end is rounded down, because it means the last whole minute.
 - A date as end includes that whole day; a time as end is exclusive.
 - The end is at most the current minute.
 """

@@ -6,7 +6,7 @@ Invariants
 - The order is (instant of `eventTime`, `eventId`, bytes); it depends on the records alone, not on how, when
   or how often they were read.
 - Records that are equal to the byte come out once. Records that share an id and differ all come out.
-- Memory does not grow with the number of events, not even when they all share one time and no id.
+- Memory grows only with the records that share one time and id: 180 bytes for each of them, at a time.
 """
 
 from __future__ import annotations

@@ -61,12 +61,17 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: int | None = None
     may_replace: bool = False
     started_at: str
+    check: str = ""
+    """The SHA-256 of the plan without it."""
 
 
 def identify_plan(plan: RunPlan) -> str:
     """Return the id of a plan: the SHA-256 of all of it but its window."""
-    blank = msgspec.structs.replace(plan, id="", window=Window(0, 1))
-    return hashlib.sha256(msgspec.json.encode(blank)).hexdigest()
+    return _hash(msgspec.structs.replace(plan, id="", window=Window(0, 1), check=""))
+
+
+def _hash(plan: RunPlan) -> str:
+    return hashlib.sha256(msgspec.json.encode(plan)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +131,10 @@ class RunFolder:
                 f"{self.plan_path} is of form {plan.schema!r}; this version reads {PLAN_SCHEMA!r}",
                 hint="finish the run with the version that began it, or begin anew with --restart",
             )
-        if plan.id != identify_plan(plan):
+        unchecked = msgspec.structs.replace(plan, check="")
+        if plan.id != identify_plan(plan) or plan.check != _hash(unchecked):
             raise CorruptRun(f"{self.plan_path} was changed after it was written")
-        return plan
+        return unchecked
 
     def discard(self) -> None:
         """Forget the run in this folder; the plan goes first, so that a half-discarded run is none.
@@ -153,5 +159,6 @@ class RunFolder:
         Raises:
             DiskError: the disk refused.
         """
-        data = msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
+        checked = msgspec.structs.replace(plan, check=_hash(msgspec.structs.replace(plan, check="")))
+        data = msgspec.json.format(msgspec.json.encode(checked), indent=1) + b"\n"
         write_file(self.plan_path, data)

@@ -5,8 +5,8 @@ import typer
 from typer.exceptions import TyperException
 
 from ociaudit import errors
-from ociaudit.cli.app import run_guarded
-from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, Refused, RequestError
+from ociaudit.cli.app import check_arguments, run_guarded
+from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, Refused, RequestError, UsageError
 
 
 def raise_it(error: BaseException) -> object:
@@ -95,3 +95,10 @@ def test_leaving_on_purpose_is_not_caught() -> None:
     """The scripts' own parser exits by itself."""
     with pytest.raises(SystemExit):
         run_guarded(raise_it(SystemExit(2)))
+
+
+def test_arguments_that_are_no_text_are_refused() -> None:
+    """Bytes that are not UTF-8 come to Python as lone surrogates, and are a usage error."""
+    check_arguments(["--event-type", "Jörg"])
+    with pytest.raises(UsageError, match="not UTF-8"):
+        check_arguments(["--event-type", "\udcff"])

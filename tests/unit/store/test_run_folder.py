@@ -93,3 +93,15 @@ def test_a_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (folder.path / "thesis.txt").touch()
     with pytest.raises(UsageError, match=r"thesis\.txt"):
         folder.check_ours()
+
+
+def test_any_changed_digit_of_a_plan_is_noticed(tmp_path: Path) -> None:
+    """A plan whose window or places were edited is damaged, not another plan."""
+    folder = RunFolder(tmp_path)
+    folder.write_plan(PLAN)
+    whole = folder.plan_path.read_text()
+    digits = [place for place, character in enumerate(whole) if character.isdigit()]
+    for place in digits:
+        folder.plan_path.write_text(whole[:place] + str(9 - int(whole[place])) + whole[place + 1 :])
+        with pytest.raises(CorruptRun):
+            folder.read_plan()
