@@ -96,6 +96,10 @@ $(VENV_LOCK)/.dependencies:
 	@$(VENV_LOCK)/bin/python -m pip install $(PIP_QUIET) 'uv>=0.9'
 	@touch $@
 
+.PHONY: schema
+schema: setup ## write docs/manifest.schema.json anew from the code
+	$(VENV)/bin/python tests/docs/test_schema.py
+
 .PHONY: clean
 clean: ## remove the environments, caches and build results
 	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_LOCK)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -125,18 +125,21 @@ class KillableCommand:
         }
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        return Running(json.loads(process.stdout.readline()), process.stdout)
+        return Running(json.loads(process.stdout.readline()), process.stdin, process.stdout)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A child at work; `process_id` is where signals go."""
+    """A child at work; `process_id` is where signals go, until `wait` returns."""
 
     process_id: int
+    orders: IO[str]
     answers: IO[str]
 
     def wait(self) -> Ended:
         """Return how it ended."""
+        self.orders.write("\n")
+        self.orders.flush()
         answer = json.loads(self.answers.readline())
         return Ended(answer["status"], tuple(answer["calls"]), answer["stdout"], answer["stderr"])
 
@@ -222,6 +225,7 @@ def _serve() -> None:
             os.close(writing)
         print(child, flush=True)
         stdout, stderr, trace = _read_all([reading for reading, _ in pipes])
+        sys.stdin.readline()  # until nobody sends it a signal any more; another process could get its number
         _, state = os.waitpid(child, 0)
         told = json.loads(trace or '{"calls": [], "modules": []}')
         answer = {

@@ -23,14 +23,9 @@ def diff(
     Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as a JSON array of events.
     """
     from ociaudit.cli.diff_view import describe_difference, encode_difference
-    from ociaudit.errors import CorruptRun
-    from ociaudit.formats.array_reader import BadArray
     from ociaudit.jobs.diff import compare_exports
 
-    try:
-        difference = compare_exports(a, b)
-    except BadArray as error:
-        raise CorruptRun(str(error), hint="name files that hold one JSON array of audit events") from error
+    difference = compare_exports(a, b)
     if is_json:
         console.say_answer(encode_difference(difference))
     else:

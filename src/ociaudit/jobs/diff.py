@@ -17,17 +17,21 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from ociaudit.errors import UsageError
+import msgspec
+
+from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_order
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.events.page import read_event
-from ociaudit.formats.array_reader import Batch, read_array, read_chunks, unpack_chunks
+from ociaudit.formats.array_reader import BadArray, Batch, read_array, read_chunks, unpack_chunks
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -35,6 +39,7 @@ from ociaudit.store.durable import explain_disk, make_private_folder
 from ociaudit.store.index import OrderIndex, split_entry
 from ociaudit.store.manifest import Manifest, decode_manifest
 
+_STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _EXAMPLES = 20
 _IDS_REMEMBERED = 100_000
 
@@ -77,7 +82,7 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
         UsageError: a file is missing, or the two spell their fields differently.
         CorruptRun: a manifest cannot be read.
         DiskError: a file cannot be read.
-        BadArray: a file is not a JSON array of events.
+        CorruptRun: a file is not a JSON array of events; the message names it.
     """
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
@@ -92,16 +97,24 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
             export.read_in_order(Path(scratch) / str(number), side)
             for number, (export, side) in enumerate(zip(exports, (difference.a, difference.b), strict=True))
         ]
-        _walk(ordered[0], ordered[1], difference, shared)
+        is_exact = all(export.manifest is not None for export in exports)
+        if not is_exact:
+            difference.notes.append("white space between the tokens of JSON does not count")
+        normalize = bytes if is_exact else _strip_white_space
+        _walk(_group(ordered[0], normalize), _group(ordered[1], normalize), difference, shared)
     return difference
 
 
-def _walk(a: Iterator[Event], b: Iterator[Event], difference: Difference, shared: _SharedCoverage) -> None:
+_Group = dict[bytes, Event]
+"""The distinct records of one instant and id, by what is compared."""
+
+
+def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shared: _SharedCoverage) -> None:
     """Walk both in step, group by group of the same instant and id."""
     ids: tuple[set[str], set[str]] = (set(), set())
     sides = (difference.a, difference.b)
 
-    def take_only(number: int, events: Sequence[Event]) -> None:
+    def take_only(number: int, events: Iterable[Event]) -> None:
         for event in events:
             if not shared.is_comparable(number, event):
                 sides[number].not_comparable += 1
@@ -112,30 +125,40 @@ def _walk(a: Iterator[Event], b: Iterator[Event], difference: Difference, shared
             if len(ids[number]) < _IDS_REMEMBERED:
                 ids[number].add(read_order(event.order)[1])
 
-    groups = (_group(a), _group(b))
-    left, right = next(groups[0], None), next(groups[1], None)
-    while left is not None or right is not None:
-        if right is None or (left is not None and left[0].order < right[0].order):
-            take_only(0, left or [])
-            left = next(groups[0], None)
-        elif left is None or right[0].order < left[0].order:
-            take_only(1, right)
-            right = next(groups[1], None)
+    left, right = next(a, None), next(b, None)
+    while left or right:
+        if not right or (left and _read_order(left) < _read_order(right)):
+            take_only(0, (left or {}).values())
+            left = next(a, None)
+        elif not left or _read_order(right) < _read_order(left):
+            take_only(1, right.values())
+            right = next(b, None)
         else:
-            raws = {event.raw for event in left} & {event.raw for event in right}
-            difference.in_both += len(raws)
-            take_only(0, [event for event in left if event.raw not in raws])
-            take_only(1, [event for event in right if event.raw not in raws])
-            left, right = next(groups[0], None), next(groups[1], None)
+            difference.in_both += len(left.keys() & right.keys())
+            take_only(0, (event for record, event in left.items() if record not in right))
+            take_only(1, (event for record, event in right.items() if record not in left))
+            left, right = next(a, None), next(b, None)
     changed = sorted((ids[0] & ids[1]) - {""})
     difference.changed_ids = len(changed)
     difference.changed_examples = changed[:_EXAMPLES]
 
 
-def _group(events: Iterator[Event]) -> Iterator[list[Event]]:
+def _group(events: Iterator[Event], normalize: Callable[[bytes], bytes]) -> Iterator[_Group]:
     """Yield the distinct records of each instant and id."""
     for _, group in groupby(events, key=lambda event: event.order):
-        yield list({event.raw: event for event in group}.values())
+        yield {normalize(event.raw): event for event in group}
+
+
+def _read_order(group: _Group) -> bytes:
+    return next(iter(group.values())).order
+
+
+def _strip_white_space(raw: bytes) -> bytes:
+    """Take out white space between tokens, which says nothing where another tool wrote the file."""
+    try:
+        return msgspec.json.format(raw, indent=-1)
+    except msgspec.MsgspecError:  # lone surrogates
+        return _STRING_OR_SPACE.sub(rb"\1", raw)
 
 
 class _Export:
@@ -185,11 +208,20 @@ class _Export:
         return True
 
     def _read_batches(self) -> Iterator[Batch]:
-        return read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
+        with self._name_file():
+            yield from read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
 
     def _read_chunks(self) -> Iterator[bytes]:
-        with explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:
+        with self._name_file(), explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:
             yield from unpack_chunks(read_chunks(file))
+
+    @contextlib.contextmanager
+    def _name_file(self) -> Iterator[None]:
+        try:
+            yield
+        except BadArray as error:
+            hint = "name files that hold one JSON array of audit events"
+            raise CorruptRun(f"{self._path}: {error}", hint=hint) from error
 
 
 class _SharedCoverage:
