@@ -19,7 +19,6 @@ from support.processes import make_environment
 from support.stands import END, REGION, SECOND, START
 from support.truth import find_compartment, list_events
 
-
 TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*")|([{}\[\],:])')
 
 
