@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--full] [--only NAME] [--json FILE]`, from the root of the repository.
+"""`python -m bench [--quick] [--full] [--only NAME] [--json FILE] [--document]`, from the root of the repository.
 
 Owns: which benchmarks there are, their order, and what is printed.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.benchmark import ROOT, Benchmark, Row, Workshop
 from bench.beside import run_beside
+from bench.document import update_document
 from bench.machine import describe_machine
 from bench.resume import run_resume
 from bench.shards import run_shards
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
             print(write_table(rows), flush=True)
             results.append((benchmark, rows))
             write_json(options.json, machine, results)
+    if options.document:
+        update_document(machine, results)
     print(f"\n{time.monotonic() - began:.0f} s; the figures are in {options.json}")
     return 0
 
@@ -65,12 +68,13 @@ def _choose(options: argparse.Namespace) -> list[Benchmark]:
 
 
 def _read_options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure speed and memory of whole processes.")
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser.add_argument("--quick", action="store_true", help="few events, one round: whether it works, not how fast")
     parser.add_argument("--full", action="store_true", help="five million events too; needs 35 GB of disk")
     parser.add_argument("--only", action="append", choices=names, help="this benchmark alone; repeatable")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json", metavar="FILE")
+    parser.add_argument("--document", action="store_true", help="put the figures into docs/performance.md")
     return parser.parse_args(arguments)
 
 

@@ -13,22 +13,23 @@ _REACHED = {True: "yes", False: "NO", None: ""}
 
 
 def write_table(rows: Sequence[Row]) -> str:
-    """Return rows as lines with aligned columns: one for each figure that any of them has."""
+    """Return rows as lines with aligned columns."""
+    lines = list_cells(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip() for cells in lines
+    )
+
+
+def list_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the heads and a line for each row: a column for each figure that any of them has."""
     names = list(dict.fromkeys(name for row in rows for name in row.figures))
     has_target = any(row.target for row in rows)
-    heads = ["", *names, *(["target", "reached"] if has_target else [])]
-    lines = [heads]
+    lines = [["", *names, *(["target", "reached"] if has_target else [])]]
     for row in rows:
         cells = [row.name, *(_show(row.figures.get(name, "")) for name in names)]
         lines.append([*cells, row.target, _REACHED[row.is_reached]] if has_target else cells)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return lines
 
 
 def write_json(path: Path, machine: Mapping[str, str], results: Sequence[tuple[Benchmark, Sequence[Row]]]) -> None:

@@ -58,5 +58,5 @@ def stop_at_random(stand: Stand, number: signal.Signals, *, seconds: float, chan
         ended = running.wait()
         if ended.status != 0:
             yield Stopped(ended, time.monotonic() - sent)
-        elif chance.random() < 0.5:  # it had come to its end: begin anew, or leave the output for the next one to find
+        elif chance.random() < 0.9:  # it had come to its end: begin anew, or let the next one find the output
             empty_folder(stand)

@@ -89,4 +89,5 @@ def list_commits(calls: Sequence[str]) -> list[int]:
     """Return the numbers of the calls that make the journal's lines durable; the first is that of its first line."""
     log = find_call(calls, r"open\(.*events\.log, ")
     journal = next(name for name in calls[log:] if name.startswith("write("))[6:].partition(",")[0]
-    return [n for n, name in enumerate(calls, 1) if n > log and name == f"fdatasync({journal})"]
+    syncs = (f"fdatasync({journal})", f"fcntl({journal}, ")
+    return [number for number, name in enumerate(calls, 1) if number > log and name.startswith(syncs)]
