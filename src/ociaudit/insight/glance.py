@@ -5,14 +5,11 @@ Owns: the counting. Must not: print, or hold the events.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ociaudit.events.outcome import is_sign_in, read_outcome
+from ociaudit.events.facts import Facts, read_facts
 from ociaudit.store.durable import explain_disk
 
 
@@ -33,28 +30,17 @@ def glance_at(path: Path) -> Glance:
         DiskError: the file cannot be read.
     """
     glance = Glance()
-    with explain_disk("read", path), path.open(encoding="utf-8") as file:
+    with explain_disk("read", path), path.open("rb") as file:
         for line in file:
-            text = line.rstrip("\n").rstrip(",")
-            if text not in {"[", "]"}:
-                _count(glance, json.loads(text, parse_int=_keep_digits))
+            text = line.rstrip(b"\n").rstrip(b",")
+            if text not in {b"[", b"]"}:
+                _count(glance, read_facts(text))
     return glance
 
 
-def _count(glance: Glance, event: dict[str, Any]) -> None:
-    data = _mapping(event.get("data"))
+def _count(glance: Glance, facts: Facts) -> None:
     glance.events += 1
-    glance.names[str(data.get("eventName") or "(none)")] += 1
-    if is_sign_in(event) and read_outcome(event) == "failure":
-        identity = _mapping(data.get("identity"))
-        who = str(identity.get("principalName") or "(unknown)")
-        glance.sign_in_failures[who, str(identity.get("ipAddress") or "(no address)")] += 1
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _keep_digits(digits: str) -> str:
-    """A number of thousands of digits, which Python will not convert, is valid JSON; none is computed with here."""
-    return digits
+    glance.names[facts.details.event_name or "(none)"] += 1
+    if facts.is_sign_in and facts.outcome == "failure":
+        who = facts.identity.principal_name or "(unknown)"
+        glance.sign_in_failures[who, facts.identity.ip_address or "(no address)"] += 1

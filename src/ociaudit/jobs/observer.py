@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ociaudit.errors import RequestError
 from ociaudit.plan.shard import Gap, Place, Shard
 from ociaudit.plan.window import Window
+from ociaudit.source.transport import FinishedRequest
 
 
 class Observer:
@@ -17,6 +18,15 @@ class Observer:
 
     def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
         """The scope is known; so many shards will be asked at least."""
+
+    def on_request(self, request: FinishedRequest) -> None:
+        """An attempt of a request has ended, well or not."""
+
+    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+        """How fast a region is asked has changed: requests under way, how many may be, and the pace kept, if any."""
+
+    def on_cut(self, shard: Shard, piece_count: int) -> None:
+        """A dense shard is asked in so many pieces instead."""
 
     def on_page(self, *, scanned: int, kept: int) -> None:
         """A page has arrived: events scanned, and those that passed the filter."""

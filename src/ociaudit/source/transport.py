@@ -65,6 +65,24 @@ class Answer(Generic[T]):
     asked_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """One attempt, for those who watch: no header value, no token.
+
+    `path` is the URL's without its query. `status` and `request_id` are None where nothing was answered,
+    `error` is None where the answer was good.
+    """
+
+    host: str
+    path: str
+    status: int | None
+    size_bytes: int
+    seconds: float
+    attempt: int
+    request_id: str | None
+    error: str | None
+
+
 class _ErrorBody(msgspec.Struct):
     code: str
     message: str = ""
