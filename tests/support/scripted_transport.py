@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from ociaudit.errors import BadAnswer, RequestError
-from ociaudit.source.transport import Answer
+from ociaudit.source.answer import Answer
 
 T = TypeVar("T")
 Reply = tuple[bytes, str | None] | RequestError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ociaudit.errors import RequestError
 from ociaudit.plan.shard import Gap, Place, Shard
 from ociaudit.plan.window import Window
-from ociaudit.source.transport import FinishedRequest
+from ociaudit.source.answer import FinishedRequest
 
 
 class Observer:

@@ -23,8 +23,9 @@ from ociaudit.events.event import Event
 from ociaudit.events.page import cut_page
 from ociaudit.plan.shard import Bookmark, Shard
 from ociaudit.plan.window import format_minute
+from ociaudit.source.answer import Answer
 from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import Answer, Transport
+from ociaudit.source.transport import Transport
 
 _MAX_RESTARTS = 2
 _BAD_REQUEST = 400

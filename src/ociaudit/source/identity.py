@@ -19,9 +19,10 @@ import msgspec
 
 from ociaudit.errors import Refused, RequestError, ScopeUnreadable, ServiceUnreachable, SignInRejected
 from ociaudit.plan.scope import REGION, Compartment, Region
+from ociaudit.source.answer import Answer
 from ociaudit.source.auth import Credentials
 from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import Answer, Transport
+from ociaudit.source.transport import Transport
 
 T = TypeVar("T")
 _PAGE_LIMIT = "1000"

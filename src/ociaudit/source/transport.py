@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed
 
@@ -28,6 +28,7 @@ import msgspec
 from yarl import URL
 
 from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError, ServiceUnreachable
+from ociaudit.source.answer import Answer
 from ociaudit.source.auth import Credentials
 from ociaudit.source.clock import Clock
 from ociaudit.source.retry import RetryPolicy
@@ -51,36 +52,6 @@ class TransportLimits:
     first_answer_seconds: float = 14.0
     max_body_bytes: int = 512 * 1024 * 1024
     """A page of 20,000 events of 6 KB has 120 MB; this much may be in memory for each request in flight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
-    """A good answer: its checked body, and what the headers said."""
-
-    body: T
-    size_bytes: int
-    next_token: str | None
-    request_id: str | None
-    attempts: int
-    asked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRequest:
-    """One attempt, for those who watch: no header value, no token.
-
-    `path` is the URL's without its query. `status` and `request_id` are None where nothing was answered,
-    `error` is None where the answer was good.
-    """
-
-    host: str
-    path: str
-    status: int | None
-    size_bytes: int
-    seconds: float
-    attempt: int
-    request_id: str | None
-    error: str | None
 
 
 class _ErrorBody(msgspec.Struct):

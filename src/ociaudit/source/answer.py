@@ -1,0 +1,42 @@
+"""What comes of a request: a good answer for whoever asked, and a line for whoever watches.
+
+Owns: these two forms. Must not: ask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A good answer: its checked body, and what the headers said."""
+
+    body: T
+    size_bytes: int
+    next_token: str | None
+    request_id: str | None
+    attempts: int
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """One attempt, for those who watch: no header value, no token.
+
+    `path` is the URL's without its query. `status` and `request_id` are None where nothing was answered,
+    `error` is None where the answer was good.
+    """
+
+    host: str
+    path: str
+    status: int | None
+    size_bytes: int
+    seconds: float
+    attempt: int
+    request_id: str | None
+    error: str | None
