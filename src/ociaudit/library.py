@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -35,6 +36,7 @@ from ociaudit.plan.shard import Gap
 from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.transport import TransportLimits
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.run_folder import ExportArguments
 
@@ -55,6 +57,9 @@ def export(  # long because: every option of an export is named here once
     event_types: Sequence[str] = (),
     shape: Shape = "api",
     max_window_days: int = 14,
+    concurrency: int = 16,
+    max_requests_per_second: float | None = None,
+    deadline_seconds: float | None = None,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
     rerun: RerunOptions | None = None,
@@ -70,12 +75,14 @@ def export(  # long because: every option of an export is named here once
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type. A leftover run of the same request is
-    resumed. Gaps do not raise: look at `complete` and `gaps` of what is returned.
+    resumed. `concurrency` is the ceiling of requests under way; what is not answered within `deadline_seconds` becomes
+    gaps. Gaps do not raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
     tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
+    tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
     order = ExportOrder(
         arguments=ExportArguments(
             tenancy=tools.credentials.tenancy,
@@ -96,6 +103,7 @@ def export(  # long because: every option of an export is named here once
         tally=tally,
         signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
         confirm_empty=confirm_empty,
+        deadline_seconds=deadline_seconds,
     )
     return export_events(order, tools)
 
@@ -284,6 +292,14 @@ def _write_when(moment: When) -> str:
 def _locate(path: str | Path | None) -> Path | None:
     """Return where a file really is to stand: a link is kept, and what it leads to is replaced."""
     return Path(path).resolve() if path is not None else None
+
+
+def _make_limits(concurrency: int, max_requests_per_second: float | None) -> TransportLimits:
+    if concurrency < 1:
+        raise UsageError("concurrency below one", hint="the default is 16; 1 asks one question after the other")
+    if max_requests_per_second is not None and not max_requests_per_second > 0:
+        raise UsageError("the most requests per second must be more than none", hint="leave it out for no such limit")
+    return TransportLimits(max_in_flight=concurrency, max_per_second=max_requests_per_second)
 
 
 def _check_window_days(days: int) -> int:

@@ -5,7 +5,7 @@ Must not: wait for the disk in the event loop.
 
 Invariants
 - A page is committed within `COMMIT_SECONDS`, and the time the disk takes for it and for the batch before.
-- At most `_MOST_PENDING_BYTES` wait while a batch is written out; then whoever brings pages waits.
+- At most twice `COMMIT_BYTES` wait while a batch is written out; then whoever brings pages waits.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from ociaudit.jobs.scope import SETTLE_MINUTES
 from ociaudit.plan.shard import Shard
 from ociaudit.plan.window import Window, floor_minute
 from ociaudit.source.audit import Page
+from ociaudit.store import spool
 from ociaudit.store.journal import CutLine, PageLine
-from ociaudit.store.spool import COMMIT_BYTES, COMMIT_SECONDS, Spool
 
 NO_NAME = "(none)"
 _MAX_NAME = 200
-_MOST_PENDING_BYTES = 2 * COMMIT_BYTES
 
 _TALLIED: dict[Tally, Callable[[Event], str | None]] = {
     "event_type": lambda event: event.event_type,
@@ -42,7 +41,7 @@ class SpoolSink:
 
     def __init__(
         self,
-        spool: Spool,
+        open_spool: spool.Spool,
         *,
         event_filter: EventFilter,
         tally: Tally | None,
@@ -50,7 +49,7 @@ class SpoolSink:
         observer: Observer,
     ) -> None:
         """`tally` names what is counted over all scanned events; None counts nothing."""
-        self._spool = spool
+        self._spool = open_spool
         self._filter = event_filter
         self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
         self._listed = listed_compartments
@@ -98,9 +97,9 @@ class SpoolSink:
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_in_turn())
         self._is_pending.set()
-        if self._spool.pending_bytes >= COMMIT_BYTES:
+        if self._spool.pending_bytes >= spool.COMMIT_BYTES:
             self._is_full.set()
-        if self._spool.pending_bytes >= _MOST_PENDING_BYTES:
+        if self._spool.pending_bytes >= 2 * spool.COMMIT_BYTES:
             self._has_room.clear()
 
     async def _commit_in_turn(self) -> None:
@@ -112,7 +111,7 @@ class SpoolSink:
             while True:
                 await self._is_pending.wait()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._is_full.wait(), COMMIT_SECONDS)
+                    await asyncio.wait_for(self._is_full.wait(), spool.COMMIT_SECONDS)
                 if self._is_closing:
                     return
                 self._is_pending.clear()
