@@ -388,7 +388,7 @@ def test_incomplete_output_without_run(stand, truth):
 @row("another oci-audit at work on the same output")
 def test_two_processes(stand, truth):
     """The second of two processes is refused, and the first one finishes undisturbed."""
-    stand.emulator.faults([{"operation": "ListEvents", "fault": {"kind": "stall", "seconds": 2, "after": "half"}}])
+    stand.emulator.faults([{"operation": "ListEvents", "fault": {"kind": "stall", "seconds": 4, "after": "half"}}])
     first = stand.start()
     while not stand.emulator.log():
         pass

@@ -62,18 +62,21 @@ class SpoolSink:
         self._is_closing = False
 
     async def take_page(self, page: Page) -> None:
-        """Keep a page; returns at once, unless so much waits for the disk that others have to wait too.
+        """Keep a page; returns at once, unless too much waits for the disk already.
 
         Raises:
             DiskError: the disk refused an earlier page.
         """
+        try:
+            while not self._has_room.is_set():
+                await self._has_room.wait()
+        except asyncio.CancelledError:  # a stop from outside loses no page that has arrived
+            self._append(page)
+            raise
         self._raise_failure()
         kept = self._append(page)
         self._note_pending()
         self._observer.on_page(scanned=len(page.events), kept=kept)
-        if not self._has_room.is_set():
-            await self._has_room.wait()
-            self._raise_failure()
 
     async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Note that a shard is asked in pieces from here on."""
