@@ -11,6 +11,8 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
     assert outcome.complete, outcome.gaps
 """
 
+# long because: every option is named once for each function that takes it
+
 from __future__ import annotations
 
 import json
@@ -28,10 +30,12 @@ from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import ExportOrder, Tally, Tools
+from ociaudit.jobs.preview import Preview, preview_export
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
+from ociaudit.plan.time_range import parse_duration
 from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.endpoints import Endpoints
@@ -62,6 +66,7 @@ def export(  # long because: every option of an export is named here once
     tally: Tally | None = None,
     signing_key: str | Path | None = None,
     confirm_empty: bool = False,
+    settle: str | None = None,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
 ) -> Outcome:
@@ -70,7 +75,8 @@ def export(  # long because: every option of an export is named here once
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type. A leftover run of the same request is
-    resumed. Gaps do not raise: look at `complete` and `gaps` of what is returned.
+    resumed. With `settle`, such as "15m", the range ends at least so long before now. Gaps do not raise: look at
+    `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
@@ -87,6 +93,7 @@ def export(  # long because: every option of an export is named here once
             is_subtree=is_subtree,
             event_types=tuple(event_types),
             shape=shape,
+            settle_minutes=_read_settle(settle),
         ),
         output=_locate(output),
         manifest=_locate(manifest),
@@ -98,6 +105,44 @@ def export(  # long because: every option of an export is named here once
         confirm_empty=confirm_empty,
     )
     return export_events(order, tools)
+
+
+def preview(
+    start: When,
+    end: When,
+    *,
+    profile: str = DEFAULT_PROFILE,
+    config_file: str | None = None,
+    regions: Sequence[str] = (),
+    compartments: Sequence[str] = (),
+    is_subtree: bool = True,
+    event_types: Sequence[str] = (),
+    max_window_days: int = 14,
+    endpoint: str | None = None,
+    settle: str | None = None,
+    is_probing: bool = False,
+    observer: Observer | None = None,
+) -> Preview:
+    """Find out what an export would ask, and with `is_probing` estimate from a few pages what it would bring.
+
+    Arguments as for `export`. Nothing is written.
+
+    Raises:
+        OciAuditError: as the export would, before its first question for events.
+    """
+    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
+    arguments = ExportArguments(
+        tenancy=tools.credentials.tenancy,
+        start=_write_when(start),
+        end=_write_when(end),
+        profile=profile,
+        regions=tuple(regions),
+        compartments=tuple(compartments),
+        is_subtree=is_subtree,
+        event_types=tuple(event_types),
+        settle_minutes=_read_settle(settle),
+    )
+    return preview_export(arguments, tools, max_window_days=_check_window_days(max_window_days), is_probing=is_probing)
 
 
 def stream(
@@ -113,6 +158,7 @@ def stream(
     shape: Shape = "api",
     max_window_days: int = 14,
     endpoint: str | None = None,
+    settle: str | None = None,
     on_gap: OnGap = "raise",
     observer: Observer | None = None,
 ) -> Events:
@@ -135,6 +181,7 @@ def stream(
         is_subtree=is_subtree,
         event_types=tuple(event_types),
         shape=shape,
+        settle_minutes=_read_settle(settle),
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
     return Events(EventStream(order, tools, on_gap=on_gap), shape)
@@ -284,6 +331,10 @@ def _write_when(moment: When) -> str:
 def _locate(path: str | Path | None) -> Path | None:
     """Return where a file really is to stand: a link is kept, and what it leads to is replaced."""
     return Path(path).resolve() if path is not None else None
+
+
+def _read_settle(settle: str | None) -> int:
+    return parse_duration(settle) if settle is not None else 0
 
 
 def _check_window_days(days: int) -> int:

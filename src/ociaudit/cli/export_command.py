@@ -28,14 +28,15 @@ def export(  # long because: typer reads the options from the signature
         str, typer.Option(help="Last day, included; or a moment, excluded; or now.", metavar="TIME")
     ] = "now",
     output: Annotated[
-        str,
+        str | None,
         typer.Option(
             "-o",
             "--output",
             help="File to write; .gz compresses; - is stdout; {start} {end} are filled in.",
+            show_default="required, but with --dry-run",
             metavar="FILE",
         ),
-    ],
+    ] = None,
     profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
     config_file: Annotated[
         str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
@@ -84,6 +85,17 @@ def export(  # long because: typer reads the options from the signature
     confirm_empty: Annotated[
         bool, typer.Option("--confirm-empty", help="Ask windows that brought no event once more at the end.")
     ] = False,
+    settle: Annotated[
+        str | None,
+        typer.Option(help="End the range at least so long before now: 15m, 1h, 2d.", metavar="SPAN"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be asked; writes nothing, asks for the scope alone.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="With --dry-run: ask up to 24 pages, and estimate events and time.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a run over a relative range that was left.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a run away that was left.")] = False,
@@ -95,6 +107,7 @@ def export(  # long because: typer reads the options from the signature
     earlier run left is damaged, 130 or 143 interrupted. After 3, 4, 5, 10 and an interruption the same command goes on.
     """
     from ociaudit import library
+    from ociaudit.cli.export_modes import check_modes, say_preview
     from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
     from ociaudit.cli.progress import choose_progress
     from ociaudit.cli.signals import stop_on_signals
@@ -103,7 +116,25 @@ def export(  # long because: typer reads the options from the signature
     from ociaudit.jobs.stop import StopRequest
     from ociaudit.plan.time_range import is_relative
 
+    check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
     progress = choose_progress(is_quiet=quiet)
+    if dry_run:
+        preview = library.preview(
+            start,
+            end,
+            profile=profile,
+            config_file=config_file,
+            regions=region or (),
+            compartments=compartment or (),
+            is_subtree=not no_subtree,
+            event_types=event_type or (),
+            max_window_days=max_window_days,
+            endpoint=endpoint,
+            settle=settle,
+            is_probing=probe,
+            observer=progress,
+        )
+        return say_preview(preview, as_json=as_json)
     stop = StopRequest()
     try:
         with stop_on_signals(stop):
@@ -123,6 +154,7 @@ def export(  # long because: typer reads the options from the signature
                 waived=read_waivers(waive or ()),
                 signing_key=sign,
                 confirm_empty=confirm_empty,
+                settle=settle,
                 rerun=RerunOptions(overwrite=overwrite, resume=resume, restart=restart),
                 observer=progress,
                 stop=stop,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ociaudit.cli.progress import count, describe_gap
+from ociaudit.cli.progress import describe_gap
+from ociaudit.cli.wording import count
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap

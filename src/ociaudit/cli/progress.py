@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ociaudit.cli import console
+from ociaudit.cli.wording import count, describe_seconds
 from ociaudit.errors import RequestError
 from ociaudit.jobs.observer import Observer
 from ociaudit.plan.shard import Gap, Place, Shard
@@ -53,7 +54,7 @@ class LineProgress(QuietProgress):
             f"in {count(regions, 'region')} × {count(compartments, 'compartment')}: {count(shard_count, 'window')}"
         )
 
-    def on_page(self, *, scanned: int, kept: int) -> None:
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
         self._scanned += scanned
         self._tell_in_time()
@@ -148,15 +149,3 @@ def describe_gap(gap: Gap) -> str:
     """Return region, compartment, window, reason and request id of a gap, in one line."""
     request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
     return f"{gap.kind} {gap.place.region} {gap.place.compartment} {gap.window}: {gap.reason}{request_id}"
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a span as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def count(number: int, noun: str) -> str:
-    """Return `1 gap` or `2 gaps`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -35,6 +35,7 @@ async def connect(tools: Tools) -> AsyncIterator[Service]:
         retry=tools.retry,
         limits=tools.limits,
         on_retry=tools.observer.on_retry,
+        on_request=tools.observer.on_request,
         proxies=tools.proxies,
     ) as transport:
         yield Service(

@@ -67,7 +67,7 @@ class SpoolSink:
                 await asyncio.to_thread(self._spool.commit)
             elif self._late_commit is None:
                 self._late_commit = asyncio.create_task(self._commit_later())
-        self._observer.on_page(scanned=len(page.events), kept=kept)
+        self._observer.on_page(page.shard, scanned=len(page.events), kept=kept)
 
     async def close(self) -> None:
         """End the commit that waits; leaving the spool commits what is left.

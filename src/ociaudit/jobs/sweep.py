@@ -100,6 +100,7 @@ class Sweep:
 
     async def _ask(self, shard: Shard, bookmark: Bookmark | None) -> None:
         scanned = 0
+        self._observer.on_shard_begun(shard)
         async with contextlib.aclosing(self._audit.follow_shard(shard, bookmark=bookmark)) as pages:
             async for page in pages:
                 self._answered_regions.add(shard.place.region)

@@ -82,6 +82,14 @@ class AuditReader:
         answer = await self._transport.fetch(url, _check_configuration)
         return answer.body.retentionPeriodDays
 
+    async def read_first_page(self, shard: Shard) -> Page:
+        """Ask for the first page of a shard alone.
+
+        Raises:
+            RequestError: it could not be had.
+        """
+        return _make_page(shard, await self._ask(shard, None), chain=0, number=1)
+
     async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
         """Yield the shard's pages to the end, beginning behind `bookmark` or at the first page.
 
@@ -112,17 +120,7 @@ class AuditReader:
                 if token is not None:
                     seen.add(token)
                     asking = self._ask(shard, token)
-                yield Page(
-                    shard=shard,
-                    chain=chain,
-                    number=number,
-                    events=answer.body,
-                    size_bytes=answer.size_bytes,
-                    next_token=token,
-                    request_id=answer.request_id,
-                    attempts=answer.attempts,
-                    asked_at=answer.asked_at,
-                )
+                yield _make_page(shard, answer, chain=chain, number=number)
                 if token is None:
                     return
         finally:
@@ -139,6 +137,20 @@ class AuditReader:
         base = self._endpoints.locate("audit", shard.place.region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
         return asyncio.create_task(self._transport.fetch(url, cut_page))
+
+
+def _make_page(shard: Shard, answer: Answer[list[Event]], *, chain: int, number: int) -> Page:
+    return Page(
+        shard=shard,
+        chain=chain,
+        number=number,
+        events=answer.body,
+        size_bytes=answer.size_bytes,
+        next_token=answer.next_token,
+        request_id=answer.request_id,
+        attempts=answer.attempts,
+        asked_at=answer.asked_at,
+    )
 
 
 def _check_token_is_new(answer: Answer[list[Event]], seen: set[str]) -> None:

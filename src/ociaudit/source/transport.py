@@ -28,7 +28,7 @@ import msgspec
 from yarl import URL
 
 from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError, ServiceUnreachable
-from ociaudit.source.answer import Answer
+from ociaudit.source.answer import Answer, FinishedRequest, finish_request
 from ociaudit.source.auth import Credentials
 from ociaudit.source.clock import Clock
 from ociaudit.source.retry import RetryPolicy
@@ -60,6 +60,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 RetryObserver = Callable[[RequestError, float], None]
+RequestObserver = Callable[[FinishedRequest], None]
 
 
 class Transport:
@@ -73,6 +74,7 @@ class Transport:
         retry: RetryPolicy | None = None,
         limits: TransportLimits | None = None,
         on_retry: RetryObserver | None = None,
+        on_request: RequestObserver | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         """Keep the collaborators; nothing is opened yet.
@@ -85,6 +87,7 @@ class Transport:
         self._retry = retry or RetryPolicy()
         self._limits = limits or TransportLimits()
         self._on_retry = on_retry
+        self._on_request = on_request
         self._opened_at = 0.0
         self._has_answered = False
         self._date: tuple[datetime, str | None] = (clock.now(), None)  # of the latest answer: here, and as it said
@@ -124,16 +127,25 @@ class Transport:
         attempt = 0
         while True:
             attempt += 1
+            began_at = self._clock.monotonic()
             try:
-                return await self._attempt_in_time(url, check, attempt)
+                answer = await self._attempt_in_time(url, check, attempt)
             except RequestError as error:
+                self._tell(url, attempt, began_at, error)
                 wait = self._retry.choose_wait(error, attempt=attempt, chance=self._clock.draw())
                 self._give_up_on_silence(error, wait, url)
                 if wait is None:
                     raise
                 if self._on_retry:
                     self._on_retry(error, wait)
+            else:
+                self._tell(url, attempt, began_at, answer)
+                return answer
             await self._clock.sleep(wait)
+
+    def _tell(self, url: str, attempt: int, began_at: float, end: Answer[T] | RequestError) -> None:
+        if self._on_request:
+            self._on_request(finish_request(url, attempt, self._clock.monotonic() - began_at, end))
 
     async def _attempt_in_time(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
         if self._has_answered:

@@ -1,6 +1,7 @@
 import pytest
 
-from ociaudit.cli.progress import LineProgress, QuietProgress, choose_progress, count, describe_gap, describe_seconds
+from ociaudit.cli.progress import LineProgress, QuietProgress, choose_progress, describe_gap
+from ociaudit.cli.wording import count, describe_seconds
 from ociaudit.errors import ConnectionFailed
 from ociaudit.plan.shard import Gap
 from ociaudit.plan.window import Window
@@ -46,11 +47,11 @@ def test_a_line_comes_every_few_seconds(
 ) -> None:
     """Not with every page, and with events, rate, windows, gaps and the time left."""
     capsys.readouterr()
-    progress.on_page(scanned=100, kept=1)
+    progress.on_page(make_shard(), scanned=100, kept=1)
     progress.on_shard_done(make_shard())
     assert capsys.readouterr().err == ""
     watch.seconds += 10
-    progress.on_page(scanned=1_900, kept=0)
+    progress.on_page(make_shard(), scanned=1_900, kept=0)
     assert capsys.readouterr().err == "2,000 events (200/s), 1 of 4 windows, about 30 s left\n"
     assert progress.fraction == 0.25
     progress.on_gap(GAP)
@@ -100,7 +101,7 @@ def test_quiet_says_only_notices(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = choose_progress(is_quiet=True)
     assert type(quiet) is QuietProgress
     quiet.on_plan(Window(0, 1), [HERE], 1)
-    quiet.on_page(scanned=1, kept=1)
+    quiet.on_page(make_shard(), scanned=1, kept=1)
     quiet.on_notice("the clock")
     quiet.close()
     assert capsys.readouterr().err == "notice: the clock\n"
