@@ -27,16 +27,19 @@ from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.shapes import Shape, choose_shape
 from ociaudit.formats.json_array import JsonArray
+from ociaudit.jobs.doctor import examine
+from ociaudit.jobs.examination import Patient
 from ociaudit.jobs.export import Outcome, export_events
+from ociaudit.jobs.finding import Finding
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import ExportOrder, Tally, Tools
-from ociaudit.jobs.preview import Preview, preview_export
+from ociaudit.jobs.preview import Preview, preview_export, run_loop
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
 from ociaudit.plan.time_range import parse_duration
-from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
+from ociaudit.source.auth import DEFAULT_CONFIG_FILE, DEFAULT_PROFILE, load_credentials, read_fields
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.store.durable import new_file, write_all
@@ -143,6 +146,30 @@ def preview(
         settle_minutes=_read_settle(settle),
     )
     return preview_export(arguments, tools, max_window_days=_check_window_days(max_window_days), is_probing=is_probing)
+
+
+def diagnose(
+    *,
+    profile: str = DEFAULT_PROFILE,
+    config_file: str | None = None,
+    regions: Sequence[str] = (),
+    endpoint: str | None = None,
+) -> tuple[Finding, ...]:
+    """Find out whether everything is in place for an export: a finding for each thing that was looked at.
+
+    Raises:
+        UsageError: a region or the endpoint cannot be one. A configuration that is not usable is a finding.
+    """
+    named = os.environ.get("SSL_CERT_FILE")
+    patient = Patient(
+        config_file=Path(os.path.expanduser(config_file or DEFAULT_CONFIG_FILE)),  # noqa: PTH111 - an unknown `~user` stays
+        read_fields=lambda: read_fields(config_file, profile),
+        load=lambda: _resolve_tools(profile, config_file, endpoint),
+        authorities=(("SSL_CERT_FILE", Path(named)),) if named else (),
+        proxies=getproxies_environment(),
+        regions=tuple(regions),
+    )
+    return run_loop(lambda: examine(patient))
 
 
 def stream(
