@@ -15,12 +15,12 @@ import typer
 from typer.exceptions import TyperException
 
 from ociaudit.cli import console
-from ociaudit.errors import Interrupted, OciAuditError, UsageError
+from ociaudit.cli.exit_status import SIGNAL_EXIT_BASE, find_exit_status
+from ociaudit.errors import OciAuditError, UsageError
 from ociaudit.version import VERSION
 
 USAGE_EXIT_CODE = 2
 BUG_EXIT_CODE = 1
-SIGNAL_EXIT_BASE = 128
 _PROGRAM = "oci-audit"
 
 app = typer.Typer(
@@ -102,7 +102,7 @@ def run_guarded(work: Callable[[], object]) -> int:
         status = work()
     except OciAuditError as error:
         console.say_error(error)
-        return SIGNAL_EXIT_BASE + error.signal_number if isinstance(error, Interrupted) else error.exit_code
+        return find_exit_status(error)
     except TyperException as error:
         describe_problem: Callable[[], str] = getattr(error, "format_message", error.__str__)
         context: typer.Context | None = getattr(error, "ctx", None)
