@@ -90,7 +90,7 @@ class Bar:
 
         self._progress = Progress(
             BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
             TimeElapsedColumn(),
             auto_refresh=False,
         )
@@ -107,8 +107,8 @@ class Bar:
     def show(self, fraction: float, text: str, lines: tuple[str, ...] = ()) -> None:
         """Move it, and show other lines below."""
         if self._live is not None:
-            self._progress.update(self._task, completed=fraction, description=clean_text(text))
-            self._lines = lines
+            self._progress.update(self._task, completed=fraction)
+            self._lines = (text, *lines)  # a line of its own: beside the bar it would be cut
 
     def stop(self) -> None:
         """Take it away; may be called again."""

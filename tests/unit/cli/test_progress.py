@@ -215,7 +215,7 @@ def test_very_verbose_says_each_request(watch: Watch, capsys: pytest.CaptureFixt
     lines.on_request(FinishedRequest("h", "/p", None, 0, 1.0, 1, None, "reset"))
     first, second = capsys.readouterr().err.splitlines()
     wanted = "GET audit.example /20190901/auditEvents 429 120 bytes 0.250 s attempt 2 opc-request-id r-9"
-    assert first == f"request: {wanted}: 429 TooMany: slow"
+    assert first == f"request: {wanted}: 429 TooManyRequests: slow"
     assert second == "request: GET h /p no answer 0 bytes 1.000 s attempt 1: reset"
 
 
