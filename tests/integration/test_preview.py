@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -148,3 +149,34 @@ def test_a_settled_export_has_nothing_provisional_and_resumes_as_itself(emulator
     other = run_export(emulator, tmp_path, *command)
     assert other.code == 2
     assert "settle_minutes was 60, is 0" in other.stderr
+
+
+def test_a_settled_run_that_was_left_is_resumed(emulator, tmp_path):
+    """The range stays as it was settled at first, and only what is missing is asked again."""
+    scope = ("--region", "us-ashburn-1", "--compartment", find_compartment(emulator, "payments"), "--no-subtree")
+    command = ("--start", "3d", "--settle", "1h", *scope, "-o", "audit.json", "--max-window-days", "1")
+    emulator.faults([{"operation": "ListEvents", "times": 1, "fault": {"kind": "status", "status": 404}}])
+    left = run_export(emulator, tmp_path, *command)
+    assert left.code == 10
+    first = json.loads((tmp_path / "audit.json.manifest.json").read_bytes())["range"]
+    again = run_export(emulator, tmp_path, *command)
+    assert again.code == 2
+    assert "--resume" in again.stderr
+    resumed = run_export(emulator, tmp_path, *command, "--resume")
+    assert resumed.code == 0, resumed.stderr
+    manifest = json.loads((tmp_path / "audit.json.manifest.json").read_bytes())
+    assert manifest["range"] == first
+    assert manifest["provisional"] == []
+
+
+def test_a_settled_end_that_is_still_to_come_goes_on_later(emulator, tmp_path):
+    """An absolute end inside the last hour is cut with a notice; the run is kept, and the same command is no error."""
+    scope = ("--region", "us-ashburn-1", "--compartment", find_compartment(emulator, "payments"), "--no-subtree")
+    now = datetime.now(UTC)
+    start, end = (f"{moment:%Y-%m-%dT%H:%M:00Z}" for moment in (now - timedelta(days=1), now))
+    command = ("--start", start, "--end", end, "--settle", "1h", *scope, "-o", "audit.json")
+    finished = run_export(emulator, tmp_path, *command)
+    assert finished.code == 0
+    assert "has not settled yet" in finished.stderr
+    assert (tmp_path / "audit.json.run").is_dir()
+    assert run_export(emulator, tmp_path, *command).code == 0

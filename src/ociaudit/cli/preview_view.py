@@ -106,11 +106,12 @@ def _describe_estimate(preview: Preview, estimate: Estimate) -> Iterator[str]:
     size_range = "" if estimate.is_exact else f" ({describe_bytes(size.low)} to {describe_bytes(size.high)})"
     yield f"bytes       about {describe_bytes(size.likely)}{size_range}, uncompressed"
     yield f"requests    {_describe_amount(estimate.requests, is_exact=estimate.is_exact)}"
-    time = estimate.seconds
+    time, most = estimate.seconds, preview.speed.max_per_second
+    cap = f" and at most {most:g} per second" if most else ""
     time_range = "" if estimate.is_exact else f" ({describe_seconds(time.low)} to {describe_seconds(time.high)})"
     yield (
         f"time        about {describe_seconds(time.likely)}{time_range} with "
-        f"{count(preview.concurrency, 'request')} in flight, if the service asks for no pause"
+        f"{count(preview.speed.concurrency, 'request')} in flight{cap}, if the service asks for no pause"
     )
     if not estimate.is_exact:
         yield (
@@ -147,7 +148,8 @@ def _show_estimate(preview: Preview, estimate: Estimate) -> dict[str, Any]:
         "windows_dense": estimate.dense,
         "unlike_share": round(estimate.unlike_share, 4),
         "is_exact": estimate.is_exact,
-        "concurrency": preview.concurrency,
+        "concurrency": preview.speed.concurrency,
+        "max_requests_per_second": preview.speed.max_per_second,
         "seconds_per_request": round(estimate.seconds_per_request, 4),
         "events": show(estimate.events),
         "bytes": show(estimate.size_bytes),

@@ -21,11 +21,11 @@ from ociaudit.source.identity import Listing
 class Patient:
     """What is to be examined. `load` and `read_fields` raise `ConfigError` where the configuration is not usable.
 
-    `authorities` are the files of certificates that were named, each with what names it. `regions` are those to
-    look at; without any, all that the tenancy has subscribed to.
+    `config_file` is None where the sign-in needs no file. `authorities` are the files of certificates that were named,
+    each with what names it. `regions` are those to look at; without any, all that the tenancy has subscribed to.
     """
 
-    config_file: Path
+    config_file: Path | None
     read_fields: Callable[[], Mapping[str, Any]]
     load: Callable[[], Tools]
     authorities: Sequence[tuple[str, Path]] = ()

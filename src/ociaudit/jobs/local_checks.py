@@ -31,11 +31,14 @@ async def look_at_configuration(examination: Examination) -> list[Finding]:
 
 async def look_at_files(examination: Examination) -> list[Finding]:
     """Look at who may read the configuration, the key and the token."""
+    config_file = examination.patient.config_file
+    if config_file is None:
+        return [Finding("private files", "ok", "none is needed for this sign-in")]
     try:
         fields = examination.patient.read_fields()
     except ConfigError:
         return [Finding("private files", "skipped", "not checked, because of: configuration")]
-    files = list(list_private_files(examination.patient.config_file, fields))
+    files = list(list_private_files(config_file, fields))
     found = [
         Finding(
             "private files",

@@ -47,6 +47,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast the export may ask: requests in flight, and requests per second in all if that is bounded."""
+
+    concurrency: int = 1
+    max_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What an export would ask. `settled_until`: what lies after that minute would be provisional.
 
@@ -58,7 +66,7 @@ class Preview:
     windows: int
     settled_until: int
     is_beyond_retention: bool
-    concurrency: int
+    speed: Speed
     requests_made: int = 0
     probes: int = 0
     estimate: Estimate | None = None
@@ -87,7 +95,7 @@ class _RequestCounter(Observer):
 
 
 def preview_export(
-    arguments: ExportArguments, tools: Tools, *, max_window_days: int, is_probing: bool, concurrency: int = 1
+    arguments: ExportArguments, tools: Tools, *, max_window_days: int, is_probing: bool, speed: Speed | None = None
 ) -> Preview:
     """Find out what an export with these arguments would ask.
 
@@ -105,7 +113,8 @@ def preview_export(
 
     async def ask() -> Preview:
         async with connect(replace(tools, observer=counter)) as service:
-            preview = await _ask_scope(arguments, tools, service, time_range.window, max_window_days, concurrency)
+            preview = await _ask_scope(arguments, tools, service, time_range.window, max_window_days)
+            preview = replace(preview, speed=speed or Speed())
             if is_probing:
                 preview = await _Prober(service, tools, preview).probe()
             return replace(preview, requests_made=counter.count)
@@ -127,8 +136,8 @@ def run_loop(work: Callable[[], Awaitable[T]]) -> T:
         return thread.submit(lambda: asyncio.run(run())).result()
 
 
-async def _ask_scope(  # noqa: PLR0917 - taken apart by name where it is called once
-    arguments: ExportArguments, tools: Tools, service: Service, window: Window, max_window_days: int, concurrency: int
+async def _ask_scope(
+    arguments: ExportArguments, tools: Tools, service: Service, window: Window, max_window_days: int
 ) -> Preview:
     now = tools.clock.now()
     plan = await make_plan(
@@ -141,7 +150,7 @@ async def _ask_scope(  # noqa: PLR0917 - taken apart by name where it is called 
         windows=len(plan.places) * len(_tile(plan, max_window_days, settled_until)),
         settled_until=settled_until,
         is_beyond_retention=is_beyond_retention(plan, now=now),
-        concurrency=concurrency,
+        speed=Speed(),
     )
 
 
@@ -174,7 +183,10 @@ class _Prober:
         shares = share_probes(parts, limit)
         firsts = [await self._ask_all(part.choose(share)) for part, share in zip(parts, shares, strict=True)]
         sampled = await self._slice(firsts)
-        estimate = estimate_total(list(zip(parts, sampled, strict=True)), concurrency=preview.concurrency)
+        speed = preview.speed
+        estimate = estimate_total(
+            list(zip(parts, sampled, strict=True)), concurrency=speed.concurrency, max_per_second=speed.max_per_second
+        )
         return replace(preview, probes=self._asked, estimate=estimate, refused=tuple(self._refused))
 
     async def _slice(self, firsts: Sequence[Sequence[Probe]]) -> list[list[Sampled]]:

@@ -158,16 +158,22 @@ def share_probes(parts: Sequence[Part], limit: int) -> list[int]:
 def choose_slices(probe: Probe, count: int) -> Iterator[Shard]:
     """Yield short windows inside a dense one, spread over it, each meant to fit into a page."""
     window = probe.shard.window
-    length = max(1, int(min(probe.spread_minutes / 2, window.minutes / _SLICES_PER_WINDOW)))
+    length = window.minutes / _SLICES_PER_WINDOW
+    if probe.spread_minutes:
+        length = min(length, probe.spread_minutes / 2)
+    length = max(1, int(length))
     for number in range(1, count + 1):
         start = window.start + int(number * _GOLDEN % 1.0 * (window.minutes - length + 1))
         yield Shard(probe.shard.place, Window(start, start + length))
 
 
-def estimate_total(sampled: Sequence[tuple[Part, Sequence[Sampled]]], *, concurrency: int) -> Estimate | None:
+def estimate_total(
+    sampled: Sequence[tuple[Part, Sequence[Sampled]]], *, concurrency: int, max_per_second: float | None = None
+) -> Estimate | None:
     """Return what all parts may hold together; None where nothing was sampled.
 
-    `concurrency` is how many requests are in flight; the time is that of answers, without any pause the service asks.
+    `concurrency` is how many requests are in flight, `max_per_second` how many are sent at most; the time is that of
+    answers, without any pause the service asks.
     """
     windows = [one for _, some in sampled for one in some]
     if not windows:
@@ -191,7 +197,7 @@ def estimate_total(sampled: Sequence[tuple[Part, Sequence[Sampled]]], *, concurr
         events=events,
         size_bytes=events.scale(sum(probe.size_bytes for probe in probes) / total if total else 0.0),
         requests=requests,
-        seconds=requests.scale(seconds / concurrency),
+        seconds=requests.scale(max(seconds / concurrency, 1 / max_per_second if max_per_second else 0.0)),
         windows=count,
         sampled=len(windows),
         dense=dense,

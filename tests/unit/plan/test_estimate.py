@@ -129,6 +129,21 @@ def test_a_sample_of_everything_is_no_guess() -> None:
     assert estimate.requests.likely == 6
 
 
+def test_a_cap_on_requests_is_the_least_time() -> None:
+    """However many are in flight, a sweep takes as long as its requests at the pace allowed."""
+    part = make_part(40, 50)
+    sampled = survey(part, 0.5)
+    free = estimate_total([(part, sampled)], concurrency=64)
+    capped = estimate_total([(part, sampled)], concurrency=64, max_per_second=10.0)
+    slow = estimate_total([(part, sampled)], concurrency=1, max_per_second=10.0)
+    assert free is not None
+    assert capped is not None
+    assert slow is not None
+    assert free.seconds.likely == pytest.approx(2000 * 0.3 / 64)
+    assert capped.seconds.likely == pytest.approx(200)
+    assert slow.seconds.likely == pytest.approx(600)
+
+
 def test_no_answer_is_no_estimate() -> None:
     """A sample in which every question was refused says nothing."""
     assert estimate_total([(make_part(3, 2), [])], concurrency=1) is None
