@@ -41,7 +41,8 @@ async def try_proxy(proxy: str, *, timeout_seconds: float) -> None:
     shown = show_proxy(proxy)
     try:
         parts = urlsplit(shown)
-        host, port = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+        host, default_port = parts.hostname, _DEFAULT_PORTS[parts.scheme]
+        port = parts.port or default_port
     except (ValueError, KeyError) as error:
         raise ConnectionFailed(f"the proxy {shown} is no http(s) URL") from error
     try:
