@@ -11,6 +11,8 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
     assert outcome.complete, outcome.gaps
 """
 
+# long because: every option is named once for each function that takes it
+
 from __future__ import annotations
 
 import json
@@ -26,14 +28,19 @@ from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.shapes import Shape, choose_shape
 from ociaudit.formats.json_array import JsonArray
+from ociaudit.jobs.doctor import examine
+from ociaudit.jobs.examination import Patient
 from ociaudit.jobs.export import Outcome, export_events
+from ociaudit.jobs.finding import Finding
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import ExportOrder, Tally, Tools
+from ociaudit.jobs.preview import Preview, preview_export, run_loop
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
-from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
+from ociaudit.plan.time_range import parse_duration
+from ociaudit.source.auth import DEFAULT_CONFIG_FILE, DEFAULT_PROFILE, load_credentials, read_fields
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.transport import TransportLimits
@@ -59,7 +66,7 @@ def export(  # long because: every option of an export is named here once
     max_window_days: int = 14,
     concurrency: int = 16,
     max_requests_per_second: float | None = None,
-    deadline_seconds: float | None = None,
+    deadline: str | None = None,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
     rerun: RerunOptions | None = None,
@@ -67,6 +74,7 @@ def export(  # long because: every option of an export is named here once
     tally: Tally | None = None,
     signing_key: str | Path | None = None,
     confirm_empty: bool = False,
+    settle: str | None = None,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
 ) -> Outcome:
@@ -75,8 +83,9 @@ def export(  # long because: every option of an export is named here once
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type. A leftover run of the same request is
-    resumed. `concurrency` is the ceiling of requests under way; what is not answered within `deadline_seconds` becomes
-    gaps. Gaps do not raise: look at `complete` and `gaps` of what is returned.
+    resumed. `concurrency` is the ceiling of requests under way; what is not answered within `deadline`, such as
+    "2h", becomes gaps. With `settle`, such as "15m", the range ends at least so long before now. Gaps do not raise: look at
+    `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
@@ -94,6 +103,7 @@ def export(  # long because: every option of an export is named here once
             is_subtree=is_subtree,
             event_types=tuple(event_types),
             shape=shape,
+            settle_minutes=_read_settle(settle),
         ),
         output=_locate(output),
         manifest=_locate(manifest),
@@ -103,9 +113,71 @@ def export(  # long because: every option of an export is named here once
         tally=tally,
         signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
         confirm_empty=confirm_empty,
-        deadline_seconds=deadline_seconds,
+        deadline_seconds=60 * parse_duration(deadline) if deadline is not None else None,
     )
     return export_events(order, tools)
+
+
+def preview(
+    start: When,
+    end: When,
+    *,
+    profile: str = DEFAULT_PROFILE,
+    config_file: str | None = None,
+    regions: Sequence[str] = (),
+    compartments: Sequence[str] = (),
+    is_subtree: bool = True,
+    event_types: Sequence[str] = (),
+    max_window_days: int = 14,
+    endpoint: str | None = None,
+    settle: str | None = None,
+    is_probing: bool = False,
+    observer: Observer | None = None,
+) -> Preview:
+    """Find out what an export would ask, and with `is_probing` estimate from a few pages what it would bring.
+
+    Arguments as for `export`. Nothing is written.
+
+    Raises:
+        OciAuditError: as the export would, before its first question for events.
+    """
+    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
+    arguments = ExportArguments(
+        tenancy=tools.credentials.tenancy,
+        start=_write_when(start),
+        end=_write_when(end),
+        profile=profile,
+        regions=tuple(regions),
+        compartments=tuple(compartments),
+        is_subtree=is_subtree,
+        event_types=tuple(event_types),
+        settle_minutes=_read_settle(settle),
+    )
+    return preview_export(arguments, tools, max_window_days=_check_window_days(max_window_days), is_probing=is_probing)
+
+
+def diagnose(
+    *,
+    profile: str = DEFAULT_PROFILE,
+    config_file: str | None = None,
+    regions: Sequence[str] = (),
+    endpoint: str | None = None,
+) -> tuple[Finding, ...]:
+    """Find out whether everything is in place for an export: a finding for each thing that was looked at.
+
+    Raises:
+        UsageError: a region or the endpoint cannot be one. A configuration that is not usable is a finding.
+    """
+    named = os.environ.get("SSL_CERT_FILE")
+    patient = Patient(
+        config_file=Path(os.path.expanduser(config_file or DEFAULT_CONFIG_FILE)),  # noqa: PTH111 - an unknown `~user` stays
+        read_fields=lambda: read_fields(config_file, profile),
+        load=lambda: _resolve_tools(profile, config_file, endpoint),
+        authorities=(("SSL_CERT_FILE", Path(named)),) if named else (),
+        proxies=getproxies_environment(),
+        regions=tuple(regions),
+    )
+    return run_loop(lambda: examine(patient))
 
 
 def stream(
@@ -121,6 +193,7 @@ def stream(
     shape: Shape = "api",
     max_window_days: int = 14,
     endpoint: str | None = None,
+    settle: str | None = None,
     on_gap: OnGap = "raise",
     observer: Observer | None = None,
 ) -> Events:
@@ -143,6 +216,7 @@ def stream(
         is_subtree=is_subtree,
         event_types=tuple(event_types),
         shape=shape,
+        settle_minutes=_read_settle(settle),
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
     return Events(EventStream(order, tools, on_gap=on_gap), shape)
@@ -300,6 +374,10 @@ def _make_limits(concurrency: int, max_requests_per_second: float | None) -> Tra
     if max_requests_per_second is not None and not max_requests_per_second > 0:
         raise UsageError("the most requests per second must be more than none", hint="leave it out for no such limit")
     return TransportLimits(max_in_flight=concurrency, max_per_second=max_requests_per_second)
+
+
+def _read_settle(settle: str | None) -> int:
+    return parse_duration(settle) if settle is not None else 0
 
 
 def _check_window_days(days: int) -> int:

@@ -27,6 +27,13 @@ from ociaudit_emulator.instants import parse_instant_ms, read_clock_seconds
 from ociaudit_emulator.server import HOST
 
 EXIT_OK, EXIT_USAGE = 0, 2
+_PROGRAM = "oci-audit emulator"
+_DESCRIPTION = (
+    "Serve a made Oracle Cloud tenancy on this machine: the Audit and Identity services over HTTP on loopback, for "
+    "trying, testing and measuring without an account. Oracle's own command and SDK accept it. The first line on "
+    "stdout is its base URL; it runs until SIGINT or SIGTERM."
+)
+_EPILOG = "How to point a client at it, the faults that can be scripted, and what it does not fake: docs/emulator.md."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,13 +51,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _fail(message: str) -> int:
     """Say what is wrong and give the exit code for it."""
-    sys.stderr.write(f"ociaudit_emulator: error: {message}\n")
+    sys.stderr.write(f"{_PROGRAM}: error: {message}\n")
     return EXIT_USAGE
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the flags."""
-    parser = argparse.ArgumentParser(prog="ociaudit_emulator", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     _add_server_flags(parser)
     _add_event_flags(parser)
     _add_behaviour_flags(parser)

@@ -417,7 +417,7 @@ def test_no_key_or_token_is_written_or_shown(emulator, tmp_path):
 
 def test_rate_limit_is_waited_for(whole, tmp_path):
     """A service that answers 429 with Retry-After is asked again later, and nothing is missing."""
-    with Emulator(*KEPT, "--events-per-day", "300", "--rate-limit", "12", "--retry-after", "1") as emulator:
+    with Emulator(*KEPT, "--events-per-day", "300", "--rate-limit", "4", "--retry-after", "1") as emulator:
         finished = run_export(emulator, tmp_path, *DAYS, "-o", "audit.json")
         statuses = Counter(entry["status"] for entry in emulator.log())
     assert finished.code == 10

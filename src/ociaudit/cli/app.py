@@ -15,12 +15,12 @@ import typer
 from typer.exceptions import TyperException
 
 from ociaudit.cli import console
-from ociaudit.errors import Interrupted, OciAuditError, UsageError
+from ociaudit.cli.exit_status import SIGNAL_EXIT_BASE, find_exit_status
+from ociaudit.errors import OciAuditError, UsageError
 from ociaudit.version import VERSION
 
 USAGE_EXIT_CODE = 2
 BUG_EXIT_CODE = 1
-SIGNAL_EXIT_BASE = 128
 _PROGRAM = "oci-audit"
 
 app = typer.Typer(
@@ -71,9 +71,17 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 def register_commands() -> typer.Typer:
     """Give the program its commands; done once, and late, so that importing this module stays quick."""
-    from ociaudit.cli import demo_command, diff_command, emulator_command, export_command, verify_command
+    from ociaudit.cli import (
+        demo_command,
+        diff_command,
+        doctor_command,
+        emulator_command,
+        export_command,
+        verify_command,
+    )
 
     app.command("export", short_help="Write every audit event of a range into one file.")(export_command.export)
+    app.command("doctor", short_help="Check that everything is in place for an export.")(doctor_command.doctor)
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
@@ -94,7 +102,7 @@ def run_guarded(work: Callable[[], object]) -> int:
         status = work()
     except OciAuditError as error:
         console.say_error(error)
-        return SIGNAL_EXIT_BASE + error.signal_number if isinstance(error, Interrupted) else error.exit_code
+        return find_exit_status(error)
     except TyperException as error:
         describe_problem: Callable[[], str] = getattr(error, "format_message", error.__str__)
         context: typer.Context | None = getattr(error, "ctx", None)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ociaudit.cli.progress import count, describe_gap
+from ociaudit.cli.figures import Figures
+from ociaudit.cli.progress_view import describe_gap, describe_shard_time
+from ociaudit.cli.wording import count, describe_bytes, describe_seconds
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap
 
 _GAPS_SHOWN = 40
 _TYPES_SHOWN = 10
+_SLOW_SECONDS = 1.0
+_SLOWEST_SHOWN = 3
 _UNAUTHORIZED = "401 "
 
 
@@ -41,6 +45,23 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"{count(len(outcome.waived), 'waived gap')}: {_list_places(outcome.waived)}"
     if outcome.digest:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
+
+
+def describe_effort(figures: Figures) -> Iterator[str]:
+    """Yield what a run took, and its slowest windows where one was slow; nothing where nothing was asked."""
+    if not figures.requests:
+        return
+    elapsed = figures.elapsed_seconds
+    asked = f"{count(figures.requests, 'request')} ({figures.requests / elapsed:,.1f}/s)"
+    yield (
+        f"took {describe_seconds(elapsed)}: {asked}, {figures.throttled:,} × 429, "
+        f"{describe_bytes(figures.received_bytes)} received, {count(figures.cuts, 'window')} cut"
+    )
+    slowest = [taken for taken in figures.slowest if taken.seconds >= _SLOW_SECONDS][:_SLOWEST_SHOWN]
+    if slowest:
+        yield "slowest windows:"
+    for taken in slowest:
+        yield f"  {describe_shard_time(taken)}"
 
 
 def describe_gaps(

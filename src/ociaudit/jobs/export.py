@@ -81,7 +81,9 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         OciAuditError: the run could not be carried to its end; the class says by whose fault.
     """
     arguments = order.arguments
-    time_range = resolve_range(arguments.start, arguments.end, now=tools.clock.now())
+    time_range = resolve_range(
+        arguments.start, arguments.end, now=tools.clock.now(), settle_minutes=arguments.settle_minutes
+    )
     EventFilter(arguments.event_types)
     check_scope(arguments, tools.endpoints)
     if order.signing_key is not None:

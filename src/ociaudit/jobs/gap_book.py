@@ -13,7 +13,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from ociaudit.errors import Refused, RequestError, ServiceUnreachable
 from ociaudit.jobs.observer import Observer
@@ -21,18 +21,26 @@ from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place, Shard
 from ociaudit.plan.window import Window
 from ociaudit.source.auth import Credentials
-from ociaudit.source.identity import IdentityReader, explain_rejection
+from ociaudit.source.identity import explain_rejection
 
 Key = TypeVar("Key")
 _UNAUTHORIZED = 401
 _DENIED_STATUSES = frozenset({403, 404})
 
 
+class KeyCheck(Protocol):
+    """Knows whether the key still works anywhere."""
+
+    async def is_sign_in_accepted(self) -> bool:
+        """Ask."""
+        ...
+
+
 class GapBook:
     """Takes the failures of a sweep and makes gaps of them."""
 
     def __init__(
-        self, *, identity: IdentityReader, credentials: Credentials, observer: Observer, has_answered_before: bool
+        self, *, identity: KeyCheck, credentials: Credentials, observer: Observer, has_answered_before: bool
     ) -> None:
         """Begin without gaps; `has_answered_before` tells whether an earlier run got answers."""
         self._identity = identity

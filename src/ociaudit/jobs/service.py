@@ -41,7 +41,12 @@ async def connect(tools: Tools) -> AsyncIterator[Service]:
             endpoint, in_flight=pace.in_flight, ceiling=pace.allowed_in_flight, per_second=pace.per_second
         ),
     )
-    async with Transport(tools.credentials, clock=tools.clock, limits=tools.limits, proxies=tools.proxies) as transport:
+    async with Transport(
+        tools.credentials,
+        clock=tools.clock,
+        limits=tools.limits,
+        proxies=tools.proxies,
+    ) as transport:
         client = Client(
             transport,
             gate=gate,
@@ -50,6 +55,7 @@ async def connect(tools: Tools) -> AsyncIterator[Service]:
             retry=tools.retry,
             first_answer_seconds=tools.limits.first_answer_seconds,
             on_retry=tools.observer.on_retry,
+            on_request=tools.observer.on_request,
         )
         try:
             yield Service(

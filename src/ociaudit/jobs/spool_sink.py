@@ -76,7 +76,7 @@ class SpoolSink:
         self._raise_failure()
         kept = self._append(page)
         self._note_pending()
-        self._observer.on_page(scanned=len(page.events), kept=kept)
+        self._observer.on_page(page.shard, scanned=len(page.events), kept=kept)
 
     async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Note that a shard is asked in pieces from here on."""

@@ -118,7 +118,9 @@ class EventStream:
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
-        self._window = resolve_range(arguments.start, arguments.end, now=tools.clock.now()).window
+        self._window = resolve_range(
+            arguments.start, arguments.end, now=tools.clock.now(), settle_minutes=arguments.settle_minutes
+        ).window
         self._filter = EventFilter(arguments.event_types)
         check_scope(arguments, tools.endpoints)
         # The thread must not hold on to this object, or forgetting it could not end the thread.

@@ -195,6 +195,7 @@ class Sweep:
             return watch is not None and watch.note_page(_read_instants(page))
 
         scanned = 0
+        self._observer.on_shard_begun(shard)
         pages = self._audit.follow_shard(shard, bookmark=bookmark, should_stop=should_stop)
         async with contextlib.aclosing(pages):
             async for page in pages:

@@ -7,7 +7,7 @@ Invariants
 - Rounding never loses an event: a start is rounded down, an end up, both to whole minutes; an age or `now` as
   end is rounded down, because it means the last whole minute.
 - A date as end includes that whole day; a time as end is exclusive.
-- The end is at most the current minute.
+- The end is at most the current minute, less what is given for events to settle.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute, format_m
 FORMS_HINT = (
     "write a date (2025-12-01 or 01.12.25), a time with its offset (2025-12-01T08:00:00Z), an age (7d, 36h, 90m) or now"
 )
+_DURATION_HINT = "write whole minutes, hours or days: 15m, 1h, 2d; windows are whole minutes"
 _AGE = re.compile(r"(\d{1,9})\s*([dhm])", re.ASCII)
 _ALMOST_A_MINUTE = timedelta(minutes=1, microseconds=-1)
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+_UNIT_MINUTES = {"d": MINUTES_PER_DAY, "h": 60, "m": 1}
+_LONGEST_MINUTES = 3660 * MINUTES_PER_DAY
 _DATE_FORMS = (
     (re.compile(r"\d{4}-\d\d-\d\d", re.ASCII), "%Y-%m-%d"),
     (re.compile(r"\d\d\.\d\d\.\d\d", re.ASCII), "%d.%m.%y"),
@@ -50,13 +53,29 @@ def is_relative(text: str) -> bool:
     return text.strip().lower() == "now" or _AGE.fullmatch(text.strip().lower()) is not None
 
 
-def resolve_range(start: str, end: str, *, now: datetime) -> TimeRange:
-    """Turn two typed times into the window to ask.
+def parse_duration(text: str) -> int:
+    """Read a span such as `15m`, `1h` or `2d` and return its minutes.
+
+    Raises:
+        UsageError: it has another form; seconds have, too, because windows are whole minutes.
+    """
+    found = _AGE.fullmatch(text.strip().lower())
+    if not found:
+        raise UsageError(f"the span {text!r} has no form that oci-audit knows", hint=_DURATION_HINT)
+    minutes = int(found[1]) * _UNIT_MINUTES[found[2]]
+    if minutes > _LONGEST_MINUTES:
+        raise UsageError(f"the span {text!r} is longer than any range", hint=_DURATION_HINT)
+    return minutes
+
+
+def resolve_range(start: str, end: str, *, now: datetime, settle_minutes: int = 0) -> TimeRange:
+    """Turn two typed times into the window to ask, which ends at least `settle_minutes` before now.
 
     Raises:
         UsageError: a time is unreadable, the start lies in the future or not before the end.
     """
     current = floor_minute(now)
+    latest = current - settle_minutes
     first = _resolve_start(start, now=now)
     last = _resolve_end(end, now=now)
     if first >= current:
@@ -64,15 +83,23 @@ def resolve_range(start: str, end: str, *, now: datetime) -> TimeRange:
             f"the start {start!r} ({format_minute(first)}) lies in the future; now is {format_minute(current)}",
             hint="audit events exist only for the past; choose an earlier --start",
         )
-    notices: tuple[str, ...] = ()
-    if last > current:
-        notices = (f"the end {format_minute(last)} lies in the future; asking until {format_minute(current)}",)
     if first >= last:
         raise UsageError(
             f"the start {start!r} ({format_minute(first)}) is not before the end {end!r} ({format_minute(last)})",
             hint="exchange them, or choose an end after the start",
         )
-    return TimeRange(Window(first, min(last, current)), last > current, notices)
+    if first >= latest:
+        raise UsageError(
+            f"the start {start!r} ({format_minute(first)}) lies within the last {settle_minutes} minutes, "
+            "which --settle leaves out",
+            hint="choose an earlier --start, or a shorter --settle",
+        )
+    notices: tuple[str, ...] = ()
+    if last > current:
+        notices = (f"the end {format_minute(last)} lies in the future; asking until {format_minute(latest)}",)
+    elif last > latest and not is_relative(end):  # `now` is understood as the last settled minute
+        notices = (f"the end {format_minute(last)} has not settled yet; asking until {format_minute(latest)}",)
+    return TimeRange(Window(first, min(last, latest)), last > latest and not is_relative(end), notices)
 
 
 def expand_name(name: str, window: Window) -> str:

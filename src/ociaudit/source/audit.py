@@ -89,6 +89,16 @@ class AuditReader:
         answer.release()
         return answer.body.retentionPeriodDays
 
+    async def read_first_page(self, shard: Shard) -> Page:
+        """Ask for the first page of a shard alone.
+
+        Raises:
+            RequestError: it could not be had.
+        """
+        answer = await self._ask(shard, None, RetryBudget())
+        answer.release()
+        return _make_page(shard, 0, 1, answer)
+
     async def follow_shard(
         self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool] = _go_on
     ) -> AsyncGenerator[Page, None]:

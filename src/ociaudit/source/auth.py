@@ -74,6 +74,15 @@ def load_credentials(config_file: str | None = None, profile: str = DEFAULT_PROF
     return _load_api_key(config, location, profile)
 
 
+def read_fields(config_file: str | None, profile: str) -> dict[str, Any]:
+    """Return the fields of a profile as they stand in the file, secrets included.
+
+    Raises:
+        ConfigError: the file or the profile cannot be read.
+    """
+    return _read_profile(config_file or DEFAULT_CONFIG_FILE, profile)
+
+
 def _read_profile(location: str, profile: str) -> dict[str, Any]:
     import oci.config
     from oci.exceptions import ConfigFileNotFound, InvalidConfig, InvalidKeyFilePath, ProfileNotFound

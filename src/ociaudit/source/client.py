@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from ociaudit.errors import ConnectionFailed, Refused, RequestError, ServiceUnreachable
-from ociaudit.source.answer import Answer
+from ociaudit.source.answer import Answer, FinishedRequest, finish_request
 from ociaudit.source.byte_budget import ByteBudget, Hold
 from ociaudit.source.clock import Clock
 from ociaudit.source.gate import Gate, Permit
@@ -24,6 +24,7 @@ from ociaudit.source.transport import show_host
 
 T = TypeVar("T")
 RetryObserver = Callable[[RequestError, float], None]
+RequestObserver = Callable[[FinishedRequest], None]
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 
@@ -54,6 +55,7 @@ class Client:
         retry: RetryPolicy | None = None,
         first_answer_seconds: float = 14.0,
         on_retry: RetryObserver | None = None,
+        on_request: RequestObserver | None = None,
     ) -> None:
         """Ask through `sender`; the time for the first answer begins now."""
         self._sender = sender
@@ -62,6 +64,7 @@ class Client:
         self._budget = budget
         self._retry = retry or RetryPolicy()
         self._on_retry = on_retry
+        self._on_request = on_request
         self._first_answer_until = clock.monotonic() + first_answer_seconds
 
     async def fetch(
@@ -97,16 +100,23 @@ class Client:
         hold = self._budget.open()
         try:
             async with self._gate.enter(endpoint) as permit:
+                began_at = self._clock.monotonic()
                 try:
                     answer = await self._send_in_time(url, check, attempt, hold)
                 except RequestError as error:
                     _tell_outcome(permit, error)
+                    self._tell(url, attempt, began_at, error)
                     raise
                 permit.note_good()
+                self._tell(url, attempt, began_at, answer)
                 return answer
         except BaseException:
             hold.release()
             raise
+
+    def _tell(self, url: str, attempt: int, began_at: float, end: Answer[T] | RequestError) -> None:
+        if self._on_request:
+            self._on_request(finish_request(url, attempt, self._clock.monotonic() - began_at, end))
 
     async def _send_in_time(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
         if self._sender.has_answered:

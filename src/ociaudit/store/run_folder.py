@@ -39,6 +39,8 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
     is_subtree: bool = True
     event_types: tuple[str, ...] = ()
     shape: Literal["api", "sdk", "cli"] = "api"
+    settle_minutes: int = 0
+    """The range ends at least so long before the present, so that nothing in it is provisional."""
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,13 +3,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
+from ociaudit.cli.figures import Figures
+from ociaudit.cli.outcome_view import describe_effort, describe_empty_filter, describe_gaps, describe_outcome
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.window import Window
+from ociaudit.source.answer import FinishedRequest
 from ociaudit.store.manifest import EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.store.run_folder import ExportArguments
-from support.drawn_shards import HERE, THERE
+from support.drawn_shards import HERE, THERE, make_shard
 
 ZEROS = dict.fromkeys(Totals.__struct_fields__, 0)
 MANIFEST = Manifest(
@@ -103,3 +105,28 @@ def test_a_run_to_stdout_promises_no_resume() -> None:
     assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)]))
     assert not any(line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], is_kept=False))
     assert replace(MANIFEST, complete=False).complete is False
+
+
+def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
+    """Time, requests, pace, 429s, bytes and cuts; windows that took less than a second are nobody's business."""
+    now = 0.0
+
+    def read() -> float:
+        return now
+
+    figures = Figures(monotonic=read)
+    assert list(describe_effort(figures)) == []
+    for number in range(40):
+        figures.on_request(FinishedRequest("h", "/p", 429 if number < 3 else 200, 50_000, 0.1, 1, None, None))
+    for shard, seconds in ((make_shard(0, 60), 12.5), (make_shard(60, 120), 0.5), (make_shard(120, 180), 2.0)):
+        figures.on_shard_begun(shard)
+        figures.on_page(shard, scanned=100, kept=100)
+        now += seconds
+        figures.on_shard_done(shard)
+    now = 20.0
+    lines = list(describe_effort(figures))
+    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows cut"
+    assert lines[1] == "slowest windows:"
+    assert lines[2] == f"  {make_shard(0, 60)}: 12.5 s, 1 page, 100 events"
+    assert lines[3] == f"  {make_shard(120, 180)}: 2.0 s, 1 page, 100 events"
+    assert len(lines) == 4

@@ -10,6 +10,7 @@ from ociaudit.events.filters import EventFilter
 from ociaudit.events.page import read_event
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.spool_sink import SpoolSink
+from ociaudit.plan.shard import Shard
 from ociaudit.store.journal import PageLine, decode_line
 from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
 from support.served_runs import open_run, read_output
@@ -28,7 +29,7 @@ class PageCounter(Observer):
     def __init__(self) -> None:
         self.pages: list[tuple[int, int]] = []
 
-    def on_page(self, *, scanned: int, kept: int) -> None:
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         self.pages.append((scanned, kept))
 
 

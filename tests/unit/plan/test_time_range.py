@@ -6,8 +6,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.plan.time_range import expand_name, is_relative, parse_date, resolve_range
-from ociaudit.plan.window import Window, parse_minute
+from ociaudit.plan.time_range import expand_name, is_relative, parse_date, parse_duration, resolve_range
+from ociaudit.plan.window import Window, floor_minute, format_minute, parse_minute
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -186,3 +186,61 @@ def test_a_date_is_read_strictly() -> None:
     assert parse_date("2025-12-01 ") is None
     with pytest.raises(UsageError):
         parse_date("2025-00-01")
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("15m", 15), ("1h", 60), ("2d", 2880), (" 90 M ", 90), ("0m", 0), ("3660d", 3660 * 1440)]
+)
+def test_a_span_is_minutes_hours_or_days(text: str, minutes: int) -> None:
+    """Every unit becomes whole minutes."""
+    assert parse_duration(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "90s", "m", "-5m", "1.5h", "15", "1h30m", "15min", "٣m", "999999999d", "3661d"])
+def test_a_span_of_another_form_is_refused(text: str) -> None:
+    """Seconds, fractions, signs and spans beyond any range are errors that show what would be right."""
+    with pytest.raises(UsageError) as refused:
+        parse_duration(text)
+    assert "15m, 1h, 2d" in refused.value.hint
+
+
+SETTLE_NOW = datetime(2025, 12, 10, 12, 34, 56, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("end", "settled_end", "is_clipped", "notices"),
+    [
+        ("now", "2025-12-10T12:19:00Z", False, 0),
+        ("10m", "2025-12-10T12:19:00Z", False, 0),
+        ("1h", "2025-12-10T11:34:00Z", False, 0),
+        ("2025-12-09", "2025-12-10T00:00:00Z", False, 0),
+        ("2025-12-10", "2025-12-10T12:19:00Z", True, 1),
+        ("2025-12-10T12:30:00Z", "2025-12-10T12:19:00Z", True, 1),
+        ("2025-12-10T12:19:00Z", "2025-12-10T12:19:00Z", False, 0),
+    ],
+)
+def test_what_has_not_settled_is_left_out(end: str, settled_end: str, is_clipped: bool, notices: int) -> None:
+    """The end moves back where it must; an absolute one is said to be cut, `now` means the last settled minute."""
+    settled = resolve_range("2025-12-01", end, now=SETTLE_NOW, settle_minutes=15)
+    assert format_minute(settled.window.end) == settled_end
+    assert (settled.is_clipped, len(settled.notices)) == (is_clipped, notices)
+
+
+def test_a_start_that_has_not_settled_is_refused() -> None:
+    """A range of which nothing is settled is a usage error that speaks of --settle."""
+    with pytest.raises(UsageError, match=r"10m.*--settle"):
+        resolve_range("10m", "now", now=SETTLE_NOW, settle_minutes=15)
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000), st.integers(0, 5000))
+def test_nothing_settled_is_ever_lost(settle: int, start_age: int, end_age: int) -> None:
+    """The settled range is the whole range cut at the horizon, or an error where nothing is left of it."""
+    start, end = f"{start_age}m", f"{end_age}m"
+    if start_age <= end_age or start_age <= settle:
+        with pytest.raises(UsageError):
+            resolve_range(start, end, now=SETTLE_NOW, settle_minutes=settle)
+        return
+    whole = resolve_range(start, end, now=SETTLE_NOW).window
+    settled = resolve_range(start, end, now=SETTLE_NOW, settle_minutes=settle).window
+    assert settled.start == whole.start
+    assert settled.end == min(whole.end, floor_minute(SETTLE_NOW) - settle)
