@@ -21,7 +21,15 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event
-from ociaudit.formats.array_reader import BadArray, read_array, read_chunks, unpack_chunks
+from ociaudit.formats.array_reader import (
+    BadArray,
+    LineBlock,
+    cut_lines,
+    read_chunks,
+    read_line_blocks,
+    unpack_chunks,
+)
+from ociaudit.formats.line_scan import scan_block
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -176,8 +184,8 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape, is_ours=True):
-                order.check(batch.events, batch.offsets)
+            for block in read_line_blocks(unpack_chunks(stream)):
+                order.check(block)
         except BadArray as error:
             result.problems.append(Problem(stated.name, str(error), error.offset))
         for _ in stream:  # behind a bad place the rest still has to be hashed
@@ -219,17 +227,25 @@ class _OrderCheck:
     def __init__(self, result: Verification) -> None:
         self.count = 0
         self._result = result
-        self._is_api = result.manifest.arguments.shape == "api"
+        self._shape = result.manifest.arguments.shape
+        self._is_api = self._shape == "api"
         self._previous = Event(b"", b"", "", None, None)
 
-    def check(self, events: list[Event], offsets: list[int]) -> None:
+    def check(self, block: LineBlock) -> None:
+        """Take the next lines; events are made only of those in which something is unusual."""
+        scan = scan_block(block) if self._is_api else None
+        if scan is not None and scan.first > self._previous.order:
+            self.count += scan.events
+            self._previous = scan.last
+            return
         previous = self._previous
-        for number, event in enumerate(events):
+        batch = cut_lines(block, self._shape)
+        for event, offset in zip(batch.events, batch.offsets, strict=True):
             if event.order <= previous.order:
-                self._look_closer(previous, event, offsets[number])
+                self._look_closer(previous, event, offset)
             previous = event
         self._previous = previous
-        self.count += len(events)
+        self.count += len(batch.events)
 
     def _look_closer(self, previous: Event, event: Event, offset: int) -> None:
         if len(self._result.problems) >= _MAX_PROBLEMS:
