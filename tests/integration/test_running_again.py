@@ -309,6 +309,41 @@ def test_relative_range_complete(stand):
     assert_refused(stand, stand.export(start="3d", end="now"), "meant another range")
 
 
+@pytest.fixture
+def left_spent(stand, calls):
+    """A complete output of three days until now, whose run was killed before it was cleaned up."""
+    number = [number for number, name in enumerate(calls, 1) if re.search(r"unlink\(.*plan\.json\)", name)][-1]
+    undisturbed = stand.export(start="3d", end="now", output="other.json")
+    number += len(undisturbed.calls) - len(calls)
+    assert re.search(r"unlink\(.*plan\.json\)", undisturbed.calls[number - 1])
+    for path in stand.folder.iterdir():
+        path.unlink()
+    assert stand.export(start="3d", end="now", call=number).status == KILLED
+    assert read_manifest(stand.output)["complete"] is True
+    assert (stand.run_folder / "plan.json").exists()
+    return stand.output.read_bytes()
+
+
+@row("the same, and its run, because that was killed before it was cleaned up")
+def test_relative_range_complete_and_its_run(stand, left_spent):
+    """What is left of the run goes, and the output is neither replaced nor taken for that of the present range."""
+    assert_refused(stand, stand.export(start="3d", end="now"), "meant another range")
+    assert list_files(stand.folder) == PUBLISHED
+    assert stand.output.read_bytes() == left_spent
+    assert stand.export("--overwrite", start="3d", end="now").status == 0
+
+
+@row("the same, and its run, with `--resume`")
+def test_relative_range_complete_and_its_run_resumed(stand, left_spent):
+    """There is nothing to resume but the clean-up."""
+    ended = stand.export("--resume", start="3d", end="now")
+    assert ended.status == 0, ended.stderr
+    assert "already complete" in ended.stderr
+    assert stand.emulator.log() == []
+    assert list_files(stand.folder) == PUBLISHED
+    assert stand.output.read_bytes() == left_spent
+
+
 @row("a run with other arguments")
 def test_run_with_other_arguments(stand, calls):
     """The difference is shown, and the run that was left stays as it is."""
