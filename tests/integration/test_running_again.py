@@ -157,6 +157,36 @@ def test_gaps_filled(stand, truth):
     assert stand.list_asked() == SECOND_DAY
 
 
+@row("an incomplete output, with its run, and the gaps fail once more")
+def test_gaps_that_fail_again(stand, truth):
+    """A service that has answered before is not unreachable: what fails again is a gap again, not exit 4."""
+    failing = {**BROKEN, "fault": {"kind": "status", "status": 503}}
+    arguments = ExportArguments(
+        start=START,
+        end=END,
+        profile="DEFAULT",
+        regions=(REGION,),
+        compartments=(stand.compartment,),
+        is_subtree=False,
+    )
+
+    def export():
+        return export_here(arguments, stand.output, make_tools(stand.emulator), max_window_days=1)
+
+    stand.emulator.faults([failing])
+    first = export()
+    begun = stand.output.read_bytes()
+    stand.emulator.clear_log()
+    again = export()
+    assert [gap.window for gap in again.gaps] == [gap.window for gap in first.gaps]
+    assert len(again.gaps) == 1
+    assert set(stand.list_asked()) == {SECOND}
+    assert stand.output.read_bytes() == begun
+    stand.emulator.clear_faults()
+    assert export().complete
+    assert stand.output.read_bytes() == truth
+
+
 @row("an output without its manifest, because the run was killed in between")
 def test_killed_between_output_and_manifest(stand, truth, calls):
     """A published output without a manifest is stated without asking anybody."""
