@@ -75,6 +75,9 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--session-minutes", type=_read_positive, default=60.0, help="how long the written session lasts (60)")
 
 
+_ALSO_HELP = "with --events: serve FILE's events in another region; repeatable"
+
+
 def _add_event_flags(parser: argparse.ArgumentParser) -> None:
     """Describe the flags about the events."""
     add = parser.add_argument_group("events").add_argument
@@ -82,6 +85,8 @@ def _add_event_flags(parser: argparse.ArgumentParser) -> None:
     add("--events", type=Path, metavar="FILE", help="serve these events (JSON array or NDJSON) instead")
     add("--events-compartment", metavar="OCID", help="put all of FILE's events into this compartment")
     add("--events-region", metavar="NAME", help="put all of FILE's events into this region")
+    add("--events-also", type=_read_region_file, action="append", default=[], metavar="REGION=FILE", help=_ALSO_HELP)
+    add("--compartments", type=_read_count, default=0, metavar="N", help="so many quiet compartments more (0)")
     add("--events-per-day", type=_read_count, default=2000, help="made events a day, whole tenancy (2000)")
     add("--now", type=_read_time, metavar="TIME", help="serve as if it were this moment, for ever")
     add("--retention-days", type=_read_count, help="how long events are kept (365; with --events for ever)")
@@ -109,6 +114,8 @@ def read_behaviour(options: argparse.Namespace) -> Behaviour:
         events_file=options.events,
         events_compartment=options.events_compartment,
         events_region=options.events_region,
+        more_events=tuple(options.events_also),
+        more_compartments=options.compartments,
         events_per_day=options.events_per_day,
         page_size=options.page_size,
         latency_ms=options.latency_ms,
@@ -166,6 +173,13 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, is_over: asyncio.Event) -> Non
     except PermissionError:
         # A file or the null device cannot be watched, and has no writer whose end could be waited for.
         is_over.set()
+
+
+def _read_region_file(text: str) -> tuple[str, Path]:
+    """Read a region and the file of its events."""
+    region, _, path = text.partition("=")
+    _check(0, text, "a region and a file, such as eu-frankfurt-1=events.ndjson", is_good=bool(region and path))
+    return region, Path(path)
 
 
 def _read_port(text: str) -> int:

@@ -23,6 +23,7 @@ from ociaudit_emulator.signature import SignedRequest
 HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
 _BACKLOG = 1024
+_TOO_MANY = 429
 _KEPT_BLOCK_BYTES = 16 * 1024 * 1024
 
 
@@ -60,7 +61,7 @@ class Server:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read() if request.can_read_body else b""
         answer = self._service.serve(SignedRequest(request.method, request.raw_path, headers, body), entry)
-        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS:
+        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY:
             await asyncio.sleep(self._latency_seconds)
         response = await deliver(request, answer)
         entry.ended = time.monotonic()

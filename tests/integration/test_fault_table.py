@@ -296,6 +296,21 @@ def test_torn_journal(stand, truth, calls, cut):
     assert len(stand.list_asked()) == 4
 
 
+@pytest.mark.parametrize("has_more", [False, True])
+def test_journal_with_unwritten_blocks(stand, truth, calls, has_more):
+    """Zeros where a loss of power kept lines from the disk are cut off, with all that got there behind them."""
+    stand.kill_half_way(calls)
+    journal = stand.run_folder / "journal.ndjson"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    kept = b"".join(lines[:-1])
+    hole = b"\0" * (512 - len(kept) % 512)
+    journal.write_bytes(kept + hole + (b"torn}\n" + lines[-1] if has_more else b""))
+    ended = stand.export()
+    assert_whole(stand, truth, ended)
+    assert "the journal's end is torn" in ended.stderr
+    assert len(stand.list_asked()) == 4
+
+
 @pytest.mark.parametrize("damage", ["garbage within", "garbage at the end", "of another run"])
 def test_foreign_journal(stand, truth, calls, damage):
     """A journal that this run did not write is refused, with the place, and nothing is thrown away unasked."""

@@ -157,6 +157,36 @@ def test_gaps_filled(stand, truth):
     assert stand.list_asked() == SECOND_DAY
 
 
+@row("an incomplete output, with its run, and the gaps fail once more")
+def test_gaps_that_fail_again(stand, truth):
+    """A service that has answered before is not unreachable: what fails again is a gap again, not exit 4."""
+    failing = {**BROKEN, "fault": {"kind": "status", "status": 503}}
+    arguments = ExportArguments(
+        start=START,
+        end=END,
+        profile="DEFAULT",
+        regions=(REGION,),
+        compartments=(stand.compartment,),
+        is_subtree=False,
+    )
+
+    def export():
+        return export_here(arguments, stand.output, make_tools(stand.emulator), max_window_days=1)
+
+    stand.emulator.faults([failing])
+    first = export()
+    begun = stand.output.read_bytes()
+    stand.emulator.clear_log()
+    again = export()
+    assert [gap.window for gap in again.gaps] == [gap.window for gap in first.gaps]
+    assert len(again.gaps) == 1
+    assert set(stand.list_asked()) == {SECOND}
+    assert stand.output.read_bytes() == begun
+    stand.emulator.clear_faults()
+    assert export().complete
+    assert stand.output.read_bytes() == truth
+
+
 @row("an output without its manifest, because the run was killed in between")
 def test_killed_between_output_and_manifest(stand, truth, calls):
     """A published output without a manifest is stated without asking anybody."""
@@ -307,6 +337,41 @@ def test_relative_range_complete(stand):
     """A complete output of a relative range is not taken for that of the present range."""
     assert stand.export(start="3d", end="now").status == 0
     assert_refused(stand, stand.export(start="3d", end="now"), "meant another range")
+
+
+@pytest.fixture
+def left_spent(stand, calls):
+    """A complete output of three days until now, whose run was killed before it was cleaned up."""
+    number = [number for number, name in enumerate(calls, 1) if re.search(r"unlink\(.*plan\.json\)", name)][-1]
+    undisturbed = stand.export(start="3d", end="now", output="other.json")
+    number += len(undisturbed.calls) - len(calls)
+    assert re.search(r"unlink\(.*plan\.json\)", undisturbed.calls[number - 1])
+    for path in stand.folder.iterdir():
+        path.unlink()
+    assert stand.export(start="3d", end="now", call=number).status == KILLED
+    assert read_manifest(stand.output)["complete"] is True
+    assert (stand.run_folder / "plan.json").exists()
+    return stand.output.read_bytes()
+
+
+@row("the same, and its run, because that was killed before it was cleaned up")
+def test_relative_range_complete_and_its_run(stand, left_spent):
+    """What is left of the run goes, and the output is neither replaced nor taken for that of the present range."""
+    assert_refused(stand, stand.export(start="3d", end="now"), "meant another range")
+    assert list_files(stand.folder) == PUBLISHED
+    assert stand.output.read_bytes() == left_spent
+    assert stand.export("--overwrite", start="3d", end="now").status == 0
+
+
+@row("the same, and its run, with `--resume`")
+def test_relative_range_complete_and_its_run_resumed(stand, left_spent):
+    """There is nothing to resume but the clean-up."""
+    ended = stand.export("--resume", start="3d", end="now")
+    assert ended.status == 0, ended.stderr
+    assert "already complete" in ended.stderr
+    assert stand.emulator.log() == []
+    assert list_files(stand.folder) == PUBLISHED
+    assert stand.output.read_bytes() == left_spent
 
 
 @row("a run with other arguments")

@@ -30,7 +30,8 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
     yield f"{count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
     yield (
         f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
-        f"{totals.identical:,} identical; {count(totals.requests, 'request')}, {count(totals.shards, 'window')}"
+        f"{totals.identical:,} identical; {count(totals.pages, 'page')} in {count(totals.requests, 'request')}, "
+        f"{count(totals.shards, 'window')}"
     )
     times = manifest.event_times
     if times.first:

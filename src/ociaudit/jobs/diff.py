@@ -22,7 +22,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import msgspec
@@ -31,7 +31,16 @@ from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_order
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.events.page import read_event
-from ociaudit.formats.array_reader import BadArray, Batch, read_array, read_chunks, unpack_chunks
+from ociaudit.formats.array_reader import (
+    BadArray,
+    Batch,
+    cut_lines,
+    read_array,
+    read_chunks,
+    read_line_blocks,
+    unpack_chunks,
+)
+from ociaudit.formats.line_scan import scan_block
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -200,12 +209,24 @@ class _Export:
 
     def _is_sorted(self) -> bool:
         previous = b""
-        for batch in self._read_batches():
-            for event in batch.events:
-                if event.order < previous:
-                    return False
-                previous = event.order
+        for orders in self._read_orders():
+            if any(later < earlier for earlier, later in pairwise([previous, *orders])):
+                return False
+            previous = orders[-1]
         return True
+
+    def _read_orders(self) -> Iterator[list[bytes]]:
+        """Yield the orders of the events; of those known to ascend only the first and the last."""
+        if self.manifest is None or self.shape != "api":
+            yield from ([event.order for event in batch.events] for batch in self._read_batches())
+            return
+        with self._name_file():
+            for block in read_line_blocks(self._read_chunks()):
+                scan = scan_block(block)
+                if scan is not None:
+                    yield [scan.first, scan.last.order]
+                else:
+                    yield [event.order for event in cut_lines(block, self.shape).events]
 
     def _read_batches(self) -> Iterator[Batch]:
         with self._name_file():

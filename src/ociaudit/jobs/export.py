@@ -27,7 +27,7 @@ from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.collect import Collected, collect_events
 from ociaudit.jobs.order import ExportOrder, Tools
 from ociaudit.jobs.publish import WrittenFile, write_events
-from ociaudit.jobs.rerun import Action, choose_action
+from ociaudit.jobs.rerun import Action, choose_action, is_run_spent
 from ociaudit.jobs.scope import check_scope
 from ociaudit.jobs.statement import Findings, make_manifest, write_ledger
 from ociaudit.jobs.workspace import Workspace, open_workspace
@@ -96,6 +96,7 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         output, manifest=order.manifest, may_discard=order.rerun.restart or order.rerun.is_script
     ) as workspace:
         window = time_range.window
+        workspace = _drop_spent_run(order, workspace)  # noqa: PLW2901 - the one before is not used any more
         action = choose_action(arguments, workspace.left, order.rerun, output=str(output), window=window)
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
@@ -105,7 +106,7 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         if action is Action.BEGIN:
             if workspace.left.run is not None:
                 tools.observer.on_notice(f"an unfinished run in {workspace.folder.path} is thrown away")
-            workspace = workspace.begin_anew()  # noqa: PLW2901 - the one that was looked at is not used any more
+            workspace = workspace.begin_anew()  # noqa: PLW2901 - as above
         elif not _is_relative(arguments):
             workspace = workspace.widen(window)  # noqa: PLW2901 - as above
         try:
@@ -118,6 +119,12 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
                 signal_number=error.signal_number,
                 hint="run the same command again; with -o FILE, an interrupted run goes on where it was",
             ) from error
+
+
+def _drop_spent_run(order: ExportOrder, workspace: Workspace) -> Workspace:
+    if is_run_spent(order.arguments, workspace.left, order.rerun):
+        return workspace.begin_anew()
+    return workspace
 
 
 def _run(order: ExportOrder, tools: Tools, workspace: Workspace, time_range: TimeRange) -> Outcome:

@@ -83,6 +83,8 @@ class Totals(msgspec.Struct, frozen=True):
     """Counts: `scanned` = `written` + `filtered` + `identical`.
 
     `shards` were answered complete, `confirmed_empty` of them a second time because they brought no event.
+    `requests` is what the `pages` took, repeats included. Requests that led to no page, of gaps or of a run that was
+    killed meanwhile, are not in it: nothing that survives a kill could count them.
     """
 
     scanned: int

@@ -89,7 +89,7 @@ def _read_state(folder: RunFolder, plan_id: str) -> tuple[JournalState, list[str
     with explain_disk("read", path), path.open("rb") as file:
         state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
-    return state, [f"the journal's last line is torn; {torn} bytes are cut off"] if torn else []
+    return state, [f"the journal's end is torn; {torn:,} bytes are cut off"] if torn else []
 
 
 def _read_dictionary(folder: RunFolder, state: JournalState) -> bytes | None:

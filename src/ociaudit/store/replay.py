@@ -4,7 +4,9 @@ Owns: the meaning of a journal. Pure: bytes in, state out. Must not: touch files
 
 Invariants
 - A line that is torn at the end of the journal does not count, and neither does anything behind it.
-- A line that is damaged with good lines behind it is an error: nothing of it is guessed.
+- Nor does anything from a hole on: bytes that a loss of power kept from the disk read as zeros, in whole sectors,
+  even with lines behind them that did get there. None of our lines has a zero byte.
+- Any other line that is damaged with good lines behind it is an error: nothing of it is guessed.
 - A shard is covered when one of its chains has every page from 1 to its last; the order of lines and lines
   that stand twice change nothing.
 - A chain is made of pages in the order in which they came, which is that of the log: a page that was asked
@@ -35,6 +37,8 @@ from ociaudit.store.journal import (
     VoidLine,
     decode_line,
 )
+
+_SECTOR_BYTES = 512
 
 
 @dataclass(slots=True)
@@ -106,6 +110,8 @@ def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> Journ
         try:
             line = decode_line(data)
         except BadLine as error:
+            if _has_hole(data, at=state.length):
+                break
             torn = str(error)
             continue
         if line.plan_id != plan_id if isinstance(line, RunLine) else number == 1:
@@ -113,6 +119,13 @@ def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> Journ
         _apply_line(state, line)
         state.length += len(data)
     return state
+
+
+def _has_hole(data: bytes, *, at: int) -> bool:
+    """Tell whether zeros in a line, which begins at this byte of the file, end where a sector or the file does."""
+    start, end = data.find(b"\0"), data.rfind(b"\0") + 1
+    is_whole = end > 0 and (end == len(data) or (at + end) % _SECTOR_BYTES == 0)
+    return is_whole and not data[start:end].strip(b"\0")
 
 
 def _apply_line(state: JournalState, line: JournalLine) -> None:

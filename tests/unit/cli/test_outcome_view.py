@@ -22,7 +22,7 @@ MANIFEST = Manifest(
     range=Range("a", "b"),
     event_times=EventTimes(None, None, 0, 0),
     scope=Scope((), (), (), (), ("ocid1.compartment.oc1..gone",), None, reaches_beyond_retention=False),
-    totals=Totals(**ZEROS | {"scanned": 1234, "filtered": 1234, "requests": 1, "shards": 2}),
+    totals=Totals(**ZEROS | {"scanned": 1234, "filtered": 1234, "pages": 1, "requests": 3, "shards": 2}),
     conflicting_ids=(),
     coverage=(),
     gaps=(),
@@ -58,7 +58,7 @@ def test_the_summary_adds_up() -> None:
     """What was scanned, written, filtered and identical, the file, the digest, and what cannot be proven."""
     text = "\n".join(describe_outcome(make_outcome()))
     assert "0 events written to /x/a.json (5 bytes)" in text
-    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 request, 2 windows" in text
+    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
     assert "ocid1.compartment.oc1..gone occurs in events but is not listed" in text
     assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
     assert f"sha256:{'d' * 64}" in text
