@@ -84,8 +84,8 @@ def export(  # long because: every option of an export is named here once
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type. A leftover run of the same request is
     resumed. `concurrency` is the ceiling of requests under way; what is not answered within `deadline`, such as
-    "2h", becomes gaps. With `settle`, such as "15m", the range ends at least so long before now. Gaps do not raise: look at
-    `complete` and `gaps` of what is returned.
+    "2h", becomes gaps. With `settle`, such as "15m", the range ends at least so long before now. Gaps do not raise:
+    look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
