@@ -19,7 +19,7 @@ from datetime import datetime
 from ociaudit.errors import Interrupted
 from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.order import ExportOrder, Tools
-from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, warn_about_range
+from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, make_span, resolve_times, warn_about_range
 from ociaudit.jobs.service import connect
 from ociaudit.jobs.spool_sink import SpoolSink
 from ociaudit.jobs.sweep import Sweep
@@ -91,6 +91,7 @@ async def _collect(
             plan = await make_plan(
                 order.arguments,
                 window=window,
+                event_window=resolve_times(order.arguments, now=tools.clock.now()).event_window,
                 service=service,
                 now=tools.clock.now(),
                 may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
@@ -161,10 +162,11 @@ def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spoo
 
 
 def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) -> SpoolSink:
-    event_filter = EventFilter(plan.arguments.event_types)
+    event_filter = EventFilter(plan.arguments.whole_filter)
     return SpoolSink(
         spool,
         event_filter=event_filter,
+        span=make_span(plan.event_window),
         tally=order.tally or ("event_type" if event_filter else None),
         listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
         observer=tools.observer,
