@@ -68,7 +68,8 @@ def _keep(nouns: str) -> tuple[str, ...]:
 _POLICIES = _edit(_IAM, "Policy")
 _NSG_RULES = _edit("", "NetworkSecurityGroupSecurityRules", "Add Update Remove")
 _GATEWAYS = (
-    *_keep("Drg DrgAttachment InternetGateway LocalPeeringGateway NatGateway ServiceGateway"),
+    *_keep("Drg InternetGateway LocalPeeringGateway NatGateway ServiceGateway"),
+    *_edit("", "DrgAttachment"),
     *("UpgradeDrg", "ConnectLocalPeeringGateways", "AttachServiceId", "DetachServiceId"),
 )
 
