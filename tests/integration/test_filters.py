@@ -1,8 +1,9 @@
 import json
 import re
 import sys
+import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 
 import ociaudit
 from ociaudit.jobs.observer import Observer
-from ociaudit.store.manifest import EventRange, Manifest
+from ociaudit.store.manifest import EventRange
 from ociaudit.store.run_folder import ExportArguments
 from support import naive_filter
-from support.clocks import StandingClock
+from support.clocks import SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest, run_export
 from support.processes import Finished, find_command, run_process
@@ -300,42 +301,50 @@ class NoticeKeeper(Observer):
         self.notices.append(text)
 
 
-def export_at(emulator: Emulator, output: Path, moment: str, compartment: str) -> tuple[Manifest, list[str]]:
-    """Export what happened in the three days at a moment, in this process; return the manifest and the notices."""
-    arguments = ExportArguments(
-        start="2025-06-02",
-        end="2025-06-04",
-        profile="DEFAULT",
-        compartments=(compartment,),
-        is_subtree=False,
-        by="event-time",
-        late="2h",
-    )
-    observer = NoticeKeeper()
-    tools = make_tools(emulator, clock=StandingClock(datetime.fromisoformat(moment)), observer=observer)
-    return export_here(arguments, output, tools).manifest, observer.notices
+def show_minute(moment: datetime) -> str:
+    """Write a minute as the manifest does."""
+    return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
-def test_a_range_of_event_times_that_may_still_grow_is_asked_again(late: Emulator, tmp_path: Path) -> None:
+def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Path) -> None:
     """While late events may come, the manifest says so; the same command later asks for the rest and no more."""
-    early, later, done = "2025-06-05T00:40:00Z", "2025-06-05T08:00:00Z", "2025-06-05T02:00:00Z"
-    payments = find_compartment(late, "payments")
-    output = tmp_path / "audit.json"
-    first, notices = export_at(late, output, early, payments)
-    assert any("2h after the end is still to come" in notice for notice in notices)
-    assert first.event_range == EventRange(START, END, "2h", is_settled=False)
-    assert first.range.end == early
-    assert output.read_bytes() == write_array(list_happened(late, payments, until=early))
-    late.clear_log()
-    second, notices = export_at(late, output, later, payments)
-    assert not any("still to come" in notice for notice in notices)
-    assert second.event_range == EventRange(START, END, "2h", is_settled=True)
-    assert second.range.end == done
-    assert output.read_bytes() == write_array(list_happened(late, payments, until=done))
-    assert second.totals.written > first.totals.written
-    # The first quarter of an hour before the early present was provisional, and is asked again; nothing else is.
-    assert min(question.start for question in list_questions(late.log())) == "2025-06-05T00:25:00Z"
-    assert not (tmp_path / "audit.json.run").exists()
+    if datetime.now(UTC).second > 40:  # both runs belong into one minute
+        time.sleep(61 - datetime.now(UTC).second)
+    present = datetime.now(UTC).replace(second=0, microsecond=0)
+    start, end = present - timedelta(hours=9), present - timedelta(minutes=30)
+    moments = []
+    with Emulator("--events-per-day", "9000", "--late-share", "0.3") as emulator:
+        root = emulator.tenancy()["id"]
+        arguments = ExportArguments(
+            start=show_minute(start),
+            end=show_minute(end),
+            profile="DEFAULT",
+            compartments=(root,),
+            is_subtree=False,
+            by="event-time",
+            late="31m",
+        )
+        for minutes in (0, 4):
+            emulator.clear_log()
+            observer = NoticeKeeper()
+            tools = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)), observer=observer)
+            manifest = export_here(arguments, tmp_path / "audit.json", tools).manifest
+            asked_from = min(question.start for question in list_questions(emulator.log()))
+            events = json.loads((tmp_path / "audit.json").read_bytes())
+            moments.append((manifest, observer.notices, asked_from, [event["eventTime"] for event in events]))
+    (first, notices, asked_from, times), (second, later_notices, asked_again_from, later_times) = moments
+    assert any("31m after the end is still to come" in notice for notice in notices)
+    assert first.event_range == EventRange(show_minute(start), show_minute(end), "31m", is_settled=False)
+    assert (first.range.end, asked_from) == (show_minute(present), show_minute(start))
+    assert not any("still to come" in notice for notice in later_notices)
+    assert second.event_range == EventRange(show_minute(start), show_minute(end), "31m", is_settled=True)
+    assert second.range.end == show_minute(present + timedelta(minutes=1))
+    # What was asked in the last quarter of an hour was provisional, and is asked again; nothing else is.
+    assert asked_again_from == show_minute(present - timedelta(minutes=15))
+    for found in (times, later_times):
+        assert found
+        assert all(show_minute(start) <= moment < show_minute(end) for moment in found)
+    assert set(times) <= set(later_times)
 
 
 WRONG = [

@@ -47,19 +47,6 @@ class SkewedClock(PatientlessClock):
         return super().now() + self._ahead
 
 
-class StandingClock(PatientlessClock):
-    """A clock that shows one moment for ever."""
-
-    def __init__(self, moment: datetime) -> None:
-        """Show this moment."""
-        super().__init__()
-        self._moment = moment
-
-    def now(self) -> datetime:
-        """Return what the clock shows."""
-        return self._moment
-
-
 class JumpingClock(PatientlessClock):
     """A clock that jumps over every wait: nobody waits, and the time has passed all the same."""
 
