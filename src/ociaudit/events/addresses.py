@@ -9,12 +9,15 @@ Invariants
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from ociaudit.errors import UsageError
 
 Network = IPv4Network | IPv6Network
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 _MAPPED_BITS = 96  # of an IPv6 network that holds nothing but IPv4 addresses
 
 
@@ -48,15 +51,34 @@ def _say_why(error: ValueError, text: str) -> str:
     return f"/{prefix} is no length of a prefix" if prefix else str(error)
 
 
-def is_in_any(text: str, networks: Sequence[Network]) -> bool:
-    """Tell whether a text is an address in any of the networks."""
-    address = _read_address(text)
-    return address is not None and any(address in network for network in networks)
+class NetworkSet:
+    """Tells whether an address lies in any of some networks."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        """Take the networks."""
+        self._of_version_4 = _list_masks(networks, IPv4Network)
+        self._of_version_6 = _list_masks(networks, IPv6Network)
+
+    def __contains__(self, text: str) -> bool:
+        """Tell whether a text is an address in one of them; the library's care takes four times as long."""
+        if _IPV4.fullmatch(text):
+            return _is_in(int.from_bytes(bytes(map(int, text.split(".")))), self._of_version_4)
+        try:
+            address = IPv6Address(text)
+        except ValueError:
+            return False
+        mapped = address.ipv4_mapped
+        return _is_in(int(mapped), self._of_version_4) if mapped else _is_in(int(address), self._of_version_6)
 
 
-def _read_address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+def _is_in(number: int, masks: Sequence[tuple[int, int]]) -> bool:
+    for base, mask in masks:  # noqa: SIM110 - a generator costs as much as all the rest
+        if number & mask == base:
+            return True
+    return False
+
+
+def _list_masks(networks: Sequence[Network], version: type[Network]) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (int(network.network_address), int(network.netmask)) for network in networks if isinstance(network, version)
+    )

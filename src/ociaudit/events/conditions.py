@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import get_args
 
 from ociaudit.errors import UsageError
-from ociaudit.events.addresses import is_in_any, read_network
+from ociaudit.events.addresses import NetworkSet, read_network
 from ociaudit.events.facts import Facts, split_addresses
 from ociaudit.events.names import find_asked_names, list_meant_rules
 from ociaudit.events.outcome import Outcome, judge_outcome
@@ -115,8 +115,11 @@ def match_addresses(values: Sequence[str]) -> Condition:
     Raises:
         UsageError: a value is neither an address nor a network.
     """
-    networks = tuple(read_network(part) for part in split_list(values, "address"))
-    is_in = lru_cache(maxsize=2_000)(lambda text: any(is_in_any(part, networks) for part in split_addresses(text)))
+    networks = NetworkSet([read_network(part) for part in split_list(values, "address")])
+
+    @lru_cache(maxsize=2_000)
+    def is_in(text: str) -> bool:
+        return any(part in networks for part in split_addresses(text)) if "," in text else text.strip() in networks
 
     def test(facts: Facts) -> bool:
         data = facts.data

@@ -33,15 +33,20 @@ def make_reader(needed: Collection[str]) -> Callable[[bytes], Facts]:
 
     Raises: what `read_facts` raises, when it is called.
     """
-    decode = msgspec.json.Decoder(_make_model("", needed)).decode
+    decode = msgspec.json.Decoder(make_model(needed)).decode
 
     def read(raw: bytes) -> Facts:
         try:
-            return cast(Facts, decode(raw))
+            return decode(raw)
         except (msgspec.MsgspecError, RecursionError):
             return read_facts(raw)
 
     return read
+
+
+def make_model(needed: Collection[str]) -> type[Facts]:
+    """Return a struct with these fields of `Facts` and no others."""
+    return cast(type[Facts], _make_model("", needed))
 
 
 def _make_model(prefix: str, needed: Collection[str]) -> type[msgspec.Struct]:

@@ -85,7 +85,8 @@ async def _collect_until_stopped(
 async def _collect(
     order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
-    async with connect(tools) as service:
+    event_filter = EventFilter(order.arguments.whole_filter)
+    async with connect(tools, cut=event_filter.cut_page) as service:
         plan = workspace.plan
         if plan is None:
             plan = await make_plan(
@@ -101,7 +102,7 @@ async def _collect(
         warn_about_range(plan, now=tools.clock.now(), notify=tools.observer.on_notice)
         spool, progress = _open_spool(plan, workspace, tools)
         stack.enter_context(spool)
-        sink = _make_sink(order, plan, spool, tools)
+        sink = _make_sink(order, plan, spool, tools, event_filter)
         sweep = Sweep(
             audit=service.audit,
             identity=service.identity,
@@ -161,8 +162,7 @@ def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spoo
     return recovered.spool, recovered.progress
 
 
-def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) -> SpoolSink:
-    event_filter = EventFilter(plan.arguments.whole_filter)
+def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools, event_filter: EventFilter) -> SpoolSink:
     return SpoolSink(
         spool,
         event_filter=event_filter,

@@ -9,8 +9,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from ociaudit.events.page import cut_page
 from ociaudit.jobs.order import Tools
-from ociaudit.source.audit import AuditReader
+from ociaudit.source.audit import AuditReader, CutPage
 from ociaudit.source.auth import Credentials
 from ociaudit.source.identity import IdentityReader
 from ociaudit.source.transport import Transport
@@ -27,8 +28,8 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def connect(tools: Tools) -> AsyncIterator[Service]:
-    """Open the connections for the time of the block."""
+async def connect(tools: Tools, *, cut: CutPage = cut_page) -> AsyncIterator[Service]:
+    """Open the connections for the time of the block; `cut` makes events of a page's body."""
     async with Transport(
         tools.credentials,
         clock=tools.clock,
@@ -38,7 +39,7 @@ async def connect(tools: Tools) -> AsyncIterator[Service]:
         proxies=tools.proxies,
     ) as transport:
         yield Service(
-            audit=AuditReader(transport, tools.endpoints),
+            audit=AuditReader(transport, tools.endpoints, cut=cut),
             identity=IdentityReader(transport, tools.endpoints, tools.credentials),
             credentials=tools.credentials,
             transport=transport,

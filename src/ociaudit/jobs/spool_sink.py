@@ -120,7 +120,10 @@ class SpoolSink:
     def _count_names(self, events: list[Event]) -> dict[str, int] | None:
         if self._read_name is None:
             return None
-        return dict(Counter(replace_surrogates(name or NO_NAME)[:_MAX_NAME] for name in map(self._read_name, events)))
+        counts = Counter[str]()
+        for name, number in Counter(map(self._read_name, events)).items():
+            counts[replace_surrogates(name or NO_NAME)[:_MAX_NAME]] += number
+        return dict(counts)
 
     def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
         if self._listed is None:

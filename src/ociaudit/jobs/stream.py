@@ -31,7 +31,7 @@ from ociaudit.jobs.sweep import Sweep
 from ociaudit.plan.planner import plan_shards
 from ociaudit.plan.shard import Gap, Shard
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
-from ociaudit.source.audit import Page
+from ociaudit.source.audit import CutPage, Page
 
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
@@ -122,7 +122,7 @@ class EventStream:
         check_scope(arguments, tools.endpoints)
         # The thread must not hold on to this object, or forgetting it could not end the thread.
         sink = _ChannelSink(self._channel, self._filter, make_span(time_range.event_window))
-        self._ask = functools.partial(_ask, order, tools, self._window, sink)
+        self._ask = functools.partial(_ask, order, tools, self._window, sink, self._filter.cut_page)
         self._found: list[Gap] = []
         self._on_gap = on_gap
         self._pages: Iterator[list[bytes]] | None = None
@@ -188,15 +188,16 @@ class EventStream:
         raise StopIteration
 
 
-async def _ask(
+async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
     order: ExportOrder,
     tools: Tools,
     window: Window,
     sink: _ChannelSink,
+    cut: CutPage,
     gaps: list[Gap],
 ) -> None:
     """Ask for everything, put the pages into the channel, and leave the gaps behind."""
-    async with connect(tools) as service:
+    async with connect(tools, cut=cut) as service:
         plan = await make_plan(
             order.arguments,
             window=window,

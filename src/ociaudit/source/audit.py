@@ -11,7 +11,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, urlencode
@@ -27,6 +27,7 @@ from ociaudit.source.answer import Answer
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.transport import Transport
 
+CutPage = Callable[[bytes], list[Event]]
 _MAX_RESTARTS = 2
 _BAD_REQUEST = 400
 
@@ -66,8 +67,9 @@ class _Configuration(msgspec.Struct):
 class AuditReader:
     """Asks the Audit service of any region."""
 
-    def __init__(self, transport: Transport, endpoints: Endpoints) -> None:
-        """Ask through `transport`, at the addresses of `endpoints`."""
+    def __init__(self, transport: Transport, endpoints: Endpoints, *, cut: CutPage = cut_page) -> None:
+        """Ask through `transport`, at the addresses of `endpoints`; `cut` makes events of a page's body."""
+        self._cut = cut
         self._transport = transport
         self._endpoints = endpoints
 
@@ -138,7 +140,7 @@ class AuditReader:
             query["page"] = token
         base = self._endpoints.locate("audit", shard.place.region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
-        return asyncio.create_task(self._transport.fetch(url, cut_page))
+        return asyncio.create_task(self._transport.fetch(url, self._cut))
 
 
 def _check_token_is_new(answer: Answer[list[Event]], seen: set[str]) -> None:

@@ -11,7 +11,7 @@ from ociaudit.events.facts import read_facts
 from ociaudit.events.fields import read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
 from ociaudit.events.names import RECORDED_AS, find_asked_names, find_recorded_names
-from ociaudit.events.page import cut_page, read_event
+from ociaudit.events.page import BadPage, cut_page, read_event
 from support import naive_filter
 from support.drawn_shards import make_event
 
@@ -241,7 +241,10 @@ def test_a_filter_is_its_plain_definition(spec: dict[str, Any], events: list[dic
     expected = [naive_filter.is_wanted(undo_surrogates(event), spec) for event in events]
     event_filter = EventFilter(FilterSpec(**spec | {"exclude": Criteria(**spec["exclude"])}))
     served = cut_page(b"[" + b",".join(lines) + b"]")
-    assert event_filter.select(served) == [event for event, passed in zip(served, expected, strict=True) if passed]
+    wanted = [event for event, passed in zip(served, expected, strict=True) if passed]
+    assert event_filter.select(served) == wanted
+    own = event_filter.select(event_filter.cut_page(b"[" + b",".join(lines) + b"]"))
+    assert [msgspec.structs.replace(event, facts=None) for event in own] == wanted
     assert [event_filter.is_wanted(line) for line in lines] == expected
     assert [event_filter.is_wanted_by_facts(read_facts(line)) for line in lines] == expected
 
@@ -341,6 +344,33 @@ def test_many_types_and_names_do_not_fill_the_memory() -> None:
     before = len(event_filter._verdicts)
     assert event_filter.is_wanted(make_raw(eventType="1" * 501))
     assert len(event_filter._verdicts) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'[{"eventType":"a",\n"data":{"message":"m"}} ,{"data":null}]',
+        b'[{"eventType":"\xc3\xbc","data":{"response":{"status":404}}},{"eventType":"b"}]',
+        b'[{"eventType":"\\ud800"},{"eventType":"b"}]',
+    ],
+)
+def test_a_filter_cuts_pages_as_ever(body: bytes) -> None:
+    """The events of a page are the same, whether facts could be read on the way or not."""
+    event_filter = EventFilter(FilterSpec(statuses="404", outcomes="unknown,failure"))
+    cut = event_filter.cut_page(body)
+    assert [msgspec.structs.replace(event, facts=None) for event in cut] == cut_page(body)
+    assert EventFilter(["a"]).cut_page is cut_page
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"[{}", b'["\xff"]', b"[{}]x", b"[" * 100_000])
+def test_a_filter_refuses_bad_pages_as_ever(body: bytes) -> None:
+    """What is no page is a bad page, with the same words."""
+    with pytest.raises(BadPage) as plain:
+        cut_page(body)
+    with pytest.raises(BadPage) as own:
+        EventFilter(FilterSpec(statuses="404")).cut_page(body)
+    assert str(own.value) == str(plain.value)
 
 
 @given(st.lists(st.sampled_from([*TIMES, "2025-12-01T11:59:59.999999999Z", None]), max_size=6))
