@@ -16,6 +16,7 @@ from bench.benchmark import ROOT, Benchmark, Row, Workshop
 from bench.beside import run_beside
 from bench.disk import run_disk
 from bench.document import update_document
+from bench.filters import run_filters
 from bench.machine import describe_machine
 from bench.resume import run_resume
 from bench.shards import run_shards
@@ -28,6 +29,7 @@ from bench.verify import run_verify
 BENCHMARKS = (
     Benchmark("beside", "an export beside Oracle's command, its SDK and curl: median of the rounds", run_beside),
     Benchmark("memory", "an export of many events, once", run_memory),
+    Benchmark("filter", "an export with and without a filter: median of the rounds", run_filters),
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
     Benchmark("shards", "publishing the same events from many shards and from few", run_shards),

@@ -10,6 +10,7 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
     outcome = ociaudit.export("7d", "now", output="audit.json")
     assert outcome.complete, outcome.gaps
 """
+# long because: every option is named for `export` and for `stream`
 
 # long because: every option is named once for each function that takes it
 
@@ -25,7 +26,8 @@ from typing import Any, ClassVar, Self
 from urllib.request import getproxies_environment
 
 from ociaudit.errors import IncompleteExport, UsageError
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.facts import read_sdk_facts
+from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.shapes import Shape, choose_shape
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.doctor import examine
@@ -33,7 +35,7 @@ from ociaudit.jobs.examination import Patient
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.finding import Finding
 from ociaudit.jobs.observer import Observer
-from ociaudit.jobs.order import ExportOrder, Tally, Tools
+from ociaudit.jobs.order import ExportOrder, Tally, Tools, choose_time, split_filter
 from ociaudit.jobs.preview import Preview, preview_export, run_loop
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
@@ -45,7 +47,7 @@ from ociaudit.source.clock import SystemClock
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.transport import TransportLimits
 from ociaudit.store.durable import new_file, write_all
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.store.run_folder import ExportArguments, TimeKind
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 When = str | date | datetime
@@ -62,6 +64,9 @@ def export(  # long because: every option of an export is named here once
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
+    filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     shape: Shape = "api",
     max_window_days: int = 14,
     concurrency: int = 16,
@@ -82,10 +87,11 @@ def export(  # long because: every option of an export is named here once
 
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
-    `event_types` are regular expressions searched in the event type. A leftover run of the same request is
-    resumed. `concurrency` is the ceiling of requests under way; what is not answered within `deadline`, such as
-    "2h", becomes gaps. With `settle`, such as "15m", the range ends at least so long before now. Gaps do not raise:
-    look at `complete` and `gaps` of what is returned.
+    `event_types` are regular expressions searched in the event type, `filter` is more of that. With `by="event-time"`
+    the range means when events happened, and processing is asked until `late` ("1h") after it. With `settle`, such as
+    "15m", it ends at least so long before now. A leftover run of the same request is resumed. `concurrency` is the
+    ceiling of requests under way; what is not answered within `deadline`, such as "2h", becomes gaps. Gaps do not
+    raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
@@ -101,7 +107,8 @@ def export(  # long because: every option of an export is named here once
             regions=tuple(regions),
             compartments=tuple(compartments),
             is_subtree=is_subtree,
-            event_types=tuple(event_types),
+            **split_filter(event_types, filter),
+            **choose_time(by, late),
             shape=shape,
             settle_minutes=_read_settle(settle),
         ),
@@ -190,6 +197,9 @@ def stream(
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
+    filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     shape: Shape = "api",
     max_window_days: int = 14,
     endpoint: str | None = None,
@@ -214,7 +224,8 @@ def stream(
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=is_subtree,
-        event_types=tuple(event_types),
+        **split_filter(event_types, filter),
+        **choose_time(by, late),
         shape=shape,
         settle_minutes=_read_settle(settle),
     )
@@ -329,7 +340,7 @@ def stream_to_json_file(
         write_all(descriptor, layout.begin(), path)
         try:
             for item in data_generator:
-                if wanted.is_type_wanted(str(item.get("event_type") or "")):
+                if wanted.is_wanted_by_facts(read_sdk_facts(item)):
                     write_all(descriptor, layout.write([json.dumps(item).encode()]), path)
                     count += 1
         except IncompleteExport as error:

@@ -8,6 +8,7 @@ from itertools import groupby
 from ociaudit.cli.figures import Figures
 from ociaudit.cli.progress_view import describe_gap, describe_shard_time
 from ociaudit.cli.wording import count, describe_bytes, describe_seconds
+from ociaudit.events.filters import FilterSpec
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap
@@ -33,6 +34,12 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         f"{totals.identical:,} identical; {count(totals.pages, 'page')} in {count(totals.requests, 'request')}, "
         f"{count(totals.shards, 'window')}"
     )
+    if manifest.event_range:
+        asked = manifest.event_range
+        yield (
+            f"{totals.outside_event_range:,} of the filtered out happened outside {asked.start} .. {asked.end}"
+            + ("" if asked.is_settled else f"; {asked.late} after that was still to come, so late ones may be missing")
+        )
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range asked"
@@ -111,11 +118,13 @@ def _advise(gaps: Sequence[Gap], *, can_waive: bool) -> Iterator[str]:
 
 def describe_empty_filter(outcome: Outcome) -> Iterator[str]:
     """Yield what was seen when a filter let nothing pass."""
-    patterns = outcome.manifest.arguments.event_types
-    totals = outcome.manifest.totals
-    if not patterns or totals.written or outcome.was_complete_before:
+    arguments, totals = outcome.manifest.arguments, outcome.manifest.totals
+    patterns = (*arguments.event_types, *arguments.filter.event_names)
+    if arguments.whole_filter == FilterSpec() or totals.written or outcome.was_complete_before:
         return
-    yield f"no event matched {' or '.join(map(repr, patterns))} among {totals.scanned:,} scanned"
+    is_plain = arguments.filter == FilterSpec()
+    what = " or ".join(map(repr, arguments.event_types)) if is_plain else str(arguments.whole_filter)
+    yield f"no event matched {what} among {totals.scanned:,} scanned"
     seen = sorted(outcome.tally.items(), key=lambda item: (-item[1], item[0]))[:_TYPES_SHOWN]
     if seen:
         yield "most frequent among what was scanned:"

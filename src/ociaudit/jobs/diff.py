@@ -255,7 +255,7 @@ class _SharedCoverage:
             notes.append("a file without a manifest is taken to cover what the other one does")
         elif not self._always:
             notes.append("the two do not cover the same; what only one of them asked for is not comparable")
-        if a is not None and b is not None and a.arguments.event_types != b.arguments.event_types:
+        if a is not None and b is not None and _list_cuts(a) != _list_cuts(b):
             notes.append("the two were filtered differently; what the filters took out shows as a difference")
 
     def is_comparable(self, number: int, event: Event) -> bool:
@@ -274,6 +274,11 @@ class _SharedCoverage:
 
 def _is_in(place: Place, event: Event, coverage: Coverage | None, moment: Window) -> bool:
     return coverage is not None and place.compartment == event.compartment and not coverage.find_missing(moment)
+
+
+def _list_cuts(manifest: Manifest) -> tuple[object, ...]:
+    """Return what was taken out of an export."""
+    return manifest.arguments.whole_filter, manifest.event_range
 
 
 def _list_coverage(manifest: Manifest) -> list[tuple[Place, tuple[Window, ...]]]:
