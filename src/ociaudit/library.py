@@ -16,15 +16,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from urllib.request import getproxies_environment
 
 from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.filters import EventFilter
-from ociaudit.events.shapes import Shape, choose_shape
+from ociaudit.events.shapes import Shape
 from ociaudit.formats.json_array import JsonArray
+from ociaudit.jobs.event_objects import Events
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import ExportOrder, Tally, Tools
@@ -32,8 +34,10 @@ from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
-from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
+from ociaudit.source.auth import load_credentials
+from ociaudit.source.certificates import choose_bundle, make_ssl_context
 from ociaudit.source.clock import SystemClock
+from ociaudit.source.credentials import AuthKind
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.run_folder import ExportArguments
@@ -47,8 +51,11 @@ def export(  # long because: every option of an export is named here once
     end: When,
     *,
     output: str | Path | None,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
@@ -75,13 +82,14 @@ def export(  # long because: every option of an export is named here once
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables=uses_cli_variables, ca_bundle=ca_bundle)
+    tools = _resolve_tools(sign_in, endpoint, observer=observer, stop=stop)
     order = ExportOrder(
         arguments=ExportArguments(
             tenancy=tools.credentials.tenancy,
             start=_write_when(start),
             end=_write_when(end),
-            profile=profile,
+            profile=tools.credentials.profile,
             regions=tuple(regions),
             compartments=tuple(compartments),
             is_subtree=is_subtree,
@@ -104,8 +112,11 @@ def stream(
     start: When,
     end: When,
     *,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
@@ -124,12 +135,13 @@ def stream(
     Raises:
         UsageError: the arguments cannot be carried out; other errors come while iterating.
     """
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables=uses_cli_variables, ca_bundle=ca_bundle)
+    tools = _resolve_tools(sign_in, endpoint, observer=observer)
     arguments = ExportArguments(
         tenancy=tools.credentials.tenancy,
         start=_write_when(start),
         end=_write_when(end),
-        profile=profile,
+        profile=tools.credentials.profile,
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=is_subtree,
@@ -138,41 +150,6 @@ def stream(
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
     return Events(EventStream(order, tools, on_gap=on_gap), shape)
-
-
-class Events:
-    """The events of `stream`: an iterator of dictionaries, which can be closed early."""
-
-    def __init__(self, lines: EventStream, shape: Shape) -> None:
-        """Read from `lines` and spell as `shape` says."""
-        self._lines = lines
-        self._reshape = choose_shape(shape)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Return itself."""
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        """Return the next event; see `stream` for what is raised."""
-        event: dict[str, Any] = json.loads(self._reshape(next(self._lines)), parse_int=_parse_int)
-        return event
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """Return what did not come back complete; final when the iteration has ended."""
-        return self._lines.gaps
-
-    def close(self) -> None:
-        """End the requests under way."""
-        self._lines.close()
 
 
 class OciAuditStreamer:
@@ -206,6 +183,7 @@ class OciAuditStreamer:
             "end": end_date,
             "profile": profile_name,
             "config_file": oci_config_path,
+            "uses_cli_variables": False,
             "regions": [credentials.region],
             "compartments": [self.compartment_ocid],
             "is_subtree": False,
@@ -258,22 +236,38 @@ def stream_to_json_file(
     return count
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """How to sign in, and whom to trust: what was named, before variables and profile have their say."""
+
+    profile: str | None
+    config_file: str | None
+    auth: AuthKind | None
+    _: KW_ONLY
+    uses_cli_variables: bool
+    ca_bundle: str | Path | None
+
+
 def _resolve_tools(
-    profile: str,
-    config_file: str | None,
-    endpoint: str | None,
-    *,
-    observer: Observer | None = None,
-    stop: StopRequest | None = None,
+    sign_in: SignIn, endpoint: str | None, *, observer: Observer | None = None, stop: StopRequest | None = None
 ) -> Tools:
     """Read the environment and the profile; the one place in the library that does."""
+    bundle = choose_bundle(Path(sign_in.ca_bundle) if sign_in.ca_bundle is not None else None, os.environ)
+    context = make_ssl_context(bundle) if bundle else None
     return Tools(
-        credentials=load_credentials(config_file, profile),
+        credentials=load_credentials(
+            sign_in.config_file,
+            sign_in.profile,
+            auth=sign_in.auth,
+            environment=os.environ if sign_in.uses_cli_variables else {},
+            ca_bundle=bundle.path if bundle else None,
+        ),
         endpoints=Endpoints(endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
         clock=SystemClock(),
         observer=observer or Observer(),
         stop=stop or StopRequest(),
         proxies=getproxies_environment(),
+        ssl_context=context,
     )
 
 
@@ -290,11 +284,3 @@ def _check_window_days(days: int) -> int:
     if days < 1:
         raise UsageError(f"a window of {days} days is none", hint="choose at least 1")
     return days
-
-
-def _parse_int(text: str) -> int | str:
-    """Numbers of thousands of digits, which Python will not convert, stay text."""
-    try:
-        return int(text)
-    except ValueError:
-        return text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ociaudit.jobs.order import Tools
 from ociaudit.source.audit import AuditReader
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.identity import IdentityReader
 from ociaudit.source.transport import Transport
 
@@ -36,6 +36,7 @@ async def connect(tools: Tools) -> AsyncIterator[Service]:
         limits=tools.limits,
         on_retry=tools.observer.on_retry,
         proxies=tools.proxies,
+        ssl_context=tools.ssl_context,
     ) as transport:
         yield Service(
             audit=AuditReader(transport, tools.endpoints),

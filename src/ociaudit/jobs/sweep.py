@@ -22,7 +22,7 @@ from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import CONFIRMING_CHAIN, Bookmark, Gap, Place, Shard
 from ociaudit.plan.window import Window
 from ociaudit.source.audit import AuditReader, Page
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.identity import IdentityReader, explain_rejection
 
 _UNAUTHORIZED = 401

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,14 +30,16 @@ from yarl import URL
 
 from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError, ServiceUnreachable
 from ociaudit.source.answer import Answer
-from ociaudit.source.auth import Credentials
+from ociaudit.source.certificates import explain_certificate
 from ociaudit.source.clock import Clock
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.retry import RetryPolicy
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
 USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
 _OK = 200
+_UNAUTHORIZED = 401
 _BODY_SHOWN = 60
 _CODE_SHOWN = 80
 _MESSAGE_SHOWN = 500
@@ -74,12 +77,15 @@ class Transport:
         limits: TransportLimits | None = None,
         on_retry: RetryObserver | None = None,
         proxies: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Keep the collaborators; nothing is opened yet.
 
         `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
+        `ssl_context` says which certificates are trusted; None means those that the system trusts.
         """
         self._proxies = proxies or {}
+        self._ssl = ssl_context or True
         self._credentials = credentials
         self._clock = clock
         self._retry = retry or RetryPolicy()
@@ -145,6 +151,16 @@ class Transport:
             raise ConnectionFailed(f"no answer from {_show_host(url)} in time") from error
 
     async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
+        """Ask, with a token that was renewed in time, and once more when renewing it may help against a 401."""
+        signer = await self._credentials.prepare(self._clock.now().timestamp())
+        try:
+            return await self._send(url, check, attempt)
+        except Refused as error:
+            if error.status != _UNAUTHORIZED or not await self._credentials.renew(signer):
+                raise
+        return await self._send(url, check, attempt)
+
+    async def _send(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
         parts = urlsplit(url)
         asked_at = self._clock.now()
         headers = self._credentials.sign(
@@ -155,11 +171,15 @@ class Transport:
         )
         try:
             async with self._session.get(
-                URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._choose_proxy(url)
+                URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._choose_proxy(url),
+                ssl=self._ssl,
             ) as response:
                 body = await self._read_body(response)
         except aiohttp.ClientConnectorCertificateError as error:
-            raise _explain_certificate(url, error) from error
+            raise explain_certificate(_show_host(url), _describe(error)) from error
         except TimeoutError as error:
             raise ConnectionFailed(f"{_show_host(url)} fell silent") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -245,16 +265,8 @@ class Transport:
         if self._has_answered:
             return
         if wait is None or self._seconds_for_first_answer() <= wait:
-            raise ServiceUnreachable(f"{_show_host(url)} gave no usable answer: {error}") from error
-
-
-def _explain_certificate(url: str, error: Exception) -> RequestError:
-    failure = ConnectionFailed(
-        f"the certificate of {_show_host(url)} is not trusted: {_describe(error)}",
-        hint="behind a proxy that opens TLS, name its CA with SSL_CERT_FILE",
-    )
-    failure.retryable = False
-    return failure
+            hint = error.hint if error.hint != error.default_hint else None
+            raise ServiceUnreachable(f"{_show_host(url)} gave no usable answer: {error}", hint=hint) from error
 
 
 def _read_token(response: aiohttp.ClientResponse) -> str | None:

@@ -104,7 +104,7 @@ def test_an_api_key_signs(profile: Profile, kind: str) -> None:
     check_signature(headers)
     assert headers["date"] == "Tue, 14 Nov 2023 22:13:20 GMT"
     assert read_signature(headers)["keyId"] == f"ocid1.tenancy.oc1..aaaa/ocid1.user.oc1..aaaa/{FINGERPRINT}"
-    assert not credentials.is_session
+    assert credentials.kind == "api_key"
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
@@ -176,7 +176,7 @@ def test_a_session_token_signs(profile: Profile) -> None:
     headers = sign(credentials)
     check_signature(headers)
     assert read_signature(headers)["keyId"] == "ST$header.payload.signature"
-    assert credentials.is_session
+    assert credentials.kind == "security_token"
     assert "payload" not in repr(credentials)
     assert "igner" not in repr(credentials)
 
