@@ -39,6 +39,7 @@ from ociaudit.source.certificates import choose_bundle, make_ssl_context
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.credentials import AuthKind
 from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.proxies import check_proxies
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.run_folder import ExportArguments
 
@@ -266,7 +267,7 @@ def _resolve_tools(
         clock=SystemClock(),
         observer=observer or Observer(),
         stop=stop or StopRequest(),
-        proxies=getproxies_environment(),
+        proxies=check_proxies(getproxies_environment()),
         ssl_context=context,
     )
 

@@ -71,7 +71,7 @@ def assemble(behaviour: Behaviour, read_clock: ReadSeconds, read_monotonic: Read
         federation=Federation(tenancy, metadata, issuer, behaviour.token_seconds),
     )
     log = RequestLog()
-    control = Control(tenancy, services.source, services.faults, log, present, issuer, behaviour.seed)
+    control = Control(tenancy, services.source, services.faults, log, present, issuer, key_ring, behaviour.seed)
     service = Service(services, Present(read_clock, None))
     server = Server(service, control, log, behaviour.latency_ms / 1000)
     return Assembly(tenancy, services.key_ring, service, control, log, server)

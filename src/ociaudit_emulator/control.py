@@ -16,6 +16,7 @@ from ociaudit_emulator.event_source import START, EventSource, Place, Span
 from ociaudit_emulator.exchange import FaultRequestError
 from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
+from ociaudit_emulator.keys import KeyRing
 from ociaudit_emulator.request_log import RequestLog
 from ociaudit_emulator.session_token import HolderKind
 from ociaudit_emulator.story import describe_story
@@ -41,6 +42,7 @@ class Control:
     log: RequestLog
     present: Present
     issuer: TokenIssuer
+    key_ring: KeyRing
     seed: int
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
@@ -55,8 +57,8 @@ class Control:
             return self._answer_log(method)
         if name == "faults" and method in {"GET", "POST", "DELETE"}:
             return self._answer_faults(method, body)
-        if (method, name) == ("POST", "tokens"):
-            return self._answer_token(body)
+        if name == "tokens" and method in {"POST", "DELETE"}:
+            return self._answer_tokens(method, body)
         message = f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, log, faults and tokens"
         raise ControlError(message)
 
@@ -106,8 +108,10 @@ class Control:
                 raise ControlError(str(error)) from error
         return answer_json(self.faults.describe())
 
-    def _answer_token(self, body: bytes) -> Answer:
-        """Issue a token for a public key, as Oracle would for who may hold one."""
+    def _answer_tokens(self, method: str, body: bytes) -> Answer:
+        """Issue a token for a public key, as Oracle would for who may hold one; or end those that were used."""
+        if method == "DELETE":
+            return answer_json({"ended": self.key_ring.end_sessions()})
         try:
             asked = json.loads(body)
             kind, seconds = HolderKind(asked.get("kind", "user")), float(asked.get("seconds", 3600))

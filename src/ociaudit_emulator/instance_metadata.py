@@ -7,6 +7,7 @@ Must not: give out tokens; that is `federation`.
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,7 +97,9 @@ def _answer_text(text: bytes) -> Answer:
 def _make_name(common_name: str, *units: str) -> x509.Name:
     """Make a name whose parts may be longer than the standard says, as Oracle's are."""
     attributes = [(NameOID.COMMON_NAME, common_name), *((NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units)]
-    return x509.Name([x509.NameAttribute(kind, value, _validate=False) for kind, value in attributes])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return x509.Name([x509.NameAttribute(kind, value, _validate=False) for kind, value in attributes])
 
 
 def _certify(name: x509.Name, issuer: x509.Name, key: RSAPrivateKey, issuer_key: RSAPrivateKey) -> x509.Certificate:
