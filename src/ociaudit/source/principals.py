@@ -27,7 +27,7 @@ from ociaudit.source.endpoints import is_safe_url
 from ociaudit.source.renewal import LoadedSigner
 from ociaudit.source.token_claims import read_claims
 
-_PATIENCE_SECONDS = 12.0
+_PATIENCE_SECONDS = 10.0
 _METADATA_SECONDS = 2.0
 _METADATA_HOSTS = ("169.254.169.254", "fd00:c1::a9fe:a9fe")
 _TOKEN_SERVICE_PORT = "12250"
@@ -277,8 +277,8 @@ def _explain_refusal(kind: AuthKind, error: Any) -> OciAuditError:
 
 
 def _name_failure(error: Exception) -> str:
-    """Say what happened by its kind alone: the SDK's texts may hold what it was given."""
-    return type(error).__name__
+    """Say what happened by its kind alone, because the SDK's texts may hold what it was given."""
+    return "the token it has to show has expired" if "has expired" in str(error) else type(error).__name__
 
 
 def _explain_place(kind: AuthKind) -> str:
