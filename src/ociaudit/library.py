@@ -260,7 +260,7 @@ def _resolve_tools(
             sign_in.config_file,
             sign_in.profile,
             auth=sign_in.auth,
-            environment=os.environ if sign_in.uses_cli_variables else {},
+            environment=_read_variables(is_cli_counted=sign_in.uses_cli_variables),
             ca_bundle=bundle.path if bundle else None,
         ),
         endpoints=Endpoints(endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
@@ -270,6 +270,11 @@ def _resolve_tools(
         proxies=check_proxies(getproxies_environment()),
         ssl_context=context,
     )
+
+
+def _read_variables(*, is_cli_counted: bool) -> Mapping[str, str]:
+    """Return what a sign-in may look at: with or without what is meant for Oracle's command."""
+    return {name: text for name, text in os.environ.items() if is_cli_counted or not name.startswith("OCI_CLI_")}
 
 
 def _write_when(moment: When) -> str:
