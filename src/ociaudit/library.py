@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,12 +34,13 @@ from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
-from ociaudit.source.auth import load_credentials
+from ociaudit.source.auth import SignIn, load_credentials
 from ociaudit.source.certificates import choose_bundle, make_ssl_context
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.credentials import AuthKind
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.proxies import check_proxies
+from ociaudit.source.transport import TransportLimits
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.run_folder import ExportArguments
 
@@ -63,6 +64,9 @@ def export(  # long because: every option of an export is named here once
     event_types: Sequence[str] = (),
     shape: Shape = "api",
     max_window_days: int = 14,
+    concurrency: int = 16,
+    max_requests_per_second: float | None = None,
+    deadline_seconds: float | None = None,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
     rerun: RerunOptions | None = None,
@@ -78,13 +82,15 @@ def export(  # long because: every option of an export is named here once
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type. A leftover run of the same request is
-    resumed. Gaps do not raise: look at `complete` and `gaps` of what is returned.
+    resumed. `concurrency` is the ceiling of requests under way; what is not answered within `deadline_seconds` becomes
+    gaps. Gaps do not raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
-    sign_in = SignIn(profile, config_file, auth, uses_cli_variables=uses_cli_variables, ca_bundle=ca_bundle)
-    tools = _resolve_tools(sign_in, endpoint, observer=observer, stop=stop)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer, stop=stop)
+    tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
     order = ExportOrder(
         arguments=ExportArguments(
             tenancy=tools.credentials.tenancy,
@@ -105,6 +111,7 @@ def export(  # long because: every option of an export is named here once
         tally=tally,
         signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
         confirm_empty=confirm_empty,
+        deadline_seconds=deadline_seconds,
     )
     return export_events(order, tools)
 
@@ -136,8 +143,8 @@ def stream(
     Raises:
         UsageError: the arguments cannot be carried out; other errors come while iterating.
     """
-    sign_in = SignIn(profile, config_file, auth, uses_cli_variables=uses_cli_variables, ca_bundle=ca_bundle)
-    tools = _resolve_tools(sign_in, endpoint, observer=observer)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer)
     arguments = ExportArguments(
         tenancy=tools.credentials.tenancy,
         start=_write_when(start),
@@ -237,32 +244,19 @@ def stream_to_json_file(
     return count
 
 
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """How to sign in, and whom to trust: what was named, before variables and profile have their say."""
-
-    profile: str | None
-    config_file: str | None
-    auth: AuthKind | None
-    _: KW_ONLY
-    uses_cli_variables: bool
-    ca_bundle: str | Path | None
-
-
 def _resolve_tools(
-    sign_in: SignIn, endpoint: str | None, *, observer: Observer | None = None, stop: StopRequest | None = None
+    sign_in: SignIn,
+    ca_bundle: str | Path | None,
+    endpoint: str | None,
+    *,
+    observer: Observer | None = None,
+    stop: StopRequest | None = None,
 ) -> Tools:
     """Read the environment and the profile; the one place in the library that does."""
-    bundle = choose_bundle(Path(sign_in.ca_bundle) if sign_in.ca_bundle is not None else None, os.environ)
+    bundle = choose_bundle(Path(ca_bundle) if ca_bundle is not None else None, os.environ)
     context = make_ssl_context(bundle) if bundle else None
     return Tools(
-        credentials=load_credentials(
-            sign_in.config_file,
-            sign_in.profile,
-            auth=sign_in.auth,
-            environment=_read_variables(is_cli_counted=sign_in.uses_cli_variables),
-            ca_bundle=bundle.path if bundle else None,
-        ),
+        credentials=sign_in.load(os.environ, bundle.path if bundle else None),
         endpoints=Endpoints(endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
         clock=SystemClock(),
         observer=observer or Observer(),
@@ -272,11 +266,6 @@ def _resolve_tools(
     )
 
 
-def _read_variables(*, is_cli_counted: bool) -> Mapping[str, str]:
-    """Return what a sign-in may look at: with or without what is meant for Oracle's command."""
-    return {name: text for name, text in os.environ.items() if is_cli_counted or not name.startswith("OCI_CLI_")}
-
-
 def _write_when(moment: When) -> str:
     return moment if isinstance(moment, str) else moment.isoformat()
 
@@ -284,6 +273,14 @@ def _write_when(moment: When) -> str:
 def _locate(path: str | Path | None) -> Path | None:
     """Return where a file really is to stand: a link is kept, and what it leads to is replaced."""
     return Path(path).resolve() if path is not None else None
+
+
+def _make_limits(concurrency: int, max_requests_per_second: float | None) -> TransportLimits:
+    if concurrency < 1:
+        raise UsageError("concurrency below one", hint="the default is 16; 1 asks one question after the other")
+    if max_requests_per_second is not None and not max_requests_per_second > 0:
+        raise UsageError("the most requests per second must be more than none", hint="leave it out for no such limit")
+    return TransportLimits(max_in_flight=concurrency, max_per_second=max_requests_per_second)
 
 
 def _check_window_days(days: int) -> int:

@@ -31,7 +31,7 @@ BROKEN = {
 WORKERS = 2
 pytestmark = pytest.mark.timeout(600)  # hundreds of killed runs each; a busy machine may be slow
 # Every page is a commit, and the few events are enough for a dictionary.
-SMALL = {"COMMIT_SECONDS": 0.0, "_SAMPLE_COUNT": 100}
+SMALL = {"COMMIT_BYTES": 0, "_SAMPLE_COUNT": 100}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def shared_emulator():
 @pytest.fixture(scope="module")
 def command():
     """A process that forks commands; every page is a commit."""
-    with KillableCommand(COMMIT_SECONDS=0.0) as running:
+    with KillableCommand(COMMIT_BYTES=0) as running:
         yield running
 
 

@@ -67,6 +67,15 @@ def export(  # long because: typer reads the options from the signature
         ),
     ] = None,
     max_window_days: Annotated[int, typer.Option(min=1, help="Longest window of one question.", metavar="DAYS")] = 14,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Most requests under way at a time, all regions together.", metavar="COUNT")
+    ] = 16,
+    max_requests_per_second: Annotated[
+        float | None,
+        typer.Option(
+            help="Most requests that leave in a second.", show_default="none before the service's 429", metavar="NUMBER"
+        ),
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +134,8 @@ def export(  # long because: typer reads the options from the signature
                 is_subtree=not no_subtree,
                 event_types=event_type or (),
                 max_window_days=max_window_days,
+                concurrency=concurrency,
+                max_requests_per_second=max_requests_per_second,
                 endpoint=endpoint,
                 manifest=manifest,
                 waived=read_waivers(waive or ()),

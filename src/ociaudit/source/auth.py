@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,7 +30,7 @@ from ociaudit.source.principals import Surroundings, load_principal
 from ociaudit.source.renewal import LoadedSigner, RenewableSigner
 from ociaudit.source.token_claims import read_claims
 
-__all__ = ["AUTH_KINDS", "DEFAULT_PROFILE", "AuthKind", "Credentials", "load_credentials"]
+__all__ = ["AUTH_KINDS", "DEFAULT_PROFILE", "AuthKind", "Credentials", "SignIn", "load_credentials"]
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _AUTH_VARIABLE = "OCI_CLI_AUTH"
@@ -39,6 +40,22 @@ _OTHER_NAMES: Mapping[str, AuthKind] = {
 }
 _WITHOUT_PROFILE = frozenset[AuthKind]({"instance_principal", "resource_principal", "oke_workload_identity"})
 _OTHER_REGION = "a region the tenancy has not subscribed to answers the same"
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """What was named by hand of a sign-in, and whether the variables of Oracle's command have their say."""
+
+    profile: str | None
+    config_file: str | None
+    auth: str | None
+    uses_cli_variables: bool
+
+    def load(self, environment: Mapping[str, str], ca_bundle: Path | None) -> Credentials:
+        """Sign in; raises as `load_credentials`."""
+        is_counted = self.uses_cli_variables
+        seen = {name: text for name, text in environment.items() if is_counted or not name.startswith("OCI_CLI_")}
+        return load_credentials(self.config_file, self.profile, auth=self.auth, environment=seen, ca_bundle=ca_bundle)
 
 
 def load_credentials(
