@@ -22,15 +22,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from urllib.request import getproxies_environment
 
 from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.facts import read_sdk_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
-from ociaudit.events.shapes import Shape, choose_shape
+from ociaudit.events.shapes import Shape
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.doctor import examine
+from ociaudit.jobs.event_objects import Events
 from ociaudit.jobs.examination import Patient
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.finding import Finding
@@ -42,9 +43,13 @@ from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
 from ociaudit.plan.time_range import parse_duration
-from ociaudit.source.auth import DEFAULT_CONFIG_FILE, DEFAULT_PROFILE, load_credentials, read_fields
+from ociaudit.source.auth import SignIn, load_credentials
+from ociaudit.source.certificates import choose_bundle, make_ssl_context
 from ociaudit.source.clock import SystemClock
+from ociaudit.source.config_file import DEFAULT_CONFIG_FILE, read_profile
+from ociaudit.source.credentials import AuthKind
 from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.proxies import check_proxies
 from ociaudit.source.transport import TransportLimits
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.run_folder import ExportArguments, TimeKind
@@ -58,8 +63,11 @@ def export(  # long because: every option of an export is named here once
     end: When,
     *,
     output: str | Path | None,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
@@ -96,14 +104,15 @@ def export(  # long because: every option of an export is named here once
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer, stop=stop)
     tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
     order = ExportOrder(
         arguments=ExportArguments(
             tenancy=tools.credentials.tenancy,
             start=_write_when(start),
             end=_write_when(end),
-            profile=profile,
+            profile=tools.credentials.profile,
             regions=tuple(regions),
             compartments=tuple(compartments),
             is_subtree=is_subtree,
@@ -129,13 +138,19 @@ def preview(
     start: When,
     end: When,
     *,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
-    event_types: Sequence[str] = (),
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     max_window_days: int = 14,
+    concurrency: int = 16,
+    max_requests_per_second: float | None = None,
     endpoint: str | None = None,
     settle: str | None = None,
     is_probing: bool = False,
@@ -148,16 +163,18 @@ def preview(
     Raises:
         OciAuditError: as the export would, before its first question for events.
     """
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer)
+    tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
     arguments = ExportArguments(
         tenancy=tools.credentials.tenancy,
         start=_write_when(start),
         end=_write_when(end),
-        profile=profile,
+        profile=tools.credentials.profile,
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=is_subtree,
-        event_types=tuple(event_types),
+        **choose_time(by, late),
         settle_minutes=_read_settle(settle),
     )
     return preview_export(arguments, tools, max_window_days=_check_window_days(max_window_days), is_probing=is_probing)
@@ -165,8 +182,10 @@ def preview(
 
 def diagnose(
     *,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     endpoint: str | None = None,
 ) -> tuple[Finding, ...]:
@@ -175,12 +194,14 @@ def diagnose(
     Raises:
         UsageError: a region or the endpoint cannot be one. A configuration that is not usable is a finding.
     """
-    named = os.environ.get("SSL_CERT_FILE")
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables=True)
+    bundle = choose_bundle(Path(ca_bundle) if ca_bundle is not None else None, os.environ)
+    place = config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
     patient = Patient(
-        config_file=Path(os.path.expanduser(config_file or DEFAULT_CONFIG_FILE)),  # noqa: PTH111 - an unknown `~user` stays
-        read_fields=lambda: read_fields(config_file, profile),
-        load=lambda: _resolve_tools(profile, config_file, endpoint),
-        authorities=(("SSL_CERT_FILE", Path(named)),) if named else (),
+        config_file=Path(os.path.expanduser(place)),  # noqa: PTH111 - an unknown `~user` stays
+        read_fields=lambda: read_profile(config_file, profile, os.environ).fields,
+        load=lambda: _resolve_tools(sign_in, ca_bundle, endpoint),
+        authorities=((bundle.named_by, bundle.path),) if bundle else (),
         proxies=getproxies_environment(),
         regions=tuple(regions),
     )
@@ -191,8 +212,11 @@ def stream(
     start: When,
     end: When,
     *,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
@@ -215,12 +239,13 @@ def stream(
     Raises:
         UsageError: the arguments cannot be carried out; other errors come while iterating.
     """
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer)
     arguments = ExportArguments(
         tenancy=tools.credentials.tenancy,
         start=_write_when(start),
         end=_write_when(end),
-        profile=profile,
+        profile=tools.credentials.profile,
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=is_subtree,
@@ -231,41 +256,6 @@ def stream(
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
     return Events(EventStream(order, tools, on_gap=on_gap), shape)
-
-
-class Events:
-    """The events of `stream`: an iterator of dictionaries, which can be closed early."""
-
-    def __init__(self, lines: EventStream, shape: Shape) -> None:
-        """Read from `lines` and spell as `shape` says."""
-        self._lines = lines
-        self._reshape = choose_shape(shape)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Return itself."""
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        """Return the next event; see `stream` for what is raised."""
-        event: dict[str, Any] = json.loads(self._reshape(next(self._lines)), parse_int=_parse_int)
-        return event
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """Return what did not come back complete; final when the iteration has ended."""
-        return self._lines.gaps
-
-    def close(self) -> None:
-        """End the requests under way."""
-        self._lines.close()
 
 
 class OciAuditStreamer:
@@ -299,6 +289,7 @@ class OciAuditStreamer:
             "end": end_date,
             "profile": profile_name,
             "config_file": oci_config_path,
+            "uses_cli_variables": False,
             "regions": [credentials.region],
             "compartments": [self.compartment_ocid],
             "is_subtree": False,
@@ -352,21 +343,24 @@ def stream_to_json_file(
 
 
 def _resolve_tools(
-    profile: str,
-    config_file: str | None,
+    sign_in: SignIn,
+    ca_bundle: str | Path | None,
     endpoint: str | None,
     *,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
 ) -> Tools:
     """Read the environment and the profile; the one place in the library that does."""
+    bundle = choose_bundle(Path(ca_bundle) if ca_bundle is not None else None, os.environ)
+    context = make_ssl_context(bundle) if bundle else None
     return Tools(
-        credentials=load_credentials(config_file, profile),
+        credentials=sign_in.load(os.environ, bundle.path if bundle else None),
         endpoints=Endpoints(endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
         clock=SystemClock(),
         observer=observer or Observer(),
         stop=stop or StopRequest(),
-        proxies=getproxies_environment(),
+        proxies=check_proxies(getproxies_environment()),
+        ssl_context=context,
     )
 
 
@@ -395,11 +389,3 @@ def _check_window_days(days: int) -> int:
     if days < 1:
         raise UsageError(f"a window of {days} days is none", hint="choose at least 1")
     return days
-
-
-def _parse_int(text: str) -> int | str:
-    """Numbers of thousands of digits, which Python will not convert, stay text."""
-    try:
-        return int(text)
-    except ValueError:
-        return text

@@ -16,6 +16,8 @@ from ociaudit_emulator.event_file import EventFileError, open_event_file
 from ociaudit_emulator.event_source import EventSource
 from ociaudit_emulator.events import GeneratedEvents
 from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.federation import Federation
+from ociaudit_emulator.instance_metadata import InstanceMetadata
 from ociaudit_emulator.keys import KeyRing
 from ociaudit_emulator.paging import TokenCodec
 from ociaudit_emulator.rate_limit import RateLimit
@@ -26,6 +28,7 @@ from ociaudit_emulator.server import Server
 from ociaudit_emulator.service import Service, Services
 from ociaudit_emulator.specials import SpecialCalendar
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy, make_tenancy
+from ociaudit_emulator.token_issuer import TokenIssuer
 from ociaudit_emulator.visible_events import Present, VisibleEvents
 
 ReadSeconds = Callable[[], float]
@@ -53,19 +56,24 @@ def assemble(behaviour: Behaviour, read_clock: ReadSeconds, read_monotonic: Read
     source = make_source(tenancy, behaviour, present)
     self_audit = SelfAudit(source, tenancy, behaviour, present) if behaviour.is_self_auditing else None
     rate = behaviour.rate_limit_per_second
+    key_ring = KeyRing(read_clock)
+    issuer = TokenIssuer(tenancy, key_ring, read_clock)
+    metadata = InstanceMetadata(tenancy)
     services = Services(
         tenancy=tenancy,
         behaviour=behaviour,
         source=self_audit or source,
         codec=TokenCodec(behaviour.seed),
-        key_ring=KeyRing(read_clock),
+        key_ring=key_ring,
         present=present,
         faults=FaultTable(),
         rate_limit=None if rate is None else RateLimit(rate, read_monotonic),
         self_audit=self_audit,
+        metadata=metadata,
+        federation=Federation(tenancy, metadata, issuer, behaviour.token_seconds),
     )
     log = RequestLog()
-    control = Control(tenancy, services.source, services.faults, log, present, behaviour.seed)
+    control = Control(tenancy, services.source, services.faults, log, present, issuer, key_ring, behaviour.seed)
     service = Service(services, Present(read_clock, None))
     server = Server(service, control, log, behaviour.latency_ms / 1000)
     return Assembly(tenancy, services.key_ring, service, control, log, server)

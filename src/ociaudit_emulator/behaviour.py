@@ -43,6 +43,7 @@ class Behaviour:
     is_self_auditing: bool = False
     is_shuffling: bool = True
     is_gzip_allowed: bool = False
+    token_seconds: float = 1200.0
 
     @property
     def kept_days(self) -> int | None:

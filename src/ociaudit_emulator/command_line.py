@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -36,14 +37,18 @@ _DESCRIPTION = (
 _EPILOG = "How to point a client at it, the faults that can be scripted, and what it does not fake: docs/emulator.md."
 
 
+class TlsError(Exception):
+    """A certificate that cannot be served; the text says what to do."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the emulator; give the exit code."""
     options = make_parser().parse_args(arguments)
     try:
         assembly = assemble(read_behaviour(options), read_clock_seconds, time.monotonic)
         _prepare_keys(options, assembly)
-        return asyncio.run(_run(options, assembly))
-    except (ConfigFolderError, EventFileError) as error:
+        return asyncio.run(_run(options, assembly, _make_tls(options.tls_cert, options.tls_key)))
+    except (ConfigFolderError, EventFileError, TlsError) as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"cannot listen on {HOST}:{options.port}: {error.strerror}; choose another --port, or 0")
@@ -72,7 +77,10 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--write-config", type=Path, metavar="DIR", help="write an OCI config and fresh keys, and trust them")
     add("--trust-config", type=Path, metavar="DIR", help="trust the keys of a DIR written earlier")
     add("--pass-phrase", metavar="TEXT", help="encrypt the written keys with it")
-    add("--session-minutes", type=_read_positive, default=60.0, help="how long the written session lasts (60)")
+    add("--session-minutes", type=_read_positive, default=60.0, help="how long the written tokens last (60)")
+    add("--token-seconds", type=_read_positive, default=1200.0, help="how long an instance's token lasts (1200)")
+    add("--tls-cert", type=Path, metavar="FILE", help="serve https with this certificate (PEM, its chain behind it)")
+    add("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
 
 
 _ALSO_HELP = "with --events: serve FILE's events in another region; repeatable"
@@ -129,6 +137,7 @@ def read_behaviour(options: argparse.Namespace) -> Behaviour:
         is_self_auditing=options.self_audit,
         is_shuffling=not options.no_shuffle,
         is_gzip_allowed=options.gzip,
+        token_seconds=options.token_seconds,
     )
 
 
@@ -143,16 +152,37 @@ def _prepare_keys(options: argparse.Namespace, assembly: Assembly) -> None:
         trust_config(options.trust_config, assembly.tenancy, assembly.key_ring)
 
 
-async def _run(options: argparse.Namespace, assembly: Assembly) -> int:
+def _make_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Make the server's side of TLS, if a certificate is given.
+
+    Raises: TlsError.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        message = "--tls-cert and --tls-key belong together; give both"
+        raise TlsError(message)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        message = (
+            f"--tls-cert {certificate} --tls-key {key}: not a certificate and its key without pass phrase ({error})"
+        )
+        raise TlsError(message) from error
+    return context
+
+
+async def _run(options: argparse.Namespace, assembly: Assembly, context: ssl.SSLContext | None) -> int:
     """Serve until a signal or the end of standard input."""
     is_over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, is_over.set)
-    runner, port = await assembly.server.start(options.port)
+    runner, port = await assembly.server.start(options.port, context)
     if options.until_stdin_closes:
         _watch_stdin(loop, is_over)
-    sys.stdout.write(f"http://{HOST}:{port}\n")
+    sys.stdout.write(f"{'https' if context else 'http'}://{HOST}:{port}\n")
     sys.stdout.flush()
     await is_over.wait()
     await runner.cleanup()

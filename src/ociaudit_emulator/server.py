@@ -7,6 +7,7 @@ Must not: decide what an answer says.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 
 from aiohttp import web
@@ -37,8 +38,8 @@ class Server:
         self._log = log
         self._latency_seconds = latency_seconds
 
-    async def start(self, port: int) -> tuple[web.ServerRunner, int]:
-        """Begin to listen; give the runner to stop it by, and the port.
+    async def start(self, port: int, context: ssl.SSLContext | None = None) -> tuple[web.ServerRunner, int]:
+        """Begin to listen, with TLS if there is a context; give the runner to stop it by, and the port.
 
         Raises: OSError when the port cannot be had.
         """
@@ -46,7 +47,7 @@ class Server:
         server = web.Server(self._handle, access_log=None)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
-        await web.TCPSite(runner, HOST, port, backlog=_BACKLOG).start()
+        await web.TCPSite(runner, HOST, port, backlog=_BACKLOG, ssl_context=context).start()
         listening: tuple[str, int] = runner.addresses[0]
         return runner, listening[1]
 

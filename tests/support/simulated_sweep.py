@@ -18,16 +18,16 @@ from ociaudit.plan.planner import Progress, plan_regions
 from ociaudit.plan.shard import Gap, Place, Shard
 from ociaudit.plan.window import Window
 from ociaudit.source.audit import AuditReader, Page
-from ociaudit.source.auth import Credentials
 from ociaudit.source.byte_budget import ByteBudget
 from ociaudit.source.client import Client
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.gate import Gate
 from support.simulated_service import SimulatedService
 from support.virtual_time import VirtualClock, run_in_virtual_time
 
 _POLICY = CutPolicy()
-_CREDENTIALS = Credentials("tenancy", "r0", "user", "ab", "DEFAULT", False, _signer=lambda _: None)
+_CREDENTIALS = Credentials("tenancy", "r0", "user", "ab", "DEFAULT", "api_key", _signer=lambda _: None)
 
 
 class AcceptedKey:

@@ -8,16 +8,21 @@ from typing import Annotated
 import typer
 
 from ociaudit.cli import console
+from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
 
 NOT_IN_PLACE_EXIT_CODE = 3
 
 
 def doctor(
     *,
-    profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
+    ] = None,
     config_file: Annotated[
         str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
     ] = None,
+    auth: AuthOption = None,
+    ca_bundle: CaBundleOption = None,
     region: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,7 +46,14 @@ def doctor(
     from ociaudit import library
     from ociaudit.cli.doctor_view import describe_findings, show_findings
 
-    findings = library.diagnose(profile=profile, config_file=config_file, regions=region or (), endpoint=endpoint)
+    findings = library.diagnose(
+        profile=profile,
+        config_file=config_file,
+        auth=auth,
+        ca_bundle=ca_bundle,
+        regions=region or (),
+        endpoint=endpoint,
+    )
     if as_json:
         console.say_answer(json.dumps(show_findings(findings)))
     else:

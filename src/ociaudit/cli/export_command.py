@@ -12,6 +12,7 @@ import typer
 
 from ociaudit.cli import console
 from ociaudit.cli.filter_options import Filter, take_filter
+from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
 
 INCOMPLETE_EXIT_CODE = 10
 
@@ -39,10 +40,14 @@ def export(  # long because: typer reads the options from the signature
             metavar="FILE",
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
+    ] = None,
     config_file: Annotated[
         str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
     ] = None,
+    auth: AuthOption = None,
+    ca_bundle: CaBundleOption = None,
     region: Annotated[
         list[str] | None,
         typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one", metavar="REGION"),
@@ -157,11 +162,17 @@ def export(  # long because: typer reads the options from the signature
                 end,
                 profile=profile,
                 config_file=config_file,
+                auth=auth,
+                ca_bundle=ca_bundle,
                 regions=region or (),
                 compartments=compartment or (),
                 is_subtree=not no_subtree,
                 max_window_days=max_window_days,
+                concurrency=concurrency,
+                max_requests_per_second=max_requests_per_second,
                 endpoint=endpoint,
+                by=check_time_kind(by),
+                late=late,
                 settle=settle,
                 is_probing=probe,
                 observer=progress,
@@ -175,6 +186,8 @@ def export(  # long because: typer reads the options from the signature
                 output=None if output == "-" else output,
                 profile=profile,
                 config_file=config_file,
+                auth=auth,
+                ca_bundle=ca_bundle,
                 regions=region or (),
                 compartments=compartment or (),
                 is_subtree=not no_subtree,

@@ -107,6 +107,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
                 output=given.outputfile,
                 profile=given.profilename,
                 config_file=given.ociconfig,
+                uses_cli_variables=False,
                 regions=[credentials.region],
                 compartments=[compartment or credentials.tenancy],
                 is_subtree=False,

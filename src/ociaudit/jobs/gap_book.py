@@ -20,7 +20,7 @@ from ociaudit.jobs.observer import Observer
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place, Shard
 from ociaudit.plan.window import Window
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.identity import explain_rejection
 
 Key = TypeVar("Key")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 
-from ociaudit.errors import ConfigError, RequestError
+from ociaudit.errors import ConfigError, RequestError, ServiceUnreachable, SignInRejected
 from ociaudit.jobs.examination import Examination
 from ociaudit.jobs.finding import Finding, describe_failure
 from ociaudit.source.private_files import list_private_files
@@ -20,7 +20,7 @@ async def look_at_configuration(examination: Examination) -> list[Finding]:
     """Load the configuration: profile, key, region, endpoint."""
     try:
         tools = examination.patient.load()
-    except ConfigError as error:
+    except (ConfigError, SignInRejected, ServiceUnreachable) as error:
         return [describe_failure("configuration", error)]
     examination.tools = tools
     who = tools.credentials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,8 @@ from ociaudit.events.filters import FilterSpec
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
-from ociaudit.source.auth import Credentials
 from ociaudit.source.clock import Clock
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.retry import RetryPolicy
 from ociaudit.source.transport import TransportLimits
@@ -61,6 +62,8 @@ class Tools:
     limits: TransportLimits = field(default_factory=TransportLimits)
     proxies: Mapping[str, str] = field(default_factory=dict)
     """Scheme to proxy URL, and `no` for the exceptions, as `urllib.request.getproxies_environment` gives them."""
+    ssl_context: ssl.SSLContext | None = None
+    """Which certificates are trusted; None for those that the system trusts."""
     stdout: int = 1
     """The descriptor that `output=None` writes to."""
 

@@ -17,10 +17,9 @@ from typing import TypeVar
 
 from ociaudit.errors import Refused, RequestError
 from ociaudit.events.event import read_order
-from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import Tools
-from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, is_beyond_retention, make_plan
+from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, is_beyond_retention, make_plan, resolve_times
 from ociaudit.jobs.service import Service, connect
 from ociaudit.plan.estimate import (
     Estimate,
@@ -33,7 +32,6 @@ from ociaudit.plan.estimate import (
 )
 from ociaudit.plan.planner import plan_shards
 from ociaudit.plan.shard import Place, Shard
-from ociaudit.plan.time_range import resolve_range
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
 from ociaudit.source.answer import FinishedRequest
 from ociaudit.source.audit import Page
@@ -94,18 +92,13 @@ class _RequestCounter(Observer):
         self.inner.on_request(request)
 
 
-def preview_export(
-    arguments: ExportArguments, tools: Tools, *, max_window_days: int, is_probing: bool, speed: Speed | None = None
-) -> Preview:
+def preview_export(arguments: ExportArguments, tools: Tools, *, max_window_days: int, is_probing: bool) -> Preview:
     """Find out what an export with these arguments would ask.
 
     Raises:
         OciAuditError: as the export itself would, before its first question for events.
     """
-    time_range = resolve_range(
-        arguments.start, arguments.end, now=tools.clock.now(), settle_minutes=arguments.settle_minutes
-    )
-    EventFilter(arguments.event_types)
+    time_range = resolve_times(arguments, now=tools.clock.now())
     check_scope(arguments, tools.endpoints)
     for notice in time_range.notices:
         tools.observer.on_notice(notice)
@@ -114,7 +107,7 @@ def preview_export(
     async def ask() -> Preview:
         async with connect(replace(tools, observer=counter)) as service:
             preview = await _ask_scope(arguments, tools, service, time_range.window, max_window_days)
-            preview = replace(preview, speed=speed or Speed())
+            preview = replace(preview, speed=Speed(tools.limits.max_in_flight, tools.limits.max_per_second))
             if is_probing:
                 preview = await _Prober(service, tools, preview).probe()
             return replace(preview, requests_made=counter.count)

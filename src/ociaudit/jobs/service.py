@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ociaudit.events.page import cut_page
 from ociaudit.jobs.order import Tools
 from ociaudit.source.audit import AuditReader, CutPage
-from ociaudit.source.auth import Credentials
 from ociaudit.source.byte_budget import ByteBudget
 from ociaudit.source.client import Client
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.gate import Gate
 from ociaudit.source.identity import IdentityReader
 from ociaudit.source.transport import Transport
@@ -47,6 +47,7 @@ async def connect(tools: Tools, *, cut: CutPage = cut_page) -> AsyncIterator[Ser
         clock=tools.clock,
         limits=tools.limits,
         proxies=tools.proxies,
+        ssl_context=tools.ssl_context,
     ) as transport:
         client = Client(
             transport,

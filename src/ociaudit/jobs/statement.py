@@ -27,7 +27,7 @@ from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.time_range import parse_late
 from ociaudit.plan.window import format_minute
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.store.canonical import MergeCounts
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.journal import JournalLine, decode_line

@@ -131,7 +131,8 @@ class Client:
         if self._sender.has_answered:
             return
         if wait is None or self._first_answer_until - self._clock.monotonic() <= wait:
-            raise ServiceUnreachable(f"{show_host(url)} gave no usable answer: {error}") from error
+            hint = error.hint if error.hint != error.default_hint else None
+            raise ServiceUnreachable(f"{show_host(url)} gave no usable answer: {error}", hint=hint) from error
 
 
 def _tell_outcome(permit: Permit, error: RequestError) -> None:

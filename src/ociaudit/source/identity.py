@@ -20,8 +20,8 @@ import msgspec
 from ociaudit.errors import Refused, RequestError, ScopeUnreadable, ServiceUnreachable, SignInRejected
 from ociaudit.plan.scope import REGION, Compartment, Region
 from ociaudit.source.answer import Answer
-from ociaudit.source.auth import Credentials
 from ociaudit.source.client import Client
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.endpoints import Endpoints
 
 T = TypeVar("T")
@@ -131,10 +131,10 @@ class IdentityReader:
         if isinstance(error, Refused) and error.is_oci and not error.retryable:
             if error.status == _UNAUTHORIZED:
                 raise explain_rejection(error, self._credentials) from error
+            permission = f"inspect {'tenancies' if what == 'regions' else 'compartments'}"
             raise ScopeUnreadable(
                 f"the list of {what} cannot be read: {error}{show_request_id(error)}",
-                hint="ask for: Allow group <group> to inspect "
-                f"{'tenancies' if what == 'regions' else 'compartments'} in tenancy; or name them with {option}",
+                hint=f"ask for: {self._credentials.state_policy(permission)}; or name them with {option}",
             ) from error
         raise ServiceUnreachable(f"the list of {what} did not come: {error}{show_request_id(error)}") from error
 
@@ -149,15 +149,11 @@ def explain_rejection(error: Refused, credentials: Credentials) -> SignInRejecte
             f"{show_request_id(error)}",
             hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
         )
-    if credentials.is_session:
-        hint = f"renew the session with: oci session authenticate --profile-name {credentials.profile}"
-    else:
-        hint = (
-            f"check that user {credentials.principal} has an API key with fingerprint {credentials.fingerprint} "
-            f"and that key_file of profile {credentials.profile} is its private half; "
-            f"a region the tenancy has not subscribed to answers the same"
-        )
-    return SignInRejected(f"the service does not accept the signature: {error}{show_request_id(error)}", hint=hint)
+    state = credentials.explain_state()
+    return SignInRejected(
+        f"the service does not accept the signature: {error}{show_request_id(error)}{f'; {state}' if state else ''}",
+        hint=credentials.rejection_hint,
+    )
 
 
 def show_request_id(error: RequestError) -> str:

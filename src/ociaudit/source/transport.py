@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import platform
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,16 +26,18 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError
+from ociaudit.errors import BadAnswer, ConnectionFailed, Refused
 from ociaudit.source.answer import Answer
-from ociaudit.source.auth import Credentials
 from ociaudit.source.byte_budget import Hold
+from ociaudit.source.certificates import explain_certificate
 from ociaudit.source.clock import Clock
+from ociaudit.source.credentials import Credentials
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
 USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
 _OK = 200
+_UNAUTHORIZED = 401
 _BODY_SHOWN = 60
 _CODE_SHOWN = 80
 _MESSAGE_SHOWN = 500
@@ -74,12 +77,15 @@ class Transport:
         clock: Clock,
         limits: TransportLimits | None = None,
         proxies: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Keep the collaborators; nothing is opened yet.
 
         `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
+        `ssl_context` says which certificates are trusted; None means those that the system trusts.
         """
         self._proxies = proxies or {}
+        self._ssl = ssl_context or True
         self._credentials = credentials
         self._clock = clock
         self._limits = limits or TransportLimits()
@@ -111,12 +117,22 @@ class Transport:
     async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
         """Send one signed GET and return the answer whose body `check` accepted.
 
+        A token that nears its end is renewed before, and one that is refused (401) once after, with a second try.
         `url` is complete and already encoded. `check` turns the body into what the caller wants and raises
         ValueError or msgspec's own error for a body that must not count. The body's bytes are held in `hold`.
 
         Raises:
             RequestError: no good answer.
         """
+        signer = await self._credentials.prepare(self._clock.now().timestamp())
+        try:
+            return await self._send(url, check, attempt, hold)
+        except Refused as error:
+            if error.status != _UNAUTHORIZED or not await self._credentials.renew(signer):
+                raise
+        return await self._send(url, check, attempt, hold)
+
+    async def _send(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
         parts = urlsplit(url)
         asked_at = self._clock.now()
         headers = self._credentials.sign(
@@ -127,11 +143,15 @@ class Transport:
         )
         try:
             async with self._session.get(
-                URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._choose_proxy(url)
+                URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._choose_proxy(url),
+                ssl=self._ssl,
             ) as response:
                 body = await self._read_body(response, hold)
         except aiohttp.ClientConnectorCertificateError as error:
-            raise _explain_certificate(url, error) from error
+            raise explain_certificate(show_host(url), _describe(error)) from error
         except TimeoutError as error:
             raise ConnectionFailed(f"{show_host(url)} fell silent") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -210,15 +230,6 @@ class Transport:
             return (here - parsedate_to_datetime(there)).total_seconds() if there else None
         except (ValueError, TypeError, OverflowError):
             return None
-
-
-def _explain_certificate(url: str, error: Exception) -> RequestError:
-    failure = ConnectionFailed(
-        f"the certificate of {show_host(url)} is not trusted: {_describe(error)}",
-        hint="behind a proxy that opens TLS, name its CA with SSL_CERT_FILE",
-    )
-    failure.retryable = False
-    return failure
 
 
 def _read_token(response: aiohttp.ClientResponse) -> str | None:

@@ -97,6 +97,24 @@ def test_a_missing_file_ends_with_exit_2(capsys, tmp_path):
     assert "name a file that can be read" in captured.err
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--tls-cert", "cert.pem"),
+        ("--tls-key", "key.pem"),
+        ("--tls-cert", "missing.pem", "--tls-key", "missing.pem"),
+        ("--tls-cert", "garbage.pem", "--tls-key", "garbage.pem"),
+    ],
+)
+def test_a_certificate_that_cannot_be_served_ends_with_exit_2(capsys, tmp_path, flags):
+    """A certificate without key, or a file that is none, ends with exit 2, before anything listens."""
+    (tmp_path / "garbage.pem").write_text("garbage")
+    assert main([str(tmp_path / flag) if flag.endswith(".pem") else flag for flag in flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--tls-cert" in captured.err
+
+
 def test_every_flag_is_documented():
     """The documentation names every flag that the help names."""
     text = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")

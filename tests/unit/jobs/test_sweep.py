@@ -23,14 +23,14 @@ from ociaudit.plan.planner import Ask, Progress, plan_regions
 from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
 from ociaudit.plan.window import Window
 from ociaudit.source.audit import Page
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.gate import Gate
 from support.clocks import PatientlessClock
 from support.drawn_shards import make_event, make_page
 
 RANGE = Window(0, 40)
 PLACES = [Place(region, compartment) for region in ("r1", "r2") for compartment in ("a", "b")]
-CREDENTIALS = Credentials("tenancy", "r1", "user", "ab", "DEFAULT", False, _signer=lambda _: None)
+CREDENTIALS = Credentials("tenancy", "r1", "user", "ab", "DEFAULT", "api_key", _signer=lambda _: None)
 
 
 def refuse(status: int, *, is_oci: bool = True) -> Refused:
