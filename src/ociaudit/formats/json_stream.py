@@ -17,6 +17,7 @@ import codecs
 import json
 from collections.abc import Iterator
 from itertools import chain
+from operator import methodcaller
 from typing import Literal
 
 import msgspec
@@ -34,6 +35,7 @@ _SURE_CHARACTERS = 64
 _MOST_WITHOUT_BREAK: dict[Layout, int] = {"array": 1024 * 1024, "stream": _MAX_OBJECT_CHARACTERS}
 _BREAKS: dict[Layout, bytes] = {"array": b",\n", "stream": b"\n"}
 
+_is_object = methodcaller("startswith", b"{")
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -72,17 +74,18 @@ class ObjectStream:
                     continue
                 break
             tried_bytes = 0
-            body = held[:cut]
-            objects = _cut_array(body) if self._layout == "array" else _cut_lines(body)
+            body = memoryview(held)[:cut]
+            objects = _cut_array(body) if self._layout == "array" else _cut_lines(bytes(body))
             if objects is None:
-                objects = scan.cut(body.decode("utf-8", "surrogateescape"))
+                objects = scan.cut(held[:cut].decode("utf-8", "surrogateescape"))
                 if not scan.is_between_objects:
                     held = held[cut:]
                     yield objects
                     break
-                scan.skip(self._between)
+                scan.move(len(self._between), line_count=1)
             else:
-                scan.move(held[: cut + len(self._between)])
+                line_count = held.count(b"\n", 0, cut) + 1 if self._layout == "stream" else None
+                scan.move(cut + len(self._between), line_count=line_count)
             held = held[cut + len(self._between) :]
             if objects:
                 yield objects
@@ -98,17 +101,16 @@ class ObjectStream:
             yield objects
 
 
-def _cut_array(body: bytes) -> list[bytes] | None:
+def _cut_array(body: bytes | memoryview) -> list[bytes] | None:
     """Cut elements with commas between them; None where they are no objects, or not for msgspec."""
+    array = b"".join((b"[", body, b"]"))
     try:
-        if not body.isascii():
-            body.decode("utf-8")  # msgspec does not look into what it only cuts
-        objects = [bytes(raw) for raw in _raw_decoder.decode(b"[" + body + b"]")]
+        if not array.isascii():
+            array.decode("utf-8")  # msgspec does not look into what it only cuts
+        objects = list(map(bytes, _raw_decoder.decode(array)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if not objects or any(one[:1] != b"{" for one in objects):
-        return None
-    return objects
+    return objects if objects and all(map(_is_object, objects)) else None
 
 
 def _cut_lines(body: bytes) -> list[bytes] | None:
@@ -126,7 +128,7 @@ class _Scanner:
         self._text = ""
         self._tried = 0
         self._offset = offset
-        self._line = line
+        self._line: int | None = line
         self.tail = ""
 
     @property
@@ -134,16 +136,15 @@ class _Scanner:
         """Tell whether nothing is held and the next object, or the array's end, is expected."""
         return not self._text and self._state in {"comma", "object"}
 
-    def move(self, passed: bytes) -> None:
-        """Take note of objects that were cut elsewhere, with the comma or line break behind them."""
-        self._offset += len(passed)
-        self._line += passed.count(b"\n")
+    def move(self, byte_count: int, *, line_count: int | None) -> None:
+        """Take note of what was cut elsewhere, with the comma or line break behind it.
+
+        Where the lines were not counted, none is named any more; in an array bytes say enough.
+        """
+        self._offset += byte_count
+        self._line = None if line_count is None or self._line is None else self._line + line_count
         if self._state != "object":
             self._state = "element"
-
-    def skip(self, between: bytes) -> None:
-        """Take note of the comma or line break behind what was given last."""
-        self.move(between)
 
     def cut(self, text: str, *, is_last: bool = False) -> list[bytes]:
         """Return the objects that are whole now."""
@@ -228,12 +229,14 @@ class _Scanner:
 
     def _drop(self, text: str, index: int) -> None:
         self._offset += _count_bytes(text, index)
-        self._line += text.count("\n", 0, index)
+        if self._line is not None:
+            self._line += text.count("\n", 0, index)
         self._text = text[index:]
 
     def _where(self, index: int) -> str:
         offset = self._offset + _count_bytes(self._text, index)
-        return f"at byte {offset:,} (line {self._line + self._text.count(chr(10), 0, index):,})"
+        line = "" if self._line is None else f" (line {self._line + self._text.count(chr(10), 0, index):,})"
+        return f"at byte {offset:,}{line}"
 
 
 def _count_bytes(text: str, index: int) -> int:
