@@ -12,13 +12,12 @@ Invariants
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ociaudit.errors import DiskError, Interrupted
+from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.shapes import choose_shape
@@ -26,6 +25,7 @@ from ociaudit.formats.compression import check_suffix, choose_compressor
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.collect import Collected, collect_events
 from ociaudit.jobs.order import ExportOrder, Tools
+from ociaudit.jobs.outlet import write_to_stdout
 from ociaudit.jobs.publish import WrittenFile, write_events
 from ociaudit.jobs.rerun import Action, choose_action
 from ociaudit.jobs.scope import check_scope
@@ -36,7 +36,7 @@ from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.time_range import TimeRange, expand_name, is_relative, resolve_range
 from ociaudit.plan.window import Window, parse_minute
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
-from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file, write_to_reader
+from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file
 from ociaudit.store.journal import PublishLine
 from ociaudit.store.ledger import LedgerTotals
 from ociaudit.store.manifest import FileEntry, GapEntry, Manifest, encode_manifest
@@ -154,7 +154,7 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
             if output:
                 write_all(descriptor, data, output)
             else:
-                _write_to_stdout(descriptor, data, check_stop)
+                write_to_stdout(descriptor, data, check_stop)
 
         written = write_events(
             canonical,
@@ -171,19 +171,6 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
                 remove_file(workspace.manifest_path)
                 remove_file(name_signature(workspace.manifest_path))
     return written, canonical.counts
-
-
-def _write_to_stdout(descriptor: int, data: bytes, check_stop: Callable[[], None]) -> None:
-    try:
-        write_to_reader(descriptor, data, Path("stdout"), check=check_stop)
-    except DiskError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:
-            raise DiskError(
-                "stdout was closed before all events were written",
-                hint="let the reader read to the end, or use -o FILE",
-            ) from error
-        raise
 
 
 def _conclude(

@@ -1,0 +1,77 @@
+"""`oci-audit convert`: events of files in another form.
+
+Owns: its options. Must not: import what reads and writes before it is needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ociaudit.cli import console
+
+_STREAM = "-"
+
+
+def convert(  # long because: typer reads the options from the signature
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files of events: exports, and what the OCI command, the SDK, Connector Hub or Logging Search "
+            "wrote, gzip and zstd too; - is stdin.",
+            metavar="IN",
+            show_default=False,
+        ),
+    ],
+    *,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="File to write; .gz compresses; - is stdout.", metavar="FILE")
+    ],
+    event_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write only events whose type this regular expression is found in; repeatable.", metavar="REGEX"
+        ),
+    ] = None,
+    shape: Annotated[
+        Literal["api", "sdk", "cli"],
+        typer.Option(help="Spelling of the fields: as served, as the SDK, or as the OCI command."),
+    ] = "api",
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Write in canonical order, each record once; else in the order read.")
+    ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace credential-like headers and values, so that it can be shared.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only notices and errors.")] = False,
+) -> int:
+    """Read files of events of any kind, and write them as one file.
+
+    Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
+    """
+    from ociaudit.cli.convert_view import describe_conversion
+    from ociaudit.cli.progress import QuietProgress
+    from ociaudit.cli.signals import stop_on_signals
+    from ociaudit.events.filters import EventFilter
+    from ociaudit.jobs.convert import ConvertOrder, convert_events
+    from ociaudit.jobs.stop import StopRequest
+
+    order = ConvertOrder(
+        inputs=tuple(None if name == _STREAM else Path(name) for name in inputs),
+        output=None if output == _STREAM else Path(output),
+        event_filter=EventFilter(event_type or ()),
+        shape=shape,
+        is_sorted=sort,
+        is_redacted=redact,
+        overwrite=overwrite,
+    )
+    stop = StopRequest()
+    with stop_on_signals(stop):
+        conversion = convert_events(order, observer=QuietProgress(), stop=stop)
+    if not quiet:
+        for line in describe_conversion(conversion, order.output):
+            console.say(line)
+    return 0
