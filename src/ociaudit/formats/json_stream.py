@@ -187,9 +187,9 @@ class _Scanner:
         except RecursionError as error:
             raise BadFile(f"an object is nested too deeply, {self._where(start)}") from error
         except json.JSONDecodeError as error:
-            is_open = error.msg.startswith("Unterminated") or error.pos > len(text) - _SURE_CHARACTERS
-            if is_last or not is_open:
-                what = "is cut" if is_open and is_last else "is damaged"
+            is_unterminated = error.msg.startswith("Unterminated")
+            if is_last or not (is_unterminated or error.pos > len(text) - _SURE_CHARACTERS):
+                what = "is cut" if is_unterminated or error.pos >= len(text.rstrip()) else "is damaged"
                 place = self._where(max(error.pos, start))
                 raise BadFile(f"the JSON {what}: {error.msg[0].lower()}{error.msg[1:]}, {place}") from error
             return 0
