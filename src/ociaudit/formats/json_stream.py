@@ -32,6 +32,7 @@ _MAX_OBJECT_CHARACTERS = 64 * 1024 * 1024
 _MAX_TAIL_CHARACTERS = 16 * 1024 * 1024
 _SURE_CHARACTERS = 64
 """A mistake this far from the end of what is there stays one, whatever comes."""
+_ESCAPE_CHARACTERS = len("\\u0000")
 _MOST_WITHOUT_BREAK: dict[Layout, int] = {"array": 1024 * 1024, "stream": _MAX_OBJECT_CHARACTERS}
 _BREAKS: dict[Layout, bytes] = {"array": b",\n", "stream": b"\n"}
 
@@ -189,7 +190,8 @@ class _Scanner:
         except json.JSONDecodeError as error:
             is_unterminated = error.msg.startswith("Unterminated")
             if is_last or not (is_unterminated or error.pos > len(text) - _SURE_CHARACTERS):
-                what = "is cut" if is_unterminated or error.pos >= len(text.rstrip()) else "is damaged"
+                is_at_end = error.pos >= len(text.rstrip()) - (_ESCAPE_CHARACTERS if "escape" in error.msg else 0)
+                what = "is cut" if is_unterminated or is_at_end else "is damaged"
                 place = self._where(max(error.pos, start))
                 raise BadFile(f"the JSON {what}: {error.msg[0].lower()}{error.msg[1:]}, {place}") from error
             return 0
