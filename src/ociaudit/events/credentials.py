@@ -75,7 +75,7 @@ _TRIGGERS = (
 )  # fmt: skip
 """No form is in a text whose lower case has none of these in it; looking for them is quicker than matching."""
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{1,64}-----(?:(?!-----END ).)*+(?:-----END [A-Z0-9 ]{1,64}-----)?", re.DOTALL)
-_WEB_TOKEN = re.compile(r"eyJ[\w-]{8,1024}\.[\w-]{8,}+(?:\.[\w-]*+){0,3}")
+_WEB_TOKEN = re.compile(r"eyJ[\w-]{8,512}\.[\w-]{8,}+(?:\.[\w-]*+){0,3}")
 _SCHEME = re.compile(r"(\b(?i:bearer|basic)\s{1,8})(?=[^\s,;\"']{0,64}(?:[0-9=+/._-]|[a-z][A-Z]))[\w.~+/=-]{8,}")
 _HIDDEN = re.escape(MARK)
 _PAIR = re.compile(

@@ -162,9 +162,10 @@ class _Pass:
 @lru_cache(maxsize=8192)
 def _judge_name(content: bytes) -> tuple[str, bool, bytes | None]:
     """Return how a member is called, whether it is a credential, and what replaces a name that holds one itself."""
+    new = _redact_string(content, depth=0)
     name = _read_string(content)
-    redacted = redact_text(name)
-    return redacted, is_credential_name(name), None if redacted == name else _write_string(redacted, content)
+    shown = name if new is None else _read_string(new[1:-1])
+    return shown, is_credential_name(name), new
 
 
 @lru_cache(maxsize=8192)
