@@ -96,7 +96,7 @@ class Recogniser:
             raw = b"{" + b",".join([b"%b:%b" % (write_name(name), value) for name, value in members.items()]) + b"}"
         self.kinds[spelling or UNKNOWN] += 1
         if spelling is not None and spelling in RESPELLS:
-            raw = compact_json(RESPELLS[spelling](members))
+            raw = RESPELLS[spelling](members)
         return Record(raw, origin)
 
 
