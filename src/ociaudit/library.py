@@ -11,6 +11,7 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
     assert outcome.complete, outcome.gaps
 """
 
+# long because: every option is named for `export` and for `stream`
 from __future__ import annotations
 
 import json
@@ -24,6 +25,7 @@ from urllib.request import getproxies_environment
 from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.shapes import Shape, choose_shape
+from ociaudit.formats.form import CompressionName, FormatName, choose_form
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.observer import Observer
@@ -54,6 +56,9 @@ def export(  # long because: every option of an export is named here once
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
     shape: Shape = "api",
+    file_format: FormatName | None = None,
+    compression: CompressionName | None = None,
+    with_origin: bool = False,
     max_window_days: int = 14,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
@@ -69,13 +74,17 @@ def export(  # long because: every option of an export is named here once
 
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
-    `event_types` are regular expressions searched in the event type. A leftover run of the same request is
-    resumed. Gaps do not raise: look at `complete` and `gaps` of what is returned.
+    `event_types` are regular expressions searched in the event type. `file_format` and `compression` are read
+    from the output's suffix where they are None. A leftover run of the same request is resumed. Gaps do not
+    raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
+    form = choose_form(Path(output) if output is not None else None, file_format=file_format, compression=compression)
     tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
+    for notice in form.notices:
+        tools.observer.on_notice(notice)
     order = ExportOrder(
         arguments=ExportArguments(
             tenancy=tools.credentials.tenancy,
@@ -87,6 +96,9 @@ def export(  # long because: every option of an export is named here once
             is_subtree=is_subtree,
             event_types=tuple(event_types),
             shape=shape,
+            format=form.format,
+            compress=form.compression,
+            with_origin=with_origin,
         ),
         output=_locate(output),
         manifest=_locate(manifest),
@@ -248,11 +260,11 @@ def stream_to_json_file(
         try:
             for item in data_generator:
                 if wanted.is_type_wanted(str(item.get("event_type") or "")):
-                    write_all(descriptor, layout.write([json.dumps(item).encode()]), path)
+                    write_all(descriptor, layout.write([json.dumps(item).encode()], [None]), path)
                     count += 1
         except IncompleteExport as error:
             incomplete = error
-        write_all(descriptor, layout.finish(), path)
+        write_all(descriptor, b"".join(layout.finish()), path)
     if incomplete is not None:
         raise incomplete
     return count

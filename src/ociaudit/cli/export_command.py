@@ -6,11 +6,12 @@ Owns: its options. Must not: import the library before it is needed, so that `--
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ociaudit.cli import console
+from ociaudit.formats.form import CompressionName, FormatName
 
 INCOMPLETE_EXIT_CODE = 10
 
@@ -32,10 +33,24 @@ def export(  # long because: typer reads the options from the signature
         typer.Option(
             "-o",
             "--output",
-            help="File to write; .gz compresses; - is stdout; {start} {end} are filled in.",
+            help="File to write; its suffix names format and compression; - is stdout; {start} {end} are filled in.",
             metavar="FILE",
         ),
     ],
+    file_format: Annotated[
+        FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
+    ] = None,
+    compress: Annotated[
+        CompressionName | None, typer.Option(help="Compression of json, ndjson and csv.", show_default="by the suffix")
+    ] = None,
+    shape: Annotated[
+        Literal["api", "sdk", "cli"],
+        typer.Option(help="Spelling of the fields: as served, as Oracle's SDK or as Oracle's command."),
+    ] = "api",
+    with_origin: Annotated[
+        bool,
+        typer.Option("--with-origin", help="Put the region and compartment asked into each event; for json, ndjson."),
+    ] = False,
     profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
     config_file: Annotated[
         str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
@@ -117,6 +132,10 @@ def export(  # long because: typer reads the options from the signature
                 compartments=compartment or (),
                 is_subtree=not no_subtree,
                 event_types=event_type or (),
+                shape=shape,
+                file_format=file_format,
+                compression=compress,
+                with_origin=with_origin,
                 max_window_days=max_window_days,
                 endpoint=endpoint,
                 manifest=manifest,

@@ -20,9 +20,9 @@ from pathlib import Path
 from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
-from ociaudit.events.shapes import choose_shape
-from ociaudit.formats.compression import check_suffix, choose_compressor
-from ociaudit.formats.json_array import JsonArray
+from ociaudit.formats.choice import make_format
+from ociaudit.formats.compression import make_compressor
+from ociaudit.formats.spelling import Spelling
 from ociaudit.jobs.collect import Collected, collect_events
 from ociaudit.jobs.order import ExportOrder, Tools
 from ociaudit.jobs.outlet import write_to_stdout
@@ -89,7 +89,6 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
     output = order.output
     if output is not None:
         output = output.with_name(expand_name(output.name, time_range.window))
-        check_suffix(output)
     with open_workspace(
         output, manifest=order.manifest, may_discard=order.rerun.restart or order.rerun.is_script
     ) as workspace:
@@ -158,9 +157,13 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
 
         written = write_events(
             canonical,
-            reshape=None if plan.arguments.shape == "api" else choose_shape(plan.arguments.shape),
-            event_format=JsonArray(),
-            compressor=choose_compressor(output),
+            locate=plan.places.__getitem__,
+            event_format=make_format(
+                plan.arguments.format,
+                Spelling(plan.arguments.shape, plan.arguments.with_origin),
+                scratch=workspace.folder.path,
+            ),
+            compressor=make_compressor(plan.arguments.compress),
             write=write,
             on_written=tools.observer.on_written,
         )

@@ -22,6 +22,7 @@ import msgspec
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event
 from ociaudit.formats.array_reader import BadArray, read_array, read_chunks, unpack_chunks
+from ociaudit.formats.form_check import NOT_READ_AGAIN, count_rows, read_lines
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -55,6 +56,8 @@ class Verification:
     answered: dict[Place, Coverage] = field(default_factory=dict)
     """The same, with those that were asked too soon, which may have been asked again in vain."""
     has_ledger: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What was not looked at."""
 
     @property
     def is_consistent(self) -> bool:
@@ -176,8 +179,15 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape, is_ours=True):
-                order.check(batch.events, batch.offsets)
+            if result.manifest.arguments.format in {"csv", "parquet"}:
+                order.count = count_rows(unpack_chunks(stream), file, is_csv=result.manifest.arguments.format == "csv")
+                result.notes.append(NOT_READ_AGAIN)
+            elif result.manifest.arguments.format == "ndjson":
+                for batch in read_lines(unpack_chunks(stream), shape=result.manifest.arguments.shape):
+                    order.check(batch.events, batch.offsets)
+            else:
+                for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape, is_ours=True):
+                    order.check(batch.events, batch.offsets)
         except BadArray as error:
             result.problems.append(Problem(stated.name, str(error), error.offset))
         for _ in stream:  # behind a bad place the rest still has to be hashed
@@ -219,7 +229,8 @@ class _OrderCheck:
     def __init__(self, result: Verification) -> None:
         self.count = 0
         self._result = result
-        self._is_api = result.manifest.arguments.shape == "api"
+        arguments = result.manifest.arguments
+        self._is_api = arguments.shape == "api" and not arguments.with_origin
         self._previous = Event(b"", b"", "", None, None)
 
     def check(self, events: list[Event], offsets: list[int]) -> None:

@@ -24,7 +24,9 @@ from ociaudit.plan.window import Window
 from ociaudit.store.durable import explain_disk, remove_file, remove_locked_folder, write_file
 
 PLAN_SCHEMA = "oci-audit-plan/1"
-_OURS = re.compile(r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part")
+_OURS = re.compile(
+    r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
+)
 
 
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,9 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
     is_subtree: bool = True
     event_types: tuple[str, ...] = ()
     shape: Literal["api", "sdk", "cli"] = "api"
+    format: Literal["json", "ndjson", "csv", "parquet"] = "json"
+    compress: Literal["none", "gz", "zst"] = "none"
+    with_origin: bool = False
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
