@@ -312,3 +312,76 @@ def test_an_interrupted_conversion_leaves_nothing(number, original, tmp_path):
     assert process.returncode == 128 + number
     assert b"interrupted" in told
     assert list_names(tmp_path) == []
+
+
+FORMS = [
+    "json",
+    "json.gz",
+    "json.zst",
+    "ndjson",
+    "jsonl",
+    "ndjson.gz",
+    "ndjson.zst",
+    "csv",
+    "csv.gz",
+    "csv.zst",
+    "parquet",
+]
+
+
+@pytest.fixture(scope="module")
+def with_origin(original, tmp_path_factory) -> Path:
+    """The same events as lines that say where they were asked from; one of them does not know."""
+    path = tmp_path_factory.mktemp("origins") / "audit.ndjson"
+    lines = [
+        event[:-1] + b',"origin":{"region":"us-ashburn-1","compartment":"ocid1.compartment.oc1..%d"}}' % (number % 3)
+        for number, event in enumerate(read_events(original))
+    ]
+    lines[4] = read_events(original)[4][:-1] + b',"origin":null}'
+    path.write_bytes(b"\n".join([*lines, b""]))
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_gives_the_events_and_their_origins_back(form, with_origin, original, tmp_path):
+    """Through each format and back: the same bytes, with origins and without."""
+    done = convert(tmp_path, str(with_origin), "-o", f"a.{form}", "--with-origin")
+    assert done.code == 0, done.stderr
+    assert stat.S_IMODE((tmp_path / f"a.{form}").stat().st_mode) == 0o600
+    assert convert(tmp_path, f"a.{form}", "-o", "b.ndjson", "--with-origin").code == 0
+    assert (tmp_path / "b.ndjson").read_bytes() == with_origin.read_bytes()
+    assert convert(tmp_path, f"a.{form}", "-o", "c.json", "--sort").code == 0
+    assert (tmp_path / "c.json").read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "ndjson"])
+@pytest.mark.parametrize("shape", ["sdk", "cli"])
+def test_a_table_in_another_shape_is_read_back(form, shape, with_origin, tmp_path):
+    """The column `event` may be spelled as another tool does; its origin stays."""
+    options = ("--shape", shape, "--with-origin")
+    assert convert(tmp_path, str(with_origin), "-o", f"a.{form}", *options).code == 0
+    assert convert(tmp_path, str(with_origin), "-o", "plain.json", *options).code == 0
+    back = convert(tmp_path, f"a.{form}", "-o", "back.json", *options)
+    assert back.code == 0, back.stderr
+    assert (tmp_path / "back.json").read_bytes() == (tmp_path / "plain.json").read_bytes()
+
+
+def test_the_origin_survives_the_sort(with_origin, original, tmp_path):
+    """Of equal records the one that knows its origin is kept, whichever comes first."""
+    for order in ([str(original), str(with_origin)], [str(with_origin), str(original)]):
+        done = convert(tmp_path, *order, "-o", "a.ndjson", "--sort", "--with-origin", "--overwrite")
+        assert done.code == 0, done.stderr
+        assert (tmp_path / "a.ndjson").read_bytes() == with_origin.read_bytes()
+
+
+def test_a_form_that_cannot_be_is_refused(original, tmp_path):
+    """Parquet to stdout or in gzip, an unknown suffix or format: said before anything is read."""
+    for words, sentence in (
+        (["-o", "-", "--format", "parquet"], "Parquet"),
+        (["-o", "a.parquet.gz"], "Parquet"),
+        (["-o", "a.xml"], "xml"),
+        (["-o", "a.json", "--format", "xml"], "xml"),
+        (["-o", "a.json", "--compress", "rar"], "rar"),
+    ):
+        assert_refused(convert(tmp_path, str(original), *words), 2, sentence)
+    assert list_names(tmp_path) == []

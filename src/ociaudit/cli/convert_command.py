@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from ociaudit.cli import console
+from ociaudit.formats.form import CompressionName, FormatName
 
 _STREAM = "-"
 
@@ -27,8 +28,20 @@ def convert(  # long because: typer reads the options from the signature
     ],
     *,
     output: Annotated[
-        str, typer.Option("-o", "--output", help="File to write; .gz compresses; - is stdout.", metavar="FILE")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write; its suffix names format and compression; - is stdout.",
+            metavar="FILE",
+        ),
     ],
+    file_format: Annotated[
+        FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
+    ] = None,
+    compress: Annotated[
+        CompressionName | None, typer.Option(help="Compression of the file.", show_default="by the suffix")
+    ] = None,
     event_type: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,6 +52,13 @@ def convert(  # long because: typer reads the options from the signature
         Literal["api", "sdk", "cli"],
         typer.Option(help="Spelling of the fields: as served, as the SDK, or as the OCI command."),
     ] = "api",
+    with_origin: Annotated[
+        bool,
+        typer.Option(
+            "--with-origin",
+            help="Put the region and compartment an event was asked from into it, where they are known.",
+        ),
+    ] = False,
     sort: Annotated[
         bool, typer.Option("--sort", help="Write in canonical order, each record once; else in the order read.")
     ] = False,
@@ -56,14 +76,18 @@ def convert(  # long because: typer reads the options from the signature
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.cli.signals import stop_on_signals
     from ociaudit.events.filters import EventFilter
+    from ociaudit.formats.form import choose_form
+    from ociaudit.formats.spelling import Spelling
     from ociaudit.jobs.convert import ConvertOrder, convert_events
     from ociaudit.jobs.stop import StopRequest
 
+    target = None if output == _STREAM else Path(output)
     order = ConvertOrder(
         inputs=tuple(None if name == _STREAM else Path(name) for name in inputs),
-        output=None if output == _STREAM else Path(output),
+        output=target,
         event_filter=EventFilter(event_type or ()),
-        shape=shape,
+        form=choose_form(target, file_format=file_format, compression=compress),
+        spelling=Spelling(shape, with_origin),
         is_sorted=sort,
         is_redacted=redact,
         overwrite=overwrite,

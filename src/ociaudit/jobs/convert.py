@@ -23,16 +23,18 @@ from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.facts import read_facts
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redact import Redactor
-from ociaudit.events.shapes import Shape, choose_shape
-from ociaudit.formats.compression import choose_compressor
+from ociaudit.formats.choice import make_format
+from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.event_reader import check_source, open_records
-from ociaudit.formats.json_array import JsonArray
+from ociaudit.formats.form import Form
 from ociaudit.formats.record import Record
+from ociaudit.formats.spelling import Spelling
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.outlet import open_outlet
-from ociaudit.jobs.publish import WrittenFile, write_events
+from ociaudit.jobs.publish import write_events
 from ociaudit.jobs.record_order import order_records
 from ociaudit.jobs.stop import StopRequest
+from ociaudit.plan.shard import Place
 from ociaudit.store.durable import check_replaceable, explain_disk
 from ociaudit.store.manifest import decode_manifest
 
@@ -46,7 +48,8 @@ class ConvertOrder:
     inputs: tuple[Path | None, ...]
     output: Path | None
     event_filter: EventFilter = field(default_factory=EventFilter)
-    shape: Shape = "api"
+    form: Form = field(default_factory=Form)
+    spelling: Spelling = field(default_factory=Spelling)
     is_sorted: bool = False
     """Canonical order, every record once; else the inputs' order, everything."""
     is_redacted: bool = False
@@ -98,28 +101,37 @@ def convert_events(
     wish = stop or StopRequest()
     inputs = _choose_inputs(order.inputs, watch)
     _check_output(order, inputs)
+    for notice in order.form.notices:
+        watch.on_notice(notice)
     conversion = Conversion()
 
     def check_stop() -> None:
         wish.check("; nothing was written")
 
     batches = _read_inputs(inputs, order.event_filter, conversion, check_stop)
+    redactor = Redactor()
     with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
         records: Iterable[Record] = chain.from_iterable(batches)
         if order.is_sorted:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
             ordered = stack.enter_context(order_records(scratch / "order", batches))
             records = ordered.iterate()
-        redactor = Redactor() if order.is_redacted else None
-        write = stack.enter_context(open_outlet(order.output, stdout=stdout, check_stop=check_stop))
-        written = _write_records(records, order, redactor, write, watch)
-        conversion.size_bytes = written.size_bytes
+        if order.is_redacted:
+            records = (Record(redactor.redact(raw), origin) for raw, origin in records)
+        written = write_events(
+            records,
+            locate=_keep_origin,
+            event_format=make_format(order.form.format, order.spelling, scratch=scratch),
+            compressor=make_compressor(order.form.compression),
+            write=stack.enter_context(open_outlet(order.output, stdout=stdout, check_stop=check_stop)),
+            on_written=watch.on_written,
+        )
         if order.is_sorted:
             conversion.identical = ordered.counts.identical
             conversion.conflicting_ids = ordered.counts.conflicting_count
-        if redactor is not None:
-            conversion.redacted_events = redactor.events
-            conversion.redacted_fields = dict(redactor.paths.most_common())
+    conversion.size_bytes = written.size_bytes
+    conversion.redacted_events = redactor.events
+    conversion.redacted_fields = dict(redactor.paths.most_common())
     conversion.written = conversion.read - conversion.filtered - conversion.identical
     return conversion
 
@@ -211,19 +223,5 @@ def _is_wanted(event_filter: EventFilter, record: Record) -> bool:
     return event_filter.is_type_wanted(read_facts(record.raw).event_type or "")
 
 
-def _write_records(
-    records: Iterable[Record],
-    order: ConvertOrder,
-    redactor: Redactor | None,
-    write: Callable[[bytes], None],
-    observer: Observer,
-) -> WrittenFile:
-    redact = redactor.redact if redactor else bytes
-    return write_events(
-        ((redact(record.raw), 0) for record in records),
-        reshape=None if order.shape == "api" else choose_shape(order.shape),
-        event_format=JsonArray(),
-        compressor=choose_compressor(order.output),
-        write=write,
-        on_written=observer.on_written,
-    )
+def _keep_origin(origin: Place | None) -> Place | None:
+    return origin
