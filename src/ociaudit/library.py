@@ -59,6 +59,7 @@ def export(  # long because: every option of an export is named here once
     file_format: FormatName | None = None,
     compression: CompressionName | None = None,
     with_origin: bool = False,
+    redact: bool = False,
     max_window_days: int = 14,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
@@ -75,8 +76,8 @@ def export(  # long because: every option of an export is named here once
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type. `file_format` and `compression` are read
-    from the output's suffix where they are None. A leftover run of the same request is resumed. Gaps do not
-    raise: look at `complete` and `gaps` of what is returned.
+    from the output's suffix where they are None. `redact` replaces what looks like a credential. A leftover run of
+    the same request is resumed. Gaps do not raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
@@ -99,6 +100,7 @@ def export(  # long because: every option of an export is named here once
             format=form.format,
             compress=form.compression,
             with_origin=with_origin,
+            redact=redact,
         ),
         output=_locate(output),
         manifest=_locate(manifest),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ociaudit.cli.progress import count
+from ociaudit.cli.redaction_view import describe_redaction
 from ociaudit.jobs.convert import Conversion
 
-_PATHS_SHOWN = 30
 _INPUTS_SHOWN = 20
 
 
@@ -28,15 +28,5 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
     )
     if conversion.conflicting_ids:
         yield f"{count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
-    yield from describe_redaction(conversion.redacted_fields, conversion.redacted_events)
-
-
-def describe_redaction(fields: dict[str, int], events: int) -> Iterator[str]:
-    """Yield how many values were replaced in which fields."""
-    if not fields:
-        return
-    yield f"redacted: {count(sum(fields.values()), 'value')} in {count(events, 'event')}"
-    for path, number in list(fields.items())[:_PATHS_SHOWN]:
-        yield f"  {number:>8,}  {path}"
-    if len(fields) > _PATHS_SHOWN:
-        yield f"  … and {count(len(fields) - _PATHS_SHOWN, 'more field')}"
+    if conversion.redacted_fields is not None:
+        yield from describe_redaction(conversion.redacted_fields, conversion.redacted_events)

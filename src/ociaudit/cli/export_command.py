@@ -51,6 +51,9 @@ def export(  # long because: typer reads the options from the signature
         bool,
         typer.Option("--with-origin", help="Put the region and compartment asked into each event; for json, ndjson."),
     ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace credential-like headers and values in the output.")
+    ] = False,
     profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
     config_file: Annotated[
         str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
@@ -136,6 +139,7 @@ def export(  # long because: typer reads the options from the signature
                 file_format=file_format,
                 compression=compress,
                 with_origin=with_origin,
+                redact=redact,
                 max_window_days=max_window_days,
                 endpoint=endpoint,
                 manifest=manifest,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ociaudit.cli.progress import count, describe_gap
+from ociaudit.cli.redaction_view import describe_redaction
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap
@@ -33,6 +34,10 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range asked"
     if totals.conflicting_ids:
         yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
+    if manifest.redaction is not None:
+        yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
+        if outcome.gaps and outcome.output:
+            yield f"{outcome.output}.run keeps the events as served, not redacted, until the gaps are filled"
     if manifest.provisional:
         yield f"{count(len(manifest.provisional), 'window')} provisional: asked within 15 minutes of their end"
     for name in manifest.scope.unlisted_compartments_seen:

@@ -71,7 +71,8 @@ class InputSummary:
 class Conversion:
     """How a conversion ended. `read` = `written` + `filtered` + `identical`.
 
-    `redacted_events` were changed by redaction; `redacted_fields` counts the values replaced by their path.
+    `redacted_events` were changed by redaction; `redacted_fields` counts the values replaced by their path,
+    None where nothing was to be redacted.
     `conflicting_ids` have more than one record; it is counted only where the records were put in order.
     """
 
@@ -82,7 +83,7 @@ class Conversion:
     written: int = 0
     conflicting_ids: int = 0
     redacted_events: int = 0
-    redacted_fields: dict[str, int] = field(default_factory=dict)
+    redacted_fields: dict[str, int] | None = None
     size_bytes: int = 0
 
 
@@ -130,8 +131,9 @@ def convert_events(
             conversion.identical = ordered.counts.identical
             conversion.conflicting_ids = ordered.counts.conflicting_count
     conversion.size_bytes = written.size_bytes
-    conversion.redacted_events = redactor.events
-    conversion.redacted_fields = dict(redactor.paths.most_common())
+    if order.is_redacted:
+        conversion.redacted_events = redactor.events
+        conversion.redacted_fields = dict(redactor.paths.most_common())
     conversion.written = conversion.read - conversion.filtered - conversion.identical
     return conversion
 

@@ -92,6 +92,11 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
             f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}",
             hint="export both in the same shape",
         )
+    if exports[0].is_redacted != exports[1].is_redacted:
+        raise UsageError(
+            f"{path_a if exports[0].is_redacted else path_b} is redacted, the other is not",
+            hint="compare the exports as served",
+        )
     if exports[0].with_origin != exports[1].with_origin:
         raise UsageError(
             f"of {path_a} and {path_b} only one has the events' origins", hint="export both with --with-origin, or none"
@@ -185,6 +190,7 @@ class _Export:
                 hint="compare exports in json or ndjson",
             )
         self._is_lines = arguments is not None and arguments.format == "ndjson"
+        self.is_redacted = arguments is not None and arguments.redact
         self.with_origin = arguments is not None and arguments.with_origin
         self.shape = arguments.shape if arguments else _guess_shape(self._read_chunks())
 

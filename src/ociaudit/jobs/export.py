@@ -20,6 +20,7 @@ from pathlib import Path
 from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
+from ociaudit.events.redact import Redactor
 from ociaudit.formats.choice import make_format
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.spelling import Spelling
@@ -39,7 +40,7 @@ from ociaudit.store.canonical import CanonicalReader, MergeCounts
 from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file
 from ociaudit.store.journal import PublishLine
 from ociaudit.store.ledger import LedgerTotals
-from ociaudit.store.manifest import FileEntry, GapEntry, Manifest, encode_manifest
+from ociaudit.store.manifest import FileEntry, GapEntry, Manifest, Redaction, encode_manifest
 from ociaudit.store.run_folder import ExportArguments
 from ociaudit.store.signature import check_signing_key, name_signature, sign_bytes
 
@@ -121,17 +122,27 @@ def _run(order: ExportOrder, tools: Tools, workspace: Workspace, time_range: Tim
     with contextlib.ExitStack() as stack:
         collected = collect_events(order, tools, workspace, window=time_range.window, stack=stack)
         tools.observer.on_publish(len(collected.spool.index))
-        written, counts = _publish(tools, workspace, collected)
+        redactor = Redactor() if collected.plan.arguments.redact else None
+        written, counts = _publish(tools, workspace, collected, redactor)
         outcome = _conclude(
-            tools, workspace, collected, written, counts, waived_places=order.waived, signing_key=order.signing_key
+            tools,
+            workspace,
+            collected,
+            written,
+            counts,
+            redaction=_state_redaction(redactor),
+            waived_places=order.waived,
+            signing_key=order.signing_key,
         )
     if outcome.complete and not (_is_repeatable(outcome) or time_range.is_clipped):
         workspace.folder.remove()
     return outcome
 
 
-def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[WrittenFile, MergeCounts]:
-    """Write the events under their final name, or to stdout."""
+def _publish(
+    tools: Tools, workspace: Workspace, collected: Collected, redactor: Redactor | None
+) -> tuple[WrittenFile, MergeCounts]:
+    """Write the events under their final name, or to stdout; their order is that of what was served."""
     plan = collected.plan
     output = workspace.output
     with contextlib.ExitStack() as stack:
@@ -156,7 +167,7 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
                 write_to_stdout(descriptor, data, check_stop)
 
         written = write_events(
-            canonical,
+            ((redactor.redact(raw), origin) for raw, origin in canonical) if redactor else canonical,
             locate=plan.places.__getitem__,
             event_format=make_format(
                 plan.arguments.format,
@@ -183,6 +194,7 @@ def _conclude(
     written: WrittenFile,
     counts: MergeCounts,
     *,
+    redaction: Redaction | None,
     waived_places: frozenset[str],
     signing_key: Path | None,
 ) -> Outcome:
@@ -206,6 +218,7 @@ def _conclude(
             ledger=ledger,
             skew_seconds=collected.skew_seconds,
             finished_at=tools.clock.now(),
+            redaction=redaction,
         )
     )
     digest = _write_manifest(manifest, workspace.manifest_path, signing_key)
@@ -219,6 +232,10 @@ def _conclude(
         coverage=collected.coverage,
         tally=Counter(totals.tally),
     )
+
+
+def _state_redaction(redactor: Redactor | None) -> Redaction | None:
+    return Redaction(redactor.events, dict(redactor.paths.most_common())) if redactor else None
 
 
 def _write_manifest(manifest: Manifest, path: Path | None, signing_key: Path | None) -> str | None:

@@ -44,6 +44,7 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["json", "ndjson", "csv", "parquet"] = "json"
     compress: Literal["none", "gz", "zst"] = "none"
     with_origin: bool = False
+    redact: bool = False
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
