@@ -116,6 +116,10 @@ _SURE: Mapping[Spelling, frozenset[str]] = MappingProxyType(
 )
 
 
+TELLING_NAMES = frozenset({"specversion"}).union(*_SURE.values())
+"""Names of members that only an event has, whoever wrote it."""
+
+
 def recognise_spelling(members: Mapping[str, bytes]) -> Spelling | None:
     """Tell how an object spells an event's fields; None where it has none of the names by which that is known.
 

@@ -46,6 +46,7 @@ KIND_WORDS: Mapping[str, str] = MappingProxyType(
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
 _MAYBE_ORIGIN_ENDS = (b'"}}', b"l}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
 _ORIGIN = b'"origin'
+_MOST_TRIES = 3
 _TEXT = rb'("(?:[^"\\]|\\.)*")'
 _ORIGIN_TO_END = re.compile(
     rb'"origin_*"\s*:\s*(?:null|\{\s*"region"\s*:\s*%b\s*,\s*"compartment"\s*:\s*%b\s*\})\s*\}\Z' % (_TEXT, _TEXT)
@@ -115,8 +116,11 @@ def take_origin(raw: bytes) -> tuple[bytes, Place | None]:
     It is ours only if it is the last member, and null or an object of exactly `region` and `compartment`. In valid
     JSON nothing else can end like that. (An event with a member of that name has ours as `origin_`.)
     """
-    start = raw.rfind(_ORIGIN)
-    match = _ORIGIN_TO_END.match(raw, start) if start > 0 else None
+    start, match = len(raw), None
+    for _ in range(_MOST_TRIES):  # the name may stand in the origin's own texts, too
+        start = raw.rfind(_ORIGIN, 0, start)
+        if start < 1 or (match := _ORIGIN_TO_END.match(raw, start)):
+            break
     if match is None:
         return raw, None
     head = raw[:start]

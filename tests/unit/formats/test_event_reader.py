@@ -170,6 +170,17 @@ def test_spellings_may_be_mixed(write: Callable[..., Path]) -> None:
     assert [json.loads(record.raw).get("eventId") for record in records] == ["id-0", "id-1", None, "id-2"]
 
 
+@pytest.mark.parametrize("data", [None, [], {}, {"results": [{}]}, {"fields": 1}])
+def test_an_event_with_odd_data_is_an_event(data: object, write: Callable[..., Path]) -> None:
+    """Names that only events have come before a `data` or `results` that would make a list of them."""
+    events = [
+        json.dumps({"event_type": "x", "data": data}),
+        json.dumps({"data": None, "specversion": "1", "type": "y"}),
+    ]
+    for content in ("\n".join(events), "\n".join(reversed(events)), events[0]):
+        assert len(read(write(content))[0]) == content.count("\n") + 1
+
+
 def test_parquet_is_read_through_its_event_column(tmp_path: Path) -> None:
     """A Parquet file with the column `event`, as other engines write it, under a name full of marks."""
     import pyarrow as pa
