@@ -83,7 +83,8 @@ def read_maps(raw: bytes) -> tuple[str | None, ...]:
 
 
 def _show(value: bytes) -> str | None:
-    return None if value == _NULL else str(value, "utf-8")
+    text = str(value, "utf-8")  # a msgspec.Raw equals no bytes
+    return None if text == "null" else text
 
 
 def _read_tolerantly(raw: bytes) -> tuple[str | None, ...]:
