@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ociaudit.events.columns import COLUMNS, read_row
-from ociaudit.events.free_maps import MAP_COLUMNS, read_maps
+from ociaudit.events.free_maps import MAP_COLUMNS, read_facts_and_maps
 from ociaudit.formats.csv_table import FORMULA_SIGNS
 from ociaudit.formats.parquet import PARQUET_COLUMNS
 from ociaudit.formats.record import Record
@@ -194,7 +194,7 @@ def test_parquet_has_the_same_values_everywhere(parquet_path: Path, read) -> Non
             None if text is None else datetime.fromisoformat(text) for text in expect(name, is_defused=False)
         ]
     for at, column in enumerate(MAP_COLUMNS):
-        assert table[column.name] == [read_maps(raw)[at] for raw in RAWS], column.name
+        assert table[column.name] == [read_facts_and_maps(raw)[1][at] for raw in RAWS], column.name
 
 
 def test_parquet_has_one_schema(parquet_path: Path) -> None:
