@@ -1,10 +1,10 @@
 """The parts of an event whose keys are anybody's: tags, headers, parameters, payloads; each as its JSON.
 
-Owns: which they are, and how they are cut out. Must not: decode them.
+Owns: which they are, and how they are cut out beside the facts. Must not: decode them.
 
 Invariants
 - A part is given to the byte as served; one that is absent or null is None.
-- Cutting never fails on an event that is a JSON object.
+- Cutting never fails on an event that is a JSON object; the facts are those of `events.facts`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ociaudit.events.columns import Column
+from ociaudit.events.facts import Data, Details, Facts, Request, Response, read_facts
 from ociaudit.events.shapes import cut_object
 
 MAP_COLUMNS: tuple[Column, ...] = (
@@ -28,49 +29,61 @@ MAP_COLUMNS: tuple[Column, ...] = (
 )
 """The columns of these parts, in their order."""
 
-_ABSENT = msgspec.Raw(b"null")
+Maps = tuple[str | None, ...]
+"""A value for each of `MAP_COLUMNS`."""
+
 _NULL = b"null"
+_ABSENT = msgspec.Raw(_NULL)
 
 
-class _Request(msgspec.Struct, gc=False):
+class _Request(Request, gc=False, rename="camel"):
     parameters: msgspec.Raw = _ABSENT
     headers: msgspec.Raw = _ABSENT
 
 
-class _Response(msgspec.Struct, gc=False):
+class _Response(Response, gc=False, rename="camel"):
     headers: msgspec.Raw = _ABSENT
     payload: msgspec.Raw = _ABSENT
 
 
-class _Data(msgspec.Struct, gc=False, rename="camel"):
-    freeform_tags: msgspec.Raw = _ABSENT
-    defined_tags: msgspec.Raw = _ABSENT
+class _Data(Data, gc=False, rename="camel"):
     request: _Request | None = None
     response: _Response | None = None
+    freeform_tags: msgspec.Raw = _ABSENT
+    defined_tags: msgspec.Raw = _ABSENT
     state_change: msgspec.Raw = _ABSENT
-    additional_details: msgspec.Raw = _ABSENT
+    additional_details: msgspec.Raw = _ABSENT  # type: ignore[assignment] # replaced as soon as it has been cut out
 
 
-class _Event(msgspec.Struct, gc=False):
+class _Facts(Facts, gc=False, rename="camel"):
     data: _Data | None = None
 
 
-_decoder = msgspec.json.Decoder(_Event)
-_NO_DATA = _Data()
+_facts_decoder = msgspec.json.Decoder(_Facts)
+_details_decoder = msgspec.json.Decoder(Details | None)
 _NO_REQUEST = _Request()
 _NO_RESPONSE = _Response()
+_NO_MAPS: Maps = (None,) * len(MAP_COLUMNS)
 
 
-def read_maps(raw: bytes) -> tuple[str | None, ...]:
-    """Return an event's free maps as JSON, one for each of `MAP_COLUMNS`."""
+def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
+    """Read an event's facts and, in the same pass, cut out its free maps.
+
+    Raises:
+        ValueError: the bytes are not a JSON object.
+    """
     try:
-        event = _decoder.decode(raw)
+        facts = _facts_decoder.decode(raw)
+        data = facts.data
+        if data is None:
+            return facts, _NO_MAPS
+        details = data.additional_details
+        data.additional_details = _details_decoder.decode(details)
     except (msgspec.MsgspecError, RecursionError):
-        return _read_tolerantly(raw)
-    data = event.data or _NO_DATA
+        return read_facts(raw), _cut_tolerantly(raw)
     request = data.request or _NO_REQUEST
     response = data.response or _NO_RESPONSE
-    return (
+    return facts, (
         _show(data.freeform_tags),
         _show(data.defined_tags),
         _show(request.parameters),
@@ -78,16 +91,17 @@ def read_maps(raw: bytes) -> tuple[str | None, ...]:
         _show(response.headers),
         _show(response.payload),
         _show(data.state_change),
-        _show(data.additional_details),
+        _show(details),
     )
 
 
 def _show(value: bytes) -> str | None:
-    return None if value == _NULL else str(value, "utf-8")
+    text = str(value, "utf-8")  # a msgspec.Raw equals no bytes
+    return None if text == "null" else text
 
 
-def _read_tolerantly(raw: bytes) -> tuple[str | None, ...]:
-    """Read an event with fields of any type, object after object."""
+def _cut_tolerantly(raw: bytes) -> Maps:
+    """Cut an event with fields of any type, object after object."""
     data = _cut_member(cut_object(raw), "data")
     parts = {"data": data, "request": _cut_member(data, "request"), "response": _cut_member(data, "response")}
     values = []

@@ -41,12 +41,7 @@ class CsvTable:
 
     def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
         """Return the events' rows."""
-        spelled = self._spell(raws, origins)
-        rows = [
-            ",".join(map(write_cell, make_row(read_facts(raw), event, origin)))
-            for raw, event, origin in zip(raws, spelled, origins, strict=True)
-        ]
-        return "\r\n".join([*rows, ""]).encode()
+        return b"".join(map(_write_row, raws, self._spell(raws, origins), origins))
 
     def finish(self) -> Iterator[bytes]:
         """Nothing stands behind the last row."""
@@ -54,6 +49,17 @@ class CsvTable:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _write_row(raw: bytes, event: bytes, origin: Place | None) -> bytes:
+    cells = [
+        f'"{value}"'
+        if value.__class__ is str and '"' not in value and value[:1] not in FORMULA_SIGNS
+        else write_cell(value)
+        for value in make_row(read_facts(raw), origin)
+    ]
+    cells.append('"')
+    return b'%b%b"\r\n' % (",".join(cells).encode(), event.replace(b'"', b'""'))
 
 
 def write_cell(value: Value) -> str:

@@ -14,10 +14,12 @@ Invariants
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import BinaryIO
 
@@ -26,8 +28,7 @@ import zstandard
 
 from ociaudit.errors import DiskError
 from ociaudit.events.columns import COLUMNS, Column, Kind, make_row
-from ociaudit.events.facts import read_facts
-from ociaudit.events.free_maps import MAP_COLUMNS, read_maps
+from ociaudit.events.free_maps import MAP_COLUMNS, read_facts_and_maps
 from ociaudit.formats.spelling import Spelling
 from ociaudit.plan.shard import Place
 
@@ -41,8 +42,11 @@ SQL_TYPES: MappingProxyType[Kind, str] = MappingProxyType(
 _GROUP_BYTES = 48 * 1024 * 1024
 _FEWEST_ROWS, _MOST_ROWS = 2_048, 16_384
 _LEAST_OBJECT_BYTES = 4 * 1024 * 1024
+_LEVEL = 1
+"""Level 3 makes files 6 % smaller, and takes 40 % longer."""
 _ROWS_LEVEL = 1
 _READ_BYTES = 1024 * 1024
+_PATTERN = re.compile(r"[*?\[\\]")
 _SETTINGS = MappingProxyType(
     {
         "threads": "1",
@@ -65,8 +69,9 @@ class Parquet:
         self._path = scratch / ROWS_NAME
         self._file: BinaryIO | None = None
         self._packer = zstandard.ZstdCompressor(_ROWS_LEVEL).compressobj()
-        self._rows = self._bytes = 0
-        self._longest = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._packing: Future[bytes] | None = None
+        self._rows = self._bytes = self._longest = 0
 
     def begin(self) -> bytes:
         """Open the scratch file; Parquet begins at the end."""
@@ -87,21 +92,24 @@ class Parquet:
         self._longest = max(self._longest, *map(len, lines), 0)
         data = b"\n".join([*lines, b""])
         self._bytes += len(data)
-        self._keep(self._packer.compress(data))
+        self._settle()
+        self._packing = self._thread.submit(self._packer.compress, data)
         return b""
 
     def finish(self) -> Iterator[bytes]:
         """Have DuckDB write the file, and yield it as it comes."""
+        self._settle()
         self._keep(self._packer.flush())
         self._close_rows()
-        reading, writing = os.pipe()
-        with ThreadPoolExecutor(1, thread_name_prefix="parquet") as thread:
-            done = thread.submit(_copy, self._make_statement(writing), writing)
+        with _give_plain_name(self._path) as path:
+            reading, writing = os.pipe()
+            done = self._thread.submit(_copy, self._make_statement(path, writing), writing)
             try:
                 while piece := os.read(reading, _READ_BYTES):
                     yield piece
             finally:
                 os.close(reading)  # where nobody wants the rest, DuckDB's next write ends it
+                wait([done])
             try:
                 done.result()
             except OSError as error:
@@ -109,10 +117,17 @@ class Parquet:
 
     def close(self) -> None:
         """Take the scratch file away."""
-        with suppress(OSError):
+        self._thread.shutdown()
+        with suppress(DiskError):
             self._close_rows()
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Keep what has been compressed beside."""
+        packing, self._packing = self._packing, None
+        if packing is not None:
+            self._keep(packing.result())
 
     def _keep(self, data: bytes) -> None:
         try:
@@ -132,22 +147,23 @@ class Parquet:
     def _explain(self, action: str, error: OSError) -> DiskError:
         return DiskError(f"cannot {action} {self._path}: {error.strerror or error}")
 
-    def _make_statement(self, descriptor: int) -> str:
+    def _make_statement(self, path: Path, descriptor: int) -> str:
         """Write the statement; nothing of an event stands in it."""
         columns = ", ".join(f"{column.name}: '{SQL_TYPES[column.kind]}'" for column in PARQUET_COLUMNS)
         mean = self._bytes // max(self._rows, 1) + 1
         group = max(_FEWEST_ROWS, min(_MOST_ROWS, _GROUP_BYTES // mean))
         return (
-            f"COPY (FROM read_json({_quote(str(self._path))}, format = 'newline_delimited', records = true, "
+            f"COPY (FROM read_json({_quote(str(path))}, format = 'newline_delimited', records = true, "
             f"compression = 'zstd', maximum_object_size = {max(_LEAST_OBJECT_BYTES, self._longest + 1024)}, "
             f"columns = {{{columns}}})) "
-            f"TO '/dev/fd/{descriptor}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group}, USE_TMP_FILE false)"
+            f"TO '/dev/fd/{descriptor}' (FORMAT parquet, COMPRESSION zstd, "
+            f"COMPRESSION_LEVEL {_LEVEL}, ROW_GROUP_SIZE {group}, USE_TMP_FILE false)"
         )
 
 
 def _make_row(raw: bytes, event: bytes, origin: Place | None) -> msgspec.Struct:
-    *scalars, whole = make_row(read_facts(raw), event, origin)
-    row: msgspec.Struct = _Row(*scalars, *read_maps(raw), whole)
+    facts, maps = read_facts_and_maps(raw)
+    row: msgspec.Struct = _Row(*make_row(facts, origin), *maps, event.decode())
     return row
 
 
@@ -167,6 +183,18 @@ def _copy(statement: str, descriptor: int) -> None:
         raise OSError(str(error).partition("\n")[0]) from error
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _give_plain_name(path: Path) -> Iterator[Path]:
+    """Give a path that DuckDB does not take for a pattern: itself, or a link in a private folder."""
+    if not _PATTERN.search(str(path)):
+        yield path
+        return
+    with TemporaryDirectory(prefix="oci-audit-") as folder:
+        link = Path(folder) / ROWS_NAME
+        link.symlink_to(path.absolute())
+        yield link
 
 
 def _quote(text: str) -> str:

@@ -99,6 +99,20 @@ def test_parquet_keeps_its_rows_private(tmp_path) -> None:
         layout.close()
 
 
+@pytest.mark.parametrize("name", ["a[1]*", "it's", "{start} %s ?", "-- x", '"', "b\\[1]\\", "c\\"])
+def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
+    """No name of a folder is taken for a pattern or for SQL."""
+    scratch = tmp_path / name
+    scratch.mkdir()
+    (tmp_path / "a1").mkdir()
+    (tmp_path / "a1" / ROWS_NAME).write_bytes(b"not this one")
+    layout = make_format("parquet", Spelling(), scratch=scratch)
+    layout.begin()
+    layout.write([b'{"eventId":"i"}'], [None])
+    assert read_events("parquet", b"".join(layout.finish())) == ['{"eventId":"i"}']
+    layout.close()
+
+
 def test_a_refused_scratch_file_is_an_error_of_the_disk(tmp_path) -> None:
     """It is named, and is no traceback."""
     layout = make_format("parquet", Spelling(), scratch=tmp_path / "missing")
