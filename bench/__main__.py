@@ -17,6 +17,7 @@ from bench.beside import run_beside
 from bench.disk import run_disk
 from bench.document import update_document
 from bench.filters import run_filters
+from bench.formats import run_formats
 from bench.machine import describe_machine
 from bench.resume import run_resume
 from bench.shards import run_shards
@@ -31,6 +32,7 @@ BENCHMARKS = (
     Benchmark("memory", "an export of many events, once", run_memory),
     Benchmark("filter", "an export with and without a filter: median of the rounds", run_filters),
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
+    Benchmark("formats", "events as tables beside pandas, and in another spelling", run_formats),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
     Benchmark("shards", "publishing the same events from many shards and from few", run_shards),
     Benchmark("disk", "the most that run directory and output take while an export runs", run_disk),

@@ -14,6 +14,7 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
 
 # long because: every option is named once for each function that takes it
 
+# long because: every option is named for `export` and for `stream`
 from __future__ import annotations
 
 import json
@@ -29,6 +30,7 @@ from ociaudit.errors import IncompleteExport, UsageError
 from ociaudit.events.facts import read_sdk_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.shapes import Shape
+from ociaudit.formats.form import CompressionName, FormatName, choose_form
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.doctor import examine
 from ociaudit.jobs.event_objects import Events
@@ -76,6 +78,10 @@ def export(  # long because: every option of an export is named here once
     by: TimeKind = "processed-time",
     late: str | None = None,
     shape: Shape = "api",
+    file_format: FormatName | None = None,
+    compression: CompressionName | None = None,
+    with_origin: bool = False,
+    redact: bool = False,
     max_window_days: int = 14,
     concurrency: int = 16,
     max_requests_per_second: float | None = None,
@@ -97,16 +103,20 @@ def export(  # long because: every option of an export is named here once
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
     `event_types` are regular expressions searched in the event type, `filter` is more of that. With `by="event-time"`
     the range means when events happened, and processing is asked until `late` ("1h") after it. With `settle`, such as
-    "15m", it ends at least so long before now. A leftover run of the same request is resumed. `concurrency` is the
-    ceiling of requests under way; what is not answered within `deadline`, such as "2h", becomes gaps. Gaps do not
-    raise: look at `complete` and `gaps` of what is returned.
+    "15m", it ends at least so long before now. `file_format` and `compression` are read from the output's suffix where
+    they are None. `redact` replaces what looks like a credential. A leftover run of the same request is resumed.
+    `concurrency` is the ceiling of requests under way; what is not answered within `deadline`, such as "2h", becomes
+    gaps. Gaps do not raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
+    form = choose_form(Path(output) if output is not None else None, file_format=file_format, compression=compression)
     sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
     tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer, stop=stop)
     tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
+    for notice in form.notices:
+        tools.observer.on_notice(notice)
     order = ExportOrder(
         arguments=ExportArguments(
             tenancy=tools.credentials.tenancy,
@@ -120,6 +130,10 @@ def export(  # long because: every option of an export is named here once
             **choose_time(by, late),
             shape=shape,
             settle_minutes=_read_settle(settle),
+            format=form.format,
+            compress=form.compression,
+            with_origin=with_origin,
+            redact=redact,
         ),
         output=_locate(output),
         manifest=_locate(manifest),
@@ -332,11 +346,11 @@ def stream_to_json_file(
         try:
             for item in data_generator:
                 if wanted.is_wanted_by_facts(read_sdk_facts(item)):
-                    write_all(descriptor, layout.write([json.dumps(item).encode()]), path)
+                    write_all(descriptor, layout.write([json.dumps(item).encode()], [None]), path)
                     count += 1
         except IncompleteExport as error:
             incomplete = error
-        write_all(descriptor, layout.finish(), path)
+        write_all(descriptor, b"".join(layout.finish()), path)
     if incomplete is not None:
         raise incomplete
     return count

@@ -72,6 +72,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def register_commands() -> typer.Typer:
     """Give the program its commands; done once, and late, so that importing this module stays quick."""
     from ociaudit.cli import (
+        convert_command,
         demo_command,
         diff_command,
         doctor_command,
@@ -89,6 +90,9 @@ def register_commands() -> typer.Typer:
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
     app.command("presets", short_help="List the filters that have a name.")(presets_command.presets)
+    app.command("convert", short_help="Write events of files in another form.", cls=FilterCommand)(
+        convert_command.convert
+    )
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",

@@ -13,6 +13,7 @@ import typer
 from ociaudit.cli import console
 from ociaudit.cli.filter_options import Filter, take_filter
 from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
+from ociaudit.formats.form import CompressionName, FormatName
 
 INCOMPLETE_EXIT_CODE = 10
 
@@ -35,11 +36,28 @@ def export(  # long because: typer reads the options from the signature
         typer.Option(
             "-o",
             "--output",
-            help="File to write; .gz compresses; - is stdout; {start} {end} are filled in.",
+            help="File to write; its suffix names format and compression; - is stdout; {start} {end} are filled in.",
             show_default="required, but with --dry-run",
             metavar="FILE",
         ),
     ] = None,
+    file_format: Annotated[
+        FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
+    ] = None,
+    compress: Annotated[
+        CompressionName | None, typer.Option(help="Compression of json, ndjson and csv.", show_default="by the suffix")
+    ] = None,
+    shape: Annotated[
+        Literal["api", "sdk", "cli"],
+        typer.Option(help="Spelling of the fields: as served, as Oracle's SDK or as Oracle's command."),
+    ] = "api",
+    with_origin: Annotated[
+        bool,
+        typer.Option("--with-origin", help="Put the region and compartment asked into each event; for json, ndjson."),
+    ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace credential-like headers and values in the output.")
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
     ] = None,
@@ -194,6 +212,11 @@ def export(  # long because: typer reads the options from the signature
                 filter=wanted,
                 by=check_time_kind(by),
                 late=late,
+                shape=shape,
+                file_format=file_format,
+                compression=compress,
+                with_origin=with_origin,
+                redact=redact,
                 max_window_days=max_window_days,
                 concurrency=concurrency,
                 max_requests_per_second=max_requests_per_second,

@@ -7,11 +7,13 @@ from itertools import groupby
 
 from ociaudit.cli.figures import Figures
 from ociaudit.cli.progress_view import describe_gap, describe_shard_time
+from ociaudit.cli.redaction_view import describe_redaction
 from ociaudit.cli.wording import count, describe_bytes, describe_seconds
 from ociaudit.events.filters import FilterSpec
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap
+from ociaudit.store.manifest import Manifest
 
 _GAPS_SHOWN = 40
 _TYPES_SHOWN = 10
@@ -34,17 +36,16 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         f"{totals.identical:,} identical; {count(totals.pages, 'page')} in {count(totals.requests, 'request')}, "
         f"{count(totals.shards, 'window')}"
     )
-    if manifest.event_range:
-        asked = manifest.event_range
-        yield (
-            f"{totals.outside_event_range:,} of the filtered out happened outside {asked.start} .. {asked.end}"
-            + ("" if asked.is_settled else f"; {asked.late} after that was still to come, so late ones may be missing")
-        )
+    yield from _describe_event_range(manifest)
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range asked"
     if totals.conflicting_ids:
         yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
+    if manifest.redaction is not None:
+        yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
+        if outcome.gaps and outcome.output:
+            yield f"{outcome.output}.run keeps the events as served, not redacted, until the gaps are filled"
     if manifest.provisional:
         yield f"{count(len(manifest.provisional), 'window')} provisional: asked within 15 minutes of their end"
     for name in manifest.scope.unlisted_compartments_seen:
@@ -53,6 +54,15 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"{count(len(outcome.waived), 'waived gap')}: {_list_places(outcome.waived)}"
     if outcome.digest:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
+
+
+def _describe_event_range(manifest: Manifest) -> Iterator[str]:
+    asked = manifest.event_range
+    if asked:
+        yield (
+            f"{manifest.totals.outside_event_range:,} of the filtered out happened outside {asked.start} .. {asked.end}"
+            + ("" if asked.is_settled else f"; {asked.late} after that was still to come, so late ones may be missing")
+        )
 
 
 def describe_effort(figures: Figures) -> Iterator[str]:

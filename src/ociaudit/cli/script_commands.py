@@ -113,6 +113,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
                 is_subtree=False,
                 event_types=patterns,
                 shape="sdk",
+                file_format="json",
                 max_window_days=script.max_chunk_days,
                 rerun=RerunOptions(is_script=True),
                 tally="event_name" if script.counts_path else None,

@@ -31,6 +31,8 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
         yield f"          {len(manifest.provisional)} windows provisional: asked too soon after their end"
     yield f"manifest  sha256:{manifest.digest}"
     yield f"signature {_describe_signature(result)}"
+    for note in result.notes:
+        yield f"note      {note}"
     for problem in result.problems:
         where = f" (from byte {problem.offset:,})" if problem.offset is not None else ""
         mark = "SIGNATURE" if problem.file.endswith(".sig") else "ALTERED  "
@@ -50,6 +52,7 @@ def encode_verification(result: Verification) -> str:
         "authorship": result.authorship,
         "signature": signature,
         "problems": result.problems,
+        "notes": result.notes,
         "range": manifest.range,
         "totals": manifest.totals,
         "gaps": manifest.gaps,

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO, Literal, NamedTuple
 
+import zstandard
+
 from ociaudit.events.event import Event
 from ociaudit.events.page import BadPage, cut_page, read_event, scan_value, skip_white_space
 
@@ -29,6 +31,9 @@ _READ_BYTES = 4 * 1024 * 1024
 _CUT_BYTES = 256 * 1024
 """What is cut at a time stays in the processor's cache; reading and hashing like larger pieces."""
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_BYTES = 64 * 1024
+"""zstd gives all that a piece holds at once: a small piece keeps that bounded."""
 _GZIP_WINDOW = 31
 
 
@@ -62,13 +67,16 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def unpack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the uncompressed bytes of a file that may be gzip.
+    """Yield the uncompressed bytes of a file that may be gzip or zstd.
 
     Raises:
         BadArray: the compressed stream is damaged or cut; the offset counts compressed bytes.
     """
     stream = iter(chunks)
     first = next(stream, b"")
+    if first.startswith(_ZSTD_MAGIC):
+        yield from _unpack_zstd(chain([first], stream))
+        return
     if not first.startswith(_GZIP_MAGIC):
         yield first
         yield from stream
@@ -90,6 +98,26 @@ def unpack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise BadArray("the gzip stream is cut", position)
     if unpacker.unused_data:
         raise BadArray("something stands behind the end of the gzip stream", position - len(unpacker.unused_data))
+
+
+def _unpack_zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    position = 0
+    for chunk in chunks:
+        for start in range(0, len(chunk), _ZSTD_BYTES):
+            if unpacker.eof:
+                raise BadArray("something stands behind the end of the zstd stream", position)
+            piece = chunk[start : start + _ZSTD_BYTES]
+            try:
+                yield unpacker.decompress(piece)
+            except zstandard.ZstdError as error:
+                raise BadArray(f"the zstd stream is damaged ({error})", position) from error
+            position += len(piece)
+            if unpacker.unused_data:
+                behind = position - len(unpacker.unused_data)
+                raise BadArray("something stands behind the end of the zstd stream", behind)
+    if not unpacker.eof:
+        raise BadArray("the zstd stream is cut", position)
 
 
 def read_array(chunks: Iterable[bytes], *, shape: str = "api", is_ours: bool = False) -> Iterator[Batch]:

@@ -40,6 +40,7 @@ from ociaudit.formats.array_reader import (
     read_line_blocks,
     unpack_chunks,
 )
+from ociaudit.formats.form_check import read_lines
 from ociaudit.formats.line_scan import scan_block
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
@@ -99,6 +100,15 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
         raise UsageError(
             f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}",
             hint="export both in the same shape",
+        )
+    if exports[0].is_redacted != exports[1].is_redacted:
+        raise UsageError(
+            f"{path_a if exports[0].is_redacted else path_b} is redacted, the other is not",
+            hint="compare the exports as served",
+        )
+    if exports[0].with_origin != exports[1].with_origin:
+        raise UsageError(
+            f"of {path_a} and {path_b} only one has the events' origins", hint="export both with --with-origin, or none"
         )
     shared = _SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
@@ -182,7 +192,16 @@ class _Export:
         if manifest_path.exists():
             with explain_disk("read", manifest_path):
                 self.manifest = decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
-        self.shape = self.manifest.arguments.shape if self.manifest else _guess_shape(self._read_chunks())
+        arguments = self.manifest.arguments if self.manifest else None
+        if arguments and arguments.format in {"csv", "parquet"}:
+            raise UsageError(
+                f"{path} is a table, a derived form; events are compared as JSON",
+                hint="compare exports in json or ndjson",
+            )
+        self._is_lines = arguments is not None and arguments.format == "ndjson"
+        self.is_redacted = arguments is not None and arguments.redact
+        self.with_origin = arguments is not None and arguments.with_origin
+        self.shape = arguments.shape if arguments else _guess_shape(self._read_chunks())
 
     def read_in_order(self, scratch: Path, side: Side) -> Iterator[Event]:
         """Yield the events in canonical order; `scratch` is a folder name that is free to use."""
@@ -230,6 +249,9 @@ class _Export:
 
     def _read_batches(self) -> Iterator[Batch]:
         with self._name_file():
+            if self._is_lines:
+                yield from read_lines(self._read_chunks(), shape=self.shape)
+                return
             yield from read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
 
     def _read_chunks(self) -> Iterator[bytes]:

@@ -42,6 +42,7 @@ from ociaudit.store.manifest import (
     Principal,
     ProvisionalEntry,
     Range,
+    Redaction,
     Scope,
     Tool,
     Totals,
@@ -67,6 +68,7 @@ class Findings:
     ledger: FileEntry
     skew_seconds: float | None
     finished_at: datetime
+    redaction: Redaction | None = None
 
 
 def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
@@ -118,6 +120,7 @@ def make_manifest(found: Findings) -> Manifest:
             ProvisionalEntry(line.region, line.compartment, line.start, line.end, line.last_at or "")
             for line in found.totals.provisional
         ),
+        redaction=found.redaction,
         output=found.output,
         ledger=found.ledger,
         clock_skew_seconds=found.skew_seconds,

@@ -21,6 +21,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.formats.array_reader import BadArray, read_chunks, read_line_blocks, unpack_chunks
+from ociaudit.formats.form_check import NOT_READ_AGAIN, count_rows, read_lines
 from ociaudit.jobs.order_check import OrderCheck
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
@@ -59,6 +60,8 @@ class Verification:
     answered: dict[Place, Coverage] = field(default_factory=dict)
     """The same, with those that were asked too soon, which may have been asked again in vain."""
     has_ledger: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What was not looked at."""
 
     @property
     def is_consistent(self) -> bool:
@@ -183,15 +186,25 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     """Check hash, blocks, JSON, order and count in one pass."""
     stated = result.manifest.output
     digest = BlockDigest()
+    arguments = result.manifest.arguments
     order = OrderCheck(
-        result.manifest.arguments.shape,
+        arguments.shape,
+        is_as_served=not arguments.with_origin,
+        is_redacted=arguments.redact,
         report=lambda text, offset: _report(result, Problem(stated.name, text, offset)),
     )
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            for block in read_line_blocks(unpack_chunks(stream)):
-                order.check(block)
+            if arguments.format in {"csv", "parquet"}:
+                order.count = count_rows(unpack_chunks(stream), file, is_csv=arguments.format == "csv")
+                result.notes.append(NOT_READ_AGAIN)
+            elif arguments.format == "ndjson":
+                for batch in read_lines(unpack_chunks(stream), shape=arguments.shape):
+                    order.check_events(batch.events, batch.offsets)
+            else:
+                for block in read_line_blocks(unpack_chunks(stream)):
+                    order.check(block)
         except BadArray as error:
             result.problems.append(Problem(stated.name, str(error), error.offset))
         for _ in stream:  # behind a bad place the rest still has to be hashed

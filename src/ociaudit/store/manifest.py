@@ -143,6 +143,17 @@ class ProvisionalEntry(msgspec.Struct, frozen=True):
     asked_at: str
 
 
+class Redaction(msgspec.Struct, frozen=True):
+    """What was replaced by a mark, because it looked like a credential.
+
+    `events` were changed; `fields` counts the values by the path of names that leads to them, the most frequent
+    first; of very many paths the last ones are counted together.
+    """
+
+    events: int
+    fields: dict[str, int]
+
+
 class FileEntry(msgspec.Struct, frozen=True):
     """A file beside the manifest."""
 
@@ -172,6 +183,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[GapEntry, ...]
     waived_gaps: tuple[GapEntry, ...]
     provisional: tuple[ProvisionalEntry, ...]
+    redaction: Redaction | None = None
+    """None: events are as served. Counts, order and conflicts above speak of the events before the redaction."""
     output: FileEntry
     ledger: FileEntry
     clock_skew_seconds: float | None

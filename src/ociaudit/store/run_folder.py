@@ -26,7 +26,9 @@ from ociaudit.store.durable import explain_disk, remove_file, remove_locked_fold
 
 TimeKind = Literal["processed-time", "event-time"]
 PLAN_SCHEMA = "oci-audit-plan/1"
-_OURS = re.compile(r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part")
+_OURS = re.compile(
+    r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
+)
 
 
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,10 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
     shape: Literal["api", "sdk", "cli"] = "api"
     settle_minutes: int = 0
     """The range ends at least so long before the present, so that nothing in it is provisional."""
+    format: Literal["json", "ndjson", "csv", "parquet"] = "json"
+    compress: Literal["none", "gz", "zst"] = "none"
+    with_origin: bool = False
+    redact: bool = False
 
     @property
     def whole_filter(self) -> FilterSpec:
