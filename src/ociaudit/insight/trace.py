@@ -25,17 +25,6 @@ _TOOLS_KEPT = 8
 _NOTE_CHARACTERS = 200
 
 
-class Seen(NamedTuple):
-    """One event as it is followed; `sources` has at least one address, which may be an empty text."""
-
-    raw: bytes
-    facts: Facts
-    person: str
-    sources: tuple[str, ...]
-    instant: int
-    outcome: Outcome
-
-
 class Step(NamedTuple):
     """Something that was done: `note` is the fingerprint of a new key or the statements of a policy."""
 
@@ -59,44 +48,44 @@ class Trace:
     """One principal from one address."""
 
     __slots__ = (
-        "after", "events", "failed_sign_ins", "failures", "first", "guess", "last", "principal_id", "sign_ins", "steps",
-        "steps_left_out", "streak", "streak_first", "streak_last", "tools", "uses",
+        "events", "failed_sign_ins", "failures", "first", "guess", "last", "sign_ins", "steps", "steps_left_out",
+        "streak", "streak_first", "streak_last", "tools", "use_first", "use_last", "uses", "uses_left_out",
     )  # fmt: skip
 
-    def __init__(self, instant: int) -> None:
-        """Begin with the first event."""
-        self.first = self.last = instant
-        self.events = 0
-        self.failures = 0
-        self.principal_id: str | None = None
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.events = self.failures = 0
+        self.first = self.last = 0
+        """Instants; 0 while no time could be read."""
         self.sign_ins = self.failed_sign_ins = 0
         self.streak = self.streak_first = self.streak_last = 0
+        """The failed sign-ins since the last success, none longer than an hour after the one before."""
         self.guess: Guess | None = None
-        self.steps: list[Step] = []
+        self.steps: tuple[Step, ...] = ()
         self.steps_left_out = 0
-        self.uses: Counter[str] = Counter()
-        """Name -> how often it was called since the first step or guess."""
-        self.tools: dict[str, int] = {}
+        self.uses: Counter[str] | None = None
+        """Name -> how often it was called since the first step or guess; a name that is missing is empty."""
+        self.uses_left_out = 0
+        self.use_first = self.use_last = 0
+        self.tools: dict[str, int] | None = None
         """User agent -> when it was first used since the first step or guess."""
-        self.after = 0
-        """When the first call since then was made, 0 if none was."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Tell whether something has happened after which each call is of interest."""
+        return bool(self.steps) or self.guess is not None
 
     @property
     def weight(self) -> int:
-        """Tell how little this may be forgotten: 2 after something special, 1 unless there is nothing but failure."""
-        return 2 if self.steps or self.guess else int(self.failures < self.events)
+        """Tell how little this may be forgotten: 2 after something special, 0 if there was nothing but failure."""
+        return 2 if self.is_watched else int(self.failures < self.events)
 
-    def note_event(self, seen: Seen) -> None:
-        """Count an event."""
-        instant = seen.instant
-        self.events += 1
-        self.last = max(self.last, instant)
-        if instant < self.first or not self.first:
-            self.first = instant or self.first
-        if seen.outcome == "failure":
-            self.failures += 1
-        if self.principal_id is None:
-            self.principal_id = seen.facts.identity.principal_id
+    def count(self, events: int, failures: int, first: int, last: int) -> None:
+        """Count events; `first` and `last` are 0 where no time could be read."""
+        self.events += events
+        self.failures += failures
+        self.last = max(self.last, last)
+        self.first = min(self.first, first) if self.first and first else self.first or first
 
     def note_sign_in(self, instant: int, outcome: Outcome) -> None:
         """Take a sign-in into account."""
@@ -116,28 +105,42 @@ class Trace:
     def note_step(self, step: Step) -> None:
         """Remember something that was done."""
         if len(self.steps) < _STEPS_KEPT:
-            self.steps.append(step)
+            self.steps += (step,)
         else:
             self.steps_left_out += 1
 
-    def note_use(self, seen: Seen) -> None:
+    def note_use(self, instant: int, name: str | None, tool: str | None) -> None:
         """Remember an ordinary call of somebody who has done something special."""
-        if not self.after:
-            self.after = seen.instant
-        name, tool = seen.facts.details.event_name or "", seen.facts.identity.user_agent
-        if name in self.uses or len(self.uses) < _NAMES_KEPT:
-            self.uses[name] += 1
-        if tool and tool not in self.tools and len(self.tools) < _TOOLS_KEPT:
-            self.tools[tool] = seen.instant
+        uses = self.uses = Counter() if self.uses is None else self.uses
+        tools = self.tools = {} if self.tools is None else self.tools
+        self.use_first = self.use_first or instant
+        self.use_last = max(self.use_last, instant)
+        if (name or "") in uses or len(uses) < _NAMES_KEPT:
+            uses[name or ""] += 1
+        else:
+            self.uses_left_out += 1
+        if tool and tool not in tools and len(tools) < _TOOLS_KEPT:
+            tools[tool] = instant
 
 
-def make_step(seen: Seen, kind: Kind | None) -> Step:
+def make_step(facts: Facts, raw: bytes, instant: int, kind: Kind | None) -> Step:
     """Make a step of an event; its JSON is read whole where it may name a key or a policy's statements."""
-    facts = seen.facts
     details = facts.details
-    note = _find_note(seen.raw) if kind in {"credential", "rights"} else ""
-    name = details.event_name or facts.event_type or ""
-    return Step(seen.instant, kind, name, facts.event_id, details.resource_id, note)
+    note = _find_note(raw) if kind in {"credential", "rights"} else ""
+    return Step(
+        instant=instant,
+        kind=kind,
+        name=details.event_name or facts.event_type or "",
+        event_id=facts.event_id,
+        resource_id=details.resource_id,
+        note=note,
+    )
+
+
+def is_wide_open(statement: str) -> bool:
+    """Tell whether a policy's statement gives everything, or something to manage to everybody."""
+    words = " ".join(statement.casefold().split())
+    return "any-user to manage" in words or "any-group to manage" in words or "manage all-resources in tenancy" in words
 
 
 def _find_note(raw: bytes) -> str:
@@ -154,16 +157,6 @@ def _find_note(raw: bytes) -> str:
             if isinstance(fingerprint, str):
                 return replace_surrogates(fingerprint[:_NOTE_CHARACTERS])
             if isinstance(statements, list):
-                return replace_surrogates("; ".join(map(str, _put_widest_first(statements)))[:_NOTE_CHARACTERS])
+                widest_first = sorted(map(str, statements), key=lambda one: not is_wide_open(one))
+                return replace_surrogates("; ".join(widest_first)[:_NOTE_CHARACTERS])
     return ""
-
-
-def _put_widest_first(statements: list[Any]) -> list[Any]:
-    """Put first what gives most, so that cutting a long list does not hide it."""
-    return sorted(statements, key=lambda one: not is_wide_open(str(one)))
-
-
-def is_wide_open(statement: str) -> bool:
-    """Tell whether a policy's statement gives everything to many: `any-user`, or `manage all-resources in tenancy`."""
-    words = " ".join(statement.casefold().split())
-    return "any-user to manage" in words or "any-group to manage" in words or "manage all-resources in tenancy" in words
