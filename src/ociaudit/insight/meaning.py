@@ -44,8 +44,8 @@ _NAMES: Mapping[Kind, str] = MappingProxyType(
         "second factor": "DeleteMfaTotpDevice",
         "people": "CreateUser UpdateUserState DeleteUser",
         "blinding": """
-            DeleteLog DeleteLogGroup DeleteServiceConnector DeactivateServiceConnector DeleteDetectorRecipe DeleteAlarm
-            DeleteStream DeleteStreamPool DeleteTopic DeleteFlowLog DeleteUnifiedAgentConfiguration""",
+            DeleteLog DeleteLogGroup DeleteServiceConnector DeactivateServiceConnector DeleteDetectorRecipe
+            DeleteFlowLog DeleteUnifiedAgentConfiguration""",
         "taking": """
             GetSecretBundle GetSecretBundleByName GenerateAutonomousDatabaseWallet CreatePreauthenticatedRequest
             CreateKubeconfig ExportImage GetConsoleHistoryContent ExportKey""",
@@ -83,6 +83,11 @@ def find_meaning(event_type: str | None, event_name: str | None, domain_event: s
             kind = "credential"
     meaning = Meaning(is_sign_in(event_type, domain_event), is_change, kind)
     return ORDINARY if meaning == ORDINARY else meaning
+
+
+def is_taking(event_name: str) -> bool:
+    """Tell whether an event of this name takes secrets or data out."""
+    return _KINDS.get(event_name.casefold()) == "taking"
 
 
 def _split_type(event_type: str) -> tuple[str, str]:
