@@ -76,6 +76,7 @@ def register_commands() -> typer.Typer:
         diff_command,
         emulator_command,
         export_command,
+        query_command,
         summary_command,
         verify_command,
     )
@@ -84,6 +85,7 @@ def register_commands() -> typer.Typer:
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
     app.command("summary", short_help="Show what a file of events tells.")(summary_command.summary)
+    app.command("query", short_help="Ask one SELECT over the events of any files.")(query_command.query)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",

@@ -21,6 +21,7 @@ def summary(
 ) -> int:
     """Show what a file tells: range, gaps, what is worth a look, most frequent, failures, sign-ins, new, IAM."""
     from ociaudit.cli.output_file import check_output
+    from ociaudit.cli.signals import raise_on_signals
     from ociaudit.cli.summary_view import describe_summary, encode_summary
     from ociaudit.insight.counting import count_files
     from ociaudit.insight.summary import encode_counts, make_summary, read_coverage
@@ -29,7 +30,8 @@ def summary(
     paths = [None if str(path) == "-" else path for path in files]
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
-    census = count_files(paths)
+    with raise_on_signals():
+        census = count_files(paths)
     result = make_summary(census, [read_coverage(path) for path in paths])
     if event_counts:
         write_file(event_counts, encode_counts(census))
