@@ -47,7 +47,7 @@ def _count_quickly(census: Census, path: Path) -> bool:
     with explain_disk("read", path), path.open("rb", buffering=_BUFFER_BYTES) as file:
         try:
             for batch in read_plain_lines(file):
-                census.add(batch)
+                census.add_raws(batch)
                 if census.untyped:  # perhaps another spelling
                     return False
         except ValueError:  # NotInLines, or not the JSON of an event
