@@ -79,6 +79,8 @@ def register_commands() -> typer.Typer:
         emulator_command,
         export_command,
         presets_command,
+        query_command,
+        summary_command,
         verify_command,
     )
     from ociaudit.cli.filter_options import FilterCommand
@@ -93,6 +95,8 @@ def register_commands() -> typer.Typer:
     app.command("convert", short_help="Write events of files in another form.", cls=FilterCommand)(
         convert_command.convert
     )
+    app.command("summary", short_help="Show what a file of events tells.")(summary_command.summary)
+    app.command("query", short_help="Ask one SELECT over the events of any files.")(query_command.query)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",
