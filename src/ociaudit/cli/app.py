@@ -71,11 +71,19 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 def register_commands() -> typer.Typer:
     """Give the program its commands; done once, and late, so that importing this module stays quick."""
-    from ociaudit.cli import demo_command, diff_command, emulator_command, export_command, verify_command
+    from ociaudit.cli import (
+        demo_command,
+        diff_command,
+        emulator_command,
+        export_command,
+        report_command,
+        verify_command,
+    )
 
     app.command("export", short_help="Write every audit event of a range into one file.")(export_command.export)
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
+    app.command("report", short_help="Write an export as one page to look at.")(report_command.report)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",

@@ -1,0 +1,52 @@
+"""`oci-audit report`: an export as one page to look at. Owns: its options and its words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ociaudit.cli import console
+
+if TYPE_CHECKING:
+    from ociaudit.insight.report import ReportOutcome
+
+
+def report(
+    file: Annotated[Path, typer.Argument(help="The file that oci-audit export wrote.", metavar="FILE")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.", metavar="FILE")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Its manifest.", show_default="beside the file", metavar="FILE")
+    ] = None,
+    is_overwriting: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
+) -> int:
+    """Write one HTML page: timeline, coverage, sign-ins, identity changes, addresses, events. Offline.
+
+    The page loads nothing, and opens from disk. Exit codes: 0 written, whether or not the export is complete; the page
+    says so on top. 2 usage, 5 disk, 6 the file cannot be read as events.
+    """
+    from ociaudit.insight.report import report_export
+
+    outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)
+    for line in _describe(outcome):
+        console.say(line)
+    return 0
+
+
+_VERDICTS = {
+    "complete": "the export is complete",
+    "unknown": "coverage unknown: there is no manifest beside the file",
+    "altered": "WARNING: this is not the file of its manifest; run oci-audit verify",
+}
+
+
+def _describe(outcome: ReportOutcome) -> list[str]:
+    table = "all" if outcome.events == outcome.events_in_table else f"{outcome.events_in_table:,}"
+    gaps = f"{outcome.gaps:,} {'gap' if outcome.gaps == 1 else 'gaps'}"
+    return [
+        f"{outcome.output}: {outcome.events:,} events, {table} of them in the table, {outcome.size_bytes:,} bytes",
+        _VERDICTS.get(outcome.verdict, f"NOT complete: {gaps}; the page says so on top"),
+        *(f"worth a look: {finding}" for finding in outcome.findings),
+    ]

@@ -1,0 +1,152 @@
+"""The head of a report: what the file is, and whether it is complete.
+
+Owns: that verdict, in words. Must not: count events, or draw.
+
+Invariants
+- Without a manifest nothing is said to be complete.
+- Gaps, a file that is not the one of its manifest, and a manifest that was changed are never just mentioned:
+  they are the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ociaudit.insight.report_coverage import CoverageMap, GapRow, list_gaps
+from ociaudit.insight.report_tally import ReportTally
+from ociaudit.store.manifest import Manifest
+
+Verdict = Literal["complete", "incomplete", "unknown", "altered"]
+_PLACES_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of the file itself; `digest` and `size_bytes` are those of the bytes read."""
+
+    name: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A manifest as it was found: its content, and whether its digest of itself is right."""
+
+    manifest: Manifest
+    has_own_digest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReportHead:
+    """What stands on top of the page; texts may be hostile."""
+
+    title: str
+    verdict: Verdict
+    headline: str
+    explanation: Sequence[str]
+    facts: Sequence[tuple[str, str, str]]
+    """(word, value, form): the form is `code` for digests and names."""
+    figures: Sequence[tuple[str, str, str]]
+    """(word, number, tone)."""
+    gaps: Sequence[GapRow]
+    gaps_left_out: int
+    notes: Sequence[str]
+
+
+def make_head(
+    file: FileFacts, statement: Statement | None, tally: ReportTally, coverage: CoverageMap | None, version: str
+) -> ReportHead:
+    """Say what the file is, and whether it is complete."""
+    manifest = statement.manifest if statement else None
+    verdict, headline, explanation = _judge(file, statement, tally, coverage)
+    gaps, left_out = list_gaps(manifest, tally.compartment_names) if manifest else ([], 0)
+    return ReportHead(
+        title=file.name,
+        verdict=verdict,
+        headline=headline,
+        explanation=explanation,
+        facts=_list_facts(file, manifest, version),
+        figures=_list_figures(tally),
+        gaps=gaps,
+        gaps_left_out=left_out,
+        notes=_list_notes(manifest, tally),
+    )
+
+
+def _judge(
+    file: FileFacts, statement: Statement | None, tally: ReportTally, coverage: CoverageMap | None
+) -> tuple[Verdict, str, list[str]]:
+    if statement is None or coverage is None:
+        text = "There is no manifest beside this file. Nobody can say from it alone what was asked, or what is missing."
+        return "unknown", "Coverage unknown", [text]
+    manifest = statement.manifest
+    if not statement.has_own_digest:
+        return "altered", "The manifest was changed", ["Its digest does not fit its content; do not rely on it."]
+    if manifest.output.sha256 != file.digest or manifest.totals.written != tally.events:
+        text = "The bytes of this file are not those that its manifest states. Run oci-audit verify to see from where on."
+        return "altered", "This is not the file of its manifest", [text]
+    if manifest.gaps or not manifest.complete:
+        return "incomplete", "NOT complete", _describe_gaps(manifest, coverage)
+    text = f"All {coverage.places:,} places (region × compartment) answered for the whole range."
+    waived = f" {len(manifest.waived_gaps):,} known denials are waived." if manifest.waived_gaps else ""
+    return "complete", "Complete", [text + waived]
+
+
+def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
+    kinds = {kind: sum(gap.kind == kind for gap in manifest.gaps) for kind in ("denied", "failed")}
+    counted = " and ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+    compartments = {gap.compartment for gap in manifest.gaps}
+    regions = sorted({gap.region for gap in manifest.gaps})
+    shown = ", ".join(regions[:_PLACES_NAMED]) + (" and more" if len(regions) > _PLACES_NAMED else "")
+    return [
+        f"{len(manifest.gaps):,} {'gap' if len(manifest.gaps) == 1 else 'gaps'} ({counted or 'no reason stated'}): "
+        f"{len(compartments):,} {'compartment' if len(compartments) == 1 else 'compartments'} in {shown}.",
+        f"{coverage.places - coverage.places_with_gaps:,} of {coverage.places:,} places are complete. "
+        "What happened in the gaps is not in this report.",
+    ]
+
+
+def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> list[tuple[str, str, str]]:
+    facts = []
+    if manifest:
+        facts = [
+            ("Range", f"{_show_time(manifest.range.start)} to {_show_time(manifest.range.end)} UTC", ""),
+            ("Asked by", manifest.asked_by.principal, "code"),
+            ("Tenancy", manifest.asked_by.tenancy, "code"),
+        ]
+    facts.append(("File", f"sha256:{file.digest}", "code"))
+    facts.append(("Manifest", f"sha256:{manifest.digest}" if manifest else "none", "code" if manifest else ""))
+    facts.append(("Made with", f"oci-audit {version}", ""))
+    return facts
+
+
+def _list_figures(tally: ReportTally) -> list[tuple[str, str, str]]:
+    failed_sign_ins = tally.sign_in_outcomes[1]
+    return [
+        ("events", f"{tally.events:,}", ""),
+        ("failures", f"{tally.outcomes[1]:,}", "bad" if tally.outcomes[1] else ""),
+        ("failed sign-ins", f"{failed_sign_ins:,}", "bad" if failed_sign_ins else ""),
+        ("identity changes", f"{tally.changes:,}", "warn" if tally.changes else ""),
+        ("principals", f"{len(tally.principals.counts) + tally.principals.forgotten:,}", ""),
+        ("source addresses", f"{len(tally.addresses) + tally.addresses_forgotten:,}", ""),
+    ]
+
+
+def _list_notes(manifest: Manifest | None, tally: ReportTally) -> list[str]:
+    notes = []
+    if manifest and manifest.provisional:
+        notes.append(f"{len(manifest.provisional):,} windows were asked too soon after their end to be final.")
+    if manifest and manifest.totals.filtered:
+        notes.append(f"The export was filtered: {manifest.totals.filtered:,} events were left out.")
+    if manifest and manifest.scope.reaches_beyond_retention:
+        notes.append("The range reaches beyond what the tenancy keeps.")
+    if tally.without_time:
+        notes.append(f"{tally.without_time:,} events have no readable time; they are on no time axis.")
+    return notes
+
+
+def _show_time(text: str) -> str:
+    return text.removesuffix("Z").removesuffix(":00").replace("T", " ")
