@@ -68,9 +68,7 @@ class EventSample:
     def choose(self, type_counts: dict[str, int]) -> list[Kept]:
         """Return the sample in the file's order; `type_counts` tell which types are rare."""
         notable, failures, ordinary = (sorted(heap, reverse=True) for heap in self._heaps)
-        rare = sorted(
-            (type_counts.get(name, 0), each) for name, kept in self._rare.items() for each in kept
-        )
+        rare = sorted((type_counts.get(name, 0), each) for name, kept in self._rare.items() for each in kept)
         stages: tuple[tuple[Sequence[Kept], float], ...] = (
             (notable, _SHARES[0]),
             (failures, _SHARES[1]),

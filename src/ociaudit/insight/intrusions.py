@@ -92,25 +92,28 @@ class IntrusionWatch:
         *,
         is_sign_in: bool,
         is_change: bool,
-    ) -> None:
-        """Look at an event."""
+    ) -> bool:
+        """Look at an event, and tell whether it is part of what an intruder seems to do."""
+        is_part = False
         if is_sign_in:
             for address in addresses:
-                self._watch_sign_in(address, facts, instant, outcome)
-            return
+                is_part |= self._watch_sign_in(address, facts, instant, outcome)
+            return is_part
         if is_change and outcome != "failure":
-            self._watch_change(facts, raw, instant, addresses)
+            is_part = self._watch_change(facts, raw, instant, addresses)
         elif self._followed and not is_change:
             for address in addresses:
                 followed = self._followed.get(address)
                 if followed is not None and followed.signed_in is not None:
                     _count_call(followed, facts, instant)
+                    is_part = True
         name = facts.identity.principal_name
         if name and (name in self._refusals or (outcome == "failure" and len(self._refusals) < _MOST_PRINCIPALS)):
             counts = self._refusals.setdefault(name, [0, 0, instant, instant])
             counts[0] += 1
             counts[1] += outcome == "failure"
             counts[3] = max(counts[3], instant)
+        return is_part
 
     def list_findings(self) -> list[Finding]:
         """Return what was found, the worst first."""
@@ -129,12 +132,12 @@ class IntrusionWatch:
         found.sort(key=lambda finding: (finding.severity != "high", -len(finding.steps), finding.steps[0].first))
         return found[:_MOST_FINDINGS]
 
-    def _watch_sign_in(self, address: str, facts: Facts, instant: int, outcome: Outcome) -> None:
+    def _watch_sign_in(self, address: str, facts: Facts, instant: int, outcome: Outcome) -> bool:
         followed = self._followed.get(address)
         if outcome == "failure":
             if followed is None:
                 if len(self._followed) >= _MOST_FOLLOWED:
-                    return
+                    return False
                 followed = self._followed[address] = _Followed(first_failure=instant)
             if followed.signed_in is None:
                 followed.failed += 1
@@ -145,8 +148,10 @@ class IntrusionWatch:
                 del self._followed[address]  # somebody mistyped
             else:
                 followed.signed_in = instant
+                return True
+        return False
 
-    def _watch_change(self, facts: Facts, raw: bytes, instant: int, addresses: tuple[str, ...]) -> None:
+    def _watch_change(self, facts: Facts, raw: bytes, instant: int, addresses: tuple[str, ...]) -> bool:
         what = ""
         if "policy" in (facts.event_type or "").casefold():
             what = find_wide_grant(raw)
@@ -164,6 +169,7 @@ class IntrusionWatch:
         if not is_followed and any(followed.signed_in for followed in self._followed.values()):
             self._changes.append((instant, facts, ", ".join(addresses)))
             del self._changes[:-_MOST_POLICIES]
+        return is_followed
 
     def _tell_guessing(self, address: str, followed: _Followed) -> Finding | None:
         if followed.failed < _LEAST_FAILED_SIGN_INS:

@@ -20,7 +20,7 @@ from ociaudit.events.fields import UNREADABLE_INSTANT
 from ociaudit.insight.event_sample import Kept
 from ociaudit.insight.intrusions import Finding
 from ociaudit.insight.report_coverage import CoverageMap
-from ociaudit.insight.report_tally import LONGEST_TEXT, NameCounter, ReportTally, Seen
+from ociaudit.insight.report_tally import NameCounter, ReportTally, Seen, shorten
 from ociaudit.insight.time_bins import EPOCH, SERIES, Series
 
 _MOST_RANKED = 50
@@ -213,6 +213,4 @@ def to_milliseconds(instant: int) -> int | None:
 
 
 def _cut(text: str | None) -> str:
-    if not text:
-        return ""
-    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
+    return shorten(text) if text else ""

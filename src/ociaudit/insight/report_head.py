@@ -86,7 +86,9 @@ def _judge(
     if not statement.has_own_digest:
         return "altered", "The manifest was changed", ["Its digest does not fit its content; do not rely on it."]
     if manifest.output.sha256 != file.digest or manifest.totals.written != tally.events:
-        text = "The bytes of this file are not those that its manifest states. Run oci-audit verify to see from where on."
+        text = (
+            "The bytes of this file are not those that its manifest states. Run oci-audit verify to see from where on."
+        )
         return "altered", "This is not the file of its manifest", [text]
     if manifest.gaps or not manifest.complete:
         return "incomplete", "NOT complete", _describe_gaps(manifest, coverage)
@@ -101,19 +103,24 @@ def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
     compartments = {gap.compartment for gap in manifest.gaps}
     regions = sorted({gap.region for gap in manifest.gaps})
     shown = ", ".join(regions[:_PLACES_NAMED]) + (" and more" if len(regions) > _PLACES_NAMED else "")
+    gaps = _count(len(manifest.gaps), "gap", "gaps")
+    where = f"{_count(len(compartments), 'compartment', 'compartments')} in {shown}"
+    complete = f"{coverage.places - coverage.places_with_gaps:,} of {coverage.places:,} places are complete."
     return [
-        f"{len(manifest.gaps):,} {'gap' if len(manifest.gaps) == 1 else 'gaps'} ({counted or 'no reason stated'}): "
-        f"{len(compartments):,} {'compartment' if len(compartments) == 1 else 'compartments'} in {shown}.",
-        f"{coverage.places - coverage.places_with_gaps:,} of {coverage.places:,} places are complete. "
-        "What happened in the gaps is not in this report.",
+        f"{gaps} ({counted or 'no reason stated'}): {where}.",
+        f"{complete} What happened in the gaps is not in this report.",
     ]
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> list[tuple[str, str, str]]:
     facts = []
     if manifest:
         facts = [
-            ("Range", f"{_show_time(manifest.range.start)} to {_show_time(manifest.range.end)} UTC", ""),
+            ("Range", f"{show_minute(manifest.range.start)} to {show_minute(manifest.range.end)} UTC", ""),
             ("Asked by", manifest.asked_by.principal, "code"),
             ("Tenancy", manifest.asked_by.tenancy, "code"),
         ]
@@ -148,5 +155,6 @@ def _list_notes(manifest: Manifest | None, tally: ReportTally) -> list[str]:
     return notes
 
 
-def _show_time(text: str) -> str:
+def show_minute(text: str) -> str:
+    """Return a time of a manifest as people read it; all times of a report are UTC."""
     return text.removesuffix("Z").removesuffix(":00").replace("T", " ")

@@ -20,12 +20,18 @@ from importlib.resources import files
 import msgspec
 
 from ociaudit.insight.report_data import ReportData
-from ociaudit.insight.report_head import ReportHead
+from ociaudit.insight.report_head import ReportHead, show_minute
 
 _ASSETS = files("ociaudit.insight") / "assets"
 _STYLES = ("uPlot.min.css", "report.css")
 _SCRIPTS = ("uPlot.iife.min.js", "report_text.js", "report_charts.js", "report_tables.js", "report.js")
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_ESCAPES: dict[str, str | int | None] = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -35,12 +41,13 @@ def write_page(head: ReportHead, data: ReportData) -> bytes:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["visible"] = show_hidden
+    environment.filters["minute"] = show_minute
     style, script = (join_assets(names) for names in (_STYLES, _SCRIPTS))
     page = environment.from_string(_read_asset("report.html")).render(
         head=head,
-        data_json=jinja2.utils.markupsafe.Markup(encode_for_page(data)),  # noqa: S704 - nothing in it is markup
-        style=jinja2.utils.markupsafe.Markup(style),  # noqa: S704 - from the package
-        script=jinja2.utils.markupsafe.Markup(script),  # noqa: S704 - from the package
+        data_json=encode_for_page(data),
+        style=style,
+        script=script,
         style_hash=hash_source(style),
         script_hash=hash_source(script),
     )

@@ -68,7 +68,7 @@ class NameCounter:
         counts = self.counts.get(name)
         if counts is None:
             if len(name) > LONGEST_TEXT:
-                self.add(name[:LONGEST_TEXT] + "…", is_failure=is_failure)
+                self.add(shorten(name), is_failure=is_failure)
                 return
             counts = self.counts[name] = [0, 0]
             if len(self.counts) > self._limit:
@@ -153,10 +153,10 @@ class ReportTally:
                 self.sign_ins.add(instant, series)
         if is_change:
             self._add_change(facts, instant)
-        self.intrusions.watch(
+        is_part = self.intrusions.watch(
             facts, raw, instant, addresses, outcome, is_sign_in=is_login, is_change=is_change
         )
-        rank = NOTABLE if is_change or is_failed_login else FAILURE if is_failure else ORDINARY
+        rank = NOTABLE if is_change or is_failed_login or is_part else FAILURE if is_failure else ORDINARY
         self.sample.add(raw, facts, rank)
 
     def tell_kind(self, event_type: str | None, domain_event: str | None) -> tuple[bool, bool]:
@@ -173,7 +173,7 @@ class ReportTally:
     def _see_address(self, address: str, instant: int, principal: str | None) -> Seen:
         seen = self.addresses.get(address)
         if seen is None:
-            address = _shorten(address)
+            address = shorten(address)
             seen = self.addresses.get(address)
         if seen is None:
             if len(self.addresses) >= _MOST_NAMES:
@@ -184,7 +184,7 @@ class ReportTally:
             if instant < seen.first or seen.first == UNREADABLE_INSTANT:
                 seen.first = instant
         if principal and len(seen.principals) < _MOST_PRINCIPALS_OF_ADDRESS:
-            seen.principals.add(_shorten(principal))
+            seen.principals.add(shorten(principal))
         return seen
 
     def _forget_addresses(self) -> None:
@@ -207,8 +207,9 @@ class ReportTally:
 
     def _name_compartment(self, compartment: str, name: str | None) -> None:
         if name and len(self.compartment_names) < _MOST_COMPARTMENTS and len(compartment) <= LONGEST_TEXT:
-            self.compartment_names[compartment] = _shorten(name)
+            self.compartment_names[compartment] = shorten(name)
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
+def shorten(text: str) -> str:
+    """Return a text that is not too long to be kept by the thousand."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -83,7 +84,7 @@ class TimeBins:
         shown._widen(level)
         step = STEPS_SECONDS[level]
         first, last = start // step, -(-end // step)
-        columns = [[0] * max(1, last - first) for _ in SERIES]
+        columns = success, failure, unknown = [[0] * max(1, last - first) for _ in SERIES]
         outside = 0
         for key, counts in shown._bins.items():
             if not first <= key < last:
@@ -91,7 +92,7 @@ class TimeBins:
                 continue
             for column, count in zip(columns, counts, strict=True):
                 column[key - first] = count
-        return Series(first * step, step, *(tuple(column) for column in columns), outside=outside)
+        return Series(first * step, step, tuple(success), tuple(failure), tuple(unknown), outside)
 
     def _widen(self, level: int) -> None:
         factor = STEPS_SECONDS[level] // STEPS_SECONDS[self._level]
@@ -108,7 +109,7 @@ def _skip_outliers(bins: Sequence[tuple[int, int]], allowed: float, step: int) -
     """Return the first key that is no outlier: few events before it, and a long time without any."""
     skipped = 0
     first = bins[0][0]
-    for (key, count), (following, _) in zip(bins, bins[1:], strict=False):
+    for (key, count), (following, _) in pairwise(bins):
         skipped += count
         if skipped > allowed:
             break

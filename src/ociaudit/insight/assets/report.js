@@ -78,14 +78,15 @@
   table = new SortedTable(find("event-table"), {
     label: "Events",
     pageSize: 25,
+    sortBy: 0,
     rows: data.sample,
     columns: [
-      { title: "Time", className: "time", width: "13.5em", value: (row) => row[EVENT.time] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[EVENT.time])) },
+      { title: "Time", className: "time", width: "14.5em", value: (row) => row[EVENT.time] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[EVENT.time])) },
       { title: "Event", value: (row) => row[EVENT.name].toLowerCase(), show: (cell, row) => put(cell, shortenType(row[EVENT.name])) },
       { title: "Outcome", width: "7em", value: (row) => row[EVENT.outcome], show: (cell, row) => putTag(cell, row[EVENT.outcome]) },
       { title: "Principal", value: (row) => row[EVENT.principal].toLowerCase(), show: (cell, row) => put(cell, row[EVENT.principal]) },
-      { title: "Address", width: "10em", value: (row) => row[EVENT.address], show: (cell, row) => put(cell, row[EVENT.address]) },
-      { title: "Compartment", width: "11em", value: (row) => row[EVENT.compartment].toLowerCase(), show: (cell, row) => put(cell, row[EVENT.compartment]) },
+      { title: "Address", width: "11.5em", value: (row) => row[EVENT.address], show: (cell, row) => put(cell, row[EVENT.address]) },
+      { title: "Compartment", width: "11em", value: (row) => row[EVENT.compartment].toLowerCase(), show: (cell, row) => put(cell, shortenId(row[EVENT.compartment])) },
     ],
     flag: (row) => row[EVENT.outcome] === 1 && row[EVENT.kinds] > 0,
     open: (row) => {
@@ -156,23 +157,26 @@
   /* Identity changes. */
   const CHANGES = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, target: 5, id: 6 };
   const left = data.all_changes - data.changes.length;
-  find("changes-lead").textContent = data.all_changes
-    ? `Users, groups, policies, credentials and second factors.${left ? ` The latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)}.` : ""}`
+  const changesLead = () => data.all_changes
+    ? `Users, groups, policies, credentials and second factors.${first}${left ? ` The latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)}.` : ""}`
     : "None in this file.";
   const suspects = new Set(data.findings.filter(([severity]) => severity === "high").map(([, , term]) => term));
   const isSuspect = (address) => address.split(/\s*,\s*/).some((each) => suspects.has(each));
+  const flaggedFirst = (rows, isFlagged) => [...rows.filter(isFlagged), ...rows.filter((row) => !isFlagged(row))];
+  const first = suspects.size ? " Those of what is worth a look stand first." : "";
+  find("changes-lead").textContent = changesLead();
   if (data.changes.length) {
     new SortedTable(find("changes"), {
       label: "Identity changes",
       pageSize: 15,
-      rows: data.changes,
+      rows: flaggedFirst(data.changes, (row) => isSuspect(row[CHANGES.address])),
       columns: [
-        { title: "Time", className: "time", width: "12em", value: (row) => row[CHANGES.time] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[CHANGES.time])) },
+        { title: "Time", className: "time", width: "13.5em", value: (row) => row[CHANGES.time] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[CHANGES.time])) },
         { title: "What", value: (row) => row[CHANGES.name].toLowerCase(), show: (cell, row) => cell.append(makeButton("link", shortenType(row[CHANGES.name]), () => pick(row[CHANGES.id]))) },
         { title: "Outcome", width: "7em", value: (row) => row[CHANGES.outcome], show: (cell, row) => putTag(cell, row[CHANGES.outcome]) },
         { title: "Who", value: (row) => row[CHANGES.principal].toLowerCase(), show: (cell, row) => put(cell, row[CHANGES.principal]) },
-        { title: "From", width: "10em", value: (row) => row[CHANGES.address], show: (cell, row) => put(cell, row[CHANGES.address]) },
-        { title: "On", value: (row) => row[CHANGES.target], show: (cell, row) => put(cell, row[CHANGES.target]) },
+        { title: "From", width: "11.5em", value: (row) => row[CHANGES.address], show: (cell, row) => put(cell, row[CHANGES.address]) },
+        { title: "On", value: (row) => row[CHANGES.target], show: (cell, row) => { put(cell, shortenId(row[CHANGES.target])); cell.title = showHidden(row[CHANGES.target]); } },
       ],
       flag: (row) => isSuspect(row[CHANGES.address]),
     });
@@ -187,7 +191,7 @@
   const ADDRESS = { address: 0, first: 1, last: 2, events: 3, failures: 4, failedSignIns: 5, changes: 6, principals: 7 };
   const more = data.distinct_addresses - data.addresses.length;
   find("addresses-lead").textContent = data.addresses.length
-    ? `When each address was first and last seen in this file, the newest first.${more ? ` ${showNumber(data.addresses.length)} of ${showNumber(data.distinct_addresses)}: those with failed sign-ins or identity changes, then the newest.` : ""}`
+    ? `When each address was first and last seen in this file, the newest first.${first}${more ? ` ${showNumber(data.addresses.length)} of ${showNumber(data.distinct_addresses)}: those with failed sign-ins or identity changes, then the newest.` : ""}`
     : "None in this file.";
   const length = Math.max(1, (data.end - data.start) * 1000);
   const clamp = (share) => Math.max(0, Math.min(1, share));
@@ -212,12 +216,10 @@
     new SortedTable(find("addresses"), {
       label: "Source addresses",
       pageSize: 15,
-      sortBy: 1,
-      isDescending: true,
-      rows: data.addresses,
+      rows: flaggedFirst([...data.addresses].reverse(), (row) => suspects.has(row[ADDRESS.address])),
       columns: [
-        { title: "Address", width: "11em", value: (row) => row[ADDRESS.address], show: (cell, row) => cell.append(makeButton("link", row[ADDRESS.address], () => pick(row[ADDRESS.address]))) },
-        { title: "First seen", className: "time", width: "10em", value: (row) => row[ADDRESS.first] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[ADDRESS.first], 16)) },
+        { title: "Address", width: "11.5em", value: (row) => row[ADDRESS.address], show: (cell, row) => cell.append(makeButton("link", row[ADDRESS.address], () => pick(row[ADDRESS.address]))) },
+        { title: "First seen", className: "time", width: "11.5em", value: (row) => row[ADDRESS.first] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[ADDRESS.first], 16)) },
         { title: "Seen", value: (row) => (row[ADDRESS.last] ?? 0) - (row[ADDRESS.first] ?? 0), show: drawSpan },
         countColumn("Events", ADDRESS.events),
         countColumn("Failures", ADDRESS.failures),

@@ -112,12 +112,14 @@ function drawBars(container, { series, title, height, marks = [], panels, onZoom
       ctx.globalAlpha = 0.16;
       ctx.fillRect(from - 3 * ratio, bbox.top, width + 6 * ratio, bbox.height);
       ctx.globalAlpha = 1;
-      ctx.fillRect(from - 3 * ratio, bbox.top, width + 6 * ratio, 2 * ratio);
-      if (!mark.label) continue;
+      ctx.beginPath();
+      ctx.arc(from + width / 2, bbox.top - 11 * ratio, 9 * ratio, 0, 2 * Math.PI);
+      ctx.fill();
+      ctx.fillStyle = readColor("card");
       ctx.font = `700 ${12 * ratio}px sans-serif`;
       ctx.textAlign = "center";
-      ctx.textBaseline = "top";
-      ctx.fillText(mark.label, from + width / 2, bbox.top + 5 * ratio);
+      ctx.textBaseline = "middle";
+      ctx.fillText(mark.label, from + width / 2, bbox.top - 10.5 * ratio);
     }
     ctx.restore();
   };
@@ -126,8 +128,8 @@ function drawBars(container, { series, title, height, marks = [], panels, onZoom
     view.chart?.destroy();
     const onCursor = followCursor(view.panel, () => view.chart, binOf, timeOf, count, showBin);
     const options = {
-      width: widthOf(container), height: view.panelHeight + (view.isLast ? 40 : 6), legend: { show: false },
-      padding: [8, 8, 0, 0], tzDate: toUtc,
+      width: widthOf(container), height: view.panelHeight + (view.isLast ? 40 : 8) + (marks.length ? 14 : 0), legend: { show: false },
+      padding: [marks.length ? 22 : 8, 20, view.isLast ? 0 : 8, 0], tzDate: toUtc,
       scales: {
         x: { time: true, range: () => range || [timeOf(0), timeOf(count)] },
         y: { range: (_, __, most) => [0, Math.max(4, Math.ceil((most || 0) * 1.08))] },
@@ -183,8 +185,8 @@ const STATES = {
   d: ["bad", "GAP: denied"], x: ["bad", "GAP: failed"],
 };
 const GAP_STATES = "ndx";
-const ROW_HEIGHT = 22;
-const ROWS_PER_PAGE = 30;
+const ROW_HEIGHT = 18;
+const ROWS_PER_PAGE = 24;
 
 /** Turn `c6x1` into [[state, first bin, bins]…]. */
 function readRuns(pattern) {
@@ -205,7 +207,10 @@ function drawCoverage(container, map) {
   const places = map.rows.map(([region, compartment, pattern]) => ({
     region: map.regions[region], compartment: map.compartments[compartment], pattern: map.patterns[pattern],
   }));
-  for (const place of places) place.label = `${nameOf(place.compartment)} · ${place.region}`;
+  for (const place of places) {
+    place.name = nameOf(place.compartment);
+    place.label = `${place.name} · ${place.region}`;
+  }
   const controls = make("div", "controls");
   const search = make("input");
   search.type = "search";
@@ -270,7 +275,7 @@ function drawCoverage(container, map) {
     }
     if (isGap && state !== "n" && width > 90 * ratio) {
       const text = state === "d" ? "GAP · denied" : "GAP · failed";
-      ctx.font = `700 ${11 * ratio}px sans-serif`;
+      ctx.font = `700 ${10.5 * ratio}px sans-serif`;
       const middle = left + width / 2;
       const room = ctx.measureText(text).width + 12 * ratio;
       ctx.fillStyle = readColor("bad");
@@ -301,11 +306,13 @@ function drawCoverage(container, map) {
   const fitLabel = (() => {
     const context = document.createElement("canvas").getContext("2d");
     context.font = FONT;
-    return (text, room) => {
-      if (context.measureText(text).width <= room) return text;
-      let end = text.length;
-      while (end > 1 && context.measureText(`${text.slice(0, end)}…`).width > room) end -= 1;
-      return `${text.slice(0, end)}…`;
+    return ({ name, region, pattern }, room) => {
+      const mark = hasGap(pattern) ? "⚠ " : "";
+      const shown = showHidden(name);
+      let end = shown.length;
+      const write = () => `${mark}${end < shown.length ? `${shown.slice(0, end)}…` : shown} · ${showHidden(region)}`;
+      while (end > 2 && context.measureText(write()).width > room) end -= 1;
+      return write();
     };
   })();
 
@@ -316,7 +323,7 @@ function drawCoverage(container, map) {
     const gutter = Math.min(270, Math.floor(width * 0.4));
     const height = Math.max(1, rows.length) * ROW_HEIGHT;
     chart = new uPlot({
-      width, height: height + 40, legend: { show: false }, padding: [0, 8, 0, 0], tzDate: toUtc,
+      width, height: height + 40, legend: { show: false }, padding: [0, 20, 0, 0], tzDate: toUtc,
       scales: {
         x: { time: true, range: () => [timeOf(0), timeOf(map.bins)] },
         y: { range: () => [-Math.max(1, rows.length), 0] },
@@ -324,7 +331,7 @@ function drawCoverage(container, map) {
       axes: [makeTimeAxis(true), {
         stroke: () => readColor("ink"), font: FONT, size: gutter, gap: 8, grid: { show: false }, ticks: { show: false },
         splits: () => rows.map((_, row) => -row - 0.5),
-        values: () => rows.map(({ label, pattern }) => fitLabel(`${hasGap(pattern) ? "⚠ " : ""}${showHidden(label)}`, gutter - 12)),
+        values: () => rows.map((place) => fitLabel(place, gutter - 12)),
       }],
       series: [{}, { points: { show: false }, paths: () => null }],
       cursor: { points: { show: false }, y: false, drag: { x: false, y: false } },

@@ -2,10 +2,10 @@
 
 /**
  * A table. A column is {title, value(row), show(cell, row), isNumber, width}; `value` is what it is sorted by.
- * `open(row)` gives what a row shows when it is opened, as an element.
+ * Until somebody sorts, or `sortBy` says otherwise, rows stand as they are given. `open(row)` gives what a row shows when it is opened, as an element.
  */
 class SortedTable {
-  constructor(container, { columns, rows, pageSize = 25, sortBy = 0, isDescending = false, flag = () => false, open = null, label }) {
+  constructor(container, { columns, rows, pageSize = 25, sortBy = null, isDescending = false, flag = () => false, open = null, label }) {
     Object.assign(this, { columns, rows, pageSize, sortBy, isDescending, flag, open, page: 0 });
     this.found = rows;
     this.body = make("tbody");
@@ -44,11 +44,13 @@ class SortedTable {
   }
 
   arrange() {
-    const { value } = this.columns[this.sortBy];
-    const sign = this.isDescending ? -1 : 1;
-    const keyed = this.found.map((row, index) => [value(row), index, row]);
-    keyed.sort(([a, i], [b, j]) => sign * (a < b ? -1 : a > b ? 1 : 0) || i - j);
-    this.found = keyed.map(([, , row]) => row);
+    if (this.sortBy !== null) {
+      const { value } = this.columns[this.sortBy];
+      const sign = this.isDescending ? -1 : 1;
+      const keyed = this.found.map((row, index) => [value(row), index, row]);
+      keyed.sort(([a, i], [b, j]) => sign * (a < b ? -1 : a > b ? 1 : 0) || i - j);
+      this.found = keyed.map(([, , row]) => row);
+    }
     this.heads.forEach((head, index) => {
       if (index === this.sortBy) head.setAttribute("aria-sort", this.isDescending ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
@@ -137,7 +139,7 @@ function listRanking(container, { rows, distinct, forgotten }, { shorten = (name
     button.title = showHidden(name);
     const count = make("span", "count");
     if (failures) count.append(make("span", "failed", `${showNumber(failures)} failed`));
-    count.append(showNumber(events));
+    count.append(make("span", "", showNumber(events)));
     const good = make("i");
     const bad = make("i", "failure");
     good.style.width = `${((events - failures) / most) * 100}%`;

@@ -1,4 +1,4 @@
-/* Text and elements. Every text reaches the page through `write`, as text and never as markup. */
+/* Text and elements. Every text reaches the page through `make`, as text and never as markup. */
 "use strict";
 
 // Control characters, marks of direction, zero widths, private and unassigned code points, lone surrogates.
@@ -46,13 +46,20 @@ function showSpan(first, last, length = 16) {
   const from = showTime(first, length);
   const to = showTime(last, length);
   if (from === to) return from;
-  return from.slice(0, 10) === to.slice(0, 10) ? `${from}–${to.slice(11)}` : `${from} – ${to}`;
+  if (from.slice(0, 10) === to.slice(0, 10)) return `${from}–${to.slice(11)}`;
+  return `${from.slice(0, 10)} – ${to.slice(0, 10)}`;
 }
 
 function showSize(seconds) {
   const units = [[604800, "week"], [86400, "day"], [3600, "hour"], [60, "minute"]];
   const [size, word] = units.find(([each]) => seconds % each === 0) || [1, "second"];
   return seconds === size ? word : `${seconds / size} ${word}s`;
+}
+
+/** Write an OCID as its kind and its end, which tell people more than all of it; other text as it is. */
+function shortenId(text) {
+  const parts = /^ocid1\.([a-z]+)\..*(.{8})$/s.exec(text);
+  return parts ? `${parts[1]} …${parts[2]}` : text;
 }
 
 /** Leave out what all of Oracle's event types begin with. */
