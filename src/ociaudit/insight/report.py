@@ -54,12 +54,12 @@ def report_export(
         CorruptRun: the file is not a JSON array of events, or its manifest cannot be read.
         DiskError: the disk refused.
     """
+    if not source.is_file():
+        raise UsageError(f"{source} is not a file", hint="name a file that oci-audit export wrote")
     statement_path = manifest_path or source.with_name(source.name + MANIFEST_SUFFIX)
     check_output(output, source, statement_path, may_overwrite=may_overwrite)
     statement = _read_statement(statement_path, is_required=manifest_path is not None)
     tally = ReportTally()
-    if not source.is_file():
-        raise UsageError(f"{source} is not a file", hint="name a file that oci-audit export wrote")
     with ThreadPoolExecutor(1) as aside:
         digest = aside.submit(_hash_file, source)  # on another core: hashing leaves the interpreter alone
         _count_events(source, tally)
