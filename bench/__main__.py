@@ -16,6 +16,7 @@ from bench.benchmark import ROOT, Benchmark, Row, Workshop
 from bench.beside import run_beside
 from bench.document import update_document
 from bench.machine import describe_machine
+from bench.report import run_report
 from bench.resume import run_resume
 from bench.shards import run_shards
 from bench.size import run_full, run_memory
@@ -27,6 +28,7 @@ BENCHMARKS = (
     Benchmark("beside", "an export beside Oracle's command, its SDK and curl: median of the rounds", run_beside),
     Benchmark("memory", "an export of many events, once", run_memory),
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
+    Benchmark("report", "one page from many events, once", run_report),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
     Benchmark("shards", "publishing the same events from many shards and from few", run_shards),
     Benchmark("stages", "where the time of an export goes: stages, and steps of the hot path alone", run_stages),

@@ -59,7 +59,7 @@ def test_gaps_are_on_the_page_and_on_the_screen(export, tmp_path):
     gap = make_gap(*PLACES[1], reason="404 <forbidden>", start="2025-12-02T00:00:00Z", end="2025-12-03T00:00:00Z")
     write_manifest(export, places=PLACES, gaps=[gap], written=100)
     done = run_report(tmp_path, export, "-o", "page.html")
-    assert done.code == 0
+    assert done.code == 10
     assert "NOT complete: 1 gap" in done.stderr
     text = (tmp_path / "page.html").read_text("utf-8")
     assert read_verdict(tmp_path / "page.html") == "incomplete"
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_its_manifests_is_called_so(export, tmp_path, change)
     assert old in content
     path.write_bytes(content.replace(old, new, 1))
     done = run_report(tmp_path, export, "-o", "page.html")
-    assert done.code == 0
+    assert done.code == 7
     assert "WARNING" in done.stderr
     assert read_verdict(tmp_path / "page.html") == "altered"
 

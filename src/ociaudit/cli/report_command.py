@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ociaudit.cli import console
+from ociaudit.cli.verify_command import ALTERED_EXIT_CODE, INCOMPLETE_EXIT_CODE
 
 if TYPE_CHECKING:
     from ociaudit.insight.report import ReportOutcome
@@ -24,17 +25,18 @@ def report(
 ) -> int:
     """Write one HTML page: timeline, coverage, sign-ins, identity changes, addresses, events. Offline.
 
-    The page loads nothing, and opens from disk. Exit codes: 0 written, whether or not the export is complete; the page
-    says so on top. 2 usage, 5 disk, 6 the file cannot be read as events.
+    The page loads nothing, and opens from disk. Exit codes, the page being written: 0, 10 the export has gaps,
+    7 the file is not the one of its manifest; and without a page: 2 usage, 5 disk, 6 the file cannot be read.
     """
     from ociaudit.insight.report import report_export
 
     outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)
     for line in _describe(outcome):
         console.say(line)
-    return 0
+    return _EXIT_CODES[outcome.verdict]
 
 
+_EXIT_CODES = {"complete": 0, "unknown": 0, "incomplete": INCOMPLETE_EXIT_CODE, "altered": ALTERED_EXIT_CODE}
 _VERDICTS = {
     "complete": "the export is complete",
     "unknown": "coverage unknown: there is no manifest beside the file",

@@ -47,7 +47,7 @@ def test_the_order_of_the_file_does_not_choose() -> None:
 
 
 def test_what_people_look_for_comes_first() -> None:
-    """Among ten thousand ordinary events all notable ones, many failures and each rare type are kept, and some others."""
+    """Among many ordinary events all notable ones, many failures and each rare type are kept, and some others."""
     ordinary = [(make(number), ORDINARY) for number in range(10_000)]
     failures = [(make(number, "Fail"), FAILURE) for number in range(10_000, 13_000)]
     notable = [(make(number, "Key"), NOTABLE) for number in range(20_000, 20_500)]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +41,7 @@ def test_many_times_are_held_in_few_bins() -> None:
 
 def test_steps_divide_each_other() -> None:
     """A wider bin is made of whole narrower ones, so that merging moves no event over a border."""
-    assert all(wide % narrow == 0 for narrow, wide in zip(STEPS_SECONDS, STEPS_SECONDS[1:], strict=False))
+    assert all(wide % narrow == 0 for narrow, wide in pairwise(STEPS_SECONDS))
 
 
 def test_bins_are_as_wide_as_the_range_needs() -> None:
