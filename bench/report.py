@@ -15,7 +15,9 @@ _MOST_SECONDS_A_MILLION = 20
 _MOST_PAGE_BYTES = 5_000_000
 _MOST_MEMORY_BYTES = 250_000_000
 _DISK_BYTES_PER_EVENT = MEAN_BYTES * 2
-_JUST_READING = "import json, sys\nfor line in open(sys.argv[1], 'rb'):\n    if line[0] == 123: json.loads(line.rstrip(b',\\n'))"
+_JUST_READING = (
+    "import json, sys\nfor line in open(sys.argv[1], 'rb'):\n    if line[0] == 123: json.loads(line.rstrip(b',\\n'))"
+)
 
 
 def run_report(workshop: Workshop) -> Sequence[Row]:

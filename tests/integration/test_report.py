@@ -206,4 +206,4 @@ def test_a_million_names_do_not_make_a_huge_page(tmp_path):
     assert (tmp_path / "page.html").stat().st_size < 5_000_000
     data = read_data(tmp_path / "page.html")
     assert data["is_sampled"]
-    assert data["principals"]["distinct"] == data["distinct_addresses"] == 30_000
+    assert data["principals"]["distinct"] == data["top_addresses"]["distinct"] == 30_000

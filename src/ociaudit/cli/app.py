@@ -76,13 +76,17 @@ def register_commands() -> typer.Typer:
         diff_command,
         emulator_command,
         export_command,
+        query_command,
         report_command,
+        summary_command,
         verify_command,
     )
 
     app.command("export", short_help="Write every audit event of a range into one file.")(export_command.export)
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
+    app.command("summary", short_help="Show what a file of events tells.")(summary_command.summary)
+    app.command("query", short_help="Ask one SELECT over the events of any files.")(query_command.query)
     app.command("report", short_help="Write an export as one page to look at.")(report_command.report)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(

@@ -13,6 +13,7 @@ Invariants
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 import unicodedata
@@ -60,6 +61,13 @@ def say_bug(error: BaseException) -> None:
 def is_terminal() -> bool:
     """Tell whether a person is watching stderr."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def find_width() -> int | None:
+    """Return how many cells wide the terminal is that shows stdout; None where stdout is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def fill_closed_streams() -> None:

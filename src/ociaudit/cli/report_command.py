@@ -23,7 +23,7 @@ def report(
     ] = None,
     is_overwriting: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
 ) -> int:
-    """Write one HTML page: timeline, coverage, sign-ins, identity changes, addresses, events. Offline.
+    """Write one HTML page: timeline, coverage, sign-ins, changes to IAM, addresses, events. Offline.
 
     The page loads nothing, and opens from disk. Exit codes, the page being written: 0, 10 the export has gaps,
     7 the file is not the one of its manifest; and without a page: 2 usage, 5 disk, 6 the file cannot be read.

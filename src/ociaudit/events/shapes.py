@@ -97,7 +97,7 @@ class _ModelWriter:
         value = bytes(value).strip()  # a msgspec.Raw is not quite bytes
         if not value.startswith(b"{"):
             return value
-        members = _cut_object(value)
+        members = cut_object(value)
         values = [members.pop(name, _NULL) for name in self._fields]
         for index in self._times:
             values[index] = _respell_time(values[index])
@@ -155,8 +155,11 @@ def _respell_time(value: bytes) -> bytes:
     return b'"%b%b:%b"' % (time, hours, minutes)
 
 
-def _cut_object(raw: bytes) -> dict[str, bytes]:
-    """Cut an object into its members, each value to the byte."""
+def cut_object(raw: bytes) -> dict[str, bytes]:
+    """Cut an object that is known to be valid JSON into its members, each value to the byte.
+
+    A value may be a `msgspec.Raw`, which pins the whole object. Of a name that comes twice the last value counts.
+    """
     try:
         members: dict[str, bytes] = _members_decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or what is nested very deeply

@@ -5,14 +5,15 @@ Owns: which events are kept while a file streams by. Must not: hold more than a 
 Invariants
 - A file that fits is kept whole.
 - The same events in any order give the same sample: chance is a checksum of the event's id.
-- What is preferred, in this order: identity changes and failed sign-ins, failures, types that occur seldom, the rest.
+- What is preferred, in this order: what belongs to something worth a look, changes to IAM and failed sign-ins,
+  failures, types that occur seldom, the rest.
 """
 
 from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ociaudit.events.facts import Facts
@@ -21,12 +22,13 @@ MOST_EVENTS = 2_000
 MOST_BYTES = 2_500_000
 LONGEST_EVENT_BYTES = 65_536
 """A longer event is listed without its JSON."""
-NOTABLE, FAILURE, ORDINARY = 0, 1, 2
-_SHARES = (0.4, 0.65)
-"""Up to which part of the room notable events may fill, and failures after them, when there are too many."""
-_RARE_SHARE = 0.8
+NOTABLE, FAILURE, FOLLOWED, ORDINARY = range(4)
+"""A FOLLOWED event is of somebody who has done something special; it counts when that turns out to be a story."""
+_TOLD_SHARE, _NOTABLE_SHARE, _FAILURE_SHARE, _RARE_SHARE = 0.3, 0.5, 0.65, 0.8
+"""Up to which part of the room each may fill it, in this order, when there is too much."""
 _PER_TYPE = 2
 _MOST_TYPES = 2_000
+_ALWAYS = -(1 << 32)
 
 
 class Kept(NamedTuple):
@@ -43,37 +45,37 @@ class EventSample:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._heaps: tuple[list[Kept], ...] = ([], [], [])
-        self._rare: dict[str, list[Kept]] = {}
+        self._heaps: tuple[list[Kept], ...] = ([], [], [], [])
+        self._rare: dict[str | None, list[Kept]] = {}
         self._count = 0
 
-    def add(self, raw: bytes, facts: Facts, rank: int) -> None:
-        """Offer an event of a rank: NOTABLE, FAILURE or ORDINARY."""
-        self._count += 1
-        order = -zlib.crc32((facts.event_id or "").encode())
-        kept = self._rare.get(facts.event_type or "")
-        if kept is None and len(self._rare) < _MOST_TYPES:
-            kept = self._rare[facts.event_type or ""] = []
-        if kept is not None:
-            if len(kept) < _PER_TYPE:
-                heapq.heappush(kept, Kept(order, self._count, _cut(raw), facts))
-            elif order > kept[0].order:
-                heapq.heapreplace(kept, Kept(order, self._count, _cut(raw), facts))
-        heap = self._heaps[rank]
-        if len(heap) < MOST_EVENTS:
-            heapq.heappush(heap, Kept(order, self._count, _cut(raw), facts))
-        elif order > heap[0].order:
-            heapq.heapreplace(heap, Kept(order, self._count, _cut(raw), facts))
+    def add(self, raws: Sequence[bytes], facts: Sequence[Facts], ranks: Sequence[int]) -> None:
+        """Offer events, each of a rank: NOTABLE, FAILURE, FOLLOWED or ORDINARY."""
+        orders = [-zlib.crc32(one.event_id.encode()) if one.event_id else 0 for one in facts]
+        heaps, rare = self._heaps, self._rare
+        full = [heap[0].order if len(heap) == MOST_EVENTS else _ALWAYS for heap in heaps]
+        enough = {name: kept[0].order for name, kept in rare.items() if len(kept) == _PER_TYPE}
+        for index, (one, rank, order) in enumerate(zip(facts, ranks, orders, strict=True)):
+            if order <= full[rank] and order <= enough.get(one.event_type, _ALWAYS):
+                continue
+            kept = Kept(order, self._count + index, _cut(raws[index]), one)
+            _keep_best(heaps[rank], kept, MOST_EVENTS)
+            if one.event_type in rare or len(rare) < _MOST_TYPES:
+                _keep_best(rare.setdefault(one.event_type, []), kept, _PER_TYPE)
+        self._count += len(facts)
 
-    def choose(self, type_counts: dict[str, int]) -> list[Kept]:
+    def choose(self, type_counts: Mapping[str, int], is_told: Callable[[Facts], bool]) -> list[Kept]:
         """Return the sample in the file's order; `type_counts` tell which types are rare."""
-        notable, failures, ordinary = (sorted(heap, reverse=True) for heap in self._heaps)
-        rare = sorted((type_counts.get(name, 0), each) for name, kept in self._rare.items() for each in kept)
+        notable, failures, followed, ordinary = (sorted(heap, reverse=True) for heap in self._heaps)
+        told = [each for each in (*notable, *failures, *followed) if is_told(each.facts)]
+        rare = sorted((type_counts.get(name or "", 0), each) for name, kept in self._rare.items() for each in kept)
         stages: tuple[tuple[Sequence[Kept], float], ...] = (
-            (notable, _SHARES[0]),
-            (failures, _SHARES[1]),
+            (told, _TOLD_SHARE),
+            (notable, _NOTABLE_SHARE),
+            (failures, _FAILURE_SHARE),
             ([each for _, each in rare], _RARE_SHARE),
-            (ordinary, 1.0),
+            (sorted([*followed, *ordinary], reverse=True), 1.0),
+            (told, 1.0),
             (notable, 1.0),
             (failures, 1.0),
         )
@@ -87,6 +89,13 @@ class EventSample:
                 chosen[each.number] = each
                 used += size
         return [chosen[number] for number in sorted(chosen)]
+
+
+def _keep_best(heap: list[Kept], kept: Kept, most: int) -> None:
+    if len(heap) < most:
+        heapq.heappush(heap, kept)
+    elif kept.order > heap[0].order:
+        heapq.heapreplace(heap, kept)
 
 
 def _skip_known(candidates: Sequence[Kept], chosen: dict[int, Kept]) -> Iterator[Kept]:

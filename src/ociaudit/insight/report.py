@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.errors import UsageError
+from ociaudit.insight.counting import feed_files
 from ociaudit.insight.report_coverage import map_coverage
 from ociaudit.insight.report_data import make_report_data
 from ociaudit.insight.report_head import FileFacts, Statement, Verdict, make_head
 from ociaudit.insight.report_page import write_page
-from ociaudit.insight.report_source import read_records
 from ociaudit.insight.report_tally import ReportTally
 from ociaudit.plan.window import parse_minute
 from ociaudit.store.durable import check_replaceable, explain_disk, write_file
@@ -51,7 +51,8 @@ def report_export(
 
     Raises:
         UsageError: there is no such file, or the output would replace something.
-        CorruptRun: the file is not a JSON array of events, or its manifest cannot be read.
+        UnreadableInput: the file holds no audit events, or is cut or damaged.
+        CorruptRun: its manifest cannot be read.
         DiskError: the disk refused.
     """
     if not source.is_file():
@@ -59,25 +60,26 @@ def report_export(
     statement_path = manifest_path or source.with_name(source.name + MANIFEST_SUFFIX)
     check_output(output, source, statement_path, may_overwrite=may_overwrite)
     statement = _read_statement(statement_path, is_required=manifest_path is not None)
-    tally = ReportTally()
     with ThreadPoolExecutor(1) as aside:
         digest = aside.submit(_hash_file, source)  # on another core: hashing leaves the interpreter alone
-        _count_events(source, tally)
+        tally = feed_files([source], ReportTally)
         file = FileFacts(source.name, *digest.result())
     manifest = statement.manifest if statement else None
     coverage = map_coverage(manifest, tally.compartment_names) if manifest else None
-    head = make_head(file, statement, tally, coverage, VERSION)
     data = make_report_data(tally, coverage, _choose_span(manifest, tally))
+    head = make_head(file, statement, tally, data, VERSION)
     page = write_page(head, data)
     write_file(output, page)
     return ReportOutcome(
         output=output,
         size_bytes=len(page),
-        events=tally.events,
+        events=tally.census.events,
         events_in_table=len(data.sample),
         verdict=head.verdict,
         gaps=len(manifest.gaps) if manifest else 0,
-        findings=tuple(finding.title for finding in data.findings),
+        findings=tuple(
+            f"{' from '.join(filter(None, (one.principal, one.address)))}: {one.reasons}" for one in data.findings
+        ),
     )
 
 
@@ -105,17 +107,6 @@ def _read_statement(path: Path, *, is_required: bool) -> Statement | None:
     with explain_disk("read", path):
         content = path.read_bytes()
     return Statement(decode_manifest(content, where=str(path)), has_own_digest(content))
-
-
-def _count_events(source: Path, tally: ReportTally) -> None:
-    for batch in read_records(source):
-        try:
-            tally.add(batch)
-        except ValueError as error:
-            raise CorruptRun(
-                f"{source}: event {tally.events + 1:,} is not a JSON object ({error})",
-                hint="run oci-audit verify on it, and restore it from a copy or export it again",
-            ) from error
 
 
 def _hash_file(path: Path) -> tuple[str, int]:

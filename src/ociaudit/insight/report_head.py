@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ociaudit.insight.report_coverage import CoverageMap, GapRow, list_gaps
+from ociaudit.insight.report_data import ReportData
 from ociaudit.insight.report_tally import ReportTally
+from ociaudit.insight.summary import list_limits
 from ociaudit.store.manifest import Manifest
 
 Verdict = Literal["complete", "incomplete", "unknown", "altered"]
@@ -57,11 +59,11 @@ class ReportHead:
 
 
 def make_head(
-    file: FileFacts, statement: Statement | None, tally: ReportTally, coverage: CoverageMap | None, version: str
+    file: FileFacts, statement: Statement | None, tally: ReportTally, data: ReportData, version: str
 ) -> ReportHead:
     """Say what the file is, and whether it is complete."""
     manifest = statement.manifest if statement else None
-    verdict, headline, explanation = _judge(file, statement, tally, coverage)
+    verdict, headline, explanation = _judge(file, statement, tally, data.coverage)
     gaps, left_out = list_gaps(manifest, tally.compartment_names) if manifest else ([], 0)
     return ReportHead(
         title=file.name,
@@ -69,7 +71,7 @@ def make_head(
         headline=headline,
         explanation=explanation,
         facts=_list_facts(file, manifest, version),
-        figures=_list_figures(tally),
+        figures=_list_figures(tally, data),
         gaps=gaps,
         gaps_left_out=left_out,
         notes=_list_notes(manifest, tally),
@@ -85,7 +87,7 @@ def _judge(
     manifest = statement.manifest
     if not statement.has_own_digest:
         return "altered", "The manifest was changed", ["Its digest does not fit its content; do not rely on it."]
-    if manifest.output.sha256 != file.digest or manifest.totals.written != tally.events:
+    if manifest.output.sha256 != file.digest or manifest.totals.written != tally.census.events:
         text = (
             "The bytes of this file are not those that its manifest states. Run oci-audit verify to see from where on."
         )
@@ -130,15 +132,17 @@ def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> lis
     return facts
 
 
-def _list_figures(tally: ReportTally) -> list[tuple[str, str, str]]:
-    failed_sign_ins = tally.sign_in_outcomes[1]
+def _list_figures(tally: ReportTally, data: ReportData) -> list[tuple[str, str, str]]:
+    census = tally.census
+    failures, changes = census.outcomes["failure"], tally.changes - tally.failed_changes
+    failed_sign_ins = sum(number for (_, outcome), number in census.sign_ins.items() if outcome == "failure")
     return [
-        ("events", f"{tally.events:,}", ""),
-        ("failures", f"{tally.outcomes[1]:,}", "bad" if tally.outcomes[1] else ""),
+        ("events", f"{census.events:,}", ""),
+        ("failures", f"{failures:,}", "bad" if failures else ""),
         ("failed sign-ins", f"{failed_sign_ins:,}", "bad" if failed_sign_ins else ""),
-        ("identity changes", f"{tally.changes:,}", "warn" if tally.changes else ""),
-        ("principals", f"{len(tally.principals.counts) + tally.principals.forgotten:,}", ""),
-        ("source addresses", f"{len(tally.addresses) + tally.addresses_forgotten:,}", ""),
+        ("changes to IAM", f"{changes:,}", "warn" if changes else ""),
+        ("principals", f"{data.principals.distinct:,}", ""),
+        ("source addresses", f"{data.top_addresses.distinct:,}", ""),
     ]
 
 
@@ -150,8 +154,9 @@ def _list_notes(manifest: Manifest | None, tally: ReportTally) -> list[str]:
         notes.append(f"The export was filtered: {manifest.totals.filtered:,} events were left out.")
     if manifest and manifest.scope.reaches_beyond_retention:
         notes.append("The range reaches beyond what the tenancy keeps.")
-    if tally.without_time:
-        notes.append(f"{tally.without_time:,} events have no readable time; they are on no time axis.")
+    if tally.census.untimed:
+        notes.append(f"{tally.census.untimed:,} events have no readable time; they are on no time axis.")
+    notes += [f"Not exact: {limit}." for limit in list_limits(tally.census, ())]
     return notes
 
 

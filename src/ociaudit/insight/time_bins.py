@@ -4,12 +4,13 @@ Owns: the bins, and how wide they are. Must not: read an event.
 
 Invariants
 - Every event with a time is in exactly one bin; a bin is only ever merged with its neighbours.
-- No more bins are held than `_MOST_BINS`, whatever times the events claim to have.
+- No more bins are held than `_MOST_BINS` and what a batch adds, whatever times the events claim to have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -20,6 +21,7 @@ EPOCH = instant_of_minute(0)
 STEPS_SECONDS = (60, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_419_200, 31_449_600)
 """Each is a multiple of the one before it, so that merged bins keep their borders."""
 SERIES = ("success", "failure", "unknown")
+_INDEX = {name: number for number, name in enumerate(SERIES)}
 _MOST_BINS = 4_096
 _MOST_SHOWN = 400
 _OUTLIER_SHARE = 0.001
@@ -46,17 +48,18 @@ class TimeBins:
         self._width = STEPS_SECONDS[0] * NANOSECONDS
         self._bins: dict[int, list[int]] = {}
 
-    def add(self, instant: int, series: int) -> None:
-        """Count an event; `series` is the index of its outcome in `SERIES`."""
-        key = (instant - EPOCH) // self._width
-        counts = self._bins.get(key)
-        if counts is None:
-            counts = self._bins[key] = [0] * len(SERIES)
-            if len(self._bins) > _MOST_BINS:
-                self._widen(self._level + 1)
-                self.add(instant, series)
-                return
-        counts[series] += 1
+    def add(self, instants: Iterable[int], outcomes: Iterable[str]) -> None:
+        """Count events; one without a time is left out."""
+        width = self._width
+        pairs = zip(instants, outcomes, strict=True)
+        counted = Counter([((instant - EPOCH) // width, outcome) for instant, outcome in pairs if instant])
+        for (key, outcome), number in counted.items():
+            counts = self._bins.get(key)
+            if counts is None:
+                counts = self._bins[key] = [0] * len(SERIES)
+            counts[_INDEX[outcome]] += number
+        while len(self._bins) > _MOST_BINS:
+            self._widen(self._level + 1)
 
     def find_range(self) -> tuple[int, int] | None:
         """Return (first, end) in seconds since 1970, without the few events whose time is far from all others."""

@@ -57,7 +57,7 @@
   const controls = make("div", "controls", null,
     searchField,
     makeSelect("Outcome", [["", "Any outcome"], ...OUTCOMES.map((name) => [name, name])], (value) => { wanted.outcome = value; narrow(); }),
-    makeSelect("Kind", [["0", "Any kind"], [SIGN_IN, "Sign-ins"], [CHANGE, "Identity changes"]], (value) => { wanted.kind = Number(value); narrow(); }),
+    makeSelect("Kind", [["0", "Any kind"], [SIGN_IN, "Sign-ins"], [CHANGE, "Changes to IAM"]], (value) => { wanted.kind = Number(value); narrow(); }),
     rangeButton,
   );
   const search = (text, isJump = false) => {
@@ -73,7 +73,7 @@
   searchField.addEventListener("input", () => search(searchField.value));
   find("event-table").append(controls);
   find("events-lead").textContent = data.is_sampled
-    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}: identity changes, failed sign-ins, failures and rare types first, then others by chance. The search below sees the sample only; the file has them all.`
+    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}: changes to IAM, failed sign-ins, failures and rare types first, then others by chance. The search below sees the sample only; the file has them all.`
     : `All ${plural(data.events, "event", "events")}. Open one to see its JSON as it was served.`;
   table = new SortedTable(find("event-table"), {
     label: "Events",
@@ -99,25 +99,27 @@
 
   /* Worth a look. */
   const marks = [];
-  data.findings.forEach(([severity, title, term, steps], index) => {
+  data.findings.forEach(([severity, principal, address, reasons, first, last, events, steps], index) => {
     const mark = String(index + 1);
-    const heading = make("h3", "", null, make("span", "mark", mark), make("bdi", "", title));
+    const who = [principal, address].filter(Boolean);
+    const title = make("span", "", null, make("bdi", "", who[0] || "(unknown)"), ...(who[1] ? [" from ", make("bdi", "", who[1])] : []));
+    const heading = make("h3", "", null, make("span", "mark", mark), title);
     const head = make("div", "finding-head", null, heading);
-    if (term) head.append(makeButton("link", "Show its events", () => pick(term)));
+    if (who.length) head.append(makeButton("link", "Show its events", () => pick(who.join(" "))));
     const list = make("ol", "steps");
-    for (const [first, last, text, detail, tone] of steps) {
-      list.append(make("li", tone, null,
-        make("time", "", showSpan(first, last)),
-        make("span", "", null, make("b", "", text), " ", make("bdi", "", detail))));
+    for (const [time, text, tone] of steps) {
+      const [, what, rest] = /^(.*?)((?:: |; | by | with | within ).*)?$/s.exec(text);
+      list.append(make("li", tone, null, make("time", "", showTime(time, 16)), make("bdi", "", null, make("b", "", what), make("span", "", rest || ""))));
     }
-    find("findings").querySelector(".findings").append(make("li", severity, null, head, list));
-    const known = steps.filter((step) => step[0] !== null);
-    if (known.length) {
-      const first = Math.min(...known.map((step) => step[0]));
-      const last = Math.max(...known.map((step) => step[1]));
-      if (severity === "high") marks.push({ first, last, label: mark, color: "bad" });
+    const why = make("p", "why", `${reasons} · ${plural(events, "event", "events")}, ${showSpan(first, last)}`);
+    find("findings").querySelector(".findings").append(make("li", severity, null, head, why, list));
+    if (severity === "high" && first !== null) {
+      const times = steps.map(([time]) => time).filter((time) => time !== null);
+      const isShort = last - first < 3 * 86400000;
+      marks.push({ first: Math.min(first, ...times), last: Math.max(isShort ? last : first, ...times), label: mark, color: "bad" });
     }
   });
+  if (data.findings_left_out) find("findings").append(make("p", "notes", `And ${showNumber(data.findings_left_out)} more, of less weight: oci-audit summary --json lists them.`));
   find("findings").hidden = data.findings.length === 0;
 
   /* Time. */
@@ -154,20 +156,20 @@
     drawCoverage(find("coverage"), data.coverage);
   }
 
-  /* Identity changes. */
+  /* Changes to IAM. */
   const CHANGES = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, target: 5, id: 6 };
   const left = data.all_changes - data.changes.length;
   const changesLead = () => data.all_changes
     ? `Users, groups, policies, credentials and second factors.${first}${left ? ` The latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)}.` : ""}`
     : "None in this file.";
-  const suspects = new Set(data.findings.filter(([severity]) => severity === "high").map(([, , term]) => term));
+  const suspects = new Set(data.findings.filter(([severity]) => severity === "high").map(([, , address]) => address));
   const isSuspect = (address) => address.split(/\s*,\s*/).some((each) => suspects.has(each));
   const flaggedFirst = (rows, isFlagged) => [...rows.filter(isFlagged), ...rows.filter((row) => !isFlagged(row))];
   const first = suspects.size ? " Those of what is worth a look stand first." : "";
   find("changes-lead").textContent = changesLead();
   if (data.changes.length) {
     new SortedTable(find("changes"), {
-      label: "Identity changes",
+      label: "Changes to IAM",
       pageSize: 15,
       rows: flaggedFirst(data.changes, (row) => isSuspect(row[CHANGES.address])),
       columns: [
@@ -189,9 +191,9 @@
 
   /* Source addresses. */
   const ADDRESS = { address: 0, first: 1, last: 2, events: 3, failures: 4, failedSignIns: 5, changes: 6, principals: 7 };
-  const more = data.distinct_addresses - data.addresses.length;
+  const more = data.top_addresses.distinct - data.addresses.length;
   find("addresses-lead").textContent = data.addresses.length
-    ? `When each address was first and last seen in this file, the newest first.${first}${more ? ` ${showNumber(data.addresses.length)} of ${showNumber(data.distinct_addresses)}: those with failed sign-ins or identity changes, then the newest.` : ""}`
+    ? `When each address was first and last seen in this file, the newest first.${first}${more ? ` ${showNumber(data.addresses.length)} of ${showNumber(data.top_addresses.distinct)}: those with failed sign-ins or changes to IAM, then the newest.` : ""}`
     : "None in this file.";
   const length = Math.max(1, (data.end - data.start) * 1000);
   const clamp = (share) => Math.max(0, Math.min(1, share));
@@ -224,7 +226,7 @@
         countColumn("Events", ADDRESS.events),
         countColumn("Failures", ADDRESS.failures),
         countColumn("Failed sign-ins", ADDRESS.failedSignIns, true),
-        countColumn("Identity changes", ADDRESS.changes),
+        countColumn("IAM changes", ADDRESS.changes),
         { title: "Who", value: (row) => row[ADDRESS.principals].join().toLowerCase(), show: (cell, row) => put(cell, row[ADDRESS.principals].join(", ")) },
       ],
       flag: (row) => suspects.has(row[ADDRESS.address]),

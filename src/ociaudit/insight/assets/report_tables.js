@@ -130,12 +130,12 @@ const put = (cell, text) => cell.append(make("span", "", text));
 const putTag = (cell, outcome) => cell.append(make("span", outcome === 1 ? "tag bad" : "tag", OUTCOMES[outcome]));
 
 /** Write the most frequent names as bars; a name is a button that searches for it. */
-function listRanking(container, { rows, distinct, forgotten }, { shorten = (name) => name, onPick }) {
+function listRanking(container, { rows, distinct }, { shorten = (name) => name, onPick }) {
   const most = rows.length ? rows[0][1] : 1;
   const list = make("ol", "rank");
   const shown = 10;
   const items = rows.map(([name, events, failures], index) => {
-    const button = makeButton("", shorten(name), () => onPick(name));
+    const button = makeButton("", shorten(name), () => onPick(name.replace(/…$/, "")));
     button.title = showHidden(name);
     const count = make("span", "count");
     if (failures) count.append(make("span", "failed", `${showNumber(failures)} failed`));
@@ -152,7 +152,7 @@ function listRanking(container, { rows, distinct, forgotten }, { shorten = (name
   container.append(list);
   if (!rows.length) container.append(make("p", "lead", "None."));
   if (rows.length > shown) {
-    const more = makeButton("link", `Show ${rows.length} of ${showNumber(distinct)}${forgotten ? "; rare ones may be counted low" : ""}`, () => {
+    const more = makeButton("link", `Show ${rows.length} of ${showNumber(distinct)}`, () => {
       items.forEach((item) => { item.hidden = false; });
       more.remove();
     });

@@ -1,0 +1,183 @@
+"""An event as one row: the scalar columns of CSV, Parquet and queries, and the whole event behind them.
+
+Owns: the columns, their order, and how each is read. Must not: know how a row is written.
+
+Invariants
+- A row has a value or None for every column; it never fails on an event that is a JSON object.
+- Nothing is guessed: the origin is what the record says, and None where it does not know.
+- Every text can be encoded as UTF-8. A lone surrogate stands as the escape it came as: in `event` as it is in
+  the JSON, elsewhere as its code behind a backslash.
+- A time is RFC 3339 in UTC: as served where Audit wrote it so, with milliseconds; else converted. What is no
+  time is None, and stays readable in `event`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+from ociaudit.events.facts import Data, Facts, Identity, Request, Response, read_facts, split_addresses
+from ociaudit.events.fields import UNREADABLE_INSTANT, format_instant, read_instant
+from ociaudit.events.outcome import judge_outcome
+
+Kind = Literal["text", "time", "integer", "json"]
+Value = str | int | None
+Row = tuple[Value, ...]
+
+
+class Column(NamedTuple):
+    """A column: its name, what it holds, and where in the event it comes from."""
+
+    name: str
+    kind: Kind
+    description: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("event_time", "time", "eventTime"),
+    Column("event_id", "text", "eventId"),
+    Column("event_type", "text", "eventType"),
+    Column("event_name", "text", "data.eventName"),
+    Column("source", "text", "source"),
+    Column(
+        "outcome",
+        "text",
+        "success, failure or unknown: by data.response.status, data.additionalDetails.eventId or data.message",
+    ),
+    Column("status", "integer", "data.response.status"),
+    Column("origin_region", "text", "the region the event was asked from"),
+    Column("origin_compartment", "text", "the compartment it was asked from"),
+    Column("compartment_id", "text", "data.compartmentId"),
+    Column("compartment_name", "text", "data.compartmentName"),
+    Column("principal_name", "text", "data.identity.principalName"),
+    Column("principal_id", "text", "data.identity.principalId"),
+    Column("auth_type", "text", "data.identity.authType"),
+    Column("caller_name", "text", "data.identity.callerName"),
+    Column("caller_id", "text", "data.identity.callerId"),
+    Column("tenant_id", "text", "data.identity.tenantId"),
+    Column("ip_address", "text", "the first address of data.identity.ipAddress"),
+    Column("ip_addresses", "text", "data.identity.ipAddress, which may be a comma list"),
+    Column("user_agent", "text", "data.identity.userAgent"),
+    Column("console_session_id", "text", "data.identity.consoleSessionId"),
+    Column("resource_name", "text", "data.resourceName"),
+    Column("resource_id", "text", "data.resourceId"),
+    Column("availability_domain", "text", "data.availabilityDomain"),
+    Column("request_id", "text", "data.request.id"),
+    Column("request_action", "text", "data.request.action"),
+    Column("request_path", "text", "data.request.path"),
+    Column("response_time", "time", "data.response.responseTime"),
+    Column("message", "text", "data.response.message, else data.message"),
+    Column("event_grouping_id", "text", "data.eventGroupingId"),
+    Column("event", "json", "the whole event as JSON"),
+)
+"""The columns, in their order."""
+
+_NO_DATA = Data()
+_NO_IDENTITY = Identity()
+_NO_REQUEST = Request()
+_NO_RESPONSE = Response()
+_MOST_STATUS_DIGITS = 9
+_AUDIT_TIME = len("2025-12-01T08:00:00.000Z")
+
+
+class Origin(Protocol):
+    """Where an event was asked from."""
+
+    @property
+    def region(self) -> str:
+        """The region."""
+        ...
+
+    @property
+    def compartment(self) -> str:
+        """The compartment."""
+        ...
+
+
+class Recorded(Protocol):
+    """An event with its origin, such as `formats.record.Record`."""
+
+    @property
+    def raw(self) -> bytes:
+        """One line of JSON in shape `api`."""
+        ...
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it was asked from, if that is known."""
+        ...
+
+
+def read_row(record: Recorded) -> Row:
+    """Return an event's values, one for each of `COLUMNS`.
+
+    Raises:
+        ValueError: the record is not a JSON object in UTF-8.
+    """
+    raw, origin = record.raw, record.origin
+    return make_row(read_facts(raw), raw, origin)
+
+
+def make_row(facts: Facts, raw: bytes, origin: Origin | None) -> Row:
+    """Return the row of an event whose facts have been read.
+
+    Raises:
+        ValueError: the record is not UTF-8.
+    """
+    data = facts.data or _NO_DATA
+    identity = data.identity or _NO_IDENTITY
+    request = data.request or _NO_REQUEST
+    response = data.response or _NO_RESPONSE
+    details = data.additional_details
+    addresses = identity.ip_address
+    return (
+        show_time(facts.event_time),
+        facts.event_id,
+        facts.event_type,
+        data.event_name,
+        facts.source,
+        judge_outcome(response.status, details.event_id if details else None, data.message),
+        read_status(response.status),
+        origin.region if origin else None,
+        origin.compartment if origin else None,
+        data.compartment_id,
+        data.compartment_name,
+        identity.principal_name,
+        identity.principal_id,
+        identity.auth_type,
+        identity.caller_name,
+        identity.caller_id,
+        identity.tenant_id,
+        next(iter(split_addresses(addresses)), None) if addresses else None,
+        addresses,
+        identity.user_agent,
+        identity.console_session_id,
+        data.resource_name,
+        data.resource_id,
+        data.availability_domain,
+        request.id,
+        request.action,
+        request.path,
+        show_time(response.response_time),
+        data.message if response.message is None else response.message,
+        data.event_grouping_id,
+        raw.decode(),
+    )
+
+
+def show_time(text: str | None) -> str | None:
+    """Write a served time as RFC 3339 in UTC; None where it is none."""
+    if text is None:
+        return None
+    instant = read_instant(text)
+    if instant == UNREADABLE_INSTANT:
+        return None
+    if len(text) == _AUDIT_TIME and text[10] == "T" and text[23] == "Z" and text[17] != "6":
+        return text
+    return format_instant(instant)
+
+
+def read_status(text: str | None) -> int | None:
+    """Read an HTTP status; None where it is none."""
+    if text is not None and len(text) <= _MOST_STATUS_DIGITS and text.isascii() and text.isdigit():
+        return int(text)
+    return None
