@@ -166,16 +166,17 @@ def test_paging_does_not_change_the_file(whole, tmp_path, flags):
 
 
 def test_short_windows_do_not_change_the_file(whole, emulator, tmp_path):
-    """Windows of one day ask three times as many questions and write the same bytes."""
+    """Windows of one day ask more questions, in pieces where a day is dense, and write the same bytes."""
     finished = run_export(emulator, tmp_path, *DAYS, "--max-window-days", "1", "-o", "audit.json")
     assert finished.code == 10
     assert (tmp_path / "audit.json").read_bytes() == whole.data
     asked = {(entry["startTime"], entry["endTime"]) for entry in emulator.log() if entry["operation"] == "ListEvents"}
-    assert asked == {
+    assert asked >= {
         ("2025-06-02T00:00:00Z", "2025-06-03T00:00:00Z"),
         ("2025-06-03T00:00:00Z", "2025-06-04T00:00:00Z"),
         ("2025-06-04T00:00:00Z", "2025-06-05T00:00:00Z"),
     }
+    assert not [start for start, end in asked if start[8:10] != end[8:10] and end[11:] != "00:00:00Z"]
 
 
 def test_whole_minutes_are_asked_of_a_strict_service(tmp_path):

@@ -54,9 +54,14 @@ def encode_instant(instant: int) -> bytes:
     return instant.to_bytes(_INSTANT_BYTES, "big")
 
 
+def read_instant_of(order: bytes) -> int:
+    """Return the instant that `encode_order` encoded."""
+    return int.from_bytes(order[:_INSTANT_BYTES], "big")
+
+
 def read_order(order: bytes) -> tuple[int, str]:
     """Return the (instant, id) that `encode_order` encoded."""
-    return int.from_bytes(order[:_INSTANT_BYTES], "big"), read_event_id(cut_event_id(order))
+    return read_instant_of(order), read_event_id(cut_event_id(order))
 
 
 def cut_event_id(order: bytes) -> bytes:

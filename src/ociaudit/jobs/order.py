@@ -38,6 +38,8 @@ class ExportOrder:
     signing_key: Path | None = None
     confirm_empty: bool = False
     """Ask shards that brought no event once more at the end."""
+    deadline_seconds: float | None = None
+    """How long may be asked; what is not answered by then becomes gaps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,17 @@
 """What happens to a page on its way into the spool.
 
-Owns: filter, tally and provisional mark of a page. Must not: wait for the disk in the event loop.
+Owns: filter, tally and provisional mark of a page, and when what has come is committed.
+Must not: wait for the disk in the event loop.
+
+Invariants
+- A page is committed within `COMMIT_SECONDS`, and the time the disk takes for it and for the batch before.
+- At most `_MOST_PENDING_BYTES` wait while a batch is written out; then whoever brings pages waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,14 +21,15 @@ from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import Tally
 from ociaudit.jobs.scope import SETTLE_MINUTES
-from ociaudit.plan.window import floor_minute
+from ociaudit.plan.shard import Shard
+from ociaudit.plan.window import Window, floor_minute
 from ociaudit.source.audit import Page
-from ociaudit.store.journal import PageLine
-from ociaudit.store.spool import COMMIT_SECONDS, Spool
+from ociaudit.store.journal import CutLine, PageLine
+from ociaudit.store.spool import COMMIT_BYTES, COMMIT_SECONDS, Spool
 
 NO_NAME = "(none)"
 _MAX_NAME = 200
-
+_MOST_PENDING_BYTES = 2 * COMMIT_BYTES
 
 _TALLIED: dict[Tally, Callable[[Event], str | None]] = {
     "event_type": lambda event: event.event_type,
@@ -31,7 +38,7 @@ _TALLIED: dict[Tally, Callable[[Event], str | None]] = {
 
 
 class SpoolSink:
-    """Filters pages and appends them to the spool, one at a time."""
+    """Filters pages, appends them to the spool, and commits them in turn."""
 
     def __init__(
         self,
@@ -48,50 +55,78 @@ class SpoolSink:
         self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
         self._listed = listed_compartments
         self._observer = observer
-        self._one_at_a_time = asyncio.Lock()
-        self._late_commit: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._is_pending = asyncio.Event()
+        self._is_full = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_closing = False
 
     async def take_page(self, page: Page) -> None:
-        """Keep a page; returns when it is in the spool, committed or soon to be.
+        """Keep a page; returns at once, unless so much waits for the disk that others have to wait too.
 
         Raises:
-            DiskError: the disk refused this commit, or an earlier one that nobody waited for.
-
-        Appending takes 3 µs an event and stays in the loop: handing a page to another thread can cost more.
-        Waiting for the disk does not.
+            DiskError: the disk refused an earlier page.
         """
-        async with self._one_at_a_time:
-            self._take_late_outcome()
-            kept = self._append(page)
-            if self._spool.is_commit_due:
-                await asyncio.to_thread(self._spool.commit)
-            elif self._late_commit is None:
-                self._late_commit = asyncio.create_task(self._commit_later())
+        self._raise_failure()
+        kept = self._append(page)
+        self._note_pending()
         self._observer.on_page(scanned=len(page.events), kept=kept)
+        if not self._has_room.is_set():
+            await self._has_room.wait()
+            self._raise_failure()
+
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Note that a shard is asked in pieces from here on."""
+        self._spool.append_line(CutLine(shard, pieces))
+        self._note_pending()
 
     async def close(self) -> None:
-        """End the commit that waits; leaving the spool commits what is left.
+        """End the committing; leaving the spool commits what is left.
 
         Raises:
-            DiskError: a commit that nobody waited for was refused.
+            DiskError: a commit was refused.
         """
-        async with self._one_at_a_time:  # so it is not under way
-            if self._late_commit is not None:
-                self._late_commit.cancel()
-                await asyncio.wait([self._late_commit])
-            self._take_late_outcome()
+        self._is_closing = True
+        self._is_pending.set()
+        self._is_full.set()
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+            self._raise_failure()
 
-    async def _commit_later(self) -> None:
-        """Commit a page that no other follows soon: the service may take its time, and the page is here."""
-        await asyncio.sleep(COMMIT_SECONDS)
-        async with self._one_at_a_time:
-            await asyncio.to_thread(self._spool.commit)
+    def _note_pending(self) -> None:
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_in_turn())
+        self._is_pending.set()
+        if self._spool.pending_bytes >= COMMIT_BYTES:
+            self._is_full.set()
+        if self._spool.pending_bytes >= _MOST_PENDING_BYTES:
+            self._has_room.clear()
 
-    def _take_late_outcome(self) -> None:
-        if self._late_commit is not None and self._late_commit.done():
-            late, self._late_commit = self._late_commit, None
-            if not late.cancelled():
-                late.result()
+    async def _commit_in_turn(self) -> None:
+        """Commit again and again: when enough is pending, or has been for long enough.
+
+        The batch is written out in a thread: compressing and waiting for the disk hold up no question.
+        """
+        try:
+            while True:
+                await self._is_pending.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_full.wait(), COMMIT_SECONDS)
+                if self._is_closing:
+                    return
+                self._is_pending.clear()
+                self._is_full.clear()
+                batch = self._spool.take_batch()
+                self._has_room.set()
+                await asyncio.to_thread(self._spool.write_batch, batch)
+        finally:
+            self._has_room.set()
+
+    def _raise_failure(self) -> None:
+        """Raise what ended the committing, if it has ended."""
+        if self._committing is not None and self._committing.done():
+            self._committing.result()
 
     def _append(self, page: Page) -> int:
         kept = self._filter.select(page.events)

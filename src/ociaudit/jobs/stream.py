@@ -24,11 +24,12 @@ from typing import Literal, NoReturn, Self
 from ociaudit.errors import IncompleteExport, ServiceUnreachable
 from ociaudit.events.event import Event
 from ociaudit.events.filters import EventFilter
+from ociaudit.jobs.gap_book import GapBook
 from ociaudit.jobs.order import ExportOrder, Tools
 from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan
 from ociaudit.jobs.service import connect
 from ociaudit.jobs.sweep import Sweep
-from ociaudit.plan.planner import plan_shards
+from ociaudit.plan.planner import plan_regions
 from ociaudit.plan.shard import Gap, Shard
 from ociaudit.plan.time_range import resolve_range
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
@@ -205,22 +206,29 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
             may_replace=False,
             observer=tools.observer,
         )
+        # No shard is cut: what was read before a cut would be given twice.
         sweep = Sweep(
             audit=service.audit,
-            identity=service.identity,
-            credentials=service.credentials,
+            gate=service.gate,
+            gap_book=GapBook(
+                identity=service.identity,
+                credentials=service.credentials,
+                observer=tools.observer,
+                has_answered_before=False,
+            ),
             sink=_ChannelSink(channel, event_filter),
+            places=plan.places,
             window=plan.window,
             covered={},
             observer=tools.observer,
         )
-        shards = plan_shards(
+        regions = plan_regions(
             plan.places,
             plan.window,
             max_minutes=order.max_window_days * MINUTES_PER_DAY,
             settled_until=floor_minute(tools.clock.now()) - SETTLE_MINUTES,
         )
-        gaps += await sweep.run(shards)
+        gaps += await sweep.run(regions)
 
 
 class _ChannelSink:
@@ -229,17 +237,22 @@ class _ChannelSink:
     def __init__(self, channel: _Channel, event_filter: EventFilter) -> None:
         self._channel = channel
         self._filter = event_filter
-        self._shard: Shard | None = None
-        self._seen: set[bytes] = set()
+        self._seen: dict[Shard, set[bytes]] = {}
 
     async def take_page(self, page: Page) -> None:
         """Wait for room and hand the page over."""
-        if page.shard != self._shard:
-            self._shard, self._seen = page.shard, set()
-        await self._channel.put([event.raw for event in self._filter.select(page.events) if self._is_new(event)])
+        seen = self._seen.pop(page.shard, set())
+        if not page.is_last:
+            self._seen[page.shard] = seen
+        await self._channel.put([event.raw for event in self._filter.select(page.events) if _is_new(event, seen)])
 
-    def _is_new(self, event: Event) -> bool:
-        digest = hashlib.blake2b(event.raw, digest_size=16).digest()
-        is_new = digest not in self._seen
-        self._seen.add(digest)
-        return is_new
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Nothing is cut here."""
+        raise AssertionError(f"{shard} was cut into {pieces} without a policy")
+
+
+def _is_new(event: Event, seen: set[bytes]) -> bool:
+    digest = hashlib.blake2b(event.raw, digest_size=16).digest()
+    is_new = digest not in seen
+    seen.add(digest)
+    return is_new

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from ociaudit.source.byte_budget import Hold
+
 T = TypeVar("T")
 
 
@@ -22,6 +24,13 @@ class Answer(Generic[T]):
     request_id: str | None
     attempts: int
     asked_at: datetime
+    hold: Hold | None = None
+    """The body's bytes; whoever has worked it off releases them."""
+
+    def release(self) -> None:
+        """Give the body's bytes back to the budget."""
+        if self.hold is not None:
+            self.hold.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from ociaudit.errors import Refused, RequestError, ScopeUnreadable, ServiceUnrea
 from ociaudit.plan.scope import REGION, Compartment, Region
 from ociaudit.source.answer import Answer
 from ociaudit.source.auth import Credentials
+from ociaudit.source.client import Client
 from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import Transport
 
 T = TypeVar("T")
 _PAGE_LIMIT = "1000"
@@ -54,9 +54,9 @@ class _CompartmentBody(msgspec.Struct):
 class IdentityReader:
     """Asks the Identity service in the profile's region."""
 
-    def __init__(self, transport: Transport, endpoints: Endpoints, credentials: Credentials) -> None:
-        """Ask through `transport` for the tenancy of `credentials`."""
-        self._transport = transport
+    def __init__(self, client: Client, endpoints: Endpoints, credentials: Credentials) -> None:
+        """Ask through `client` for the tenancy of `credentials`."""
+        self._client = client
         self._endpoints = endpoints
         self._credentials = credentials
 
@@ -70,7 +70,7 @@ class IdentityReader:
         """
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}/regionSubscriptions"
         try:
-            answer = await self._transport.fetch(url, _check_regions)
+            answer = await self._fetch(url, _check_regions)
         except RequestError as error:
             self._explain("regions", "--region", error)
         items = tuple(Region(body.regionName, body.status, body.isHomeRegion) for body in answer.body)
@@ -94,7 +94,7 @@ class IdentityReader:
         while True:
             url = f"{self._locate()}/compartments?{urlencode(query)}"
             try:
-                answer = await self._transport.fetch(url, _check_compartments)
+                answer = await self._fetch(url, _check_compartments)
             except RequestError as error:
                 self._explain("compartments", "--compartment with --no-subtree", error)
             for body in answer.body:
@@ -111,12 +111,17 @@ class IdentityReader:
         """Tell whether the key still works, whatever it may read: anything but 401 means that it does."""
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}"
         try:
-            await self._transport.fetch(url, _accept_any)
+            await self._fetch(url, _accept_any)
         except Refused as error:
             return error.status != _UNAUTHORIZED
         except RequestError:
             return True  # not known to be refused; the caller records the gap it has
         return True
+
+    async def _fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
+        answer = await self._client.fetch(url, check, endpoint=f"identity {self._credentials.region}")
+        answer.release()
+        return answer
 
     def _locate(self) -> str:
         return self._endpoints.locate("identity", self._credentials.region)

@@ -17,6 +17,7 @@ import zlib
 import msgspec
 
 from ociaudit.plan.shard import Gap, Shard
+from ociaudit.plan.window import Window
 
 
 class RunLine(msgspec.Struct, frozen=True, tag="run", tag_field="kind"):
@@ -65,6 +66,13 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """Compartments that occur in the events and not in the listing."""
 
 
+class CutLine(msgspec.Struct, frozen=True, tag="cut", tag_field="kind"):
+    """A dense shard is not followed any more; these windows, which make it up, are asked instead."""
+
+    shard: Shard
+    pieces: tuple[Window, ...]
+
+
 class GapLine(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
     """A part of the plan that did not come back in this run."""
 
@@ -85,7 +93,7 @@ class PublishLine(msgspec.Struct, frozen=True, tag="publish", tag_field="kind"):
     size_bytes: int
 
 
-JournalLine = RunLine | DictionaryLine | PageLine | GapLine | VoidLine | PublishLine
+JournalLine = RunLine | DictionaryLine | PageLine | CutLine | GapLine | VoidLine | PublishLine
 
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 _CHECK = b',"check":"%08x"}\n'

@@ -43,7 +43,6 @@ def open_spool(
     *,
     plan_id: str,
     origins: Mapping[Place, int],
-    monotonic: Callable[[], float],
     at: str,
     asked_by: tuple[str, str | None] = ("", None),
     on_page: Callable[[], None] = lambda: None,
@@ -68,7 +67,7 @@ def open_spool(
     _cut_file(folder, folder.journal_path, state.length)
     _cut_file(folder, folder.log_path, _find_log_end(state))
     with contextlib.ExitStack() as stack:
-        spool = stack.enter_context(Spool(folder, origins, monotonic=monotonic, dictionary=dictionary))
+        spool = stack.enter_context(Spool(folder, origins, dictionary=dictionary))
         spool.append_line(RunLine(plan_id, at, *asked_by))
         for offset in lost:
             spool.append_line(VoidLine(offset))

@@ -10,6 +10,7 @@ Invariants
 - A chain is made of pages in the order in which they came, which is that of the log: a page that was asked
   again takes the place of the earlier one and of all behind it, because the service need not cut its pages at
   the same events twice.
+- A shard that was cut is not gone on with; its pieces are the boundaries of what is asked instead.
 - A provisional shard (asked too soon after its end) is not covered: it is asked again.
 """
 
@@ -22,8 +23,10 @@ from ociaudit.errors import CorruptRun
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.planner import Progress
 from ociaudit.plan.shard import CONFIRMING_CHAIN, Bookmark, Place, Shard
+from ociaudit.plan.window import Window
 from ociaudit.store.journal import (
     BadLine,
+    CutLine,
     DictionaryLine,
     JournalLine,
     PageLine,
@@ -46,6 +49,8 @@ class JournalState:
     """Every file that this run has given, or was about to give, the output's name."""
     pages: dict[int, PageLine] = field(default_factory=dict)
     """Committed pages by their offset in the log."""
+    cuts: dict[Shard, tuple[Window, ...]] = field(default_factory=dict)
+    """Shards that were given up for their pieces."""
 
     def forget(self, page: PageLine) -> None:
         """Stop counting a page."""
@@ -66,14 +71,23 @@ class JournalState:
                 continue
             token = pages[-1].next_token
             if token is not None:
-                begun[shard] = Bookmark(number, len(pages), token)
+                if shard not in self.cuts:
+                    begun[shard] = Bookmark(number, len(pages), token)
                 continue
             covered.setdefault(shard.place, Coverage()).add(shard.window)
             if number >= CONFIRMING_CHAIN:
                 empty.discard(shard)
             elif not any(page.scanned for page in pages):
                 empty.add(shard)
-        return Progress(covered, begun, frozenset(empty))
+        return Progress(covered, begun, frozenset(empty), self._find_cuts())
+
+    def _find_cuts(self) -> dict[Place, list[int]]:
+        cuts: dict[Place, set[int]] = {}
+        for shard, pieces in self.cuts.items():
+            cuts.setdefault(shard.place, set()).update(
+                minute for piece in pieces for minute in (piece.start, piece.end)
+            )
+        return {place: sorted(minutes) for place, minutes in cuts.items()}
 
 
 def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> JournalState:
@@ -112,6 +126,8 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
             state.published.add(line)
         case PageLine():
             state.pages[line.offset] = line
+        case CutLine():
+            state.cuts[line.shard] = line.pieces
         case VoidLine():
             state.pages.pop(line.offset, None)
             if state.dictionary is not None and state.dictionary.offset == line.offset:

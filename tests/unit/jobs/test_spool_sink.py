@@ -51,7 +51,12 @@ def take(
             listed_compartments=listed,
             observer=observer,
         )
-        asyncio.run(sink.take_page(make_page(SHARD, 1, list(events), asked_at=asked_at)))
+
+        async def take_and_close() -> None:
+            await sink.take_page(make_page(SHARD, 1, list(events), asked_at=asked_at))
+            await sink.close()
+
+        asyncio.run(take_and_close())
         kept, _ = read_output(recovered.spool)
     lines = map(decode_line, (folder / "journal.ndjson").read_bytes().splitlines(keepends=True))
     (page,) = [line for line in lines if isinstance(line, PageLine)]
