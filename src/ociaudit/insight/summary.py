@@ -27,7 +27,6 @@ from ociaudit.store.manifest import GapEntry, Manifest, decode_manifest
 _TOP = 50
 _PARTNERS = 20
 _CHANGES = 100
-_DAY_HOURS = 24
 _LAST_PART = 4
 """New is what appears first in the last quarter of the range."""
 
@@ -259,7 +258,7 @@ def _sum_sign_ins(census: Census) -> Counter[str]:
 def _group_sign_ins(census: Census) -> dict[str, dict[str, int]]:
     days: dict[str, dict[str, int]] = {}
     for (hour, outcome), number in sorted(census.sign_ins.items()):
-        day = format_instant(hour // _DAY_HOURS * _DAY_HOURS * 3600 * NANOSECONDS)[:10]
+        day = format_instant(hour // 24 * 24 * 3600 * NANOSECONDS)[:10]
         of_day = days.setdefault(day, {})
         of_day[outcome] = of_day.get(outcome, 0) + number
     return days
