@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ociaudit.events.fields import format_instant
 from ociaudit.insight.report_coverage import CoverageMap, GapRow, list_gaps
 from ociaudit.insight.report_data import ReportData
 from ociaudit.insight.report_tally import ReportTally
@@ -49,8 +50,10 @@ class ReportHead:
     verdict: Verdict
     headline: str
     explanation: Sequence[str]
+    file: Sequence[tuple[str, str, str]]
+    """(word, value, form): range and digests; the form is `code` for digests and names."""
     facts: Sequence[tuple[str, str, str]]
-    """(word, value, form): the form is `code` for digests and names."""
+    """The same for what matters less."""
     figures: Sequence[tuple[str, str, str]]
     """(word, number, tone)."""
     gaps: Sequence[GapRow]
@@ -70,6 +73,7 @@ def make_head(
         verdict=verdict,
         headline=headline,
         explanation=explanation,
+        file=_name_file(file, manifest, tally),
         facts=_list_facts(file, manifest, version),
         figures=_list_figures(tally, data),
         gaps=gaps,
@@ -118,18 +122,27 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> list[tuple[str, str, str]]:
-    facts = []
+def _name_file(file: FileFacts, manifest: Manifest | None, tally: ReportTally) -> list[tuple[str, str, str]]:
     if manifest:
-        facts = [
-            ("Range", f"{show_minute(manifest.range.start)} to {show_minute(manifest.range.end)} UTC", ""),
-            ("Asked by", manifest.asked_by.principal, "code"),
-            ("Tenancy", manifest.asked_by.tenancy, "code"),
-        ]
-    facts.append(("File", f"sha256:{file.digest}", "code"))
-    facts.append(("Manifest", f"sha256:{manifest.digest}" if manifest else "none", "code" if manifest else ""))
-    facts.append(("Made with", f"oci-audit {version}", ""))
-    return facts
+        span = f"{show_minute(manifest.range.start)} to {show_minute(manifest.range.end)} UTC, {manifest.range.time}"
+        statement = f"sha256:{manifest.digest}"
+    else:
+        times = [format_instant(instant)[:16].replace("T", " ") for instant in (tally.census.first, tally.census.last)]
+        span = (
+            f"{times[0]} to {times[1]} UTC, the first and the last event"
+            if tally.census.first
+            else "no event has a time"
+        )
+        statement = "none beside the file"
+    return [("Range", span, ""), ("File", f"sha256:{file.digest}", "code"), ("Manifest", statement, "code")]
+
+
+def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> list[tuple[str, str, str]]:
+    facts = [("Size", f"{file.size_bytes:,} bytes", "")]
+    if manifest:
+        facts.append(("Asked by", manifest.asked_by.principal, "code"))
+        facts.append(("Tenancy", manifest.asked_by.tenancy, "code"))
+    return [*facts, ("Made with", f"oci-audit {version}", "")]
 
 
 def _list_figures(tally: ReportTally, data: ReportData) -> list[tuple[str, str, str]]:

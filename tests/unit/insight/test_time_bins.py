@@ -23,8 +23,9 @@ def count(series) -> int:
 def test_every_event_is_in_one_bin_or_outside(events, start, days) -> None:
     """Whatever the times are and whatever is shown, the counts add up."""
     bins = TimeBins()
-    for start in range(0, len(events), 7):
-        bins.add(*zip(*events[start : start + 7], strict=True))
+    for number in range(0, len(events), 7):
+        instants, outcomes = zip(*events[number : number + 7], strict=True)
+        bins.add(instants, outcomes)
     shown = bins.show(start, start + days * DAY)
     assert count(shown) == len(events)
     assert len(shown.success) == len(shown.failure) == len(shown.unknown) <= 402
