@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.benchmark import ROOT, Benchmark, Row, Workshop
 from bench.beside import run_beside
 from bench.document import update_document
+from bench.insight import run_insight
 from bench.machine import describe_machine
 from bench.report import run_report
 from bench.resume import run_resume
@@ -28,6 +29,7 @@ BENCHMARKS = (
     Benchmark("beside", "an export beside Oracle's command, its SDK and curl: median of the rounds", run_beside),
     Benchmark("memory", "an export of many events, once", run_memory),
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
+    Benchmark("insight", "a summary and queries of many events", run_insight),
     Benchmark("report", "one page from many events, once", run_report),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
     Benchmark("shards", "publishing the same events from many shards and from few", run_shards),

@@ -14,8 +14,6 @@ from functools import partial
 from itertools import islice
 from typing import BinaryIO
 
-from ociaudit.formats.record import Record
-
 _LINES = 256
 _LINE_BYTES = 1024 * 1024
 _HEAD = b"[\n"
@@ -26,7 +24,7 @@ class NotInLines(ValueError):
     """A file that has to be read with care."""
 
 
-def read_plain_lines(file: BinaryIO) -> Iterator[list[Record]]:
+def read_plain_lines(file: BinaryIO) -> Iterator[list[bytes]]:
     """Yield what stands in the lines of a file, unchecked; it was opened with a buffer and stands at its beginning.
 
     Raises:
@@ -37,23 +35,22 @@ def read_plain_lines(file: BinaryIO) -> Iterator[list[Record]]:
         yield from _read_array(file)
     elif head[:1] == b"{":
         file.seek(0)
-        for lines in _read_lines(file):
-            yield [Record(line, None) for line in lines]
+        yield from _read_lines(file)
     else:
         raise NotInLines
 
 
-def _read_array(file: BinaryIO) -> Iterator[list[Record]]:
+def _read_array(file: BinaryIO) -> Iterator[list[bytes]]:
     held: list[bytes] = []
     for lines in _read_lines(file):
         held += lines
         events, held = held[:-2], held[-2:]  # the last event has no comma behind it
         if events:
-            yield [Record(line[:-2], None) for line in events]
+            yield [line[:-2] for line in events]
     if not held or held[-1] != _TAIL:
         raise NotInLines
     if len(held) == 2:
-        yield [Record(held[0], None)]
+        yield held[:1]
 
 
 def _read_lines(file: BinaryIO) -> Iterator[list[bytes]]:

@@ -14,11 +14,12 @@ from typing import NamedTuple
 from ociaudit.events.facts import Data, Details, Facts, Identity, Response, read_facts, split_addresses
 from ociaudit.events.fields import read_instant
 from ociaudit.events.outcome import Outcome, judge_outcome
-from ociaudit.formats.record import Record
 
 _NO_DATA, _NO_IDENTITY, _NO_RESPONSE, _NO_DETAILS = Data(), Identity(), Response(), Details()
 _NO_SOURCE = ("",)
 Pair = tuple[str, str]
+EventKind = str | tuple[str | None, str | None, str | None]
+"""The event type; or event type, event name and the identity domain's own name, where there is more than the type."""
 _KNOWN_OUTCOMES: Mapping[str | None, Outcome] = MappingProxyType(
     {str(status): judge_outcome(str(status), None, None) for status in range(100, 600)}
 )
@@ -27,27 +28,26 @@ _KNOWN_OUTCOMES: Mapping[str | None, Outcome] = MappingProxyType(
 class Batch(NamedTuple):
     """Events side by side. A principal is a name, else an id; an empty text stands for none, as for no address."""
 
-    raws: list[bytes]
+    raws: Sequence[bytes]
     facts: list[Facts]
     datas: list[Data]
     identities: list[Identity]
     statuses: list[str | None]
     outcomes: list[Outcome]
     instants: list[int]
-    kinds: list[tuple[str | None, str | None, str | None]]
-    """Event type, event name, and the identity domain's own name."""
+    kinds: list[EventKind]
+    """All that its meaning depends on."""
     people: list[str]
     pairs: list[tuple[Pair, int]]
     """(principal, address) and the index of the event, which comes once for each of its addresses."""
 
 
-def read_batch(records: Sequence[Record]) -> Batch:
+def read_batch(raws: Sequence[bytes]) -> Batch:
     """Read events.
 
     Raises:
         ValueError: one is not a JSON object.
     """
-    raws = [raw for raw, _ in records]
     facts = list(map(read_facts, raws))
     datas = [one.data or _NO_DATA for one in facts]
     identities = [data.identity or _NO_IDENTITY for data in datas]
@@ -66,7 +66,8 @@ def read_batch(records: Sequence[Record]) -> Batch:
         ],
         instants=[read_instant(one.event_time) for one in facts],
         kinds=[
-            (one.event_type, data.event_name, detail) for one, data, detail in zip(facts, datas, details, strict=True)
+            one.event_type if one.event_type and detail is None else (one.event_type, data.event_name, detail)
+            for one, data, detail in zip(facts, datas, details, strict=True)
         ],
         people=people,
         pairs=_pair(people, identities),

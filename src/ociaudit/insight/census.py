@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ociaudit.events.fields import UNREADABLE_INSTANT
 from ociaudit.events.outcome import Outcome
 from ociaudit.formats.record import Record
-from ociaudit.insight.batch import Batch, Pair, read_batch
+from ociaudit.insight.batch import Batch, EventKind, Pair, read_batch
 from ociaudit.insight.following import Following
 from ociaudit.insight.meaning import ORDINARY, Meaning, find_meaning
 from ociaudit.insight.sighting import Sighting, list_sightings
@@ -76,7 +76,7 @@ class Census:
     changes: list[Change] = field(default_factory=list)
     """Changes to IAM, in the file's order; the first thousands of them, `change_names` counts all."""
     following: Following = field(default_factory=Following)
-    _meanings: dict[tuple[str | None, str | None, str | None], Meaning] = field(default_factory=dict)
+    _meanings: dict[EventKind, Meaning] = field(default_factory=dict)
     _newest: int = UNREADABLE_INSTANT
 
     @property
@@ -90,7 +90,15 @@ class Census:
         Raises:
             ValueError: one is not a JSON object.
         """
-        self.add_batch(read_batch(records))
+        self.add_raws([raw for raw, _ in records])
+
+    def add_raws(self, raws: Sequence[bytes]) -> None:
+        """Count events, each one line of JSON in shape `api`.
+
+        Raises:
+            ValueError: one is not a JSON object.
+        """
+        self.add_batch(read_batch(raws))
 
     def add_batch(self, batch: Batch) -> list[Meaning]:
         """Count events that are read, and return what each means, for whoever counts more."""
@@ -157,8 +165,8 @@ class Census:
         self.following.add(batch, meanings, steps)
         return meanings
 
-    def _learn_meaning(self, kind: tuple[str | None, str | None, str | None]) -> Meaning:
-        meaning = find_meaning(*kind)
+    def _learn_meaning(self, kind: EventKind) -> Meaning:
+        meaning = find_meaning(kind, None, None) if isinstance(kind, str) else find_meaning(*kind)
         if len(self._meanings) < _MEANINGS_KEPT:
             self._meanings[kind] = meaning
         return meaning

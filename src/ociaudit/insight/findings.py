@@ -107,7 +107,7 @@ class _Past:
                 self.habits[person].append(trace.first)
                 self.people[person] = min(trace.first, self.people.get(person, trace.first))
                 self.addresses[address] = min(trace.first, self.addresses.get(address, trace.first))
-            for step in trace.steps:
+            for step in trace.special.steps:
                 if step.kind == "credential":
                     self.credentials[find_owner(census, step) or person].append(step)
 
@@ -134,10 +134,10 @@ def find_owner(census: Census, step: Step) -> str | None:
 def _judge(past: _Past, pair: Pair, trace: Trace) -> Iterator[Reason]:
     """Yield the rules that a pair breaks; nothing for what is merely new."""
     credential = past.find_credential(pair, trace)
-    if not trace.is_watched and credential is None:
+    if not trace.special.is_watched and credential is None:
         return
-    guess, kinds = trace.guess, {step.kind for step in trace.steps}
-    is_wide = any(step.kind == "rights" and is_wide_open(step.note) for step in trace.steps)
+    guess, kinds = trace.special.guess, {step.kind for step in trace.special.steps}
+    is_wide = any(step.kind == "rights" and is_wide_open(step.note) for step in trace.special.steps)
     guesses = guess.failures if guess else 0
     for weight, text, does_apply in (
         (5, f"{guesses:,} failed sign-ins, then one that succeeded", guesses >= GUESSES),
@@ -148,7 +148,7 @@ def _judge(past: _Past, pair: Pair, trace: Trace) -> Iterator[Reason]:
         (1, "changed rights", "rights" in kinds),
         (1, "a second factor removed", "second factor" in kinds),
         (1, "an address new for this principal", past.is_new(pair, trace)),
-        (1, "secrets or data fetched", any(map(is_taking, trace.uses or ()))),
+        (1, "secrets or data fetched", any(map(is_taking, trace.special.uses))),
     ):
         if does_apply:
             yield Reason(weight, text)
@@ -158,11 +158,11 @@ def _gather_changes(census: Census, past: _Past, told: set[Pair]) -> Iterator[Su
     """Yield a line for each principal that changed IAM from new addresses."""
     gathered: defaultdict[str, list[tuple[str, Trace]]] = defaultdict(list)
     for pair, trace in census.traces.items():
-        if pair not in told and all(pair) and trace.steps and past.is_new(pair, trace):
+        if pair not in told and all(pair) and trace.special.steps and past.is_new(pair, trace):
             gathered[pair[0]].append((pair[1], trace))
     for person, found in gathered.items():
         traces = [trace for _, trace in found]
-        steps = sum(len(trace.steps) + trace.steps_left_out for trace in traces)
+        steps = sum(len(trace.special.steps) + trace.special.steps_left_out for trace in traces)
         where = "an address" if len(found) == 1 else f"{len(found):,} addresses"
         yield Suspicion(
             principal=person,
@@ -178,12 +178,12 @@ def _find_sprayers(census: Census) -> Iterator[Suspicion]:
     """Yield the addresses from which sign-ins of many principals failed."""
     gathered: defaultdict[str, list[Trace]] = defaultdict(list)
     for (_, address), trace in census.traces.items():
-        if address and trace.failed_sign_ins:
+        if address and trace.special.failed_sign_ins:
             gathered[address].append(trace)
     for address, traces in gathered.items():
         if len(traces) >= _SPRAYED:
-            reached = sum(trace.sign_ins > 0 for trace in traces)
-            failed = sum(trace.failed_sign_ins for trace in traces)
+            reached = sum(trace.special.sign_ins > 0 for trace in traces)
+            failed = sum(trace.special.failed_sign_ins for trace in traces)
             end = f"; {reached:,} also succeeded" if reached else ""
             yield Suspicion(
                 principal="",
@@ -198,8 +198,8 @@ def _find_sprayers(census: Census) -> Iterator[Suspicion]:
 def _find_tries(census: Census, told: set[Pair]) -> Iterator[Suspicion]:
     """Yield the pairs with many failed sign-ins and no success."""
     for pair, trace in census.traces.items():
-        if trace.failed_sign_ins >= _TRIES and not trace.sign_ins and pair not in told:
-            reason = Reason(3, f"{trace.failed_sign_ins:,} failed sign-ins, none succeeded")
+        if trace.special.failed_sign_ins >= _TRIES and not trace.special.sign_ins and pair not in told:
+            reason = Reason(3, f"{trace.special.failed_sign_ins:,} failed sign-ins, none succeeded")
             yield Suspicion(*pair, trace.first, trace.last, trace.events, (reason,))
 
 
@@ -207,8 +207,8 @@ def _find_refused(census: Census) -> Iterator[Suspicion]:
     """Yield the principals whose calls nearly all failed; sign-ins are told elsewhere."""
     for one in census.list_principals():
         traces = [census.traces[one.name, partner] for partner in one.partners]
-        failed = one.failures - sum(trace.failed_sign_ins for trace in traces)
-        calls = one.events - sum(trace.failed_sign_ins + trace.sign_ins for trace in traces)
+        failed = one.failures - sum(trace.special.failed_sign_ins for trace in traces)
+        calls = one.events - sum(trace.special.failed_sign_ins + trace.special.sign_ins for trace in traces)
         if calls >= _REFUSED_EVENTS and failed >= calls * _REFUSED_SHARE:
             address = one.partners[0] if len(one.partners) == 1 else ""
             reason = Reason(2, f"{failed:,} of {calls:,} calls failed")

@@ -176,9 +176,10 @@ def _list_addresses(census: Census, sightings: Sequence[Sighting]) -> list[Addre
     failed: defaultdict[str, int] = defaultdict(int)
     changes: defaultdict[str, int] = defaultdict(int)
     for (_, address), trace in census.traces.items():
-        if trace.failed_sign_ins or trace.steps:
-            failed[address] += trace.failed_sign_ins
-            changes[address] += len(trace.steps) + trace.steps_left_out
+        special = trace.special
+        if special.failed_sign_ins or special.steps:
+            failed[address] += special.failed_sign_ins
+            changes[address] += len(special.steps) + special.steps_left_out
     chosen = sorted(sightings, key=lambda one: (one.name in failed, one.first, one.name))[-_MOST_ADDRESSES:]
     return [
         AddressRow(

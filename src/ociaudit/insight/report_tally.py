@@ -64,7 +64,15 @@ class ReportTally:
         Raises:
             ValueError: one is not a JSON object.
         """
-        batch = read_batch(records)
+        self.add_raws([raw for raw, _ in records])
+
+    def add_raws(self, raws: Sequence[bytes]) -> None:
+        """Count events, each one line of JSON in shape `api`.
+
+        Raises:
+            ValueError: one is not a JSON object.
+        """
+        batch = read_batch(raws)
         before = self.census.events
         meanings = self.census.add_batch(batch)
         self.times.add(batch.instants, batch.outcomes)

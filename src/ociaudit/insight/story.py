@@ -5,7 +5,7 @@ Owns: which lines, and their words. Must not: judge, or print; the strings are t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ociaudit.insight.census import Census
@@ -35,18 +35,19 @@ def tell_story(census: Census, suspicion: Suspicion) -> list[Line]:
     if trace is None:
         return []
     lines = []
-    if trace.guess and trace.guess.failures >= GUESSES:
-        after = _describe_span(trace.guess.success - trace.guess.first)
-        lines.append(Line(trace.guess.first, f"{trace.guess.failures:,} failed sign-ins; one succeeded after {after}"))
+    guess = trace.special.guess
+    if guess and guess.failures >= GUESSES:
+        after = _describe_span(guess.success - guess.first)
+        lines.append(Line(guess.first, f"{guess.failures:,} failed sign-ins; one succeeded after {after}"))
     steps = _choose_steps(trace)
     lines += [_tell_step(census, suspicion, step) for step in steps[:_STEPS_TOLD]]
-    left_out = len(steps) - _STEPS_TOLD + trace.steps_left_out
+    left_out = len(steps) - _STEPS_TOLD + trace.special.steps_left_out
     if left_out > 0:
         lines.append(Line(steps[_STEPS_TOLD - 1].instant, f"… and {left_out:,} more changes from here"))
     is_short = trace.last - trace.first <= _LONG_LIFE
-    if trace.uses and is_short:
+    if trace.special.uses and is_short:
         lines.append(_tell_uses(trace))
-    elif not trace.is_watched:
+    elif not trace.special.is_watched:
         lines.append(Line(trace.first, f"{trace.events:,} events from here, soon after a new credential"))
     lines += list(_tell_aftermath(census, suspicion, steps))[:_AFTERMATH_TOLD]
     return sorted(lines, key=lambda line: line.instant)
@@ -54,11 +55,12 @@ def tell_story(census: Census, suspicion: Suspicion) -> list[Line]:
 
 def _choose_steps(trace: Trace) -> list[Step]:
     """Return what to tell: of an address that is in daily use only what is suspicious by itself."""
+    steps = trace.special.steps
+    listed = [step for step in steps if step.kind]
     if trace.last - trace.first <= _LONG_LIFE:
-        return [step for step in trace.steps if step.kind] or list(trace.steps)
-    return [
-        step for step in trace.steps if step.kind == "blinding" or (step.kind == "rights" and is_wide_open(step.note))
-    ] or [step for step in trace.steps if step.kind]
+        return listed or list(steps)
+    grave = [step for step in listed if step.kind == "blinding" or (step.kind == "rights" and is_wide_open(step.note))]
+    return grave or listed
 
 
 def _tell_step(census: Census, suspicion: Suspicion, step: Step) -> Line:
@@ -72,15 +74,14 @@ def _tell_step(census: Census, suspicion: Suspicion, step: Step) -> Line:
 
 
 def _tell_uses(trace: Trace) -> Line:
-    uses: Mapping[str, int] = trace.uses or {}
-    tools: Mapping[str, int] = trace.tools or {}
+    uses, tools = trace.special.uses, trace.special.tools
     ranked = sorted(uses.items(), key=lambda item: (not is_taking(item[0]), -item[1], item[0]))
     names = ", ".join(f"{name or '(none)'} {number:,}" for name, number in ranked[:_USES_TOLD])
     more = f" and {len(ranked) - _USES_TOLD:,} other kinds" if len(ranked) > _USES_TOLD else ""
-    number = sum(uses.values()) + trace.uses_left_out
+    number = sum(uses.values()) + trace.special.uses_left_out
     with_tool = f" with {min(tools, key=lambda one: tools[one]).split(' ')[0][:_TOOL_CHARACTERS]}" if tools else ""
-    span = _describe_span(trace.use_last - trace.use_first)
-    return Line(trace.use_first, f"{number:,} calls within {span}{with_tool}: {names}{more}")
+    span = _describe_span(trace.special.use_last - trace.special.use_first)
+    return Line(trace.special.use_first, f"{number:,} calls within {span}{with_tool}: {names}{more}")
 
 
 def _tell_aftermath(census: Census, suspicion: Suspicion, steps: list[Step]) -> Iterator[Line]:

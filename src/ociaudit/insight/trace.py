@@ -44,48 +44,33 @@ class Guess(NamedTuple):
     success: int
 
 
-class Trace:
-    """One principal from one address."""
+class Special:
+    """What one principal did from one address that not everybody does."""
 
     __slots__ = (
-        "events", "failed_sign_ins", "failures", "first", "guess", "last", "sign_ins", "steps", "steps_left_out",
-        "streak", "streak_first", "streak_last", "tools", "use_first", "use_last", "uses", "uses_left_out",
+        "failed_sign_ins", "guess", "sign_ins", "steps", "steps_left_out", "streak", "streak_first", "streak_last",
+        "tools", "use_first", "use_last", "uses", "uses_left_out",
     )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.events = self.failures = 0
-        self.first = self.last = 0
-        """Instants; 0 while no time could be read."""
         self.sign_ins = self.failed_sign_ins = 0
         self.streak = self.streak_first = self.streak_last = 0
         """The failed sign-ins since the last success, none longer than an hour after the one before."""
         self.guess: Guess | None = None
         self.steps: tuple[Step, ...] = ()
         self.steps_left_out = 0
-        self.uses: Counter[str] | None = None
+        self.uses: Counter[str] = Counter()
         """Name -> how often it was called since the first step or guess; a name that is missing is empty."""
         self.uses_left_out = 0
         self.use_first = self.use_last = 0
-        self.tools: dict[str, int] | None = None
+        self.tools: dict[str, int] = {}
         """User agent -> when it was first used since the first step or guess."""
 
     @property
     def is_watched(self) -> bool:
         """Tell whether something has happened after which each call is of interest."""
         return bool(self.steps) or self.guess is not None
-
-    @property
-    def weight(self) -> int:
-        """Tell how little this may be forgotten: 2 after something special, 0 if there was nothing but failure."""
-        return 2 if self.is_watched else int(self.failures < self.events)
-
-    def count(self, events: int, failures: int, first: int, last: int) -> None:
-        """Count events; `first` and `last` are 0 where no time could be read."""
-        self.events += events
-        self.failures += failures
-        self.last = max(self.last, last)
-        self.first = min(self.first, first) if self.first and first else self.first or first
 
     def note_sign_in(self, instant: int, outcome: Outcome) -> None:
         """Take a sign-in into account."""
@@ -111,16 +96,47 @@ class Trace:
 
     def note_use(self, instant: int, name: str | None, tool: str | None) -> None:
         """Remember an ordinary call of somebody who has done something special."""
-        uses = self.uses = Counter() if self.uses is None else self.uses
-        tools = self.tools = {} if self.tools is None else self.tools
         self.use_first = self.use_first or instant
         self.use_last = max(self.use_last, instant)
-        if (name or "") in uses or len(uses) < _NAMES_KEPT:
-            uses[name or ""] += 1
+        if (name or "") in self.uses or len(self.uses) < _NAMES_KEPT:
+            self.uses[name or ""] += 1
         else:
             self.uses_left_out += 1
-        if tool and tool not in tools and len(tools) < _TOOLS_KEPT:
-            tools[tool] = instant
+        if tool and tool not in self.tools and len(self.tools) < _TOOLS_KEPT:
+            self.tools[tool] = instant
+
+
+_NOTHING = Special()
+"""What most have done; only `begin_special` gives what may be added to, and never this."""
+
+
+class Trace:
+    """One principal from one address: instants are 0 while no time could be read."""
+
+    __slots__ = ("_special", "events", "failures", "first", "last")
+
+    def __init__(self, instant: int) -> None:
+        """Begin with the first event."""
+        self.events = 1
+        self.failures = 0
+        self.first = self.last = instant
+        self._special: Special | None = None
+
+    @property
+    def special(self) -> Special:
+        """What was done that not everybody does; empty for most."""
+        return self._special or _NOTHING
+
+    @property
+    def weight(self) -> int:
+        """Tell how little this may be forgotten: 2 after something special, 0 if there was nothing but failure."""
+        return 2 if self.special.is_watched else int(self.failures < self.events)
+
+    def begin_special(self) -> Special:
+        """Return what was done that not everybody does, to add to it."""
+        if self._special is None:
+            self._special = Special()
+        return self._special
 
 
 def make_step(facts: Facts, raw: bytes, instant: int, kind: Kind | None) -> Step:

@@ -118,7 +118,7 @@ def test_a_change_from_several_addresses_is_one() -> None:
     """An event with a comma list of addresses is one change, and is followed from each."""
     census = count(tell_change("CreatePolicy", where="10.0.0.1, 10.0.0.2"))
     assert len(census.changes) == 1
-    assert {pair for pair, trace in census.traces.items() if trace.steps} == {
+    assert {pair for pair, trace in census.traces.items() if trace.special.steps} == {
         ("anna", "10.0.0.1"),
         ("anna", "10.0.0.2"),
     }
