@@ -1,10 +1,14 @@
 import gzip
 import json
+import signal
 import stat
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from support.processes import find_command, obey_file_modes, run_process
+from support.processes import find_command, finish_process, obey_file_modes, run_process, start_process
 from support.reports import make_event, make_gap, read_data, write_export, write_manifest
 
 PLACES = [("a-1", "ocid1.compartment.oc1..aaaaone"), ("b-1", "ocid1.compartment.oc1..aaaaone")]
@@ -207,3 +211,32 @@ def test_a_million_names_do_not_make_a_huge_page(tmp_path):
     data = read_data(tmp_path / "page.html")
     assert data["is_sampled"]
     assert data["principals"]["distinct"] == data["top_addresses"]["distinct"] == 30_000
+
+
+def list_open_files(pid) -> list[str]:
+    """The names of the files that a process has open."""
+    names = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            names.append(one.readlink().name)
+        except OSError:  # closed meanwhile
+            continue
+    return names
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_an_interrupted_report_leaves_nothing(tmp_path):
+    """SIGTERM ends it with 143 and a hint, without a page or a part of one."""
+    export = tmp_path / "long.json"
+    write_export(export, (make_event(number, data={"message": "x" * 2_000}) for number in range(150_000)))
+    process = start_process([find_command("oci-audit"), "report", str(export), "-o", "page.html"], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while not Path(f"/proc/{process.pid}/fd").exists() or "long.json" not in list_open_files(process.pid):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    done = finish_process(process)
+    assert done.code == 143, done.stderr
+    assert len(done.hint_lines) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["long.json"]

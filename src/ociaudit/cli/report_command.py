@@ -28,9 +28,11 @@ def report(
     The page loads nothing, and opens from disk. Exit codes, the page being written: 0, 10 the export has gaps,
     7 the file is not the one of its manifest; and without a page: 2 usage, 5 disk, 6 the file cannot be read.
     """
+    from ociaudit.cli.signals import raise_on_signals
     from ociaudit.insight.report import report_export
 
-    outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)
+    with raise_on_signals():
+        outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)
     for line in _describe(outcome):
         console.say(line)
     return _EXIT_CODES[outcome.verdict]
