@@ -20,6 +20,7 @@ from bench.filters import run_filters
 from bench.formats import run_formats
 from bench.insight import run_insight
 from bench.machine import describe_machine
+from bench.report import run_report
 from bench.resume import run_resume
 from bench.shards import run_shards
 from bench.size import run_dense, run_full, run_growth, run_memory
@@ -35,6 +36,7 @@ BENCHMARKS = (
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
     Benchmark("formats", "events as tables beside pandas, and in another spelling", run_formats),
     Benchmark("insight", "a summary and queries of many events", run_insight),
+    Benchmark("report", "one page from many events, once", run_report),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),
     Benchmark("shards", "publishing the same events from many shards and from few", run_shards),
     Benchmark("disk", "the most that run directory and output take while an export runs", run_disk),

@@ -80,6 +80,7 @@ def register_commands() -> typer.Typer:
         export_command,
         presets_command,
         query_command,
+        report_command,
         summary_command,
         verify_command,
     )
@@ -97,6 +98,7 @@ def register_commands() -> typer.Typer:
     )
     app.command("summary", short_help="Show what a file of events tells.")(summary_command.summary)
     app.command("query", short_help="Ask one SELECT over the events of any files.")(query_command.query)
+    app.command("report", short_help="Write an export as one page to look at.")(report_command.report)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",
