@@ -100,6 +100,10 @@ $(VENV_LOCK)/.dependencies:
 schema: setup ## write docs/manifest.schema.json anew from the code
 	$(VENV)/bin/python tests/docs/test_schema.py
 
+.PHONY: presets
+presets: setup ## write the tables of docs/presets.md and docs/filters.md anew from the code
+	$(VENV)/bin/python tests/docs/test_presets.py
+
 .PHONY: clean
 clean: ## remove the environments, caches and build results
 	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_LOCK)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

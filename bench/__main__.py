@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.benchmark import ROOT, Benchmark, Row, Workshop
 from bench.beside import run_beside
 from bench.document import update_document
+from bench.filters import run_filters
 from bench.formats import run_formats
 from bench.machine import describe_machine
 from bench.resume import run_resume
@@ -27,6 +28,7 @@ from bench.verify import run_verify
 BENCHMARKS = (
     Benchmark("beside", "an export beside Oracle's command, its SDK and curl: median of the rounds", run_beside),
     Benchmark("memory", "an export of many events, once", run_memory),
+    Benchmark("filter", "an export with and without a filter: median of the rounds", run_filters),
     Benchmark("verify", "the proof of an export, from the disk's cache", run_verify),
     Benchmark("formats", "events as tables beside pandas, and in another spelling", run_formats),
     Benchmark("resume", "a SIGKILL at half of the pages, then the same command", run_resume),

@@ -10,8 +10,8 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
     outcome = ociaudit.export("7d", "now", output="audit.json")
     assert outcome.complete, outcome.gaps
 """
-
 # long because: every option is named for `export` and for `stream`
+
 from __future__ import annotations
 
 import json
@@ -23,13 +23,14 @@ from typing import Any, ClassVar, Self
 from urllib.request import getproxies_environment
 
 from ociaudit.errors import IncompleteExport, UsageError
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.facts import read_sdk_facts
+from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.shapes import Shape, choose_shape
 from ociaudit.formats.form import CompressionName, FormatName, choose_form
 from ociaudit.formats.json_array import JsonArray
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.observer import Observer
-from ociaudit.jobs.order import ExportOrder, Tally, Tools
+from ociaudit.jobs.order import ExportOrder, Tally, Tools, choose_time, split_filter
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
@@ -38,7 +39,7 @@ from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
 from ociaudit.source.clock import SystemClock
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.store.durable import new_file, write_all
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.store.run_folder import ExportArguments, TimeKind
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 When = str | date | datetime
@@ -55,6 +56,9 @@ def export(  # long because: every option of an export is named here once
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
+    filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     shape: Shape = "api",
     file_format: FormatName | None = None,
     compression: CompressionName | None = None,
@@ -75,8 +79,10 @@ def export(  # long because: every option of an export is named here once
 
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
-    `event_types` are regular expressions searched in the event type. `file_format` and `compression` are read
-    from the output's suffix where they are None. `redact` replaces what looks like a credential. A leftover run of
+    `event_types` are regular expressions searched in the event type, `filter` is more of that. With `by="event-time"`
+    the range means when events happened, and processing is asked until `late` ("1h") after it. `file_format` and
+    `compression` are read from the output's suffix where they are None. `redact` replaces what looks like a
+    credential. A leftover run of
     the same request is resumed. Gaps do not raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
@@ -95,7 +101,8 @@ def export(  # long because: every option of an export is named here once
             regions=tuple(regions),
             compartments=tuple(compartments),
             is_subtree=is_subtree,
-            event_types=tuple(event_types),
+            **split_filter(event_types, filter),
+            **choose_time(by, late),
             shape=shape,
             format=form.format,
             compress=form.compression,
@@ -124,6 +131,9 @@ def stream(
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
+    filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     shape: Shape = "api",
     max_window_days: int = 14,
     endpoint: str | None = None,
@@ -147,7 +157,8 @@ def stream(
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=is_subtree,
-        event_types=tuple(event_types),
+        **split_filter(event_types, filter),
+        **choose_time(by, late),
         shape=shape,
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
@@ -261,7 +272,7 @@ def stream_to_json_file(
         write_all(descriptor, layout.begin(), path)
         try:
             for item in data_generator:
-                if wanted.is_type_wanted(str(item.get("event_type") or "")):
+                if wanted.is_wanted_by_facts(read_sdk_facts(item)):
                     write_all(descriptor, layout.write([json.dumps(item).encode()], [None]), path)
                     count += 1
         except IncompleteExport as error:

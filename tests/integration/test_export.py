@@ -256,11 +256,11 @@ def test_event_type_filter_counts_apart(whole, emulator, tmp_path):
 
 def test_filter_that_matches_nothing_says_what_there_is(whole, emulator, tmp_path):
     """An empty result names the most frequent event types seen, and what Audit records for the name asked for."""
-    finished = run_export(emulator, tmp_path, *DAYS, "--event-type", "CreateApiKey", "-o", "audit.json")
+    finished = run_export(emulator, tmp_path, *DAYS, "--event-type", "CreateApiKey$", "-o", "audit.json")
     seen = Counter(json.loads(line)["eventType"] for line in whole.expected)
     assert finished.code == 10
     assert (tmp_path / "audit.json").read_bytes() == b"[\n]\n"
-    assert f"no event matched 'CreateApiKey' among {len(whole.expected):,} scanned" in finished.stderr
+    assert f"no event matched 'CreateApiKey$' among {len(whole.expected):,} scanned" in finished.stderr
     for name, number in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:10]:
         assert re.search(rf"^ +{number:,}  {re.escape(name)}$", finished.stderr, re.MULTILINE)
     assert "hint: Audit records CreateApiKey as identityControlPlane.UploadApiKey" in finished.stderr

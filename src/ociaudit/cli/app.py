@@ -77,13 +77,20 @@ def register_commands() -> typer.Typer:
         diff_command,
         emulator_command,
         export_command,
+        presets_command,
         verify_command,
     )
+    from ociaudit.cli.filter_options import FilterCommand
 
-    app.command("export", short_help="Write every audit event of a range into one file.")(export_command.export)
+    app.command("export", short_help="Write every audit event of a range into one file.", cls=FilterCommand)(
+        export_command.export
+    )
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
-    app.command("convert", short_help="Write events of files in another form.")(convert_command.convert)
+    app.command("convert", short_help="Write events of files in another form.", cls=FilterCommand)(
+        convert_command.convert
+    )
+    app.command("presets", short_help="List the filters that have a name.")(presets_command.presets)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",

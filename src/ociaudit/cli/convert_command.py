@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 import typer
 
 from ociaudit.cli import console
+from ociaudit.cli.filter_options import Filter, take_filter
 from ociaudit.formats.form import CompressionName, FormatName
 
 _STREAM = "-"
 
 
+@take_filter
 def convert(  # long because: typer reads the options from the signature
     inputs: Annotated[
         list[str],
@@ -42,12 +44,7 @@ def convert(  # long because: typer reads the options from the signature
     compress: Annotated[
         CompressionName | None, typer.Option(help="Compression of the file.", show_default="by the suffix")
     ] = None,
-    event_type: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Write only events whose type this regular expression is found in; repeatable.", metavar="REGEX"
-        ),
-    ] = None,
+    wanted: Filter,
     shape: Annotated[
         Literal["api", "sdk", "cli"],
         typer.Option(help="Spelling of the fields: as served, as the SDK, or as the OCI command."),
@@ -85,7 +82,7 @@ def convert(  # long because: typer reads the options from the signature
     order = ConvertOrder(
         inputs=tuple(None if name == _STREAM else Path(name) for name in inputs),
         output=target,
-        event_filter=EventFilter(event_type or ()),
+        event_filter=EventFilter(wanted),
         form=choose_form(target, file_format=file_format, compression=compress),
         spelling=Spelling(shape, with_origin),
         is_sorted=sort,

@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 import typer
 
 from ociaudit.cli import console
+from ociaudit.cli.filter_options import Filter, take_filter
 from ociaudit.formats.form import CompressionName, FormatName
 
 INCOMPLETE_EXIT_CODE = 10
 
 
+@take_filter
 def export(  # long because: typer reads the options from the signature
     *,
     start: Annotated[
@@ -73,10 +75,16 @@ def export(  # long because: typer reads the options from the signature
     no_subtree: Annotated[
         bool, typer.Option("--no-subtree", help="Ask exactly the compartments named, not what lies below.")
     ] = False,
-    event_type: Annotated[
-        list[str] | None,
+    wanted: Filter,
+    by: Annotated[
+        str, typer.Option(help="Time that the range means: processed-time or event-time.", metavar="KIND")
+    ] = "processed-time",
+    late: Annotated[
+        str | None,
         typer.Option(
-            help="Write only events whose type this regular expression is found in; repeatable.", metavar="REGEX"
+            help="How long after its end events of a range of event time are waited for.",
+            show_default="1h",
+            metavar="SPAN",
         ),
     ] = None,
     max_window_days: Annotated[int, typer.Option(min=1, help="Longest window of one question.", metavar="DAYS")] = 14,
@@ -117,6 +125,7 @@ def export(  # long because: typer reads the options from the signature
     from ociaudit.cli.progress import choose_progress
     from ociaudit.cli.signals import stop_on_signals
     from ociaudit.cli.waivers import read_waivers
+    from ociaudit.jobs.order import check_time_kind
     from ociaudit.jobs.rerun import RerunOptions
     from ociaudit.jobs.stop import StopRequest
     from ociaudit.plan.time_range import is_relative
@@ -134,7 +143,9 @@ def export(  # long because: typer reads the options from the signature
                 regions=region or (),
                 compartments=compartment or (),
                 is_subtree=not no_subtree,
-                event_types=event_type or (),
+                filter=wanted,
+                by=check_time_kind(by),
+                late=late,
                 shape=shape,
                 file_format=file_format,
                 compression=compress,

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from ociaudit.cli.progress import count, describe_gap
 from ociaudit.cli.redaction_view import describe_redaction
+from ociaudit.events.filters import FilterSpec
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap
@@ -29,15 +30,18 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
         f"{totals.identical:,} identical; {count(totals.requests, 'request')}, {count(totals.shards, 'window')}"
     )
+    if manifest.event_range:
+        asked = manifest.event_range
+        yield (
+            f"{totals.outside_event_range:,} of the filtered out happened outside {asked.start} .. {asked.end}"
+            + ("" if asked.is_settled else f"; {asked.late} after that was still to come, so late ones may be missing")
+        )
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range asked"
     if totals.conflicting_ids:
         yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
-    if manifest.redaction is not None:
-        yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
-        if outcome.gaps and outcome.output:
-            yield f"{outcome.output}.run keeps the events as served, not redacted, until the gaps are filled"
+    yield from _describe_redaction(outcome)
     if manifest.provisional:
         yield f"{count(len(manifest.provisional), 'window')} provisional: asked within 15 minutes of their end"
     for name in manifest.scope.unlisted_compartments_seen:
@@ -46,6 +50,15 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"{count(len(outcome.waived), 'waived gap')}: {_list_places(outcome.waived)}"
     if outcome.digest:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
+
+
+def _describe_redaction(outcome: Outcome) -> Iterator[str]:
+    redaction = outcome.manifest.redaction
+    if redaction is None:
+        return
+    yield from describe_redaction(redaction.fields, redaction.events)
+    if outcome.gaps and outcome.output:
+        yield f"{outcome.output}.run keeps the events as served, not redacted, until the gaps are filled"
 
 
 def describe_gaps(
@@ -94,11 +107,13 @@ def _advise(gaps: Sequence[Gap], *, can_waive: bool) -> Iterator[str]:
 
 def describe_empty_filter(outcome: Outcome) -> Iterator[str]:
     """Yield what was seen when a filter let nothing pass."""
-    patterns = outcome.manifest.arguments.event_types
-    totals = outcome.manifest.totals
-    if not patterns or totals.written or outcome.was_complete_before:
+    arguments, totals = outcome.manifest.arguments, outcome.manifest.totals
+    patterns = (*arguments.event_types, *arguments.filter.event_names)
+    if arguments.whole_filter == FilterSpec() or totals.written or outcome.was_complete_before:
         return
-    yield f"no event matched {' or '.join(map(repr, patterns))} among {totals.scanned:,} scanned"
+    is_plain = arguments.filter == FilterSpec()
+    what = " or ".join(map(repr, arguments.event_types)) if is_plain else str(arguments.whole_filter)
+    yield f"no event matched {what} among {totals.scanned:,} scanned"
     seen = sorted(outcome.tally.items(), key=lambda item: (-item[1], item[0]))[:_TYPES_SHOWN]
     if seen:
         yield "most frequent among what was scanned:"

@@ -20,7 +20,7 @@ from ociaudit.errors import Interrupted
 from ociaudit.events.filters import EventFilter
 from ociaudit.jobs.gap_book import GapBook
 from ociaudit.jobs.order import ExportOrder, Tools
-from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, warn_about_range
+from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, make_span, resolve_times, warn_about_range
 from ociaudit.jobs.service import Service, connect
 from ociaudit.jobs.spool_sink import SpoolSink
 from ociaudit.jobs.sweep import Sweep
@@ -87,12 +87,14 @@ async def _collect_until_stopped(
 async def _collect(
     order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
-    async with connect(tools) as service:
+    event_filter = EventFilter(order.arguments.whole_filter)
+    async with connect(tools, cut=event_filter.cut_page) as service:
         plan = workspace.plan
         if plan is None:
             plan = await make_plan(
                 order.arguments,
                 window=window,
+                event_window=resolve_times(order.arguments, now=tools.clock.now()).event_window,
                 service=service,
                 now=tools.clock.now(),
                 may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
@@ -102,7 +104,7 @@ async def _collect(
         warn_about_range(plan, now=tools.clock.now(), notify=tools.observer.on_notice)
         spool, progress = _open_spool(plan, workspace, tools)
         stack.enter_context(spool)
-        sink = _make_sink(order, plan, spool, tools)
+        sink = _make_sink(order, plan, spool, tools, event_filter)
         sweep = _make_sweep(order, plan, progress, service, sink, tools)
         try:
             gaps = await _sweep(sweep, order, plan, progress, tools)
@@ -178,11 +180,11 @@ def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spoo
     return recovered.spool, recovered.progress
 
 
-def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) -> SpoolSink:
-    event_filter = EventFilter(plan.arguments.event_types)
+def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools, event_filter: EventFilter) -> SpoolSink:
     return SpoolSink(
         spool,
         event_filter=event_filter,
+        span=make_span(plan.event_window),
         tally=order.tally or ("event_type" if event_filter else None),
         listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
         observer=tools.observer,

@@ -20,7 +20,6 @@ from itertools import chain
 from pathlib import Path
 
 from ociaudit.errors import CorruptRun, UsageError
-from ociaudit.events.facts import read_facts
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redact import Redactor
 from ociaudit.formats.choice import make_format
@@ -102,7 +101,7 @@ def convert_events(
     wish = stop or StopRequest()
     inputs = _choose_inputs(order.inputs, watch)
     _check_output(order, inputs)
-    for notice in order.form.notices:
+    for notice in (*order.form.notices, *order.event_filter.notices):
         watch.on_notice(notice)
     conversion = Conversion()
 
@@ -209,7 +208,7 @@ def _read_inputs(
         with open_records(path) as source:
             for batch in source:
                 check_stop()
-                wanted = [record for record in batch if _is_wanted(event_filter, record)] if event_filter else batch
+                wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch
                 conversion.read += len(batch)
                 conversion.filtered += len(batch) - len(wanted)
                 if wanted:
@@ -219,10 +218,6 @@ def _read_inputs(
                     source.name, source.description, source.records, source.with_origin, source.kinds["unknown"]
                 )
             )
-
-
-def _is_wanted(event_filter: EventFilter, record: Record) -> bool:
-    return event_filter.is_type_wanted(read_facts(record.raw).event_type or "")
 
 
 def _keep_origin(origin: Place | None) -> Place | None:

@@ -88,19 +88,14 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
     if exports[0].shape != exports[1].shape:
-        raise UsageError(
-            f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}",
-            hint="export both in the same shape",
-        )
+        words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
+        raise UsageError(words, hint="export both in the same shape")
     if exports[0].is_redacted != exports[1].is_redacted:
-        raise UsageError(
-            f"{path_a if exports[0].is_redacted else path_b} is redacted, the other is not",
-            hint="compare the exports as served",
-        )
+        redacted = path_a if exports[0].is_redacted else path_b
+        raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
     if exports[0].with_origin != exports[1].with_origin:
-        raise UsageError(
-            f"of {path_a} and {path_b} only one has the events' origins", hint="export both with --with-origin, or none"
-        )
+        words = f"of {path_a} and {path_b} only one has the events' origins"
+        raise UsageError(words, hint="export both with --with-origin, or none")
     shared = _SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -256,7 +251,7 @@ class _SharedCoverage:
             notes.append("a file without a manifest is taken to cover what the other one does")
         elif not self._always:
             notes.append("the two do not cover the same; what only one of them asked for is not comparable")
-        if a is not None and b is not None and a.arguments.event_types != b.arguments.event_types:
+        if a is not None and b is not None and _list_cuts(a) != _list_cuts(b):
             notes.append("the two were filtered differently; what the filters took out shows as a difference")
 
     def is_comparable(self, number: int, event: Event) -> bool:
@@ -275,6 +270,11 @@ class _SharedCoverage:
 
 def _is_in(place: Place, event: Event, coverage: Coverage | None, moment: Window) -> bool:
     return coverage is not None and place.compartment == event.compartment and not coverage.find_missing(moment)
+
+
+def _list_cuts(manifest: Manifest) -> tuple[object, ...]:
+    """Return what was taken out of an export."""
+    return manifest.arguments.whole_filter, manifest.event_range
 
 
 def _list_coverage(manifest: Manifest) -> list[tuple[Place, tuple[Window, ...]]]:

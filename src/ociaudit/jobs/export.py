@@ -29,12 +29,12 @@ from ociaudit.jobs.order import ExportOrder, Tools
 from ociaudit.jobs.outlet import write_to_stdout
 from ociaudit.jobs.publish import WrittenFile, write_events
 from ociaudit.jobs.rerun import Action, choose_action
-from ociaudit.jobs.scope import check_scope
+from ociaudit.jobs.scope import check_scope, resolve_times
 from ociaudit.jobs.statement import Findings, make_manifest, write_ledger
 from ociaudit.jobs.workspace import Workspace, open_workspace
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
-from ociaudit.plan.time_range import TimeRange, expand_name, is_relative, resolve_range
+from ociaudit.plan.time_range import TimeRange, expand_name, is_relative
 from ociaudit.plan.window import Window, parse_minute
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
 from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file
@@ -82,14 +82,14 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         OciAuditError: the run could not be carried to its end; the class says by whose fault.
     """
     arguments = order.arguments
-    time_range = resolve_range(arguments.start, arguments.end, now=tools.clock.now())
-    EventFilter(arguments.event_types)
+    time_range = resolve_times(arguments, now=tools.clock.now())
+    event_filter = EventFilter(arguments.whole_filter)
     check_scope(arguments, tools.endpoints)
     if order.signing_key is not None:
         check_signing_key(order.signing_key)
     output = order.output
     if output is not None:
-        output = output.with_name(expand_name(output.name, time_range.window))
+        output = output.with_name(expand_name(output.name, time_range.named_window))
     with open_workspace(
         output, manifest=order.manifest, may_discard=order.rerun.restart or order.rerun.is_script
     ) as workspace:
@@ -98,7 +98,7 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
             return _repeat_outcome(order, workspace)
-        for notice in time_range.notices:
+        for notice in (*time_range.notices, *event_filter.notices):
             tools.observer.on_notice(notice)
         if action is Action.BEGIN:
             if workspace.left.run is not None:
@@ -145,14 +145,15 @@ def _publish(
     """Write the events under their final name, or to stdout; their order is that of what was served."""
     plan = collected.plan
     output = workspace.output
+    named = plan.event_window or plan.window
     with contextlib.ExitStack() as stack:
         reader = collected.spool.open_reader()
         stack.callback(reader.close)
         canonical = CanonicalReader(
             collected.spool.index,
             reader,
-            start=instant_of_minute(plan.window.start),
-            end=instant_of_minute(plan.window.end),
+            start=instant_of_minute(named.start),
+            end=instant_of_minute(named.end),
         )
         descriptor = stack.enter_context(new_file(output)) if output else tools.stdout
 

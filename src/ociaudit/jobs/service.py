@@ -9,8 +9,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from ociaudit.events.page import cut_page
 from ociaudit.jobs.order import Tools
-from ociaudit.source.audit import AuditReader
+from ociaudit.source.audit import AuditReader, CutPage
 from ociaudit.source.auth import Credentials
 from ociaudit.source.byte_budget import ByteBudget
 from ociaudit.source.client import Client
@@ -31,8 +32,8 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def connect(tools: Tools) -> AsyncIterator[Service]:
-    """Open the connections for the time of the block."""
+async def connect(tools: Tools, *, cut: CutPage = cut_page) -> AsyncIterator[Service]:
+    """Open the connections for the time of the block; `cut` makes events of a page's body."""
     gate = Gate(
         clock=tools.clock,
         max_in_flight=tools.limits.max_in_flight,
@@ -53,7 +54,7 @@ async def connect(tools: Tools) -> AsyncIterator[Service]:
         )
         try:
             yield Service(
-                audit=AuditReader(client, tools.endpoints),
+                audit=AuditReader(client, tools.endpoints, cut=cut),
                 identity=IdentityReader(client, tools.endpoints, tools.credentials),
                 credentials=tools.credentials,
                 transport=transport,

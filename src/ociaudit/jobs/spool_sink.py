@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from ociaudit.events.event import Event
 from ociaudit.events.fields import replace_surrogates
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import Tally
 from ociaudit.jobs.scope import SETTLE_MINUTES
@@ -45,12 +45,14 @@ class SpoolSink:
         spool: Spool,
         *,
         event_filter: EventFilter,
+        span: TimeSpan | None = None,
         tally: Tally | None,
         listed_compartments: frozenset[str] | None,
         observer: Observer,
     ) -> None:
-        """`tally` names what is counted over all scanned events; None counts nothing."""
+        """`tally` names what is counted over all scanned events; None counts nothing. `span` is of event times."""
         self._spool = spool
+        self._span = span
         self._filter = event_filter
         self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
         self._listed = listed_compartments
@@ -129,13 +131,15 @@ class SpoolSink:
             self._committing.result()
 
     def _append(self, page: Page) -> int:
-        kept = self._filter.select(page.events)
+        inside = self._span.select(page.events) if self._span else page.events
+        kept = self._filter.select(inside)
         line = PageLine(
             shard=page.shard,
             chain=page.chain,
             page=page.number,
             scanned=len(page.events),
             kept=len(kept),
+            outside=len(page.events) - len(inside),
             is_last=page.is_last,
             next_token=page.next_token,
             request_id=page.request_id,
@@ -151,7 +155,10 @@ class SpoolSink:
     def _count_names(self, events: list[Event]) -> dict[str, int] | None:
         if self._read_name is None:
             return None
-        return dict(Counter(replace_surrogates(name or NO_NAME)[:_MAX_NAME] for name in map(self._read_name, events)))
+        counts = Counter[str]()
+        for name, number in Counter(map(self._read_name, events)).items():
+            counts[replace_surrogates(name or NO_NAME)[:_MAX_NAME]] += number
+        return dict(counts)
 
     def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
         if self._listed is None:

@@ -25,6 +25,7 @@ from ociaudit.jobs.publish import WrittenFile
 from ociaudit.jobs.scope import is_beyond_retention
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
+from ociaudit.plan.time_range import parse_late
 from ociaudit.plan.window import format_minute
 from ociaudit.source.auth import Credentials
 from ociaudit.store.canonical import MergeCounts
@@ -33,6 +34,7 @@ from ociaudit.store.journal import JournalLine, decode_line
 from ociaudit.store.ledger import BlockLine, LedgerTotals, find_void_lines, make_ledger
 from ociaudit.store.manifest import (
     CoveredPlace,
+    EventRange,
     EventTimes,
     FileEntry,
     GapEntry,
@@ -106,6 +108,7 @@ def make_manifest(found: Findings) -> Manifest:
         asked_by=Principal(plan.tenancy, found.credentials.principal, found.credentials.fingerprint),
         also_asked_by=_state_others(found),
         range=Range(format_minute(plan.window.start), format_minute(plan.window.end)),
+        event_range=_state_event_range(plan),
         event_times=_state_event_times(counts),
         scope=_state_scope(found),
         totals=_state_totals(found),
@@ -146,6 +149,14 @@ def _state_event_times(counts: MergeCounts) -> EventTimes:
     )
 
 
+def _state_event_range(plan: RunPlan) -> EventRange | None:
+    window, late = plan.event_window, plan.arguments.late
+    if window is None:
+        return None
+    is_settled = plan.window.end >= window.end + parse_late(late)
+    return EventRange(format_minute(window.start), format_minute(window.end), late, is_settled=is_settled)
+
+
 def _state_scope(found: Findings) -> Scope:
     plan = found.plan
     return Scope(
@@ -171,6 +182,7 @@ def _state_totals(found: Findings) -> Totals:
         confirmed_empty=totals.confirmed,
         pages=totals.pages,
         requests=totals.requests,
+        outside_event_range=totals.outside,
     )
 
 

@@ -23,17 +23,16 @@ from typing import Literal, NoReturn, Self
 
 from ociaudit.errors import IncompleteExport, ServiceUnreachable
 from ociaudit.events.event import Event
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.jobs.gap_book import GapBook
 from ociaudit.jobs.order import ExportOrder, Tools
-from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan
+from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan, make_span, resolve_times
 from ociaudit.jobs.service import connect
 from ociaudit.jobs.sweep import Sweep
 from ociaudit.plan.planner import plan_regions
 from ociaudit.plan.shard import Gap, Shard
-from ociaudit.plan.time_range import resolve_range
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
-from ociaudit.source.audit import Page
+from ociaudit.source.audit import CutPage, Page
 
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
@@ -118,11 +117,13 @@ class EventStream:
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
-        self._window = resolve_range(arguments.start, arguments.end, now=tools.clock.now()).window
-        self._filter = EventFilter(arguments.event_types)
+        time_range = resolve_times(arguments, now=tools.clock.now())
+        self._window = time_range.window
+        self._filter = EventFilter(arguments.whole_filter)
         check_scope(arguments, tools.endpoints)
         # The thread must not hold on to this object, or forgetting it could not end the thread.
-        self._ask = functools.partial(_ask, order, tools, self._window, self._filter, self._channel)
+        sink = _ChannelSink(self._channel, self._filter, make_span(time_range.event_window))
+        self._ask = functools.partial(_ask, order, tools, self._window, sink, self._filter.cut_page)
         self._found: list[Gap] = []
         self._on_gap = on_gap
         self._pages: Iterator[list[bytes]] | None = None
@@ -192,12 +193,12 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
     order: ExportOrder,
     tools: Tools,
     window: Window,
-    event_filter: EventFilter,
-    channel: _Channel,
+    sink: _ChannelSink,
+    cut: CutPage,
     gaps: list[Gap],
 ) -> None:
     """Ask for everything, put the pages into the channel, and leave the gaps behind."""
-    async with connect(tools) as service:
+    async with connect(tools, cut=cut) as service:
         plan = await make_plan(
             order.arguments,
             window=window,
@@ -216,7 +217,7 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
                 observer=tools.observer,
                 has_answered_before=False,
             ),
-            sink=_ChannelSink(channel, event_filter),
+            sink=sink,
             places=plan.places,
             window=plan.window,
             covered={},
@@ -234,9 +235,10 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
 class _ChannelSink:
     """Puts filtered pages into the channel, each record of a shard once."""
 
-    def __init__(self, channel: _Channel, event_filter: EventFilter) -> None:
+    def __init__(self, channel: _Channel, event_filter: EventFilter, span: TimeSpan | None) -> None:
         self._channel = channel
         self._filter = event_filter
+        self._span = span
         self._seen: dict[Shard, set[bytes]] = {}
 
     async def take_page(self, page: Page) -> None:
@@ -244,7 +246,8 @@ class _ChannelSink:
         seen = self._seen.pop(page.shard, set())
         if not page.is_last:
             self._seen[page.shard] = seen
-        await self._channel.put([event.raw for event in self._filter.select(page.events) if _is_new(event, seen)])
+        inside = self._span.select(page.events) if self._span else page.events
+        await self._channel.put([event.raw for event in self._filter.select(inside) if _is_new(event, seen)])
 
     async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Nothing is cut here."""

@@ -24,6 +24,8 @@ FORMS_HINT = (
 )
 _AGE = re.compile(r"(\d{1,9})\s*([dhm])", re.ASCII)
 _ALMOST_A_MINUTE = timedelta(minutes=1, microseconds=-1)
+_MINUTES = {"d": MINUTES_PER_DAY, "h": 60, "m": 1}
+_MOST_LATE_MINUTES = 365 * MINUTES_PER_DAY
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _DATE_FORMS = (
     (re.compile(r"\d{4}-\d\d-\d\d", re.ASCII), "%Y-%m-%d"),
@@ -37,12 +39,19 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[+-]\d
 class TimeRange:
     """A resolved range: the window to ask, and what had to be said about it.
 
-    `is_clipped`: the end typed is still to come; the same words will mean a longer window later.
+    `is_clipped`: the end typed is still to come; the same words will mean a longer window later. `event_window` is the
+    range of event times, where the words meant those.
     """
 
     window: Window
     is_clipped: bool = False
     notices: tuple[str, ...] = ()
+    event_window: Window | None = None
+
+    @property
+    def named_window(self) -> Window:
+        """Return the range that was named."""
+        return self.event_window or self.window
 
 
 def is_relative(text: str) -> bool:
@@ -73,6 +82,46 @@ def resolve_range(start: str, end: str, *, now: datetime) -> TimeRange:
             hint="exchange them, or choose an end after the start",
         )
     return TimeRange(Window(first, min(last, current)), last > current, notices)
+
+
+def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> TimeRange:
+    """Turn two typed event times into the window of processed time that has nearly all of these events.
+
+    An event is processed after it happened, so it is asked from the start until `late` after the end, and not beyond
+    the present. The range of event times itself is not cut off at the present.
+
+    Raises:
+        UsageError: as `resolve_range`, and where `late` is no span of time.
+    """
+    late_minutes = parse_late(late)
+    event_window = Window(resolve_range(start, end, now=now).window.start, _resolve_end(end, now=now))
+    current = floor_minute(now)
+    until = event_window.end + late_minutes
+    meaning = f"the range is one of event times, {event_window}"
+    notices = [f"{meaning}; what was processed until {late} after it is asked, what happened outside it is dropped"]
+    if until > current:
+        notices.append(
+            f"{late} after the end is still to come, so events of the range may be missing; asking until "
+            f"{format_minute(current)}"
+        )
+    window = Window(event_window.start, min(until, current))
+    return TimeRange(window, until > current and not is_relative(end), tuple(notices), event_window)
+
+
+def parse_late(text: str) -> int:
+    """Read how long events are waited for (`1h`, `90m`, `2d`) as minutes.
+
+    Raises:
+        UsageError: it is no span of time.
+    """
+    hint = "write how late events may come: 1h, 90m or 2d"
+    match = _AGE.fullmatch(text.strip().lower())
+    if match is None:
+        raise UsageError(f"{text!r} is no span of time", hint=hint)
+    minutes = int(match[1]) * _MINUTES[match[2]]
+    if minutes > _MOST_LATE_MINUTES:
+        raise UsageError(f"{text!r} is longer than Audit keeps events", hint=hint)
+    return minutes
 
 
 def expand_name(name: str, window: Window) -> str:

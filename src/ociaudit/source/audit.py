@@ -29,6 +29,7 @@ from ociaudit.source.client import Client
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.retry import RetryBudget
 
+CutPage = Callable[[bytes], list[Event]]
 _MAX_RESTARTS = 2
 _BAD_REQUEST = 400
 
@@ -72,8 +73,9 @@ def _go_on(_: Page) -> bool:
 class AuditReader:
     """Asks the Audit service of any region."""
 
-    def __init__(self, client: Client, endpoints: Endpoints) -> None:
-        """Ask through `client`, at the addresses of `endpoints`."""
+    def __init__(self, client: Client, endpoints: Endpoints, *, cut: CutPage = cut_page) -> None:
+        """Ask through `client`, at the addresses of `endpoints`; `cut` makes events of a page's body."""
+        self._cut = cut
         self._client = client
         self._endpoints = endpoints
 
@@ -142,7 +144,7 @@ class AuditReader:
         region = shard.place.region
         base = self._endpoints.locate("audit", region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
-        return asyncio.create_task(self._client.fetch(url, cut_page, endpoint=region, retries=retries))
+        return asyncio.create_task(self._client.fetch(url, self._cut, endpoint=region, retries=retries))
 
 
 def _make_page(shard: Shard, chain: int, number: int, answer: Answer[list[Event]]) -> Page:

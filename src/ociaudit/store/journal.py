@@ -42,9 +42,9 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
     A shard's pages are numbered from 1 within a chain; when the service refuses a token the shard is asked
     from its first page again, which is the next chain. `scanned` events came, `kept` of them passed the filter
-    and are in the block. `is_last`: with this page the shard is complete. `tally` counts names among what was
-    scanned, where the run wants to know. `is_provisional`: asked too soon after the window's end. `at` is when
-    the page's request was sent, RFC 3339.
+    and are in the block; `outside` of the others lay outside the range of event times asked for. `is_last`: with this
+    page the shard is complete. `tally` counts names among what was scanned, where the run wants to know.
+    `is_provisional`: asked too soon after the window's end. `at` is when the page's request was sent, RFC 3339.
     """
 
     shard: Shard
@@ -55,6 +55,7 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     sha256: str = ""
     scanned: int
     kept: int
+    outside: int = 0
     is_last: bool
     next_token: str | None
     request_id: str | None

@@ -93,6 +93,7 @@ class LedgerTotals:
 
     scanned: int = 0
     kept: int = 0
+    outside: int = 0
     pages: int = 0
     requests: int = 0
     shards: int = 0
@@ -181,6 +182,7 @@ class _ProvisionalShards:
 def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.scanned += line.scanned
     totals.kept += line.kept
+    totals.outside += line.outside
     totals.pages += 1
     totals.requests += line.attempts
     if len(totals.unlisted) < _MAX_UNLISTED:

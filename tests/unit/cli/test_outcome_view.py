@@ -1,13 +1,16 @@
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
+from ociaudit.events.filters import Criteria, FilterSpec
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.window import Window
-from ociaudit.store.manifest import EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
+from ociaudit.store.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.store.run_folder import ExportArguments
 from support.drawn_shards import HERE, THERE
 
@@ -77,6 +80,30 @@ def test_a_filter_that_matched_nothing_is_explained() -> None:
     assert [line.split()[-1] for line in lines[2:6]] == ["c", "a", "b", "t0"]
     assert len(lines) == 2 + 10 + 1
     assert "IdentitySignOn.InteractiveLogin" in lines[-1]
+
+
+def test_a_filter_of_several_conditions_is_told_in_words() -> None:
+    """The conditions are named, and names that Audit does not record lead to a hint wherever they were typed."""
+    spec = FilterSpec(event_names=["LoginFailure"], exclude=Criteria(principals=["bob"]))
+    manifest = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=(), filter=spec))
+    lines = list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=manifest)))
+    assert lines[0] == "no event matched event name 'LoginFailure'; not principal 'bob' among 1,234 scanned"
+    assert "IdentitySignOn.InteractiveLogin" in lines[-1]
+    unfiltered = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=()))
+    assert not list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=unfiltered)))
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_what_a_range_of_event_times_dropped_is_told(*, is_settled: bool) -> None:
+    """How many of the filtered happened outside, and whether late ones may be missing."""
+    manifest = replace(
+        MANIFEST,
+        event_range=EventRange("a", "b", "1h", is_settled=is_settled),
+        totals=replace(MANIFEST.totals, outside_event_range=1000),
+    )
+    text = "\n".join(describe_outcome(dataclasses.replace(make_outcome(), manifest=manifest)))
+    assert "1,000 of the filtered out happened outside a .. b" in text
+    assert ("late ones may be missing" in text) is not is_settled
 
 
 def test_every_gap_is_shown_or_counted() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ociaudit.events.event import Event
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.fields import instant_of_minute
+from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.events.page import read_event
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.spool_sink import SpoolSink
@@ -37,6 +38,7 @@ def take(
     events: Sequence[Event],
     *,
     patterns: Sequence[str] = (),
+    span: TimeSpan | None = None,
     tally: str | None = None,
     listed: frozenset[str] | None = None,
     asked_at: datetime | None = None,
@@ -47,6 +49,7 @@ def take(
         sink = SpoolSink(
             spool,
             event_filter=EventFilter(patterns),
+            span=span,
             tally=tally,
             listed_compartments=listed,
             observer=observer,
@@ -79,6 +82,15 @@ def test_what_the_filter_drops_is_counted_and_tallied(tmp_path: Path) -> None:
     page, kept = take(tmp_path, [make_event(1), *ODD], patterns=["Made"], tally="event_name")
     assert (page.scanned, page.kept, len(kept)) == (4, 1, 1)
     assert page.tally == {"Made": 1, "\\udfff": 1, "y" * 200: 1, "(none)": 1}
+
+
+def test_what_happened_outside_the_span_is_dropped_and_counted_apart(tmp_path: Path) -> None:
+    """Events outside a range of event times are neither kept nor filtered; those without a time are kept."""
+    span = TimeSpan(instant_of_minute(10), instant_of_minute(20))
+    events = [make_event(number) for number in (9, 10, 19, 20)]
+    page, kept = take(tmp_path, [*events, ODD[2]], span=span)
+    assert (page.scanned, page.kept, page.outside) == (5, 3, 2)
+    assert kept == [ODD[2].raw, events[1].raw, events[2].raw]
 
 
 def test_no_name_keeps_the_journal_from_being_written(tmp_path: Path) -> None:

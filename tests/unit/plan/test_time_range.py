@@ -6,7 +6,14 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.plan.time_range import expand_name, is_relative, parse_date, resolve_range
+from ociaudit.plan.time_range import (
+    expand_name,
+    is_relative,
+    parse_date,
+    parse_late,
+    resolve_event_range,
+    resolve_range,
+)
 from ociaudit.plan.window import Window, parse_minute
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789, tzinfo=UTC)
@@ -186,3 +193,56 @@ def test_a_date_is_read_strictly() -> None:
     assert parse_date("2025-12-01 ") is None
     with pytest.raises(UsageError):
         parse_date("2025-00-01")
+
+
+@given(days, days, st.integers(0, 60 * 1440))
+def test_a_range_of_event_times_is_asked_with_what_may_be_late(first: date, last: date, late: int) -> None:
+    """The named range stands as typed; asked is from its start until `late` after its end, or the present."""
+    assume(first <= last)
+    named = resolve_range(first.isoformat(), last.isoformat(), now=NOW).window
+    found = resolve_event_range(first.isoformat(), last.isoformat(), late=f"{late}m", now=NOW)
+    current = parse_minute("2025-12-10T12:34:00Z")
+    assert found.event_window == found.named_window == named
+    assert found.window == Window(named.start, min(named.end + late, current))
+    assert found.is_clipped == (named.end + late > current)
+    assert len(found.notices) == 1 + found.is_clipped
+    assert str(named) in found.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "named", "asked", "is_clipped"),
+    [
+        (("2025-12-09", "2025-12-10"), "2025-12-09T00:00:00Z .. 2025-12-11T00:00:00Z", "2025-12-10T12:34:00Z", True),
+        (("2025-12-09", "now"), "2025-12-09T00:00:00Z .. 2025-12-10T12:34:00Z", "2025-12-10T12:34:00Z", False),
+        (("2d", "30m"), "2025-12-08T12:34:00Z .. 2025-12-10T12:04:00Z", "2025-12-10T12:34:00Z", False),
+        (("2d", "2h"), "2025-12-08T12:34:00Z .. 2025-12-10T10:34:00Z", "2025-12-10T11:34:00Z", False),
+    ],
+)
+def test_a_range_of_event_times_at_the_present(
+    typed: tuple[str, str], named: str, asked: str, *, is_clipped: bool
+) -> None:
+    """What is dropped does not depend on the present; what is asked ends there, and only fixed ends are asked again."""
+    found = resolve_event_range(*typed, late="1h", now=NOW)
+    assert str(found.event_window) == named
+    assert str(found.window).endswith(asked)
+    assert found.is_clipped is is_clipped
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("1h", 60), (" 90M ", 90), ("2d", 2880), ("0m", 0), ("365d", 525_600)])
+def test_a_span_of_time_is_read(text: str, minutes: int) -> None:
+    """Minutes, hours and days, of nothing up to the longest that Audit keeps events."""
+    assert parse_late(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1w", "366d", "999999999d", "1h30m", "١h"])
+def test_what_is_no_span_of_time_is_refused(text: str) -> None:
+    """The error names what was typed, and the hint shows the form."""
+    with pytest.raises(UsageError, match=f"{text!r} is") as caught:
+        parse_late(text)
+    assert "90m" in str(caught.value.hint)
+
+
+def test_the_last_days_of_the_calendar_are_no_trouble() -> None:
+    """A range that ends with the calendar can be one of event times, whatever is late after it."""
+    found = resolve_event_range("2025-12-09", "9999-12-30", late="365d", now=NOW)
+    assert str(found.window) == "2025-12-09T00:00:00Z .. 2025-12-10T12:34:00Z"
