@@ -142,6 +142,22 @@ def test_a_filter_takes_out_and_counts(original, tmp_path):
     assert expected in done.stderr
 
 
+def test_every_filter_is_there(original, tmp_path):
+    """Presets, outcomes, times and exclusions work on files as at export; a wrong value is refused in words."""
+    done = convert(tmp_path, str(original), "-o", "a.json", "--preset", "iam", "--exclude-outcome", "failure")
+    assert done.code == 0, done.stderr
+    kept = read_events(tmp_path / "a.json")
+    assert 0 < len(kept) < len(read_events(original))
+    rest = convert(tmp_path, str(original), "-o", "b.json", "--exclude-preset", "iam")
+    failed = convert(tmp_path, str(original), "-o", "c.json", "--preset", "iam", "--outcome", "failure")
+    assert rest.code == failed.code == 0
+    parts = [(tmp_path / name).read_bytes() for name in ("a.json", "b.json", "c.json")]
+    events = [event for part in parts for event in part[2:-3].split(b",\n") if event]
+    assert sorted(events) == sorted(read_events(original))
+    for words, sentence in ((["--ip", "300.1.1.1/8"], "300.1.1.1/8"), (["--preset", "iamm"], "iam")):
+        assert_refused(convert(tmp_path, str(original), "-o", "d.json", *words), 2, sentence)
+
+
 def test_redacted_events_hold_no_planted_secret(original, tmp_path):
     """Secrets planted in events are gone from the output, the screen says where they were, the rest stays."""
     secret = "Zx9Qw7Er5Ty3"

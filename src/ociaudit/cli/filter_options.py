@@ -123,12 +123,15 @@ class FilterCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options in two sections."""
-        records: dict[str, list[tuple[str, str]]] = {"Options": [], PANEL: []}
+        records: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], PANEL: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                records[getattr(parameter, "rich_help_panel", None) or "Options"].append(record)
+                place = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                records[getattr(parameter, "rich_help_panel", None) or place].append(record)
         for title, rows in records.items():
+            if not rows:
+                continue
             with formatter.section(title):
                 if title == PANEL:
                     formatter.write_text(_NOTE)

@@ -101,7 +101,7 @@ def convert_events(
     wish = stop or StopRequest()
     inputs = _choose_inputs(order.inputs, watch)
     _check_output(order, inputs)
-    for notice in order.form.notices:
+    for notice in (*order.form.notices, *order.event_filter.notices):
         watch.on_notice(notice)
     conversion = Conversion()
 

@@ -97,19 +97,14 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
     if exports[0].shape != exports[1].shape:
-        raise UsageError(
-            f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}",
-            hint="export both in the same shape",
-        )
+        words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
+        raise UsageError(words, hint="export both in the same shape")
     if exports[0].is_redacted != exports[1].is_redacted:
-        raise UsageError(
-            f"{path_a if exports[0].is_redacted else path_b} is redacted, the other is not",
-            hint="compare the exports as served",
-        )
+        redacted = path_a if exports[0].is_redacted else path_b
+        raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
     if exports[0].with_origin != exports[1].with_origin:
-        raise UsageError(
-            f"of {path_a} and {path_b} only one has the events' origins", hint="export both with --with-origin, or none"
-        )
+        words = f"of {path_a} and {path_b} only one has the events' origins"
+        raise UsageError(words, hint="export both with --with-origin, or none")
     shared = _SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
