@@ -5,10 +5,7 @@ Owns: what counts as a difference, and what cannot be compared. Must not: print.
 Both files are walked once in canonical order. One that does not stand in that order (another tool's) is sorted
 outside memory first.
 
-An event does not say when the service processed it nor from which region it was read. So where two exports do
-not cover the same, an event that only one of them has is judged by its compartment and the minute of its
-`eventTime`: it is a difference when the other export covers that minute of that compartment in every region in
-which the first one does; otherwise it is not comparable, and counted apart.
+Where the two do not cover the same, `jobs.shared_coverage` says what is comparable.
 
 Invariants
 - Every event of both files is in exactly one of: in both, only in A, only in B, not comparable.
@@ -29,7 +26,6 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_order
-from ociaudit.events.fields import minute_of_instant
 from ociaudit.events.page import read_event
 from ociaudit.formats.array_reader import (
     BadArray,
@@ -42,9 +38,7 @@ from ociaudit.formats.array_reader import (
 )
 from ociaudit.formats.form_check import read_lines
 from ociaudit.formats.line_scan import scan_block
-from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.shard import Place
-from ociaudit.plan.window import Window, parse_minute
+from ociaudit.jobs.shared_coverage import SharedCoverage
 from ociaudit.store.durable import explain_disk, make_private_folder
 from ociaudit.store.index import OrderIndex, split_entry
 from ociaudit.store.manifest import Manifest, decode_manifest
@@ -105,7 +99,7 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
     if exports[0].with_origin != exports[1].with_origin:
         words = f"of {path_a} and {path_b} only one has the events' origins"
         raise UsageError(words, hint="export both with --with-origin, or none")
-    shared = _SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
+    shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
             export.read_in_order(Path(scratch) / str(number), side)
@@ -123,7 +117,7 @@ _Group = dict[bytes, Event]
 """The distinct records of one instant and id, by what is compared."""
 
 
-def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shared: _SharedCoverage) -> None:
+def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shared: SharedCoverage) -> None:
     """Walk both in step, group by group of the same instant and id."""
     ids: tuple[set[str], set[str]] = (set(), set())
     sides = (difference.a, difference.b)
@@ -260,57 +254,6 @@ class _Export:
         except BadArray as error:
             hint = "name files that hold one JSON array of audit events"
             raise CorruptRun(f"{self._path}: {error}", hint=hint) from error
-
-
-class _SharedCoverage:
-    """Which events both exports should hold."""
-
-    def __init__(self, a: Manifest | None, b: Manifest | None, notes: list[str]) -> None:
-        self._always = a is None or b is None or _list_coverage(a) == _list_coverage(b)
-        self._coverages = [_map_coverage(manifest) for manifest in (a, b)]
-        if a is None or b is None:
-            notes.append("a file without a manifest is taken to cover what the other one does")
-        elif not self._always:
-            notes.append("the two do not cover the same; what only one of them asked for is not comparable")
-        if a is not None and b is not None and _list_cuts(a) != _list_cuts(b):
-            notes.append("the two were filtered differently; what the filters took out shows as a difference")
-
-    def is_comparable(self, number: int, event: Event) -> bool:
-        """Tell whether the other export should hold an event of export `number` as well."""
-        if self._always:
-            return True
-        instant = read_order(event.order)[0]
-        own, other = self._coverages[number], self._coverages[1 - number]
-        if not instant or event.compartment is None:
-            return False
-        minute = minute_of_instant(instant)
-        moment = Window(minute, minute + 1)
-        regions = [place for place, coverage in own.items() if _is_in(place, event, coverage, moment)]
-        return bool(regions) and all(_is_in(place, event, other.get(place), moment) for place in regions)
-
-
-def _is_in(place: Place, event: Event, coverage: Coverage | None, moment: Window) -> bool:
-    return coverage is not None and place.compartment == event.compartment and not coverage.find_missing(moment)
-
-
-def _list_cuts(manifest: Manifest) -> tuple[object, ...]:
-    """Return what was taken out of an export."""
-    return manifest.arguments.whole_filter, manifest.event_range
-
-
-def _list_coverage(manifest: Manifest) -> list[tuple[Place, tuple[Window, ...]]]:
-    return sorted((place, coverage.windows) for place, coverage in _map_coverage(manifest).items() if coverage.windows)
-
-
-def _map_coverage(manifest: Manifest | None) -> dict[Place, Coverage]:
-    if manifest is None:
-        return {}
-    return {
-        Place(entry.region, entry.compartment): Coverage(
-            Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows
-        )
-        for entry in manifest.coverage
-    }
 
 
 def _guess_shape(chunks: Iterator[bytes]) -> str:
