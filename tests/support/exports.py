@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ociaudit.formats.form import choose_form
 from ociaudit.jobs.export import Outcome, export_events
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import ExportOrder, Tools
@@ -67,7 +70,9 @@ def make_tools(
 
 
 def export_here(arguments: ExportArguments, output: Path, tools: Tools, *, max_window_days: int = 14) -> Outcome:
-    """Export in this process."""
+    """Export in this process; the output's suffix says in which form."""
+    form = choose_form(output)
+    arguments = msgspec.structs.replace(arguments, format=form.format, compress=form.compression)
     return export_events(ExportOrder(arguments, output, max_window_days=max_window_days), tools)
 
 

@@ -13,6 +13,8 @@ Invariants
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 from ociaudit.events.facts import Data, Facts, Identity, Request, Response, read_facts, split_addresses
@@ -76,7 +78,7 @@ _NO_IDENTITY = Identity()
 _NO_REQUEST = Request()
 _NO_RESPONSE = Response()
 _MOST_STATUS_DIGITS = 9
-_AUDIT_TIME = len("2025-12-01T08:00:00.000Z")
+_AUDIT_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII)
 
 
 class Origin(Protocol):
@@ -113,16 +115,12 @@ def read_row(record: Recorded) -> Row:
     Raises:
         ValueError: the record is not a JSON object in UTF-8.
     """
-    raw, origin = record.raw, record.origin
-    return make_row(read_facts(raw), raw, origin)
+    raw = record.raw
+    return (*make_row(read_facts(raw), record.origin), raw.decode())
 
 
-def make_row(facts: Facts, raw: bytes, origin: Origin | None) -> Row:
-    """Return the row of an event whose facts have been read.
-
-    Raises:
-        ValueError: the record is not UTF-8.
-    """
+def make_row(facts: Facts, origin: Origin | None) -> Row:
+    """Return the row of an event whose facts have been read, without its last value, which is the event."""
     data = facts.data or _NO_DATA
     identity = data.identity or _NO_IDENTITY
     request = data.request or _NO_REQUEST
@@ -160,7 +158,6 @@ def make_row(facts: Facts, raw: bytes, origin: Origin | None) -> Row:
         show_time(response.response_time),
         data.message if response.message is None else response.message,
         data.event_grouping_id,
-        raw.decode(),
     )
 
 
@@ -168,12 +165,16 @@ def show_time(text: str | None) -> str | None:
     """Write a served time as RFC 3339 in UTC; None where it is none."""
     if text is None:
         return None
-    instant = read_instant(text)
-    if instant == UNREADABLE_INSTANT:
-        return None
-    if len(text) == _AUDIT_TIME and text[10] == "T" and text[23] == "Z" and text[17] != "6":
+    if _AUDIT_TIME.fullmatch(text) and _is_day(text[:10]):
         return text
-    return format_instant(instant)
+    instant = read_instant(text)
+    return None if instant == UNREADABLE_INSTANT else format_instant(instant)
+
+
+@lru_cache(maxsize=1024)
+def _is_day(text: str) -> bool:
+    """Tell whether there is such a day; neighbouring events share theirs."""
+    return read_instant(f"{text}T00:00:00.001Z") != UNREADABLE_INSTANT
 
 
 def read_status(text: str | None) -> int | None:

@@ -36,6 +36,9 @@ _CLOUD_EVENT_NAMES = MappingProxyType(
         "id": "eventId",
         "time": "eventTime",
         "datacontenttype": "contentType",
+        "source": "source",
+        "data": "data",
+        "oracle": "oracle",
     }
 )
 """How CloudEvents 1.0 names what Audit, which follows an early draft of it, calls otherwise."""
@@ -45,20 +48,30 @@ class _ModelReader:
     """Renames the fields of one model's objects."""
 
     def __init__(self, names: Mapping[str, str], models: Mapping[str, _ModelReader]) -> None:
-        """Keep foreign name -> the API's name, and foreign name -> the reader of the model it holds."""
-        self._names = names
+        """Keep foreign name -> the API's name, the same or another, and foreign name -> the reader of its model."""
+        self._heads = {name: b'"%b":' % new.encode() for name, new in names.items()}
+        self._new_names = frozenset(new for name, new in names.items() if new != name)
         self._models = models
 
     def respell(self, members: Mapping[str, bytes]) -> bytes:
         """Write an object of the model with the API's names."""
-        parts: list[bytes] = []
-        for name, value in members.items():
-            new = self._names.get(name, name)
-            if new is not name and new in members:
-                new = name
-            model = self._models.get(name)
-            parts.append(b"%b:%b" % (write_name(new), model.respell_value(value) if model else value))
-        return b"{" + b",".join(parts) + b"}"
+        heads = self._heads if self._new_names.isdisjoint(members) else self._choose_heads(members)
+        models = self._models
+        return b"{%b}" % b",".join(
+            [
+                b"%b%b"
+                % (
+                    heads.get(name) or b"%b:" % write_name(name),
+                    models[name].respell_value(value) if name in models else value,
+                )
+                for name, value in members.items()
+            ]
+        )
+
+    def _choose_heads(self, members: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return the renamings without those whose new name is there already."""
+        taken = {b'"%b":' % name.encode() for name in self._new_names.intersection(members)}
+        return {name: head for name, head in self._heads.items() if head not in taken}
 
     def respell_value(self, value: bytes) -> bytes:
         """Write a model; what is no object stays as it is."""
@@ -78,8 +91,7 @@ def _make_reader(model: str, joint: str) -> _ModelReader:
     models: dict[str, _ModelReader] = {}
     for name, kind in SDK_FIELDS[model].items():
         spelled = _CAPITAL.sub(lambda capital: joint + capital[0].lower(), name)
-        if spelled != name:
-            names[spelled] = name
+        names[spelled] = name
         if kind in SDK_FIELDS:
             models[spelled] = _make_reader(kind, joint)
     return _ModelReader(MappingProxyType(names), MappingProxyType(models))
@@ -102,6 +114,10 @@ _SURE: Mapping[Spelling, frozenset[str]] = MappingProxyType(
         "cli": frozenset(_CAPITAL.sub(lambda capital: "-" + capital[0].lower(), name) for name in _SURE_NAMES),
     }
 )
+
+
+TELLING_NAMES = frozenset({"specversion"}).union(*_SURE.values())
+"""Names of members that only an event has, whoever wrote it."""
 
 
 def recognise_spelling(members: Mapping[str, bytes]) -> Spelling | None:

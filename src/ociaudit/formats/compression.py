@@ -1,16 +1,17 @@
-"""Compression by suffix. Owns: which suffix means what, and that the same input gives the same bytes."""
+"""Compression of a file's bytes. Owns: that the same bytes give the same compressed bytes."""
 
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 from typing import Protocol
 
-from ociaudit.errors import UsageError
+import zstandard
+
+from ociaudit.formats.form import CompressionName
 
 _GZIP_HEAD_WINDOW = 31  # zlib: a 32 KiB window with a gzip header, whose time stamp stays zero
-_LEVEL = 6
-_OTHER_FORMS = frozenset({".csv", ".tsv", ".parquet", ".ndjson", ".jsonl", ".zst", ".bz2", ".xz", ".zip"})
+_GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
 
 
 class Compressor(Protocol):
@@ -37,20 +38,12 @@ class Plain:
         return b""
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse a name that promises a form which is not written.
-
-    Raises:
-        UsageError: the suffix is that of another format or compression.
-    """
-    if path.suffix.lower() in _OTHER_FORMS:
-        raise UsageError(
-            f"{path.name} promises a form that is not written here", hint="write .json or .json.gz, and convert that"
-        )
-
-
-def choose_compressor(path: Path | None) -> Compressor:
-    """Return gzip for `.gz`, plain otherwise and for stdout (None). The gzip header has neither name nor time."""
-    if path is not None and path.suffix == ".gz":
-        return zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_HEAD_WINDOW)
-    return Plain()
+def make_compressor(name: CompressionName) -> Compressor:
+    """Return what compresses. A gzip header has neither name nor time; a zstd frame ends with a check sum."""
+    match name:
+        case "gz":
+            return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_HEAD_WINDOW)
+        case "zst":
+            return zstandard.ZstdCompressor(_ZSTD_LEVEL, write_checksum=True).compressobj()
+        case _:
+            return Plain()

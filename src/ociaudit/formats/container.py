@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from ociaudit.events.page import scan_value, skip_white_space
+from ociaudit.events.respell import TELLING_NAMES
 from ociaudit.formats.json_stream import ObjectStream
 from ociaudit.formats.table_reader import Rows, is_csv_head, read_csv, read_parquet
 from ociaudit.formats.unpacking import BadFile
@@ -141,14 +142,18 @@ def _find_list(text: str, start: int = 0, *, is_inner: bool = False) -> str | No
     while text[index : index + 1] == '"':
         try:
             name, index = scan_value(text, index)
+            if name in TELLING_NAMES:
+                return None
             index = skip_white_space(text, index)
             if text[index : index + 1] != ":":
                 return None
             index = skip_white_space(text, index + 1)
             if is_inner and name not in _LIST_SIBLINGS:
                 return None
-            if name in _LISTS and text.startswith(("[", "null"), index):
-                return text[: index + (1 if text[index] == "[" else 4)]
+            if name in _LISTS and text.startswith("[", index):
+                return text[: index + 1]
+            if name in _LISTS and text.startswith("null", index) and not is_inner:
+                return None if TELLING_NAMES.intersection(scan_value(text, start)[0]) else text[: index + 4]
             if name == "data" and not is_inner and text.startswith("{", index):
                 return _find_list(text, index, is_inner=True)
             index = skip_white_space(text, scan_value(text, index)[1])

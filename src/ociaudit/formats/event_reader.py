@@ -109,7 +109,7 @@ def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[EventSource
     """
     name = "stdin" if source is None else str(source)
     if source is not None:
-        _check_path(source)
+        check_source(source)
     with contextlib.ExitStack() as stack:
         with _explain_file(name):
             if source is None:
@@ -125,7 +125,13 @@ def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[EventSource
         yield EventSource(name, container, compression)
 
 
-def _check_path(path: Path) -> None:
+def check_source(path: Path) -> None:
+    """Refuse early what cannot be opened as a file.
+
+    Raises:
+        UsageError: it does not exist, or is a folder.
+        DiskError: it cannot be looked at.
+    """
     with _explain_disk(str(path)):
         if path.is_dir():
             raise UsageError(f"{path} is a folder", hint=f"name the files in it, for example {path}/*")

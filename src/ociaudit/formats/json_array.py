@@ -5,26 +5,33 @@ Owns: that form. Invariant: the file is valid JSON for any number of events, non
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from ociaudit.formats.spelling import Spelling
+from ociaudit.plan.shard import Place
 
 
 class JsonArray:
     """Writes events as one JSON array."""
 
-    def __init__(self) -> None:
-        """Begin before the first event."""
+    def __init__(self, spelling: Spelling | None = None) -> None:
+        """Begin before the first event; without a spelling events stay as they are."""
+        self._spell = (spelling or Spelling()).spell
         self._is_first = True
 
     def begin(self) -> bytes:
         """Open the array."""
         return b"[\n"
 
-    def write(self, events: Sequence[bytes]) -> bytes:
+    def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
         """Return the events' lines; the line break of the last one waits for what follows it."""
         lead = b"" if self._is_first else b",\n"
         self._is_first = False
-        return lead + b",\n".join(events)
+        return lead + b",\n".join(self._spell(raws, origins))
 
-    def finish(self) -> bytes:
+    def finish(self) -> Iterator[bytes]:
         """Close the array."""
-        return b"]\n" if self._is_first else b"\n]\n"
+        yield b"]\n" if self._is_first else b"\n]\n"
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -32,6 +32,7 @@ _MAX_OBJECT_CHARACTERS = 64 * 1024 * 1024
 _MAX_TAIL_CHARACTERS = 16 * 1024 * 1024
 _SURE_CHARACTERS = 64
 """A mistake this far from the end of what is there stays one, whatever comes."""
+_ESCAPE_CHARACTERS = len("\\u0000")
 _MOST_WITHOUT_BREAK: dict[Layout, int] = {"array": 1024 * 1024, "stream": _MAX_OBJECT_CHARACTERS}
 _BREAKS: dict[Layout, bytes] = {"array": b",\n", "stream": b"\n"}
 
@@ -187,9 +188,10 @@ class _Scanner:
         except RecursionError as error:
             raise BadFile(f"an object is nested too deeply, {self._where(start)}") from error
         except json.JSONDecodeError as error:
-            is_open = error.msg.startswith("Unterminated") or error.pos > len(text) - _SURE_CHARACTERS
-            if is_last or not is_open:
-                what = "is cut" if is_open and is_last else "is damaged"
+            is_unterminated = error.msg.startswith("Unterminated")
+            if is_last or not (is_unterminated or error.pos > len(text) - _SURE_CHARACTERS):
+                is_at_end = error.pos >= len(text.rstrip()) - (_ESCAPE_CHARACTERS if "escape" in error.msg else 0)
+                what = "is cut" if is_unterminated or is_at_end else "is damaged"
                 place = self._where(max(error.pos, start))
                 raise BadFile(f"the JSON {what}: {error.msg[0].lower()}{error.msg[1:]}, {place}") from error
             return 0

@@ -44,12 +44,12 @@ KIND_WORDS: Mapping[str, str] = MappingProxyType(
 """Kind of record -> how a person is told of it."""
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
-_ORIGIN = b'"origin"'
-_MAYBE_ORIGIN_ENDS = (b'"}}', b"l}}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
-_TEXT = rb'("[^"\\]*"|null)'
+_MAYBE_ORIGIN_ENDS = (b'"}}', b"l}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
+_ORIGIN = b'"origin'
+_MOST_TRIES = 3
+_TEXT = rb'("(?:[^"\\]|\\.)*")'
 _ORIGIN_TO_END = re.compile(
-    rb"\s*".join((_ORIGIN, rb":", rb"\{", rb'"region"', rb":", _TEXT, rb",", rb'"compartment"', rb":", _TEXT))
-    + rb"\s*\}\s*\}\Z"
+    rb'"origin_*"\s*:\s*(?:null|\{\s*"region"\s*:\s*%b\s*,\s*"compartment"\s*:\s*%b\s*\})\s*\}\Z' % (_TEXT, _TEXT)
 )
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _MILLISECOND = NANOSECONDS // 1000
@@ -97,7 +97,7 @@ class Recogniser:
             raw = b"{" + b",".join([b"%b:%b" % (write_name(name), value) for name, value in members.items()]) + b"}"
         self.kinds[spelling or UNKNOWN] += 1
         if spelling is not None and spelling in RESPELLS:
-            raw = compact_json(RESPELLS[spelling](members))
+            raw = RESPELLS[spelling](members)
         return Record(raw, origin)
 
 
@@ -113,16 +113,20 @@ def _is_line(raw: bytes) -> bool:
 def take_origin(raw: bytes) -> tuple[bytes, Place | None]:
     """Return an event without the `origin` that `--with-origin` gave it, and that origin.
 
-    It is ours only if it is the last member, an object of exactly `region` and `compartment`, each a text or null.
-    In valid JSON nothing else can end like that.
+    It is ours only if it is the last member, and null or an object of exactly `region` and `compartment`. In valid
+    JSON nothing else can end like that. (An event with a member of that name has ours as `origin_`.)
     """
-    start = raw.rfind(_ORIGIN)
-    match = _ORIGIN_TO_END.match(raw, start) if start > 0 else None
+    start, match = len(raw), None
+    for _ in range(_MOST_TRIES):  # the name may stand in the origin's own texts, too
+        start = raw.rfind(_ORIGIN, 0, start)
+        if start < 1 or (match := _ORIGIN_TO_END.match(raw, start)):
+            break
     if match is None:
         return raw, None
-    head = raw[:start].rstrip()
-    rest = (head[:-1] if head.endswith(b",") else head) + b"}"
-    return rest, make_place(_read_text(match[1]), _read_text(match[2]))
+    head = raw[:start]
+    before = head.rstrip()
+    rest = before[:-1] if before.endswith(b",") else head
+    return rest + b"}", make_place(_read_text(match[1]), _read_text(match[2]))
 
 
 def make_place(region: str | None, compartment: str | None) -> Place | None:

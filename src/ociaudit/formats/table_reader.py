@@ -78,6 +78,7 @@ def read_csv(pieces: Iterator[bytes]) -> Iterator[Rows]:
     csv.field_size_limit(_MAX_CELL_CHARACTERS)
     reader = csv.reader(text, strict=True)
     try:
+        row_count = 0
         head = next(reader, [])
         event_at = head.index(EVENT_COLUMN)
         origin_at = [head.index(name) if name in head else None for name in _ORIGIN_COLUMNS]
@@ -86,7 +87,8 @@ def read_csv(pieces: Iterator[bytes]) -> Iterator[Rows]:
             if any(len(row) != len(head) for row in batch):
                 raise BadFile(f"a row has not the {len(head)} cells of the head, in or before line {reader.line_num:,}")
             origins = [make_place(*("" if at is None else row[at] for at in origin_at)) for row in batch]
-            yield _check_rows([row[event_at].encode() for row in batch], origins, f"before line {reader.line_num:,}")
+            yield _check_rows([row[event_at].encode() for row in batch], origins, row_count)
+            row_count += len(batch)
     except csv.Error as error:
         raise BadFile(f"the CSV is cut or damaged: {error}, in or before line {reader.line_num:,}") from error
     except UnicodeDecodeError as error:
@@ -116,28 +118,25 @@ def read_parquet(path: Path) -> Iterator[Rows]:
             while batch := result.fetchmany(_ROWS):
                 if any(not isinstance(row[0], str) for row in batch):
                     raise BadFile(f"the column {EVENT_COLUMN!r} holds no text behind row {row_count:,}")
+                events = [row[0].encode() for row in batch]
+                yield _check_rows(events, [make_place(row[1], row[2]) for row in batch], row_count)
                 row_count += len(batch)
-                yield _check_rows(
-                    [row[0].encode() for row in batch],
-                    [make_place(row[1], row[2]) for row in batch],
-                    f"before row {row_count + 1:,}",
-                )
         except duckdb.Error as error:
             raise BadFile(f"the Parquet file is cut or damaged: {str(error).splitlines()[0]}") from error
 
 
-def _check_rows(events: list[bytes], origins: list[Place | None], where: str) -> Rows:
+def _check_rows(events: list[bytes], origins: list[Place | None], rows_before: int) -> Rows:
     """Return the rows if every event is a JSON object."""
     try:
         if _raw_decoder.decode(b"[" + b",".join(events) + b"]") == events:
             return Rows(events, origins)
     except (msgspec.MsgspecError, RecursionError):
         pass
-    for number, event in enumerate(events):
+    for number, event in enumerate(events, rows_before + 1):
         try:
             cut = cut_page(b"[" + event + b"]")
         except BadPage as error:
-            raise BadFile(f"an event is cut or no JSON: {error}, {len(events) - number} rows {where}") from error
+            raise BadFile(f"the event in row {number:,} is cut or no JSON object: {error}") from error
         if len(cut) != 1:
-            raise BadFile(f"a cell holds {len(cut)} events, {len(events) - number} rows {where}")
+            raise BadFile(f"the cell in row {number:,} holds {len(cut)} events")
     return Rows(events, origins)

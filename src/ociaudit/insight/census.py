@@ -98,9 +98,12 @@ class Census:
         Raises:
             ValueError: one is not a JSON object.
         """
-        batch = read_batch(raws)
+        self.add_batch(read_batch(raws))
+
+    def add_batch(self, batch: Batch) -> list[Meaning]:
+        """Count events that are read, and return what each means, for whoever counts more."""
         instants = batch.instants
-        self.events += len(raws)
+        self.events += len(batch.raws)
         self.raw_bytes += sum(map(len, batch.raws))
         self.untyped += sum([not (one.event_type or one.event_time) for one in batch.facts])
         self.types.add([one.event_type for one in batch.facts if one.event_type])
@@ -115,9 +118,10 @@ class Census:
         self.failures.add([(batch.datas[index].event_name or "", batch.statuses[index] or "") for index in failed])
         self.failures_by_hour.update([instants[index] // HOUR for index in failed if instants[index]])
         self._add_times(instants)
-        self._add_special(batch)
+        meanings = self._add_special(batch)
         for counter in (self.hours, self.failures_by_hour, self.sign_ins):
             _keep_bound(counter)
+        return meanings
 
     def list_principals(self) -> list[Sighting]:
         """Return the principals that were followed with their addresses, by first seen."""
@@ -144,7 +148,7 @@ class Census:
         else:
             self.hours.update([instant // HOUR for instant in known])
 
-    def _add_special(self, batch: Batch) -> None:
+    def _add_special(self, batch: Batch) -> list[Meaning]:
         """Count sign-ins and changes, and follow who did what from where."""
         known = self._meanings
         meanings = [known.get(kind) or self._learn_meaning(kind) for kind in batch.kinds]
@@ -164,6 +168,7 @@ class Census:
                 if len(self.changes) < _CHANGES_KEPT:
                     self.changes.append(Change(steps[index], person, address, batch.datas[index].resource_name))
         self.following.add(batch, meanings, steps)
+        return meanings
 
     def _learn_meaning(self, kind: EventKind) -> Meaning:
         meaning = find_meaning(kind, None, None) if isinstance(kind, str) else find_meaning(*kind)

@@ -11,6 +11,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -34,7 +35,11 @@ class Following:
     names_by_id: dict[str | None, str | None] = field(default_factory=dict)
     """A principal's id -> its name, for the first fifty thousand."""
     _watched: set[Pair] = field(default_factory=set)
-    """The pairs that have done something after which each call is of interest."""
+
+    @property
+    def watched(self) -> AbstractSet[Pair]:
+        """The pairs that have done something after which each call is of interest."""
+        return self._watched
 
     def add(self, batch: Batch, meanings: Sequence[Meaning], steps: Mapping[int, Step]) -> None:
         """Follow events; `meanings` has one for each, `steps` holds those that are a step by their index."""

@@ -27,7 +27,6 @@ from ociaudit.store.manifest import GapEntry, Manifest, decode_manifest
 _TOP = 50
 _PARTNERS = 20
 _CHANGES = 100
-_DAY_HOURS = 24
 _LAST_PART = 4
 """New is what appears first in the last quarter of the range."""
 
@@ -170,7 +169,7 @@ def make_summary(census: Census, files: Sequence[Coverage]) -> Summary:
         iam_changes=census.change_names.counts.total() + census.change_names.dropped,
         iam_change_names=dict(census.change_names.rank(_TOP)),
         iam_changes_latest=_list_changes(census),
-        limits=tuple(_list_limits(census, files)),
+        limits=tuple(list_limits(census, files)),
     )
 
 
@@ -259,7 +258,7 @@ def _sum_sign_ins(census: Census) -> Counter[str]:
 def _group_sign_ins(census: Census) -> dict[str, dict[str, int]]:
     days: dict[str, dict[str, int]] = {}
     for (hour, outcome), number in sorted(census.sign_ins.items()):
-        day = format_instant(hour // _DAY_HOURS * _DAY_HOURS * 3600 * NANOSECONDS)[:10]
+        day = format_instant(hour // 24 * 24 * 3600 * NANOSECONDS)[:10]
         of_day = days.setdefault(day, {})
         of_day[outcome] = of_day.get(outcome, 0) + number
     return days
@@ -280,7 +279,8 @@ def _list_changes(census: Census) -> tuple[ChangeEntry, ...]:
     )
 
 
-def _list_limits(census: Census, files: Sequence[Coverage]) -> list[str]:
+def list_limits(census: Census, files: Sequence[Coverage]) -> list[str]:
+    """Return what is not exact because there was too much of it, a sentence each."""
     limits = []
     for noun, is_capped in (
         ("event names or types", census.names.is_capped or census.types.is_capped),

@@ -4,22 +4,26 @@ Owns: the pass over all events: canonical order, shape, format, compression, has
 Must not: ask anything, or know what was asked.
 
 Invariants
-- The bytes depend on the records, the shape, the format and the suffix; on nothing else.
+- The bytes depend on the records, the spelling, the format and the compression; on nothing else.
 - The next chunk is made while the last one is hashed and written; at most two chunks are in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
+from ociaudit.plan.shard import Place
 from ociaudit.store.ledger import BlockDigest, BlockLine
 
 _EVENTS_PER_CHUNK = 1_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +36,18 @@ class WrittenFile:
 
 
 def write_events(
-    events: Iterable[tuple[bytes, int]],
+    events: Iterable[tuple[bytes, T]],
     *,
-    reshape: Callable[[bytes], bytes] | None,
+    locate: Callable[[T], Place | None],
     event_format: EventFormat,
     compressor: Compressor,
     write: Callable[[bytes], None],
     on_written: Callable[[int], None],
 ) -> WrittenFile:
-    """Write events (with their origins) through `write` and return what was written.
+    """Write events through `write` and return what was written; `locate` turns what comes with each into its origin.
 
     Raises:
-        DiskError: as `write` does.
+        DiskError: as `write` does, or a format's scratch file was refused.
     """
     digest = BlockDigest()
 
@@ -52,9 +56,13 @@ def write_events(
         digest.update(data)
         write(data)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="publish") as thread:
+    with (
+        closing(event_format),
+        ThreadPoolExecutor(1, thread_name_prefix="publish") as thread,
+        closing(_make_chunks(events, locate, event_format, on_written)) as chunks,
+    ):
         pending: Future[None] | None = None
-        for chunk in _make_chunks(events, reshape, event_format, on_written):
+        for chunk in chunks:
             if pending is not None:
                 pending.result()
             pending = thread.submit(put, chunk)
@@ -68,14 +76,14 @@ def write_events(
 
 
 def _make_chunks(
-    events: Iterable[tuple[bytes, int]],
-    reshape: Callable[[bytes], bytes] | None,
+    events: Iterable[tuple[bytes, T]],
+    locate: Callable[[T], Place | None],
     event_format: EventFormat,
     on_written: Callable[[int], None],
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     yield event_format.begin()
     stream = iter(events)
-    while batch := [raw for raw, _ in islice(stream, _EVENTS_PER_CHUNK)]:
-        yield event_format.write([reshape(raw) for raw in batch] if reshape else batch)
+    while batch := list(islice(stream, _EVENTS_PER_CHUNK)):
+        yield event_format.write([raw for raw, _ in batch], [locate(origin) for _, origin in batch])
         on_written(len(batch))
-    yield event_format.finish()
+    yield from event_format.finish()

@@ -9,10 +9,10 @@ from ociaudit.events.sdk_fields import EVENT, SDK_FIELDS, SEEN_BESIDE
 from ociaudit.events.shapes import (
     SHAPES,
     _cut_by_marks,
-    _cut_object,
     _event_decoder,
     _ModelWriter,
     choose_shape,
+    cut_object,
 )
 
 JOINTS = {"sdk": "_", "cli": "-"}
@@ -169,7 +169,7 @@ def test_an_object_is_cut_by_its_marks_as_a_parser_cuts_it(event: Any) -> None:
     """Cutting by strings, brackets and commas alone finds the members that a parser finds."""
     raw = write_json(event)
     by_marks = _cut_by_marks(raw)
-    assert {name: bytes(value) for name, value in _cut_object(raw).items()} == by_marks
+    assert {name: bytes(value) for name, value in cut_object(raw).items()} == by_marks
     assert {name: read_json(value) for name, value in by_marks.items()} == event
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ociaudit.events.page import cut_page
 from ociaudit.formats.array_reader import BadArray, read_array, unpack_chunks
-from ociaudit.formats.json_array import JsonArray
+from support.forms import write_form
 from support.json_bodies import OBJECTS, SPACES, write_body
 
 
@@ -29,8 +29,7 @@ def read(data: bytes, cuts: list[int] | None = None, *, is_ours: bool = False) -
 
 def write_lines(events: list[bytes]) -> bytes:
     """Write an array as the program does."""
-    layout = JsonArray()
-    return layout.begin() + (layout.write(events) if events else b"") + layout.finish()
+    return write_form("json", events)
 
 
 cut_places = st.lists(st.integers(0, 400), max_size=4)

@@ -1,4 +1,3 @@
-import itertools
 import json
 
 import pytest
@@ -6,17 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.events.page import cut_page
-from ociaudit.formats.base import EventFormat
-from ociaudit.formats.json_array import JsonArray
+from support.forms import write_form
 from support.json_bodies import OBJECTS
 
 
-def write(events: list[bytes], cuts: list[int], make: type[EventFormat] = JsonArray) -> bytes:
+def write(events: list[bytes], cuts: list[int]) -> bytes:
     """Write events in batches that end at `cuts`."""
-    layout = make()
-    bounds = [0, *sorted(cuts), len(events)]
-    batches = [events[start:end] for start, end in itertools.pairwise(bounds)]
-    return layout.begin() + b"".join(layout.write(batch) for batch in batches if batch) + layout.finish()
+    return write_form("json", events, cuts=cuts)
 
 
 @given(st.lists(OBJECTS, max_size=6), st.lists(st.integers(0, 6), max_size=4))

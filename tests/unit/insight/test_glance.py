@@ -4,14 +4,13 @@ from pathlib import Path
 import pytest
 
 from ociaudit.errors import DiskError
-from ociaudit.formats.json_array import JsonArray
 from ociaudit.insight.glance import Glance, glance_at
+from support.forms import write_form
 
 
 def look(path: Path, *events: bytes) -> Glance:
     """Write events as an export does and glance at them."""
-    layout = JsonArray()
-    path.write_bytes(layout.begin() + (layout.write(events) if events else b"") + layout.finish())
+    path.write_bytes(write_form("json", events))
     return glance_at(path)
 
 

@@ -1,20 +1,23 @@
 import hashlib
+import json
 import threading
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import DiskError
-from ociaudit.formats.compression import Plain, choose_compressor
+from ociaudit.formats.compression import Plain, make_compressor
 from ociaudit.formats.json_array import JsonArray
+from ociaudit.formats.ndjson import Ndjson
+from ociaudit.formats.spelling import Spelling
 from ociaudit.jobs import publish
 from ociaudit.jobs.publish import WrittenFile, write_events
+from ociaudit.plan.shard import Place
 
 
 def write(
-    events: list[bytes], *, path: Path | None = None, failing_after: int | None = None
+    events: list[bytes], *, compression: str = "none", failing_after: int | None = None
 ) -> tuple[bytes, WrittenFile, list[int]]:
     """Write events and return the bytes, what was said of them, and the steps that were told."""
     pieces: list[bytes] = []
@@ -27,9 +30,9 @@ def write(
 
     written = write_events(
         ((event, 0) for event in events),
-        reshape=None,
+        locate=lambda _: None,
         event_format=JsonArray(),
-        compressor=choose_compressor(path),
+        compressor=make_compressor(compression),
         write=take,
         on_written=told.append,
     )
@@ -41,11 +44,11 @@ def write(
 def test_bytes_do_not_depend_on_the_size_of_chunks(events: list[bytes], size: int) -> None:
     """Plain and compressed, the file is the same in whatever chunks it was made, and so are size and hash."""
     with pytest.MonkeyPatch.context() as patch:
-        for path in (None, Path("a.json.gz")):
+        for compression in ("none", "gz", "zst"):
             patch.setattr(publish, "_EVENTS_PER_CHUNK", 10_000)
-            whole, said, _ = write(events, path=path)
+            whole, said, _ = write(events, compression=compression)
             patch.setattr(publish, "_EVENTS_PER_CHUNK", size)
-            data, written, told = write(events, path=path)
+            data, written, told = write(events, compression=compression)
             assert (data, written) == (whole, said)
             assert (written.size_bytes, written.sha256) == (len(data), hashlib.sha256(data).hexdigest())
             assert sum(told) == len(events)
@@ -72,7 +75,7 @@ def test_an_error_of_the_events_ends_the_pass() -> None:
     with pytest.raises(ValueError, match="damaged"):
         write_events(
             break_off(),
-            reshape=None,
+            locate=lambda _: None,
             event_format=JsonArray(),
             compressor=Plain(),
             write=lambda _: None,
@@ -80,15 +83,58 @@ def test_an_error_of_the_events_ends_the_pass() -> None:
         )
 
 
-def test_events_are_reshaped_on_their_way() -> None:
-    """A shape is applied to each event."""
+def test_an_event_goes_with_its_origin() -> None:
+    """What stands beside an event is looked up, and reaches the format as the event's origin."""
     pieces: list[bytes] = []
     write_events(
-        [(b"a", 0), (b"b", 1)],
-        reshape=bytes.upper,
-        event_format=JsonArray(),
+        [(b'{"a":1}', 0), (b"{}", 1), (b"{}", 2)],
+        locate=[Place("r", "c"), Place("r", "d"), None].__getitem__,
+        event_format=Ndjson(Spelling(with_origin=True)),
         compressor=Plain(),
         write=pieces.append,
         on_written=lambda _: None,
     )
-    assert b"".join(pieces) == b"[\nA,\nB\n]\n"
+    assert [json.loads(line).get("origin") for line in b"".join(pieces).splitlines()] == [
+        {"region": "r", "compartment": "c"},
+        {"region": "r", "compartment": "d"},
+        None,
+    ]
+
+
+class HoldingFormat(JsonArray):
+    """A format that notes when it is told to give back what it holds."""
+
+    closed = 0
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed += 1
+
+
+@pytest.mark.parametrize("failing_after", [None, 0, 1, 2])
+def test_a_format_gives_back_what_it_holds(failing_after: int | None) -> None:
+    """It is closed once, whether all was written or the disk refused."""
+    layout = HoldingFormat()
+    done: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        if len(done) == failing_after:
+            raise DiskError("full")
+        done.append(data)
+
+    def write_one() -> None:
+        write_events(
+            [(b"{}", None)],
+            locate=lambda _: None,
+            event_format=layout,
+            compressor=Plain(),
+            write=take,
+            on_written=lambda _: None,
+        )
+
+    if failing_after is None:
+        write_one()
+    else:
+        with pytest.raises(DiskError):
+            write_one()
+    assert layout.closed == 1

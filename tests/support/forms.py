@@ -1,0 +1,43 @@
+"""Events written in a form, in memory, as an export writes them.
+
+Owns: that writing, for tests of readers and writers. Must not: read anything back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from ociaudit.formats.choice import make_format
+from ociaudit.formats.compression import make_compressor
+from ociaudit.formats.form import CompressionName, FormatName
+from ociaudit.formats.spelling import Spelling
+from ociaudit.plan.shard import Place
+
+
+def write_form(
+    name: FormatName,
+    raws: Sequence[bytes],
+    *,
+    origins: Sequence[Place | None] | None = None,
+    spelling: Spelling | None = None,
+    compression: CompressionName = "none",
+    cuts: Sequence[int] = (),
+) -> bytes:
+    """Return the file of these events, written in batches that end at `cuts`."""
+    compressor = make_compressor(compression)
+    known = list(origins) if origins is not None else [None] * len(raws)
+    bounds = [0, *sorted(min(cut, len(raws)) for cut in cuts), len(raws)]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        closing(make_format(name, spelling or Spelling(), scratch=Path(scratch))) as layout,
+    ):
+        pieces = [layout.begin()]
+        pieces += [
+            layout.write(raws[start:end], known[start:end]) for start, end in itertools.pairwise(bounds) if start < end
+        ]
+        pieces += layout.finish()
+    return b"".join(compressor.compress(piece) for piece in pieces) + compressor.flush()
