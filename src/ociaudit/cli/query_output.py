@@ -24,13 +24,13 @@ from uuid import UUID
 
 from ociaudit.cli.console import clean_text
 from ociaudit.events.columns import COLUMNS
+from ociaudit.formats.csv_table import FORMULA_SIGNS
 from ociaudit.insight.named_queries import NAMED_QUERIES
 from ociaudit.insight.query import Answer
 
 _WIDEST_CELL = 60
 _WIDEST_IN_FILE = 200
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def write_json(answer: Answer) -> Iterator[bytes]:
@@ -173,7 +173,7 @@ def _write_cell(value: Any) -> str | int | float | None:
 
 def _defuse(text: str) -> str:
     """Put an apostrophe before what a spreadsheet would take for a formula."""
-    return "'" + text if text.startswith(_FORMULA_SIGNS) else text
+    return "'" + text if text[:1] in FORMULA_SIGNS else text
 
 
 def _make_unique(names: Sequence[str]) -> list[str]:

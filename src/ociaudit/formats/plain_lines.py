@@ -14,7 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import BinaryIO
 
-_LINES = 256
+_LINES = 64
+"""Held at a time: with what is read from them they stay in the processor's cache."""
 _LINE_BYTES = 1024 * 1024
 _HEAD = b"[\n"
 _TAIL = b"]\n"

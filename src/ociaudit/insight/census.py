@@ -136,12 +136,17 @@ class Census:
         self.untimed += len(instants) - len(known)
         if not known:
             return
-        earliest = min(known)
-        self.first = min(self.first, earliest) if self.first else earliest
-        self.last = max(self.last, *known)
-        self.hours.update([instant // HOUR for instant in known])
-        self.disordered += sum(map(gt, chain((self._newest,), known), known))
+        ordered = sorted(known)
+        first, last = ordered[0], ordered[-1]
+        if first < self._newest or ordered != known:
+            self.disordered += sum(map(gt, chain((self._newest,), known), known))
         self._newest = known[-1]
+        self.first = min(self.first, first) if self.first else first
+        self.last = max(self.last, last)
+        if first // HOUR == last // HOUR:  # so it is for nearly all neighbours
+            self.hours[first // HOUR] += len(known)
+        else:
+            self.hours.update([instant // HOUR for instant in known])
 
     def _add_special(self, batch: Batch) -> list[Meaning]:
         """Count sign-ins and changes, and follow who did what from where."""

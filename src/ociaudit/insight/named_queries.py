@@ -24,17 +24,17 @@ NAMED_QUERIES = MappingProxyType(
         "top-events": NamedQuery(
             "What happens most?",
             """
-SELECT event_name, count(*) AS events, count(DISTINCT principal_name) AS principals,
+SELECT event_name, count(*) AS n, count(DISTINCT principal_name) AS principals,
        count(*) FILTER (outcome = 'failure') AS failures
-FROM events GROUP BY event_name ORDER BY events DESC, event_name LIMIT 25""",
+FROM events GROUP BY event_name ORDER BY n DESC, event_name LIMIT 25""",
         ),
         "principals": NamedQuery(
             "Who does how much, from how many addresses, and how often does it fail?",
             """
-SELECT coalesce(principal_name, principal_id) AS principal, count(*) AS events,
+SELECT coalesce(principal_name, principal_id) AS principal, count(*) AS n,
        count(*) FILTER (outcome = 'failure') AS failures, count(DISTINCT ip_address) AS addresses,
        min(event_time) AS first_seen, max(event_time) AS last_seen
-FROM events GROUP BY principal ORDER BY events DESC, principal""",
+FROM events GROUP BY principal ORDER BY n DESC, principal""",
         ),
         "sign-in-failures": NamedQuery(
             "Whose sign-ins failed, from where, and did one succeed afterwards?",
@@ -64,17 +64,17 @@ FROM events WHERE event_name IN ('UploadApiKey', 'CreateApiKey') AND outcome = '
             "Which addresses did a principal use for the first time in the last quarter of the file?",
             """
 WITH seen AS (
-  SELECT principal_name, ip_address, min(event_time) AS first_seen, count(*) AS events
+  SELECT principal_name, ip_address, min(event_time) AS first_seen, count(*) AS n
   FROM events WHERE ip_address IS NOT NULL GROUP BY ALL),
 bounds AS (SELECT min(event_time) AS first_event, max(event_time) AS last_event FROM events)
-SELECT seen.principal_name, seen.ip_address, seen.first_seen, seen.events
+SELECT seen.principal_name, seen.ip_address, seen.first_seen, seen.n
 FROM seen, bounds WHERE first_seen > last_event - (last_event - first_event) / 4 ORDER BY first_seen""",
         ),
         "failures": NamedQuery(
             "What is refused to whom?",
             """
-SELECT event_name, status, principal_name, count(*) AS events
-FROM events WHERE outcome = 'failure' GROUP BY ALL ORDER BY events DESC, event_name, principal_name LIMIT 50""",
+SELECT event_name, status, principal_name, count(*) AS n
+FROM events WHERE outcome = 'failure' GROUP BY ALL ORDER BY n DESC, event_name, principal_name LIMIT 50""",
         ),
         "deletions": NamedQuery(
             "What was deleted or terminated?",
@@ -86,14 +86,14 @@ ORDER BY event_time""",
         "per-hour": NamedQuery(
             "How many events are there in each hour?",
             """
-SELECT date_trunc('hour', event_time) AS hour, count(*) AS events, count(*) FILTER (outcome = 'failure') AS failures
+SELECT date_trunc('hour', event_time) AS hour, count(*) AS n, count(*) FILTER (outcome = 'failure') AS failures
 FROM events GROUP BY hour ORDER BY hour""",
         ),
         "tools": NamedQuery(
             "With which tools is the tenancy used?",
             """
-SELECT regexp_extract(user_agent, '^[^ ]+') AS tool, count(*) AS events, count(DISTINCT principal_name) AS principals
-FROM events GROUP BY tool ORDER BY events DESC, tool LIMIT 25""",
+SELECT regexp_extract(user_agent, '^[^ ]+') AS tool, count(*) AS n, count(DISTINCT principal_name) AS principals
+FROM events GROUP BY tool ORDER BY n DESC, tool LIMIT 25""",
         ),
     }
 )

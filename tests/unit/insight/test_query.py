@@ -15,6 +15,7 @@ from ociaudit.events.columns import COLUMNS, read_row
 from ociaudit.formats.record import Record
 from ociaudit.insight import query as query_module
 from ociaudit.insight import query_table
+from ociaudit.insight.named_queries import NAMED_QUERIES
 from ociaudit.insight.query import answer_query
 from ociaudit.insight.query_table import _mend
 from support.told_events import tell, tell_change, tell_sign_in, write_lines
@@ -242,3 +243,24 @@ def test_csv_is_an_input_too(export: Path, tmp_path: Path) -> None:
         csv.writer(file).writerows([["event"], *([event.decode()] for event in EVENTS)])
     sql = "SELECT event_name FROM events"
     assert ask(path, sql) == ask(export, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *(query.sql for query in NAMED_QUERIES.values()),
+        "SELECT count(*) FROM (SELECT DISTINCT * FROM events)",
+        "SELECT e FROM events e ORDER BY e.event_id",
+        "SELECT event_id FROM events a NATURAL JOIN events b ORDER BY 1",
+        "SELECT #4 FROM events ORDER BY 1",
+        "SELECT max(events) IS NULL FROM events",
+        "SELECT event_name FROM events WHERE to_json(events)->>'outcome' = 'failure'",
+        "WITH events AS (SELECT event_name AS event FROM events) SELECT event FROM events ORDER BY 1",
+        "SELECT list_transform([status], lambda event_id: event_id + 1) FROM events ORDER BY 1",
+    ],
+)
+def test_leaving_columns_out_changes_no_answer(export: Path, monkeypatch: pytest.MonkeyPatch, sql) -> None:
+    """An answer is the same whether only the columns that are needed are loaded or all of them."""
+    few = ask(export, sql)
+    monkeypatch.setattr(query_module, "_rehearse", lambda _: frozenset(column.name for column in COLUMNS))
+    assert ask(export, sql) == few
