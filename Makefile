@@ -57,8 +57,25 @@ $(VENV_CONTRACT)/.dependencies: requirements/contract.txt
 demo: setup ## export a made tenancy from a server on this machine, and show what came
 	@$(VENV)/bin/oci-audit demo
 
+# Names in the order in which tests/browser looks for them; OCI_AUDIT_CHROMIUM names another one.
+CHROMIUM = $(or $(OCI_AUDIT_CHROMIUM),$(firstword $(foreach name,chromium chromium-browser google-chrome \
+	google-chrome-stable,$(shell command -v $(name) 2>/dev/null))))
+
+.PHONY: setup-browser
+setup-browser: ## a Chromium for the tests of the report (as root on Debian and its kin it is installed)
+ifeq ($(CHROMIUM),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing Chromium for tests/browser"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+			chromium fonts-liberation; } >/dev/null || echo "note: Chromium could not be installed" >&2; \
+	else \
+		printf '%s\n' "note: there is no Chromium, so tests/browser is skipped (in CI it fails)" \
+		"hint: install the package chromium, or name a browser: OCI_AUDIT_CHROMIUM=/path/to/chrome" >&2; \
+	fi
+endif
+
 .PHONY: test
-test: setup setup-contract ## the whole suite, on the installed wheel (PYTEST_ARGS=… is passed on)
+test: setup setup-contract setup-browser ## the whole suite, on the installed wheel (PYTEST_ARGS=… is passed on)
 	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak $(PYTEST_ARGS)
 
 .PHONY: check
@@ -99,6 +116,10 @@ $(VENV_LOCK)/.dependencies:
 .PHONY: schema
 schema: setup ## write docs/manifest.schema.json anew from the code
 	$(VENV)/bin/python tests/docs/test_schema.py
+
+.PHONY: presets
+presets: setup ## write the tables of docs/presets.md and docs/filters.md anew from the code
+	$(VENV)/bin/python tests/docs/test_presets.py
 
 .PHONY: clean
 clean: ## remove the environments, caches and build results

@@ -37,6 +37,7 @@ class Workshop:
     rounds: int
     many_events: int
     shards: int
+    is_quick: bool = False
 
     def make_folder(self, name: str) -> Path:
         """Return an empty folder of this name."""

@@ -24,6 +24,7 @@ MEAN_BYTES = 2_800
 END = datetime(2025, 6, 15, tzinfo=UTC)
 _SAMPLE_DAYS = 4
 _LONGEST_SAMPLE = 3_500
+_LEAST_WITH_HEADERS = 1_500
 _JITTER_BYTES = 300
 _MOST_PADDING = 2_000
 _PRINCIPALS = 500
@@ -74,20 +75,33 @@ def add_digest(digest: int, data: bytes) -> int:
     return (digest + digest_of(data)) % (1 << 128)
 
 
-def make_event_file(path: Path, count: int, *, days: int = 14, is_spread: bool = False) -> Made:
-    """Write events, one per line, evenly over so many days up to `END`.
+def make_event_file(
+    path: Path,
+    count: int,
+    *,
+    days: int = 14,
+    end: datetime = END,
+    is_spread: bool = False,
+    compartments: Sequence[str] = (),
+    mean_bytes: int = MEAN_BYTES,
+    seed: int = 2_025,
+) -> Made:
+    """Write events, one per line, evenly over so many days up to `end`.
 
-    They lie in the root compartment; with `is_spread` in all compartments that may be read, in turn.
+    They lie in the root compartment; with `is_spread` in all compartments that may be read, in turn, or in those
+    given. Files of different seeds have no id in common. Events of less than 1,500 bytes lack the calls' headers.
     """
-    with Server(path.parent / "samples") as server:
+    with Server(path.with_name(f"{path.name}.samples")) as server:
         tenancy = server.read_json("tenancy")
-        samples = _read_samples(server, tenancy)
-    readable = [one["id"] for one in tenancy["compartments"] if not one["isForbidden"]]
-    compartments = tuple(readable) if is_spread else (tenancy["id"],)
+        samples = _read_samples(server, tenancy, is_short=mean_bytes < _LEAST_WITH_HEADERS)
+    if not compartments:
+        readable = tuple(one["id"] for one in tenancy["compartments"] if not one["isForbidden"])
+        compartments = readable if is_spread else (tenancy["id"],)
     size = lines_digest = ids_digest = 0
     with path.open("wb") as file:
         batch: list[bytes] = []
-        for event_id, event in _draw_events(samples, count, days, compartments):
+        span = (end - timedelta(days=days), end)
+        for event_id, event in _draw_events(samples, count, span, compartments, mean_bytes=mean_bytes, seed=seed):
             lines_digest = add_digest(lines_digest, event)
             ids_digest = add_digest(ids_digest, event_id)
             size += len(event) + 1
@@ -102,20 +116,21 @@ def make_event_file(path: Path, count: int, *, days: int = 14, is_spread: bool =
         size_bytes=size,
         lines_digest=lines_digest,
         ids_digest=ids_digest,
-        start=_show_day(END - timedelta(days=days)),
-        end=_show_day(END),
+        start=show_day(end - timedelta(days=days)),
+        end=show_day(end),
         tenancy=tenancy["id"],
-        compartments=compartments,
+        compartments=tuple(compartments),
     )
 
 
-def _show_day(moment: datetime) -> str:
+def show_day(moment: datetime) -> str:
+    """Write the day that a moment begins."""
     return moment.strftime("%Y-%m-%dT00:00:00Z")
 
 
-def _read_samples(server: Server, tenancy: Mapping[str, Any]) -> list[str]:
+def _read_samples(server: Server, tenancy: Mapping[str, Any], *, is_short: bool) -> list[str]:
     """Return events of the made tenancy as texts with gaps, each text once."""
-    start, end = _show_day(END - timedelta(days=_SAMPLE_DAYS)), _show_day(END)
+    start, end = show_day(END - timedelta(days=_SAMPLE_DAYS)), show_day(END)
     texts: dict[str, None] = {}
     for compartment in tenancy["compartments"]:
         query = f"region=us-ashburn-1&compartmentId={compartment['id']}"
@@ -123,8 +138,18 @@ def _read_samples(server: Server, tenancy: Mapping[str, Any]) -> list[str]:
         for event in events:
             # Oracle's own command cannot print a lone surrogate, and the made tenancy has a few.
             if isinstance(event.get("data"), dict) and "\\ud" not in json.dumps(event["data"].get("identity")):
-                texts.setdefault(_cut_gaps(event))
+                texts.setdefault(_cut_gaps(_shorten(event) if is_short else event))
     return [text for text in texts if len(text) < _LONGEST_SAMPLE]
+
+
+def _shorten(event: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what takes most room: headers, payload and tags."""
+    data = event["data"]
+    for name in ("request", "response"):
+        if data.get(name):
+            data[name].update({"headers": {}, "payload": {}, "parameters": {}})
+    data.update({"stateChange": None, "definedTags": {}, "freeformTags": {}})
+    return event
 
 
 def _cut_gaps(event: dict[str, Any]) -> str:
@@ -162,17 +187,23 @@ def _cut_gaps(event: dict[str, Any]) -> str:
 
 
 def _draw_events(
-    samples: Sequence[str], count: int, days: int, compartments: Sequence[str]
+    samples: Sequence[str],
+    count: int,
+    span: tuple[datetime, datetime],
+    compartments: Sequence[str],
+    *,
+    mean_bytes: int,
+    seed: int,
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield (id, event), in the order of their times."""
-    chance = random.Random(2_025)
+    chance = random.Random(seed)
     principals = [
         (_draw_ocid(chance, "user"), f"{chance.choice(('svc', 'ops', 'dev'))}.{chance.randbytes(5).hex()}@example.com")
         for _ in range(_PRINCIPALS)
     ]
     resources = [_draw_ocid(chance, "instance") for _ in range(_RESOURCES)]
-    start = END - timedelta(days=days)
-    step_ms = days * 86_400_000 / count
+    start, end = span
+    step_ms = (end - start) / timedelta(milliseconds=1) / max(count, 1)
     total = 0
     for number in range(count):
         moment = start + timedelta(milliseconds=int((number + chance.random()) * step_ms))
@@ -196,7 +227,7 @@ def _draw_events(
                 "session_id": digits[80:112],
             }
         ).encode()
-        wanted = MEAN_BYTES * (number + 1) - total - len(event) + chance.randint(-_JITTER_BYTES, _JITTER_BYTES)
+        wanted = mean_bytes * (number + 1) - total - len(event) + chance.randint(-_JITTER_BYTES, _JITTER_BYTES)
         event = event.replace(_PADDING_GAP, _draw_padding(chance, resources, max(0, min(wanted, _MOST_PADDING))))
         total += len(event) + 1
         yield event_id.encode(), event

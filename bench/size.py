@@ -17,6 +17,8 @@ _DISK_BYTES_PER_EVENT = int(MEAN_BYTES * 2.5)
 _FIVE_MILLION = 5_000_000
 _MEMORY_BYTES, _MEMORY_BYTES_AT_FIVE_MILLION = 150_000_000, 200_000_000
 _MOST_SLOWDOWN = 1.10
+_MEMORY_BYTES_OF_ONE_SHARD = 300_000_000
+_SMALL_BYTES, _GROWTH_FACTORS, _MOST_SPREAD = 700, (1, 4, 16), 1.15
 
 
 def run_memory(workshop: Workshop) -> Sequence[Row]:
@@ -57,9 +59,41 @@ def run_full(workshop: Workshop) -> Sequence[Row]:
     ]
 
 
-def _measure_export(workshop: Workshop, count: int, *, rounds: int) -> Usage:
+def run_dense(workshop: Workshop) -> Sequence[Row]:
+    """Measure events that all lie in one window: what one shard costs must not grow with it."""
+    count = workshop.many_events * 2
+    if not workshop.has_room(count * _DISK_BYTES_PER_EVENT):
+        return note_lack_of_room("dense", count * _DISK_BYTES_PER_EVENT)
+    used = _measure_export(workshop, count, rounds=1, days=1)
+    is_small = used.peak_bytes < _MEMORY_BYTES_OF_ONE_SHARD
+    return [Row(f"{count:,} events in one shard", used.list_figures(), "under 300 MB", is_small)]
+
+
+def run_growth(workshop: Workshop) -> Sequence[Row]:
+    """Measure a number of small events, four times and sixteen times as many."""
+    counts = [workshop.many_events * factor for factor in _GROWTH_FACTORS]
+    needed = counts[-1] * int(_SMALL_BYTES * 2.5)
+    if not workshop.has_room(needed):
+        return note_lack_of_room("growth", needed)
+    usages = [_measure_export(workshop, count, rounds=1, mean_bytes=_SMALL_BYTES) for count in counts]
+    each = [usage.wall_seconds / count for usage, count in zip(usages, counts, strict=True)]
+    spread = max(each) / min(each)
+    peak = max(usage.peak_bytes for usage in usages)
+    return [
+        *(
+            Row(f"{count:,} events of {_SMALL_BYTES} bytes", {**usage.list_figures(), "µs/event": seconds * 1e6})
+            for count, usage, seconds in zip(counts, usages, each, strict=True)
+        ),
+        Row("time per event, most / least", {"ratio": spread}, "at most 1.15", spread <= _MOST_SPREAD),
+        Row("memory", {"peak MB": peak / 1e6}, "under 200 MB", peak < _MEMORY_BYTES_AT_FIVE_MILLION),
+    ]
+
+
+def _measure_export(
+    workshop: Workshop, count: int, *, rounds: int, days: int = 14, mean_bytes: int = MEAN_BYTES
+) -> Usage:
     folder = workshop.make_folder("size")
-    made = make_event_file(folder / "events.ndjson", count)
+    made = make_event_file(folder / "events.ndjson", count, days=days, mean_bytes=mean_bytes)
     with Server(folder / "config", events=made.path) as server:
         usages = [_export(server, made, workshop.make_folder("size/run")) for _ in range(rounds)]
     workshop.make_folder("size")

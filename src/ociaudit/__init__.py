@@ -10,9 +10,12 @@ from ociaudit.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from ociaudit.events.filters import Criteria, FilterSpec
     from ociaudit.library import OciAuditStreamer, export, stream, stream_to_json_file
 
 __all__ = [
+    "Criteria",
+    "FilterSpec",
     "IncompleteExport",
     "OciAuditError",
     "OciAuditStreamer",
@@ -25,6 +28,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the library when it is first used, so that `import ociaudit` and `oci-audit --help` are quick."""
+    if name in {"Criteria", "FilterSpec"}:
+        from ociaudit.events import filters
+
+        return getattr(filters, name)
     if name in __all__:
         from ociaudit import library
 

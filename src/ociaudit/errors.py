@@ -9,6 +9,7 @@
     ├── ServiceUnreachable                 4  the service never answered, or failed everywhere
     ├── DiskError                          5  the local disk refused
     ├── CorruptRun                         6  a run directory, journal or manifest is damaged
+    │   └── UnreadableInput                6  a file to read is no file of audit events, or damaged
     ├── IncompleteExport                  10  finished, with gaps
     ├── Interrupted                  130/143  a signal stopped the run; it can be resumed
     └── RequestError                          one request failed; retried, then a gap or one of the above
@@ -91,6 +92,12 @@ class CorruptRun(OciAuditError):
 
     exit_code = 6
     default_hint = "run the same command with --restart to begin anew"
+
+
+class UnreadableInput(CorruptRun):
+    """A file that is to be read holds no audit events, or is cut or damaged."""
+
+    default_hint = "name a file that oci-audit, the OCI command, the SDK, Connector Hub or Logging Search wrote"
 
 
 class IncompleteExport(OciAuditError):

@@ -10,6 +10,9 @@ Owns: the resolution of the environment, once per call. Must not: print or exit.
     outcome = ociaudit.export("7d", "now", output="audit.json")
     assert outcome.complete, outcome.gaps
 """
+# long because: every option is named for `export` and for `stream`
+
+# long because: every option is named once for each function that takes it
 
 # long because: every option is named for `export` and for `stream`
 from __future__ import annotations
@@ -17,28 +20,41 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from urllib.request import getproxies_environment
 
 from ociaudit.errors import IncompleteExport, UsageError
-from ociaudit.events.filters import EventFilter
-from ociaudit.events.shapes import Shape, choose_shape
+from ociaudit.events.facts import read_sdk_facts
+from ociaudit.events.filters import EventFilter, FilterSpec
+from ociaudit.events.shapes import Shape
 from ociaudit.formats.form import CompressionName, FormatName, choose_form
 from ociaudit.formats.json_array import JsonArray
+from ociaudit.jobs.doctor import examine
+from ociaudit.jobs.event_objects import Events
+from ociaudit.jobs.examination import Patient
 from ociaudit.jobs.export import Outcome, export_events
+from ociaudit.jobs.finding import Finding
 from ociaudit.jobs.observer import Observer
-from ociaudit.jobs.order import ExportOrder, Tally, Tools
+from ociaudit.jobs.order import ExportOrder, Tally, Tools, choose_time, split_filter
+from ociaudit.jobs.preview import Preview, preview_export, run_loop
 from ociaudit.jobs.rerun import RerunOptions
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.jobs.stream import EventStream, OnGap
 from ociaudit.plan.shard import Gap
-from ociaudit.source.auth import DEFAULT_PROFILE, load_credentials
+from ociaudit.plan.time_range import parse_duration
+from ociaudit.source.auth import SignIn, load_credentials
+from ociaudit.source.certificates import choose_bundle, make_ssl_context
 from ociaudit.source.clock import SystemClock
+from ociaudit.source.config_file import DEFAULT_CONFIG_FILE, read_profile
+from ociaudit.source.credentials import AuthKind
 from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.proxies import check_proxies
+from ociaudit.source.transport import TransportLimits
 from ociaudit.store.durable import new_file, write_all
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.store.run_folder import ExportArguments, TimeKind
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 When = str | date | datetime
@@ -49,17 +65,27 @@ def export(  # long because: every option of an export is named here once
     end: When,
     *,
     output: str | Path | None,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
+    filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     shape: Shape = "api",
     file_format: FormatName | None = None,
     compression: CompressionName | None = None,
     with_origin: bool = False,
+    redact: bool = False,
     max_window_days: int = 14,
+    concurrency: int = 16,
+    max_requests_per_second: float | None = None,
+    deadline: str | None = None,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
     rerun: RerunOptions | None = None,
@@ -67,6 +93,7 @@ def export(  # long because: every option of an export is named here once
     tally: Tally | None = None,
     signing_key: str | Path | None = None,
     confirm_empty: bool = False,
+    settle: str | None = None,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
 ) -> Outcome:
@@ -74,15 +101,20 @@ def export(  # long because: every option of an export is named here once
 
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
     day. `output` None writes to stdout. Without `regions` and `compartments` it is the whole tenancy.
-    `event_types` are regular expressions searched in the event type. `file_format` and `compression` are read
-    from the output's suffix where they are None. A leftover run of the same request is resumed. Gaps do not
-    raise: look at `complete` and `gaps` of what is returned.
+    `event_types` are regular expressions searched in the event type, `filter` is more of that. With `by="event-time"`
+    the range means when events happened, and processing is asked until `late` ("1h") after it. With `settle`, such as
+    "15m", it ends at least so long before now. `file_format` and `compression` are read from the output's suffix where
+    they are None. `redact` replaces what looks like a credential. A leftover run of the same request is resumed.
+    `concurrency` is the ceiling of requests under way; what is not answered within `deadline`, such as "2h", becomes
+    gaps. Gaps do not raise: look at `complete` and `gaps` of what is returned.
 
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
     form = choose_form(Path(output) if output is not None else None, file_format=file_format, compression=compression)
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer, stop=stop)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer, stop=stop)
+    tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
     for notice in form.notices:
         tools.observer.on_notice(notice)
     order = ExportOrder(
@@ -90,15 +122,18 @@ def export(  # long because: every option of an export is named here once
             tenancy=tools.credentials.tenancy,
             start=_write_when(start),
             end=_write_when(end),
-            profile=profile,
+            profile=tools.credentials.profile,
             regions=tuple(regions),
             compartments=tuple(compartments),
             is_subtree=is_subtree,
-            event_types=tuple(event_types),
+            **split_filter(event_types, filter),
+            **choose_time(by, late),
             shape=shape,
+            settle_minutes=_read_settle(settle),
             format=form.format,
             compress=form.compression,
             with_origin=with_origin,
+            redact=redact,
         ),
         output=_locate(output),
         manifest=_locate(manifest),
@@ -108,23 +143,105 @@ def export(  # long because: every option of an export is named here once
         tally=tally,
         signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
         confirm_empty=confirm_empty,
+        deadline_seconds=60 * parse_duration(deadline) if deadline is not None else None,
     )
     return export_events(order, tools)
+
+
+def preview(
+    start: When,
+    end: When,
+    *,
+    profile: str | None = None,
+    config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
+    regions: Sequence[str] = (),
+    compartments: Sequence[str] = (),
+    is_subtree: bool = True,
+    by: TimeKind = "processed-time",
+    late: str | None = None,
+    max_window_days: int = 14,
+    concurrency: int = 16,
+    max_requests_per_second: float | None = None,
+    endpoint: str | None = None,
+    settle: str | None = None,
+    is_probing: bool = False,
+    observer: Observer | None = None,
+) -> Preview:
+    """Find out what an export would ask, and with `is_probing` estimate from a few pages what it would bring.
+
+    Arguments as for `export`. Nothing is written.
+
+    Raises:
+        OciAuditError: as the export would, before its first question for events.
+    """
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer)
+    tools = replace(tools, limits=_make_limits(concurrency, max_requests_per_second))
+    arguments = ExportArguments(
+        tenancy=tools.credentials.tenancy,
+        start=_write_when(start),
+        end=_write_when(end),
+        profile=tools.credentials.profile,
+        regions=tuple(regions),
+        compartments=tuple(compartments),
+        is_subtree=is_subtree,
+        **choose_time(by, late),
+        settle_minutes=_read_settle(settle),
+    )
+    return preview_export(arguments, tools, max_window_days=_check_window_days(max_window_days), is_probing=is_probing)
+
+
+def diagnose(
+    *,
+    profile: str | None = None,
+    config_file: str | None = None,
+    auth: AuthKind | None = None,
+    ca_bundle: str | Path | None = None,
+    regions: Sequence[str] = (),
+    endpoint: str | None = None,
+) -> tuple[Finding, ...]:
+    """Find out whether everything is in place for an export: a finding for each thing that was looked at.
+
+    Raises:
+        UsageError: a region or the endpoint cannot be one. A configuration that is not usable is a finding.
+    """
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables=True)
+    bundle = choose_bundle(Path(ca_bundle) if ca_bundle is not None else None, os.environ)
+    place = config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
+    patient = Patient(
+        config_file=Path(os.path.expanduser(place)),  # noqa: PTH111 - an unknown `~user` stays
+        read_fields=lambda: read_profile(config_file, profile, os.environ).fields,
+        load=lambda: _resolve_tools(sign_in, ca_bundle, endpoint),
+        authorities=((bundle.named_by, bundle.path),) if bundle else (),
+        proxies=getproxies_environment(),
+        regions=tuple(regions),
+    )
+    return run_loop(lambda: examine(patient))
 
 
 def stream(
     start: When,
     end: When,
     *,
-    profile: str = DEFAULT_PROFILE,
+    profile: str | None = None,
     config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     compartments: Sequence[str] = (),
     is_subtree: bool = True,
     event_types: Sequence[str] = (),
+    filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
+    by: TimeKind = "processed-time",
+    late: str | None = None,
     shape: Shape = "api",
     max_window_days: int = 14,
     endpoint: str | None = None,
+    settle: str | None = None,
     on_gap: OnGap = "raise",
     observer: Observer | None = None,
 ) -> Events:
@@ -136,55 +253,23 @@ def stream(
     Raises:
         UsageError: the arguments cannot be carried out; other errors come while iterating.
     """
-    tools = _resolve_tools(profile, config_file, endpoint, observer=observer)
+    sign_in = SignIn(profile, config_file, auth, uses_cli_variables)
+    tools = _resolve_tools(sign_in, ca_bundle, endpoint, observer=observer)
     arguments = ExportArguments(
         tenancy=tools.credentials.tenancy,
         start=_write_when(start),
         end=_write_when(end),
-        profile=profile,
+        profile=tools.credentials.profile,
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=is_subtree,
-        event_types=tuple(event_types),
+        **split_filter(event_types, filter),
+        **choose_time(by, late),
         shape=shape,
+        settle_minutes=_read_settle(settle),
     )
     order = ExportOrder(arguments, None, max_window_days=_check_window_days(max_window_days))
     return Events(EventStream(order, tools, on_gap=on_gap), shape)
-
-
-class Events:
-    """The events of `stream`: an iterator of dictionaries, which can be closed early."""
-
-    def __init__(self, lines: EventStream, shape: Shape) -> None:
-        """Read from `lines` and spell as `shape` says."""
-        self._lines = lines
-        self._reshape = choose_shape(shape)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Return itself."""
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        """Return the next event; see `stream` for what is raised."""
-        event: dict[str, Any] = json.loads(self._reshape(next(self._lines)), parse_int=_parse_int)
-        return event
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """Return what did not come back complete; final when the iteration has ended."""
-        return self._lines.gaps
-
-    def close(self) -> None:
-        """End the requests under way."""
-        self._lines.close()
 
 
 class OciAuditStreamer:
@@ -218,6 +303,7 @@ class OciAuditStreamer:
             "end": end_date,
             "profile": profile_name,
             "config_file": oci_config_path,
+            "uses_cli_variables": False,
             "regions": [credentials.region],
             "compartments": [self.compartment_ocid],
             "is_subtree": False,
@@ -259,7 +345,7 @@ def stream_to_json_file(
         write_all(descriptor, layout.begin(), path)
         try:
             for item in data_generator:
-                if wanted.is_type_wanted(str(item.get("event_type") or "")):
+                if wanted.is_wanted_by_facts(read_sdk_facts(item)):
                     write_all(descriptor, layout.write([json.dumps(item).encode()], [None]), path)
                     count += 1
         except IncompleteExport as error:
@@ -271,21 +357,24 @@ def stream_to_json_file(
 
 
 def _resolve_tools(
-    profile: str,
-    config_file: str | None,
+    sign_in: SignIn,
+    ca_bundle: str | Path | None,
     endpoint: str | None,
     *,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
 ) -> Tools:
     """Read the environment and the profile; the one place in the library that does."""
+    bundle = choose_bundle(Path(ca_bundle) if ca_bundle is not None else None, os.environ)
+    context = make_ssl_context(bundle) if bundle else None
     return Tools(
-        credentials=load_credentials(config_file, profile),
+        credentials=sign_in.load(os.environ, bundle.path if bundle else None),
         endpoints=Endpoints(endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
         clock=SystemClock(),
         observer=observer or Observer(),
         stop=stop or StopRequest(),
-        proxies=getproxies_environment(),
+        proxies=check_proxies(getproxies_environment()),
+        ssl_context=context,
     )
 
 
@@ -298,15 +387,19 @@ def _locate(path: str | Path | None) -> Path | None:
     return Path(path).resolve() if path is not None else None
 
 
+def _make_limits(concurrency: int, max_requests_per_second: float | None) -> TransportLimits:
+    if concurrency < 1:
+        raise UsageError("concurrency below one", hint="the default is 16; 1 asks one question after the other")
+    if max_requests_per_second is not None and not max_requests_per_second > 0:
+        raise UsageError("the most requests per second must be more than none", hint="leave it out for no such limit")
+    return TransportLimits(max_in_flight=concurrency, max_per_second=max_requests_per_second)
+
+
+def _read_settle(settle: str | None) -> int:
+    return parse_duration(settle) if settle is not None else 0
+
+
 def _check_window_days(days: int) -> int:
     if days < 1:
         raise UsageError(f"a window of {days} days is none", hint="choose at least 1")
     return days
-
-
-def _parse_int(text: str) -> int | str:
-    """Numbers of thousands of digits, which Python will not convert, stay text."""
-    try:
-        return int(text)
-    except ValueError:
-        return text

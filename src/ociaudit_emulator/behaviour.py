@@ -28,6 +28,8 @@ class Behaviour:
     events_file: Path | None = None
     events_compartment: str | None = None
     events_region: str | None = None
+    more_events: tuple[tuple[str, Path], ...] = ()
+    more_compartments: int = 0
     events_per_day: int = 2000
     page_size: PageSize = PageSize()
     latency_ms: float = 0.0
@@ -41,6 +43,7 @@ class Behaviour:
     is_self_auditing: bool = False
     is_shuffling: bool = True
     is_gzip_allowed: bool = False
+    token_seconds: float = 1200.0
 
     @property
     def kept_days(self) -> int | None:

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +28,17 @@ from ociaudit_emulator.instants import parse_instant_ms, read_clock_seconds
 from ociaudit_emulator.server import HOST
 
 EXIT_OK, EXIT_USAGE = 0, 2
+_PROGRAM = "oci-audit emulator"
+_DESCRIPTION = (
+    "Serve a made Oracle Cloud tenancy on this machine: the Audit and Identity services over HTTP on loopback, for "
+    "trying, testing and measuring without an account. Oracle's own command and SDK accept it. The first line on "
+    "stdout is its base URL; it runs until SIGINT or SIGTERM."
+)
+_EPILOG = "How to point a client at it, the faults that can be scripted, and what it does not fake: docs/emulator.md."
+
+
+class TlsError(Exception):
+    """A certificate that cannot be served; the text says what to do."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         assembly = assemble(read_behaviour(options), read_clock_seconds, time.monotonic)
         _prepare_keys(options, assembly)
-        return asyncio.run(_run(options, assembly))
-    except (ConfigFolderError, EventFileError) as error:
+        return asyncio.run(_run(options, assembly, _make_tls(options.tls_cert, options.tls_key)))
+    except (ConfigFolderError, EventFileError, TlsError) as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"cannot listen on {HOST}:{options.port}: {error.strerror}; choose another --port, or 0")
@@ -44,13 +56,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _fail(message: str) -> int:
     """Say what is wrong and give the exit code for it."""
-    sys.stderr.write(f"ociaudit_emulator: error: {message}\n")
+    sys.stderr.write(f"{_PROGRAM}: error: {message}\n")
     return EXIT_USAGE
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the flags."""
-    parser = argparse.ArgumentParser(prog="ociaudit_emulator", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     _add_server_flags(parser)
     _add_event_flags(parser)
     _add_behaviour_flags(parser)
@@ -65,7 +77,13 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     add("--write-config", type=Path, metavar="DIR", help="write an OCI config and fresh keys, and trust them")
     add("--trust-config", type=Path, metavar="DIR", help="trust the keys of a DIR written earlier")
     add("--pass-phrase", metavar="TEXT", help="encrypt the written keys with it")
-    add("--session-minutes", type=_read_positive, default=60.0, help="how long the written session lasts (60)")
+    add("--session-minutes", type=_read_positive, default=60.0, help="how long the written tokens last (60)")
+    add("--token-seconds", type=_read_positive, default=1200.0, help="how long an instance's token lasts (1200)")
+    add("--tls-cert", type=Path, metavar="FILE", help="serve https with this certificate (PEM, its chain behind it)")
+    add("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
+
+
+_ALSO_HELP = "with --events: serve FILE's events in another region; repeatable"
 
 
 def _add_event_flags(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +93,8 @@ def _add_event_flags(parser: argparse.ArgumentParser) -> None:
     add("--events", type=Path, metavar="FILE", help="serve these events (JSON array or NDJSON) instead")
     add("--events-compartment", metavar="OCID", help="put all of FILE's events into this compartment")
     add("--events-region", metavar="NAME", help="put all of FILE's events into this region")
+    add("--events-also", type=_read_region_file, action="append", default=[], metavar="REGION=FILE", help=_ALSO_HELP)
+    add("--compartments", type=_read_count, default=0, metavar="N", help="so many quiet compartments more (0)")
     add("--events-per-day", type=_read_count, default=2000, help="made events a day, whole tenancy (2000)")
     add("--now", type=_read_time, metavar="TIME", help="serve as if it were this moment, for ever")
     add("--retention-days", type=_read_count, help="how long events are kept (365; with --events for ever)")
@@ -102,6 +122,8 @@ def read_behaviour(options: argparse.Namespace) -> Behaviour:
         events_file=options.events,
         events_compartment=options.events_compartment,
         events_region=options.events_region,
+        more_events=tuple(options.events_also),
+        more_compartments=options.compartments,
         events_per_day=options.events_per_day,
         page_size=options.page_size,
         latency_ms=options.latency_ms,
@@ -115,6 +137,7 @@ def read_behaviour(options: argparse.Namespace) -> Behaviour:
         is_self_auditing=options.self_audit,
         is_shuffling=not options.no_shuffle,
         is_gzip_allowed=options.gzip,
+        token_seconds=options.token_seconds,
     )
 
 
@@ -129,16 +152,37 @@ def _prepare_keys(options: argparse.Namespace, assembly: Assembly) -> None:
         trust_config(options.trust_config, assembly.tenancy, assembly.key_ring)
 
 
-async def _run(options: argparse.Namespace, assembly: Assembly) -> int:
+def _make_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Make the server's side of TLS, if a certificate is given.
+
+    Raises: TlsError.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        message = "--tls-cert and --tls-key belong together; give both"
+        raise TlsError(message)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        message = (
+            f"--tls-cert {certificate} --tls-key {key}: not a certificate and its key without pass phrase ({error})"
+        )
+        raise TlsError(message) from error
+    return context
+
+
+async def _run(options: argparse.Namespace, assembly: Assembly, context: ssl.SSLContext | None) -> int:
     """Serve until a signal or the end of standard input."""
     is_over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, is_over.set)
-    runner, port = await assembly.server.start(options.port)
+    runner, port = await assembly.server.start(options.port, context)
     if options.until_stdin_closes:
         _watch_stdin(loop, is_over)
-    sys.stdout.write(f"http://{HOST}:{port}\n")
+    sys.stdout.write(f"{'https' if context else 'http'}://{HOST}:{port}\n")
     sys.stdout.flush()
     await is_over.wait()
     await runner.cleanup()
@@ -159,6 +203,13 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, is_over: asyncio.Event) -> Non
     except PermissionError:
         # A file or the null device cannot be watched, and has no writer whose end could be waited for.
         is_over.set()
+
+
+def _read_region_file(text: str) -> tuple[str, Path]:
+    """Read a region and the file of its events."""
+    region, _, path = text.partition("=")
+    _check(0, text, "a region and a file, such as eu-frankfurt-1=events.ndjson", is_good=bool(region and path))
+    return region, Path(path)
 
 
 def _read_port(text: str) -> int:

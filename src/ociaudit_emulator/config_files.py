@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
+from ociaudit_emulator.holders import find_holder
 from ociaudit_emulator.keys import KeyRing, fingerprint_of
-from ociaudit_emulator.session_token import make_session_token
+from ociaudit_emulator.session_token import HolderKind, make_session_token
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 
 CONFIG_NAME = "config"
@@ -28,6 +29,7 @@ _API_KEY_NAME = "oci_api_key.pem"
 _API_PUBLIC_NAME = "oci_api_key_public.pem"
 _SESSION_KEY_NAME = "session_key.pem"
 _SESSION_TOKEN_NAME = "session_token"
+_RESOURCE_TOKEN_NAME = "resource_principal_token"
 _ISSUER_NAME = "session_issuer_public.pem"
 _KEY_BITS = 2048
 # Oracle's tools warn about a key file that does not end in this line.
@@ -61,8 +63,10 @@ def write_config(request: ConfigRequest, tenancy: Tenancy, key_ring: KeyRing) ->
         _write_private_key(folder / _SESSION_KEY_NAME, session_key, request.pass_phrase)
         _write_public_key(folder / _API_PUBLIC_NAME, api_key.public_key())
         _write_public_key(folder / _ISSUER_NAME, issuer.public_key())
-        token = _make_token(request, tenancy, issuer, session_key.public_key())
-        _write_file(folder / _SESSION_TOKEN_NAME, token.encode())
+        names = {HolderKind.USER: _SESSION_TOKEN_NAME, HolderKind.RESOURCE: _RESOURCE_TOKEN_NAME}
+        for kind, name in names.items():
+            token = _make_token(request, tenancy, issuer, session_key.public_key(), kind)
+            _write_file(folder / name, token.encode())
         text = _make_config_text(folder, tenancy, request.pass_phrase, (api_key, session_key))
         _write_file(folder / CONFIG_NAME, text.encode())
     except OSError as error:
@@ -110,14 +114,15 @@ def _make_key() -> RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
 
-def _make_token(request: ConfigRequest, tenancy: Tenancy, issuer: RSAPrivateKey, session_key: RSAPublicKey) -> str:
-    """Make the session's token, which lasts as long as was asked."""
+def _make_token(
+    request: ConfigRequest, tenancy: Tenancy, issuer: RSAPrivateKey, session_key: RSAPublicKey, kind: HolderKind
+) -> str:
+    """Make the token of a user's session or of a resource, which lasts as long as was asked."""
     start = int(request.now_seconds)
     return make_session_token(
         issuer,
         session_key,
-        user_id=tenancy.config_user.id,
-        tenancy_id=tenancy.id,
+        holder=find_holder(tenancy, kind),
         span=(start, start + round(request.session_minutes * 60)),
     )
 

@@ -16,9 +16,12 @@ from ociaudit_emulator.event_source import START, EventSource, Place, Span
 from ociaudit_emulator.exchange import FaultRequestError
 from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
+from ociaudit_emulator.keys import KeyRing
 from ociaudit_emulator.request_log import RequestLog
+from ociaudit_emulator.session_token import HolderKind
 from ociaudit_emulator.story import describe_story
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
+from ociaudit_emulator.token_issuer import TokenIssuer, read_public_key
 from ociaudit_emulator.visible_events import Present
 
 PREFIX = "/_emulator/"
@@ -38,6 +41,8 @@ class Control:
     faults: FaultTable
     log: RequestLog
     present: Present
+    issuer: TokenIssuer
+    key_ring: KeyRing
     seed: int
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
@@ -52,7 +57,9 @@ class Control:
             return self._answer_log(method)
         if name == "faults" and method in {"GET", "POST", "DELETE"}:
             return self._answer_faults(method, body)
-        message = f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, log and faults"
+        if name == "tokens" and method in {"POST", "DELETE"}:
+            return self._answer_tokens(method, body)
+        message = f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, log, faults and tokens"
         raise ControlError(message)
 
     def stream_events(self, target: str) -> Iterator[bytes]:
@@ -100,6 +107,19 @@ class Control:
             except (ValueError, FaultRequestError) as error:
                 raise ControlError(str(error)) from error
         return answer_json(self.faults.describe())
+
+    def _answer_tokens(self, method: str, body: bytes) -> Answer:
+        """Issue a token for a public key, as Oracle would for who may hold one; or end those that were used."""
+        if method == "DELETE":
+            return answer_json({"ended": self.key_ring.end_sessions()})
+        try:
+            asked = json.loads(body)
+            kind, seconds = HolderKind(asked.get("kind", "user")), float(asked.get("seconds", 3600))
+            public_key = read_public_key(asked["publicKey"].encode())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"write publicKey (PEM), kind ({', '.join(HolderKind)}) and seconds ({error})"
+            raise ControlError(message) from error
+        return answer_json({"token": self.issuer.issue(public_key, kind, seconds)})
 
     def _describe_tenancy(self) -> Mapping[str, object]:
         """Describe everything that was made from the seed."""

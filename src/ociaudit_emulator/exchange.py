@@ -14,6 +14,8 @@ from ociaudit_emulator.event_source import RawEvent
 from ociaudit_emulator.paging import TokenCodec
 from ociaudit_emulator.routing import Call
 
+MAX_SECONDS = 10**8
+
 
 class FaultRequestError(Exception):
     """A scripted fault that cannot be understood; the text says what would be right."""
@@ -47,6 +49,16 @@ class FaultOptions:
         value = self.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             message = f"option {name} of '{self.kind}' is {value!r}; it must be a number from 0"
+            raise FaultRequestError(message)
+        return value
+
+    def read_any_number(self, name: str, default: float) -> float:
+        """Read a number, which may be negative."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_SECONDS:
+            message = (
+                f"option {name} of '{self.kind}' is {value!r}; it must be a number from -{MAX_SECONDS} to {MAX_SECONDS}"
+            )
             raise FaultRequestError(message)
         return value
 

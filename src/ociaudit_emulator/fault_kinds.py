@@ -13,10 +13,13 @@ import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ociaudit_emulator.answer import Answer, CutShort, Reset, Stall, answer_error
+from ociaudit_emulator.answer import Answer, CutShort, Reset, Stall, answer_error, answer_json
 from ociaudit_emulator.exchange import Exchange, FaultOptions
+from ociaudit_emulator.instants import format_http_date, read_clock_seconds
 from ociaudit_emulator.page_faults import PAGE_FAULTS
-from ociaudit_emulator.service_error import ServiceError
+from ociaudit_emulator.routing import Operation
+from ociaudit_emulator.service_error import ServiceError, not_authenticated
+from ociaudit_emulator.signature import MAX_SKEW_SECONDS
 
 ApplyFault = Callable[[Exchange, FaultOptions], Answer | None]
 
@@ -120,6 +123,23 @@ def _answer_bad_gzip(exchange: Exchange, options: FaultOptions) -> Answer | None
     return replace(exchange.answer, body=body).with_header("Content-Encoding", "gzip")
 
 
+def _skew_clock(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Answer as a service whose clock is so far ahead (behind, when negative), and refuse what is too far off."""
+    seconds = options.read_any_number("seconds", 0.0)
+    answer = exchange.answer
+    if abs(seconds) > MAX_SKEW_SECONDS:
+        answer = answer_error(not_authenticated("the date is more than five minutes away from the service's clock"))
+    return answer.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
+
+
+def _answer_retention(exchange: Exchange, options: FaultOptions) -> Answer | None:
+    """Answer another number of days for which events are kept; only to those who ask for it."""
+    days = options.read_count("days", 90)
+    if exchange.call.operation is not Operation.GET_CONFIGURATION:
+        return None
+    return answer_json({"retentionPeriodDays": days})
+
+
 FAULT_KINDS: Mapping[str, FaultKind] = {
     "status": FaultKind(_answer_status, frozenset({"status", "code", "message", "headers"})),
     "reset": FaultKind(_reset_connection, frozenset({"afterBytes"})),
@@ -131,5 +151,7 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
     "deep_nesting": FaultKind(_answer_deep_nesting, frozenset({"depth"})),
     "stall": FaultKind(_stall, frozenset({"seconds", "after"})),
     "bad_gzip": FaultKind(_answer_bad_gzip, frozenset({"how"})),
+    "skewed_clock": FaultKind(_skew_clock, frozenset({"seconds"})),
+    "retention": FaultKind(_answer_retention, frozenset({"days"})),
     **{name: FaultKind(apply, options) for name, (apply, options) in PAGE_FAULTS.items()},
 }

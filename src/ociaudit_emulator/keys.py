@@ -26,7 +26,7 @@ def fingerprint_of(public_key: RSAPublicKey) -> str:
 
 
 class KeyRing:
-    """Finds the signer that a keyId names: an API key, or a session token that is still valid."""
+    """Finds the signer that a keyId names: an API key, or a token that has not ended."""
 
     def __init__(self, read_clock_seconds: Callable[[], float]) -> None:
         """Begin with no key at all; the clock says which tokens have ended."""
@@ -34,6 +34,7 @@ class KeyRing:
         self._api_keys: dict[str, Signer] = {}
         self._issuers: list[RSAPublicKey] = []
         self._sessions: dict[str, Session] = {}
+        self._ended: set[str] = set()
 
     def trust_api_key(self, tenancy_id: str, user_id: str, public_key: RSAPublicKey) -> None:
         """Trust a user's API key."""
@@ -49,10 +50,16 @@ class KeyRing:
         """Find who a keyId names; None when it is unknown or its session has ended."""
         if not key_id.startswith(KEY_ID_PREFIX):
             return self._api_keys.get(key_id)
-        session = self._find_session(key_id.removeprefix(KEY_ID_PREFIX))
-        if session is None or session.expires_at_second <= self._read_clock_seconds():
+        token = key_id.removeprefix(KEY_ID_PREFIX)
+        session = self._find_session(token)
+        if session is None or token in self._ended or session.expires_at_second <= self._read_clock_seconds():
             return None
         return Signer(f"session {fingerprint_of(session.public_key)}", session.public_key)
+
+    def end_sessions(self) -> int:
+        """Let every token that has been used so far count as ended; say how many."""
+        self._ended.update(self._sessions)
+        return len(self._sessions)
 
     def _find_session(self, token: str) -> Session | None:
         """Check a token once and remember what it says."""

@@ -7,6 +7,7 @@ Must not: decide what an answer says.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from ociaudit_emulator.signature import SignedRequest
 HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
 _BACKLOG = 1024
+_TOO_MANY = 429
 _KEPT_BLOCK_BYTES = 16 * 1024 * 1024
 
 
@@ -36,8 +38,8 @@ class Server:
         self._log = log
         self._latency_seconds = latency_seconds
 
-    async def start(self, port: int) -> tuple[web.ServerRunner, int]:
-        """Begin to listen; give the runner to stop it by, and the port.
+    async def start(self, port: int, context: ssl.SSLContext | None = None) -> tuple[web.ServerRunner, int]:
+        """Begin to listen, with TLS if there is a context; give the runner to stop it by, and the port.
 
         Raises: OSError when the port cannot be had.
         """
@@ -45,7 +47,7 @@ class Server:
         server = web.Server(self._handle, access_log=None)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
-        await web.TCPSite(runner, HOST, port, backlog=_BACKLOG).start()
+        await web.TCPSite(runner, HOST, port, backlog=_BACKLOG, ssl_context=context).start()
         listening: tuple[str, int] = runner.addresses[0]
         return runner, listening[1]
 
@@ -60,7 +62,7 @@ class Server:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read() if request.can_read_body else b""
         answer = self._service.serve(SignedRequest(request.method, request.raw_path, headers, body), entry)
-        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS:
+        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY:
             await asyncio.sleep(self._latency_seconds)
         response = await deliver(request, answer)
         entry.ended = time.monotonic()

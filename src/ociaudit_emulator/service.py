@@ -4,7 +4,7 @@ Owns: the order of the checks, and what the log says about a request.
 Must not: know aiohttp.
 
 Invariants:
-- nothing is answered to a request whose signature is not good;
+- nothing is answered to a request whose signature is not good, except the metadata that an instance asks for;
 - the order is: signature, path, region, rate limit, the operation, scripted faults.
 """
 
@@ -21,7 +21,9 @@ from ociaudit_emulator.behaviour import Behaviour
 from ociaudit_emulator.event_source import START, EventSource, RawEvent, Span
 from ociaudit_emulator.exchange import Exchange
 from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.federation import Federation, is_federation
 from ociaudit_emulator.identity_api import IdentityApi
+from ociaudit_emulator.instance_metadata import InstanceMetadata, is_metadata
 from ociaudit_emulator.instants import MINUTES_PER_DAY
 from ociaudit_emulator.keys import KeyRing
 from ociaudit_emulator.paging import TokenCodec
@@ -51,6 +53,8 @@ class Services:
     faults: FaultTable
     rate_limit: RateLimit | None
     self_audit: SelfAudit | None
+    metadata: InstanceMetadata
+    federation: Federation
 
 
 class Service:
@@ -80,7 +84,12 @@ class Service:
 
     def _serve(self, request: SignedRequest, entry: LogEntry) -> Answer:
         """Check a request, run its operation and apply the scripted faults."""
-        signer = verify_signature(request, self._services.key_ring.find_signer, self._clock.read_ms() / 1000)
+        now_seconds = self._clock.read_ms() / 1000
+        if is_metadata(request):
+            return self._services.metadata.answer(request)
+        if is_federation(request):
+            return self._services.federation.answer(request, now_seconds)
+        signer = verify_signature(request, self._services.key_ring.find_signer, now_seconds)
         entry.key = signer.label
         call = find_call(request.method, request.target)
         _fill_entry(entry, call)

@@ -1,6 +1,6 @@
-"""Session tokens: what `oci session authenticate` would leave, made and checked here.
+"""Tokens of users, instances and resources, made and checked here; a user's is what `oci session` would leave.
 
-Owns: the token's form, a JWT that carries the session's public key and its end.
+Owns: the token's form, a JWT that carries a public key and its end.
 Must not: keep state; whatever is needed to check a token is in the token and the issuer's key.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +25,45 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 KEY_ID_PREFIX = "ST$"
 
 
+class HolderKind(StrEnum):
+    """Who can hold a token."""
+
+    USER = "user"
+    INSTANCE = "instance"
+    RESOURCE = "resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a token: the kind, its OCID, and where it lives."""
+
+    kind: HolderKind
+    id: str
+    tenancy_id: str
+    compartment_id: str
+
+    def list_claims(self) -> Mapping[str, str]:
+        """Give the claims that tell of the holder, by the names that Oracle's tokens have for its kind."""
+        common = {"sub": self.id, "tenant": self.tenancy_id, "ptype": str(self.kind)}
+        if self.kind is HolderKind.INSTANCE:
+            return common | {
+                "ttype": "x509",
+                "opc-certtype": "instance",
+                "opc-instance": self.id,
+                "opc-tenant": self.tenancy_id,
+                "opc-compartment": self.compartment_id,
+            }
+        if self.kind is HolderKind.RESOURCE:
+            return common | {
+                "ttype": "res_sp",
+                "res_id": self.id,
+                "res_type": self.id.split(".")[1],
+                "res_tenant": self.tenancy_id,
+                "res_compartment": self.compartment_id,
+            }
+        return common | {"ttype": "login"}
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A checked token: whose it is, the key that signs with it, and when it ends."""
@@ -33,16 +74,13 @@ class Session:
 
 
 def make_session_token(
-    issuer: RSAPrivateKey, session_key: RSAPublicKey, *, user_id: str, tenancy_id: str, span: tuple[int, int]
+    issuer: RSAPrivateKey, session_key: RSAPublicKey, *, holder: Holder, span: tuple[int, int]
 ) -> str:
     """Make a token for a key, valid over a span of seconds since 1970."""
     numbers = session_key.public_numbers()
     jwk = {"kty": "RSA", "n": _encode_number(numbers.n), "e": _encode_number(numbers.e)}
     claims = {
-        "sub": user_id,
-        "tenant": tenancy_id,
-        "ptype": "user",
-        "ttype": "login",
+        **holder.list_claims(),
         "iss": "authService.oracle.com",
         "iat": span[0],
         "exp": span[1],

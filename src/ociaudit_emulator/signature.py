@@ -54,14 +54,16 @@ class Signer:
 FindSigner = Callable[[str], Signer | None]
 
 
-def verify_signature(request: SignedRequest, find_signer: FindSigner, now_seconds: float) -> Signer:
-    """Check a request's signature and say who signed it.
+def verify_signature(
+    request: SignedRequest, find_signer: FindSigner, now_seconds: float, *, is_host_signed: bool = True
+) -> Signer:
+    """Check a request's signature and say who signed it; only requests for a token leave the host unsigned.
 
     Raises: ServiceError (401) for every kind of missing, wrong or outdated signature.
     """
     parts = _read_parts(request.headers.get("authorization", ""))
     names = parts["headers"].lower().split()
-    _check_signed_names(request, names)
+    _check_signed_names(request, names, {"(request-target)", "host"} if is_host_signed else {"(request-target)"})
     _check_date(request.headers, now_seconds)
     _check_body(request)
     signer = find_signer(parts["keyId"])
@@ -82,11 +84,10 @@ def _read_parts(authorization: str) -> dict[str, str]:
     return parts
 
 
-def _check_signed_names(request: SignedRequest, names: list[str]) -> None:
+def _check_signed_names(request: SignedRequest, names: list[str], wanted: set[str]) -> None:
     """Insist that everything that must be signed is signed, and present."""
-    wanted = {"(request-target)", "host"}
     if request.method in _METHODS_WITH_BODY:
-        wanted |= _BODY_HEADERS
+        wanted = wanted | _BODY_HEADERS
     present = request.headers.keys() | {"(request-target)"}
     if not wanted <= set(names) <= present:
         raise not_authenticated("a required header is missing or not signed")

@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -158,10 +158,10 @@ _OCID_KINDS = {
 }
 
 
-def make_tenancy(seed: int) -> Tenancy:
-    """Make the tenancy of a seed."""
+def make_tenancy(seed: int, *, more_compartments: int = 0) -> Tenancy:
+    """Make the tenancy of a seed, with so many compartments more in which nothing is made."""
     tenancy_id = make_ocid("tenancy", seed)
-    compartments = _make_compartments(seed, tenancy_id)
+    compartments = (*_make_compartments(seed, tenancy_id), *_make_quiet(seed, tenancy_id, more_compartments))
     return Tenancy(
         id=tenancy_id,
         name=f"example{make_hex(6, seed, 'tenancy-name')}",
@@ -181,6 +181,13 @@ def _make_compartments(seed: int, tenancy_id: str) -> tuple[Compartment, ...]:
         Compartment(ids[name], name, ids[parent], state, share, is_forbidden=name == _FORBIDDEN)
         for name, parent, state, share in _COMPARTMENTS
     )
+
+
+def _make_quiet(seed: int, tenancy_id: str, count: int) -> Iterator[Compartment]:
+    """Make compartments below root that have no part of the made events."""
+    for number in range(1, count + 1):
+        name = f"quiet-{number:04}"
+        yield Compartment(make_ocid("compartment", seed, name), name, tenancy_id, "ACTIVE", 0.0)
 
 
 def _make_principal(seed: int, row: PrincipalRow) -> Principal:

@@ -28,13 +28,17 @@ class OfficialClients:
             "NO_PROXY": "127.0.0.1",
         }
 
-    def run_cli(self, *arguments, region="", profile="DEFAULT", config_path=None, check=True):
+    def run_cli(self, *arguments, region="", profile="DEFAULT", config_path=None, check=True, variables=None):
         """Run the command against the emulator; give the finished process."""
         endpoint = self.emulator.endpoint(region) if region else self.emulator.url
         command = [self.folder / "oci", "--config-file", config_path or self.emulator.config_path]
         command += ["--profile", profile, "--endpoint", endpoint, "--no-retry", *arguments]
         done = subprocess.run(
-            list(map(str, command)), env=self.environment, capture_output=True, check=False, timeout=100
+            list(map(str, command)),
+            env={**self.environment, **(variables or {})},
+            capture_output=True,
+            check=False,
+            timeout=100,
         )
         if check and done.returncode:
             raise AssertionError(done.stderr.decode(errors="replace"))

@@ -73,6 +73,34 @@ def test_the_cli_signs_in_with_a_session_token(clients, tenancy, emulator):
     assert entry["key"].startswith("session ")
 
 
+def test_the_cli_signs_in_as_an_instance(clients, tenancy, emulator):
+    """`--auth instance_principal` gets its certificate and a token from the emulator, and is answered."""
+    emulator.clear_log()
+    variables = {
+        "OCI_METADATA_BASE_URL": f"{emulator.url}/opc/v2",
+        "OCI_CLI_FEDERATION_ENDPOINT": f"{emulator.url}/v1/x509",
+    }
+    arguments = ("iam", "region-subscription", "list", "--tenancy-id", tenancy["id"])
+    clients.run_cli("--auth", "instance_principal", *arguments, variables=variables)
+    *before, entry = emulator.log()
+    assert [one["status"] for one in (*before, entry)] == [200] * (len(before) + 1)
+    assert before[-1]["path"] == "/v1/x509"
+    assert entry["key"].startswith("session ")
+
+
+def test_the_cli_signs_in_as_a_resource(clients, tenancy, emulator):
+    """`--auth resource_principal` works with the written token and its key."""
+    folder = emulator.config_path.parent
+    variables = {
+        "OCI_RESOURCE_PRINCIPAL_VERSION": "2.2",
+        "OCI_RESOURCE_PRINCIPAL_RPST": str(folder / "resource_principal_token"),
+        "OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": str(folder / "session_key.pem"),
+        "OCI_RESOURCE_PRINCIPAL_REGION": "us-ashburn-1",
+    }
+    arguments = ("iam", "region-subscription", "list", "--tenancy-id", tenancy["id"])
+    clients.run_cli("--auth", "resource_principal", *arguments, variables=variables)
+
+
 def test_the_cli_knows_when_its_session_has_ended(clients, contract_bin):
     """The command reads the end of a session from the token, as it would from Oracle's, and gets nothing."""
     with Emulator("--session-minutes", "0.0001") as ended:

@@ -10,6 +10,7 @@ from typer.main import get_command
 import ociaudit
 from ociaudit.cli import diff_command, verify_command
 from ociaudit.cli.app import BUG_EXIT_CODE, SIGNAL_EXIT_BASE, register_commands
+from ociaudit.cli.filter_options import FilterCommand
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, _make_parser
 from ociaudit.errors import Interrupted, OciAuditError, RequestError
 from support.documents import cut_section, read_prose, read_table
@@ -47,6 +48,8 @@ def readme(repository: Path) -> str:
 def test_every_command_and_option_is_in_the_readme(name: str, readme: str) -> None:
     """A command has a section of its own in the README, which names each of its options."""
     section = cut_section(readme, f"### oci-audit {name}")
+    if isinstance(COMMANDS[name], FilterCommand):  # its filters are documented once, for all commands
+        section += cut_section(readme, "### Filters")
     missing = {option for option in list_options(COMMANDS[name]) if f"`{option}" not in section}
     assert missing - {"-h", "--help"} == set()
 
@@ -68,6 +71,7 @@ def test_no_document_names_an_option_that_does_not_exist(repository: Path) -> No
     ours = {name for command in COMMANDS.values() for name in list_options(command)}
     known = ours | list_script_options() | list_emulator_options() | {"--help", "--version"}
     documents = ["README.md", "docs/exit-codes.md", "docs/times-and-scope.md", "docs/scripts.md", "docs/library.md"]
+    documents += ["docs/filters.md", "docs/presets.md"]
     named = {name for document in documents for name in OPTION.findall((repository / document).read_text("utf-8"))}
     assert named - known == set()
 

@@ -166,16 +166,17 @@ def test_paging_does_not_change_the_file(whole, tmp_path, flags):
 
 
 def test_short_windows_do_not_change_the_file(whole, emulator, tmp_path):
-    """Windows of one day ask three times as many questions and write the same bytes."""
+    """Windows of one day ask more questions, in pieces where a day is dense, and write the same bytes."""
     finished = run_export(emulator, tmp_path, *DAYS, "--max-window-days", "1", "-o", "audit.json")
     assert finished.code == 10
     assert (tmp_path / "audit.json").read_bytes() == whole.data
     asked = {(entry["startTime"], entry["endTime"]) for entry in emulator.log() if entry["operation"] == "ListEvents"}
-    assert asked == {
+    assert asked >= {
         ("2025-06-02T00:00:00Z", "2025-06-03T00:00:00Z"),
         ("2025-06-03T00:00:00Z", "2025-06-04T00:00:00Z"),
         ("2025-06-04T00:00:00Z", "2025-06-05T00:00:00Z"),
     }
+    assert not [start for start, end in asked if start[8:10] != end[8:10] and end[11:] != "00:00:00Z"]
 
 
 def test_whole_minutes_are_asked_of_a_strict_service(tmp_path):
@@ -255,11 +256,11 @@ def test_event_type_filter_counts_apart(whole, emulator, tmp_path):
 
 def test_filter_that_matches_nothing_says_what_there_is(whole, emulator, tmp_path):
     """An empty result names the most frequent event types seen, and what Audit records for the name asked for."""
-    finished = run_export(emulator, tmp_path, *DAYS, "--event-type", "CreateApiKey", "-o", "audit.json")
+    finished = run_export(emulator, tmp_path, *DAYS, "--event-type", "CreateApiKey$", "-o", "audit.json")
     seen = Counter(json.loads(line)["eventType"] for line in whole.expected)
     assert finished.code == 10
     assert (tmp_path / "audit.json").read_bytes() == b"[\n]\n"
-    assert f"no event matched 'CreateApiKey' among {len(whole.expected):,} scanned" in finished.stderr
+    assert f"no event matched 'CreateApiKey$' among {len(whole.expected):,} scanned" in finished.stderr
     for name, number in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:10]:
         assert re.search(rf"^ +{number:,}  {re.escape(name)}$", finished.stderr, re.MULTILINE)
     assert "hint: Audit records CreateApiKey as identityControlPlane.UploadApiKey" in finished.stderr
@@ -416,7 +417,7 @@ def test_no_key_or_token_is_written_or_shown(emulator, tmp_path):
 
 def test_rate_limit_is_waited_for(whole, tmp_path):
     """A service that answers 429 with Retry-After is asked again later, and nothing is missing."""
-    with Emulator(*KEPT, "--events-per-day", "300", "--rate-limit", "12", "--retry-after", "1") as emulator:
+    with Emulator(*KEPT, "--events-per-day", "300", "--rate-limit", "4", "--retry-after", "1") as emulator:
         finished = run_export(emulator, tmp_path, *DAYS, "-o", "audit.json")
         statuses = Counter(entry["status"] for entry in emulator.log())
     assert finished.code == 10

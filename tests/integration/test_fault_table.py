@@ -42,7 +42,7 @@ def shared_emulator():
 @pytest.fixture(scope="module")
 def command():
     """A process that forks commands; every page is a commit."""
-    with KillableCommand(COMMIT_SECONDS=0.0) as running:
+    with KillableCommand(COMMIT_BYTES=0) as running:
         yield running
 
 
@@ -293,6 +293,21 @@ def test_torn_journal(stand, truth, calls, cut):
     ended = stand.export()
     assert_whole(stand, truth, ended)
     assert "torn" in ended.stderr
+    assert len(stand.list_asked()) == 4
+
+
+@pytest.mark.parametrize("has_more", [False, True])
+def test_journal_with_unwritten_blocks(stand, truth, calls, has_more):
+    """Zeros where a loss of power kept lines from the disk are cut off, with all that got there behind them."""
+    stand.kill_half_way(calls)
+    journal = stand.run_folder / "journal.ndjson"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    kept = b"".join(lines[:-1])
+    hole = b"\0" * (512 - len(kept) % 512)
+    journal.write_bytes(kept + hole + (b"torn}\n" + lines[-1] if has_more else b""))
+    ended = stand.export()
+    assert_whole(stand, truth, ended)
+    assert "the journal's end is torn" in ended.stderr
     assert len(stand.list_asked()) == 4
 
 

@@ -113,6 +113,18 @@ def test_terminal_with_data_on_stdout(emulator, tmp_path):
     assert "━" in seen
 
 
+def test_terminal_gets_requests_above_the_block(emulator, tmp_path):
+    """With -vv each request is a line of its own, whole, and the bar stays below."""
+    code, _, seen = run_on_terminal(emulator, tmp_path, *DAYS, *OUTPUT, "-vv")
+    assert code == 10
+    plain = ESCAPED.sub("", seen).replace("\r", "\n")
+    served = [entry["requestId"] for entry in emulator.log()]
+    assert served
+    assert all(f"opc-request-id {request_id}" in plain.replace("\n", "") for request_id in served)
+    assert "━" in seen
+    assert not ALLOWED.sub("", seen).replace("\r", "").replace("\n", "").count("\x1b")
+
+
 @pytest.mark.parametrize("kind", ["terminal", "pipe"])
 def test_control_characters_of_an_answer_reach_no_screen(emulator, tmp_path, kind):
     """What a hostile service says about a gap is shown without its control characters."""

@@ -31,7 +31,7 @@ def shared_emulator():
 @pytest.fixture(scope="module")
 def command():
     """A process that forks commands; every page is a commit."""
-    with KillableCommand(COMMIT_SECONDS=0.0) as running:
+    with KillableCommand(COMMIT_BYTES=0) as running:
         yield running
 
 
@@ -93,7 +93,7 @@ def test_signal_while_the_service_stalls(stand, truth, number):
     os.kill(running.process_id, number)
     ended = running.wait()
     assert_stopped(ended, number, time.monotonic() - sent)
-    assert "50% of the plan's windows complete" in ended.stderr
+    assert re.search("(0|50)% of the plan's windows complete", ended.stderr)  # a page may still wait for the disk
     assert len([line for line in read_journal(stand.run_folder) if line["kind"] == "page"]) == 3
     stand.emulator.clear_faults()
     assert_finished(stand, truth, stand.export())

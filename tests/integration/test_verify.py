@@ -369,6 +369,39 @@ def test_signature_missing(command, plain, keys):
     assert "no signature" in ended.stdout
 
 
+def test_who_made_it_is_told_apart(command, plain, signed, keys):
+    """Unsigned, signed by an unknown key, by the expected one and by another: each has words of its own."""
+    output, signature = signed / "audit.json", signed / "audit.json.manifest.json.sig"
+    mine, theirs = str(keys / "mine.pub"), str(keys / "theirs.pub")
+    found = {
+        "unsigned": tell_author(command, plain),
+        "missing": tell_author(command, plain, "--signer", mine),
+        "unknown_signer": tell_author(command, output),
+        "expected_signer": tell_author(command, output, "--signer", mine),
+        "other_signer": tell_author(command, output, "--signer", theirs),
+    }
+    arguments = ["ssh-keygen", "-q", "-Y", "sign", "-f", keys / "mine", "-n", "oci-audit-manifest", keys / "mine.pub"]
+    subprocess.run(arguments, check=True, capture_output=True)
+    shutil.move(keys / "mine.pub.sig", signature)
+    found["unfit"] = tell_author(command, output, "--signer", mine)
+    assert {name: json_says for name, (json_says, _, _) in found.items()} == {name: name for name in found}
+    assert len({lines for _, lines, _ in found.values()}) == len(found)
+    assert {name for name, (_, _, status) in found.items() if status} == {"missing", "other_signer", "unfit"}
+    for name, (_, lines, status) in found.items():
+        assert ("NOT SIGNED AS EXPECTED" in lines) == bool(status), name
+        assert "ALTERED" not in lines, name
+        assert ("who made it is not proven" in lines) == (name in {"unsigned", "unknown_signer"}), name
+
+
+def tell_author(command, output: Path, *options: str) -> tuple[str, str, int]:
+    """Return what verify says of the author as JSON and on screen, and its exit status."""
+    said = json.loads(verify(command, output.parent, output.name, "--json", *options).stdout)
+    ended = verify(command, output.parent, output.name, *options)
+    lines = [line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "verdict"))]
+    assert lines[0].startswith("signature ")
+    return said["authorship"], "\n".join(lines), ended.status
+
+
 def test_signature_proves_what_hashes_cannot(command, signed, keys):
     """A forgery whose hashes are all right is consistent when it is unsigned; the signature does not fit it."""
     output = signed / "audit.json"

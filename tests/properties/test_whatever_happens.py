@@ -90,7 +90,7 @@ def truth(emulators, compartments):
 def often_committed():
     """Commit every page, so that an image of the disk taken anywhere holds some."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool, "COMMIT_SECONDS", 0.0)
+        patch.setattr(spool, "COMMIT_BYTES", 0)
         yield
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import selectors
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,11 +22,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cryptography.hazmat.primitives import serialization
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _SOURCES = Path(__file__).resolve().parents[2] / "src"
-# Loopback is asked directly, whatever proxy the environment names.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# Loopback is asked directly, whatever proxy the environment names; its certificate is not what a control request tests.
+_OPENER = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}),
+    urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+)
 
 
 class EmulatorError(Exception):
@@ -81,7 +87,7 @@ class Emulator:
             env=_make_environment(),
         )
         self._url = self._read_first_line().strip()
-        if not self._url.startswith("http://127.0.0.1:"):
+        if not self._url.startswith(("http://127.0.0.1:", "https://127.0.0.1:")):
             code = self._end_process()
             self._errors.seek(0)
             message = f"the emulator did not start, exit {code}: {self._errors.read() or self._url!r}"
@@ -179,6 +185,18 @@ class Emulator:
     def clear_faults(self) -> None:
         """Forget the scripted faults."""
         self.request("DELETE", "faults")
+
+    def issue_token(self, key_file: Path, *, kind: str = "user", seconds: float = 3600.0) -> str:
+        """Give a token for the key in a file, as Oracle would for a user's session, an instance or a resource."""
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None).public_key()
+        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        asked = {"publicKey": pem.decode(), "kind": kind, "seconds": seconds}
+        token: str = json.loads(self.request("POST", "tokens", json.dumps(asked).encode()))["token"]
+        return token
+
+    def end_tokens(self) -> None:
+        """Let every token that has been used so far count as ended."""
+        self.request("DELETE", "tokens")
 
     def request(self, method: str, name: str, body: bytes | None = None) -> bytes:
         """Ask a control endpoint.

@@ -15,6 +15,7 @@ import msgspec
 
 from ociaudit.errors import BadAnswer, RequestError
 from ociaudit.source.answer import Answer
+from ociaudit.source.retry import RetryBudget
 
 T = TypeVar("T")
 Reply = tuple[bytes, str | None] | RequestError
@@ -29,10 +30,14 @@ class ScriptedTransport:
         self._replies = {token: list(several) for token, several in replies.items()}
         self.tokens: list[str | None] = []
         self.urls: list[str] = []
+        self.endpoints: set[str] = set()
         self.open_requests = 0
 
-    async def fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
+    async def fetch(
+        self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
+    ) -> Answer[T]:
         """Answer the token in the URL."""
+        self.endpoints.add(endpoint)
         query = parse_qs(urlsplit(url).query)
         token = query["page"][0] if "page" in query else None
         self.tokens.append(token)
@@ -62,7 +67,9 @@ class SilentTransport:
         self.is_asked = asyncio.Event()
         self.cancelled = 0
 
-    async def fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
+    async def fetch(
+        self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
+    ) -> Answer[T]:
         """Wait for ever."""
         self.is_asked.set()
         try:

@@ -51,7 +51,7 @@ class Stand:
         return [
             *("export", "--config-file", str(self.emulator.config_path), "--start", start, "--end", end),
             *("--max-window-days", "1", "--region", REGION, "--no-subtree", "-o", output),
-            *("--compartment", self.compartment, *options),
+            *("--compartment", self.compartment, "--concurrency", "1", *options),  # so that calls have an order
         ]
 
     def start(self, *options: str, call: int | None = None, when: When = "before", **given: str) -> Running:

@@ -15,6 +15,7 @@ EXIT_CODES = {
     "ServiceUnreachable": 4,
     "DiskError": 5,
     "CorruptRun": 6,
+    "UnreadableInput": 6,
     "IncompleteExport": 10,
 }
 

@@ -15,12 +15,12 @@ import typer
 from typer.exceptions import TyperException
 
 from ociaudit.cli import console
-from ociaudit.errors import Interrupted, OciAuditError, UsageError
+from ociaudit.cli.exit_status import SIGNAL_EXIT_BASE, find_exit_status
+from ociaudit.errors import OciAuditError, UsageError
 from ociaudit.version import VERSION
 
 USAGE_EXIT_CODE = 2
 BUG_EXIT_CODE = 1
-SIGNAL_EXIT_BASE = 128
 _PROGRAM = "oci-audit"
 
 app = typer.Typer(
@@ -71,11 +71,34 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 def register_commands() -> typer.Typer:
     """Give the program its commands; done once, and late, so that importing this module stays quick."""
-    from ociaudit.cli import demo_command, diff_command, emulator_command, export_command, verify_command
+    from ociaudit.cli import (
+        convert_command,
+        demo_command,
+        diff_command,
+        doctor_command,
+        emulator_command,
+        export_command,
+        presets_command,
+        query_command,
+        report_command,
+        summary_command,
+        verify_command,
+    )
+    from ociaudit.cli.filter_options import FilterCommand
 
-    app.command("export", short_help="Write every audit event of a range into one file.")(export_command.export)
+    app.command("export", short_help="Write every audit event of a range into one file.", cls=FilterCommand)(
+        export_command.export
+    )
+    app.command("doctor", short_help="Check that everything is in place for an export.")(doctor_command.doctor)
     app.command("verify", short_help="Check an export against its manifest.")(verify_command.verify)
     app.command("diff", short_help="Compare two exports event by event.")(diff_command.diff)
+    app.command("presets", short_help="List the filters that have a name.")(presets_command.presets)
+    app.command("convert", short_help="Write events of files in another form.", cls=FilterCommand)(
+        convert_command.convert
+    )
+    app.command("summary", short_help="Show what a file of events tells.")(summary_command.summary)
+    app.command("query", short_help="Ask one SELECT over the events of any files.")(query_command.query)
+    app.command("report", short_help="Write an export as one page to look at.")(report_command.report)
     app.command("demo", short_help="Try it without an account.")(demo_command.demo)
     app.command(
         "emulator",
@@ -94,7 +117,7 @@ def run_guarded(work: Callable[[], object]) -> int:
         status = work()
     except OciAuditError as error:
         console.say_error(error)
-        return SIGNAL_EXIT_BASE + error.signal_number if isinstance(error, Interrupted) else error.exit_code
+        return find_exit_status(error)
     except TyperException as error:
         describe_problem: Callable[[], str] = getattr(error, "format_message", error.__str__)
         context: typer.Context | None = getattr(error, "ctx", None)

@@ -13,6 +13,7 @@ Invariants
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 import unicodedata
@@ -62,6 +63,13 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def find_width() -> int | None:
+    """Return how many cells wide the terminal is that shows stdout; None where stdout is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
 def fill_closed_streams() -> None:
     """Open what is closed of stdin, stdout and stderr, so that no file of ours gets its number.
 
@@ -75,38 +83,53 @@ def fill_closed_streams() -> None:
 
 
 class Bar:
-    """A progress bar at the bottom of the terminal; lines printed meanwhile appear above it."""
+    """A progress bar at the bottom of the terminal, with lines below it; what is printed meanwhile appears above."""
 
     def __init__(self) -> None:
         """Prepare; nothing is drawn."""
-        self._progress: Any = None
+        self._live: Any = None
+        self._lines: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Draw it."""
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        # While it is shown, sys.stderr leads through it, so `say` needs to know nothing of it.
         self._progress = Progress(
             BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
             TimeElapsedColumn(),
-            console=Console(stderr=True, highlight=False, markup=False),
-            transient=True,
+            auto_refresh=False,
         )
         self._task = self._progress.add_task("", total=1.0)
-        self._progress.start()
+        # While it is shown, sys.stderr leads through it, so `say` needs to know nothing of it.
+        self._live = Live(
+            get_renderable=self._render,
+            console=Console(stderr=True, highlight=False, markup=False),
+            transient=True,
+            redirect_stdout=False,
+        )
+        self._live.start()
 
-    def show(self, fraction: float, text: str) -> None:
-        """Move it."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=fraction, description=clean_text(text))
+    def show(self, fraction: float, text: str, lines: tuple[str, ...] = ()) -> None:
+        """Move it, and show other lines below."""
+        if self._live is not None:
+            self._progress.update(self._task, completed=fraction)
+            self._lines = (text, *lines)  # a line of its own: beside the bar it would be cut
 
     def stop(self) -> None:
         """Take it away; may be called again."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _render(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = (Text(clean_text(line), no_wrap=True, overflow="ellipsis") for line in self._lines)
+        return Group(self._progress.get_renderable(), *lines)
 
 
 def _print(text: str, stream: TextIO | None) -> None:

@@ -24,8 +24,8 @@ def demo(
     """Export a made tenancy from a server on this machine, and show what came."""
     from ociaudit import library
     from ociaudit.cli.demo_view import describe_demo
-    from ociaudit.cli.progress import choose_progress
     from ociaudit.cli.signals import stop_on_signals
+    from ociaudit.cli.watching import choose_progress
     from ociaudit.insight.glance import glance_at
     from ociaudit.jobs.rerun import RerunOptions
     from ociaudit.jobs.stop import StopRequest

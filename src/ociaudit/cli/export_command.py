@@ -11,11 +11,14 @@ from typing import Annotated, Literal
 import typer
 
 from ociaudit.cli import console
+from ociaudit.cli.filter_options import Filter, take_filter
+from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
 from ociaudit.formats.form import CompressionName, FormatName
 
 INCOMPLETE_EXIT_CODE = 10
 
 
+@take_filter
 def export(  # long because: typer reads the options from the signature
     *,
     start: Annotated[
@@ -29,14 +32,15 @@ def export(  # long because: typer reads the options from the signature
         str, typer.Option(help="Last day, included; or a moment, excluded; or now.", metavar="TIME")
     ] = "now",
     output: Annotated[
-        str,
+        str | None,
         typer.Option(
             "-o",
             "--output",
             help="File to write; its suffix names format and compression; - is stdout; {start} {end} are filled in.",
+            show_default="required, but with --dry-run",
             metavar="FILE",
         ),
-    ],
+    ] = None,
     file_format: Annotated[
         FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
     ] = None,
@@ -51,10 +55,17 @@ def export(  # long because: typer reads the options from the signature
         bool,
         typer.Option("--with-origin", help="Put the region and compartment asked into each event; for json, ndjson."),
     ] = False,
-    profile: Annotated[str, typer.Option(help="Profile of the OCI configuration.", metavar="NAME")] = "DEFAULT",
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace credential-like headers and values in the output.")
+    ] = False,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
+    ] = None,
     config_file: Annotated[
         str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
     ] = None,
+    auth: AuthOption = None,
+    ca_bundle: CaBundleOption = None,
     region: Annotated[
         list[str] | None,
         typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one", metavar="REGION"),
@@ -70,13 +81,32 @@ def export(  # long because: typer reads the options from the signature
     no_subtree: Annotated[
         bool, typer.Option("--no-subtree", help="Ask exactly the compartments named, not what lies below.")
     ] = False,
-    event_type: Annotated[
-        list[str] | None,
+    wanted: Filter,
+    by: Annotated[
+        str, typer.Option(help="Time that the range means: processed-time or event-time.", metavar="KIND")
+    ] = "processed-time",
+    late: Annotated[
+        str | None,
         typer.Option(
-            help="Write only events whose type this regular expression is found in; repeatable.", metavar="REGEX"
+            help="How long after its end events of a range of event time are waited for.",
+            show_default="1h",
+            metavar="SPAN",
         ),
     ] = None,
     max_window_days: Annotated[int, typer.Option(min=1, help="Longest window of one question.", metavar="DAYS")] = 14,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Most requests under way at a time, all regions together.", metavar="COUNT")
+    ] = 16,
+    max_requests_per_second: Annotated[
+        float | None,
+        typer.Option(
+            help="Most requests that leave in a second.", show_default="none before the service's 429", metavar="NUMBER"
+        ),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="Stop asking after so long, for example 2h; what is left becomes gaps.", metavar="DURATION"),
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -99,9 +129,27 @@ def export(  # long because: typer reads the options from the signature
     confirm_empty: Annotated[
         bool, typer.Option("--confirm-empty", help="Ask windows that brought no event once more at the end.")
     ] = False,
+    settle: Annotated[
+        str | None,
+        typer.Option(help="End the range at least so long before now: 15m, 1h, 2d.", metavar="SPAN"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be asked; writes nothing, asks for the scope alone.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="With --dry-run: ask up to 24 pages, and estimate events and time.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a run over a relative range that was left.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a run away that was left.")] = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Form of what goes to stderr.", metavar="text|json")
+    ] = "text",
+    verbose: Annotated[
+        int,
+        typer.Option("-v", "--verbose", count=True, show_default=False, help="Say more; -vv says a line per request."),
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only notices, gaps and errors.")] = False,
 ) -> int:
     """Write every audit event of a range into one file, with the proof of what it holds beside it.
@@ -110,17 +158,45 @@ def export(  # long because: typer reads the options from the signature
     earlier run left is damaged, 130 or 143 interrupted. After 3, 4, 5, 10 and an interruption the same command goes on.
     """
     from ociaudit import library
-    from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
-    from ociaudit.cli.progress import choose_progress
+    from ociaudit.cli.exit_status import find_exit_status
+    from ociaudit.cli.export_modes import check_modes, say_preview
+    from ociaudit.cli.outcome_view import describe_effort, describe_empty_filter, describe_gaps, describe_outcome
     from ociaudit.cli.signals import stop_on_signals
     from ociaudit.cli.waivers import read_waivers
+    from ociaudit.cli.watching import choose_progress
+    from ociaudit.errors import OciAuditError
+    from ociaudit.jobs.order import check_time_kind
     from ociaudit.jobs.rerun import RerunOptions
     from ociaudit.jobs.stop import StopRequest
     from ociaudit.plan.time_range import is_relative
 
-    progress = choose_progress(is_quiet=quiet)
+    progress = choose_progress(is_quiet=quiet, log_format=log_format, verbosity=verbose)
     stop = StopRequest()
     try:
+        check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
+        if dry_run:
+            preview = library.preview(
+                start,
+                end,
+                profile=profile,
+                config_file=config_file,
+                auth=auth,
+                ca_bundle=ca_bundle,
+                regions=region or (),
+                compartments=compartment or (),
+                is_subtree=not no_subtree,
+                max_window_days=max_window_days,
+                concurrency=concurrency,
+                max_requests_per_second=max_requests_per_second,
+                endpoint=endpoint,
+                by=check_time_kind(by),
+                late=late,
+                settle=settle,
+                is_probing=probe,
+                observer=progress,
+            )
+            return say_preview(preview, as_json=as_json)
+        progress.waived = frozenset(read_waivers(waive or ()))
         with stop_on_signals(stop):
             outcome = library.export(
                 start,
@@ -128,28 +204,44 @@ def export(  # long because: typer reads the options from the signature
                 output=None if output == "-" else output,
                 profile=profile,
                 config_file=config_file,
+                auth=auth,
+                ca_bundle=ca_bundle,
                 regions=region or (),
                 compartments=compartment or (),
                 is_subtree=not no_subtree,
-                event_types=event_type or (),
+                filter=wanted,
+                by=check_time_kind(by),
+                late=late,
                 shape=shape,
                 file_format=file_format,
                 compression=compress,
                 with_origin=with_origin,
+                redact=redact,
                 max_window_days=max_window_days,
+                concurrency=concurrency,
+                max_requests_per_second=max_requests_per_second,
+                deadline=deadline,
                 endpoint=endpoint,
                 manifest=manifest,
-                waived=read_waivers(waive or ()),
+                waived=progress.waived,
                 signing_key=sign,
                 confirm_empty=confirm_empty,
+                settle=settle,
                 rerun=RerunOptions(overwrite=overwrite, resume=resume, restart=restart),
                 observer=progress,
                 stop=stop,
             )
+    except OciAuditError as error:
+        if progress.tell_error(error):
+            return find_exit_status(error)
+        raise
     finally:
         progress.close()
+    exit_code = 0 if outcome.complete else INCOMPLETE_EXIT_CODE
+    if progress.tell_end(outcome, exit_code=exit_code):
+        return exit_code
     if not quiet:
-        for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
+        for line in (*describe_empty_filter(outcome), *describe_outcome(outcome), *describe_effort(progress)):
             console.say(line)
     if outcome.gaps:
         lines = describe_gaps(
@@ -160,4 +252,4 @@ def export(  # long because: typer reads the options from the signature
         )
         for line in lines:
             console.say(line)
-    return 0 if outcome.complete else INCOMPLETE_EXIT_CODE
+    return exit_code

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ociaudit.cli.progress import count, describe_gap
+from ociaudit.cli.figures import Figures
+from ociaudit.cli.progress_view import describe_gap, describe_shard_time
+from ociaudit.cli.redaction_view import describe_redaction
+from ociaudit.cli.wording import count, describe_bytes, describe_seconds
+from ociaudit.events.filters import FilterSpec
 from ociaudit.events.names import find_recorded_names
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap
+from ociaudit.store.manifest import Manifest
 
 _GAPS_SHOWN = 40
 _TYPES_SHOWN = 10
+_SLOW_SECONDS = 1.0
+_SLOWEST_SHOWN = 3
 _UNAUTHORIZED = "401 "
 
 
@@ -26,13 +33,19 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
     yield f"{count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
     yield (
         f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
-        f"{totals.identical:,} identical; {count(totals.requests, 'request')}, {count(totals.shards, 'window')}"
+        f"{totals.identical:,} identical; {count(totals.pages, 'page')} in {count(totals.requests, 'request')}, "
+        f"{count(totals.shards, 'window')}"
     )
+    yield from _describe_event_range(manifest)
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range asked"
     if totals.conflicting_ids:
         yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
+    if manifest.redaction is not None:
+        yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
+        if outcome.gaps and outcome.output:
+            yield f"{outcome.output}.run keeps the events as served, not redacted, until the gaps are filled"
     if manifest.provisional:
         yield f"{count(len(manifest.provisional), 'window')} provisional: asked within 15 minutes of their end"
     for name in manifest.scope.unlisted_compartments_seen:
@@ -41,6 +54,32 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
         yield f"{count(len(outcome.waived), 'waived gap')}: {_list_places(outcome.waived)}"
     if outcome.digest:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
+
+
+def _describe_event_range(manifest: Manifest) -> Iterator[str]:
+    asked = manifest.event_range
+    if asked:
+        yield (
+            f"{manifest.totals.outside_event_range:,} of the filtered out happened outside {asked.start} .. {asked.end}"
+            + ("" if asked.is_settled else f"; {asked.late} after that was still to come, so late ones may be missing")
+        )
+
+
+def describe_effort(figures: Figures) -> Iterator[str]:
+    """Yield what a run took, and its slowest windows where one was slow; nothing where nothing was asked."""
+    if not figures.requests:
+        return
+    elapsed = figures.elapsed_seconds
+    asked = f"{count(figures.requests, 'request')} ({figures.requests / elapsed:,.1f}/s)"
+    yield (
+        f"took {describe_seconds(elapsed)}: {asked}, {figures.throttled:,} × 429, "
+        f"{describe_bytes(figures.received_bytes)} received, {count(figures.cuts, 'window')} cut"
+    )
+    slowest = [taken for taken in figures.slowest if taken.seconds >= _SLOW_SECONDS][:_SLOWEST_SHOWN]
+    if slowest:
+        yield "slowest windows:"
+    for taken in slowest:
+        yield f"  {describe_shard_time(taken)}"
 
 
 def describe_gaps(
@@ -89,11 +128,13 @@ def _advise(gaps: Sequence[Gap], *, can_waive: bool) -> Iterator[str]:
 
 def describe_empty_filter(outcome: Outcome) -> Iterator[str]:
     """Yield what was seen when a filter let nothing pass."""
-    patterns = outcome.manifest.arguments.event_types
-    totals = outcome.manifest.totals
-    if not patterns or totals.written or outcome.was_complete_before:
+    arguments, totals = outcome.manifest.arguments, outcome.manifest.totals
+    patterns = (*arguments.event_types, *arguments.filter.event_names)
+    if arguments.whole_filter == FilterSpec() or totals.written or outcome.was_complete_before:
         return
-    yield f"no event matched {' or '.join(map(repr, patterns))} among {totals.scanned:,} scanned"
+    is_plain = arguments.filter == FilterSpec()
+    what = " or ".join(map(repr, arguments.event_types)) if is_plain else str(arguments.whole_filter)
+    yield f"no event matched {what} among {totals.scanned:,} scanned"
     seen = sorted(outcome.tally.items(), key=lambda item: (-item[1], item[0]))[:_TYPES_SHOWN]
     if seen:
         yield "most frequent among what was scanned:"

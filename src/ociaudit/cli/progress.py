@@ -1,6 +1,6 @@
-"""How a run shows itself while it works: a bar on a terminal, plain lines elsewhere, nothing when quiet.
+"""How a run shows itself while it works: a block on a terminal, plain lines elsewhere, nothing when quiet.
 
-Owns: the numbers shown. Must not: print; `console` does.
+Owns: what is said when. Must not: print; `console` does.
 """
 
 from __future__ import annotations
@@ -9,20 +9,44 @@ import time
 from collections.abc import Callable, Sequence
 
 from ociaudit.cli import console
-from ociaudit.errors import RequestError
-from ociaudit.jobs.observer import Observer
+from ociaudit.cli.figures import Figures
+from ociaudit.cli.progress_view import (
+    describe_cut,
+    describe_gap,
+    describe_pace,
+    describe_plan,
+    describe_regions,
+    describe_request,
+    describe_shard_time,
+    describe_state,
+)
+from ociaudit.errors import OciAuditError, RequestError
+from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap, Place, Shard
-from ociaudit.plan.window import Window, format_minute
+from ociaudit.plan.window import Window
+from ociaudit.source.answer import FinishedRequest
 
+VERBOSE, VERY_VERBOSE = 1, 2
 _LINE_EVERY_SECONDS = 5.0
+_REGIONS_EVERY_SECONDS = 30.0
+_REGIONS_AFTER_SECONDS = 10.0
+_BLOCK_EVERY_SECONDS = 0.1
 _GAPS_SAID = 40
 
 
-class QuietProgress(Observer):
+class QuietProgress(Figures):
     """Says only what nobody else will say: notices. Gaps stand in the summary."""
 
     def close(self) -> None:
         """Take away what is still on the screen."""
+
+    def tell_error(self, error: OciAuditError) -> bool:
+        """Say what stopped the run, and return whether that was done; here the program's end does it."""
+        return False
+
+    def tell_end(self, outcome: Outcome, *, exit_code: int) -> bool:
+        """Say how the run ended, and return whether that was done; here the summary does it."""
+        return False
 
     def on_notice(self, text: str) -> None:
         """Print the notice."""
@@ -32,131 +56,108 @@ class QuietProgress(Observer):
 class LineProgress(QuietProgress):
     """Adds the plan at the beginning and a plain line every few seconds."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Count from nothing."""
-        self._monotonic = monotonic
-        self._began_at = self._said_at = monotonic()
-        self._shards = 0
-        self._shards_done = 0
-        self._gaps = 0
-        self._scanned = 0
-        self._to_write = 0
-        self._written = 0
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, verbosity: int = 0) -> None:
+        """Count from nothing. `verbosity` 1 adds windows, cuts and every retry, 2 every request."""
+        super().__init__(monotonic=monotonic)
+        self._verbosity = verbosity
+        self._said_at = self._regions_said_at = self.began_at
 
     def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
         """Print what will be asked."""
-        regions = len({place.region for place in places})
-        compartments = len({place.compartment for place in places})
-        self._shards = shard_count
-        console.say(
-            f"asking {format_minute(window.start)} to {format_minute(window.end)} (processed time, end exclusive) "
-            f"in {count(regions, 'region')} × {count(compartments, 'compartment')}: {count(shard_count, 'window')}"
-        )
+        super().on_plan(window, places, shard_count)
+        console.say(describe_plan(window, places, shard_count))
 
-    def on_page(self, *, scanned: int, kept: int) -> None:
+    def on_request(self, request: FinishedRequest) -> None:
+        """Count the attempt."""
+        super().on_request(request)
+        if self._verbosity >= VERY_VERBOSE:
+            console.say(describe_request(request))
+        self._tell_in_time()
+
+    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+        """Keep the pace; what is only in flight changes too often to be said."""
+        before = self.regions.get(region)
+        has_changed = before is None or (before.ceiling, before.per_second) != (ceiling, per_second)
+        super().on_pace(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
+        if self._verbosity >= VERBOSE and has_changed:
+            console.say(describe_pace(region, ceiling, per_second))
+        self._tell_in_time()
+
+    def on_cut(self, shard: Shard, piece_count: int) -> None:
+        """Count the cut."""
+        super().on_cut(shard, piece_count)
+        if self._verbosity >= VERBOSE:
+            console.say(describe_cut(shard, piece_count))
+
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
-        self._scanned += scanned
+        super().on_page(shard, scanned=scanned, kept=kept)
         self._tell_in_time()
 
     def on_shard_done(self, shard: Shard) -> None:
         """Count the window."""
-        self._shards_done += 1
+        begun = self.find_time(shard)
+        super().on_shard_done(shard)
+        if self._verbosity >= VERBOSE:
+            console.say(f"done: {describe_shard_time(begun) if begun else shard}")
         self._tell_in_time()
 
     def on_gap(self, gap: Gap) -> None:
         """Count the gap, and print it as it happens; a region that is down would fill the screen, though."""
-        self._gaps += 1
-        if self._gaps <= _GAPS_SAID:
-            console.say(f"gap: {describe_gap(gap)}")
-        elif self._gaps == _GAPS_SAID + 1:
+        super().on_gap(gap)
+        said = self.gaps + self.waived_gaps
+        if said <= _GAPS_SAID:
+            console.say(f"{'waived' if self.is_waived(gap) else 'gap'}: {describe_gap(gap)}")
+        elif said == _GAPS_SAID + 1:
             console.say("gap: more of them; from here on they are only counted")
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
         """Say why nothing moves, when the wait is long enough to wonder."""
-        if wait_seconds >= 1:
-            console.say(f"waiting {wait_seconds:.0f} s: {error}")
-
-    def on_publish(self, event_count: int) -> None:
-        """Turn to the writing."""
-        self._to_write = event_count
+        if wait_seconds >= 1 or self._verbosity >= VERBOSE:
+            console.say(f"waiting {wait_seconds:.0f} s: {error}" if wait_seconds >= 1 else f"asking again: {error}")
 
     def on_written(self, event_count: int) -> None:
         """Count what stands in the output."""
-        self._written += event_count
+        super().on_written(event_count)
         self._tell_in_time()
 
     def describe(self) -> str:
         """Return the state in one line."""
-        if self._to_write:
-            return f"writing: {self._written:,} of {self._to_write:,} events"
-        elapsed = max(0.001, self._monotonic() - self._began_at)
-        gaps = f", {count(self._gaps, 'gap')}" if self._gaps else ""
-        return (
-            f"{self._scanned:,} events ({self._scanned / elapsed:,.0f}/s), "
-            f"{self._shards_done:,} of {self._shards:,} windows{gaps}{self._estimate(elapsed)}"
-        )
-
-    @property
-    def fraction(self) -> float:
-        """Return how much of the present work is done, from 0 to 1."""
-        if self._to_write:
-            return min(1.0, self._written / self._to_write)
-        return min(1.0, self._shards_done / self._shards) if self._shards else 0.0
-
-    def _estimate(self, elapsed: float) -> str:
-        if not self._shards_done or self._shards_done >= self._shards:
-            return ""
-        left = elapsed * (self._shards - self._shards_done) / self._shards_done
-        return f", about {describe_seconds(left)} left"
+        return describe_state(self)
 
     def _tell_in_time(self) -> None:
-        now = self._monotonic()
-        if now - self._said_at >= _LINE_EVERY_SECONDS:
-            self._said_at = now
-            console.say(self.describe())
+        now = self.monotonic()
+        if now - self._said_at < _LINE_EVERY_SECONDS:
+            return
+        self._said_at = now
+        console.say(self.describe())
+        if now - self._regions_said_at >= _REGIONS_EVERY_SECONDS:
+            self._regions_said_at = now
+            for line in describe_regions(self):
+                console.say(line)
 
 
 class BarProgress(LineProgress):
-    """Shows the same numbers on a bar that stays in its place."""
+    """Shows the same numbers in a block that stays in its place."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbosity: int = 0) -> None:
         """Draw nothing yet."""
-        super().__init__()
+        super().__init__(verbosity=verbosity)
         self._bar = console.Bar()
 
     def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
-        """Print the plan and draw the bar below."""
+        """Print the plan and draw the block below."""
         super().on_plan(window, places, shard_count)
         self._bar.start()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the block away."""
         self._bar.stop()
 
     def _tell_in_time(self) -> None:
-        self._bar.show(self.fraction, self.describe())
-
-
-def choose_progress(*, is_quiet: bool) -> QuietProgress:
-    """Return what fits who is watching."""
-    if is_quiet:
-        return QuietProgress()
-    return BarProgress() if console.is_terminal() else LineProgress()
-
-
-def describe_gap(gap: Gap) -> str:
-    """Return region, compartment, window, reason and request id of a gap, in one line."""
-    request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-    return f"{gap.kind} {gap.place.region} {gap.place.compartment} {gap.window}: {gap.reason}{request_id}"
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a span as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def count(number: int, noun: str) -> str:
-    """Return `1 gap` or `2 gaps`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        now = self.monotonic()
+        if now - self._said_at < _BLOCK_EVERY_SECONDS and self.fraction < 1:
+            return
+        self._said_at = now
+        is_long = self.elapsed_seconds >= _REGIONS_AFTER_SECONDS
+        self._bar.show(self.fraction, self.describe(), tuple(describe_regions(self)) if is_long else ())

@@ -87,8 +87,8 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
 def _export(script: Script, given: argparse.Namespace) -> int:
     from ociaudit import library
     from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
-    from ociaudit.cli.progress import choose_progress
     from ociaudit.cli.signals import stop_on_signals
+    from ociaudit.cli.watching import choose_progress
     from ociaudit.jobs.rerun import RerunOptions
     from ociaudit.jobs.stop import StopRequest
     from ociaudit.source.auth import load_credentials
@@ -107,6 +107,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
                 output=given.outputfile,
                 profile=given.profilename,
                 config_file=given.ociconfig,
+                uses_cli_variables=False,
                 regions=[credentials.region],
                 compartments=[compartment or credentials.tenancy],
                 is_subtree=False,

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from ociaudit.errors import Interrupted
 from ociaudit.jobs.stop import StopRequest
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,6 +25,27 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         stop.ask(number)
+
+    before = {each: signal.signal(each, handle) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Let the signals unwind the block, so that temporary files go; for work that cannot be resumed.
+
+    Raises:
+        Interrupted: one came.
+    """
+
+    def handle(number: int, _: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise Interrupted("interrupted", signal_number=number, hint="run the same command again")
 
     before = {each: signal.signal(each, handle) for each in _SIGNALS}
     try:

@@ -35,7 +35,8 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
         yield f"note      {note}"
     for problem in result.problems:
         where = f" (from byte {problem.offset:,})" if problem.offset is not None else ""
-        yield f"ALTERED   {problem.file}: {problem.text}{where}"
+        mark = "SIGNATURE" if problem.file.endswith(".sig") else "ALTERED  "
+        yield f"{mark} {problem.file}: {problem.text}{where}"
     yield f"verdict   {_describe_verdict(result)}"
 
 
@@ -48,6 +49,7 @@ def encode_verification(result: Verification) -> str:
         "output": manifest.output,
         "manifest_digest": manifest.digest,
         "is_signed": signature is not None,
+        "authorship": result.authorship,
         "signature": signature,
         "problems": result.problems,
         "notes": result.notes,
@@ -61,16 +63,36 @@ def encode_verification(result: Verification) -> str:
 
 
 def _describe_signature(result: Verification) -> str:
-    if result.signature is None:
-        return "none: consistency is proven, authorship is not"
-    return result.signature.message
+    message = result.signature.message if result.signature else ""
+    match result.authorship:
+        case "unsigned":
+            return "none: consistency is proven, authorship is not"
+        case "missing":
+            return "none, and one was expected"
+        case "unfit":
+            return f"does not fit: {message}"
+        case "unknown_signer":
+            return f"good, but unvouched: {message}; name the key you trust with --signer"
+        case "other_signer":
+            return f"good, but of another signer: {message}"
+        case _:
+            return f"good, of the expected signer: {message}"
+
+
+_AUTHORSHIP = {
+    "unsigned": "unsigned: who made it is not proven",
+    "unknown_signer": "signed by a key that nobody vouched for: who made it is not proven",
+    "expected_signer": "signed by the expected signer",
+}
 
 
 def _describe_verdict(result: Verification) -> str:
+    if not result.is_consistent and all(problem.file.endswith(".sig") for problem in result.problems):
+        return "NOT SIGNED AS EXPECTED: the files agree with their manifest, but whose manifest it is, is not proven"
     match judge(result):
         case "altered":
             return "ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"
         case "incomplete":
-            return "consistent, and INCOMPLETE: see the gaps"
+            return f"consistent, and INCOMPLETE: see the gaps; {_AUTHORSHIP[result.authorship]}"
         case _:
-            return "complete and consistent"
+            return f"complete and consistent; {_AUTHORSHIP[result.authorship]}"

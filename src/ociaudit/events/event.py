@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ociaudit.events.facts import Facts
 from ociaudit.events.fields import AnyKeyFields, read_instant
 
 _INSTANT_BYTES = 9  # nanoseconds since the year 1 need 69 bits up to the year 9999
@@ -19,13 +20,26 @@ _ORDER_END = b"\0\0"
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event as served (`raw`) with what the program reads from it."""
+    """One event as served (`raw`) with what the program reads from it.
+
+    `facts` are those that a filter needs, where they were read in the same pass.
+    """
 
     raw: bytes
     order: bytes
     event_type: str
     event_name: str | None
     compartment: str | None
+    facts: Facts | None = None
+
+
+def make_event_of_facts(raw: bytes, facts: Facts) -> Event:
+    """Make an event from one line of JSON and facts, which have at least what an event knows of itself."""
+    data = facts.data
+    order = encode_order(read_instant(facts.event_time), facts.event_id or "")
+    if data is None:
+        return Event(raw, order, facts.event_type or "", None, None, facts)
+    return Event(raw, order, facts.event_type or "", data.event_name, data.compartment_id, facts)
 
 
 def make_event(raw: bytes, fields: AnyKeyFields) -> Event:
@@ -54,9 +68,14 @@ def encode_instant(instant: int) -> bytes:
     return instant.to_bytes(_INSTANT_BYTES, "big")
 
 
+def read_instant_of(order: bytes) -> int:
+    """Return the instant that `encode_order` encoded."""
+    return int.from_bytes(order[:_INSTANT_BYTES], "big")
+
+
 def read_order(order: bytes) -> tuple[int, str]:
     """Return the (instant, id) that `encode_order` encoded."""
-    return int.from_bytes(order[:_INSTANT_BYTES], "big"), read_event_id(cut_event_id(order))
+    return read_instant_of(order), read_event_id(cut_event_id(order))
 
 
 def cut_event_id(order: bytes) -> bytes:

@@ -166,6 +166,12 @@ def read_loose_facts(raw: bytes) -> Facts:
     return facts
 
 
+def read_sdk_facts(event: Mapping[str, Any]) -> Facts:
+    """Read an event in the SDK's spelling, as `oci.util.to_dict` gives it."""
+    facts: Facts = _fill(Facts, event, is_sdk=True)
+    return facts
+
+
 def split_addresses(text: str | None) -> tuple[str, ...]:
     """Return the addresses of a comma list, in its order."""
     if not text:
@@ -180,16 +186,18 @@ _MODELS: Mapping[str, type[msgspec.Struct]] = {
     "identity": Identity,
     "request": Request,
     "response": Response,
-    "additionalDetails": Details,
+    "additional_details": Details,
 }
 
 
-def _fill(kind: type[msgspec.Struct], served: Mapping[str, Any]) -> Any:
+def _fill(kind: type[msgspec.Struct], served: Mapping[str, Any], *, is_sdk: bool = False) -> Any:
+    # In the SDK's spelling the keys of free maps, as the additional details are, stay as served.
+    spellings = kind.__struct_fields__ if is_sdk and kind is not Details else kind.__struct_encode_fields__
     values: dict[str, Any] = {}
-    for name, spelled in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True):
+    for name, spelled in zip(kind.__struct_fields__, spellings, strict=True):
         value = served.get(spelled)
-        if spelled in _MODELS:
-            values[name] = _fill(_MODELS[spelled], value) if isinstance(value, Mapping) else None
+        if name in _MODELS:
+            values[name] = _fill(_MODELS[name], value, is_sdk=is_sdk) if isinstance(value, Mapping) else None
         else:
             values[name] = replace_surrogates(value) if isinstance(value, str) else None
     return kind(**values)

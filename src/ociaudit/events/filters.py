@@ -1,55 +1,203 @@
-"""Which events are written: regular expressions searched in the event type.
+"""Which events are written: the decision for one event.
 
-Owns: the decision for one event. Must not: count, print, or change an event.
-Invariant: a filter without patterns lets every event pass.
+Owns: how the conditions of a filter are combined. Must not: count, print, or change an event.
+
+Invariants
+- An empty filter lets every event pass.
+- Values of one option are alternatives; different options must all be met; what is excluded stays out, whatever
+  else is met.
+- A field that an event does not have meets no condition, so it neither lets the event in nor keeps it out. Times
+  are the other way round: an event whose time cannot be read is never dropped for its time.
+- No fact is read that the filter does not need, and none at all where type, name and time decide.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ociaudit.errors import UsageError
-from ociaudit.events.event import Event
+from ociaudit.events.conditions import (
+    TYPE_FIELDS,
+    Condition,
+    Test,
+    match_addresses,
+    match_names,
+    match_outcomes,
+    match_rules,
+    match_statuses,
+    match_texts,
+    match_types,
+    split_list,
+)
+from ociaudit.events.event import Event, encode_instant
+from ociaudit.events.facts import Facts
+from ociaudit.events.fields import UNREADABLE_INSTANT
+from ociaudit.events.filter_spec import Criteria, FilterSpec, read_bounds
+from ociaudit.events.names import describe_meaning, find_asked_names
+from ociaudit.events.page import cut_page, make_cutter
+from ociaudit.events.presets import list_rules
+from ociaudit.events.slim_facts import make_reader
+
+__all__ = ["Criteria", "EventFilter", "FilterSpec", "TimeSpan"]
+
+_MAX_VERDICTS = 10_000
+_MAX_REMEMBERED_NAME = 500
+_AFTER_ALL = b"\xff"
+_FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
+_Verdict = tuple[Test, ...] | None
+"""What is left to test of events of one type and name; None: they are out."""
 
 
 class EventFilter:
-    """Lets an event pass when any of the patterns is found in its `eventType`."""
+    """Decides by a filter, event by event."""
 
-    def __init__(self, event_types: Sequence[str] = ()) -> None:
-        """Compile the patterns.
+    def __init__(self, spec: FilterSpec | Sequence[str] = ()) -> None:
+        """Compile a filter, or event types alone.
 
         Raises:
-            UsageError: a pattern is no regular expression; the message says which one and where.
+            UsageError: a value cannot be used; the message says which one and why.
         """
-        self.patterns = tuple(event_types)
-        self._searches = tuple(_compile_pattern(pattern).search for pattern in event_types)
+        self.spec = spec if isinstance(spec, FilterSpec) else FilterSpec(event_types=tuple(spec))
+        self._wanted = _list_conditions(self.spec)
+        self._unwanted = _list_conditions(self.spec.exclude)
+        after, before = read_bounds(self.spec)
+        self._has_bounds = after is not None or before is not None
+        self._first = encode_instant(after) if after is not None else b""
+        self._end = encode_instant(before) if before is not None else _AFTER_ALL
+        needed = frozenset[str]().union(*(one.needed for one in (*self._wanted, *self._unwanted)))
+        self.cut_page: Callable[[bytes], list[Event]] = make_cutter(needed) if needed else cut_page
+        """Cuts a page as `events.page.cut_page` does; the events know what `select` will look at."""
+        self._read_rest: Callable[[bytes], Facts] = make_reader(needed)
+        self._read_all: Callable[[bytes], Facts] = make_reader(needed | TYPE_FIELDS | {"event_time"})
+        self._verdicts: dict[tuple[str, str | None], _Verdict] = {}
 
     def __bool__(self) -> bool:
         """Tell whether anything is filtered at all."""
-        return bool(self._searches)
+        return bool(self._wanted or self._unwanted or self._has_bounds)
 
-    def is_type_wanted(self, event_type: str) -> bool:
-        """Tell whether an event of this type passes."""
-        return not self._searches or any(search(event_type) for search in self._searches)
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Return what a person should be told: which names are taken for others."""
+        patterns = (
+            pattern
+            for criteria in (self.spec, self.spec.exclude)
+            for pattern in (*criteria.event_names, *criteria.event_types)
+        )
+        asked = dict.fromkeys(name for pattern in patterns for name in find_asked_names(pattern))
+        return tuple(map(describe_meaning, asked))
 
     def select(self, events: list[Event]) -> list[Event]:
         """Return the events that pass, in their order."""
-        if not self._searches:
+        if not self:
             return events
-        return [event for event in events if self.is_type_wanted(event.event_type)]
+        if self._has_bounds:
+            events = [event for event in events if self._is_between(event.order)]
+        return [event for event in events if self._is_event_wanted(event)]
+
+    def is_wanted(self, raw: bytes) -> bool:
+        """Tell whether an event passes; `raw` is a JSON object in the API's spelling.
+
+        Raises:
+            ValueError: it is no JSON object.
+        """
+        return not self or self.is_wanted_by_facts(self._read_all(raw))
+
+    def is_wanted_by_facts(self, facts: Facts) -> bool:
+        """Tell whether an event passes, of which all facts are known."""
+        if self._has_bounds and not self._is_between(encode_instant(facts.instant)):
+            return False
+        tests = self._judge(facts.event_type or "", facts.details.event_name)
+        return tests is not None and all(test(facts) for test in tests)
+
+    def _is_event_wanted(self, event: Event) -> bool:
+        tests = self._judge(event.event_type, event.event_name)
+        if not tests:
+            return tests is not None
+        facts = event.facts or self._read_rest(event.raw)
+        for test in tests:  # noqa: SIM110 - a generator costs as much as a test
+            if not test(facts):
+                return False
+        return True
+
+    def _is_between(self, order: bytes) -> bool:
+        return self._first <= order < self._end or order < _FIRST_READABLE
+
+    def _judge(self, event_type: str, event_name: str | None) -> _Verdict:
+        """Return what is left to test; the same types and names come again and again."""
+        key = (event_type, event_name)
+        try:
+            return self._verdicts[key]
+        except KeyError:
+            verdict = self._decide(event_type, event_name)
+            if len(event_type) + len(event_name or "") <= _MAX_REMEMBERED_NAME:
+                if len(self._verdicts) >= _MAX_VERDICTS:
+                    self._verdicts.clear()
+                self._verdicts[key] = verdict
+            return verdict
+
+    def _decide(self, event_type: str, event_name: str | None) -> _Verdict:
+        tests: list[Test] = []
+        for conditions, is_unwanted in ((self._wanted, False), (self._unwanted, True)):
+            for condition in conditions:
+                decided = condition.decide(event_type, event_name)
+                if not isinstance(decided, bool):
+                    tests.append(_negate(decided) if is_unwanted else decided)
+                elif decided is is_unwanted:
+                    return None
+        return tuple(tests)
 
 
-def _compile_pattern(pattern: str) -> re.Pattern[str]:
-    try:
-        with warnings.catch_warnings():  # a doubtful set such as [[a] still means what it meant
-            warnings.simplefilter("ignore", FutureWarning)
-            return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        where = f" at position {error.pos}" if isinstance(error, re.error) and error.pos is not None else ""
-        what = error.msg if isinstance(error, re.error) else str(error)
-        raise UsageError(
-            f"the event filter {pattern!r} is not a regular expression: {what}{where}",
-            hint="write a Python regular expression, for example 'Instance|Compute'; \\. means a real dot",
-        ) from error
+class TimeSpan:
+    """Lets an event pass that happened in a range of time, or of which nobody knows when it happened."""
+
+    def __init__(self, start: int, end: int) -> None:
+        """Take the instants `[start, end)`."""
+        self._first, self._end = encode_instant(start), encode_instant(end)
+
+    def select(self, events: list[Event]) -> list[Event]:
+        """Return the events that pass, in their order."""
+        first, end = self._first, self._end
+        return [event for event in events if first <= event.order < end or event.order < _FIRST_READABLE]
+
+
+def _negate(test: Test) -> Test:
+    return lambda facts: not test(facts)
+
+
+def _list_conditions(criteria: Criteria) -> tuple[Condition, ...]:
+    found: list[Condition] = []
+    if criteria.presets:
+        found.append(match_rules(list_rules(split_list(criteria.presets, "preset"))))
+    if criteria.event_types:
+        found.append(match_types(criteria.event_types))
+    if criteria.event_names:
+        found.append(match_names(criteria.event_names))
+    if criteria.principals:
+        needed = ("data.identity.principal_name", "data.identity.principal_id")
+        found.append(match_texts(criteria.principals, "principal", _read_principal, *needed))
+    if criteria.addresses:
+        found.append(match_addresses(criteria.addresses))
+    if criteria.compartment_names:
+        found.append(match_texts(criteria.compartment_names, "compartment", _read_compartment, "data.compartment_name"))
+    if criteria.resources:
+        needed = ("data.resource_name", "data.resource_id")
+        found.append(match_texts(criteria.resources, "resource", _read_resource, *needed))
+    if criteria.outcomes:
+        found.append(match_outcomes(criteria.outcomes))
+    if criteria.statuses:
+        found.append(match_statuses(criteria.statuses))
+    return tuple(found)
+
+
+def _read_principal(facts: Facts) -> tuple[str | None, str | None]:
+    data = facts.data
+    identity = data.identity if data is not None else None
+    return (identity.principal_name, identity.principal_id) if identity is not None else (None, None)
+
+
+def _read_compartment(facts: Facts) -> tuple[str | None, str | None]:
+    return facts.details.compartment_name, None
+
+
+def _read_resource(facts: Facts) -> tuple[str | None, str | None]:
+    data = facts.data
+    return (data.resource_name, data.resource_id) if data is not None else (None, None)

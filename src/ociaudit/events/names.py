@@ -1,12 +1,21 @@
 """The event names people ask for, and what Audit really records.
 
-Owns: that table. Source: Oracle's documentation and recorded events.
-Invariant: every value is a fragment of real event types, in their true casing.
+Owns: that table, and what such a name means in a filter. Source: Oracle's documentation and recorded events.
+
+Invariants
+- Every value of the table is a fragment of real event types, in their true casing, or an identity domain's
+  own name of an event.
+- A name that stands for a success or a failure means the recorded events with that outcome.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from types import MappingProxyType
+
+from ociaudit.events.outcome import Outcome
+from ociaudit.events.rules import Rule, is_domain_name
 
 RECORDED_AS = MappingProxyType(
     {
@@ -46,6 +55,10 @@ RECORDED_AS = MappingProxyType(
 )
 """Asked-for name -> what the events are called in Audit."""
 
+_MEANT_OUTCOMES: Mapping[str, Outcome] = MappingProxyType({"LoginSuccess": "success", "LoginFailure": "failure"})
+_BY_FOLDED_NAME = MappingProxyType({asked.casefold(): asked for asked in RECORDED_AS})
+_PLAIN_NAMES = re.compile(r"\w+(\|\w+)*")
+
 
 def find_recorded_names(pattern: str) -> tuple[str, tuple[str, ...]] | None:
     """Return (asked-for name, recorded names) when `pattern` mentions a name that Audit does not record."""
@@ -54,3 +67,30 @@ def find_recorded_names(pattern: str) -> tuple[str, tuple[str, ...]] | None:
         if asked.casefold() in folded:
             return asked, recorded
     return None
+
+
+def find_asked_names(pattern: str) -> tuple[str, ...]:
+    """Return the names of the table that an expression is made of: `LoginFailure`, or `Compute|LoginFailure`."""
+    if not _PLAIN_NAMES.fullmatch(pattern):
+        return ()
+    found = (_BY_FOLDED_NAME.get(name.casefold()) for name in pattern.split("|"))
+    return tuple(name for name in found if name)
+
+
+def list_meant_rules(asked: str) -> tuple[Rule, ...]:
+    """Return what a name of the table means; what a domain calls a failure needs no look at the outcome."""
+    recorded = RECORDED_AS[asked]
+    types = tuple(name for name in recorded if not is_domain_name(name))
+    names = tuple(name for name in recorded if is_domain_name(name))
+    rules = (Rule(types, _MEANT_OUTCOMES.get(asked)), Rule(names))
+    return tuple(rule for rule in rules if rule.patterns)
+
+
+def describe_meaning(asked: str) -> str:
+    """Say what a name of the table is taken for."""
+    outcome = _MEANT_OUTCOMES.get(asked)
+    parts = [
+        ", ".join(rule.patterns) + (f" with outcome {outcome}" if rule.outcome else "")
+        for rule in list_meant_rules(asked)
+    ]
+    return f"Audit records no {asked}; it is taken for {'; '.join(parts)}"

@@ -156,7 +156,10 @@ def _respell_time(value: bytes) -> bytes:
 
 
 def cut_object(raw: bytes) -> dict[str, bytes]:
-    """Cut an object into its members, each value to the byte."""
+    """Cut an object that is known to be valid JSON into its members, each value to the byte.
+
+    A value may be a `msgspec.Raw`, which pins the whole object. Of a name that comes twice the last value counts.
+    """
     try:
         members: dict[str, bytes] = _members_decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or what is nested very deeply

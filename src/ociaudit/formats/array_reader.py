@@ -53,6 +53,13 @@ class Batch(NamedTuple):
     offsets: list[int]
 
 
+class LineBlock(NamedTuple):
+    """Whole lines of a file, an event in each and commas between them, with the offset of the first."""
+
+    data: bytes
+    offset: int
+
+
 def read_chunks(file: BinaryIO) -> Iterator[bytes]:
     """Yield a file's bytes in large pieces."""
     while chunk := file.read(_READ_BYTES):
@@ -123,46 +130,64 @@ def read_array(chunks: Iterable[bytes], *, shape: str = "api", is_ours: bool = F
     """
     stream = iter(chunks)
     if is_ours:
-        yield from _read_lines(stream, shape)
+        yield from (cut_lines(block, shape) for block in read_line_blocks(stream))
     else:
         yield from _read_freely(stream, shape)
 
 
-def _read_lines(stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
-    """Read the layout that `json_array` writes: `[`, an event a line, a comma behind all but the last, `]`."""
-    offset = 0
+def read_line_blocks(chunks: Iterable[bytes]) -> Iterator[LineBlock]:
+    """Yield the lines of the layout that `json_array` writes, some at a time.
+
+    That is `[`, an event a line with a comma behind all but the last, `]`. What the lines hold is not looked at.
+
+    Raises:
+        BadArray: the bytes do not begin or end like that layout.
+    """
+    stream = iter(chunks)
+    chunk: bytes | None = _take_head(stream)
+    offset = len(_HEAD)
     rest = b""
-    for chunk in _slice_chunks(stream):
-        rest += chunk
-        if offset == 0 and len(rest) >= len(_HEAD):
-            rest = _take_head(rest)
-            offset = len(_HEAD)
-        cut = rest.rfind(_BETWEEN) if offset else 0
-        if cut > 0:
-            yield _cut_lines(rest[:cut], offset, shape)
-            offset += cut + len(_BETWEEN)
-            rest = rest[cut + len(_BETWEEN) :]
+    while chunk is not None:
+        start = 0
+        while start < len(chunk):
+            end = start + _CUT_BYTES
+            cut = chunk.rfind(_BETWEEN, start, end)
+            if cut < 0:
+                rest += chunk[start:end]
+                start = end
+                continue
+            block = LineBlock(rest + chunk[start:cut], offset)
+            yield block
+            offset += len(block.data) + len(_BETWEEN)
+            rest, start = b"", cut + len(_BETWEEN)
+        chunk = next(stream, None)
     if rest == b"]\n" and offset == len(_HEAD):
         return
-    if not offset or not rest.endswith(_TAIL) or rest == _TAIL:
+    if not rest.endswith(_TAIL) or rest == _TAIL:
         raise BadArray("the array is cut or damaged", offset)
-    yield _cut_lines(rest[: -len(_TAIL)], offset, shape)
+    yield LineBlock(rest[: -len(_TAIL)], offset)
 
 
-def _take_head(text: bytes) -> bytes:
+def _take_head(stream: Iterator[bytes]) -> bytes:
+    """Take the array's beginning off the stream and return what came with it."""
+    text = b""
+    while len(text) < len(_HEAD):
+        chunk = next(stream, None)
+        if chunk is None:
+            raise BadArray("the array is cut or damaged", 0)
+        text += chunk
     if not text.startswith(_HEAD):
         raise BadArray("this is not an array of events, one in a line", 0)
     return text[len(_HEAD) :]
 
 
-def _slice_chunks(stream: Iterator[bytes]) -> Iterator[bytes]:
-    for chunk in stream:
-        for start in range(0, len(chunk), _CUT_BYTES):
-            yield chunk[start : start + _CUT_BYTES]
+def cut_lines(block: LineBlock, shape: str) -> Batch:
+    """Cut a block into its events.
 
-
-def _cut_lines(body: bytes, offset: int, shape: str) -> Batch:
-    """Cut events that stand one in a line, with a comma at the end of each line but the last."""
+    Raises:
+        BadArray: it does not hold one event in each line.
+    """
+    body, offset = block
     try:
         events = cut_page(b"[" + body + b"]", shape)
     except BadPage as error:

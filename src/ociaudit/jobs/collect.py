@@ -18,15 +18,17 @@ from datetime import datetime
 
 from ociaudit.errors import Interrupted
 from ociaudit.events.filters import EventFilter
+from ociaudit.jobs.gap_book import GapBook
 from ociaudit.jobs.order import ExportOrder, Tools
-from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, warn_about_range
-from ociaudit.jobs.service import connect
+from ociaudit.jobs.scope import SETTLE_MINUTES, make_plan, make_span, resolve_times, warn_about_range
+from ociaudit.jobs.service import Service, connect
 from ociaudit.jobs.spool_sink import SpoolSink
 from ociaudit.jobs.sweep import Sweep
 from ociaudit.jobs.workspace import Workspace
 from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.planner import Progress, plan_shards
-from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
+from ociaudit.plan.density import CutPolicy
+from ociaudit.plan.planner import Ask, Progress, plan_regions
+from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
 from ociaudit.store.journal import GapLine
 from ociaudit.store.recovery import open_spool
@@ -85,12 +87,14 @@ async def _collect_until_stopped(
 async def _collect(
     order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
-    async with connect(tools) as service:
+    event_filter = EventFilter(order.arguments.whole_filter)
+    async with connect(tools, cut=event_filter.cut_page) as service:
         plan = workspace.plan
         if plan is None:
             plan = await make_plan(
                 order.arguments,
                 window=window,
+                event_window=resolve_times(order.arguments, now=tools.clock.now()).event_window,
                 service=service,
                 now=tools.clock.now(),
                 may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
@@ -100,16 +104,8 @@ async def _collect(
         warn_about_range(plan, now=tools.clock.now(), notify=tools.observer.on_notice)
         spool, progress = _open_spool(plan, workspace, tools)
         stack.enter_context(spool)
-        sink = _make_sink(order, plan, spool, tools)
-        sweep = Sweep(
-            audit=service.audit,
-            identity=service.identity,
-            credentials=service.credentials,
-            sink=sink,
-            window=plan.window,
-            covered=progress.covered,
-            observer=tools.observer,
-        )
+        sink = _make_sink(order, plan, spool, tools, event_filter)
+        sweep = _make_sweep(order, plan, progress, service, sink, tools)
         try:
             gaps = await _sweep(sweep, order, plan, progress, tools)
         finally:
@@ -120,19 +116,44 @@ async def _collect(
         return Collected(plan, spool, sweep.coverage, gaps, service.transport.skew_seconds)
 
 
+def _make_sweep(  # noqa: PLR0917 - the collaborators of a sweep, each once
+    order: ExportOrder, plan: RunPlan, progress: Progress, service: Service, sink: SpoolSink, tools: Tools
+) -> Sweep:
+    return Sweep(
+        audit=service.audit,
+        gate=service.gate,
+        gap_book=GapBook(
+            identity=service.identity,
+            credentials=service.credentials,
+            observer=tools.observer,
+            has_answered_before=bool(progress.covered),
+        ),
+        sink=sink,
+        places=plan.places,
+        window=plan.window,
+        covered=progress.covered,
+        observer=tools.observer,
+        cut_policy=CutPolicy(),
+        deadline_seconds=order.deadline_seconds,
+        is_noting_empty=order.confirm_empty,
+    )
+
+
 async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Progress, tools: Tools) -> tuple[Gap, ...]:
-    def shards() -> Iterator[tuple[Shard, Bookmark | None]]:  # once to count, once to ask
-        return plan_shards(
+    settled_until = floor_minute(tools.clock.now()) - SETTLE_MINUTES
+
+    def plan_again() -> dict[str, Iterator[Ask]]:  # once to count, once to ask
+        return plan_regions(
             plan.places,
             plan.window,
             max_minutes=order.max_window_days * MINUTES_PER_DAY,
-            settled_until=floor_minute(tools.clock.now()) - SETTLE_MINUTES,
+            settled_until=settled_until,
             progress=progress,
         )
 
-    tools.observer.on_plan(plan.window, plan.places, sum(1 for _ in shards()))
+    tools.observer.on_plan(plan.window, plan.places, sum(1 for asks in plan_again().values() for _ in asks))
     try:
-        gaps = await sweep.run(shards())
+        gaps = await sweep.run(plan_again())
         if order.confirm_empty:
             gaps = await sweep.confirm_empty(sorted({*progress.empty, *sweep.empty}))
         return gaps
@@ -151,7 +172,6 @@ def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spoo
         plan_id=plan.id,
         asked_by=(tools.credentials.principal, tools.credentials.fingerprint),
         origins={place: number for number, place in enumerate(plan.places)},
-        monotonic=tools.clock.monotonic,
         at=_show_time(tools.clock.now()),
         on_page=check_stop,
     )
@@ -160,11 +180,11 @@ def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spoo
     return recovered.spool, recovered.progress
 
 
-def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools) -> SpoolSink:
-    event_filter = EventFilter(plan.arguments.event_types)
+def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools, event_filter: EventFilter) -> SpoolSink:
     return SpoolSink(
         spool,
         event_filter=event_filter,
+        span=make_span(plan.event_window),
         tally=order.tally or ("event_type" if event_filter else None),
         listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
         observer=tools.observer,

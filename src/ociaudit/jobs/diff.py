@@ -22,7 +22,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import msgspec
@@ -31,8 +31,17 @@ from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_order
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.events.page import read_event
-from ociaudit.formats.array_reader import BadArray, Batch, read_array, read_chunks, unpack_chunks
+from ociaudit.formats.array_reader import (
+    BadArray,
+    Batch,
+    cut_lines,
+    read_array,
+    read_chunks,
+    read_line_blocks,
+    unpack_chunks,
+)
 from ociaudit.formats.form_check import read_lines
+from ociaudit.formats.line_scan import scan_block
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -88,14 +97,14 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
     if exports[0].shape != exports[1].shape:
-        raise UsageError(
-            f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}",
-            hint="export both in the same shape",
-        )
+        words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
+        raise UsageError(words, hint="export both in the same shape")
+    if exports[0].is_redacted != exports[1].is_redacted:
+        redacted = path_a if exports[0].is_redacted else path_b
+        raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
     if exports[0].with_origin != exports[1].with_origin:
-        raise UsageError(
-            f"of {path_a} and {path_b} only one has the events' origins", hint="export both with --with-origin, or none"
-        )
+        words = f"of {path_a} and {path_b} only one has the events' origins"
+        raise UsageError(words, hint="export both with --with-origin, or none")
     shared = _SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -185,6 +194,7 @@ class _Export:
                 hint="compare exports in json or ndjson",
             )
         self._is_lines = arguments is not None and arguments.format == "ndjson"
+        self.is_redacted = arguments is not None and arguments.redact
         self.with_origin = arguments is not None and arguments.with_origin
         self.shape = arguments.shape if arguments else _guess_shape(self._read_chunks())
 
@@ -213,12 +223,24 @@ class _Export:
 
     def _is_sorted(self) -> bool:
         previous = b""
-        for batch in self._read_batches():
-            for event in batch.events:
-                if event.order < previous:
-                    return False
-                previous = event.order
+        for orders in self._read_orders():
+            if any(later < earlier for earlier, later in pairwise([previous, *orders])):
+                return False
+            previous = orders[-1]
         return True
+
+    def _read_orders(self) -> Iterator[list[bytes]]:
+        """Yield the orders of the events; of those known to ascend only the first and the last."""
+        if self.manifest is None or self.shape != "api":
+            yield from ([event.order for event in batch.events] for batch in self._read_batches())
+            return
+        with self._name_file():
+            for block in read_line_blocks(self._read_chunks()):
+                scan = scan_block(block)
+                if scan is not None:
+                    yield [scan.first, scan.last.order]
+                else:
+                    yield [event.order for event in cut_lines(block, self.shape).events]
 
     def _read_batches(self) -> Iterator[Batch]:
         with self._name_file():
@@ -250,7 +272,7 @@ class _SharedCoverage:
             notes.append("a file without a manifest is taken to cover what the other one does")
         elif not self._always:
             notes.append("the two do not cover the same; what only one of them asked for is not comparable")
-        if a is not None and b is not None and a.arguments.event_types != b.arguments.event_types:
+        if a is not None and b is not None and _list_cuts(a) != _list_cuts(b):
             notes.append("the two were filtered differently; what the filters took out shows as a difference")
 
     def is_comparable(self, number: int, event: Event) -> bool:
@@ -269,6 +291,11 @@ class _SharedCoverage:
 
 def _is_in(place: Place, event: Event, coverage: Coverage | None, moment: Window) -> bool:
     return coverage is not None and place.compartment == event.compartment and not coverage.find_missing(moment)
+
+
+def _list_cuts(manifest: Manifest) -> tuple[object, ...]:
+    """Return what was taken out of an export."""
+    return manifest.arguments.whole_filter, manifest.event_range
 
 
 def _list_coverage(manifest: Manifest) -> list[tuple[Place, tuple[Window, ...]]]:

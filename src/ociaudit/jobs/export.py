@@ -12,34 +12,35 @@ Invariants
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ociaudit.errors import DiskError, Interrupted
+from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
+from ociaudit.events.redact import Redactor
 from ociaudit.formats.choice import make_format
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.spelling import Spelling
 from ociaudit.jobs.collect import Collected, collect_events
 from ociaudit.jobs.order import ExportOrder, Tools
+from ociaudit.jobs.outlet import write_to_stdout
 from ociaudit.jobs.publish import WrittenFile, write_events
-from ociaudit.jobs.rerun import Action, choose_action
-from ociaudit.jobs.scope import check_scope
+from ociaudit.jobs.rerun import Action, choose_action, is_run_spent
+from ociaudit.jobs.scope import check_scope, resolve_times
 from ociaudit.jobs.statement import Findings, make_manifest, write_ledger
 from ociaudit.jobs.workspace import Workspace, open_workspace
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
-from ociaudit.plan.time_range import TimeRange, expand_name, is_relative, resolve_range
+from ociaudit.plan.time_range import TimeRange, expand_name, is_relative
 from ociaudit.plan.window import Window, parse_minute
 from ociaudit.store.canonical import CanonicalReader, MergeCounts
-from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file, write_to_reader
+from ociaudit.store.durable import explain_disk, new_file, remove_file, write_all, write_file
 from ociaudit.store.journal import PublishLine
 from ociaudit.store.ledger import LedgerTotals
-from ociaudit.store.manifest import FileEntry, GapEntry, Manifest, encode_manifest
+from ociaudit.store.manifest import FileEntry, GapEntry, Manifest, Redaction, encode_manifest
 from ociaudit.store.run_folder import ExportArguments
 from ociaudit.store.signature import check_signing_key, name_signature, sign_bytes
 
@@ -81,28 +82,29 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         OciAuditError: the run could not be carried to its end; the class says by whose fault.
     """
     arguments = order.arguments
-    time_range = resolve_range(arguments.start, arguments.end, now=tools.clock.now())
-    EventFilter(arguments.event_types)
+    time_range = resolve_times(arguments, now=tools.clock.now())
+    event_filter = EventFilter(arguments.whole_filter)
     check_scope(arguments, tools.endpoints)
     if order.signing_key is not None:
         check_signing_key(order.signing_key)
     output = order.output
     if output is not None:
-        output = output.with_name(expand_name(output.name, time_range.window))
+        output = output.with_name(expand_name(output.name, time_range.named_window))
     with open_workspace(
         output, manifest=order.manifest, may_discard=order.rerun.restart or order.rerun.is_script
     ) as workspace:
         window = time_range.window
+        workspace = _drop_spent_run(order, workspace)  # noqa: PLW2901 - the one before is not used any more
         action = choose_action(arguments, workspace.left, order.rerun, output=str(output), window=window)
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
             return _repeat_outcome(order, workspace)
-        for notice in time_range.notices:
+        for notice in (*time_range.notices, *event_filter.notices):
             tools.observer.on_notice(notice)
         if action is Action.BEGIN:
             if workspace.left.run is not None:
                 tools.observer.on_notice(f"an unfinished run in {workspace.folder.path} is thrown away")
-            workspace = workspace.begin_anew()  # noqa: PLW2901 - the one that was looked at is not used any more
+            workspace = workspace.begin_anew()  # noqa: PLW2901 - as above
         elif not _is_relative(arguments):
             workspace = workspace.widen(window)  # noqa: PLW2901 - as above
         try:
@@ -117,31 +119,48 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
             ) from error
 
 
+def _drop_spent_run(order: ExportOrder, workspace: Workspace) -> Workspace:
+    if is_run_spent(order.arguments, workspace.left, order.rerun):
+        return workspace.begin_anew()
+    return workspace
+
+
 def _run(order: ExportOrder, tools: Tools, workspace: Workspace, time_range: TimeRange) -> Outcome:
     with contextlib.ExitStack() as stack:
         collected = collect_events(order, tools, workspace, window=time_range.window, stack=stack)
         tools.observer.on_publish(len(collected.spool.index))
-        written, counts = _publish(tools, workspace, collected)
+        redactor = Redactor() if collected.plan.arguments.redact else None
+        written, counts = _publish(tools, workspace, collected, redactor)
         outcome = _conclude(
-            tools, workspace, collected, written, counts, waived_places=order.waived, signing_key=order.signing_key
+            tools,
+            workspace,
+            collected,
+            written,
+            counts,
+            redaction=_state_redaction(redactor),
+            waived_places=order.waived,
+            signing_key=order.signing_key,
         )
     if outcome.complete and not (_is_repeatable(outcome) or time_range.is_clipped):
         workspace.folder.remove()
     return outcome
 
 
-def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[WrittenFile, MergeCounts]:
-    """Write the events under their final name, or to stdout."""
+def _publish(
+    tools: Tools, workspace: Workspace, collected: Collected, redactor: Redactor | None
+) -> tuple[WrittenFile, MergeCounts]:
+    """Write the events under their final name, or to stdout; their order is that of what was served."""
     plan = collected.plan
     output = workspace.output
+    named = plan.event_window or plan.window
     with contextlib.ExitStack() as stack:
         reader = collected.spool.open_reader()
         stack.callback(reader.close)
         canonical = CanonicalReader(
             collected.spool.index,
             reader,
-            start=instant_of_minute(plan.window.start),
-            end=instant_of_minute(plan.window.end),
+            start=instant_of_minute(named.start),
+            end=instant_of_minute(named.end),
         )
         descriptor = stack.enter_context(new_file(output)) if output else tools.stdout
 
@@ -153,10 +172,10 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
             if output:
                 write_all(descriptor, data, output)
             else:
-                _write_to_stdout(descriptor, data, check_stop)
+                write_to_stdout(descriptor, data, check_stop)
 
         written = write_events(
-            canonical,
+            ((redactor.redact(raw), origin) for raw, origin in canonical) if redactor else canonical,
             locate=plan.places.__getitem__,
             event_format=make_format(
                 plan.arguments.format,
@@ -176,19 +195,6 @@ def _publish(tools: Tools, workspace: Workspace, collected: Collected) -> tuple[
     return written, canonical.counts
 
 
-def _write_to_stdout(descriptor: int, data: bytes, check_stop: Callable[[], None]) -> None:
-    try:
-        write_to_reader(descriptor, data, Path("stdout"), check=check_stop)
-    except DiskError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:
-            raise DiskError(
-                "stdout was closed before all events were written",
-                hint="let the reader read to the end, or use -o FILE",
-            ) from error
-        raise
-
-
 def _conclude(
     tools: Tools,
     workspace: Workspace,
@@ -196,6 +202,7 @@ def _conclude(
     written: WrittenFile,
     counts: MergeCounts,
     *,
+    redaction: Redaction | None,
     waived_places: frozenset[str],
     signing_key: Path | None,
 ) -> Outcome:
@@ -219,6 +226,7 @@ def _conclude(
             ledger=ledger,
             skew_seconds=collected.skew_seconds,
             finished_at=tools.clock.now(),
+            redaction=redaction,
         )
     )
     digest = _write_manifest(manifest, workspace.manifest_path, signing_key)
@@ -232,6 +240,10 @@ def _conclude(
         coverage=collected.coverage,
         tally=Counter(totals.tally),
     )
+
+
+def _state_redaction(redactor: Redactor | None) -> Redaction | None:
+    return Redaction(redactor.events, dict(redactor.paths.most_common())) if redactor else None
 
 
 def _write_manifest(manifest: Manifest, path: Path | None, signing_key: Path | None) -> str | None:

@@ -28,8 +28,11 @@ class Observer:
     def on_cut(self, shard: Shard, piece_count: int) -> None:
         """A dense shard is asked in so many pieces instead."""
 
-    def on_page(self, *, scanned: int, kept: int) -> None:
-        """A page has arrived: events scanned, and those that passed the filter."""
+    def on_shard_begun(self, shard: Shard) -> None:
+        """The first question of a shard goes out; told again where it is asked anew."""
+
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
+        """A page of a shard has arrived: events scanned, and those that passed the filter."""
 
     def on_shard_done(self, shard: Shard) -> None:
         """A shard is complete."""

@@ -69,15 +69,14 @@ def choose_action(
     Raises:
         UsageError: a person has to say which of several things is meant; the message shows them.
     """
-    if left.run is None:
+    if left.run is None or is_run_spent(arguments, left, options):
         if options.resume:
             raise UsageError(f"there is no run to resume beside {output}", hint="leave --resume away to begin one")
         return _check_output(arguments, left, options, output, window)
     if _is_finished(arguments, left) and not options.overwrite:
-        if not _is_relative(arguments) and left.finished_window == window and not options.is_script:
+        is_wanted = options.resume if _is_relative(arguments) else left.finished_window == window
+        if is_wanted and not options.is_script:
             return Action.CLEAN_UP
-        if _is_relative(arguments):  # it is over, and the same words mean something else now
-            return _check_output(arguments, left, options, output, window)
     if options.restart:
         return _check_restart(arguments, left, options, output, window)
     if left.run != arguments:
@@ -91,9 +90,14 @@ def choose_action(
     return Action.RESUME
 
 
+def is_run_spent(arguments: ExportArguments, left: Leftovers, options: RerunOptions) -> bool:
+    """Tell whether the run that was left has done all it can: its output stands complete, and its words moved on."""
+    return _is_relative(arguments) and _is_finished(arguments, left) and not options.resume
+
+
 def _is_finished(arguments: ExportArguments, left: Leftovers) -> bool:
     is_of_this_run = left.run == left.finished == arguments and left.output_is_ours
-    return is_of_this_run and left.is_complete and not left.is_provisional
+    return is_of_this_run and left.is_complete and (_is_relative(arguments) or not left.is_provisional)
 
 
 def _is_relative(arguments: ExportArguments) -> bool:

@@ -14,10 +14,13 @@ from datetime import datetime
 
 import msgspec
 
-from ociaudit.errors import Refused, RequestError
+from ociaudit.errors import Refused, RequestError, UsageError
+from ociaudit.events.fields import instant_of_minute
+from ociaudit.events.filters import TimeSpan
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.service import Service
 from ociaudit.plan.scope import check_ocid, choose_compartments, choose_regions, make_places
+from ociaudit.plan.time_range import TimeRange, resolve_event_range, resolve_range
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.identity import explain_rejection
@@ -25,6 +28,26 @@ from ociaudit.store.run_folder import ExportArguments, RunPlan, identify_plan
 
 SETTLE_MINUTES = 15
 """Events usually show up within 15 minutes; what is asked sooner may still grow."""
+
+
+def resolve_times(arguments: ExportArguments, *, now: datetime) -> TimeRange:
+    """Return what the times typed mean now: a range of processed time, or one of event times and what to ask for it.
+
+    Raises:
+        UsageError: they mean nothing.
+    """
+    if arguments.by == "event-time":
+        if arguments.settle_minutes:
+            raise UsageError(
+                "--settle is for ranges of processed time", hint="leave it out, or leave out --by event-time"
+            )
+        return resolve_event_range(arguments.start, arguments.end, late=arguments.late, now=now)
+    return resolve_range(arguments.start, arguments.end, now=now, settle_minutes=arguments.settle_minutes)
+
+
+def make_span(window: Window | None) -> TimeSpan | None:
+    """Return what keeps the events of a range of event times; None keeps all."""
+    return TimeSpan(instant_of_minute(window.start), instant_of_minute(window.end)) if window else None
 
 
 def check_scope(arguments: ExportArguments, endpoints: Endpoints) -> None:
@@ -43,6 +66,7 @@ async def make_plan(
     arguments: ExportArguments,
     *,
     window: Window,
+    event_window: Window | None = None,
     service: Service,
     now: datetime,
     may_replace: bool,
@@ -67,10 +91,7 @@ async def make_plan(
         listing = await service.identity.list_compartments()
         compartment_ids = listing.request_ids
         compartments = choose_compartments(
-            listing.items,
-            arguments.compartments,
-            tenancy=tenancy,
-            is_subtree=arguments.is_subtree,
+            listing.items, arguments.compartments, tenancy=tenancy, is_subtree=arguments.is_subtree
         )
         listed = (tenancy, *sorted(item.id for item in listing.items))
     home = service.credentials.region
@@ -80,6 +101,7 @@ async def make_plan(
         arguments=arguments,
         tenancy=tenancy,
         window=window,
+        event_window=event_window,
         places=make_places(regions, compartments),
         listed_compartments=listed,
         region_request_ids=region_ids,

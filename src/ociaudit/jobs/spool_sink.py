@@ -1,28 +1,34 @@
 """What happens to a page on its way into the spool.
 
-Owns: filter, tally and provisional mark of a page. Must not: wait for the disk in the event loop.
+Owns: filter, tally and provisional mark of a page, and when what has come is committed.
+Must not: wait for the disk in the event loop.
+
+Invariants
+- A page is committed within `COMMIT_SECONDS`, and the time the disk takes for it and for the batch before.
+- At most twice `COMMIT_BYTES` wait while a batch is written out; then whoever brings pages waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
 from ociaudit.events.event import Event
 from ociaudit.events.fields import replace_surrogates
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import Tally
 from ociaudit.jobs.scope import SETTLE_MINUTES
-from ociaudit.plan.window import floor_minute
+from ociaudit.plan.shard import Shard
+from ociaudit.plan.window import Window, floor_minute
 from ociaudit.source.audit import Page
-from ociaudit.store.journal import PageLine
-from ociaudit.store.spool import COMMIT_SECONDS, Spool
+from ociaudit.store import spool
+from ociaudit.store.journal import CutLine, PageLine
 
 NO_NAME = "(none)"
 _MAX_NAME = 200
-
 
 _TALLIED: dict[Tally, Callable[[Event], str | None]] = {
     "event_type": lambda event: event.event_type,
@@ -31,76 +37,111 @@ _TALLIED: dict[Tally, Callable[[Event], str | None]] = {
 
 
 class SpoolSink:
-    """Filters pages and appends them to the spool, one at a time."""
+    """Filters pages, appends them to the spool, and commits them in turn."""
 
     def __init__(
         self,
-        spool: Spool,
+        open_spool: spool.Spool,
         *,
         event_filter: EventFilter,
+        span: TimeSpan | None = None,
         tally: Tally | None,
         listed_compartments: frozenset[str] | None,
         observer: Observer,
     ) -> None:
-        """`tally` names what is counted over all scanned events; None counts nothing."""
-        self._spool = spool
+        """`tally` names what is counted over all scanned events; None counts nothing. `span` is of event times."""
+        self._spool = open_spool
+        self._span = span
         self._filter = event_filter
         self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
         self._listed = listed_compartments
         self._observer = observer
-        self._one_at_a_time = asyncio.Lock()
-        self._late_commit: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._is_pending = asyncio.Event()
+        self._is_full = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_closing = False
 
     async def take_page(self, page: Page) -> None:
-        """Keep a page; returns when it is in the spool, committed or soon to be.
+        """Keep a page; returns at once, unless too much waits for the disk already.
 
         Raises:
-            DiskError: the disk refused this commit, or an earlier one that nobody waited for.
-
-        Appending takes 3 µs an event and stays in the loop: handing a page to another thread can cost more.
-        Waiting for the disk does not.
+            DiskError: the disk refused an earlier page.
         """
-        async with self._one_at_a_time:
-            self._take_late_outcome()
-            kept = self._append(page)
-            if self._spool.is_commit_due:
-                await asyncio.to_thread(self._spool.commit)
-            elif self._late_commit is None:
-                self._late_commit = asyncio.create_task(self._commit_later())
-        self._observer.on_page(scanned=len(page.events), kept=kept)
+        try:
+            while not self._has_room.is_set():
+                await self._has_room.wait()
+        except asyncio.CancelledError:  # a stop from outside loses no page that has arrived
+            self._append(page)
+            raise
+        self._raise_failure()
+        kept = self._append(page)
+        self._note_pending()
+        self._observer.on_page(page.shard, scanned=len(page.events), kept=kept)
+
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Note that a shard is asked in pieces from here on."""
+        self._spool.append_line(CutLine(shard, pieces))
+        self._note_pending()
 
     async def close(self) -> None:
-        """End the commit that waits; leaving the spool commits what is left.
+        """End the committing; leaving the spool commits what is left.
 
         Raises:
-            DiskError: a commit that nobody waited for was refused.
+            DiskError: a commit was refused.
         """
-        async with self._one_at_a_time:  # so it is not under way
-            if self._late_commit is not None:
-                self._late_commit.cancel()
-                await asyncio.wait([self._late_commit])
-            self._take_late_outcome()
+        self._is_closing = True
+        self._is_pending.set()
+        self._is_full.set()
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+            self._raise_failure()
 
-    async def _commit_later(self) -> None:
-        """Commit a page that no other follows soon: the service may take its time, and the page is here."""
-        await asyncio.sleep(COMMIT_SECONDS)
-        async with self._one_at_a_time:
-            await asyncio.to_thread(self._spool.commit)
+    def _note_pending(self) -> None:
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_in_turn())
+        self._is_pending.set()
+        if self._spool.pending_bytes >= spool.COMMIT_BYTES:
+            self._is_full.set()
+        if self._spool.pending_bytes >= 2 * spool.COMMIT_BYTES:
+            self._has_room.clear()
 
-    def _take_late_outcome(self) -> None:
-        if self._late_commit is not None and self._late_commit.done():
-            late, self._late_commit = self._late_commit, None
-            if not late.cancelled():
-                late.result()
+    async def _commit_in_turn(self) -> None:
+        """Commit again and again: when enough is pending, or has been for long enough.
+
+        The batch is written out in a thread: compressing and waiting for the disk hold up no question.
+        """
+        try:
+            while True:
+                await self._is_pending.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_full.wait(), spool.COMMIT_SECONDS)
+                if self._is_closing:
+                    return
+                self._is_pending.clear()
+                self._is_full.clear()
+                batch = self._spool.take_batch()
+                self._has_room.set()
+                await asyncio.to_thread(self._spool.write_batch, batch)
+        finally:
+            self._has_room.set()
+
+    def _raise_failure(self) -> None:
+        """Raise what ended the committing, if it has ended."""
+        if self._committing is not None and self._committing.done():
+            self._committing.result()
 
     def _append(self, page: Page) -> int:
-        kept = self._filter.select(page.events)
+        inside = self._span.select(page.events) if self._span else page.events
+        kept = self._filter.select(inside)
         line = PageLine(
             shard=page.shard,
             chain=page.chain,
             page=page.number,
             scanned=len(page.events),
             kept=len(kept),
+            outside=len(page.events) - len(inside),
             is_last=page.is_last,
             next_token=page.next_token,
             request_id=page.request_id,
@@ -116,7 +157,10 @@ class SpoolSink:
     def _count_names(self, events: list[Event]) -> dict[str, int] | None:
         if self._read_name is None:
             return None
-        return dict(Counter(replace_surrogates(name or NO_NAME)[:_MAX_NAME] for name in map(self._read_name, events)))
+        counts = Counter[str]()
+        for name, number in Counter(map(self._read_name, events)).items():
+            counts[replace_surrogates(name or NO_NAME)[:_MAX_NAME]] += number
+        return dict(counts)
 
     def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
         if self._listed is None:

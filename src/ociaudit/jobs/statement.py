@@ -25,14 +25,16 @@ from ociaudit.jobs.publish import WrittenFile
 from ociaudit.jobs.scope import is_beyond_retention
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
+from ociaudit.plan.time_range import parse_late
 from ociaudit.plan.window import format_minute
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.store.canonical import MergeCounts
 from ociaudit.store.durable import new_file, write_all
 from ociaudit.store.journal import JournalLine, decode_line
 from ociaudit.store.ledger import BlockLine, LedgerTotals, find_void_lines, make_ledger
 from ociaudit.store.manifest import (
     CoveredPlace,
+    EventRange,
     EventTimes,
     FileEntry,
     GapEntry,
@@ -40,6 +42,7 @@ from ociaudit.store.manifest import (
     Principal,
     ProvisionalEntry,
     Range,
+    Redaction,
     Scope,
     Tool,
     Totals,
@@ -65,6 +68,7 @@ class Findings:
     ledger: FileEntry
     skew_seconds: float | None
     finished_at: datetime
+    redaction: Redaction | None = None
 
 
 def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
@@ -104,6 +108,7 @@ def make_manifest(found: Findings) -> Manifest:
         asked_by=Principal(plan.tenancy, found.credentials.principal, found.credentials.fingerprint),
         also_asked_by=_state_others(found),
         range=Range(format_minute(plan.window.start), format_minute(plan.window.end)),
+        event_range=_state_event_range(plan),
         event_times=_state_event_times(counts),
         scope=_state_scope(found),
         totals=_state_totals(found),
@@ -115,6 +120,7 @@ def make_manifest(found: Findings) -> Manifest:
             ProvisionalEntry(line.region, line.compartment, line.start, line.end, line.last_at or "")
             for line in found.totals.provisional
         ),
+        redaction=found.redaction,
         output=found.output,
         ledger=found.ledger,
         clock_skew_seconds=found.skew_seconds,
@@ -143,6 +149,14 @@ def _state_event_times(counts: MergeCounts) -> EventTimes:
     )
 
 
+def _state_event_range(plan: RunPlan) -> EventRange | None:
+    window, late = plan.event_window, plan.arguments.late
+    if window is None:
+        return None
+    is_settled = plan.window.end >= window.end + parse_late(late)
+    return EventRange(format_minute(window.start), format_minute(window.end), late, is_settled=is_settled)
+
+
 def _state_scope(found: Findings) -> Scope:
     plan = found.plan
     return Scope(
@@ -168,6 +182,7 @@ def _state_totals(found: Findings) -> Totals:
         confirmed_empty=totals.confirmed,
         pages=totals.pages,
         requests=totals.requests,
+        outside_event_range=totals.outside,
     )
 
 

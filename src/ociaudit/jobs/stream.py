@@ -23,16 +23,16 @@ from typing import Literal, NoReturn, Self
 
 from ociaudit.errors import IncompleteExport, ServiceUnreachable
 from ociaudit.events.event import Event
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.filters import EventFilter, TimeSpan
+from ociaudit.jobs.gap_book import GapBook
 from ociaudit.jobs.order import ExportOrder, Tools
-from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan
+from ociaudit.jobs.scope import SETTLE_MINUTES, check_scope, make_plan, make_span, resolve_times
 from ociaudit.jobs.service import connect
 from ociaudit.jobs.sweep import Sweep
-from ociaudit.plan.planner import plan_shards
+from ociaudit.plan.planner import plan_regions
 from ociaudit.plan.shard import Gap, Shard
-from ociaudit.plan.time_range import resolve_range
 from ociaudit.plan.window import MINUTES_PER_DAY, Window, floor_minute
-from ociaudit.source.audit import Page
+from ociaudit.source.audit import CutPage, Page
 
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
@@ -117,11 +117,13 @@ class EventStream:
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
-        self._window = resolve_range(arguments.start, arguments.end, now=tools.clock.now()).window
-        self._filter = EventFilter(arguments.event_types)
+        time_range = resolve_times(arguments, now=tools.clock.now())
+        self._window = time_range.window
+        self._filter = EventFilter(arguments.whole_filter)
         check_scope(arguments, tools.endpoints)
         # The thread must not hold on to this object, or forgetting it could not end the thread.
-        self._ask = functools.partial(_ask, order, tools, self._window, self._filter, self._channel)
+        sink = _ChannelSink(self._channel, self._filter, make_span(time_range.event_window))
+        self._ask = functools.partial(_ask, order, tools, self._window, sink, self._filter.cut_page)
         self._found: list[Gap] = []
         self._on_gap = on_gap
         self._pages: Iterator[list[bytes]] | None = None
@@ -191,12 +193,12 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
     order: ExportOrder,
     tools: Tools,
     window: Window,
-    event_filter: EventFilter,
-    channel: _Channel,
+    sink: _ChannelSink,
+    cut: CutPage,
     gaps: list[Gap],
 ) -> None:
     """Ask for everything, put the pages into the channel, and leave the gaps behind."""
-    async with connect(tools) as service:
+    async with connect(tools, cut=cut) as service:
         plan = await make_plan(
             order.arguments,
             window=window,
@@ -205,41 +207,55 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
             may_replace=False,
             observer=tools.observer,
         )
+        # No shard is cut: what was read before a cut would be given twice.
         sweep = Sweep(
             audit=service.audit,
-            identity=service.identity,
-            credentials=service.credentials,
-            sink=_ChannelSink(channel, event_filter),
+            gate=service.gate,
+            gap_book=GapBook(
+                identity=service.identity,
+                credentials=service.credentials,
+                observer=tools.observer,
+                has_answered_before=False,
+            ),
+            sink=sink,
+            places=plan.places,
             window=plan.window,
             covered={},
             observer=tools.observer,
         )
-        shards = plan_shards(
+        regions = plan_regions(
             plan.places,
             plan.window,
             max_minutes=order.max_window_days * MINUTES_PER_DAY,
             settled_until=floor_minute(tools.clock.now()) - SETTLE_MINUTES,
         )
-        gaps += await sweep.run(shards)
+        gaps += await sweep.run(regions)
 
 
 class _ChannelSink:
     """Puts filtered pages into the channel, each record of a shard once."""
 
-    def __init__(self, channel: _Channel, event_filter: EventFilter) -> None:
+    def __init__(self, channel: _Channel, event_filter: EventFilter, span: TimeSpan | None) -> None:
         self._channel = channel
         self._filter = event_filter
-        self._shard: Shard | None = None
-        self._seen: set[bytes] = set()
+        self._span = span
+        self._seen: dict[Shard, set[bytes]] = {}
 
     async def take_page(self, page: Page) -> None:
         """Wait for room and hand the page over."""
-        if page.shard != self._shard:
-            self._shard, self._seen = page.shard, set()
-        await self._channel.put([event.raw for event in self._filter.select(page.events) if self._is_new(event)])
+        seen = self._seen.pop(page.shard, set())
+        if not page.is_last:
+            self._seen[page.shard] = seen
+        inside = self._span.select(page.events) if self._span else page.events
+        await self._channel.put([event.raw for event in self._filter.select(inside) if _is_new(event, seen)])
 
-    def _is_new(self, event: Event) -> bool:
-        digest = hashlib.blake2b(event.raw, digest_size=16).digest()
-        is_new = digest not in self._seen
-        self._seen.add(digest)
-        return is_new
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Nothing is cut here."""
+        raise AssertionError(f"{shard} was cut into {pieces} without a policy")
+
+
+def _is_new(event: Event, seen: set[bytes]) -> bool:
+    digest = hashlib.blake2b(event.raw, digest_size=16).digest()
+    is_new = digest not in seen
+    seen.add(digest)
+    return is_new

@@ -20,9 +20,9 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
-from ociaudit.events.event import Event
-from ociaudit.formats.array_reader import BadArray, read_array, read_chunks, unpack_chunks
+from ociaudit.formats.array_reader import BadArray, read_chunks, read_line_blocks, unpack_chunks
 from ociaudit.formats.form_check import NOT_READ_AGAIN, count_rows, read_lines
+from ociaudit.jobs.order_check import OrderCheck
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
@@ -32,6 +32,9 @@ from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, has_ow
 from ociaudit.store.signature import SignatureCheck, check_signature, name_signature
 
 _MAX_PROBLEMS = 100
+Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
+"""Who made the manifest: not signed; not signed although a signer was expected; a signature that does not fit; one by
+a key that nobody named; by another key than the one named; by the one named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Verification:
     manifest: Manifest
     manifest_sha256: str
     signature: SignatureCheck | None = None
+    authorship: Authorship = "unsigned"
     problems: list[Problem] = field(default_factory=list)
     settled: dict[Place, Coverage] = field(default_factory=dict)
     """What the ledger's shards cover that were answered in good time."""
@@ -112,12 +116,19 @@ def _check_signature(result: Verification, data: bytes, manifest_path: Path, sig
     path = name_signature(manifest_path)
     if not path.exists():
         if signer is not None:
+            result.authorship = "missing"
             result.problems.append(Problem(path.name, "there is no signature, and one was expected"))
         return
     result.signature = check_signature(data, path, signer)
     if not result.signature.is_good:
+        result.authorship = "unfit"
         result.problems.append(Problem(path.name, f"the signature does not fit: {result.signature.message}"))
-    elif signer is not None and not result.signature.is_expected_signer:
+    elif signer is None:
+        result.authorship = "unknown_signer"
+    elif result.signature.is_expected_signer:
+        result.authorship = "expected_signer"
+    else:
+        result.authorship = "other_signer"
         result.problems.append(Problem(path.name, result.signature.message))
 
 
@@ -175,19 +186,25 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     """Check hash, blocks, JSON, order and count in one pass."""
     stated = result.manifest.output
     digest = BlockDigest()
-    order = _OrderCheck(result)
+    arguments = result.manifest.arguments
+    order = OrderCheck(
+        arguments.shape,
+        is_as_served=not arguments.with_origin,
+        is_redacted=arguments.redact,
+        report=lambda text, offset: _report(result, Problem(stated.name, text, offset)),
+    )
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            if result.manifest.arguments.format in {"csv", "parquet"}:
-                order.count = count_rows(unpack_chunks(stream), file, is_csv=result.manifest.arguments.format == "csv")
+            if arguments.format in {"csv", "parquet"}:
+                order.count = count_rows(unpack_chunks(stream), file, is_csv=arguments.format == "csv")
                 result.notes.append(NOT_READ_AGAIN)
-            elif result.manifest.arguments.format == "ndjson":
-                for batch in read_lines(unpack_chunks(stream), shape=result.manifest.arguments.shape):
-                    order.check(batch.events, batch.offsets)
+            elif arguments.format == "ndjson":
+                for batch in read_lines(unpack_chunks(stream), shape=arguments.shape):
+                    order.check_events(batch.events, batch.offsets)
             else:
-                for batch in read_array(unpack_chunks(stream), shape=result.manifest.arguments.shape, is_ours=True):
-                    order.check(batch.events, batch.offsets)
+                for block in read_line_blocks(unpack_chunks(stream)):
+                    order.check(block)
         except BadArray as error:
             result.problems.append(Problem(stated.name, str(error), error.offset))
         for _ in stream:  # behind a bad place the rest still has to be hashed
@@ -198,6 +215,11 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     if order.count != written and not any(problem.file == stated.name for problem in result.problems):
         text = f"it holds {order.count:,} events, the manifest states {written:,}"
         result.problems.append(Problem(stated.name, text))
+
+
+def _report(result: Verification, problem: Problem) -> None:
+    if len(result.problems) < _MAX_PROBLEMS:
+        result.problems.append(problem)
 
 
 def _locate_damage(result: Verification, stated: Sequence[BlockLine], found: Sequence[BlockLine]) -> None:
@@ -221,35 +243,6 @@ def _hash_beside(chunks: Iterable[bytes], digest: BlockDigest) -> Iterator[bytes
             yield chunk
         if pending is not None:
             pending.result()
-
-
-class _OrderCheck:
-    """Checks that events ascend and none stands twice."""
-
-    def __init__(self, result: Verification) -> None:
-        self.count = 0
-        self._result = result
-        arguments = result.manifest.arguments
-        self._is_api = arguments.shape == "api" and not arguments.with_origin
-        self._previous = Event(b"", b"", "", None, None)
-
-    def check(self, events: list[Event], offsets: list[int]) -> None:
-        previous = self._previous
-        for number, event in enumerate(events):
-            if event.order <= previous.order:
-                self._look_closer(previous, event, offsets[number])
-            previous = event
-        self._previous = previous
-        self.count += len(events)
-
-    def _look_closer(self, previous: Event, event: Event, offset: int) -> None:
-        if len(self._result.problems) >= _MAX_PROBLEMS:
-            return
-        name = self._result.manifest.output.name
-        if event.order < previous.order or (self._is_api and event.raw < previous.raw):
-            self._result.problems.append(Problem(name, "an event stands out of order", offset))
-        elif self._is_api and event.raw == previous.raw:
-            self._result.problems.append(Problem(name, "a record stands twice", offset))
 
 
 def _check_statement(result: Verification, name: str) -> None:

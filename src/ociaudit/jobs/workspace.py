@@ -52,7 +52,7 @@ class Workspace:
             DiskError: it cannot be removed.
         """
         self.folder.discard()
-        return replace(self, plan=None)
+        return replace(self, plan=None, left=replace(self.left, run=None, run_window=None))
 
     def widen(self, window: Window) -> Workspace:
         """Return the workspace with a plan whose window has grown with the present, and write that plan.

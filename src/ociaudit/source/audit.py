@@ -6,12 +6,13 @@ Invariants
 - A chain ends only where an answer has no next token.
 - A token is never asked twice in one chain, so a chain of looping tokens ends (`PageLoop`).
 - While a page is being worked on, the next one is already on its way: one page ahead, never more.
+- The bytes of a page are given back to the budget when the next one is wanted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, urlencode
@@ -24,9 +25,11 @@ from ociaudit.events.page import cut_page
 from ociaudit.plan.shard import Bookmark, Shard
 from ociaudit.plan.window import format_minute
 from ociaudit.source.answer import Answer
+from ociaudit.source.client import Client
 from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import Transport
+from ociaudit.source.retry import RetryBudget
 
+CutPage = Callable[[bytes], list[Event]]
 _MAX_RESTARTS = 2
 _BAD_REQUEST = 400
 
@@ -63,12 +66,17 @@ class _Configuration(msgspec.Struct):
     retentionPeriodDays: int  # noqa: N815 - the API's spelling
 
 
+def _go_on(_: Page) -> bool:
+    return False
+
+
 class AuditReader:
     """Asks the Audit service of any region."""
 
-    def __init__(self, transport: Transport, endpoints: Endpoints) -> None:
-        """Ask through `transport`, at the addresses of `endpoints`."""
-        self._transport = transport
+    def __init__(self, client: Client, endpoints: Endpoints, *, cut: CutPage = cut_page) -> None:
+        """Ask through `client`, at the addresses of `endpoints`; `cut` makes events of a page's body."""
+        self._cut = cut
+        self._client = client
         self._endpoints = endpoints
 
     async def read_retention_days(self, *, region: str, tenancy: str) -> int:
@@ -79,14 +87,28 @@ class AuditReader:
         """
         query = urlencode({"compartmentId": tenancy})
         url = f"{self._endpoints.locate('audit', region)}/configuration?{query}"
-        answer = await self._transport.fetch(url, _check_configuration)
+        answer = await self._client.fetch(url, _check_configuration, endpoint=region)
+        answer.release()
         return answer.body.retentionPeriodDays
 
-    async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
+    async def read_first_page(self, shard: Shard) -> Page:
+        """Ask for the first page of a shard alone.
+
+        Raises:
+            RequestError: it could not be had.
+        """
+        answer = await self._ask(shard, None, RetryBudget())
+        answer.release()
+        return _make_page(shard, 0, 1, answer)
+
+    async def follow_shard(
+        self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool] = _go_on
+    ) -> AsyncGenerator[Page, None]:
         """Yield the shard's pages to the end, beginning behind `bookmark` or at the first page.
 
         When the service refuses a token, or goes round in circles, the shard is asked again from its first
-        page, twice at most; what was read already comes again as identical records.
+        page, twice at most; what was read already comes again as identical records. `should_stop` is asked of
+        every page that another follows, before that one is asked for; the page is yielded all the same.
 
         Raises:
             RequestError: a page could not be had.
@@ -94,9 +116,10 @@ class AuditReader:
         chain, number, token = (bookmark.chain, bookmark.page, bookmark.token) if bookmark else (0, 0, None)
         restarts = 0
         seen = {token} if token is not None else set()
-        asking = self._ask(shard, token)
+        retries = RetryBudget()
+        asking: asyncio.Task[Answer[list[Event]]] | None = self._ask(shard, token, retries)
         try:
-            while True:
+            while asking is not None:
                 try:
                     answer = await asking
                     _check_token_is_new(answer, seen)
@@ -105,30 +128,22 @@ class AuditReader:
                         raise
                     restarts, chain, number, token = restarts + 1, chain + 1, 0, None
                     seen.clear()
-                    asking = self._ask(shard, None)
+                    asking = self._ask(shard, None, retries)
                     continue
                 number += 1
                 token = answer.next_token
-                if token is not None:
+                page = _make_page(shard, chain, number, answer)
+                asking = None
+                if token is not None and not should_stop(page):
                     seen.add(token)
-                    asking = self._ask(shard, token)
-                yield Page(
-                    shard=shard,
-                    chain=chain,
-                    number=number,
-                    events=answer.body,
-                    size_bytes=answer.size_bytes,
-                    next_token=token,
-                    request_id=answer.request_id,
-                    attempts=answer.attempts,
-                    asked_at=answer.asked_at,
-                )
-                if token is None:
-                    return
+                    asking = self._ask(shard, token, retries)
+                yield page
+                answer.release()
         finally:
-            await _discard(asking)
+            if asking is not None:
+                await _discard(asking)
 
-    def _ask(self, shard: Shard, token: str | None) -> asyncio.Task[Answer[list[Event]]]:
+    def _ask(self, shard: Shard, token: str | None, retries: RetryBudget) -> asyncio.Task[Answer[list[Event]]]:
         query = {
             "compartmentId": shard.place.compartment,
             "startTime": format_minute(shard.window.start),
@@ -136,9 +151,24 @@ class AuditReader:
         }
         if token is not None:
             query["page"] = token
-        base = self._endpoints.locate("audit", shard.place.region)
+        region = shard.place.region
+        base = self._endpoints.locate("audit", region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
-        return asyncio.create_task(self._transport.fetch(url, cut_page))
+        return asyncio.create_task(self._client.fetch(url, self._cut, endpoint=region, retries=retries))
+
+
+def _make_page(shard: Shard, chain: int, number: int, answer: Answer[list[Event]]) -> Page:
+    return Page(
+        shard=shard,
+        chain=chain,
+        number=number,
+        events=answer.body,
+        size_bytes=answer.size_bytes,
+        next_token=answer.next_token,
+        request_id=answer.request_id,
+        attempts=answer.attempts,
+        asked_at=answer.asked_at,
+    )
 
 
 def _check_token_is_new(answer: Answer[list[Event]], seen: set[str]) -> None:
@@ -154,8 +184,8 @@ async def _discard(task: asyncio.Task[Answer[list[Event]]]) -> None:
     """End a request that nobody waits for any more, and take its outcome so that nothing complains."""
     task.cancel()
     await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()
 
 
 def _check_configuration(body: bytes) -> _Configuration:

@@ -1,229 +1,218 @@
-"""Who asks: an OCI profile read, checked and turned into something that signs.
+"""Which sign-in is used, and the credentials that come of it.
 
-Owns: reading the configuration and choosing the signer. Must not: send anything, or show a key or token.
+Owns: the choice among the kinds, and what is said when the service refuses one. Must not: send anything.
 
 Invariants
-- Every problem of the configuration is a `ConfigError` that names the file, the profile and the field.
-- Nothing of the key, the pass phrase or the token stands in a message or a repr.
+- What was named by hand beats a variable, and a variable beats the profile.
+- Nothing of a key, pass phrase or token stands in a message or a repr.
 """
 
 from __future__ import annotations
 
-import configparser
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from email.utils import formatdate
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from types import MappingProxyType
 
-from ociaudit.errors import ConfigError
-from ociaudit.plan.scope import REGION
+from ociaudit.errors import ConfigError, UsageError
+from ociaudit.source.config_file import (
+    DEFAULT_PROFILE,
+    REGION_VARIABLE,
+    TENANCY_VARIABLE,
+    Profile,
+    read_profile,
+    resolve_region,
+)
+from ociaudit.source.credentials import AUTH_KINDS, AuthKind, Credentials
+from ociaudit.source.key_files import load_api_key, load_session, read_token
+from ociaudit.source.principals import Surroundings, load_principal
+from ociaudit.source.renewal import LoadedSigner, RenewableSigner
+from ociaudit.source.token_claims import read_claims
 
-DEFAULT_CONFIG_FILE = "~/.oci/config"
-DEFAULT_PROFILE = "DEFAULT"
-_KEY_HINT = "point key_file at the PEM file of the API key's private half, readable by you"
-_SESSION_HINT = "renew the session with: oci session authenticate --profile-name {profile}"
+__all__ = ["AUTH_KINDS", "DEFAULT_PROFILE", "AuthKind", "Credentials", "SignIn", "load_credentials"]
+
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+_AUTH_VARIABLE = "OCI_CLI_AUTH"
+_OTHER_NAMES: Mapping[str, AuthKind] = {
+    "instance_obo_user": "delegation_token",
+    "delegation_token_with_instance_principal": "delegation_token",
+}
+_WITHOUT_PROFILE = frozenset[AuthKind]({"instance_principal", "resource_principal", "oke_workload_identity"})
+_OTHER_REGION = "a region the tenancy has not subscribed to answers the same"
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """A profile ready to use. `sign` adds the headers of a signed request to what it is given."""
+class SignIn:
+    """What was named by hand of a sign-in, and whether the variables of Oracle's command have their say."""
 
-    tenancy: str
-    region: str
-    principal: str
-    fingerprint: str | None
-    profile: str
-    is_session: bool
-    _signer: Callable[[Any], Any] = field(repr=False)
+    profile: str | None
+    config_file: str | None
+    auth: str | None
+    uses_cli_variables: bool
 
-    def sign(self, *, url: str, host: str, path: str, now_seconds: float) -> dict[str, str]:
-        """Return the headers of a signed GET.
-
-        `host` is host[:port] and `path` path?query, both exactly as they go on the wire; `now_seconds` is
-        the time since the epoch that the signature states.
-        """
-        headers = {"date": formatdate(now_seconds, usegmt=True), "host": host}
-        self._signer(_UnsentRequest(url=url, path_url=path, headers=headers))
-        return headers
+    def load(self, environment: Mapping[str, str], ca_bundle: Path | None) -> Credentials:
+        """Sign in; raises as `load_credentials`."""
+        is_counted = self.uses_cli_variables
+        seen = {name: text for name, text in environment.items() if is_counted or not name.startswith("OCI_CLI_")}
+        return load_credentials(self.config_file, self.profile, auth=self.auth, environment=seen, ca_bundle=ca_bundle)
 
 
-@dataclass(slots=True)
-class _UnsentRequest:
-    """The part of a prepared `requests` request that the SDK's signers look at."""
+def load_credentials(
+    config_file: str | None = None,
+    profile: str | None = None,
+    *,
+    auth: str | None = None,
+    environment: Mapping[str, str] = _NO_VARIABLES,
+    ca_bundle: Path | None = None,
+) -> Credentials:
+    """Sign in as the arguments, the variables in `environment` or the profile say, in this order.
 
-    url: str
-    path_url: str
-    headers: dict[str, str]
-    method: str = "GET"
-    body: None = None
-
-
-def load_credentials(config_file: str | None = None, profile: str = DEFAULT_PROFILE) -> Credentials:
-    """Read a profile of an OCI configuration file and build its signer.
-
-    API keys (with pass phrase, too) and session tokens (`security_token_file`) are understood.
+    `ca_bundle` holds the CAs for the requests that fetch a token; None means the system's.
 
     Raises:
-        ConfigError: the file, the profile, a field or the key is missing, malformed or unreadable.
+        UsageError: there is no such kind of sign-in.
+        ConfigError: the file, the profile, a field or the key is missing, malformed or unreadable, or the kind
+            cannot work here.
+        SignInRejected, ServiceUnreachable: no token was given.
     """
-    location = config_file or DEFAULT_CONFIG_FILE
-    config = _read_profile(location, profile)
-    if config.get("security_token_file"):
-        return _load_session(config, location, profile)
-    return _load_api_key(config, location, profile)
+    kind = _choose_kind(auth, environment)
+    around = Surroundings(environment, ca_bundle)
+    if kind in _WITHOUT_PROFILE:
+        return _load_principal(kind, around)
+    found = read_profile(config_file, profile, environment)
+    kind = kind or _read_kind(found)
+    if kind in _WITHOUT_PROFILE:
+        return _load_principal(kind, around)
+    if kind == "delegation_token":
+        return _load_delegation(found, around)
+    return _load_session(found) if kind == "security_token" else _load_api_key(found)
 
 
-def _read_profile(location: str, profile: str) -> dict[str, Any]:
-    import oci.config
-    from oci.exceptions import ConfigFileNotFound, InvalidConfig, InvalidKeyFilePath, ProfileNotFound
-
-    path = _expand(location)
-    try:
-        return dict(oci.config.from_file(location, profile))
-    except ConfigFileNotFound as error:
-        what = "cannot be read" if _is_there(path) else "does not exist"
-        raise ConfigError(
-            f"the OCI configuration file {path} {what}",
-            hint="create one with `oci setup config`, or name another with --config-file",
-        ) from error
-    except ProfileNotFound as error:
-        raise ConfigError(
-            f"the OCI configuration file {path} has no profile {profile!r}; it has {_list_profiles(path)}",
-            hint="name one of these with --profile",
-        ) from error
-    except InvalidKeyFilePath as error:
-        raise ConfigError(f"profile {profile!r} of {path}: key_file names no file", hint=_KEY_HINT) from error
-    except OSError as error:
-        raise ConfigError(f"the OCI configuration file {path} cannot be read: {error.strerror}") from error
-    except (InvalidConfig, configparser.Error, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"the OCI configuration file {path} cannot be understood: {_one_line(error)}") from error
+def _choose_kind(auth: str | None, environment: Mapping[str, str]) -> AuthKind | None:
+    if auth is not None:
+        if auth not in AUTH_KINDS:
+            raise UsageError(f"there is no sign-in {auth!r}", hint=_list_kinds("--auth"))
+        return auth
+    text = environment.get(_AUTH_VARIABLE, "")
+    return _understand_kind(text, f"{_AUTH_VARIABLE} is {text!r}", _AUTH_VARIABLE) if text else None
 
 
-def _load_api_key(config: dict[str, Any], location: str, profile: str) -> Credentials:
-    import oci.config
-    import oci.signer
-    from oci.exceptions import InvalidConfig
+def _read_kind(profile: Profile) -> AuthKind:
+    """Return the kind that a profile is made for."""
+    text = profile.fields.get("authentication_type")
+    if text:
+        kind = _understand_kind(text, f"{profile.where}: authentication_type is {text!r}", "authentication_type")
+        has_delegation = kind == "instance_principal" and profile.fields.get("delegation_token_file")
+        return "delegation_token" if has_delegation else kind
+    return "security_token" if profile.fields.get("security_token_file") else "api_key"
 
-    where = f"profile {profile!r} of {_expand(location)}"
-    try:
-        oci.config.validate_config(config)
-    except InvalidConfig as error:
-        raise ConfigError(f"{where}: {_describe_fields(error)}") from error
-    region = _resolve_region(config["region"], where)
-    signer = _with_key_errors_explained(where, lambda: _check_rsa(oci.signer.Signer.from_config(config)))
+
+def _understand_kind(text: str, what: str, where: str) -> AuthKind:
+    kind = _OTHER_NAMES.get(text, text)
+    if kind not in AUTH_KINDS:
+        raise ConfigError(f"{what}, which is no sign-in known here", hint=_list_kinds(where))
+    return kind
+
+
+def _list_kinds(where: str) -> str:
+    return f"{where} is one of {', '.join(AUTH_KINDS)}"
+
+
+def _load_api_key(profile: Profile) -> Credentials:
+    signer = load_api_key(profile)
+    user, fingerprint = profile.fields["user"], profile.fields["fingerprint"]
     return Credentials(
-        tenancy=config["tenancy"],
-        region=region,
-        principal=config["user"],
-        fingerprint=config["fingerprint"],
-        profile=profile,
-        is_session=False,
+        tenancy=profile.fields["tenancy"],
+        region=profile.resolve_region(),
+        principal=user,
+        fingerprint=fingerprint,
+        profile=profile.name,
+        kind="api_key",
         _signer=signer,
+        rejection_hint=f"check that user {user} has an API key with fingerprint {fingerprint} "
+        f"and that key_file of profile {profile.name} is its private half; {_OTHER_REGION}",
     )
 
 
-def _load_session(config: dict[str, Any], location: str, profile: str) -> Credentials:
-    import oci.signer
-    from oci.auth.signers import SecurityTokenSigner
+def _load_session(profile: Profile) -> Credentials:
+    hint = f"renew the session with: {_write_session_command(profile)}"
 
-    where = f"profile {profile!r} of {_expand(location)}"
-    missing = [name for name in ("tenancy", "region", "key_file") if not config.get(name)]
-    if missing:
-        raise ConfigError(f"{where}: {', '.join(missing)} missing")
-    region = _resolve_region(config["region"], where)
-    token_file = _expand(config["security_token_file"])
-    try:
-        token = token_file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{where}: the security_token_file {token_file} cannot be read",
-            hint=_SESSION_HINT.format(profile=profile),
-        ) from error
+    def load() -> LoadedSigner:
+        return load_session(profile, hint)
 
-    def make_signer() -> Any:
-        key = oci.signer.load_private_key_from_file(config["key_file"], config.get("pass_phrase"))
-        return _check_rsa(SecurityTokenSigner(token, key))
-
-    signer = _with_key_errors_explained(where, make_signer)
+    first = load()
     return Credentials(
-        tenancy=config["tenancy"],
-        region=region,
-        principal=config.get("user") or "session token",
-        fingerprint=config.get("fingerprint"),
-        profile=profile,
-        is_session=True,
-        _signer=signer,
+        tenancy=profile.fields["tenancy"],
+        region=profile.resolve_region(),
+        principal=first.claims.principal or profile.fields.get("user") or "session token",
+        fingerprint=None,
+        profile=profile.name,
+        kind="security_token",
+        _signer=RenewableSigner(first, load),
+        rejection_hint=f"{hint}; then run the same command again (before a session ends, "
+        f"`oci session refresh --profile {shlex.quote(profile.name)}` lengthens it, and a run under way takes that up)",
     )
 
 
-def _with_key_errors_explained(where: str, load: Callable[[], Any]) -> Any:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from oci.exceptions import InvalidPrivateKey, MissingPrivateKeyPassphrase
-
-    def explain(problem: str, hint: str, error: Exception) -> NoReturn:
-        raise ConfigError(f"{where}: {problem}", hint=hint) from error
-
-    try:
-        return load()
-    except MissingPrivateKeyPassphrase as error:
-        explain("the key is encrypted and no pass phrase is given", "add pass_phrase=… to the profile", error)
-    except InvalidPrivateKey as error:
-        if "public key" in str(error):
-            explain("key_file is a public key", _KEY_HINT, error)
-        explain("the key is damaged, or pass_phrase is wrong", "check pass_phrase; " + _KEY_HINT, error)
-    except OSError as error:
-        explain(f"the key file cannot be read: {error.strerror}", _KEY_HINT, error)
-    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-        explain("the key is not an RSA private key in PEM form", _KEY_HINT, error)
+def _write_session_command(profile: Profile) -> str:
+    """Return the command of Oracle's that makes a new session for a profile."""
+    words = ["oci", "session", "authenticate", "--profile-name", profile.name]
+    if profile.fields.get("region"):
+        words += ["--region", profile.fields["region"]]
+    if profile.location is not None:
+        words += ["--config-location", profile.location]
+    return shlex.join(words)
 
 
-def _check_rsa(signer: Any) -> Any:
-    """Refuse a key of another kind now; the first signature would, in words for nobody."""
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+def _load_delegation(profile: Profile, around: Surroundings) -> Credentials:
+    profile.require("delegation_token_file")
+    hint = "let the service that gave the delegation token write a new one (Cloud Shell does by itself)"
 
-    if not isinstance(signer.private_key, RSAPrivateKey):
-        raise TypeError("a key that is not RSA")
-    return signer
+    def read() -> str:
+        return read_token(profile, "delegation_token_file", hint)
 
-
-def _resolve_region(text: str, where: str) -> str:
-    from oci.regions import get_region_from_short_name
-
-    region = str(get_region_from_short_name(text.strip().lower()))
-    if not REGION.fullmatch(region):
-        raise ConfigError(f"{where}: region malformed", hint="regions are named like eu-frankfurt-1")
-    return region
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long, or in a folder that may not be looked into
-        return False
+    user = read_claims(read())
+    fields = profile.fields
+    region = profile.resolve_region() if fields.get("region") else None
+    return _load_principal(
+        "delegation_token",
+        Surroundings(around.environment, around.ca_bundle, read),
+        principal=user.principal or fields.get("user"),
+        tenancy=fields.get("tenancy") or user.tenancy,
+        region=region,
+        profile=profile.name,
+    )
 
 
-def _expand(location: str) -> Path:
-    """Replace a leading `~`; one of a user whom this machine does not know stays."""
-    try:
-        return Path(location).expanduser()
-    except RuntimeError:
-        return Path(location)
+def _load_principal(
+    kind: AuthKind,
+    around: Surroundings,
+    *,
+    principal: str | None = None,
+    tenancy: str | None = None,
+    region: str | None = None,
+    profile: str | None = None,
+) -> Credentials:
+    """Build a signer of this kind; what is given beats what the signer says of itself."""
 
+    def load() -> LoadedSigner:
+        return load_principal(kind, around)
 
-def _list_profiles(path: Path) -> str:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read(path)
-    return ", ".join((["DEFAULT"] if parser.defaults() else []) + parser.sections()) or "none"
-
-
-def _describe_fields(error: Exception) -> str:
-    fields = error.args[0] if error.args else {}
-    if isinstance(fields, Mapping):
-        return ", ".join(f"{name} {problem}" for name, problem in sorted(fields.items()))
-    return _one_line(error)
-
-
-def _one_line(error: Exception) -> str:
-    """Say what a parser said without the line of the file, which may hold a secret."""
-    return type(error).__name__ if isinstance(error, configparser.Error) else str(error).splitlines()[0]
+    first = load()
+    region = region or around.environment.get(REGION_VARIABLE) or first.region
+    tenancy = tenancy or around.environment.get(TENANCY_VARIABLE) or first.tenancy
+    if not region or not tenancy:
+        missing, variable = ("region", REGION_VARIABLE) if not region else ("tenancy", TENANCY_VARIABLE)
+        raise ConfigError(f"{kind}: the {missing} is not known", hint=f"name it with {variable}")
+    who = principal or first.claims.principal or kind
+    return Credentials(
+        tenancy=tenancy,
+        region=resolve_region(region, kind),
+        principal=who,
+        fingerprint=None,
+        profile=profile or kind,
+        kind=kind,
+        _signer=RenewableSigner(first, load),
+        rejection_hint=f"check the clock, and that {who} still exists in tenancy {tenancy}; {_OTHER_REGION}",
+    )

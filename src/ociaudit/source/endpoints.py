@@ -78,6 +78,16 @@ def _check_override(override: str) -> str:
     return override
 
 
+def is_safe_url(url: str) -> bool:
+    """Tell whether this is an https URL, or a plain one to this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_encrypted = parts.scheme == "https" and bool(parts.hostname)
+    return is_encrypted or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+
+
 def _hide_user(override: str) -> str:
     """Leave out what may be a password."""
     scheme, _, rest = override.partition("//")

@@ -20,9 +20,9 @@ import msgspec
 from ociaudit.errors import Refused, RequestError, ScopeUnreadable, ServiceUnreachable, SignInRejected
 from ociaudit.plan.scope import REGION, Compartment, Region
 from ociaudit.source.answer import Answer
-from ociaudit.source.auth import Credentials
+from ociaudit.source.client import Client
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import Transport
 
 T = TypeVar("T")
 _PAGE_LIMIT = "1000"
@@ -54,9 +54,9 @@ class _CompartmentBody(msgspec.Struct):
 class IdentityReader:
     """Asks the Identity service in the profile's region."""
 
-    def __init__(self, transport: Transport, endpoints: Endpoints, credentials: Credentials) -> None:
-        """Ask through `transport` for the tenancy of `credentials`."""
-        self._transport = transport
+    def __init__(self, client: Client, endpoints: Endpoints, credentials: Credentials) -> None:
+        """Ask through `client` for the tenancy of `credentials`."""
+        self._client = client
         self._endpoints = endpoints
         self._credentials = credentials
 
@@ -70,7 +70,7 @@ class IdentityReader:
         """
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}/regionSubscriptions"
         try:
-            answer = await self._transport.fetch(url, _check_regions)
+            answer = await self._fetch(url, _check_regions)
         except RequestError as error:
             self._explain("regions", "--region", error)
         items = tuple(Region(body.regionName, body.status, body.isHomeRegion) for body in answer.body)
@@ -94,7 +94,7 @@ class IdentityReader:
         while True:
             url = f"{self._locate()}/compartments?{urlencode(query)}"
             try:
-                answer = await self._transport.fetch(url, _check_compartments)
+                answer = await self._fetch(url, _check_compartments)
             except RequestError as error:
                 self._explain("compartments", "--compartment with --no-subtree", error)
             for body in answer.body:
@@ -111,12 +111,17 @@ class IdentityReader:
         """Tell whether the key still works, whatever it may read: anything but 401 means that it does."""
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}"
         try:
-            await self._transport.fetch(url, _accept_any)
+            await self._fetch(url, _accept_any)
         except Refused as error:
             return error.status != _UNAUTHORIZED
         except RequestError:
             return True  # not known to be refused; the caller records the gap it has
         return True
+
+    async def _fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
+        answer = await self._client.fetch(url, check, endpoint=f"identity {self._credentials.region}")
+        answer.release()
+        return answer
 
     def _locate(self) -> str:
         return self._endpoints.locate("identity", self._credentials.region)
@@ -126,10 +131,10 @@ class IdentityReader:
         if isinstance(error, Refused) and error.is_oci and not error.retryable:
             if error.status == _UNAUTHORIZED:
                 raise explain_rejection(error, self._credentials) from error
+            permission = f"inspect {'tenancies' if what == 'regions' else 'compartments'}"
             raise ScopeUnreadable(
                 f"the list of {what} cannot be read: {error}{show_request_id(error)}",
-                hint="ask for: Allow group <group> to inspect "
-                f"{'tenancies' if what == 'regions' else 'compartments'} in tenancy; or name them with {option}",
+                hint=f"ask for: {self._credentials.state_policy(permission)}; or name them with {option}",
             ) from error
         raise ServiceUnreachable(f"the list of {what} did not come: {error}{show_request_id(error)}") from error
 
@@ -144,15 +149,11 @@ def explain_rejection(error: Refused, credentials: Credentials) -> SignInRejecte
             f"{show_request_id(error)}",
             hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
         )
-    if credentials.is_session:
-        hint = f"renew the session with: oci session authenticate --profile-name {credentials.profile}"
-    else:
-        hint = (
-            f"check that user {credentials.principal} has an API key with fingerprint {credentials.fingerprint} "
-            f"and that key_file of profile {credentials.profile} is its private half; "
-            f"a region the tenancy has not subscribed to answers the same"
-        )
-    return SignInRejected(f"the service does not accept the signature: {error}{show_request_id(error)}", hint=hint)
+    state = credentials.explain_state()
+    return SignInRejected(
+        f"the service does not accept the signature: {error}{show_request_id(error)}{f'; {state}' if state else ''}",
+        hint=credentials.rejection_hint,
+    )
 
 
 def show_request_id(error: RequestError) -> str:

@@ -1,19 +1,18 @@
-"""One request after another over HTTP: signed, sent, checked, repeated when that can help.
+"""One attempt of a request over HTTP: signed, sent, checked.
 
-Owns: the connection, the signature on each attempt, the translation of everything that can go wrong on the
-way into `errors.RequestError`, and the repeats. Must not: know pages, shards or the disk.
+Owns: the connections, the signature on each attempt, and the translation of everything that can go wrong on the
+way into `errors.RequestError`. Must not: repeat, or know pages, shards or the disk.
 
 Invariants
 - An answer counts only when its body passed the caller's check; a bad body is a failed attempt.
 - Every attempt is signed afresh: a signature is valid for five minutes.
-- Until the first usable answer everything together takes at most `first_answer_seconds`.
 - No header value of a request reaches a message.
 """
 
 from __future__ import annotations
 
-import asyncio
 import platform
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,16 +26,18 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError, ServiceUnreachable
+from ociaudit.errors import BadAnswer, ConnectionFailed, Refused
 from ociaudit.source.answer import Answer
-from ociaudit.source.auth import Credentials
+from ociaudit.source.byte_budget import Hold
+from ociaudit.source.certificates import explain_certificate
 from ociaudit.source.clock import Clock
-from ociaudit.source.retry import RetryPolicy
+from ociaudit.source.credentials import Credentials
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
 USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
 _OK = 200
+_UNAUTHORIZED = 401
 _BODY_SHOWN = 60
 _CODE_SHOWN = 80
 _MESSAGE_SHOWN = 500
@@ -51,15 +52,19 @@ class TransportLimits:
     """Without a byte for this long, an attempt has failed. A page can take over ten seconds."""
     first_answer_seconds: float = 14.0
     max_body_bytes: int = 512 * 1024 * 1024
-    """A page of 20,000 events of 6 KB has 120 MB; this much may be in memory for each request in flight."""
+    """A page of 20,000 events of 6 KB has 120 MB; an answer of more than this much is refused."""
+    max_held_bytes: int = 96 * 1024 * 1024
+    """Bodies of all requests together, from the first byte read until they are worked off; events take as much
+    again. One answer may be larger."""
+    max_in_flight: int = 16
+    """Requests under way, all regions together; each has a connection."""
+    max_per_second: float | None = None
+    """Requests that may leave in a second, all regions together; None leaves it to the service's 429."""
 
 
 class _ErrorBody(msgspec.Struct):
     code: str
     message: str = ""
-
-
-RetryObserver = Callable[[RequestError, float], None]
 
 
 class Transport:
@@ -70,23 +75,22 @@ class Transport:
         credentials: Credentials,
         *,
         clock: Clock,
-        retry: RetryPolicy | None = None,
         limits: TransportLimits | None = None,
-        on_retry: RetryObserver | None = None,
         proxies: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Keep the collaborators; nothing is opened yet.
 
         `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
+        `ssl_context` says which certificates are trusted; None means those that the system trusts.
         """
         self._proxies = proxies or {}
+        self._ssl = ssl_context or True
         self._credentials = credentials
         self._clock = clock
-        self._retry = retry or RetryPolicy()
         self._limits = limits or TransportLimits()
-        self._on_retry = on_retry
-        self._opened_at = 0.0
-        self._has_answered = False
+        self.has_answered = False
+        """Whether any usable answer, or a refusal in Oracle's words, has come."""
         self._date: tuple[datetime, str | None] = (clock.now(), None)  # of the latest answer: here, and as it said
 
     async def __aenter__(self) -> Self:
@@ -102,7 +106,6 @@ class Transport:
             headers={"user-agent": USER_AGENT, "accept": "application/json"},
             read_bufsize=2**20,
         )
-        self._opened_at = self._clock.monotonic()
         return self
 
     async def __aexit__(
@@ -111,40 +114,25 @@ class Transport:
         """Close the connections."""
         await self._session.close()
 
-    async def fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
-        """Send a signed GET and return the answer whose body `check` accepted.
+    async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
+        """Send one signed GET and return the answer whose body `check` accepted.
 
+        A token that nears its end is renewed before, and one that is refused (401) once after, with a second try.
         `url` is complete and already encoded. `check` turns the body into what the caller wants and raises
-        ValueError or msgspec's own error for a body that must not count.
+        ValueError or msgspec's own error for a body that must not count. The body's bytes are held in `hold`.
 
         Raises:
-            RequestError: the attempts are used up, or repeating cannot help.
-            ServiceUnreachable: no usable answer has come since the transport was opened.
+            RequestError: no good answer.
         """
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._attempt_in_time(url, check, attempt)
-            except RequestError as error:
-                wait = self._retry.choose_wait(error, attempt=attempt, chance=self._clock.draw())
-                self._give_up_on_silence(error, wait, url)
-                if wait is None:
-                    raise
-                if self._on_retry:
-                    self._on_retry(error, wait)
-            await self._clock.sleep(wait)
-
-    async def _attempt_in_time(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
-        if self._has_answered:
-            return await self._attempt(url, check, attempt)
+        signer = await self._credentials.prepare(self._clock.now().timestamp())
         try:
-            async with asyncio.timeout(max(0.1, self._seconds_for_first_answer())):
-                return await self._attempt(url, check, attempt)
-        except TimeoutError as error:
-            raise ConnectionFailed(f"no answer from {_show_host(url)} in time") from error
+            return await self._send(url, check, attempt, hold)
+        except Refused as error:
+            if error.status != _UNAUTHORIZED or not await self._credentials.renew(signer):
+                raise
+        return await self._send(url, check, attempt, hold)
 
-    async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int) -> Answer[T]:
+    async def _send(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
         parts = urlsplit(url)
         asked_at = self._clock.now()
         headers = self._credentials.sign(
@@ -155,15 +143,19 @@ class Transport:
         )
         try:
             async with self._session.get(
-                URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._choose_proxy(url)
+                URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._choose_proxy(url),
+                ssl=self._ssl,
             ) as response:
-                body = await self._read_body(response)
+                body = await self._read_body(response, hold)
         except aiohttp.ClientConnectorCertificateError as error:
-            raise _explain_certificate(url, error) from error
+            raise explain_certificate(show_host(url), _describe(error)) from error
         except TimeoutError as error:
-            raise ConnectionFailed(f"{_show_host(url)} fell silent") from error
+            raise ConnectionFailed(f"{show_host(url)} fell silent") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ConnectionFailed(f"the connection to {_show_host(url)} failed: {_describe(error)}") from error
+            raise ConnectionFailed(f"the connection to {show_host(url)} failed: {_describe(error)}") from error
         request_id = _read_request_id(response)
         self._date = (self._clock.now(), response.headers.get("Date"))
         if response.status != _OK:
@@ -172,11 +164,11 @@ class Transport:
             checked = check(body)
             token = _read_token(response)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise BadAnswer(f"{_show_host(url)} answered 200, but {error}", request_id=request_id) from error
-        self._has_answered = True
-        return Answer(checked, len(body), token, request_id, attempt, asked_at)
+            raise BadAnswer(f"{show_host(url)} answered 200, but {error}", request_id=request_id) from error
+        self.has_answered = True
+        return Answer(checked, len(body), token, request_id, attempt, asked_at, hold)
 
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse, hold: Hold) -> bytes:
         """Read a body to its end, uncompressed, but not without end."""
         pieces: list[bytes] = []
         size = 0
@@ -185,9 +177,10 @@ class Transport:
             size += len(piece)
             if size > limit:
                 raise BadAnswer(
-                    f"{_show_host(str(response.url))} sends more than {limit:,} bytes in one answer",
+                    f"{show_host(str(response.url))} sends more than {limit:,} bytes in one answer",
                     request_id=_read_request_id(response),
                 )
+            await hold.take(len(piece))
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -203,10 +196,10 @@ class Transport:
             oci = msgspec.json.decode(body, type=_ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
-            message = f"{_show_host(str(response.url))} answered {response.status} with no error of Oracle's: {shown!r}"
+            message = f"{show_host(str(response.url))} answered {response.status} with no error of Oracle's: {shown!r}"
             code = ""
         else:
-            self._has_answered = True
+            self.has_answered = True
             message = f"{response.status} {oci.code[:_CODE_SHOWN]}: {oci.message[:_MESSAGE_SHOWN]}"
             code = oci.code
         return Refused(
@@ -238,24 +231,6 @@ class Transport:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _seconds_for_first_answer(self) -> float:
-        return self._opened_at + self._limits.first_answer_seconds - self._clock.monotonic()
-
-    def _give_up_on_silence(self, error: RequestError, wait: float | None, url: str) -> None:
-        if self._has_answered:
-            return
-        if wait is None or self._seconds_for_first_answer() <= wait:
-            raise ServiceUnreachable(f"{_show_host(url)} gave no usable answer: {error}") from error
-
-
-def _explain_certificate(url: str, error: Exception) -> RequestError:
-    failure = ConnectionFailed(
-        f"the certificate of {_show_host(url)} is not trusted: {_describe(error)}",
-        hint="behind a proxy that opens TLS, name its CA with SSL_CERT_FILE",
-    )
-    failure.retryable = False
-    return failure
-
 
 def _read_token(response: aiohttp.ClientResponse) -> str | None:
     """Return the next page's token; an empty one means the end, as an absent one does."""
@@ -276,7 +251,8 @@ def _escape(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _show_host(url: str) -> str:
+def show_host(url: str) -> str:
+    """Return the host and port of a URL, for a message."""
     return urlsplit(url).netloc
 
 

@@ -170,18 +170,6 @@ def remove_file(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it.
-
-    Raises:
-        DiskError: it cannot be removed.
-    """
-    with explain_disk("remove", path):
-        if path.exists():
-            shutil.rmtree(path)
-            sync_folder(path.parent)
-
-
 def remove_locked_folder(path: Path, *, first: Path) -> None:
     """Remove a folder whose lock this process holds: `first` before everything else in it, the lock last.
 

@@ -17,6 +17,7 @@ import zlib
 import msgspec
 
 from ociaudit.plan.shard import Gap, Shard
+from ociaudit.plan.window import Window
 
 
 class RunLine(msgspec.Struct, frozen=True, tag="run", tag_field="kind"):
@@ -41,9 +42,9 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
     A shard's pages are numbered from 1 within a chain; when the service refuses a token the shard is asked
     from its first page again, which is the next chain. `scanned` events came, `kept` of them passed the filter
-    and are in the block. `is_last`: with this page the shard is complete. `tally` counts names among what was
-    scanned, where the run wants to know. `is_provisional`: asked too soon after the window's end. `at` is when
-    the page's request was sent, RFC 3339.
+    and are in the block; `outside` of the others lay outside the range of event times asked for. `is_last`: with this
+    page the shard is complete. `tally` counts names among what was scanned, where the run wants to know.
+    `is_provisional`: asked too soon after the window's end. `at` is when the page's request was sent, RFC 3339.
     """
 
     shard: Shard
@@ -54,6 +55,7 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     sha256: str = ""
     scanned: int
     kept: int
+    outside: int = 0
     is_last: bool
     next_token: str | None
     request_id: str | None
@@ -63,6 +65,13 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     tally: dict[str, int] | None = None
     unlisted: tuple[str, ...] = ()
     """Compartments that occur in the events and not in the listing."""
+
+
+class CutLine(msgspec.Struct, frozen=True, tag="cut", tag_field="kind"):
+    """A dense shard is not followed any more; these windows, which make it up, are asked instead."""
+
+    shard: Shard
+    pieces: tuple[Window, ...]
 
 
 class GapLine(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
@@ -85,7 +94,7 @@ class PublishLine(msgspec.Struct, frozen=True, tag="publish", tag_field="kind"):
     size_bytes: int
 
 
-JournalLine = RunLine | DictionaryLine | PageLine | GapLine | VoidLine | PublishLine
+JournalLine = RunLine | DictionaryLine | PageLine | CutLine | GapLine | VoidLine | PublishLine
 
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 _CHECK = b',"check":"%08x"}\n'

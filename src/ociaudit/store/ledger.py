@@ -20,17 +20,20 @@ import msgspec
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import CONFIRMING_CHAIN, Gap, Place, Shard
 from ociaudit.plan.window import format_minute
-from ociaudit.store.journal import GapLine, JournalLine, PageLine, RunLine, VoidLine
+from ociaudit.store.journal import CutLine, GapLine, JournalLine, PageLine, RunLine, VoidLine
 
 
 class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_field="kind"):
-    """What became of one shard; a shard that was asked twice, to confirm that it is empty, has two lines."""
+    """What became of one shard; a shard that was asked twice, to confirm that it is empty, has two lines.
+
+    `cut`: it was dense, and is asked in pieces, which have lines of their own; what had come of it is kept.
+    """
 
     region: str
     compartment: str
     start: str
     end: str
-    status: Literal["complete", "provisional", "denied", "failed", "begun"]
+    status: Literal["complete", "provisional", "cut", "denied", "failed", "begun"]
     events: int = 0
     pages: int = 0
     attempts: int = 0
@@ -90,6 +93,7 @@ class LedgerTotals:
 
     scanned: int = 0
     kept: int = 0
+    outside: int = 0
     pages: int = 0
     requests: int = 0
     shards: int = 0
@@ -132,6 +136,9 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
                 provisional.note_end(line, entry)
                 yield entry
+        elif isinstance(line, CutLine):
+            if line.shard in open_shards:  # else its pages were found damaged
+                yield open_shards.pop(line.shard).close("cut")
         elif isinstance(line, RunLine):
             totals.asked_by.add((line.principal, line.key_fingerprint))
         elif isinstance(line, GapLine):
@@ -175,6 +182,7 @@ class _ProvisionalShards:
 def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.scanned += line.scanned
     totals.kept += line.kept
+    totals.outside += line.outside
     totals.pages += 1
     totals.requests += line.attempts
     if len(totals.unlisted) < _MAX_UNLISTED:
@@ -207,7 +215,7 @@ class _OpenShard:
         self._reached[line.chain] = line.page
         return True
 
-    def close(self, status: Literal["begun", "complete", "provisional"]) -> ShardLine:
+    def close(self, status: Literal["begun", "complete", "cut", "provisional"]) -> ShardLine:
         return ShardLine(
             **_name_shard(self._first.shard),
             status=status,

@@ -49,8 +49,21 @@ class Range(msgspec.Struct, frozen=True):
     time: Literal["processed time"] = "processed time"
 
 
+class EventRange(msgspec.Struct, frozen=True):
+    """The event times asked for, in RFC 3339, half-open; what lay outside was dropped, and is counted.
+
+    Processing was asked from `start` to `late` after `end`. `is_settled` is false where that end was still to come:
+    events of the range may not have been processed yet.
+    """
+
+    start: str
+    end: str
+    late: str
+    is_settled: bool
+
+
 class EventTimes(msgspec.Struct, frozen=True):
-    """The written events by their own `eventTime`: the first, the last, and how many lie outside the range."""
+    """The written events by their own `eventTime`: the first, the last, and how many lie outside the range asked."""
 
     first: str | None
     last: str | None
@@ -83,6 +96,9 @@ class Totals(msgspec.Struct, frozen=True):
     """Counts: `scanned` = `written` + `filtered` + `identical`.
 
     `shards` were answered complete, `confirmed_empty` of them a second time because they brought no event.
+    `requests` is what the `pages` took, repeats included. Requests that led to no page, of gaps or of a run that was
+    killed meanwhile, are not in it: nothing that survives a kill could count them.
+    `outside_event_range` of the `filtered` were dropped for their `eventTime`, the others for the filter.
     """
 
     scanned: int
@@ -94,6 +110,7 @@ class Totals(msgspec.Struct, frozen=True):
     confirmed_empty: int
     pages: int
     requests: int
+    outside_event_range: int = 0
 
 
 class CoveredPlace(msgspec.Struct, frozen=True):
@@ -126,6 +143,17 @@ class ProvisionalEntry(msgspec.Struct, frozen=True):
     asked_at: str
 
 
+class Redaction(msgspec.Struct, frozen=True):
+    """What was replaced by a mark, because it looked like a credential.
+
+    `events` were changed; `fields` counts the values by the path of names that leads to them, the most frequent
+    first; of very many paths the last ones are counted together.
+    """
+
+    events: int
+    fields: dict[str, int]
+
+
 class FileEntry(msgspec.Struct, frozen=True):
     """A file beside the manifest."""
 
@@ -145,6 +173,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     also_asked_by: tuple[Principal, ...] = ()
     """Who asked in earlier runs that this one went on with, where that was somebody else."""
     range: Range
+    event_range: EventRange | None = None
     event_times: EventTimes
     scope: Scope
     totals: Totals
@@ -154,6 +183,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[GapEntry, ...]
     waived_gaps: tuple[GapEntry, ...]
     provisional: tuple[ProvisionalEntry, ...]
+    redaction: Redaction | None = None
+    """None: events are as served. Counts, order and conflicts above speak of the events before the redaction."""
     output: FileEntry
     ledger: FileEntry
     clock_skew_seconds: float | None

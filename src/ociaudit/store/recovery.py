@@ -43,7 +43,6 @@ def open_spool(
     *,
     plan_id: str,
     origins: Mapping[Place, int],
-    monotonic: Callable[[], float],
     at: str,
     asked_by: tuple[str, str | None] = ("", None),
     on_page: Callable[[], None] = lambda: None,
@@ -68,7 +67,7 @@ def open_spool(
     _cut_file(folder, folder.journal_path, state.length)
     _cut_file(folder, folder.log_path, _find_log_end(state))
     with contextlib.ExitStack() as stack:
-        spool = stack.enter_context(Spool(folder, origins, monotonic=monotonic, dictionary=dictionary))
+        spool = stack.enter_context(Spool(folder, origins, dictionary=dictionary))
         spool.append_line(RunLine(plan_id, at, *asked_by))
         for offset in lost:
             spool.append_line(VoidLine(offset))
@@ -90,7 +89,7 @@ def _read_state(folder: RunFolder, plan_id: str) -> tuple[JournalState, list[str
     with explain_disk("read", path), path.open("rb") as file:
         state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
-    return state, [f"the journal's last line is torn; {torn} bytes are cut off"] if torn else []
+    return state, [f"the journal's end is torn; {torn:,} bytes are cut off"] if torn else []
 
 
 def _read_dictionary(folder: RunFolder, state: JournalState) -> bytes | None:

@@ -4,12 +4,15 @@ Owns: the meaning of a journal. Pure: bytes in, state out. Must not: touch files
 
 Invariants
 - A line that is torn at the end of the journal does not count, and neither does anything behind it.
-- A line that is damaged with good lines behind it is an error: nothing of it is guessed.
+- Nor does anything from a hole on: bytes that a loss of power kept from the disk read as zeros, in whole sectors,
+  even with lines behind them that did get there. None of our lines has a zero byte.
+- Any other line that is damaged with good lines behind it is an error: nothing of it is guessed.
 - A shard is covered when one of its chains has every page from 1 to its last; the order of lines and lines
   that stand twice change nothing.
 - A chain is made of pages in the order in which they came, which is that of the log: a page that was asked
   again takes the place of the earlier one and of all behind it, because the service need not cut its pages at
   the same events twice.
+- A shard that was cut is not gone on with; its pieces are the boundaries of what is asked instead.
 - A provisional shard (asked too soon after its end) is not covered: it is asked again.
 """
 
@@ -22,8 +25,10 @@ from ociaudit.errors import CorruptRun
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.planner import Progress
 from ociaudit.plan.shard import CONFIRMING_CHAIN, Bookmark, Place, Shard
+from ociaudit.plan.window import Window
 from ociaudit.store.journal import (
     BadLine,
+    CutLine,
     DictionaryLine,
     JournalLine,
     PageLine,
@@ -32,6 +37,8 @@ from ociaudit.store.journal import (
     VoidLine,
     decode_line,
 )
+
+_SECTOR_BYTES = 512
 
 
 @dataclass(slots=True)
@@ -46,6 +53,8 @@ class JournalState:
     """Every file that this run has given, or was about to give, the output's name."""
     pages: dict[int, PageLine] = field(default_factory=dict)
     """Committed pages by their offset in the log."""
+    cuts: dict[Shard, tuple[Window, ...]] = field(default_factory=dict)
+    """Shards that were given up for their pieces."""
 
     def forget(self, page: PageLine) -> None:
         """Stop counting a page."""
@@ -66,14 +75,23 @@ class JournalState:
                 continue
             token = pages[-1].next_token
             if token is not None:
-                begun[shard] = Bookmark(number, len(pages), token)
+                if shard not in self.cuts:
+                    begun[shard] = Bookmark(number, len(pages), token)
                 continue
             covered.setdefault(shard.place, Coverage()).add(shard.window)
             if number >= CONFIRMING_CHAIN:
                 empty.discard(shard)
             elif not any(page.scanned for page in pages):
                 empty.add(shard)
-        return Progress(covered, begun, frozenset(empty))
+        return Progress(covered, begun, frozenset(empty), self._find_cuts())
+
+    def _find_cuts(self) -> dict[Place, list[int]]:
+        cuts: dict[Place, set[int]] = {}
+        for shard, pieces in self.cuts.items():
+            cuts.setdefault(shard.place, set()).update(
+                minute for piece in pieces for minute in (piece.start, piece.end)
+            )
+        return {place: sorted(minutes) for place, minutes in cuts.items()}
 
 
 def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> JournalState:
@@ -92,6 +110,8 @@ def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> Journ
         try:
             line = decode_line(data)
         except BadLine as error:
+            if _has_hole(data, at=state.length):
+                break
             torn = str(error)
             continue
         if line.plan_id != plan_id if isinstance(line, RunLine) else number == 1:
@@ -99,6 +119,13 @@ def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> Journ
         _apply_line(state, line)
         state.length += len(data)
     return state
+
+
+def _has_hole(data: bytes, *, at: int) -> bool:
+    """Tell whether zeros in a line, which begins at this byte of the file, end where a sector or the file does."""
+    start, end = data.find(b"\0"), data.rfind(b"\0") + 1
+    is_whole = end > 0 and (end == len(data) or (at + end) % _SECTOR_BYTES == 0)
+    return is_whole and not data[start:end].strip(b"\0")
 
 
 def _apply_line(state: JournalState, line: JournalLine) -> None:
@@ -112,6 +139,8 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
             state.published.add(line)
         case PageLine():
             state.pages[line.offset] = line
+        case CutLine():
+            state.cuts[line.shard] = line.pieces
         case VoidLine():
             state.pages.pop(line.offset, None)
             if state.dictionary is not None and state.dictionary.offset == line.offset:

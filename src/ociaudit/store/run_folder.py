@@ -19,10 +19,12 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.events.filters import FilterSpec
 from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window
 from ociaudit.store.durable import explain_disk, remove_file, remove_locked_folder, write_file
 
+TimeKind = Literal["processed-time", "event-time"]
 PLAN_SCHEMA = "oci-audit-plan/1"
 _OURS = re.compile(
     r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
@@ -30,7 +32,11 @@ _OURS = re.compile(
 
 
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for, as typed, and of which tenancy; two runs with equal arguments are the same request."""
+    """What was asked for, as typed, and of which tenancy; two runs with equal arguments are the same request.
+
+    `event_types` are part of the filter; `filter` is the rest of it, and has none of its own. `by` is the time that
+    `start` and `end` mean; `late` is how long after the end processing was waited for, where they mean event time.
+    """
 
     tenancy: str = ""
     start: str
@@ -40,10 +46,21 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
     compartments: tuple[str, ...] = ()
     is_subtree: bool = True
     event_types: tuple[str, ...] = ()
+    filter: FilterSpec = FilterSpec()
+    by: TimeKind = "processed-time"
+    late: str = ""
     shape: Literal["api", "sdk", "cli"] = "api"
+    settle_minutes: int = 0
+    """The range ends at least so long before the present, so that nothing in it is provisional."""
     format: Literal["json", "ndjson", "csv", "parquet"] = "json"
     compress: Literal["none", "gz", "zst"] = "none"
     with_origin: bool = False
+    redact: bool = False
+
+    @property
+    def whole_filter(self) -> FilterSpec:
+        """Return the filter with the event types in it."""
+        return msgspec.structs.replace(self.filter, event_types=self.event_types)
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +76,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     arguments: ExportArguments
     tenancy: str
     window: Window
+    event_window: Window | None = None
     places: tuple[Place, ...]
     listed_compartments: tuple[str, ...] | None
     region_request_ids: tuple[str, ...] = ()

@@ -4,16 +4,17 @@ Owns: the writing of both, and the order in which they reach the disk. Must not:
 
 Invariants
 - Log first, synced; then the journal's lines, synced. Bytes in the log that no line names do not count.
-- Commits are grouped: whoever appends commits when `is_commit_due`, so at most `COMMIT_BYTES` or
-  `COMMIT_SECONDS` of received pages are not yet safe.
-- One thread at a time. Memory is the pages since the last commit and the index's chunk.
+- Commits are grouped: whoever appends sees to a commit after `COMMIT_BYTES` of events or `COMMIT_SECONDS`.
+- What was appended between two commits is a batch. One thread may append while another writes a batch out:
+  compressing, hashing and the disk do not hold up the questions. One batch at a time, in their order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,10 +30,18 @@ from ociaudit.store.index import OrderIndex
 from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, encode_line
 from ociaudit.store.run_folder import RunFolder
 
-COMMIT_BYTES = 4 * 1024 * 1024
+COMMIT_BYTES = 8 * 1024 * 1024
 COMMIT_SECONDS = 0.25
 _SAMPLE_COUNT = 400
 _SAMPLE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Batch:
+    """Journal lines in their order, a page's with its events; and how many bytes these have."""
+
+    entries: list[tuple[JournalLine, Sequence[Event] | None]] = field(default_factory=list)
+    event_bytes: int = 0
 
 
 class Spool:
@@ -43,7 +52,6 @@ class Spool:
         folder: RunFolder,
         origins: Mapping[Place, int],
         *,
-        monotonic: Callable[[], float],
         dictionary: bytes | None = None,
     ) -> None:
         """Open or create both files in `folder`; `origins` numbers the places that events may come from.
@@ -56,14 +64,12 @@ class Spool:
         self._folder = folder
         self.index = OrderIndex(folder.path)
         self._origins = origins
-        self._monotonic = monotonic
         self._log = _AppendFile(folder.log_path)
         self._journal = _AppendFile(folder.journal_path)
         sync_folder(folder.path)
         self._codec = FrameCodec(dictionary)
         self._samples: list[bytes] | None = None if dictionary else []
-        self._lines: list[JournalLine] = []
-        self._committed_at = monotonic()
+        self._batch = Batch()
         self._has_failed = False
 
     def __enter__(self) -> Self:
@@ -81,15 +87,59 @@ class Spool:
             self._log.close()
             self._journal.close()
 
-    def append_page(self, line: PageLine, events: list[Event]) -> None:
+    def append_page(self, line: PageLine, events: Sequence[Event]) -> None:
         """Take a page: `line` says what was answered, `events` are those that passed the filter.
 
-        The line's offset, length and hash are filled in here.
+        The line's offset, length and hash are filled in when it is written out.
+        """
+        self._batch.entries.append((line, events))
+        self._batch.event_bytes += sum(len(event.raw) for event in events)
+
+    def append_line(self, line: JournalLine) -> None:
+        """Take a journal line."""
+        self._batch.entries.append((line, None))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Return how many bytes of events wait for the next commit."""
+        return self._batch.event_bytes
+
+    def take_batch(self) -> Batch:
+        """Return what was taken since the last batch, to be written out; called by whoever appends."""
+        batch, self._batch = self._batch, Batch()
+        return batch
+
+    def write_batch(self, batch: Batch) -> None:
+        """Make a batch durable: the log, then the lines that speak of it.
 
         Raises:
             DiskError: the disk refused; nothing after the last commit counts.
         """
-        self._learn(events)
+        try:
+            lines = [line for entry in batch.entries for line in self._store(*entry)]
+            if lines:
+                self._log.flush()
+                for line in lines:
+                    self._journal.append(encode_line(line))
+                self._journal.flush()
+        except DiskError:
+            self._has_failed = True  # what stands at the files' ends is not known: appending more could hide it
+            raise
+
+    def commit(self) -> None:
+        """Make everything taken so far durable.
+
+        Raises:
+            DiskError: the disk refused; nothing after the last commit counts.
+        """
+        self.write_batch(self.take_batch())
+
+    def _store(self, line: JournalLine, events: Sequence[Event] | None) -> Iterator[JournalLine]:
+        """Put a page's events into the log and the index; yield its line with the place where they stand."""
+        if events is None or not isinstance(line, PageLine):
+            yield line
+            return
+        yield from self._learn(events)
         block, lengths = build_block(self._codec.compress([event.raw for event in events]))
         offset = self._log.append(block)
         self.index.add(
@@ -99,44 +149,14 @@ class Spool:
             lengths=lengths,
         )
         digest = hashlib.sha256(block).hexdigest()
-        self.append_line(msgspec.structs.replace(line, offset=offset, length=len(block), sha256=digest))
-
-    def append_line(self, line: JournalLine) -> None:
-        """Take a journal line."""
-        self._lines.append(line)
-
-    @property
-    def is_commit_due(self) -> bool:
-        """Tell whether enough has been taken, or long enough ago, to commit it."""
-        return self._log.pending_bytes >= COMMIT_BYTES or self._monotonic() - self._committed_at >= COMMIT_SECONDS
-
-    def commit(self) -> None:
-        """Make everything taken so far durable: the log, then the lines that speak of it.
-
-        Raises:
-            DiskError: the disk refused.
-        """
-        try:
-            self._write_out()
-        except DiskError:
-            self._has_failed = True  # what stands at the files' ends is not known: appending more could hide it
-            raise
-        self._committed_at = self._monotonic()
-
-    def _write_out(self) -> None:
-        if self._lines:
-            self._log.flush()
-            for line in self._lines:
-                self._journal.append(encode_line(line))
-            self._journal.flush()
-            self._lines.clear()
+        yield msgspec.structs.replace(line, offset=offset, length=len(block), sha256=digest)
 
     def open_reader(self) -> LogReader:
         """Return a reader of what has been committed."""
         self.commit()
         return LogReader(self._folder.log_path, self._codec)
 
-    def _learn(self, events: list[Event]) -> None:
+    def _learn(self, events: Sequence[Event]) -> Iterator[DictionaryLine]:
         """Collect samples; once there are enough, put a dictionary into the log and use it from here on."""
         if self._samples is None:
             return
@@ -149,7 +169,7 @@ class Spool:
             self._codec = FrameCodec(dictionary)
             offset = self._log.append(dictionary)
             digest = hashlib.sha256(dictionary).hexdigest()
-            self._lines.append(DictionaryLine(offset, len(dictionary), digest))
+            yield DictionaryLine(offset, len(dictionary), digest)
 
 
 class LogReader:

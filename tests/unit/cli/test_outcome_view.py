@@ -1,15 +1,20 @@
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
-from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
+from ociaudit.cli.figures import Figures
+from ociaudit.cli.outcome_view import describe_effort, describe_empty_filter, describe_gaps, describe_outcome
+from ociaudit.events.filters import Criteria, FilterSpec
 from ociaudit.jobs.export import Outcome
 from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.window import Window
-from ociaudit.store.manifest import EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
+from ociaudit.source.answer import FinishedRequest
+from ociaudit.store.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.store.run_folder import ExportArguments
-from support.drawn_shards import HERE, THERE
+from support.drawn_shards import HERE, THERE, make_shard
 
 ZEROS = dict.fromkeys(Totals.__struct_fields__, 0)
 MANIFEST = Manifest(
@@ -20,7 +25,7 @@ MANIFEST = Manifest(
     range=Range("a", "b"),
     event_times=EventTimes(None, None, 0, 0),
     scope=Scope((), (), (), (), ("ocid1.compartment.oc1..gone",), None, reaches_beyond_retention=False),
-    totals=Totals(**ZEROS | {"scanned": 1234, "filtered": 1234, "requests": 1, "shards": 2}),
+    totals=Totals(**ZEROS | {"scanned": 1234, "filtered": 1234, "pages": 1, "requests": 3, "shards": 2}),
     conflicting_ids=(),
     coverage=(),
     gaps=(),
@@ -56,7 +61,7 @@ def test_the_summary_adds_up() -> None:
     """What was scanned, written, filtered and identical, the file, the digest, and what cannot be proven."""
     text = "\n".join(describe_outcome(make_outcome()))
     assert "0 events written to /x/a.json (5 bytes)" in text
-    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 request, 2 windows" in text
+    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
     assert "ocid1.compartment.oc1..gone occurs in events but is not listed" in text
     assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
     assert f"sha256:{'d' * 64}" in text
@@ -77,6 +82,30 @@ def test_a_filter_that_matched_nothing_is_explained() -> None:
     assert [line.split()[-1] for line in lines[2:6]] == ["c", "a", "b", "t0"]
     assert len(lines) == 2 + 10 + 1
     assert "IdentitySignOn.InteractiveLogin" in lines[-1]
+
+
+def test_a_filter_of_several_conditions_is_told_in_words() -> None:
+    """The conditions are named, and names that Audit does not record lead to a hint wherever they were typed."""
+    spec = FilterSpec(event_names=["LoginFailure"], exclude=Criteria(principals=["bob"]))
+    manifest = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=(), filter=spec))
+    lines = list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=manifest)))
+    assert lines[0] == "no event matched event name 'LoginFailure'; not principal 'bob' among 1,234 scanned"
+    assert "IdentitySignOn.InteractiveLogin" in lines[-1]
+    unfiltered = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=()))
+    assert not list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=unfiltered)))
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_what_a_range_of_event_times_dropped_is_told(*, is_settled: bool) -> None:
+    """How many of the filtered happened outside, and whether late ones may be missing."""
+    manifest = replace(
+        MANIFEST,
+        event_range=EventRange("a", "b", "1h", is_settled=is_settled),
+        totals=replace(MANIFEST.totals, outside_event_range=1000),
+    )
+    text = "\n".join(describe_outcome(dataclasses.replace(make_outcome(), manifest=manifest)))
+    assert "1,000 of the filtered out happened outside a .. b" in text
+    assert ("late ones may be missing" in text) is not is_settled
 
 
 def test_every_gap_is_shown_or_counted() -> None:
@@ -103,3 +132,28 @@ def test_a_run_to_stdout_promises_no_resume() -> None:
     assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)]))
     assert not any(line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], is_kept=False))
     assert replace(MANIFEST, complete=False).complete is False
+
+
+def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
+    """Time, requests, pace, 429s, bytes and cuts; windows that took less than a second are nobody's business."""
+    now = 0.0
+
+    def read() -> float:
+        return now
+
+    figures = Figures(monotonic=read)
+    assert list(describe_effort(figures)) == []
+    for number in range(40):
+        figures.on_request(FinishedRequest("h", "/p", 429 if number < 3 else 200, 50_000, 0.1, 1, None, None))
+    for shard, seconds in ((make_shard(0, 60), 12.5), (make_shard(60, 120), 0.5), (make_shard(120, 180), 2.0)):
+        figures.on_shard_begun(shard)
+        figures.on_page(shard, scanned=100, kept=100)
+        now += seconds
+        figures.on_shard_done(shard)
+    now = 20.0
+    lines = list(describe_effort(figures))
+    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows cut"
+    assert lines[1] == "slowest windows:"
+    assert lines[2] == f"  {make_shard(0, 60)}: 12.5 s, 1 page, 100 events"
+    assert lines[3] == f"  {make_shard(120, 180)}: 2.0 s, 1 page, 100 events"
+    assert len(lines) == 4

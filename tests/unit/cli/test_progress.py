@@ -1,9 +1,16 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ociaudit.cli.progress import LineProgress, QuietProgress, choose_progress, count, describe_gap, describe_seconds
-from ociaudit.errors import ConnectionFailed
-from ociaudit.plan.shard import Gap
+from ociaudit.cli.json_log import JsonLog
+from ociaudit.cli.progress import LineProgress, QuietProgress
+from ociaudit.cli.progress_view import describe_gap, describe_regions
+from ociaudit.cli.watching import choose_progress
+from ociaudit.cli.wording import count, describe_seconds
+from ociaudit.errors import ConnectionFailed, UsageError
+from ociaudit.plan.shard import Gap, Place
 from ociaudit.plan.window import Window
+from ociaudit.source.answer import FinishedRequest
 from support.drawn_shards import HERE, THERE, make_shard
 
 GAP = Gap(HERE, Window(0, 60), "denied", "404 no\x1b[2J", "r-1")
@@ -46,11 +53,11 @@ def test_a_line_comes_every_few_seconds(
 ) -> None:
     """Not with every page, and with events, rate, windows, gaps and the time left."""
     capsys.readouterr()
-    progress.on_page(scanned=100, kept=1)
+    progress.on_page(make_shard(), scanned=100, kept=1)
     progress.on_shard_done(make_shard())
     assert capsys.readouterr().err == ""
     watch.seconds += 10
-    progress.on_page(scanned=1_900, kept=0)
+    progress.on_page(make_shard(), scanned=1_900, kept=0)
     assert capsys.readouterr().err == "2,000 events (200/s), 1 of 4 windows, about 30 s left\n"
     assert progress.fraction == 0.25
     progress.on_gap(GAP)
@@ -100,7 +107,7 @@ def test_quiet_says_only_notices(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = choose_progress(is_quiet=True)
     assert type(quiet) is QuietProgress
     quiet.on_plan(Window(0, 1), [HERE], 1)
-    quiet.on_page(scanned=1, kept=1)
+    quiet.on_page(make_shard(), scanned=1, kept=1)
     quiet.on_notice("the clock")
     quiet.close()
     assert capsys.readouterr().err == "notice: the clock\n"
@@ -118,3 +125,131 @@ def test_a_span_is_said_as_a_person_would(seconds: float, words: str) -> None:
 def test_a_number_has_its_plural() -> None:
     """One gap, two gaps, a thousand with its comma."""
     assert [count(number, "gap") for number in (0, 1, 2, 1000)] == ["0 gaps", "1 gap", "2 gaps", "1,000 gaps"]
+
+
+REQUEST = FinishedRequest(
+    "audit.example", "/20190901/auditEvents", 429, 120, 0.25, 2, "r-9", "429 TooManyRequests: slow"
+)
+
+
+def test_pace_throttling_and_cuts_are_in_the_line(progress: LineProgress, watch: Watch) -> None:
+    """Requests in flight, the pace, 429s and what was cut stand there when they are known, and not before."""
+    assert "in flight" not in progress.describe()
+    progress.on_pace(HERE.region, in_flight=5, ceiling=16, per_second=None)
+    assert "5 in flight," not in progress.describe()
+    assert "5 in flight" in progress.describe()
+    progress.on_pace(THERE.region, in_flight=2, ceiling=8, per_second=18.5)
+    progress.on_request(REQUEST)
+    progress.on_cut(make_shard(), 8)
+    watch.seconds += 4
+    progress.on_shard_done(make_shard(0, 30))
+    said = progress.describe()
+    assert "1 of 11 windows (1 cut)" in said
+    assert "7 in flight, pace 18.5/s" in said
+    assert "1 × 429" in said
+    assert "about 40 s left" in said
+
+
+def test_a_long_sweep_has_a_line_for_each_region(
+    progress: LineProgress, watch: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every half minute, with its own events, windows, pace and gaps, the least finished first."""
+    progress.on_pace(THERE.region, in_flight=2, ceiling=8, per_second=18.5)
+    progress.on_shard_done(make_shard())
+    progress.on_gap(Gap(THERE, Window(0, 60), "failed", "reset"))
+    capsys.readouterr()
+    watch.seconds += 31
+    progress.on_page(make_shard(), scanned=7, kept=7)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "  us-ashburn-1    0 events, 0 of 2 windows, 2 of 8 in flight, pace 18.5/s, 1 gap"
+    assert lines[2] == "  eu-frankfurt-1  7 events, 1 of 2 windows"
+    watch.seconds += 6
+    progress.on_page(make_shard(), scanned=7, kept=7)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_many_regions_are_not_all_listed(watch: Watch) -> None:
+    """Twelve lines, and one that counts the rest."""
+    lines = LineProgress(monotonic=watch)
+    lines.on_plan(Window(0, 60), [Place(f"region-{number:02}", "c") for number in range(30)], 30)
+    said = list(describe_regions(lines))
+    assert len(said) == 13
+    assert said[-1] == "  and 18 more regions"
+
+
+def test_a_waived_gap_is_called_so(progress: LineProgress, capsys: pytest.CaptureFixture[str]) -> None:
+    """A denial that is known is no `gap:` while the run works, and is not counted as one; a failure always is."""
+    capsys.readouterr()
+    progress.waived = frozenset({HERE.compartment})
+    progress.on_gap(GAP)
+    assert capsys.readouterr().err.startswith("waived: denied ")
+    progress.on_gap(Gap(HERE, Window(60, 120), "failed", "reset"))
+    assert capsys.readouterr().err.startswith("gap: failed ")
+    assert (progress.gaps, progress.waived_gaps) == (1, 1)
+
+
+def test_verbose_says_windows_cuts_pace_and_retries(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With -v each has a line; requests have none, and a pace is said when it changes."""
+    lines = LineProgress(monotonic=watch, verbosity=1)
+    lines.on_shard_begun(make_shard())
+    watch.seconds += 2.5
+    lines.on_page(make_shard(), scanned=7, kept=7)
+    lines.on_shard_done(make_shard())
+    lines.on_cut(make_shard(60, 120), 8)
+    lines.on_retry(ConnectionFailed("reset"), 0.2)
+    lines.on_request(REQUEST)
+    for in_flight in (1, 2, 3):
+        lines.on_pace(HERE.region, in_flight=in_flight, ceiling=4, per_second=None)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"done: {make_shard()}: 2.5 s, 1 page, 7 events"
+    assert said[1] == f"cut: {make_shard(60, 120)} is dense and asked in 8 pieces"
+    assert said[2] == "asking again: reset"
+    assert said[3] == f"pace: {HERE.region} up to 4 in flight, no limit known"
+    assert len(said) == 4
+
+
+def test_very_verbose_says_each_request(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Method, host, path, status, bytes, seconds, attempt, request id and what was wrong."""
+    lines = LineProgress(monotonic=watch, verbosity=2)
+    lines.on_request(REQUEST)
+    lines.on_request(FinishedRequest("h", "/p", None, 0, 1.0, 1, None, "reset"))
+    first, second = capsys.readouterr().err.splitlines()
+    wanted = "GET audit.example /20190901/auditEvents 429 120 bytes 0.250 s attempt 2 opc-request-id r-9"
+    assert first == f"request: {wanted}: 429 TooManyRequests: slow"
+    assert second == "request: GET h /p no answer 0 bytes 1.000 s attempt 1: reset"
+
+
+@given(st.lists(st.floats(0, 1000), max_size=40))
+def test_the_slowest_windows_are_kept(seconds: list[float]) -> None:
+    """Of any number of windows the five slowest remain, the slowest first, and nothing of the others."""
+    watch = Watch()
+    figures = QuietProgress(monotonic=watch)
+    for number, taken in enumerate(seconds):
+        shard = make_shard(number, number + 1)
+        watch.seconds = 0.0
+        figures.on_shard_begun(shard)
+        watch.seconds = taken
+        figures.on_page(shard, scanned=1, kept=1)
+        figures.on_shard_done(shard)
+    assert [one.seconds for one in figures.slowest] == sorted(seconds, reverse=True)[:5]
+    assert figures._begun == {}
+
+
+def test_what_was_denied_or_cut_is_not_kept(watch: Watch) -> None:
+    """Windows that end otherwise than done leave nothing behind: memory does not grow with them."""
+    figures = QuietProgress(monotonic=watch)
+    for start in range(0, 6000, 60):
+        figures.on_shard_begun(make_shard(start, start + 60))
+        if start % 120:
+            figures.on_cut(make_shard(start, start + 60), 2)
+        else:
+            figures.on_gap(Gap(HERE, Window(start, start + 60), "failed", "reset"))
+    assert figures._begun == {}
+
+
+def test_quiet_and_verbose_exclude_each_other() -> None:
+    """It cannot be both; the choice else is by format."""
+    with pytest.raises(UsageError, match="exclude each other"):
+        choose_progress(is_quiet=True, verbosity=1)
+    assert isinstance(choose_progress(is_quiet=True, log_format="json"), JsonLog)
+    assert type(choose_progress(is_quiet=False)) is LineProgress

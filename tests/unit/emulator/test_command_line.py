@@ -23,6 +23,7 @@ def test_every_flag_reaches_the_behaviour():
         *("--seed", "7", "--events", "e.json", "--events-compartment", "c", "--events-region", "r"),
         *("--events-per-day", "10", "--page-size", "50-150", "--latency-ms", "1.5", "--rate-limit", "20"),
         *("--retry-after", "3", "--late-share", "0.25", "--late-minutes", "9", "--retention-days", "90"),
+        *("--events-also", "r2=f.json", "--events-also", "r3=g=h.json", "--compartments", "40"),
         *("--now", "2025-12-01T00:00:00Z", "--strict-minutes", "--self-audit", "--no-shuffle", "--gzip"),
     )
     assert given == Behaviour(
@@ -30,6 +31,8 @@ def test_every_flag_reaches_the_behaviour():
         events_file=Path("e.json"),
         events_compartment="c",
         events_region="r",
+        more_events=(("r2", Path("f.json")), ("r3", Path("g=h.json"))),
+        more_compartments=40,
         events_per_day=10,
         page_size=PageSize(50, 150),
         latency_ms=1.5,
@@ -54,6 +57,9 @@ def test_every_flag_reaches_the_behaviour():
         ("--page-size", "0", "a number from 1, or a range such as 50-150"),
         ("--page-size", "9-3", "a number from 1, or a range such as 50-150"),
         ("--page-size", "many", "a whole number from 0"),
+        ("--events-also", "events.json", "a region and a file"),
+        ("--events-also", "=events.json", "a region and a file"),
+        ("--compartments", "-1", "a whole number from 0"),
         ("--latency-ms", "-1", "a number from 0"),
         ("--latency-ms", "soon", "a number from 0"),
         ("--rate-limit", "0", "a number above 0"),
@@ -89,6 +95,24 @@ def test_a_missing_file_ends_with_exit_2(capsys, tmp_path):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "name a file that can be read" in captured.err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--tls-cert", "cert.pem"),
+        ("--tls-key", "key.pem"),
+        ("--tls-cert", "missing.pem", "--tls-key", "missing.pem"),
+        ("--tls-cert", "garbage.pem", "--tls-key", "garbage.pem"),
+    ],
+)
+def test_a_certificate_that_cannot_be_served_ends_with_exit_2(capsys, tmp_path, flags):
+    """A certificate without key, or a file that is none, ends with exit 2, before anything listens."""
+    (tmp_path / "garbage.pem").write_text("garbage")
+    assert main([str(tmp_path / flag) if flag.endswith(".pem") else flag for flag in flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--tls-cert" in captured.err
 
 
 def test_every_flag_is_documented():

@@ -176,6 +176,33 @@ def test_all_events_can_be_put_into_one_place(tmp_path):
     assert service.list_all_events(PAYMENTS, START, END) == []
 
 
+def test_each_region_can_have_a_file(tmp_path):
+    """With --events-also another region serves the events of its own file, and only those."""
+    home = write_lines(tmp_path / "home.ndjson", [make_event(START, PAYMENTS)])
+    tokyo = write_lines(tmp_path / "tokyo.ndjson", [make_event(START, PAYMENTS), make_event(START, PAYMENTS)])
+    service = EmulatedService(events_file=home, more_events=(("ap-tokyo-1", tokyo),))
+    assert len(service.list_all_events(PAYMENTS, START, END)) == 1
+    assert len(service.list_all_events(PAYMENTS, START, END, region="ap-tokyo-1")) == 2
+    assert service.list_all_events(PAYMENTS, START, END, region="eu-frankfurt-1") == []
+    for region in ("us-ashburn-1", "mars-1"):
+        with pytest.raises(EventFileError, match=f"{region}"):
+            EmulatedService(events_file=home, more_events=((region, tokyo),))
+    with pytest.raises(EventFileError, match="--events FILE"):
+        EmulatedService(more_events=(("ap-tokyo-1", tokyo),))
+
+
+def test_quiet_compartments_have_what_the_file_says(tmp_path):
+    """Compartments that were asked for exist, can be listed and read, and hold the file's events and no others."""
+    names = {one.name: one.id for one in make_tenancy(1, more_compartments=300).compartments}
+    path = write_lines(tmp_path / "e.ndjson", [make_event(START, names["quiet-0300"])])
+    service = EmulatedService(events_file=path, more_compartments=300)
+    assert len(service.tenancy.compartment_by_id) == len(TENANCY.compartments) + 300
+    assert len(service.list_all_events(names["quiet-0300"], START, END)) == 1
+    assert service.list_all_events(names["quiet-0001"], START, END) == []
+    made = EmulatedService(more_compartments=1)
+    assert made.list_all_events(names["quiet-0001"], "2025-12-01T00:00:00Z", "2025-12-05T00:00:00Z") == []
+
+
 @pytest.mark.parametrize("size", [1, 7, 500])
 def test_pages_of_any_size_hold_the_file(tmp_path, size):
     """The pages of a file that is out of order hold its events in the order of their minutes."""

@@ -1,5 +1,7 @@
 import gzip
 import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -231,7 +233,7 @@ def test_the_same_id_can_come_with_other_bytes(service, is_time_changed):
 
 
 def test_every_kind_of_fault_can_fire():
-    """Each kind in the registry fires on a first page, a later page or a last one."""
+    """Each kind in the registry fires on a first page, a later page, a last one, or the configuration."""
     for kind in FAULT_KINDS:
         service = EmulatedService()
         service.add_fault(kind)
@@ -239,7 +241,30 @@ def test_every_kind_of_fault_can_fire():
         if token:
             ask(service, page=token, headers=GZIP)
         service.list_events(service.tenancy.id, *QUIET, headers=GZIP)
+        service.get("/20190901/configuration", compartmentId=service.tenancy.id)
         assert_fired(service)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"), [(400, 401), (-400, 401), (301, 401), (300, 200), (-60.5, 200), (0, 200)]
+)
+def test_a_skewed_clock_shows_in_the_date_and_refuses_beyond_five_minutes(service, seconds, status):
+    """The fault `skewed_clock` moves the answer's Date, and what Oracle would refuse then is refused."""
+    service.add_fault("skewed_clock", options={"seconds": seconds})
+    answer = ask(service)
+    assert answer.status == status
+    there = parsedate_to_datetime(answer.headers["Date"])
+    assert abs((there - datetime.now(UTC)).total_seconds() - seconds) < 60
+    assert_fired(service)
+
+
+def test_retention_can_be_said_to_be_short(service):
+    """The fault `retention` changes what GetConfiguration answers, and passes over everything else."""
+    service.add_fault("retention", options={"days": 30})
+    assert ask(service).status == 200
+    answer = service.get("/20190901/configuration", compartmentId=service.tenancy.id)
+    assert json.loads(answer.body) == {"retentionPeriodDays": 30}
+    assert_fired(service)
 
 
 def test_page_faults_hit_listings_of_compartments_too(service):
@@ -333,6 +358,9 @@ def test_a_fault_needs_a_good_signature(service):
         (b'[{"fault":{"kind":"html","size":1}}]', "size"),
         (b'[{"fault":{"kind":"status","status":"x"}}]', "status"),
         (b'[{"fault":{"kind":"status","headers":[]}}]', "headers"),
+        (b'[{"fault":{"kind":"skewed_clock","seconds":1e999}}]', "seconds"),
+        (b'[{"fault":{"kind":"skewed_clock","seconds":"now"}}]', "seconds"),
+        (b'[{"fault":{"kind":"retention","days":-1}}]', "days"),
         (b'[{"fault":{"kind":"stall","after":"lunch"}}]', "lunch"),
         (b'[{"match":{"page":"last"},"fault":{"kind":"html"}}]', "last"),
         (b'[{"match":{"covers":"now"},"fault":{"kind":"html"}}]', "covers"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ociaudit_emulator.instants import format_http_date
-from ociaudit_emulator.session_token import make_session_token
+from ociaudit_emulator.session_token import Holder, HolderKind, make_session_token
 from support.emulated_service import KEY, NOW_SECONDS, OTHER_KEY, USER
 
 REGIONS = "/20160918/tenancies/{}/regionSubscriptions"
@@ -136,8 +136,7 @@ def make_session_key_id(service, *, issuer=OTHER_KEY, seconds=600):
     token = make_session_token(
         issuer,
         KEY.public_key(),
-        user_id=USER,
-        tenancy_id=service.tenancy.id,
+        holder=Holder(HolderKind.USER, USER, service.tenancy.id, service.tenancy.id),
         span=(NOW_SECONDS, NOW_SECONDS + seconds),
     )
     return f"ST${token}"

@@ -1,17 +1,53 @@
+import json
+from typing import Any
+
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.events.filters import EventFilter
-from ociaudit.events.names import RECORDED_AS, find_recorded_names
+from ociaudit.events.facts import read_facts
+from ociaudit.events.fields import read_instant
+from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
+from ociaudit.events.names import RECORDED_AS, find_asked_names, find_recorded_names
+from ociaudit.events.page import BadPage, cut_page, read_event
+from support import naive_filter
 from support.drawn_shards import make_event
 
 EVENTS = [make_event(number) for number in range(3)]
+
+
+def make_raw(**changes: Any) -> bytes:
+    """Make an event of which only this is known: `a__b=1` stands for {"a": {"b": 1}}."""
+    event: dict[str, Any] = {}
+    for path, value in changes.items():
+        *folders, name = path.split("__")
+        inner = event
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = value
+    return json.dumps(event).encode()
+
+
+def passes(spec: FilterSpec, raw: bytes) -> bool:
+    """Tell whether an event passes, on each of the three ways there are."""
+    event_filter = EventFilter(spec)
+    verdicts = {
+        event_filter.is_wanted(raw),
+        bool(event_filter.select([read_event(raw)])),
+        event_filter.is_wanted_by_facts(read_facts(raw)),
+    }
+    assert len(verdicts) == 1
+    return verdicts.pop()
 
 
 def test_without_patterns_everything_passes() -> None:
     """A filter without patterns lets every event pass and counts as none."""
     assert EventFilter().select(EVENTS) == EVENTS
     assert not EventFilter()
+    assert not EventFilter(FilterSpec())
+    assert EventFilter(FilterSpec()).is_wanted(b"anything")
 
 
 @pytest.mark.parametrize(
@@ -53,3 +89,295 @@ def test_a_name_that_people_ask_for_leads_to_the_recorded_one(asked: str) -> Non
     """A pattern that mentions a name from the documentation, in any case, finds what Audit records."""
     assert find_recorded_names(f".*{asked.lower()}$") == (asked, RECORDED_AS[asked])
     assert find_recorded_names("LaunchInstance") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "raw", "is_wanted"),
+    [
+        ({"event_names": "createvcn"}, make_raw(data__eventName="CreateVcn"), True),
+        ({"event_names": "create"}, make_raw(data__eventName="CreateVcn"), False),
+        ({"event_names": ["x", "c?eate*"]}, make_raw(data__eventName="CreateVcn"), True),
+        ({"event_names": "SSO.*"}, make_raw(data__additionalDetails__eventId="sso.session.create.success"), True),
+        ({"event_names": "*"}, make_raw(data__additionalDetails__eventId="sso.session.create.success"), False),
+        ({"principals": "JÖRG"}, make_raw(data__identity__principalName="Jörg"), True),
+        ({"principals": "strasse"}, make_raw(data__identity__principalName="Straße"), True),
+        ({"principals": "ocid1.user.*"}, make_raw(data__identity__principalId="ocid1.user.oc1..a"), True),
+        ({"principals": "a*b"}, make_raw(data__identity__principalName="a\nb"), True),
+        ({"principals": "*"}, make_raw(data__identity=None), False),
+        ({"principals": "[a-c]x"}, make_raw(data__identity__principalName="Bx"), True),
+        ({"principals": "a[*]"}, make_raw(data__identity__principalName="a*"), True),
+        ({"principals": "[a"}, make_raw(data__identity__principalName="[A"), True),
+        ({"principals": "*ud800*"}, b'{"data":{"identity":{"principalName":"\\ud800"}}}', True),
+        ({"compartment_names": "prod*"}, make_raw(data__compartmentName="Production"), True),
+        ({"resources": "OCID1.vcn*"}, make_raw(data__resourceName="net", data__resourceId="ocid1.vcn.oc1"), True),
+        ({"resources": "net"}, make_raw(data__resourceName="net", data__resourceId="ocid1.vcn.oc1"), True),
+        ({"addresses": "10.0.0.0/8"}, make_raw(data__identity__ipAddress="192.0.2.1, 10.9.8.7"), True),
+        ({"addresses": "10.1.2.3/8"}, make_raw(data__identity__ipAddress="10.9.8.7"), True),
+        ({"addresses": "10.0.0.0/8"}, make_raw(data__identity__ipAddress="11.9.8.7"), False),
+        ({"addresses": "1.1.1.1, 2001:DB8::/32"}, make_raw(data__identity__ipAddress="2001:db8:0::1"), True),
+        ({"addresses": "0.0.0.0/0"}, make_raw(data__identity__ipAddress="2001:db8::1"), False),
+        ({"addresses": "10.0.0.0/8"}, make_raw(data__identity__ipAddress="::ffff:10.0.0.5"), True),
+        ({"addresses": "::ffff:10.0.0.0/104"}, make_raw(data__identity__ipAddress="10.0.0.5"), True),
+        ({"addresses": "fe80::/10"}, make_raw(data__identity__ipAddress="fe80::1%eth0"), True),
+        ({"addresses": "0.0.0.0/0,::/0"}, make_raw(data__identity__ipAddress="unknown, , 300.1.1.1"), False),
+        ({"addresses": "0.0.0.0/0"}, make_raw(data__identity__ipAddress="1.1.1.1," * 100_000), False),
+        ({"statuses": "404"}, make_raw(data__response__status="404"), True),
+        ({"statuses": "404"}, make_raw(data__response__status=404), True),
+        ({"statuses": "2xx,4XX"}, make_raw(data__response__status="499"), True),
+        ({"statuses": "400-403"}, make_raw(data__response__status="404"), False),
+        ({"statuses": "400-499"}, make_raw(data__response__status="9" * 5_000), False),
+        ({"statuses": "400-499"}, make_raw(data__response__status=None), False),
+        ({"outcomes": "Failure"}, make_raw(data__response__status="404"), True),
+        ({"outcomes": "unknown"}, make_raw(), True),
+        ({"outcomes": "unknown,success"}, make_raw(data__message="it failed"), False),
+        ({"event_after": "2025-12-01"}, make_raw(eventTime="2025-12-01T00:00:00Z"), True),
+        ({"event_after": "01.12.25"}, make_raw(eventTime="2025-11-30T23:59:59.999999999Z"), False),
+        ({"event_before": "2025-12-01T01:00:00+01:00"}, make_raw(eventTime="2025-12-01T00:00:00Z"), False),
+        ({"event_before": "2025-12-01T00:00:00.000000001Z"}, make_raw(eventTime="2025-12-01T00:00:00Z"), True),
+        ({"event_before": "2025-12-01"}, make_raw(eventTime="some day"), True),
+        ({"event_after": "2025-12-01"}, make_raw(), True),
+        ({"presets": "DELETIONS"}, make_raw(eventType="com.oraclecloud.virtualNetwork.DeleteVcn"), True),
+        ({"presets": "deletions"}, make_raw(eventType="com.oraclecloud.a.DeleteB.begin"), True),
+        ({"presets": "deletions"}, make_raw(eventType="com.oraclecloud.a.ListDeleted"), False),
+        ({"presets": "api-keys,mfa"}, make_raw(eventType="com.oraclecloud.identityControlPlane.UploadApiKey"), True),
+    ],
+)
+def test_what_each_condition_lets_pass(spec: dict[str, Any], raw: bytes, is_wanted: bool) -> None:
+    """Each kind of value, absent fields, odd types and hostile texts, one by one."""
+    assert passes(FilterSpec(**spec), raw) is is_wanted
+
+
+@pytest.mark.parametrize("name", ["principals", "resources", "addresses", "outcomes", "event_names", "presets"])
+def test_what_is_excluded_stays_out(name: str) -> None:
+    """An exclusion wins over the same condition, and does not touch events that lack the field."""
+    value = {"addresses": "1.2.3.4", "outcomes": "failure", "presets": "sign-ins"}.get(name, "a")
+    raw = make_raw(
+        eventType="com.oraclecloud.IdentitySignOn.a",
+        data__eventName="A",
+        data__resourceName="a",
+        data__response__status="500",
+        data__identity={"principalName": "a", "ipAddress": "1.2.3.4"},
+    )
+    assert passes(FilterSpec(**{name: value}), raw)
+    assert not passes(FilterSpec(**{name: value}, exclude=Criteria(**{name: value})), raw)
+    assert not passes(FilterSpec(exclude=Criteria(**{name: value})), raw)
+    assert passes(FilterSpec(exclude=Criteria(**{name: value})), make_raw(eventId="other"))
+
+
+WORDS = ["alice", "Bob", "a*", "*", "[ab]*", "", "ocid1.user.oc1..x", "\ud800"]
+TYPES = [
+    "com.oraclecloud.identityControlPlane.UploadApiKey",
+    "com.oraclecloud.IdentitySignOn.InteractiveLogin",
+    "com.oraclecloud.IdentitySignOn.VerifyMfaToken",
+    "com.oraclecloud.computeApi.LaunchInstance.begin",
+    "",
+]
+DOMAIN_NAMES = ["sso.session.create.success", "sso.session.delete.success", "SSO.Authentication.Failure", "x.failure"]
+STATUSES = ["200", "404", "500", "٤٠٤", "x", 404]
+ADDRESSES = ["10.1.2.3", "192.0.2.1,10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3", "nonsense", " 192.0.2.1 ,", ""]
+TIMES = ["2025-12-01T00:00:00Z", "2025-12-01T12:00:00.5Z", "2025-12-02T00:00:00.000Z", "never"]
+
+
+def maybe(values: list[Any]) -> st.SearchStrategy[Any]:
+    """One of some values, or null, or a value of a wrong type."""
+    return st.sampled_from([*values, *values, None, {"a": 1}])
+
+
+RAWS = st.fixed_dictionaries(
+    {
+        "eventType": st.sampled_from([*TYPES, None]),
+        "eventTime": maybe(TIMES),
+        "data": st.none()
+        | st.fixed_dictionaries(
+            {
+                "eventName": maybe(["UploadApiKey", "InteractiveLogin", *WORDS]),
+                "compartmentName": maybe(WORDS),
+                "resourceName": maybe(WORDS),
+                "resourceId": maybe(WORDS),
+                "message": maybe(["it failed", "Succeeded", "so so"]),
+                "identity": st.none()
+                | st.fixed_dictionaries(
+                    {"principalName": maybe(WORDS), "principalId": maybe(WORDS), "ipAddress": maybe(ADDRESSES)}
+                ),
+                "response": st.none() | st.fixed_dictionaries({"status": maybe(STATUSES)}),
+                "additionalDetails": st.none() | st.fixed_dictionaries({"eventId": maybe(DOMAIN_NAMES)}),
+            }
+        ),
+    }
+)
+
+
+def choose(*values: str) -> st.SearchStrategy[tuple[str, ...]]:
+    """Nothing, one or two of some values."""
+    return st.lists(st.sampled_from(values), max_size=2).map(tuple)
+
+
+GLOBS = choose("alice", "BOB", "a*", "?ob", "[!a]*", "ocid1.*")
+CRITERIA = {
+    "event_types": choose("Login", "^com", "loginfailure", "CreateApiKey", "Instance"),
+    "event_names": choose("uploadapikey", "Interactive*", "sso.*", "LoginFailure", "SessionTimeout", "*"),
+    "principals": GLOBS,
+    "addresses": choose("10.0.0.0/8", "192.0.2.1, 2001:db8::/32", "::/0", "10.1.2.3"),
+    "compartment_names": GLOBS,
+    "resources": GLOBS,
+    "outcomes": choose("success", "FAILURE,unknown"),
+    "statuses": choose("404", "4xx", "400-599", "2xx, 500"),
+}
+SPECS = st.fixed_dictionaries(
+    {
+        **{name: st.just(()) | values for name, values in CRITERIA.items()},
+        "event_after": st.sampled_from([None, None, "2025-12-01T00:00:00Z", "2025-12-01T12:00:00.5Z"]),
+        "event_before": st.sampled_from([None, None, "2025-12-02T00:00:00Z", "2025-12-03T00:00:00Z"]),
+        "exclude": st.just({}) | st.fixed_dictionaries({}, optional=CRITERIA),
+    }
+)
+
+
+@given(SPECS, st.lists(RAWS, max_size=8))
+@settings(max_examples=400)
+def test_a_filter_is_its_plain_definition(spec: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    """Whatever the filter and the events, what passes is what the rules say when they are read plainly."""
+    lines = [json.dumps(event).encode() for event in events]
+    expected = [naive_filter.is_wanted(undo_surrogates(event), spec) for event in events]
+    event_filter = EventFilter(FilterSpec(**spec | {"exclude": Criteria(**spec["exclude"])}))
+    served = cut_page(b"[" + b",".join(lines) + b"]")
+    wanted = [event for event, passed in zip(served, expected, strict=True) if passed]
+    assert event_filter.select(served) == wanted
+    own = event_filter.select(event_filter.cut_page(b"[" + b",".join(lines) + b"]"))
+    assert [msgspec.structs.replace(event, facts=None) for event in own] == wanted
+    assert [event_filter.is_wanted(line) for line in lines] == expected
+    assert [event_filter.is_wanted_by_facts(read_facts(line)) for line in lines] == expected
+
+
+def undo_surrogates(value: Any) -> Any:
+    """Write lone surrogates as the escapes that they came as."""
+    if isinstance(value, dict):
+        return {name: undo_surrogates(inner) for name, inner in value.items()}
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"addresses": "10.0.0.0/33"}, r"'10.0.0.0/33' is neither an address nor a network: /33"),
+        ({"addresses": "10.0.0.256"}, r"'10.0.0.256'"),
+        ({"addresses": "10.0.0.1,,10.0.0.2"}, "empty address"),
+        ({"addresses": "2001:db8::/200"}, "/200"),
+        ({"addresses": "localhost"}, "'localhost'"),
+        ({"outcomes": "succes"}, "no outcome 'succes'; did you mean success"),
+        ({"outcomes": ""}, "empty outcome"),
+        ({"statuses": "40"}, "'40' is no HTTP status"),
+        ({"statuses": "499-400"}, "'499-400' ends before it begins"),
+        ({"statuses": "xx4"}, "'xx4'"),
+        ({"presets": "sign-in"}, "no preset 'sign-in'; did you mean sign-ins"),
+        ({"presets": "zzz"}, "no preset 'zzz'$"),
+        ({"principals": " "}, "empty principal"),
+        ({"event_names": ["a", ""]}, "empty event name"),
+        ({"event_after": "7d"}, "'7d'"),
+        ({"event_after": "2025-12-01T10:00:00"}, "'2025-12-01T10:00:00'"),
+        ({"event_before": "2025-02-30"}, "'2025-02-30'"),
+        ({"event_before": "30.02.25"}, "'30.02.25'"),
+        ({"event_after": "2025-12-02", "event_before": "2025-12-01"}, "no event can lie after"),
+        ({"event_after": "2025-12-01", "event_before": "01.12.25"}, "no event can lie after"),
+        ({"exclude": Criteria(addresses="nowhere")}, "'nowhere'"),
+        ({"exclude": Criteria(event_types="(")}, "position 0"),
+    ],
+)
+def test_bad_values_are_named(spec: dict[str, Any], words: str) -> None:
+    """A value that cannot be used is a usage error that names it, with a hint."""
+    with pytest.raises(UsageError, match=words) as caught:
+        EventFilter(FilterSpec(**spec))
+    assert caught.value.hint
+
+
+def test_a_filter_is_stored_as_typed() -> None:
+    """A filter comes back equal from JSON, says nothing where nothing was said, and takes texts and lists alike."""
+    spec = FilterSpec(principals="a", statuses=["4xx"], event_after="01.12.25", exclude=Criteria(outcomes=["unknown"]))
+    data = msgspec.json.encode(spec)
+    assert json.loads(data) == {
+        "principals": ["a"],
+        "statuses": ["4xx"],
+        "event_after": "01.12.25",
+        "exclude": {"outcomes": ["unknown"]},
+    }
+    assert msgspec.json.decode(data, type=FilterSpec) == spec
+    assert msgspec.json.encode(FilterSpec()) == b"{}"
+    assert str(spec) == "principal 'a'; status '4xx'; event time from '01.12.25'; not outcome 'unknown'"
+    assert str(FilterSpec()) == "(all)"
+
+
+def test_what_a_name_is_taken_for_is_said_once() -> None:
+    """Each name that Audit does not record has one notice, wherever and however often it was typed."""
+    spec = FilterSpec(
+        event_names=["loginfailure", "LaunchInstance"],
+        event_types=["Compute|LoginFailure", ".*CreateApiKey$"],
+        exclude=Criteria(event_names=["CreateApiKey"]),
+    )
+    first, second = EventFilter(spec).notices
+    assert first.startswith("Audit records no LoginFailure; it is taken for IdentitySignOn.InteractiveLogin, ")
+    assert "VerifyMfaToken with outcome failure; sso.session.create.failure, sso.authentication.failure" in first
+    assert second == "Audit records no CreateApiKey; it is taken for identityControlPlane.UploadApiKey"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("LoginFailure", ("LoginFailure",)),
+        ("compute|LOCKUSER|SessionStart", ("LockUser", "SessionStart")),
+        ("LoginFailure$", ()),
+        ("(LoginFailure)", ()),
+        ("UploadApiKey", ()),
+        ("", ()),
+    ],
+)
+def test_only_plain_names_are_taken_for_others(pattern: str, found: tuple[str, ...]) -> None:
+    """Whoever writes a real expression means that expression."""
+    assert find_asked_names(pattern) == found
+
+
+def test_many_types_and_names_do_not_fill_the_memory() -> None:
+    """What is remembered of types and names is bounded, in number and in length."""
+    event_filter = EventFilter(["1"])
+    for number in range(20_005):
+        event_filter.is_wanted(make_raw(eventType=f"t{number}"))
+    assert len(event_filter._verdicts) <= 10_000
+    before = len(event_filter._verdicts)
+    assert event_filter.is_wanted(make_raw(eventType="1" * 501))
+    assert len(event_filter._verdicts) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'[{"eventType":"a",\n"data":{"message":"m"}} ,{"data":null}]',
+        b'[{"eventType":"\xc3\xbc","data":{"response":{"status":404}}},{"eventType":"b"}]',
+        b'[{"eventType":"\\ud800"},{"eventType":"b"}]',
+    ],
+)
+def test_a_filter_cuts_pages_as_ever(body: bytes) -> None:
+    """The events of a page are the same, whether facts could be read on the way or not."""
+    event_filter = EventFilter(FilterSpec(statuses="404", outcomes="unknown,failure"))
+    cut = event_filter.cut_page(body)
+    assert [msgspec.structs.replace(event, facts=None) for event in cut] == cut_page(body)
+    assert EventFilter(["a"]).cut_page is cut_page
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"[{}", b'["\xff"]', b"[{}]x", b"[" * 100_000])
+def test_a_filter_refuses_bad_pages_as_ever(body: bytes) -> None:
+    """What is no page is a bad page, with the same words."""
+    with pytest.raises(BadPage) as plain:
+        cut_page(body)
+    with pytest.raises(BadPage) as own:
+        EventFilter(FilterSpec(statuses="404")).cut_page(body)
+    assert str(own.value) == str(plain.value)
+
+
+@given(st.lists(st.sampled_from([*TIMES, "2025-12-01T11:59:59.999999999Z", None]), max_size=6))
+def test_a_span_keeps_what_lies_in_it_and_what_has_no_time(times: list[str | None]) -> None:
+    """The start is included, the end is not, and an event without a readable time is kept."""
+    start, end = read_instant("2025-12-01T00:00:00Z"), read_instant("2025-12-01T12:00:00.5Z")
+    events = [read_event(make_raw(eventTime=time)) for time in times]
+    kept = {"2025-12-01T00:00:00Z", "2025-12-01T11:59:59.999999999Z", "never", None}
+    expected = [event for event, time in zip(events, times, strict=True) if time in kept]
+    assert TimeSpan(start, end).select(events) == expected

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from ociaudit.errors import UsageError
-from ociaudit.jobs.rerun import Action, Leftovers, RerunOptions, choose_action, describe_difference
+from ociaudit.jobs.rerun import Action, Leftovers, RerunOptions, choose_action, describe_difference, is_run_spent
 from ociaudit.plan.window import Window
 from ociaudit.store.run_folder import ExportArguments
 
@@ -143,8 +143,21 @@ def test_a_run_that_can_be_continued_is_not_thrown_away(arguments: ExportArgumen
     """No combination of facts begins anew over a run, unless it is a script's own way."""
     for left in list_leftovers():
         for overwrite in (False, True):
-            if left.run is not None:
+            if left.run is not None and not is_run_spent(arguments, left, RerunOptions(overwrite=overwrite)):
                 assert choose(arguments, left, overwrite=overwrite) is not Action.BEGIN
+
+
+def test_a_run_is_spent_only_when_its_output_stands_complete() -> None:
+    """Nothing that could still be asked for, or finished by name, counts as spent."""
+    spent = [left for left in list_leftovers() if is_run_spent(RELATIVE, left, PLAIN)]
+    assert spent
+    for left in spent:
+        assert left.run == left.finished == RELATIVE
+        assert left.output_is_ours
+        assert left.is_complete
+        assert choose(RELATIVE, left, resume=True) is Action.CLEAN_UP
+        assert not is_run_spent(RELATIVE, left, RerunOptions(resume=True))
+    assert not any(is_run_spent(FIXED, left, PLAIN) for left in list_leftovers())
 
 
 def test_a_script_is_never_asked_anything() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from ociaudit.events.event import Event
-from ociaudit.events.filters import EventFilter
+from ociaudit.events.fields import instant_of_minute
+from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.events.page import read_event
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.spool_sink import SpoolSink
+from ociaudit.plan.shard import Shard
 from ociaudit.store.journal import PageLine, decode_line
 from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
 from support.served_runs import open_run, read_output
@@ -28,7 +30,7 @@ class PageCounter(Observer):
     def __init__(self) -> None:
         self.pages: list[tuple[int, int]] = []
 
-    def on_page(self, *, scanned: int, kept: int) -> None:
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         self.pages.append((scanned, kept))
 
 
@@ -37,6 +39,7 @@ def take(
     events: Sequence[Event],
     *,
     patterns: Sequence[str] = (),
+    span: TimeSpan | None = None,
     tally: str | None = None,
     listed: frozenset[str] | None = None,
     asked_at: datetime | None = None,
@@ -47,11 +50,17 @@ def take(
         sink = SpoolSink(
             spool,
             event_filter=EventFilter(patterns),
+            span=span,
             tally=tally,
             listed_compartments=listed,
             observer=observer,
         )
-        asyncio.run(sink.take_page(make_page(SHARD, 1, list(events), asked_at=asked_at)))
+
+        async def take_and_close() -> None:
+            await sink.take_page(make_page(SHARD, 1, list(events), asked_at=asked_at))
+            await sink.close()
+
+        asyncio.run(take_and_close())
         kept, _ = read_output(recovered.spool)
     lines = map(decode_line, (folder / "journal.ndjson").read_bytes().splitlines(keepends=True))
     (page,) = [line for line in lines if isinstance(line, PageLine)]
@@ -74,6 +83,15 @@ def test_what_the_filter_drops_is_counted_and_tallied(tmp_path: Path) -> None:
     page, kept = take(tmp_path, [make_event(1), *ODD], patterns=["Made"], tally="event_name")
     assert (page.scanned, page.kept, len(kept)) == (4, 1, 1)
     assert page.tally == {"Made": 1, "\\udfff": 1, "y" * 200: 1, "(none)": 1}
+
+
+def test_what_happened_outside_the_span_is_dropped_and_counted_apart(tmp_path: Path) -> None:
+    """Events outside a range of event times are neither kept nor filtered; those without a time are kept."""
+    span = TimeSpan(instant_of_minute(10), instant_of_minute(20))
+    events = [make_event(number) for number in (9, 10, 19, 20)]
+    page, kept = take(tmp_path, [*events, ODD[2]], span=span)
+    assert (page.scanned, page.kept, page.outside) == (5, 3, 2)
+    assert kept == [ODD[2].raw, events[1].raw, events[2].raw]
 
 
 def test_no_name_keeps_the_journal_from_being_written(tmp_path: Path) -> None:

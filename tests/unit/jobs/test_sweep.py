@@ -1,6 +1,6 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -15,19 +15,22 @@ from ociaudit.errors import (
     ServiceUnreachable,
     SignInRejected,
 )
+from ociaudit.jobs.gap_book import GapBook
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.sweep import Sweep
 from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.planner import Progress, plan_shards
+from ociaudit.plan.planner import Ask, Progress, plan_regions
 from ociaudit.plan.shard import Bookmark, Gap, Place, Shard
 from ociaudit.plan.window import Window
 from ociaudit.source.audit import Page
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
+from ociaudit.source.gate import Gate
+from support.clocks import PatientlessClock
 from support.drawn_shards import make_event, make_page
 
 RANGE = Window(0, 40)
 PLACES = [Place(region, compartment) for region in ("r1", "r2") for compartment in ("a", "b")]
-CREDENTIALS = Credentials("tenancy", "r1", "user", "ab", "DEFAULT", False, _signer=lambda _: None)
+CREDENTIALS = Credentials("tenancy", "r1", "user", "ab", "DEFAULT", "api_key", _signer=lambda _: None)
 
 
 def refuse(status: int, *, is_oci: bool = True) -> Refused:
@@ -41,16 +44,21 @@ Answers = Mapping[tuple[Place, int], RequestError]
 class ScriptedAudit:
     """Answers every shard with two pages, or fails where it was told to: before any page, or after the first."""
 
-    def __init__(self, failures: Answers, *, is_late: bool = False) -> None:
+    def __init__(self, failures: Answers, gate: Gate, *, is_late: bool = False) -> None:
         self._failures = failures
+        self._gate = gate
         self._is_late = is_late
         self.asked: list[tuple[Shard, Bookmark | None]] = []
         self.closed = 0
 
-    async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
+    async def follow_shard(
+        self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool]
+    ) -> AsyncGenerator[Page, None]:
         """Yield the pages."""
         self.asked.append((shard, bookmark))
         try:
+            async with self._gate.enter(shard.place.region):
+                await asyncio.sleep(0)
             failure = self._failures.get((shard.place, shard.window.start))
             if failure and not self._is_late:
                 raise failure
@@ -88,6 +96,10 @@ class PageCollector:
         self._fail()
         self.pages.append(page)
 
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Nothing is cut without a policy."""
+        raise AssertionError("cut")
+
 
 class GapCollector(Observer):
     """Remembers what it was told."""
@@ -95,12 +107,15 @@ class GapCollector(Observer):
     def __init__(self) -> None:
         self.gaps: list[Gap] = []
         self.done: list[Shard] = []
+        self.has_two = asyncio.Event()
 
     def on_gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
 
     def on_shard_done(self, shard: Shard) -> None:
         self.done.append(shard)
+        if len(self.done) == 2:
+            self.has_two.set()
 
 
 class Scene:
@@ -114,25 +129,45 @@ class Scene:
         is_late: bool = False,
         covered: Mapping[Place, Coverage] | None = None,
         sink: PageCollector | None = None,
+        max_in_flight: int = 1,
     ) -> None:
-        self.audit = ScriptedAudit(failures, is_late=is_late)
+        self.gate = Gate(clock=PatientlessClock(), max_in_flight=max_in_flight)
+        self.audit = ScriptedAudit(failures, self.gate, is_late=is_late)
         self.identity = KeyCheck(is_accepted=is_accepted)
         self.observer = GapCollector()
         self.covered = covered or {}
-        self.sweep = Sweep(
-            audit=self.audit,
+        self.sink = sink or PageCollector()
+        self.coverage: Mapping[Place, Coverage] = {}
+
+    def run(self) -> tuple[Gap, ...]:
+        """Sweep windows of ten minutes."""
+        return asyncio.run(self.sweep(lambda sweep: sweep.run(self.plan())))
+
+    def plan(self) -> Mapping[str, Iterator[Ask]]:
+        """Plan windows of ten minutes, in every region."""
+        return plan_regions(PLACES, RANGE, max_minutes=10, settled_until=100, progress=Progress(covered=self.covered))
+
+    async def sweep(self, work: Callable[[Sweep], Awaitable[tuple[Gap, ...]]]) -> tuple[Gap, ...]:
+        """Do some work with a sweep, inside a loop."""
+        gap_book = GapBook(
             identity=self.identity,
             credentials=CREDENTIALS,
-            sink=sink or PageCollector(),
+            observer=self.observer,
+            has_answered_before=bool(self.covered),
+        )
+        sweep = Sweep(
+            audit=self.audit,
+            gate=self.gate,
+            gap_book=gap_book,
+            sink=self.sink,
+            places=PLACES,
             window=RANGE,
             covered=self.covered,
             observer=self.observer,
+            is_noting_empty=True,
         )
-
-    def run(self, places: Sequence[Place] = PLACES) -> tuple[Gap, ...]:
-        """Sweep windows of ten minutes."""
-        shards = plan_shards(places, RANGE, max_minutes=10, settled_until=100, progress=Progress(covered=self.covered))
-        return asyncio.run(self.sweep.run(list(shards)))
+        self.coverage = sweep.coverage
+        return await work(sweep)
 
 
 def list_minutes(windows: Sequence[Window]) -> list[int]:
@@ -143,7 +178,7 @@ def list_minutes(windows: Sequence[Window]) -> list[int]:
 def check_adds_up(scene: Scene, gaps: Sequence[Gap], places: Sequence[Place] = PLACES) -> None:
     """Check that coverage and gaps together are the plan, in every place, each minute once."""
     for place in places:
-        covered = scene.sweep.coverage.get(place, Coverage()).windows
+        covered = scene.coverage.get(place, Coverage()).windows
         missing = [gap.window for gap in gaps if gap.place == place]
         assert list_minutes([*covered, *missing]) == list_minutes([RANGE])
     assert list(gaps) == sorted(gaps, key=lambda gap: (gap.place, gap.window))
@@ -247,7 +282,7 @@ def test_a_401_from_a_region_that_has_answered_stops_the_run(*, is_late: bool) -
     scene = Scene({(PLACES[0], 10): refuse(401)}, is_late=is_late)
     with pytest.raises(SignInRejected):
         scene.run()
-    assert scene.sweep.coverage[PLACES[0]].windows == (Window(0, 10),)
+    assert scene.coverage[PLACES[0]].windows == (Window(0, 10),)
 
 
 @pytest.mark.parametrize(
@@ -275,16 +310,20 @@ def test_what_was_covered_before_is_not_touched() -> None:
     scene = Scene({}, covered=known)
     assert scene.run() == ()
     assert known[PLACES[0]].windows == (Window(0, 30),)
-    assert scene.sweep.coverage[PLACES[0]].windows == (RANGE,)
+    assert scene.coverage[PLACES[0]].windows == (RANGE,)
     assert [shard.window for shard, _ in scene.audit.asked if shard.place == PLACES[0]] == [Window(30, 40)]
 
 
 class EmptyAudit(ScriptedAudit):
     """Answers every shard with one empty page, and fails where it was told to when it is asked again."""
 
-    async def follow_shard(self, shard: Shard, *, bookmark: Bookmark | None = None) -> AsyncGenerator[Page, None]:
+    async def follow_shard(
+        self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool]
+    ) -> AsyncGenerator[Page, None]:
         """Yield the page."""
         self.asked.append((shard, bookmark))
+        async with self._gate.enter(shard.place.region):
+            await asyncio.sleep(0)
         if bookmark is not None and (failure := self._failures.get((shard.place, shard.window.start))):
             raise failure
         yield make_page(shard, 1, [])
@@ -295,10 +334,16 @@ def test_an_emptiness_that_is_not_confirmed_is_a_gap(error: RequestError | None)
     """Asked once more, a window is empty again, or it is a gap and covered no longer."""
     told = {(PLACES[0], 10): error} if error else {}
     scene = Scene(told)
-    scene.sweep._audit = EmptyAudit(told)
-    assert scene.run() == ()
-    assert len(scene.sweep.empty) == 16
-    gaps = asyncio.run(scene.sweep.confirm_empty(scene.sweep.empty))
+    scene.audit = EmptyAudit(told, scene.gate)
+    counts: list[int] = []
+
+    async def work(sweep: Sweep) -> tuple[Gap, ...]:
+        assert await sweep.run(scene.plan()) == ()
+        counts.append(len(sweep.empty))
+        return await sweep.confirm_empty(sorted(sweep.empty))
+
+    gaps = asyncio.run(scene.sweep(work))
+    assert counts == [16]
     check_adds_up(scene, gaps)
     assert bool(gaps) == bool(error)
 
@@ -319,15 +364,14 @@ def test_a_cancelled_sweep_closes_its_request() -> None:
     """A stop from outside leaves no request behind, and what was complete stays covered."""
     scene = Scene({})
 
-    async def cancel_in_the_middle() -> None:
-        shards = plan_shards(PLACES[:1], RANGE, max_minutes=10, settled_until=100)
-        task = asyncio.ensure_future(scene.sweep.run(shards))
-        for _ in range(12):  # enough turns for two windows, and not for four
-            await asyncio.sleep(0)
+    async def cancel_in_the_middle(sweep: Sweep) -> tuple[Gap, ...]:
+        task = asyncio.ensure_future(sweep.run(scene.plan()))
+        await scene.observer.has_two.wait()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        return ()
 
-    asyncio.run(cancel_in_the_middle())
+    asyncio.run(scene.sweep(cancel_in_the_middle))
     assert scene.audit.closed == len(scene.audit.asked)
-    assert scene.sweep.coverage[PLACES[0]].windows[0].end >= 20
+    assert sum(window.minutes for coverage in scene.coverage.values() for window in coverage.windows) >= 20

@@ -6,8 +6,16 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.plan.time_range import expand_name, is_relative, parse_date, resolve_range
-from ociaudit.plan.window import Window, parse_minute
+from ociaudit.plan.time_range import (
+    expand_name,
+    is_relative,
+    parse_date,
+    parse_duration,
+    parse_late,
+    resolve_event_range,
+    resolve_range,
+)
+from ociaudit.plan.window import Window, floor_minute, format_minute, parse_minute
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -186,3 +194,114 @@ def test_a_date_is_read_strictly() -> None:
     assert parse_date("2025-12-01 ") is None
     with pytest.raises(UsageError):
         parse_date("2025-00-01")
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("15m", 15), ("1h", 60), ("2d", 2880), (" 90 M ", 90), ("0m", 0), ("3660d", 3660 * 1440)]
+)
+def test_a_span_is_minutes_hours_or_days(text: str, minutes: int) -> None:
+    """Every unit becomes whole minutes."""
+    assert parse_duration(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "90s", "m", "-5m", "1.5h", "15", "1h30m", "15min", "٣m", "999999999d", "3661d"])
+def test_a_span_of_another_form_is_refused(text: str) -> None:
+    """Seconds, fractions, signs and spans beyond any range are errors that show what would be right."""
+    with pytest.raises(UsageError) as refused:
+        parse_duration(text)
+    assert "15m, 1h, 2d" in refused.value.hint
+
+
+SETTLE_NOW = datetime(2025, 12, 10, 12, 34, 56, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("end", "settled_end", "is_clipped", "notices"),
+    [
+        ("now", "2025-12-10T12:19:00Z", False, 0),
+        ("10m", "2025-12-10T12:19:00Z", False, 0),
+        ("1h", "2025-12-10T11:34:00Z", False, 0),
+        ("2025-12-09", "2025-12-10T00:00:00Z", False, 0),
+        ("2025-12-10", "2025-12-10T12:19:00Z", True, 1),
+        ("2025-12-10T12:30:00Z", "2025-12-10T12:19:00Z", True, 1),
+        ("2025-12-10T12:19:00Z", "2025-12-10T12:19:00Z", False, 0),
+    ],
+)
+def test_what_has_not_settled_is_left_out(end: str, settled_end: str, is_clipped: bool, notices: int) -> None:
+    """The end moves back where it must; an absolute one is said to be cut, `now` means the last settled minute."""
+    settled = resolve_range("2025-12-01", end, now=SETTLE_NOW, settle_minutes=15)
+    assert format_minute(settled.window.end) == settled_end
+    assert (settled.is_clipped, len(settled.notices)) == (is_clipped, notices)
+
+
+def test_a_start_that_has_not_settled_is_refused() -> None:
+    """A range of which nothing is settled is a usage error that speaks of --settle."""
+    with pytest.raises(UsageError, match=r"10m.*--settle"):
+        resolve_range("10m", "now", now=SETTLE_NOW, settle_minutes=15)
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000), st.integers(0, 5000))
+def test_nothing_settled_is_ever_lost(settle: int, start_age: int, end_age: int) -> None:
+    """The settled range is the whole range cut at the horizon, or an error where nothing is left of it."""
+    start, end = f"{start_age}m", f"{end_age}m"
+    if start_age <= end_age or start_age <= settle:
+        with pytest.raises(UsageError):
+            resolve_range(start, end, now=SETTLE_NOW, settle_minutes=settle)
+        return
+    whole = resolve_range(start, end, now=SETTLE_NOW).window
+    settled = resolve_range(start, end, now=SETTLE_NOW, settle_minutes=settle).window
+    assert settled.start == whole.start
+    assert settled.end == min(whole.end, floor_minute(SETTLE_NOW) - settle)
+
+
+@given(days, days, st.integers(0, 60 * 1440))
+def test_a_range_of_event_times_is_asked_with_what_may_be_late(first: date, last: date, late: int) -> None:
+    """The named range stands as typed; asked is from its start until `late` after its end, or the present."""
+    assume(first <= last)
+    named = resolve_range(first.isoformat(), last.isoformat(), now=NOW).window
+    found = resolve_event_range(first.isoformat(), last.isoformat(), late=f"{late}m", now=NOW)
+    current = parse_minute("2025-12-10T12:34:00Z")
+    assert found.event_window == found.named_window == named
+    assert found.window == Window(named.start, min(named.end + late, current))
+    assert found.is_clipped == (named.end + late > current)
+    assert len(found.notices) == 1 + found.is_clipped
+    assert str(named) in found.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "named", "asked", "is_clipped"),
+    [
+        (("2025-12-09", "2025-12-10"), "2025-12-09T00:00:00Z .. 2025-12-11T00:00:00Z", "2025-12-10T12:34:00Z", True),
+        (("2025-12-09", "now"), "2025-12-09T00:00:00Z .. 2025-12-10T12:34:00Z", "2025-12-10T12:34:00Z", False),
+        (("2d", "30m"), "2025-12-08T12:34:00Z .. 2025-12-10T12:04:00Z", "2025-12-10T12:34:00Z", False),
+        (("2d", "2h"), "2025-12-08T12:34:00Z .. 2025-12-10T10:34:00Z", "2025-12-10T11:34:00Z", False),
+    ],
+)
+def test_a_range_of_event_times_at_the_present(
+    typed: tuple[str, str], named: str, asked: str, *, is_clipped: bool
+) -> None:
+    """What is dropped does not depend on the present; what is asked ends there, and only fixed ends are asked again."""
+    found = resolve_event_range(*typed, late="1h", now=NOW)
+    assert str(found.event_window) == named
+    assert str(found.window).endswith(asked)
+    assert found.is_clipped is is_clipped
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("1h", 60), (" 90M ", 90), ("2d", 2880), ("0m", 0), ("365d", 525_600)])
+def test_a_span_of_time_is_read(text: str, minutes: int) -> None:
+    """Minutes, hours and days, of nothing up to the longest that Audit keeps events."""
+    assert parse_late(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1w", "366d", "999999999d", "1h30m", "١h"])
+def test_what_is_no_span_of_time_is_refused(text: str) -> None:
+    """The error names what was typed, and the hint shows the form."""
+    with pytest.raises(UsageError, match=f"{text!r} is") as caught:
+        parse_late(text)
+    assert "90m" in str(caught.value.hint)
+
+
+def test_the_last_days_of_the_calendar_are_no_trouble() -> None:
+    """A range that ends with the calendar can be one of event times, whatever is late after it."""
+    found = resolve_event_range("2025-12-09", "9999-12-30", late="365d", now=NOW)
+    assert str(found.window) == "2025-12-09T00:00:00Z .. 2025-12-10T12:34:00Z"

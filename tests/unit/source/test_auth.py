@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import re
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from ociaudit.errors import ConfigError
+from ociaudit.errors import ConfigError, UsageError
 from ociaudit.source.auth import Credentials, load_credentials
 
 PASS_PHRASE = "open-sesame"
@@ -104,7 +105,7 @@ def test_an_api_key_signs(profile: Profile, kind: str) -> None:
     check_signature(headers)
     assert headers["date"] == "Tue, 14 Nov 2023 22:13:20 GMT"
     assert read_signature(headers)["keyId"] == f"ocid1.tenancy.oc1..aaaa/ocid1.user.oc1..aaaa/{FINGERPRINT}"
-    assert not credentials.is_session
+    assert credentials.kind == "api_key"
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
@@ -176,7 +177,7 @@ def test_a_session_token_signs(profile: Profile) -> None:
     headers = sign(credentials)
     check_signature(headers)
     assert read_signature(headers)["keyId"] == "ST$header.payload.signature"
-    assert credentials.is_session
+    assert credentials.kind == "security_token"
     assert "payload" not in repr(credentials)
     assert "igner" not in repr(credentials)
 
@@ -239,3 +240,134 @@ def test_a_missing_profile_shows_those_that_there_are(profile: Profile) -> None:
 def test_a_short_region_name_is_spelled_out(profile: Profile) -> None:
     """The SDK's short names of regions are understood."""
     assert load_credentials(profile.write(region="FRA")).region == "eu-frankfurt-1"
+
+
+VARIABLES = {
+    "OCI_CLI_USER": "ocid1.user.oc1..bbbb",
+    "OCI_CLI_TENANCY": "ocid1.tenancy.oc1..bbbb",
+    "OCI_CLI_FINGERPRINT": ":".join(["cd"] * 16),
+    "OCI_CLI_REGION": "us-phoenix-1",
+    "OCI_CLI_KEY_CONTENT": KEYS["good"].decode(),
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("OCI_CLI_USER", "ocid1.user.oc1..bbbb", "principal", "ocid1.user.oc1..bbbb"),
+        ("OCI_CLI_TENANCY", "ocid1.tenancy.oc1..bbbb", "tenancy", "ocid1.tenancy.oc1..bbbb"),
+        ("OCI_CLI_FINGERPRINT", ":".join(["cd"] * 16), "fingerprint", ":".join(["cd"] * 16)),
+        ("OCI_CLI_REGION", "phx", "region", "us-phoenix-1"),
+        ("OCI_CLI_USER", "", "principal", "ocid1.user.oc1..aaaa"),
+    ],
+)
+def test_a_variable_beats_the_profile(profile: Profile, variable: str, value: str, field: str, expected: str) -> None:
+    """Each variable takes the place of its field, also where the profile was named by hand; an empty one does not."""
+    credentials = load_credentials(profile.write(), "DEFAULT", environment={variable: value})
+    assert getattr(credentials, field) == expected
+
+
+def test_variables_name_file_and_profile(profile: Profile) -> None:
+    """OCI_CLI_CONFIG_FILE and OCI_CLI_PROFILE stand in for what was not named by hand."""
+    where = profile.write(section="PROD")
+    environment = {"OCI_CLI_CONFIG_FILE": where, "OCI_CLI_PROFILE": "PROD"}
+    assert load_credentials(environment=environment).profile == "PROD"
+    with pytest.raises(ConfigError, match="no profile 'OTHER'"):
+        load_credentials(None, "OTHER", environment=environment)
+    with pytest.raises(ConfigError, match="missing does not exist"):
+        load_credentials(str(profile.folder / "missing"), environment=environment)
+
+
+def test_variables_alone_are_enough() -> None:
+    """With user, tenancy, fingerprint, region and key in variables no file is read."""
+    credentials = load_credentials(environment={**VARIABLES, "OCI_CLI_CONFIG_FILE": "/missing/config"})
+    headers = sign(credentials)
+    check_signature(headers)
+    assert read_signature(headers)["keyId"] == "/".join(
+        VARIABLES[f"OCI_CLI_{name}"] for name in ("TENANCY", "USER", "FINGERPRINT")
+    )
+    assert KEYS["good"].decode() not in repr(credentials)
+
+
+@pytest.mark.parametrize("missing", sorted(VARIABLES))
+def test_variables_that_are_not_enough_need_the_file(missing: str) -> None:
+    """Where one of the variables is missing, the file is read."""
+    environment = {name: value for name, value in VARIABLES.items() if name != missing}
+    with pytest.raises(ConfigError, match="/missing/config does not exist"):
+        load_credentials(environment={**environment, "OCI_CLI_CONFIG_FILE": "/missing/config"})
+
+
+def test_a_pass_phrase_may_come_from_a_variable(profile: Profile) -> None:
+    """OCI_CLI_PASSPHRASE opens the key, and a wrong one is explained without being shown."""
+    where = profile.write(key_file=profile.put_key("encrypted"))
+    check_signature(sign(load_credentials(where, environment={"OCI_CLI_PASSPHRASE": PASS_PHRASE})))
+    with pytest.raises(ConfigError, match="pass_phrase is wrong") as caught:
+        load_credentials(where, environment={"OCI_CLI_PASSPHRASE": "wrong-words"})
+    assert "wrong-words" not in f"{caught.value} {caught.value.hint}"
+    assert "OCI_CLI_PASSPHRASE" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("auth", "environment", "fields", "kind"),
+    [
+        (None, {}, {}, "api_key"),
+        (None, {}, {"security_token_file": "token"}, "security_token"),
+        ("api_key", {}, {"security_token_file": "token"}, "api_key"),
+        ("api_key", {"OCI_CLI_AUTH": "security_token"}, {}, "api_key"),
+        (None, {"OCI_CLI_AUTH": "api_key"}, {"security_token_file": "token"}, "api_key"),
+        (None, {"OCI_CLI_AUTH": ""}, {"security_token_file": "token"}, "security_token"),
+        (None, {}, {"authentication_type": "api_key", "security_token_file": "token"}, "api_key"),
+        (None, {}, {"authentication_type": "security_token", "security_token_file": "token"}, "security_token"),
+        ("api_key", {}, {"authentication_type": "instance_principal"}, "api_key"),
+    ],
+)
+def test_the_kind_is_what_was_named_first(
+    profile: Profile, auth: str | None, environment: dict[str, str], fields: dict[str, str], kind: str
+) -> None:
+    """The option beats OCI_CLI_AUTH, which beats authentication_type, which beats what the profile holds."""
+    profile.put("token", b"header.payload.signature")
+    if "security_token_file" in fields:
+        fields = {**fields, "security_token_file": str(profile.folder / "token")}
+    assert load_credentials(profile.write(**fields), auth=auth, environment=environment).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["magic", "API_KEY", "pkcs11"])
+def test_a_kind_that_there_is_not_is_refused(profile: Profile, kind: str) -> None:
+    """An unknown kind is refused wherever it stands, with a list of those that there are."""
+    ways = [
+        lambda: load_credentials(profile.write(), auth=kind),
+        lambda: load_credentials(profile.write(), environment={"OCI_CLI_AUTH": kind}),
+        lambda: load_credentials(profile.write(authentication_type=f"x{kind}")),
+    ]
+    for way in ways:
+        with pytest.raises(UsageError, match=kind) as caught:
+            way()
+        assert "oke_workload_identity" in caught.value.hint
+
+
+def test_the_hint_of_a_session_is_the_command_that_renews_it(profile: Profile) -> None:
+    """It names profile, region and the configuration file if that is not the default one, ready to be pasted."""
+    token_file = profile.put("token", b"header.payload.signature")
+    where = profile.write(section="MY PROFILE", security_token_file=token_file)
+    hint = load_credentials(where, "MY PROFILE").rejection_hint
+    command = f"oci session authenticate --profile-name 'MY PROFILE' --region eu-frankfurt-1 --config-location {where}"
+    assert command in hint
+    assert "oci session refresh --profile 'MY PROFILE'" in hint
+
+
+def test_a_session_takes_up_a_new_token(profile: Profile) -> None:
+    """After a refusal the files are read again; the same token is no help, another one is."""
+    path = profile.put("token", b"header.payload.signature")
+    credentials = load_credentials(profile.write(security_token_file=path))
+    assert asyncio.run(credentials.renew(0)) is False
+    profile.put("token", b"header.other.signature")
+    assert asyncio.run(credentials.renew(0)) is True
+    assert read_signature(sign(credentials))["keyId"] == "ST$header.other.signature"
+
+
+def test_a_key_has_nothing_to_renew(profile: Profile) -> None:
+    """An API key stays what it is."""
+    credentials = load_credentials(profile.write())
+    assert asyncio.run(credentials.prepare(9e9)) == 0
+    assert asyncio.run(credentials.renew(0)) is False
+    assert credentials.explain_state() == ""

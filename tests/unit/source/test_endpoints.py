@@ -1,7 +1,7 @@
 import pytest
 
 from ociaudit.errors import UsageError
-from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.endpoints import Endpoints, is_safe_url
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,21 @@ def test_an_override_may_serve_a_new_region() -> None:
     Endpoints("http://127.0.0.1").check_region("xx-nowhere-9")
     with pytest.raises(UsageError):
         Endpoints("http://127.0.0.1").check_region("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("https://auth.example.com/v1/x509", True),
+        ("http://127.0.0.1:1/v1/x509", True),
+        ("http://localhost/x", True),
+        ("http://auth.example.com/v1/x509", False),
+        ("https://", False),
+        ("http://[::1", False),
+        ("ftp://127.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_only_loopback_is_asked_in_the_clear(url: str, *, is_safe: bool) -> None:
+    """A URL is safe when it is encrypted, or does not leave the machine."""
+    assert is_safe_url(url) is is_safe

@@ -9,7 +9,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from ociaudit.errors import Refused
-from ociaudit.source.auth import Credentials
+from ociaudit.source.credentials import Credentials
 from ociaudit.source.transport import Transport, _describe, _read_request_id, _read_token
 
 NOW = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
@@ -45,7 +45,7 @@ class ReceivedHead:
 
 def make_transport() -> Transport:
     """Make a transport that is never opened."""
-    credentials = Credentials("tenancy", "region", "principal", None, "DEFAULT", False, _signer=lambda _: None)
+    credentials = Credentials("tenancy", "region", "principal", None, "DEFAULT", "api_key", _signer=lambda _: None)
     return Transport(credentials, clock=StoppedClock())
 
 

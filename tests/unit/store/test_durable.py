@@ -1,6 +1,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from ociaudit.store.durable import (
     new_file,
     open_private,
     remove_file,
-    remove_tree,
+    remove_locked_folder,
     write_all,
     write_file,
 )
@@ -208,7 +209,7 @@ def test_a_lock_on_a_removed_folder_is_none(
     flock = fcntl.flock
 
     def flock_late(descriptor: int, operation: int) -> None:
-        remove_tree(folder)
+        shutil.rmtree(folder)
         if is_made_anew:
             folder.mkdir()
             (folder / "lock").touch()
@@ -275,7 +276,6 @@ def test_every_refusal_names_its_path(tmp_path: Path) -> None:
         lambda: open_private(long, os.O_RDONLY),
         lambda: write_file(long, b""),
         lambda: remove_file(long),
-        lambda: remove_tree(tmp_path / "file"),
         lambda: write_all(-1, b"x", tmp_path / "file"),
         lambda: enter(new_file(tmp_path / "none" / "file")),
         lambda: enter(lock_folder(tmp_path / "none")),
@@ -287,7 +287,7 @@ def test_every_refusal_names_its_path(tmp_path: Path) -> None:
 def test_removing_what_is_not_there_is_no_failure(tmp_path: Path) -> None:
     """A file or folder that has gone already is as wanted."""
     remove_file(tmp_path / "file")
-    remove_tree(tmp_path / "folder")
+    remove_locked_folder(tmp_path / "folder", first=tmp_path / "folder" / "plan.json")
     (tmp_path / "folder" / "deep").mkdir(parents=True)
-    remove_tree(tmp_path / "folder")
+    remove_locked_folder(tmp_path / "folder", first=tmp_path / "folder" / "plan.json")
     assert list_names(tmp_path) == []

@@ -8,12 +8,12 @@ import pytest
 
 from ociaudit.errors import CorruptRun, DiskError
 from ociaudit.plan.coverage import Coverage
-from ociaudit.store.journal import RunLine, encode_line
+from ociaudit.store.journal import PageLine, RunLine, decode_line, encode_line
 from ociaudit.store.recovery import Recovered
+from ociaudit.store.run_folder import RunFolder
 from ociaudit.store.spool import Spool
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import (
-    PLAN_ID,
     Service,
     ask_missing,
     kill,
@@ -282,19 +282,16 @@ def test_a_spool_is_committed_when_it_is_left(tmp_path: Path) -> None:
     assert reopen_and_finish(tmp_path).progress.covered
 
 
-def test_a_commit_is_due_after_a_while_or_many_bytes(tmp_path: Path) -> None:
-    """A second or four megabytes after the last commit, whichever comes first."""
-    from ociaudit.store.run_folder import RunFolder
-
-    seconds = [0.0]
-    with Spool(RunFolder(tmp_path), {HERE: 0}, monotonic=lambda: seconds[0]) as spool:
-        spool.append_page(make_page_line(make_shard(), 1), [make_event(1)])
-        assert not spool.is_commit_due
-        seconds[0] = 1.0
-        assert spool.is_commit_due
-        spool.commit()
-        assert not spool.is_commit_due
-        noise = os.urandom(2_200_000).hex()
-        spool.append_page(make_page_line(make_shard(), 2), [make_event(2, extra=noise)])
-        assert spool.is_commit_due == (spool._log.pending_bytes >= 4 * 1024 * 1024)
-    assert PLAN_ID not in (tmp_path / "journal.ndjson").read_text()
+def test_what_is_appended_while_a_batch_is_written_is_the_next_batch(tmp_path: Path) -> None:
+    """A batch holds what was taken before it, with the bytes of its events; nothing is lost or written twice."""
+    with Spool(RunFolder(tmp_path), {HERE: 0}) as spool:
+        first, second = make_event(1), make_event(2)
+        spool.append_page(make_page_line(make_shard(), 1, next_token="t"), [first])
+        assert spool.pending_bytes == len(first.raw)
+        batch = spool.take_batch()
+        assert spool.pending_bytes == 0
+        spool.append_page(make_page_line(make_shard(), 2), [second])
+        spool.write_batch(batch)
+        assert spool.pending_bytes == len(second.raw)
+    lines = (tmp_path / "journal.ndjson").read_bytes().splitlines(keepends=True)
+    assert [line.page for line in map(decode_line, lines) if isinstance(line, PageLine)] == [1, 2]

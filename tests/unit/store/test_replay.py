@@ -1,7 +1,8 @@
+import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import CorruptRun
@@ -153,6 +154,39 @@ def test_a_torn_end_does_not_count(tail: bytes) -> None:
     state = replay_journal([*whole, tail], plan_id=PLAN, where="journal")
     assert state.length == sum(map(len, whole))
     assert describe(state) == ({HERE: (SHARD.window,)}, {})
+
+
+def lay_out_hole(start: int, end: int) -> tuple[list[bytes], list[bytes]]:
+    """Return good lines, and the same with zeros over a span of their bytes, cut into lines again."""
+    good = [encode_line(line) for line in [RUN, *lay_out(*(make_page_line(SHARD, n) for n in range(1, 40)))]]
+    data = b"".join(good)
+    return good, (data[:start] + b"\0" * (end - start) + data[end:]).splitlines(keepends=True)
+
+
+@given(st.integers(0, 3_000), st.integers(1, 8))
+def test_what_power_kept_from_the_disk_does_not_count(start: int, sectors: int) -> None:
+    """Zeros up to the end of a sector: the lines before them count, and none behind, whole or not."""
+    good, holed = lay_out_hole(start, (start // 512 + sectors) * 512)
+    state = replay_journal(holed, plan_id=PLAN, where="journal")
+    assert state.length == sum(map(len, itertools.takewhile(lambda line: b"\0" not in line, holed)))
+    assert state.length <= start
+    assert len(state.pages) == max(0, len([line for line in itertools.accumulate(map(len, good)) if line <= start]) - 1)
+
+
+@given(st.integers(0, 3_000), st.integers(1, 600))
+def test_other_zeros_are_damage(start: int, length: int) -> None:
+    """Zeros that end within a sector, with good lines behind them, were not left by a loss of power."""
+    assume((start + length) % 512)
+    with pytest.raises(CorruptRun, match="is damaged in line"):
+        replay_journal(lay_out_hole(start, start + length)[1], plan_id=PLAN, where="journal")
+
+
+def test_a_tail_of_zeros_is_cut() -> None:
+    """A file whose size reached the disk and whose last bytes did not ends with its last whole line."""
+    whole = [encode_line(RUN), encode_line(make_page_line(SHARD, 1, offset=0))]
+    for tail in ([b"\0"], [b"\0" * 5_000], [whole[1][:20] + b"\0" * 100]):
+        state = replay_journal([*whole, *tail], plan_id=PLAN, where="journal")
+        assert state.length == sum(map(len, whole))
 
 
 @pytest.mark.parametrize("damage", [b"\n", b"garbage\n", encode_line(RUN)[1:], b'{"kind":"void"}\n'])

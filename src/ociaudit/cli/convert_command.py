@@ -1,0 +1,102 @@
+"""`oci-audit convert`: events of files in another form.
+
+Owns: its options. Must not: import what reads and writes before it is needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ociaudit.cli import console
+from ociaudit.cli.filter_options import Filter, take_filter
+from ociaudit.formats.form import CompressionName, FormatName
+
+_STREAM = "-"
+
+
+@take_filter
+def convert(  # long because: typer reads the options from the signature
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files of events: exports, and what the OCI command, the SDK, Connector Hub or Logging Search "
+            "wrote, gzip and zstd too; - is stdin.",
+            metavar="IN",
+            show_default=False,
+        ),
+    ],
+    *,
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write; its suffix names format and compression; - is stdout.",
+            metavar="FILE",
+        ),
+    ],
+    file_format: Annotated[
+        FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
+    ] = None,
+    compress: Annotated[
+        CompressionName | None, typer.Option(help="Compression of the file.", show_default="by the suffix")
+    ] = None,
+    wanted: Filter,
+    shape: Annotated[
+        Literal["api", "sdk", "cli"],
+        typer.Option(help="Spelling of the fields: as served, as the SDK, or as the OCI command."),
+    ] = "api",
+    with_origin: Annotated[
+        bool,
+        typer.Option(
+            "--with-origin",
+            help="Put the region and compartment an event was asked from into it, where they are known.",
+        ),
+    ] = False,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Write in canonical order, each record once; else in the order read.")
+    ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace credential-like headers and values, so that it can be shared.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only notices and errors.")] = False,
+) -> int:
+    """Read files of events of any kind, and write them as one file.
+
+    Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
+    """
+    from ociaudit.cli.convert_view import describe_conversion
+    from ociaudit.cli.progress import QuietProgress
+    from ociaudit.cli.signals import stop_on_signals
+    from ociaudit.events.filters import EventFilter
+    from ociaudit.formats.form import choose_form
+    from ociaudit.formats.spelling import Spelling
+    from ociaudit.jobs.convert import ConvertOrder, convert_events
+    from ociaudit.jobs.stop import StopRequest
+
+    event_filter = EventFilter(wanted)
+    progress = QuietProgress()
+    for notice in event_filter.notices:
+        progress.on_notice(notice)
+    target = None if output == _STREAM else Path(output)
+    order = ConvertOrder(
+        inputs=tuple(None if name == _STREAM else Path(name) for name in inputs),
+        output=target,
+        event_filter=event_filter,
+        form=choose_form(target, file_format=file_format, compression=compress),
+        spelling=Spelling(shape, with_origin),
+        is_sorted=sort,
+        is_redacted=redact,
+        overwrite=overwrite,
+    )
+    stop = StopRequest()
+    with stop_on_signals(stop):
+        conversion = convert_events(order, observer=progress, stop=stop)
+    if not quiet:
+        for line in describe_conversion(conversion, order.output):
+            console.say(line)
+    return 0

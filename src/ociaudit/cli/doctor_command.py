@@ -1,0 +1,62 @@
+"""`oci-audit doctor`: whether everything is in place. Owns: its options. Must not: know the checks."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ociaudit.cli import console
+from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
+
+NOT_IN_PLACE_EXIT_CODE = 3
+
+
+def doctor(
+    *,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
+    ] = None,
+    config_file: Annotated[
+        str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
+    ] = None,
+    auth: AuthOption = None,
+    ca_bundle: CaBundleOption = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Look at this region alone; repeatable.", show_default="every subscribed one", metavar="REGION"
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="URL for all services; {service} and {region} are filled in.",
+            envvar="OCI_AUDIT_ENDPOINT",
+            metavar="URL",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Check configuration, key, proxy, certificates, clock, regions, permissions and retention; say what to do.
+
+    Exit codes: 0 nothing failed, 3 something did, 2 usage.
+    """
+    from ociaudit import library
+    from ociaudit.cli.doctor_view import describe_findings, show_findings
+
+    findings = library.diagnose(
+        profile=profile,
+        config_file=config_file,
+        auth=auth,
+        ca_bundle=ca_bundle,
+        regions=region or (),
+        endpoint=endpoint,
+    )
+    if as_json:
+        console.say_answer(json.dumps(show_findings(findings)))
+    else:
+        for line in describe_findings(findings):
+            console.say_answer(line)
+    return NOT_IN_PLACE_EXIT_CODE if any(finding.status == "failed" for finding in findings) else 0

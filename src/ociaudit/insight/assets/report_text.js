@@ -1,0 +1,93 @@
+/* Text and elements. Every text reaches the page through `make`, as text and never as markup. */
+"use strict";
+
+// Control characters, marks of direction, zero widths, private and unassigned code points, lone surrogates.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Zl}\p{Zp}]/u;
+const EACH_HIDDEN = new RegExp(HIDDEN.source, "gu");
+
+function nameHidden(character) {
+  return `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+}
+
+/** Return text in which what cannot be seen, or turns other text around, is named. */
+function showHidden(text) {
+  return HIDDEN.test(text) ? text.replace(EACH_HIDDEN, nameHidden) : text;
+}
+
+/** Make an element; `text` may be hostile. */
+function make(tag, className = "", text = null, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== null) element.textContent = showHidden(String(text));
+  element.append(...children);
+  return element;
+}
+
+function makeButton(className, text, onClick) {
+  const button = make("button", className, text);
+  button.type = "button";
+  button.addEventListener("click", onClick);
+  return button;
+}
+
+const NUMBER = new Intl.NumberFormat("en-US");
+const showNumber = (value) => NUMBER.format(value);
+const plural = (count, one, many) => `${showNumber(count)} ${count === 1 ? one : many}`;
+
+/** Write milliseconds since 1970 as UTC, for example 2026-11-19 14:02:15. */
+function showTime(milliseconds, length = 19) {
+  if (milliseconds === null) return "no time";
+  const moment = new Date(milliseconds);
+  return Number.isNaN(moment.getTime()) ? "no time" : moment.toISOString().slice(0, length).replace("T", " ");
+}
+
+/** Write a span as short as it can be said: a day once, an equal end not at all. */
+function showSpan(first, last, length = 16) {
+  const from = showTime(first, length);
+  const to = showTime(last, length);
+  if (from === to) return from;
+  if (from.slice(0, 10) === to.slice(0, 10)) return `${from}–${to.slice(11)}`;
+  return `${from.slice(0, 10)} – ${to.slice(0, 10)}`;
+}
+
+function showSize(seconds) {
+  const units = [[604800, "week"], [86400, "day"], [3600, "hour"], [60, "minute"]];
+  const [size, word] = units.find(([each]) => seconds % each === 0) || [1, "second"];
+  return seconds === size ? word : `${seconds / size} ${word}s`;
+}
+
+/** Write an OCID as its kind and its end, which tell people more than all of it; other text as it is. */
+function shortenId(text) {
+  const parts = /^ocid1\.([a-z]+)\..*(.{8})$/s.exec(text);
+  return parts ? `${parts[1]} …${parts[2]}` : text;
+}
+
+/** Leave out what all of Oracle's event types begin with. */
+const shortenType = (type) => type.replace(/^com\.oraclecloud\./, "");
+
+const OUTCOMES = ["success", "failure", "unknown"];
+
+/** Fill a `pre` with JSON, laid out token by token: numbers stay as they were written, text stays text. */
+function layOutJson(pre, raw) {
+  const tokens = raw.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/gs) || [];
+  let depth = 0;
+  const newLine = () => pre.append("\n" + "  ".repeat(Math.min(depth, 40)));
+  tokens.forEach((token, index) => {
+    if (token === "{" || token === "[") {
+      pre.append(token);
+      depth += 1;
+      if (tokens[index + 1] !== "}" && tokens[index + 1] !== "]") newLine();
+    } else if (token === "}" || token === "]") {
+      depth -= 1;
+      if (tokens[index - 1] !== "{" && tokens[index - 1] !== "[") newLine();
+      pre.append(token);
+    } else if (token === ",") {
+      pre.append(",");
+      newLine();
+    } else if (token === ":") {
+      pre.append(": ");
+    } else {
+      pre.append(make("span", token[0] !== '"' ? "value" : tokens[index + 1] === ":" ? "key" : "text", token));
+    }
+  });
+}

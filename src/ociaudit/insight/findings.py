@@ -1,0 +1,219 @@
+"""What is worth a look: a few plain rules over what each principal did from each address.
+
+Owns: the rules, and what each weighs. Must not: know any tenancy, or print.
+
+The rules, with their weights; a pair of principal and address with five or more is a finding of its own:
+
+- 5  failed sign-ins, then one that succeeded within an hour of the last
+- 5  a policy that gives everything, or lets everybody manage something
+- 5  something was deleted or switched off that watches the tenancy
+- 5  an address nobody had used before is used, and not just once or twice, for a principal of few addresses
+     within a day of a new credential for it
+- 2  a new credential (API key, token, password…)
+- 1  other rights, groups or policies were changed; 1 a second factor was removed
+- 1  the principal was known, and used this address for the first time
+- 1  after one of these: secrets, wallets, keys or pre-authenticated requests were fetched
+
+What weighs less is gathered: changes to IAM from new addresses (a line for each principal), an address that tries
+many principals, many failed sign-ins without success, a principal that is refused nearly everything.
+
+Invariants
+- A finding says which rules made it; nothing is decided by names of people or addresses.
+- "New" needs a past: the first eighth of the range, a day at most, is only learned from.
+- Findings come in the order of their weight, then of their time: the same events give the same list.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ociaudit.insight.batch import Pair
+from ociaudit.insight.census import Census
+from ociaudit.insight.meaning import is_taking
+from ociaudit.insight.trace import HOUR, Step, Trace, is_wide_open
+
+GUESSES = 5
+"""Failed sign-ins from which on a success is suspicious."""
+_DAY = 24 * HOUR
+_FINDING_WEIGHT = 5
+_FEW_ADDRESSES = 3
+_USED_EVENTS = 5
+_SPRAYED = 5
+_TRIES = 10
+_REFUSED_EVENTS = 10
+_REFUSED_SHARE = 0.8
+_FINDINGS_KEPT = 100
+
+
+class Reason(NamedTuple):
+    """A rule that fired."""
+
+    weight: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Something worth a look; the empty address stands for several."""
+
+    principal: str
+    address: str
+    first: int
+    last: int
+    events: int
+    reasons: tuple[Reason, ...]
+    trace: Trace | None = None
+    """What was done, where it is the story of one principal and one address."""
+
+    @property
+    def weight(self) -> int:
+        """How much speaks for it."""
+        return sum(reason.weight for reason in self.reasons)
+
+
+def find_suspicions(census: Census) -> list[Suspicion]:
+    """Return what is worth a look, the heaviest first, at most a hundred."""
+    past = _Past(census)
+    found = [
+        Suspicion(*pair, trace.first, trace.last, trace.events, reasons, trace)
+        for pair, trace in census.traces.items()
+        if (reasons := tuple(_judge(past, pair, trace))) and sum(one.weight for one in reasons) >= _FINDING_WEIGHT
+    ]
+    told = {(one.principal, one.address) for one in found}
+    found += _gather_changes(census, past, told)
+    found += _find_sprayers(census)
+    found += _find_tries(census, told)
+    found += _find_refused(census)
+    found.sort(key=lambda one: (-one.weight, one.first, one.principal, one.address))
+    return found[:_FINDINGS_KEPT]
+
+
+class _Past:
+    """What was known before: when principals and addresses were first seen, and who got a credential when."""
+
+    def __init__(self, census: Census) -> None:
+        self.learned = census.first + min(_DAY, (census.last - census.first) // 8)
+        """From here on what is seen for the first time is new."""
+        self.people: dict[str, int] = {}
+        self.addresses: dict[str, int] = {}
+        self.habits: defaultdict[str, list[int]] = defaultdict(list)
+        """Principal -> when each of its addresses was first seen."""
+        self.credentials: defaultdict[str, list[Step]] = defaultdict(list)
+        for (person, address), trace in census.traces.items():
+            if trace.first:
+                self.habits[person].append(trace.first)
+                self.people[person] = min(trace.first, self.people.get(person, trace.first))
+                self.addresses[address] = min(trace.first, self.addresses.get(address, trace.first))
+            for step in trace.special.steps:
+                if step.kind == "credential":
+                    self.credentials[find_owner(census, step) or person].append(step)
+
+    def is_new(self, pair: Pair, trace: Trace) -> bool:
+        """Tell whether a principal that was known uses an address for the first time."""
+        return trace.first > self.learned and self.people.get(pair[0], trace.first) < trace.first
+
+    def find_credential(self, pair: Pair, trace: Trace) -> Step | None:
+        """Find the new credential after which a principal came from an address that nobody had used before."""
+        if not all(pair) or trace.events < _USED_EVENTS or not self.is_new(pair, trace):
+            return None
+        earlier = sum(first < trace.first for first in self.habits[pair[0]])
+        if earlier > _FEW_ADDRESSES or self.addresses[pair[1]] < trace.first:
+            return None
+        steps = [one for one in self.credentials.get(pair[0], ()) if 0 < trace.first - one.instant <= _DAY]
+        return max(steps, key=lambda one: one.instant, default=None)
+
+
+def find_owner(census: Census, step: Step) -> str | None:
+    """Find whose credential a step made, where the event says so and the principal was seen."""
+    return census.following.names_by_id.get(step.resource_id or "")
+
+
+def _judge(past: _Past, pair: Pair, trace: Trace) -> Iterator[Reason]:
+    """Yield the rules that a pair breaks; nothing for what is merely new."""
+    credential = past.find_credential(pair, trace)
+    if not trace.special.is_watched and credential is None:
+        return
+    guess, kinds = trace.special.guess, {step.kind for step in trace.special.steps}
+    is_wide = any(step.kind == "rights" and is_wide_open(step.note) for step in trace.special.steps)
+    guesses = guess.failures if guess else 0
+    for weight, text, does_apply in (
+        (5, f"{guesses:,} failed sign-ins, then one that succeeded", guesses >= GUESSES),
+        (5, "a policy that gives away everything", is_wide),
+        (5, "what watches the tenancy was deleted or switched off", "blinding" in kinds),
+        (5, "an address nobody had used before, soon after a new credential", credential is not None),
+        (2, "a new credential", "credential" in kinds),
+        (1, "changed rights", "rights" in kinds),
+        (1, "a second factor removed", "second factor" in kinds),
+        (1, "an address new for this principal", past.is_new(pair, trace)),
+        (1, "secrets or data fetched", any(map(is_taking, trace.special.uses))),
+    ):
+        if does_apply:
+            yield Reason(weight, text)
+
+
+def _gather_changes(census: Census, past: _Past, told: set[Pair]) -> Iterator[Suspicion]:
+    """Yield a line for each principal that changed IAM from new addresses."""
+    gathered: defaultdict[str, list[tuple[str, Trace]]] = defaultdict(list)
+    for pair, trace in census.traces.items():
+        if pair not in told and all(pair) and trace.special.steps and past.is_new(pair, trace):
+            gathered[pair[0]].append((pair[1], trace))
+    for person, found in gathered.items():
+        traces = [trace for _, trace in found]
+        steps = sum(len(trace.special.steps) + trace.special.steps_left_out for trace in traces)
+        where = "an address" if len(found) == 1 else f"{len(found):,} addresses"
+        yield Suspicion(
+            principal=person,
+            address=found[0][0] if len(found) == 1 else "",
+            first=min(trace.first for trace in traces),
+            last=max(trace.last for trace in traces),
+            events=sum(trace.events for trace in traces),
+            reasons=(Reason(2, f"{_count(steps, 'change')} to IAM from {where} new for this principal"),),
+        )
+
+
+def _find_sprayers(census: Census) -> Iterator[Suspicion]:
+    """Yield the addresses from which sign-ins of many principals failed."""
+    gathered: defaultdict[str, list[Trace]] = defaultdict(list)
+    for (_, address), trace in census.traces.items():
+        if address and trace.special.failed_sign_ins:
+            gathered[address].append(trace)
+    for address, traces in gathered.items():
+        if len(traces) >= _SPRAYED:
+            reached = sum(trace.special.sign_ins > 0 for trace in traces)
+            failed = sum(trace.special.failed_sign_ins for trace in traces)
+            end = f"; {reached:,} also succeeded" if reached else ""
+            yield Suspicion(
+                principal="",
+                address=address,
+                first=min(trace.first for trace in traces),
+                last=max(trace.last for trace in traces),
+                events=sum(trace.events for trace in traces),
+                reasons=(Reason(4, f"{failed:,} failed sign-ins of {len(traces):,} principals{end}"),),
+            )
+
+
+def _find_tries(census: Census, told: set[Pair]) -> Iterator[Suspicion]:
+    """Yield the pairs with many failed sign-ins and no success."""
+    for pair, trace in census.traces.items():
+        if trace.special.failed_sign_ins >= _TRIES and not trace.special.sign_ins and pair not in told:
+            reason = Reason(3, f"{trace.special.failed_sign_ins:,} failed sign-ins, none succeeded")
+            yield Suspicion(*pair, trace.first, trace.last, trace.events, (reason,))
+
+
+def _find_refused(census: Census) -> Iterator[Suspicion]:
+    """Yield the principals whose calls nearly all failed; sign-ins are told elsewhere."""
+    for one in census.list_principals():
+        traces = [census.traces[one.name, partner] for partner in one.partners]
+        failed = one.failures - sum(trace.special.failed_sign_ins for trace in traces)
+        calls = one.events - sum(trace.special.failed_sign_ins + trace.special.sign_ins for trace in traces)
+        if calls >= _REFUSED_EVENTS and failed >= calls * _REFUSED_SHARE:
+            address = one.partners[0] if len(one.partners) == 1 else ""
+            reason = Reason(2, f"{failed:,} of {calls:,} calls failed")
+            yield Suspicion(one.name, address, one.first, one.last, one.events, (reason,))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

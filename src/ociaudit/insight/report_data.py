@@ -1,0 +1,256 @@
+"""What a report says, ready to be put into its page.
+
+Owns: the form of the data that the page draws, and its limits. Pure. Must not: read files, or know of HTML.
+
+Invariants
+- It is small, whatever the file is: every list and every text has a limit, and says what is left out.
+- Times are milliseconds since 1970, or None where an event has none that can be read.
+- Texts are the events' own, hostile; the page makes them harmless.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ociaudit.events.facts import Facts
+from ociaudit.insight.census import Census
+from ociaudit.insight.event_sample import Kept
+from ociaudit.insight.findings import Suspicion, find_suspicions
+from ociaudit.insight.meaning import find_meaning
+from ociaudit.insight.report_coverage import CoverageMap
+from ociaudit.insight.report_tally import ReportTally
+from ociaudit.insight.sighting import Sighting
+from ociaudit.insight.story import Line, tell_story
+from ociaudit.insight.time_bins import EPOCH, SERIES, Series
+
+LONGEST_TEXT = 400
+_MOST_RANKED = 50
+_MOST_ADDRESSES = 1_000
+_MOST_PARTNERS = 3
+_MOST_HIGH, _MOST_MEDIUM = 10, 3
+_HIGH_WEIGHT = 5
+_SERIES = {name: number for number, name in enumerate(SERIES)}
+_SIGN_IN, _CHANGE = 1, 2
+_UNDOING = ("delete", "remove")
+
+
+class Ranking(msgspec.Struct, frozen=True):
+    """The most frequent names as (name, events, failures); `distinct` counts all that are known."""
+
+    rows: tuple[tuple[str, int, int], ...]
+    distinct: int
+
+
+class ChangeRow(NamedTuple):
+    """An identity change; `outcome` is an index of `SERIES`."""
+
+    time: int | None
+    name: str
+    outcome: int
+    principal: str
+    address: str
+    target: str
+    event_id: str
+
+
+class AddressRow(NamedTuple):
+    """A source address."""
+
+    address: str
+    first: int | None
+    last: int | None
+    events: int
+    failures: int
+    failed_sign_ins: int
+    changes: int
+    principals: tuple[str, ...]
+
+
+class EventRow(NamedTuple):
+    """An event of the table; `kinds` is 1 for a sign-in plus 2 for an identity change; `raw` is empty if too long."""
+
+    time: int | None
+    name: str
+    outcome: int
+    principal: str
+    address: str
+    compartment: str
+    kinds: int
+    raw: str
+
+
+class StepRow(NamedTuple):
+    """A line of a story."""
+
+    time: int | None
+    text: str
+    tone: Literal["bad", "warn", "calm"]
+
+
+class FindingRow(NamedTuple):
+    """Something worth a look: who, from where, why, and what happened."""
+
+    severity: Literal["high", "medium"]
+    principal: str
+    address: str
+    reasons: str
+    first: int | None
+    last: int | None
+    events: int
+    steps: tuple[StepRow, ...]
+
+
+class ReportData(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the page draws; `start` and `end` are seconds since 1970."""
+
+    start: int
+    end: int
+    events: int
+    timeline: Series
+    sign_ins: Series
+    types: Ranking
+    principals: Ranking
+    top_addresses: Ranking
+    addresses: tuple[AddressRow, ...]
+    changes: tuple[ChangeRow, ...]
+    all_changes: int
+    findings: tuple[FindingRow, ...]
+    findings_left_out: int
+    coverage: CoverageMap | None
+    sample: tuple[EventRow, ...]
+    is_sampled: bool
+
+
+def make_report_data(tally: ReportTally, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
+    """Bring a tally into the form of the page; `span` is the range that the time axes show."""
+    census, (start, end) = tally.census, span
+    suspicions = find_suspicions(census)
+    high = [one for one in suspicions if one.weight >= _HIGH_WEIGHT]
+    shown = high[:_MOST_HIGH] + suspicions[len(high) :][:_MOST_MEDIUM]
+    told = {(one.principal, one.address) for one in high}
+    kept = tally.sample.choose(census.types.counts, lambda facts: _is_told(facts, told))
+    sightings = census.list_addresses()
+    return ReportData(
+        start=start,
+        end=end,
+        events=census.events,
+        timeline=tally.times.show(start, end),
+        sign_ins=tally.sign_ins.show(start, end),
+        types=_rank_types(tally),
+        principals=_rank(census.list_principals()),
+        top_addresses=_rank(sightings),
+        addresses=tuple(_list_addresses(census, sightings)),
+        changes=tuple(_show_change(change.facts) for change in sorted(tally.latest_changes)),
+        all_changes=tally.changes,
+        findings=tuple(_show_finding(census, one) for one in shown),
+        findings_left_out=len(suspicions) - len(shown),
+        coverage=coverage,
+        sample=tuple(_show_event(each) for each in kept),
+        is_sampled=len(kept) < census.events,
+    )
+
+
+def _is_told(facts: Facts, told: set[tuple[str, str]]) -> bool:
+    identity = facts.identity
+    person = identity.principal_name or identity.principal_id or identity.caller_name or ""
+    return any((person, address) in told or ("", address) in told for address in facts.addresses)
+
+
+def _rank_types(tally: ReportTally) -> Ranking:
+    types, failed = tally.census.types, tally.failed_types.counts
+    rows = tuple((_cut(name), number, failed[name]) for name, number in types.rank(_MOST_RANKED))
+    return Ranking(rows, len(types.counts))
+
+
+def _rank(sightings: Sequence[Sighting]) -> Ranking:
+    ranked = sorted(sightings, key=lambda one: (-one.events, one.name))[:_MOST_RANKED]
+    return Ranking(tuple((_cut(one.name), one.events, one.failures) for one in ranked), len(sightings))
+
+
+def _list_addresses(census: Census, sightings: Sequence[Sighting]) -> list[AddressRow]:
+    """List the addresses by first seen; when there are too many, those with failed sign-ins and changes first."""
+    failed: defaultdict[str, int] = defaultdict(int)
+    changes: defaultdict[str, int] = defaultdict(int)
+    for (_, address), trace in census.traces.items():
+        special = trace.special
+        if special.failed_sign_ins or special.steps:
+            failed[address] += special.failed_sign_ins
+            changes[address] += len(special.steps) + special.steps_left_out
+    chosen = sorted(sightings, key=lambda one: (one.name in failed, one.first, one.name))[-_MOST_ADDRESSES:]
+    return [
+        AddressRow(
+            address=_cut(one.name),
+            first=to_milliseconds(one.first),
+            last=to_milliseconds(one.last),
+            events=one.events,
+            failures=one.failures,
+            failed_sign_ins=failed.get(one.name, 0),
+            changes=changes.get(one.name, 0),
+            principals=tuple(map(_cut, filter(None, one.partners)))[:_MOST_PARTNERS],
+        )
+        for one in sorted(chosen, key=lambda one: (one.first, one.name))
+    ]
+
+
+def _show_change(facts: Facts) -> ChangeRow:
+    details = facts.details
+    return ChangeRow(
+        to_milliseconds(facts.instant),
+        _cut(details.event_name or facts.event_type),
+        _SERIES[facts.outcome],
+        _cut(facts.identity.principal_name),
+        _cut(facts.identity.ip_address),
+        _cut(details.resource_name or details.resource_id),
+        _cut(facts.event_id),
+    )
+
+
+def _show_event(kept: Kept) -> EventRow:
+    facts, details = kept.facts, kept.facts.details
+    meaning = find_meaning(facts.event_type, details.event_name, facts.domain_event)
+    return EventRow(
+        to_milliseconds(facts.instant),
+        _cut(details.event_name or facts.event_type),
+        _SERIES[facts.outcome],
+        _cut(facts.identity.principal_name),
+        _cut(facts.identity.ip_address),
+        _cut(details.compartment_name or details.compartment_id),
+        _SIGN_IN * meaning.is_sign_in + _CHANGE * meaning.is_iam_change,
+        kept.raw.decode("utf-8", "replace"),
+    )
+
+
+def _show_finding(census: Census, suspicion: Suspicion) -> FindingRow:
+    is_high = suspicion.weight >= _HIGH_WEIGHT
+    return FindingRow(
+        severity="high" if is_high else "medium",
+        principal=_cut(suspicion.principal),
+        address=_cut(suspicion.address),
+        reasons="; ".join(reason.text for reason in suspicion.reasons),
+        first=to_milliseconds(suspicion.first),
+        last=to_milliseconds(suspicion.last),
+        events=suspicion.events,
+        steps=tuple(_show_line(line, is_high=is_high) for line in tell_story(census, suspicion)),
+    )
+
+
+def _show_line(line: Line, *, is_high: bool) -> StepRow:
+    is_undoing = line.text.casefold().startswith(_UNDOING) and " by " in line.text
+    return StepRow(
+        to_milliseconds(line.instant), _cut(line.text), "calm" if is_undoing else "bad" if is_high else "warn"
+    )
+
+
+def to_milliseconds(instant: int) -> int | None:
+    """Return an instant in milliseconds since 1970, None for an unreadable one."""
+    return (instant - EPOCH) // 1_000_000 if instant else None
+
+
+def _cut(text: str | None) -> str:
+    if not text:
+        return ""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

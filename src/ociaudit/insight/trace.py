@@ -1,0 +1,178 @@
+"""What one principal did from one address, as far as it may matter to somebody who looks for trouble.
+
+Owns: what is remembered of such a pair while the events stream by. Must not: judge.
+
+Invariants
+- A trace is bounded: long lists are cut, and what was left out is counted.
+- Failed sign-ins belong to the success that follows within an hour, in the order in which events are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, NamedTuple
+
+from ociaudit.events.facts import Facts
+from ociaudit.events.fields import NANOSECONDS, replace_surrogates
+from ociaudit.events.outcome import Outcome
+from ociaudit.insight.meaning import Kind
+
+HOUR = 3600 * NANOSECONDS
+_STEPS_KEPT = 24
+_NAMES_KEPT = 40
+_TOOLS_KEPT = 8
+_NOTE_CHARACTERS = 200
+
+
+class Step(NamedTuple):
+    """Something that was done: `note` is the fingerprint of a new key or the statements of a policy."""
+
+    instant: int
+    kind: Kind | None
+    name: str
+    event_id: str | None
+    resource_id: str | None
+    note: str
+
+
+class Guess(NamedTuple):
+    """Failed sign-ins, and the success that followed."""
+
+    failures: int
+    first: int
+    success: int
+
+
+class Special:
+    """What one principal did from one address that not everybody does."""
+
+    __slots__ = (
+        "failed_sign_ins", "guess", "sign_ins", "steps", "steps_left_out", "streak", "streak_first", "streak_last",
+        "tools", "use_first", "use_last", "uses", "uses_left_out",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.sign_ins = self.failed_sign_ins = 0
+        self.streak = self.streak_first = self.streak_last = 0
+        """The failed sign-ins since the last success, none longer than an hour after the one before."""
+        self.guess: Guess | None = None
+        self.steps: tuple[Step, ...] = ()
+        self.steps_left_out = 0
+        self.uses: Counter[str] = Counter()
+        """Name -> how often it was called since the first step or guess; a name that is missing is empty."""
+        self.uses_left_out = 0
+        self.use_first = self.use_last = 0
+        self.tools: dict[str, int] = {}
+        """User agent -> when it was first used since the first step or guess."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Tell whether something has happened after which each call is of interest."""
+        return bool(self.steps) or self.guess is not None
+
+    def note_sign_in(self, instant: int, outcome: Outcome) -> None:
+        """Take a sign-in into account."""
+        if outcome == "failure":
+            self.failed_sign_ins += 1
+            if not self.streak or instant - self.streak_last > HOUR:
+                self.streak, self.streak_first = 0, instant
+            self.streak += 1
+            self.streak_last = instant
+        elif outcome == "success":
+            self.sign_ins += 1
+            is_longest = self.guess is None or self.streak > self.guess.failures
+            if self.streak and instant - self.streak_last <= HOUR and is_longest:
+                self.guess = Guess(self.streak, self.streak_first, instant)
+            self.streak = 0
+
+    def note_step(self, step: Step) -> None:
+        """Remember something that was done."""
+        if len(self.steps) < _STEPS_KEPT:
+            self.steps += (step,)
+        else:
+            self.steps_left_out += 1
+
+    def note_use(self, instant: int, name: str | None, tool: str | None) -> None:
+        """Remember an ordinary call of somebody who has done something special."""
+        self.use_first = self.use_first or instant
+        self.use_last = max(self.use_last, instant)
+        if (name or "") in self.uses or len(self.uses) < _NAMES_KEPT:
+            self.uses[name or ""] += 1
+        else:
+            self.uses_left_out += 1
+        if tool and tool not in self.tools and len(self.tools) < _TOOLS_KEPT:
+            self.tools[tool] = instant
+
+
+_NOTHING = Special()
+"""What most have done; only `begin_special` gives what may be added to, and never this."""
+
+
+class Trace:
+    """One principal from one address: instants are 0 while no time could be read."""
+
+    __slots__ = ("_special", "events", "failures", "first", "last")
+
+    def __init__(self, instant: int) -> None:
+        """Begin with the first event."""
+        self.events = 1
+        self.failures = 0
+        self.first = self.last = instant
+        self._special: Special | None = None
+
+    @property
+    def special(self) -> Special:
+        """What was done that not everybody does; empty for most."""
+        return self._special or _NOTHING
+
+    @property
+    def weight(self) -> int:
+        """Tell how little this may be forgotten: 2 after something special, 0 if there was nothing but failure."""
+        return 2 if self.special.is_watched else int(self.failures < self.events)
+
+    def begin_special(self) -> Special:
+        """Return what was done that not everybody does, to add to it."""
+        if self._special is None:
+            self._special = Special()
+        return self._special
+
+
+def make_step(facts: Facts, raw: bytes, instant: int, kind: Kind | None) -> Step:
+    """Make a step of an event; its JSON is read whole where it may name a key or a policy's statements."""
+    details = facts.details
+    note = _find_note(raw) if kind in {"credential", "rights"} else ""
+    return Step(
+        instant=instant,
+        kind=kind,
+        name=details.event_name or facts.event_type or "",
+        event_id=facts.event_id,
+        resource_id=details.resource_id,
+        note=note,
+    )
+
+
+def is_wide_open(statement: str) -> bool:
+    """Tell whether a policy's statement gives everything, or something to manage to everybody."""
+    words = " ".join(statement.casefold().split())
+    return "any-user to manage" in words or "any-group to manage" in words or "manage all-resources in tenancy" in words
+
+
+def _find_note(raw: bytes) -> str:
+    try:
+        data = json.loads(raw).get("data")
+    except (ValueError, RecursionError):
+        return ""
+    for path in (("response", "payload"), ("stateChange", "current"), ("request", "payload")):
+        place: Any = data
+        for name in path:
+            place = place.get(name) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            fingerprint, statements = place.get("fingerprint"), place.get("statements")
+            if isinstance(fingerprint, str):
+                return replace_surrogates(fingerprint[:_NOTE_CHARACTERS])
+            if isinstance(statements, list):
+                widest_first = sorted(map(str, statements), key=lambda one: not is_wide_open(one))
+                return replace_surrogates("; ".join(widest_first)[:_NOTE_CHARACTERS])
+    return ""

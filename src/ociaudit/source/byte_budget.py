@@ -1,0 +1,64 @@
+"""How many bytes of answers may be in memory, all requests together.
+
+Owns: the counting. Must not: read.
+
+Invariants
+- What is held is at most the limit, except that whoever has held bytes for longest always goes on: so somebody
+  finishes, and gives back. A page may hold 20,000 events; one is always taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Hold:
+    """The bytes of one answer, from the first that is read until it is worked off."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        """Hold nothing yet."""
+        self._budget = budget
+        self.held_bytes = 0
+
+    async def take(self, count: int) -> None:
+        """Wait until so many bytes more may be held, and hold them."""
+        await self._budget.take(self, count)
+
+    def release(self) -> None:
+        """Give everything back; may be called again."""
+        self._budget.release(self)
+
+
+class ByteBudget:
+    """One budget over all requests, inside one event loop."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Begin with nothing held."""
+        self._max_bytes = max_bytes
+        self._holds: dict[Hold, None] = {}  # in the order in which they began
+        self._waiting: list[asyncio.Future[None]] = []
+        self.held_bytes = 0
+
+    def open(self) -> Hold:
+        """Return a hold for one answer."""
+        return Hold(self)
+
+    async def take(self, hold: Hold, count: int) -> None:
+        """See `Hold.take`."""
+        self._holds.setdefault(hold)
+        while self.held_bytes + count > self._max_bytes and next(iter(self._holds)) is not hold:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        hold.held_bytes += count
+        self.held_bytes += count
+
+    def release(self, hold: Hold) -> None:
+        """See `Hold.release`."""
+        self.held_bytes -= hold.held_bytes
+        hold.held_bytes = 0
+        self._holds.pop(hold, None)
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)

@@ -1,0 +1,117 @@
+"""The metadata service of a made instance: its region, and the certificate that says who it is.
+
+Owns: the paths below `/opc/v2/`, and the certificates, made when they are first asked for.
+Must not: give out tokens; that is `federation`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.x509.oid import NameOID
+
+from ociaudit_emulator.answer import Answer
+from ociaudit_emulator.holders import find_holder
+from ociaudit_emulator.service_error import ServiceError
+from ociaudit_emulator.session_token import HolderKind
+from ociaudit_emulator.signature import SignedRequest
+from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
+
+_PREFIX = "/opc/v2/"
+_LOGIN = "Bearer Oracle"
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The instance's certificate with its key, and the certificate of who issued it."""
+
+    leaf: x509.Certificate
+    leaf_key: RSAPrivateKey
+    intermediate: x509.Certificate
+
+
+def is_metadata(request: SignedRequest) -> bool:
+    """Say whether a request is for the metadata service."""
+    return request.target.startswith(_PREFIX)
+
+
+class InstanceMetadata:
+    """Answers what an instance asks about itself."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        """Keep the tenancy that the instance is of."""
+        self._tenancy = tenancy
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Give the instance's certificates, which stay the same as long as the emulator runs."""
+        issuer_key, leaf_key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+        issuer_name = _make_name("emulated PKISVC Identity Intermediate")
+        holder = find_holder(self._tenancy, HolderKind.INSTANCE)
+        name = _make_name(
+            holder.id,
+            "opc-certtype:instance",
+            f"opc-instance:{holder.id}",
+            f"opc-compartment:{holder.compartment_id}",
+            f"opc-tenant:{holder.tenancy_id}",
+        )
+        intermediate = _certify(issuer_name, issuer_name, issuer_key, issuer_key)
+        return Identity(_certify(name, issuer_name, leaf_key, issuer_key), leaf_key, intermediate)
+
+    def answer(self, request: SignedRequest) -> Answer:
+        """Answer one path as text.
+
+        Raises: ServiceError when it is not asked as version 2 wants it, or there is no such path.
+        """
+        if request.method != "GET" or request.headers.get("authorization") != _LOGIN:
+            raise ServiceError(401, "Unauthorized", "The metadata service is asked with GET and its Authorization.")
+        path = request.target.removeprefix(_PREFIX).partition("?")[0]
+        match path:
+            case "instance/region":
+                return _answer_text(HOME_REGION.encode())
+            case "instance/id":
+                return _answer_text(find_holder(self._tenancy, HolderKind.INSTANCE).id.encode())
+            case "identity/cert.pem":
+                return _answer_text(self.identity.leaf.public_bytes(serialization.Encoding.PEM))
+            case "identity/intermediate.pem":
+                return _answer_text(self.identity.intermediate.public_bytes(serialization.Encoding.PEM))
+            case "identity/key.pem":
+                return _answer_text(_write_key(self.identity.leaf_key))
+            case _:
+                raise ServiceError(404, "NotFound", f"The emulated instance has no metadata {path}.")
+
+
+def _answer_text(text: bytes) -> Answer:
+    """Answer plain text."""
+    return Answer(text, content_type="text/plain")
+
+
+def _make_name(common_name: str, *units: str) -> x509.Name:
+    """Make a name whose parts may be longer than the standard says, as Oracle's are."""
+    attributes = [(NameOID.COMMON_NAME, common_name), *((NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return x509.Name([x509.NameAttribute(kind, value, _validate=False) for kind, value in attributes])
+
+
+def _certify(name: x509.Name, issuer: x509.Name, key: RSAPrivateKey, issuer_key: RSAPrivateKey) -> x509.Certificate:
+    """Make a certificate that holds from yesterday to tomorrow."""
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - _DAY)
+    return builder.not_valid_after(now + _DAY).sign(issuer_key, hashes.SHA256())
+
+
+def _write_key(key: RSAPrivateKey) -> bytes:
+    """Write a private key as the metadata service does."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )

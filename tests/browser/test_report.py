@@ -1,0 +1,247 @@
+import json
+import re
+
+import pytest
+
+from support.report_pages import count_colors, is_on_first_screen, read_column, read_contrasts, read_variable
+from support.reports import make_event, make_gap, write_export, write_manifest, write_report
+
+TABLE = "#event-table"
+SEARCH = "Search the events"
+
+
+def find_attacker(events) -> str:
+    """The address that only the story uses."""
+    addresses = {(event["data"].get("identity") or {}).get("ipAddress") for event in events}
+    (attacker,) = {address for address in addresses if address and address.startswith("192.0.2.")}
+    return attacker
+
+
+def open_first_row(page) -> str:
+    """Open the first event by mouse and return its JSON as shown."""
+    page.locator(f"{TABLE} .open-row").first.click()
+    return page.locator(f"{TABLE} pre").first.inner_text()
+
+
+def test_the_page_shows_what_the_export_holds(made, open_page):
+    """The figures on top, the pictures and the lists agree with the file, and nothing is left out in silence."""
+    page = open_page(made.report)
+    figures = dict(
+        zip(page.locator(".figures dt").all_inner_texts(), page.locator(".figures dd").all_inner_texts(), strict=True)
+    )
+    assert figures["events"] == f"{len(made.events):,}"
+    for chart in ("#timeline", "#sign-ins", "#coverage"):
+        assert len(count_colors(page, chart)) > 2, chart
+    lead = page.locator("#events-lead").inner_text()
+    assert f"out of {len(made.events):,}" in lead
+    assert "sample" in lead
+    types = page.locator("#types .rank li")
+    name = types.first.locator("button").inner_text()
+    shown = types.first.locator(".count > span:last-child").inner_text()
+    assert shown == f"{sum(event['eventType'].endswith(name) for event in made.events):,}"
+
+
+def test_the_stolen_key_is_seen_at_once(made, open_page):
+    """Without scrolling the page names the address, the guessed password, the new key and what was done with it."""
+    page = open_page(made.report)
+    attacker = find_attacker(made.events)
+    assert attacker in page.locator("#findings h3").first.inner_text()
+    for text in (attacker, "9 failed sign-ins", "UploadApiKey", "Allow any-user to manage all-resources", "120 calls"):
+        assert is_on_first_screen(page, text), text
+    assert count_colors(page, "#timeline").get(read_variable(page, "bad"), 0) > 100
+
+
+def test_a_gap_cannot_be_missed(made, open_page):
+    """The first thing on the page says that the export is not complete, in signal colours; the map shows where."""
+    page = open_page(made.report)
+    assert page.locator("main > :first-child h2").inner_text() == "NOT complete"
+    assert is_on_first_screen(page, "NOT complete")
+    assert "3 gaps" in page.locator(".verdict").inner_text()
+    assert page.locator("table.gaps tbody tr").count() == 3
+    assert count_colors(page, "#coverage").get(read_variable(page, "bad"), 0) > 5_000
+
+
+def test_search_narrows_and_says_how_many(made, open_page):
+    """Every row that stays holds the words, a search without a hit says so, and an empty one brings all back."""
+    page = open_page(made.report)
+    attacker = find_attacker(made.events)
+    everything = page.locator(f"{TABLE} .pager span").inner_text()
+    page.get_by_label(SEARCH).fill(f"{attacker} uploadapikey")
+    assert read_column(page, TABLE, "Event") == ["UploadApiKey"]
+    assert read_column(page, TABLE, "Address") == [attacker]
+    page.get_by_label(SEARCH).fill("no such thing")
+    assert page.locator(f"{TABLE} tbody").inner_text() == "Nothing here."
+    page.get_by_label(SEARCH).fill("")
+    assert page.locator(f"{TABLE} .pager span").inner_text() == everything
+
+
+def test_filters_by_outcome_and_kind(made, open_page):
+    """A chosen outcome leaves events of that outcome alone, a chosen kind those of that kind."""
+    page = open_page(made.report)
+    page.get_by_label("Outcome", exact=True).select_option("failure")
+    assert set(read_column(page, TABLE, "Outcome")) == {"failure"}
+    page.get_by_label("Kind", exact=True).select_option("Sign-ins")
+    assert set(read_column(page, TABLE, "Event")) <= {"InteractiveLogin", "VerifyMfaToken", "FederatedInteractiveLogin"}
+    assert read_column(page, TABLE, "Event")
+
+
+@pytest.mark.parametrize("title", ["Principal", "Time", "Event", "Address"])
+def test_a_column_sorts_both_ways(made, open_page, title):
+    """A click on a head sorts by it and says so, a second one turns it around."""
+    page = open_page(made.report)
+    head = page.locator(f"{TABLE} th", has_text=title)
+    other = page.locator(f"{TABLE} th", has_text="Compartment")
+    other.get_by_role("button").click()
+    for direction in ("ascending", "descending"):
+        head.get_by_role("button").click()
+        assert head.get_attribute("aria-sort") == direction
+        texts = [text.lower() for text in read_column(page, TABLE, title)]
+        assert texts == sorted(texts, reverse=direction == "descending")
+    assert other.get_attribute("aria-sort") is None
+
+
+def test_an_event_is_shown_as_it_was_served(made, open_page):
+    """What opens is the event's JSON, with every value of the file."""
+    page = open_page(made.report)
+    page.get_by_label(SEARCH).fill("uploadapikey")
+    shown = json.loads(open_first_row(page))
+    assert shown in made.events
+
+
+def test_the_table_is_used_by_keyboard_alone(made, open_page):
+    """Tab leads to the rows, arrows move between them and over the page's end, Enter opens, Escape closes."""
+    page = open_page(made.report)
+    page.get_by_label(SEARCH).focus()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "open-row":
+            break
+    first = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent") != first
+    page.keyboard.press("Enter")
+    assert page.locator(f"{TABLE} pre").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator(f"{TABLE} pre").count() == 0
+    for _ in range(24):
+        page.keyboard.press("ArrowDown")
+    assert page.locator(f"{TABLE} .pager span").inner_text().startswith("26–50")
+    assert page.evaluate("document.activeElement.className") == "open-row"
+
+
+def test_the_pictures_are_read_by_keyboard(made, open_page):
+    """Arrow keys move over the bars and the cells, and what is under the cursor stands as text."""
+    page = open_page(made.report)
+    page.locator("#timeline .panel").first.focus()
+    page.keyboard.press("Home")
+    assert re.search(r"2025-12-01 00:00.*success", page.locator("#timeline .readout").inner_text())
+    page.keyboard.press("ArrowRight")
+    assert "2025-12-01 00:00" not in page.locator("#timeline .readout").inner_text().split("–")[0]
+    page.locator("#coverage .panel").focus()
+    page.keyboard.press("ArrowDown")
+    assert "GAP: denied" in page.locator("#coverage .readout").inner_text()
+
+
+def test_a_part_of_the_timeline_is_chosen_and_given_back(made, open_page):
+    """Dragging over the picture narrows the table to that time, and a button gives the whole range back."""
+    page = open_page(made.report)
+    before = page.locator(f"{TABLE} .pager span").inner_text()
+    page.locator("#timeline").scroll_into_view_if_needed()
+    box = page.locator("#timeline .u-over").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 50, steps=5)
+    page.mouse.up()
+    days = {text[:10] for text in read_column(page, TABLE, "Time")}
+    assert days <= {"2025-12-02", "2025-12-03", "2025-12-04"}
+    page.get_by_role("button", name="Show the whole range").first.click()
+    assert page.locator(f"{TABLE} .pager span").inner_text() == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_is_readable(made, open_page, width, scheme):
+    """Nothing runs out of the page sideways, and every text stands out from its ground (WCAG AA)."""
+    page = open_page(made.report, width=width, scheme=scheme)
+    open_first_row(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter((one) => one.checkVisibility() &&"
+        " one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"
+    )
+    assert wide == []
+    contrasts = read_contrasts(page)
+    assert len(contrasts) > 100
+    assert [one for one in contrasts if one[0] < 4.5] == []
+
+
+def test_light_and_dark_change_by_a_switch(made, open_page):
+    """The switch turns the page and its pictures around, and back."""
+    page = open_page(made.report)
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor"), set(count_colors(page, "#timeline"))
+    page.get_by_role("button", name="Dark").click()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor"), set(count_colors(page, "#timeline"))
+    assert light[0] != dark[0]
+    assert read_variable(page, "good") in dark[1] - light[1]
+    page.get_by_role("button", name="Light").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == light[0]
+
+
+def test_it_prints(made, open_page):
+    """On paper it is dark on white even from a dark screen, without controls, and nothing is cut off sideways."""
+    page = open_page(made.report, scheme="dark")
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
+    page.set_viewport_size({"width": 720, "height": 1000})
+    page.emulate_media(media="print")
+    page.wait_for_function("document.querySelector('#timeline .uplot').getBoundingClientRect().right <= innerWidth")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.get_by_label(SEARCH).is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
+    assert [one for one in read_contrasts(page) if one[0] < 4.5] == []
+
+
+def test_without_a_manifest_coverage_is_unknown(tmp_path, open_page):
+    """A file alone gives a page that says so on top, and claims nothing."""
+    export = tmp_path / "alone.json"
+    write_export(export, [make_event(number) for number in range(30)])
+    page = open_page(write_report(export))
+    assert page.locator(".verdict h2").inner_text() == "Coverage unknown"
+    assert page.locator("#coverage canvas").count() == 0
+    assert "All 30 events" in page.locator("#events-lead").inner_text()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_export_of_almost_nothing_is_a_page(tmp_path, open_page, count):
+    """No event, or one, is shown like many."""
+    export = tmp_path / "few.json"
+    write_export(export, [make_event(number) for number in range(count)])
+    write_manifest(export, places=[("r", "c")], written=count)
+    page = open_page(write_report(export))
+    assert page.locator(".verdict h2").inner_text() == "Complete"
+    assert page.locator(f"{TABLE} .open-row").count() == count
+
+
+def test_a_year_of_two_thousand_compartments_stays_usable(tmp_path, open_page):
+    """6,000 places by 365 days: a gap of one minute stands in the first row, and a compartment can be found."""
+    export = tmp_path / "year.json"
+    count = write_export(export, [make_event(number) for number in range(10)])
+    places = [
+        (region, f"ocid1.compartment.oc1..c{number:05}") for region in ("a-1", "b-1", "c-1") for number in range(2_000)
+    ]
+    gap = make_gap("b-1", places[1_500][1], start="2025-06-01T10:00:00Z", end="2025-06-01T10:01:00Z")
+    write_manifest(
+        export, places=places, gaps=[gap], written=count, start="2025-01-01T00:00:00Z", end="2026-01-01T00:00:00Z"
+    )
+    report = write_report(export)
+    assert report.stat().st_size < 2_000_000
+    page = open_page(report)
+    assert "5,999 of 6,000 places" in page.locator("#coverage-lead").inner_text()
+    page.locator("#coverage .panel").focus()
+    page.keyboard.press("ArrowDown")
+    assert "ocid1.compartment" not in page.locator("#coverage .readout").inner_text()
+    assert "c01500 · b-1" in page.locator("#coverage .readout").inner_text()
+    assert count_colors(page, "#coverage").get(read_variable(page, "bad"), 0) >= 4
+    page.get_by_label("Find a compartment or region").fill("c00042")
+    assert "of 3" in page.locator("#coverage .pager span").inner_text()

@@ -1,0 +1,228 @@
+"""The program's own planner, pace, client and sweep, against made tenancies in virtual time."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.density import CutPolicy, ShardWatch
+from ociaudit.plan.planner import Progress
+from ociaudit.plan.shard import Place
+from ociaudit.plan.window import Window
+from support.simulated_service import MadeEvent, SimulatedService
+from support.simulated_sweep import Swept, simulate_sweep
+
+BEGIN = 29_000_000
+DAY = 1440
+PLACES = [Place(region, compartment) for region in ("r0", "r1", "r2") for compartment in "abc"]
+WINDOW = Window(BEGIN, BEGIN + 3 * DAY)
+
+bursts = st.tuples(
+    st.sampled_from(PLACES),
+    st.integers(0, 3 * DAY - 1),
+    st.sampled_from([1, 7, 60, 700, 3 * DAY]),
+    st.integers(1, 400),
+    st.sampled_from([0, 2, 2_000]),
+)
+tenancies = st.lists(bursts, max_size=5)
+
+
+def make_events(drawn: Sequence[tuple[Place, int, int, int, int]]) -> Mapping[Place, list[MadeEvent]]:
+    """Make events in bursts: where, from when, for how many minutes, how many, and how late at most."""
+    events: dict[Place, list[MadeEvent]] = {}
+    for burst, (place, start, minutes, count, late) in enumerate(drawn):
+        for number in range(count):
+            processed = BEGIN + min(3 * DAY - 0.001, start + minutes * number / count)
+            happened = processed - late * ((number * 7) % 11) / 11
+            events.setdefault(place, []).append(MadeEvent(processed, happened, f"{burst}-{number}"))
+    return events
+
+
+def check_nothing_is_missed(service: SimulatedService, swept: Swept, places: Sequence[Place] = tuple(PLACES)) -> None:
+    """Check that coverage and gaps are the plan without overlap, and that what is covered came to the last event."""
+    for place in places:
+        covered = swept.coverage.get(place, Coverage())
+        gaps = [gap.window for gap in swept.gaps if gap.place == place]
+        minutes = sum(window.minutes for window in (*covered.windows, *gaps))
+        assert minutes == WINDOW.minutes
+        assert not Coverage([*covered.windows, *gaps]).find_missing(WINDOW)
+        for event in service.events.get(place, ()):
+            is_covered = not covered.find_missing(Window(int(event.processed), int(event.processed) + 1))
+            assert not is_covered or event.id in swept.ids
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    drawn=tenancies,
+    order=st.sampled_from(["ascending", "descending", "random"]),
+    page_size=st.sampled_from([1, 3, 20, 500]),
+    max_in_flight=st.integers(1, 8),
+    max_minutes=st.sampled_from([61, DAY, 14 * DAY]),
+    policy=st.builds(
+        CutPolicy,
+        max_pages=st.sampled_from([2.0, 12.0]),
+        pages_per_piece=st.sampled_from([1.0, 8.0]),
+        max_pieces=st.sampled_from([2, 32]),
+        max_chain=st.sampled_from([2, 16]),
+    ),
+    held_bytes=st.sampled_from([1, 3_000, 10**8]),
+)
+def test_nothing_is_missed_whatever_the_density(
+    drawn: Sequence[tuple[Place, int, int, int, int]],
+    order: str,
+    page_size: int,
+    max_in_flight: int,
+    max_minutes: int,
+    policy: CutPolicy,
+    held_bytes: int,
+) -> None:
+    """Every event comes, coverage has neither hole nor overlap, and no more is asked at once than allowed."""
+    service = SimulatedService(make_events(drawn), page_size=page_size, order=order)
+    swept = simulate_sweep(
+        service,
+        PLACES,
+        WINDOW,
+        max_in_flight=max_in_flight,
+        max_minutes=max_minutes,
+        cut_policy=policy,
+        held_bytes=held_bytes,
+    )
+    assert swept.gaps == ()
+    assert swept.ids == {event.id for own in service.events.values() for event in own}
+    assert service.most_in_flight <= max_in_flight
+    check_nothing_is_missed(service, swept)
+    for shard, pieces in swept.cuts:
+        assert shard.window.minutes > 1
+        assert Coverage(pieces).windows == (shard.window,)
+        assert sum(piece.minutes for piece in pieces) == shard.window.minutes
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    drawn=tenancies,
+    failure_share=st.sampled_from([0.0, 0.1, 0.6]),
+    per_second=st.sampled_from([None, 1.0, 10.0]),
+    retry_after=st.sampled_from([None, 1.0]),
+    denied=st.frozensets(st.sampled_from(PLACES), max_size=2),
+    dead=st.frozensets(st.sampled_from(["r0", "r1"])),
+    deadline=st.sampled_from([None, 0.1, 5.0]),
+    seed=st.integers(0, 3),
+)
+def test_what_does_not_come_is_a_gap(
+    drawn: Sequence[tuple[Place, int, int, int, int]],
+    failure_share: float,
+    per_second: float | None,
+    retry_after: float | None,
+    denied: frozenset[Place],
+    dead: frozenset[str],
+    deadline: float | None,
+    seed: int,
+) -> None:
+    """Failures, refusals, dead regions, rate limits and a deadline: covered or a gap, and never both."""
+    service = SimulatedService(
+        make_events(drawn),
+        page_size=20,
+        failure_share=failure_share,
+        per_second=per_second,
+        retry_after_seconds=retry_after,
+        denied=denied,
+        dead_regions=dead,
+        seed=seed,
+    )
+    swept = simulate_sweep(service, PLACES, WINDOW, max_minutes=DAY, deadline_seconds=deadline)
+    check_nothing_is_missed(service, swept)
+    if deadline is None and not failure_share:
+        gone = {place for place in PLACES if place in denied or place.region in dead}
+        assert {gap.place for gap in swept.gaps} == gone
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=tenancies, deadline=st.floats(0.5, 30.0), seed=st.integers(0, 3))
+def test_a_second_sweep_asks_for_what_the_first_left(
+    drawn: Sequence[tuple[Place, int, int, int, int]], deadline: float, seed: int
+) -> None:
+    """Whatever was covered by the deadline is not asked again, and together both have everything."""
+    service = SimulatedService(make_events(drawn), page_size=20, seed=seed)
+    first = simulate_sweep(service, PLACES, WINDOW, deadline_seconds=deadline, max_minutes=DAY)
+    known = {place: Coverage(coverage.windows) for place, coverage in first.coverage.items()}
+    second = simulate_sweep(service, PLACES, WINDOW, max_minutes=DAY, progress=Progress(covered=known))
+    assert second.gaps == ()
+    assert first.ids | second.ids == {event.id for own in service.events.values() for event in own}
+    check_nothing_is_missed(service, Swept(ids=first.ids | second.ids, coverage=second.coverage))
+
+
+def test_a_dead_region_does_not_slow_the_others() -> None:
+    """With one of three regions silent, the other two are done as soon as without it, within a tenth."""
+    events = make_events([(place, 0, 3 * DAY, 3_000, 0) for place in PLACES[3:]])
+    alive = SimulatedService(events)
+    swept_alive = simulate_sweep(alive, PLACES[3:], WINDOW, max_minutes=60)
+    half_dead = SimulatedService(events, dead_regions=frozenset({"r0"}))
+    swept = simulate_sweep(half_dead, PLACES, WINDOW, max_minutes=60)
+    took = max(swept.region_seconds[region] for region in ("r1", "r2"))
+    assert took <= 1.15 * swept_alive.seconds
+    assert {gap.place.region for gap in swept.gaps} == {"r0"}
+
+
+@pytest.mark.parametrize("bucket", [5.0, 20.0])
+@pytest.mark.parametrize("latency", [0.005, 0.05, 0.3])
+def test_a_rate_limit_is_used_and_hardly_ever_hit(bucket: float, latency: float) -> None:
+    """Of 20 allowed requests a second at least 18 are made, and at most 3 in a hundred are refused."""
+    places = [Place("r0", str(number)) for number in range(10)]
+    service = SimulatedService({}, latency_seconds=latency, per_second=20.0, bucket=bucket)
+    swept = simulate_sweep(service, places, Window(BEGIN, BEGIN + 1_200 * DAY), max_minutes=10 * DAY)
+    assert swept.gaps == ()
+    assert 1_200 / swept.seconds >= 18
+    assert service.throttled <= 0.03 * service.asked["r0"]
+
+
+def test_a_cap_is_kept() -> None:
+    """No more than so many requests a second leave, whatever the service would allow."""
+    service = SimulatedService({}, latency_seconds=0.01)
+    swept = simulate_sweep(service, PLACES, WINDOW, max_minutes=60, max_per_second=10.0)
+    assert service.asked.total() / swept.seconds <= 10.2
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+def test_a_skewed_tenancy_costs_little_more_than_it_must(order: str) -> None:
+    """Three dense days in one place: at most a tenth more requests than pages, in at most 1.2 times the ideal time."""
+    dense = [(PLACES[0], 0, 3 * DAY, 48_000, 120)]
+    thin = [(place, 0, 3 * DAY, 1_300, 120) for place in PLACES]
+    events = make_events(dense + thin)
+    quiet = [Place("r3", str(number)) for number in range(300)]
+    service = SimulatedService(events, order=order, latency_seconds=0.3)
+    places = [*PLACES, *quiet]
+    pages = sum(max(1, -(-len(events.get(place, ())) // 100)) for place in places)
+    swept = simulate_sweep(service, places, WINDOW)
+    assert service.asked.total() <= 1.1 * pages
+    assert swept.seconds <= 1.2 * pages * 0.3 / 16
+
+
+def test_quiet_places_cost_a_request_for_each_window() -> None:
+    """A year of a quiet compartment in windows of fourteen days: 27 requests."""
+    places = [Place("r0", str(number)) for number in range(20)]
+    service = SimulatedService({})
+    simulate_sweep(service, places, Window(BEGIN, BEGIN + 365 * DAY))
+    assert service.asked.total() == 27 * 20
+
+
+@given(st.lists(st.integers(0, 10**17), max_size=30), st.integers(2, 10**6), st.integers(1, 40))
+def test_a_cut_makes_up_the_window(instants: list[int], minutes: int, pages: int) -> None:
+    """Whatever the times of the events, pieces follow each other and none is shorter than a minute."""
+    window = Window(BEGIN, BEGIN + minutes)
+    watch = ShardWatch(window, CutPolicy())
+    for _ in range(pages):
+        if watch.note_page(instants):
+            break
+    if watch.pieces:
+        assert 2 <= len(watch.pieces) <= 32
+        assert [watch.pieces[0].start, watch.pieces[-1].end] == [window.start, window.end]
+        assert all(one.end == other.start for one, other in zip(watch.pieces, watch.pieces[1:], strict=False))
+
+
+@given(st.lists(st.integers(0, 10**17), max_size=30), st.integers(1, 40))
+def test_a_minute_is_never_cut(instants: list[int], pages: int) -> None:
+    """It is paged, however dense it is."""
+    watch = ShardWatch(Window(BEGIN, BEGIN + 1), CutPolicy())
+    assert not any(watch.note_page(instants) for _ in range(pages))

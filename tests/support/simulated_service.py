@@ -1,0 +1,136 @@
+"""Oracle's side in a simulation: places with events, pages, latency, limits and faults, in virtual time.
+
+Owns: the answers to `send`, and the counting of what was asked. It shares nothing with the program's planning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from ociaudit.errors import ConnectionFailed, Refused
+from ociaudit.plan.shard import Place
+from ociaudit.source.answer import Answer
+from ociaudit.source.byte_budget import Hold
+from support.virtual_time import BEGIN
+
+T = TypeVar("T")
+PageOrder = Literal["ascending", "descending", "random"]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class MadeEvent(NamedTuple):
+    """When it was processed and when it happened, in minutes since 1970, and its id."""
+
+    processed: float
+    happened: float
+    id: str
+
+
+@dataclass(slots=True)
+class SimulatedService:
+    """Answers as Oracle would; all regions behind one address, `https://audit/{region}`.
+
+    `per_second` is the rate allowed in one region, with a bucket of so many requests; `failure_share` of all
+    requests break. `dead_regions` never answer.
+    """
+
+    events: Mapping[Place, Sequence[MadeEvent]]
+    page_size: int = 100
+    order: PageOrder = "ascending"
+    latency_seconds: float = 0.3
+    per_second: float | None = None
+    bucket: float = 1.0
+    retry_after_seconds: float | None = None
+    failure_share: float = 0.0
+    denied: frozenset[Place] = frozenset()
+    dead_regions: frozenset[str] = frozenset()
+    seed: int = 0
+    has_answered: bool = True
+    asked: Counter[str] = field(default_factory=Counter)
+    throttled: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    _dice: random.Random = field(default_factory=random.Random)
+    _levels: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sort the events by when they were processed."""
+        self.events = {place: sorted(own) for place, own in self.events.items()}
+        self._dice.seed(self.seed)
+
+    async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
+        """Answer one attempt after the latency."""
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._answer(url, check, attempt, hold)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
+        parts = urlsplit(url)
+        region = parts.path.split("/")[1]
+        self.asked[region] += 1
+        if region in self.dead_regions:
+            await asyncio.sleep(60)
+            raise ConnectionFailed("silence")
+        self._throttle(region)
+        await asyncio.sleep(self.latency_seconds * self._dice.uniform(0.8, 1.2))
+        if self._dice.random() < self.failure_share:
+            raise ConnectionFailed("reset")
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        place = Place(region, query["compartmentId"])
+        if place in self.denied:
+            raise Refused("404 NotAuthorizedOrNotFound", status=404, code="NotAuthorizedOrNotFound", is_oci=True)
+        body, token = self._make_page(place, query)
+        await hold.take(len(body))
+        return Answer(check(body), len(body), token, "id", attempt, BEGIN, hold)
+
+    def _throttle(self, region: str) -> None:
+        if self.per_second is None:
+            return
+        now = asyncio.get_running_loop().time()
+        level, at = self._levels.get(region, (self.bucket, now))
+        level = min(self.bucket, level + (now - at) * self.per_second)
+        if level < 1:
+            self._levels[region] = (level, now)
+            self.throttled += 1
+            raise Refused(
+                "429 TooManyRequests",
+                status=429,
+                code="TooManyRequests",
+                is_oci=True,
+                retry_after_seconds=self.retry_after_seconds,
+            )
+        self._levels[region] = (level - 1, now)
+
+    def _make_page(self, place: Place, query: Mapping[str, str]) -> tuple[bytes, str | None]:
+        own = self.events.get(place, ())
+        low, high = (bisect_left(own, (_read_minute(query[name]), -1.0, "")) for name in ("startTime", "endTime"))
+        inside = list(own[low:high])
+        if self.order == "descending":
+            inside.reverse()
+        elif self.order == "random":
+            random.Random(f"{place}{low}-{high}").shuffle(inside)
+        start = int(query.get("page", "0"))
+        end = start + self.page_size
+        rows = ",".join(
+            f'{{"eventId":"{event.id}","eventTime":"{_write_time(event.happened)}"}}' for event in inside[start:end]
+        )
+        return f"[{rows}]".encode(), str(end) if end < len(inside) else None
+
+
+def _read_minute(text: str) -> float:
+    return (datetime.fromisoformat(text) - _EPOCH) / timedelta(minutes=1)
+
+
+def _write_time(minute: float) -> str:
+    return (_EPOCH + timedelta(minutes=minute)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,112 @@
+"""A whole sweep against a simulated service, in virtual time: the program's own planner, gate, client and sweep.
+
+Owns: putting them together, and what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ociaudit.jobs.gap_book import GapBook
+from ociaudit.jobs.observer import Observer
+from ociaudit.jobs.sweep import Sweep
+from ociaudit.plan.coverage import Coverage
+from ociaudit.plan.density import CutPolicy
+from ociaudit.plan.planner import Progress, plan_regions
+from ociaudit.plan.shard import Gap, Place, Shard
+from ociaudit.plan.window import Window
+from ociaudit.source.audit import AuditReader, Page
+from ociaudit.source.byte_budget import ByteBudget
+from ociaudit.source.client import Client
+from ociaudit.source.credentials import Credentials
+from ociaudit.source.endpoints import Endpoints
+from ociaudit.source.gate import Gate
+from support.simulated_service import SimulatedService
+from support.virtual_time import VirtualClock, run_in_virtual_time
+
+_POLICY = CutPolicy()
+_CREDENTIALS = Credentials("tenancy", "r0", "user", "ab", "DEFAULT", "api_key", _signer=lambda _: None)
+
+
+class AcceptedKey:
+    """An identity service that knows the key."""
+
+    async def is_sign_in_accepted(self) -> bool:
+        """Say yes."""
+        return True
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep brought. `ids` are those of all pages, `coverage` what is claimed."""
+
+    gaps: tuple[Gap, ...] = ()
+    ids: set[str] = field(default_factory=set)
+    coverage: dict[Place, Coverage] = field(default_factory=dict)
+    seconds: float = 0.0
+    region_seconds: dict[str, float] = field(default_factory=dict)
+    pages: int = 0
+    cuts: list[tuple[Shard, tuple[Window, ...]]] = field(default_factory=list)
+
+
+class _IdSink:
+    def __init__(self, swept: Swept) -> None:
+        self._swept = swept
+
+    async def take_page(self, page: Page) -> None:
+        self._swept.pages += 1
+        self._swept.ids.update(event.order[9:-2].decode() for event in page.events)
+        self._swept.region_seconds[page.shard.place.region] = asyncio.get_running_loop().time()
+
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        self._swept.cuts.append((shard, pieces))
+
+
+def simulate_sweep(
+    service: SimulatedService,
+    places: Sequence[Place],
+    window: Window,
+    *,
+    max_in_flight: int = 16,
+    max_minutes: int = 14 * 1440,
+    cut_policy: CutPolicy | None = _POLICY,
+    max_per_second: float | None = None,
+    deadline_seconds: float | None = None,
+    progress: Progress | None = None,
+    held_bytes: int = 10**8,
+) -> Swept:
+    """Sweep the places, and return what came."""
+    swept = Swept()
+
+    async def sweep() -> None:
+        clock = VirtualClock(service.seed)
+        gate = Gate(clock=clock, max_in_flight=max_in_flight, max_per_second=max_per_second)
+        budget = ByteBudget(held_bytes)
+        client = Client(service, gate=gate, clock=clock, budget=budget)
+        observer = Observer()
+        work = Sweep(
+            audit=AuditReader(client, Endpoints("https://audit/{region}")),
+            gate=gate,
+            gap_book=GapBook(
+                identity=AcceptedKey(), credentials=_CREDENTIALS, observer=observer, has_answered_before=False
+            ),
+            sink=_IdSink(swept),
+            places=places,
+            window=window,
+            covered=progress.covered if progress else {},
+            observer=observer,
+            cut_policy=cut_policy,
+            deadline_seconds=deadline_seconds,
+        )
+        plan = plan_regions(places, window, max_minutes=max_minutes, settled_until=window.end, progress=progress)
+        swept.gaps = await work.run(plan)
+        swept.coverage = work.coverage
+        swept.seconds = asyncio.get_running_loop().time()
+        assert budget.held_bytes == 0
+        assert all(pace.in_flight == 0 for pace in gate.paces.values())
+        await gate.close()
+
+    run_in_virtual_time(sweep())
+    return swept

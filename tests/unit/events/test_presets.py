@@ -1,0 +1,195 @@
+import json
+
+import oci
+import pytest
+
+from ociaudit.errors import UsageError
+from ociaudit.events.facts import read_facts
+from ociaudit.events.filters import EventFilter, FilterSpec
+from ociaudit.events.presets import PRESET_NAMES, PRESETS, find_preset
+from ociaudit.events.rules import NameMatcher, Rule
+
+ASKED_FOR = (
+    "iam sign-ins sign-in-failures mfa api-keys auth-tokens passwords sessions user-locking policy-changes "
+    "network-changes deletions cis"
+)
+READS = ("Get", "List", "Head", "Search", "Summarize")
+# Real operations that Audit records and that no client of the SDK has.
+NOT_OF_THE_SDK = {
+    *("CreateOrResetPassword", "ActivateUser", "DeactivateUser", "UpdateMfaTotpDevice"),
+}
+
+
+def is_met(preset: str, event_type: str = "", domain_name: str | None = None, status: str | None = None) -> bool:
+    """Tell whether a preset lets an event pass."""
+    event = {
+        "eventType": f"com.oraclecloud.{event_type}",
+        "data": {"additionalDetails": {"eventId": domain_name}, "response": {"status": status}},
+    }
+    return EventFilter(FilterSpec(presets=preset)).is_wanted(json.dumps(event).encode())
+
+
+def list_operations(client: type) -> set[str]:
+    """Return the operations of a client of the SDK as Audit spells them, folded."""
+    return {name.replace("_", "") for name in dir(client) if not name.startswith("_")}
+
+
+def test_the_presets_are_those_that_were_promised() -> None:
+    """Every preset of the documentation exists, and each has a title and rules."""
+    assert list(PRESET_NAMES) == ASKED_FOR.split()
+    for preset in PRESETS:
+        assert preset.title
+        assert preset.rules
+        assert all(rule.patterns for rule in preset.rules)
+
+
+@pytest.mark.parametrize(
+    ("preset", "event_type", "domain_name", "status", "expected"),
+    [
+        ("iam", "identityControlPlane.AddUserToGroup", None, None, True),
+        ("iam", "identityControlPlane.ListUsers", None, None, False),
+        ("iam", "Compartments.CreateCompartment", None, None, True),
+        ("iam", "Compartments.ListCompartments", None, None, False),
+        ("iam", "x.Y", "admin.group.add.member.success", None, True),
+        ("iam", "virtualNetwork.CreateVcn", None, None, False),
+        ("sign-ins", "IdentitySignOn.InteractiveLogin", None, None, True),
+        ("sign-ins", "x.Y", "sso.authentication.failure", None, True),
+        ("sign-ins", "identityControlPlane.GetUser", None, "200", False),
+        ("sign-in-failures", "IdentitySignOn.InteractiveLogin", "sso.session.create.success", None, False),
+        ("sign-in-failures", "IdentitySignOn.InteractiveLogin", "sso.authentication.failure", None, True),
+        ("sign-in-failures", "IdentitySignOn.InteractiveLogin", None, "400", True),
+        ("sign-in-failures", "identityControlPlane.GetUser", None, "404", False),
+        ("mfa", "identityControlPlane.GenerateTotpSeed", None, None, True),
+        ("mfa", "x.Y", "sso.auth.factor.initiated", None, True),
+        ("api-keys", "identitycontrolplane.uploadapikey", None, None, True),
+        ("api-keys", "identityControlPlane.ListApiKeys", None, None, False),
+        ("auth-tokens", "identityControlPlane.CreateAuthToken", None, None, True),
+        ("passwords", "IdentityProvisioning.UpdateUserUIPassword", None, None, True),
+        ("passwords", "x.Y", "admin.user.password.reset.success", None, True),
+        ("sessions", "IdentitySignOn.InteractiveLogin", "sso.session.create.success", None, True),
+        ("sessions", "x.Y", "sso.session.delete.success", None, True),
+        ("user-locking", "identityControlPlane.UpdateUserState", None, None, True),
+        ("user-locking", "x.Y", "admin.me.locked.success", None, True),
+        ("policy-changes", "identityControlPlane.UpdatePolicy", None, None, True),
+        ("policy-changes", "identityControlPlane.ListPolicies", None, None, False),
+        ("network-changes", "virtualNetwork.UpdateSecurityList", None, None, True),
+        ("network-changes", "NatGateway.CreateNatGateway", None, None, True),
+        ("network-changes", "virtualNetwork.ListSubnets", None, None, False),
+        ("deletions", "ObjectStorage.DeleteBucket", None, None, True),
+        ("deletions", "computeApi.TerminateInstance.end", None, None, True),
+        ("deletions", "KeyManagementService.ScheduleKeyDeletion", None, None, True),
+        ("deletions", "x.Y", "admin.user.delete.success", None, True),
+        ("cis", "identityControlPlane.CreateIdpGroupMapping", None, None, True),
+        ("cis", "virtualNetwork.CreateVcn", None, "404", True),
+        ("cis", "virtualNetwork.CreateSubnet", None, None, False),
+        ("cis", "cloudguard.problemdetected", None, None, True),
+        ("cis", "IdentitySignOn.InteractiveLogin", None, None, True),
+        ("cis", "IdentitySignOn.FederatedInteractiveLogin", None, None, False),
+    ],
+)
+def test_what_each_preset_lets_pass(preset, event_type, domain_name, status, expected) -> None:
+    """Recorded events of each kind, and some that are near."""
+    assert is_met(preset, event_type, domain_name, status) is expected
+
+
+# What public checks of the benchmark look for in rules of the Events service, by the benchmark's numbers.
+BENCHMARK = {
+    "identitycontrolplane": (
+        "createidentityprovider deleteidentityprovider updateidentityprovider createidpgroupmapping "
+        "deleteidpgroupmapping updateidpgroupmapping creategroup deletegroup updategroup createpolicy deletepolicy "
+        "updatepolicy createuser deleteuser updateuser updateusercapabilities updateuserstate"
+    ),
+    "virtualnetwork": (
+        "createvcn deletevcn updatevcn changeroutetablecompartment createroutetable deleteroutetable "
+        "updateroutetable changesecuritylistcompartment createsecuritylist deletesecuritylist updatesecuritylist "
+        "changenetworksecuritygroupcompartment createnetworksecuritygroup deletenetworksecuritygroup "
+        "updatenetworksecuritygroup createdrg deletedrg updatedrg createdrgattachment deletedrgattachment "
+        "updatedrgattachment changeinternetgatewaycompartment createinternetgateway deleteinternetgateway "
+        "updateinternetgateway changelocalpeeringgatewaycompartment createlocalpeeringgateway "
+        "deletelocalpeeringgateway.end updatelocalpeeringgateway"
+    ),
+    "natgateway": "changenatgatewaycompartment createnatgateway deletenatgateway updatenatgateway",
+    "servicegateway": (
+        "attachserviceid changeservicegatewaycompartment createservicegateway deleteservicegateway.end "
+        "detachserviceid updateservicegateway"
+    ),
+    "cloudguard": "problemdetected problemdismissed problemremediated",
+    "identitysignon": "interactivelogin",
+}
+
+
+def test_cis_has_every_event_type_of_the_benchmark() -> None:
+    """No event type that the benchmark wants monitored is missed."""
+    missing = {
+        f"{service}.{name}"
+        for service, names in BENCHMARK.items()
+        for name in names.split()
+        if not is_met("cis", f"{service}.{name}")
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("preset", [one for one in PRESET_NAMES if one not in {"sign-ins", "sign-in-failures"}])
+@pytest.mark.parametrize("client", [oci.identity.IdentityClient, oci.core.VirtualNetworkClient])
+def test_no_preset_of_changes_has_an_operation_that_reads(preset: str, client: type) -> None:
+    """Of all operations of Oracle's SDK none that only reads is in a preset that asks for changes."""
+    services = ("identityControlPlane", "virtualNetwork", "Compartments")
+    reads = [name for name in list_operations(client) if name.startswith(tuple(word.lower() for word in READS))]
+    assert len(reads) > 20
+    assert [name for name in reads for service in services if is_met(preset, f"{service}.{name}")] == []
+
+
+def test_names_without_a_star_are_real_operations() -> None:
+    """What is named in full, of the identity service and of networks, is an operation of Oracle's SDK, or known."""
+    known = list_operations(oci.identity.IdentityClient) | list_operations(oci.core.VirtualNetworkClient)
+    known |= {name.casefold() for name in NOT_OF_THE_SDK}
+    named = {
+        pattern.removeprefix("identityControlPlane.")
+        for preset in PRESETS
+        for rule in preset.rules
+        for pattern in rule.patterns
+        if "*" not in pattern and pattern.count(".") == pattern.startswith("identityControlPlane.")
+    }
+    assert len(named) > 100
+    assert {name for name in named if name.casefold() not in known} == set()
+
+
+def test_a_mistyped_preset_shows_those_that_are_like_it() -> None:
+    """The error names what was typed and what is near, the hint lists all; case and blanks do not matter."""
+    with pytest.raises(UsageError, match="no preset 'network-change'; did you mean network-changes") as caught:
+        find_preset("network-change")
+    assert all(name in str(caught.value.hint) for name in PRESET_NAMES)
+    assert find_preset(" CIS ").name == "cis"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("a.B", "com.oraclecloud.A.b", True),
+        ("a.B", "A.b.begin", True),
+        ("a.B", "x.a.B", False),
+        ("B", "com.oraclecloud.x.b", True),
+        ("B", "b", False),
+        ("a.B*", "a.Bc.d", True),
+        ("a.B", "aXB", False),
+        ("a.B", None, False),
+        ("sso.*", "sso.x", True),
+    ],
+)
+def test_how_patterns_of_names_match(pattern: str, name: str | None, expected: bool) -> None:
+    """Service, prefix, stage, star, dots and case."""
+    assert NameMatcher([pattern])(name) is expected
+    assert NameMatcher([])(name) is False
+    assert Rule((pattern,)).is_about_domains is pattern.startswith("sso.")
+
+
+def test_sign_ins_are_what_facts_call_sign_ins() -> None:
+    """The preset and `facts.is_sign_in`, which summaries count by, agree on recorded names."""
+    for event_type in ("IdentitySignOn.VerifyMfaToken", "identityControlPlane.GetUser", "a.B"):
+        for domain_name in ("sso.session.create.failure", "sso.session.modify.success", "sso.authentication.x", None):
+            event = {
+                "eventType": f"com.oraclecloud.{event_type}",
+                "data": {"additionalDetails": {"eventId": domain_name}},
+            }
+            facts = read_facts(json.dumps(event).encode())
+            assert is_met("sign-ins", event_type, domain_name) is facts.is_sign_in

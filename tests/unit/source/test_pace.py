@@ -1,0 +1,144 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ociaudit.source.pace import Pace
+
+
+def answer_evenly(pace: Pace, *, begin: float, per_second: float, seconds: float) -> float:
+    """Send and answer requests one after the other at an even rate; return the moment of the last."""
+    now = begin
+    for number in range(int(per_second * seconds)):
+        now = begin + number / per_second
+        pace.note_sent(now)
+        pace.note_good(now)
+    return now
+
+
+def throttle(pace: Pace, now: float, *, retry_after_seconds: float | None = None) -> None:
+    """Send a request that is answered with 429 at once."""
+    pace.note_sent(now)
+    pace.note_throttled(now, sent_at=now, retry_after_seconds=retry_after_seconds)
+
+
+def test_it_begins_with_two_and_grows_with_every_good_answer() -> None:
+    """Up to the ceiling."""
+    pace = Pace(max_in_flight=4)
+    assert (pace.allowed_in_flight, pace.has_room) == (2, True)
+    pace.note_sent(0.0)
+    assert not pace.has_room
+    pace.note_end()
+    allowed = []
+    for _ in range(4):
+        pace.note_sent(0.0)
+        pace.note_good(0.0)
+        allowed.append(pace.allowed_in_flight)
+    assert allowed == [3, 4, 4, 4]
+
+
+def test_there_is_no_rate_limit_before_the_first_429() -> None:
+    """Whatever else goes wrong."""
+    pace = Pace(max_in_flight=4)
+    answer_evenly(pace, begin=0.0, per_second=500.0, seconds=3.0)
+    pace.note_sent(3.0)
+    pace.note_failure()
+    assert pace.per_second is None
+    assert pace.find_next_moment() <= 3.0
+
+
+def test_an_endpoint_that_fails_is_asked_one_at_a_time() -> None:
+    """From the third failure in a row to the next good answer; a lone one changes nothing."""
+    pace = Pace(max_in_flight=4)
+    answer_evenly(pace, begin=0.0, per_second=10.0, seconds=1.0)
+    proven = []
+    for _ in range(3):
+        pace.note_sent(1.0)
+        pace.note_failure()
+        proven.append(pace.is_proven)
+    assert proven == [True, True, False]
+    pace.note_sent(1.0)
+    assert not pace.has_room
+    pace.note_good(1.0)
+    assert pace.is_proven
+    assert pace.has_room
+
+
+def test_a_429_shows_the_ceiling() -> None:
+    """The good answers of the last second; the pace is 85 % of it, 95 % four seconds later, and above it later."""
+    pace = Pace(max_in_flight=4)
+    now = answer_evenly(pace, begin=0.0, per_second=20.0, seconds=3.0)
+    throttle(pace, now)
+    assert pace.per_second == pytest.approx(17.0)
+    paces = {}
+    for seconds in (4.0, 10.6, 25.0, 40.0):
+        pace.note_sent(now + seconds)
+        pace.note_good(now + seconds)
+        paces[seconds] = pace.per_second
+    assert paces[4.0] > 19.0
+    assert paces[10.6] == pytest.approx(20.0, rel=0.01)
+    assert paces[25.0] > 24.0
+    assert paces[40.0] > 80.0
+
+
+def test_a_burst_that_is_refused_is_one_cut() -> None:
+    """Requests that left before the cut tell nothing new."""
+    pace = Pace(max_in_flight=16)
+    now = answer_evenly(pace, begin=0.0, per_second=20.0, seconds=3.0)
+    for _ in range(5):
+        pace.note_sent(now)
+    for _ in range(5):
+        pace.note_throttled(now + 0.01, sent_at=now, retry_after_seconds=None)
+    assert pace.per_second == pytest.approx(17.0)
+    assert pace.in_flight == 0
+
+
+def test_retry_after_stops_the_endpoint_once() -> None:
+    """Until the latest moment that was named; several do not add up."""
+    pace = Pace(max_in_flight=16)
+    now = answer_evenly(pace, begin=0.0, per_second=20.0, seconds=3.0)
+    for seconds in (5.0, 9.0, 2.0):
+        throttle(pace, now, retry_after_seconds=seconds)
+    assert pace.find_next_moment() == pytest.approx(now + 9.0)
+
+
+def test_an_early_429_is_no_ceiling() -> None:
+    """The pace begins low and doubles every second, until it knows more."""
+    pace = Pace(max_in_flight=16)
+    throttle(pace, 0.0)
+    assert pace.per_second == 4.0
+    pace.note_sent(3.0)
+    pace.note_good(3.0)
+    assert pace.per_second == pytest.approx(32.0)
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["good", "failure", "throttled", "end"]),
+        st.floats(0.0, 2.0, allow_nan=False),
+        st.none() | st.floats(0.0, 100.0),
+    ),
+    max_size=60,
+)
+
+
+@given(moves, st.integers(1, 32))
+def test_whatever_comes_the_pace_goes_on(drawn: list[tuple[str, float, float | None]], max_in_flight: int) -> None:
+    """Requests under way are counted right, there is always a next moment, and the rate is never nothing."""
+    pace = Pace(max_in_flight=max_in_flight)
+    now = 0.0
+    for kind, seconds, retry_after in drawn:
+        now = max(now, pace.find_next_moment())
+        pace.note_sent(now)
+        sent_at, now = now, now + seconds
+        if kind == "good":
+            pace.note_good(now)
+        elif kind == "failure":
+            pace.note_failure()
+        elif kind == "end":
+            pace.note_end()
+        else:
+            pace.note_throttled(now, sent_at=sent_at, retry_after_seconds=retry_after)
+        assert pace.in_flight == 0
+        assert min(2, max_in_flight) <= pace.allowed_in_flight <= max_in_flight
+        assert pace.per_second is None or pace.per_second >= 0.08
+        assert pace.find_next_moment() <= now + 112.5
