@@ -9,12 +9,12 @@ from pathlib import Path
 
 from bench.benchmark import Row, Workshop, note_lack_of_room
 from bench.check import check_export, check_ids
-from bench.contenders import make_export_command
+from bench.contenders import find_command, make_export_command
 from bench.events_file import MEAN_BYTES, Made, make_event_file
 from bench.measure import Contender, RunError, Usage, choose_median, run_in_turns, run_measured
 from bench.server import Server
 
-_OURS, _PANDAS = Path(__file__).with_name("conversion_script.py"), Path(__file__).with_name("pandas_script.py")
+_PANDAS = Path(__file__).with_name("pandas_script.py")
 # The events as lines and as an array, and a table with its scratch file.
 _DISK_BYTES_PER_EVENT = MEAN_BYTES * 4
 _PARQUET_FACTOR, _CSV_FACTOR, _SDK_FACTOR = 3, 5, 1.6
@@ -101,10 +101,10 @@ def _make_array(folder: Path, count: int) -> tuple[Made, Path]:
 
 
 def _make_ours(array: Path, made: Made, suffix: str) -> Contender:
-    command = [sys.executable, str(_OURS), str(array)]
+    command = [find_command(), "convert", str(array), "-o"]
     return Contender(
         f"json → {suffix}, oci-audit",
-        lambda folder: [*command, str(folder / f"table.{suffix}"), "api"],
+        lambda folder: [*command, str(folder / f"table.{suffix}")],
         lambda folder: _check_table(folder / f"table.{suffix}", made),
     )
 

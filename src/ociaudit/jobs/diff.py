@@ -225,7 +225,7 @@ class _Export:
 
     def _read_orders(self) -> Iterator[list[bytes]]:
         """Yield the orders of the events; of those known to ascend only the first and the last."""
-        if self.manifest is None or self.shape != "api":
+        if self.manifest is None or self.shape != "api" or self._is_lines:
             yield from ([event.order for event in batch.events] for batch in self._read_batches())
             return
         with self._name_file():
