@@ -87,7 +87,7 @@ class EventSource:
                     yield unknown + records if unknown else records
                     unknown = []
             if unknown:
-                raise BadFile(f"none of its {len(unknown)} first JSON objects is an audit event")
+                raise BadFile(f"no audit event is among its JSON objects ({len(unknown):,} looked at)")
 
     @property
     def _is_recognised(self) -> bool:
