@@ -216,7 +216,7 @@ class Transport:
         if text is None:
             return None
         if text.strip().isdecimal():
-            return float(text)
+            return float(text.strip())
         try:
             return max(0.0, (parsedate_to_datetime(text) - self._clock.now()).total_seconds())
         except (ValueError, TypeError, OverflowError):

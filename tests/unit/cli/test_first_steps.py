@@ -30,7 +30,10 @@ def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> 
     assert run() == 2
     printed = capsys.readouterr()
     commands = [line.split()[0] for line in printed.err.split("Commands:")[1].splitlines() if line.strip()]
-    assert commands == ["export", "doctor", "verify", "diff", "presets", "demo", "emulator"]
+    assert commands == [
+        *("export", "doctor", "verify", "diff", "presets", "convert"),
+        *("summary", "query", "report", "demo", "emulator"),
+    ]
     assert "..." not in printed.err.split("Commands:")[1]
     assert printed.out == ""
 
