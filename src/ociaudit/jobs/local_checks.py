@@ -11,7 +11,7 @@ from ociaudit.errors import ConfigError, RequestError, ServiceUnreachable, SignI
 from ociaudit.jobs.examination import Examination
 from ociaudit.jobs.finding import Finding, describe_failure
 from ociaudit.source.private_files import list_private_files
-from ociaudit.source.proxy import choose_proxy, show_proxy, try_proxy
+from ociaudit.source.proxies import choose_proxy, show_proxy, try_proxy
 
 _PROXY_SECONDS = 5.0
 

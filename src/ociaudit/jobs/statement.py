@@ -25,7 +25,7 @@ from ociaudit.jobs.publish import WrittenFile
 from ociaudit.jobs.scope import is_beyond_retention
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.shard import Gap, Place
-from ociaudit.plan.time_range import parse_late
+from ociaudit.plan.time_range import parse_duration
 from ociaudit.plan.window import format_minute
 from ociaudit.source.credentials import Credentials
 from ociaudit.store.canonical import MergeCounts
@@ -153,7 +153,7 @@ def _state_event_range(plan: RunPlan) -> EventRange | None:
     window, late = plan.event_window, plan.arguments.late
     if window is None:
         return None
-    is_settled = plan.window.end >= window.end + parse_late(late)
+    is_settled = plan.window.end >= window.end + parse_duration(late)
     return EventRange(format_minute(window.start), format_minute(window.end), late, is_settled=is_settled)
 
 

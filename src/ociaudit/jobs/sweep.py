@@ -134,7 +134,7 @@ class Sweep:
             SignInRejected, ServiceUnreachable: as `run`.
         """
         plan: dict[str, list[Ask]] = {}
-        for shard in shards:  # until it has answered again, nothing is known of it
+        for shard in () if self._unasked else shards:  # until it has answered again, nothing is known of it
             self.coverage[shard.place] = self.coverage.get(shard.place, Coverage()).without(shard.window)
             plan.setdefault(shard.place.region, []).append((shard, Bookmark(CONFIRMING_CHAIN, 0, None)))
         return await self.run({region: iter(asks) for region, asks in plan.items()})

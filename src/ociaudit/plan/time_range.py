@@ -26,9 +26,7 @@ _DURATION_HINT = "write whole minutes, hours or days: 15m, 1h, 2d; windows are w
 _AGE = re.compile(r"(\d{1,9})\s*([dhm])", re.ASCII)
 _ALMOST_A_MINUTE = timedelta(minutes=1, microseconds=-1)
 _MINUTES = {"d": MINUTES_PER_DAY, "h": 60, "m": 1}
-_MOST_LATE_MINUTES = 365 * MINUTES_PER_DAY
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-_UNIT_MINUTES = {"d": MINUTES_PER_DAY, "h": 60, "m": 1}
 _LONGEST_MINUTES = 3660 * MINUTES_PER_DAY
 _DATE_FORMS = (
     (re.compile(r"\d{4}-\d\d-\d\d", re.ASCII), "%Y-%m-%d"),
@@ -71,7 +69,7 @@ def parse_duration(text: str) -> int:
     found = _AGE.fullmatch(text.strip().lower())
     if not found:
         raise UsageError(f"the span {text!r} has no form that oci-audit knows", hint=_DURATION_HINT)
-    minutes = int(found[1]) * _UNIT_MINUTES[found[2]]
+    minutes = int(found[1]) * _MINUTES[found[2]]
     if minutes > _LONGEST_MINUTES:
         raise UsageError(f"the span {text!r} is longer than any range", hint=_DURATION_HINT)
     return minutes
@@ -120,7 +118,7 @@ def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> Ti
     Raises:
         UsageError: as `resolve_range`, and where `late` is no span of time.
     """
-    late_minutes = parse_late(late)
+    late_minutes = parse_duration(late)
     event_window = Window(resolve_range(start, end, now=now).window.start, _resolve_end(end, now=now))
     current = floor_minute(now)
     until = event_window.end + late_minutes
@@ -133,22 +131,6 @@ def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> Ti
         )
     window = Window(event_window.start, min(until, current))
     return TimeRange(window, until > current and not is_relative(end), tuple(notices), event_window)
-
-
-def parse_late(text: str) -> int:
-    """Read how long events are waited for (`1h`, `90m`, `2d`) as minutes.
-
-    Raises:
-        UsageError: it is no span of time.
-    """
-    hint = "write how late events may come: 1h, 90m or 2d"
-    match = _AGE.fullmatch(text.strip().lower())
-    if match is None:
-        raise UsageError(f"{text!r} is no span of time", hint=hint)
-    minutes = int(match[1]) * _MINUTES[match[2]]
-    if minutes > _MOST_LATE_MINUTES:
-        raise UsageError(f"{text!r} is longer than Audit keeps events", hint=hint)
-    return minutes
 
 
 def expand_name(name: str, window: Window) -> str:

@@ -20,7 +20,6 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed
 
 import aiohttp
 import msgspec
@@ -32,6 +31,7 @@ from ociaudit.source.byte_budget import Hold
 from ociaudit.source.certificates import explain_certificate
 from ociaudit.source.clock import Clock
 from ociaudit.source.credentials import Credentials
+from ociaudit.source.proxies import choose_proxy
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ class Transport:
                 URL(url, encoded=True),
                 headers=headers,
                 allow_redirects=False,
-                proxy=self._choose_proxy(url),
+                proxy=choose_proxy(url, self._proxies),
                 ssl=self._ssl,
             ) as response:
                 body = await self._read_body(response, hold)
@@ -183,12 +183,6 @@ class Transport:
             await hold.take(len(piece))
             pieces.append(piece)
         return b"".join(pieces)
-
-    def _choose_proxy(self, url: str) -> str | None:
-        parts = urlsplit(url)
-        if not self._proxies or proxy_bypass_environment(parts.netloc, dict(self._proxies)):
-            return None
-        return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> Refused:
         request_id = _read_request_id(response)

@@ -11,7 +11,6 @@ from ociaudit.plan.time_range import (
     is_relative,
     parse_date,
     parse_duration,
-    parse_late,
     resolve_event_range,
     resolve_range,
 )
@@ -285,20 +284,6 @@ def test_a_range_of_event_times_at_the_present(
     assert str(found.event_window) == named
     assert str(found.window).endswith(asked)
     assert found.is_clipped is is_clipped
-
-
-@pytest.mark.parametrize(("text", "minutes"), [("1h", 60), (" 90M ", 90), ("2d", 2880), ("0m", 0), ("365d", 525_600)])
-def test_a_span_of_time_is_read(text: str, minutes: int) -> None:
-    """Minutes, hours and days, of nothing up to the longest that Audit keeps events."""
-    assert parse_late(text) == minutes
-
-
-@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1w", "366d", "999999999d", "1h30m", "١h"])
-def test_what_is_no_span_of_time_is_refused(text: str) -> None:
-    """The error names what was typed, and the hint shows the form."""
-    with pytest.raises(UsageError, match=f"{text!r} is") as caught:
-        parse_late(text)
-    assert "90m" in str(caught.value.hint)
 
 
 def test_the_last_days_of_the_calendar_are_no_trouble() -> None:
