@@ -6,6 +6,7 @@ Must not: change what the time is for anybody else.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -26,8 +27,9 @@ class PatientlessClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Note the wait, and do not wait."""
+        """Note the wait, and do not wait; others may go on."""
         self.waits.append(seconds)
+        await asyncio.sleep(0)
 
     def draw(self) -> float:
         """Return the middle of all chances."""

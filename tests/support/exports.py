@@ -22,7 +22,7 @@ from ociaudit.source.clock import Clock
 from ociaudit.source.endpoints import Endpoints
 from ociaudit.source.transport import TransportLimits
 from ociaudit.store.run_folder import ExportArguments
-from support.clocks import PatientlessClock
+from support.clocks import JumpingClock
 from support.emulator import Emulator
 from support.processes import Finished, find_command, run_process
 
@@ -63,7 +63,7 @@ def make_tools(
     return Tools(
         credentials=load_credentials(str(emulator.config_path)),
         endpoints=Endpoints(emulator.url + "/{region}"),
-        clock=clock or PatientlessClock(),
+        clock=clock or JumpingClock(),
         limits=limits or TransportLimits(),
         observer=observer or Observer(),
     )

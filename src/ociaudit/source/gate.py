@@ -167,12 +167,14 @@ class Gate:
         """Give places to those who wait, as long as there are any."""
         now = self._clock.monotonic()
         while True:
-            wake_at = float("inf")
+            waiting = [lane for lane in self._lanes.values() if lane.begun or lane.fresh]
+            if not waiting:
+                return
             ready: list[_Lane] = []
             places = self._count_places(now)
-            wake_at = min(wake_at, places.silent_at)
-            for lane in self._lanes.values():
-                if not (lane.begun or lane.fresh) or not lane.pace.has_room:
+            wake_at = places.silent_at
+            for lane in waiting:
+                if not lane.pace.has_room:
                     continue
                 moment = max(lane.pace.find_next_moment(), self._next_at)
                 if moment > now:

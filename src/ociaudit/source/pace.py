@@ -9,7 +9,8 @@ Invariants
 - There is no rate limit until the service's first 429. That shows its ceiling: the good answers of the last
   second. The pace is 85 % of it at once, and then a cubic of the time since: back at 95 % within four seconds,
   flat around the ceiling, and faster and faster above it, should the service allow more than it did.
-- Before a second has passed, a 429 shows no ceiling: then the pace begins low and doubles every second.
+- A 429 in the first second, or after next to nothing was answered, shows no ceiling: then the pace is halved, from
+  four a second at first, and doubles with every second of good answers.
 - One cut per round trip: a 429 to a request that left before the last cut tells nothing new.
 - `Retry-After` stops the endpoint once, until the latest moment that was named.
 - What leaves is spaced evenly: nothing is saved up for a burst.
@@ -26,7 +27,7 @@ _CUBIC_SECONDS = 20.0
 """The ceiling is reached again after half of this, and doubled after one and a half."""
 _PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _AFTER_CUT) ** (1 / 3)
 _LOW_PER_SECOND = 4.0
-_SLOWEST_PER_SECOND = 0.1
+_SLOWEST_PER_SECOND = 0.5
 _DOUBTFUL_FAILURES = 3
 
 
@@ -103,13 +104,14 @@ class Pace:
             return
         self._forget(now)
         measured = len(self._good) / _MEASURED_SECONDS
-        if self.per_second is not None:
-            measured = min(measured, self.per_second)
-        if self._began_at is None or now - self._began_at < _MEASURED_SECONDS:
-            self.per_second = max(measured, _LOW_PER_SECOND)
-        else:
-            self._ceiling = max(measured, _SLOWEST_PER_SECOND)
+        lowest = _LOW_PER_SECOND if self.per_second is None else max(self.per_second / 2, _SLOWEST_PER_SECOND)
+        is_told = self._began_at is not None and now - self._began_at >= _MEASURED_SECONDS and measured >= lowest
+        if is_told:
+            self._ceiling = measured if self.per_second is None else min(measured, self.per_second)
             self.per_second = _AFTER_CUT * self._ceiling
+        else:
+            self._ceiling = None
+            self.per_second = lowest
         self._cut_at = now
         self._searched_from = self.per_second
         self._next_at = now + 1 / self.per_second

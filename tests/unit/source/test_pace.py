@@ -101,6 +101,20 @@ def test_retry_after_stops_the_endpoint_once() -> None:
     assert pace.find_next_moment() == pytest.approx(now + 9.0)
 
 
+def test_a_storm_of_429_is_no_ceiling_either() -> None:
+    """The pace is halved from one round trip to the next, to one in two seconds, and is back soon after."""
+    pace = Pace(max_in_flight=16)
+    now = answer_evenly(pace, begin=0.0, per_second=20.0, seconds=3.0)
+    paces = []
+    for number in range(8):
+        throttle(pace, now + 2 + number)
+        paces.append(pace.per_second)
+    assert paces == [4.0, 2.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    pace.note_sent(now + 15)
+    pace.note_good(now + 15)
+    assert pace.per_second > 20
+
+
 def test_an_early_429_is_no_ceiling() -> None:
     """The pace begins low and doubles every second, until it knows more."""
     pace = Pace(max_in_flight=16)
@@ -140,5 +154,5 @@ def test_whatever_comes_the_pace_goes_on(drawn: list[tuple[str, float, float | N
             pace.note_throttled(now, sent_at=sent_at, retry_after_seconds=retry_after)
         assert pace.in_flight == 0
         assert min(2, max_in_flight) <= pace.allowed_in_flight <= max_in_flight
-        assert pace.per_second is None or pace.per_second >= 0.08
-        assert pace.find_next_moment() <= now + 112.5
+        assert pace.per_second is None or pace.per_second >= 0.42
+        assert pace.find_next_moment() <= now + 102.5
