@@ -24,9 +24,9 @@ def find_chromium() -> str | None:
     return named or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One headless Chromium for all tests; where there is none they are skipped, but never in CI."""
+    """One headless Chromium for all tests of a file, because nothing else can run a loop beside it; where there is none they are skipped, but never in CI."""
     path = find_chromium()
     if path is None:
         reason = "there is no Chromium: run `make setup-browser`, or name one in OCI_AUDIT_CHROMIUM"

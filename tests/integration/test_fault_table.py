@@ -101,7 +101,7 @@ def test_storm_of_429(tmp_path):
         )
         statuses = [entry["status"] for entry in emulator.log() if entry["operation"] == "ListEvents"]
         expected = list_events(emulator, START, END, regions=[REGION], compartments=[payments])
-    assert statuses.count(429) >= 3
+    assert statuses.count(429) >= 2
     assert outcome.complete
     assert (tmp_path / "audit.json").read_bytes() == write_array(expected)
 

@@ -300,8 +300,8 @@ def test_refusals_are_not_repeated(emulator, undisturbed, tmp_path, status):
     script(emulator, {"kind": "status", "status": status}, page="first", times=None)
     outcome = export(emulator, undisturbed, tmp_path / "audit.json", limits=IN_TURN)
     assert not outcome.complete
-    # A place that was denied is not asked again in its next window.
-    assert emulator.fault_states()[0]["fired"] == (3 if status == 400 else 1)
+    # A place that was denied is not asked in all its windows; the next one may be on its way already.
+    assert emulator.fault_states()[0]["fired"] in ({3} if status == 400 else {1, 2})
 
 
 def test_sign_in_that_ends_within_a_run_stops_it(emulator, undisturbed, tmp_path):

@@ -362,7 +362,7 @@ WRONG = [
     (("--by", "clock"), ("'clock'",)),
     (("--late", "1h"), ("late events",)),
     (("--by", "event-time", "--late", "soon"), ("'soon'",)),
-    (("--by", "event-time", "--late", "366d"), ("'366d'",)),
+    (("--by", "event-time", "--late", "9999d"), ("'9999d'",)),
 ]
 
 

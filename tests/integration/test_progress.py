@@ -26,7 +26,9 @@ def long_run(tmp_path_factory):
     flags = ("--retention-days", "36500", "--events-per-day", "300", "--latency-ms", "150")
     with Emulator(*flags) as slow:
         folder = tmp_path_factory.mktemp("long")
-        process = start_process(make_command(slow, *DAYS, *OUTPUT), cwd=folder, variables=point_at(slow))
+        process = start_process(
+            make_command(slow, *DAYS, *OUTPUT, "--concurrency", "1"), cwd=folder, variables=point_at(slow)
+        )
         yield process
         process.kill()
         process.communicate()

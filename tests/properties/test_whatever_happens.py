@@ -104,7 +104,7 @@ class CrashAt(Observer):
     def __init__(self, page: int, folder: Path, image: Path) -> None:
         self._left, self._folder, self._image = page, folder, image
 
-    def on_page(self, *, scanned: int, kept: int) -> None:
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         self._left -= 1
         if self._left == 0:
             shutil.copytree(self._folder, self._image)

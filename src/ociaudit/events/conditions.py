@@ -155,7 +155,7 @@ def match_statuses(values: Sequence[str]) -> Condition:
 
     def test(facts: Facts) -> bool:
         status = facts.response.status
-        if not status or not status.isdecimal() or len(status) > _LONGEST_STATUS:
+        if not status or not (status.isascii() and status.isdigit()) or len(status) > _LONGEST_STATUS:
             return False
         number = int(status)
         return any(first <= number <= last for first, last in ranges)

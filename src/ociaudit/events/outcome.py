@@ -20,7 +20,7 @@ _LONGEST_STATUS = 9  # Python refuses to read numbers of thousands of digits
 
 def judge_outcome(status: str | None, detail: str | None, message: str | None) -> Outcome:
     """Judge by `response.status`, else by the suffix of `additionalDetails.eventId`, else by `data.message`."""
-    if status and status.isdecimal():
+    if status and status.isascii() and status.isdigit():
         return "success" if len(status) <= _LONGEST_STATUS and int(status) < _FIRST_FAILURE else "failure"
     if detail:
         word = _WORDS.get(detail.rsplit(".", 1)[-1])

@@ -192,7 +192,11 @@ def take_census(batches: Iterable[Sequence[Record]]) -> Census:
 def _name_class(status: str | None) -> str:
     if not status:
         return "none"
-    return f"{status[0]}xx" if len(status) == 3 and status.isdecimal() and status[0] in "12345" else "other"
+    return (
+        f"{status[0]}xx"
+        if len(status) == 3 and status.isascii() and status.isdigit() and status[0] in "12345"
+        else "other"
+    )
 
 
 def _keep_bound(counter: Counter[int] | Counter[tuple[int, Outcome]]) -> None:

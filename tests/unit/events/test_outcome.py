@@ -17,6 +17,7 @@ from ociaudit.events.outcome import is_sign_in, judge_outcome
         (None, None, " InteractiveLogin succeeded", "success"),
         (None, "admin.me.locked", "Login FAILED", "failure"),
         ("OK", None, None, "unknown"),
+        ("٤٠٤", None, None, "unknown"),
         ("", "", "", "unknown"),
         (None, None, None, "unknown"),
     ],
