@@ -26,7 +26,10 @@ def find_chromium() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One headless Chromium for all tests of a file, because nothing else can run a loop beside it; where there is none they are skipped, but never in CI."""
+    """One headless Chromium for the tests of a file; where there is none they are skipped, but never in CI.
+
+    Not for all files: while it runs, no other test can have an event loop.
+    """
     path = find_chromium()
     if path is None:
         reason = "there is no Chromium: run `make setup-browser`, or name one in OCI_AUDIT_CHROMIUM"

@@ -16,6 +16,7 @@ from ociaudit.jobs.export import export_events
 from ociaudit.jobs.observer import Observer
 from ociaudit.jobs.order import ExportOrder
 from ociaudit.jobs.verify import judge, verify_export
+from ociaudit.plan.shard import Shard
 from ociaudit.store import spool
 from ociaudit.store.run_folder import ExportArguments
 from support.emulator import Emulator

@@ -208,7 +208,8 @@ def _conclude(
 ) -> Outcome:
     """Write ledger and manifest, and say how it ended."""
     waived = tuple(gap for gap in collected.gaps if gap.kind == "denied" and gap.place.compartment in waived_places)
-    gaps = tuple(gap for gap in collected.gaps if gap not in waived)
+    known = set(waived)
+    gaps = tuple(gap for gap in collected.gaps if gap not in known)
     for compartment in sorted(waived_places - {gap.place.compartment for gap in waived}):
         tools.observer.on_notice(f"--waive {compartment} waives nothing: it was not denied")
     totals = LedgerTotals()

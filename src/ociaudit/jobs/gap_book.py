@@ -7,11 +7,14 @@ Invariants
 - A place that was denied once is not asked again; its gap is all of it that is not covered.
 - 401 is a gap of its region only while the key is good elsewhere and the region never answered;
   otherwise the sign-in is over and the run stops (`SignInRejected`), resumable.
+- A region that never answered is given up after `_SILENT_SHARDS` shards: each takes eight attempts, and minutes.
+- Coverage and gaps together are the plan, whatever went wrong.
 - When nothing at all was answered, not even with a no, now or earlier, the run stops (`ServiceUnreachable`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 
@@ -24,6 +27,7 @@ from ociaudit.source.credentials import Credentials
 from ociaudit.source.identity import explain_rejection
 
 Key = TypeVar("Key")
+_SILENT_SHARDS = 3
 _UNAUTHORIZED = 401
 _DENIED_STATUSES = frozenset({403, 404})
 
@@ -50,6 +54,8 @@ class GapBook:
         self._denied: dict[Place, RequestError] = {}
         self._dead_regions: dict[str, RequestError] = {}
         self._answered_regions: set[str] = set()
+        self._silent_shards: Counter[str] = Counter()
+        self._silent_regions: dict[str, RequestError] = {}
         self._has_answered = has_answered_before
 
     def note_answer(self, region: str) -> None:
@@ -59,7 +65,7 @@ class GapBook:
 
     def is_closed(self, place: Place) -> bool:
         """Tell whether asking this place is in vain."""
-        return place in self._denied or place.region in self._dead_regions
+        return place in self._denied or place.region in self._dead_regions or place.region in self._silent_regions
 
     async def take_failure(self, shard: Shard, error: RequestError) -> None:
         """Make a gap of a shard that did not come.
@@ -81,6 +87,10 @@ class GapBook:
         gap = _make_gap(shard, "failed", error)
         self._failed.append(gap)
         self._observer.on_gap(gap)
+        if place.region not in self._answered_regions:
+            self._silent_shards[place.region] += 1
+            if self._silent_shards[place.region] >= _SILENT_SHARDS:
+                self._silent_regions.setdefault(place.region, error)
 
     def list_gaps(
         self, places: Sequence[Place], window: Window, coverage: Mapping[Place, Coverage], *, unasked: str | None = None
@@ -98,16 +108,17 @@ class GapBook:
         gaps = list(self._failed)
         for place in places:
             error = self._denied.get(place) or self._dead_regions.get(place.region)
-            if error is None and unasked is None:
-                continue
+            silence = self._silent_regions.get(place.region)
             known = Coverage(coverage.get(place, Coverage()).windows)
             for gap in failed.get(place, ()):
                 known.add(gap.window)
             for missing in known.find_missing(window):
                 if error is not None:
                     gaps.append(_make_gap(Shard(place, missing), "denied", error))
-                elif unasked is not None:
-                    gaps.append(Gap(place, missing, "failed", unasked))
+                elif silence is not None:
+                    gaps.append(_make_gap(Shard(place, missing), "failed", silence))
+                else:  # without a deadline this cannot be; if it is all the same, it is a gap and not a silence
+                    gaps.append(Gap(place, missing, "failed", unasked or "it was not asked, which is a bug"))
         return tuple(sorted(gaps, key=lambda gap: (gap.place, gap.window)))
 
     def _close(self, closed: dict[Key, RequestError], key: Key, shard: Shard, error: RequestError) -> None:

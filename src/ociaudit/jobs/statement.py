@@ -30,7 +30,7 @@ from ociaudit.plan.window import format_minute
 from ociaudit.source.credentials import Credentials
 from ociaudit.store.canonical import MergeCounts
 from ociaudit.store.durable import new_file, write_all
-from ociaudit.store.journal import JournalLine, decode_line
+from ociaudit.store.journal import JournalLine, VoidLine, decode_line
 from ociaudit.store.ledger import BlockLine, LedgerTotals, find_void_lines, make_ledger
 from ociaudit.store.manifest import (
     CoveredPlace,
@@ -77,7 +77,8 @@ def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Se
     Raises:
         DiskError: the disk refused.
     """
-    void = find_void_lines(_read_journal(folder))
+    has_void = any(isinstance(line, VoidLine) for line in _read_journal(folder))  # hardly ever; memory is per page then
+    void = find_void_lines(_read_journal(folder)) if has_void else set()
     encoder = msgspec.json.Encoder()
     digest = hashlib.sha256()
     size = 0

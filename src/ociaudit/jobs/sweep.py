@@ -6,6 +6,7 @@ Invariants
 - A shard is covered when its last page is with the sink, and not before.
 - A region's shards are taken one by one, when a request of that region could leave; the pieces of a dense shard
   go before what is still to come. At most `_MOST_ACTIVE` shards of a region are under way.
+- A region that answers no more begins nothing new while something is under way: an outage costs few shards.
 - A dense shard is cut at the end of a page, when the sink has it; its pieces make it up.
 - Whatever ends the sweep early ends every request that is under way.
 """
@@ -107,6 +108,7 @@ class Sweep:
         self._observer = observer
         self._cut_policy = cut_policy
         self._deadline_seconds = deadline_seconds
+        self._deadline_at: float | None = None
         self._unasked: str | None = None
         self.coverage = {place: Coverage(coverage.windows) for place, coverage in covered.items()}
         self._is_noting_empty = is_noting_empty
@@ -120,10 +122,15 @@ class Sweep:
             SignInRejected: the key is not accepted any more.
             ServiceUnreachable: no shard was answered or refused, and at least one failed.
         """
+        if self._deadline_seconds is not None and self._deadline_at is None:
+            self._deadline_at = asyncio.get_running_loop().time() + self._deadline_seconds
+        deadline = asyncio.timeout_at(self._deadline_at)
         try:
-            async with asyncio.timeout(self._deadline_seconds):
+            async with deadline:
                 await self._run_lanes([_Lane(region, shards) for region, shards in plan.items()])
         except TimeoutError:
+            if not deadline.expired():
+                raise
             self._unasked = "the deadline came before it was answered"
         return self._gap_book.list_gaps(self._places, self._window, self.coverage, unasked=self._unasked)
 
@@ -152,10 +159,10 @@ class Sweep:
 
     async def _run_lane(self, lane: _Lane, tasks: asyncio.TaskGroup) -> None:
         while True:
-            if lane.active < _MOST_ACTIVE and self._find_next(lane) is not None:
+            if self._may_begin(lane) and self._find_next(lane) is not None:
                 await self._gate.reserve(lane.region)
                 chosen = self._find_next(lane)  # not the one from before: pieces of a dense shard may have come
-                if chosen is None:
+                if chosen is None or not self._may_begin(lane):
                     self._gate.give_back(lane.region)
                     continue
                 lane.pieces.popleft()
@@ -167,6 +174,10 @@ class Sweep:
             else:
                 return
 
+    def _may_begin(self, lane: _Lane) -> bool:
+        """Tell whether another shard may be begun: not while those that have begun find no answer any more."""
+        return lane.active < _MOST_ACTIVE and not (lane.active and self._gate.is_failing(lane.region))
+
     def _find_next(self, lane: _Lane) -> _Turn | None:
         """Return the next shard that is not asked in vain; it stays the next."""
         while (chosen := lane.peek(self._cut_policy)) is not None and self._gap_book.is_closed(chosen.shard.place):
@@ -175,7 +186,7 @@ class Sweep:
 
     async def _ask(self, lane: _Lane, turn: _Turn) -> None:
         try:
-            pieces = await self._follow(turn)
+            pieces = await self._follow(lane, turn)
             lane.pieces.extendleft(reversed(pieces))
         except RequestError as error:
             await self._gap_book.take_failure(turn.shard, error)
@@ -183,7 +194,7 @@ class Sweep:
             lane.active -= 1
             lane.has_changed.set()
 
-    async def _follow(self, turn: _Turn) -> Sequence[_Turn]:
+    async def _follow(self, lane: _Lane, turn: _Turn) -> Sequence[_Turn]:
         """Give the shard's pages to the sink, to the last one, or until it is cut; return the pieces then."""
         shard, bookmark, policy = turn
         is_confirming = bookmark is not None and bookmark.chain >= CONFIRMING_CHAIN
@@ -200,6 +211,7 @@ class Sweep:
         async with contextlib.aclosing(pages):
             async for page in pages:
                 self._gap_book.note_answer(shard.place.region)
+                lane.has_changed.set()
                 await self._sink.take_page(page)
                 scanned += len(page.events)
         if watch is not None and watch.pieces:

@@ -173,6 +173,7 @@ def _make_page(shard: Shard, chain: int, number: int, answer: Answer[list[Event]
 
 def _check_token_is_new(answer: Answer[list[Event]], seen: set[str]) -> None:
     if answer.next_token in seen:
+        answer.release()
         raise PageLoop("the service goes round in circles: it gave a page token twice", request_id=answer.request_id)
 
 

@@ -104,7 +104,7 @@ class Client:
                 try:
                     answer = await self._send_in_time(url, check, attempt, hold)
                 except RequestError as error:
-                    _tell_outcome(permit, error)
+                    self._tell_outcome(permit, error)
                     self._tell(url, attempt, began_at, error)
                     raise
                 permit.note_good()
@@ -127,18 +127,18 @@ class Client:
         except TimeoutError as error:
             raise ConnectionFailed(f"no answer from {show_host(url)} in time") from error
 
+    def _tell_outcome(self, permit: Permit, error: RequestError) -> None:
+        if not isinstance(error, Refused) or error.status >= _FIRST_SERVER_ERROR:
+            permit.note_failure()
+        elif error.status == _TOO_MANY_REQUESTS:
+            asked = error.retry_after_seconds
+            permit.note_throttled(None if asked is None else min(asked, self._retry.max_retry_after_seconds))
+        else:
+            permit.note_good()
+
     def _give_up_on_silence(self, error: RequestError, wait: float | None, url: str) -> None:
         if self._sender.has_answered:
             return
         if wait is None or self._first_answer_until - self._clock.monotonic() <= wait:
             hint = error.hint if error.hint != error.default_hint else None
             raise ServiceUnreachable(f"{show_host(url)} gave no usable answer: {error}", hint=hint) from error
-
-
-def _tell_outcome(permit: Permit, error: RequestError) -> None:
-    if not isinstance(error, Refused) or error.status >= _FIRST_SERVER_ERROR:
-        permit.note_failure()
-    elif error.status == _TOO_MANY_REQUESTS:
-        permit.note_throttled(error.retry_after_seconds)
-    else:
-        permit.note_good()

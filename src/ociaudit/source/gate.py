@@ -142,6 +142,11 @@ class Gate:
         """Return the pace of every endpoint that was asked."""
         return {endpoint: lane.pace for endpoint, lane in self._lanes.items()}
 
+    def is_failing(self, endpoint: str) -> bool:
+        """Tell whether an endpoint that has answered fails again and again."""
+        pace = self._find_lane(endpoint).pace
+        return pace.has_answered and not pace.is_proven
+
     def _find_lane(self, endpoint: str) -> _Lane:
         lane = self._lanes.get(endpoint)
         if lane is None:

@@ -12,7 +12,8 @@ Invariants
 - A 429 in the first second, or after next to nothing was answered, shows no ceiling: then the pace is halved, from
   four a second at first, and doubles with every second of good answers.
 - One cut per round trip: a 429 to a request that left before the last cut tells nothing new.
-- `Retry-After` stops the endpoint once, until the latest moment that was named.
+- It grows no further than twice of what is used: a limit that the service sets later is found as soon.
+- `Retry-After` stops the endpoint once, until the latest moment that was named; that time is no time of good answers.
 - What leaves is spaced evenly: nothing is saved up for a burst.
 """
 
@@ -29,6 +30,7 @@ _PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _AFTER_CUT) ** (1 / 3)
 _LOW_PER_SECOND = 4.0
 _SLOWEST_PER_SECOND = 0.5
 _DOUBTFUL_FAILURES = 3
+_LONGEST_SEARCH_SECONDS = 30.0
 
 
 class Pace:
@@ -56,6 +58,11 @@ class Pace:
     def is_proven(self) -> bool:
         """Tell whether the endpoint answers: it has, and did not fail several times in a row since."""
         return self._failures is not None and self._failures < _DOUBTFUL_FAILURES
+
+    @property
+    def has_answered(self) -> bool:
+        """Tell whether the endpoint has ever answered."""
+        return self._failures is not None
 
     @property
     def has_room(self) -> bool:
@@ -119,11 +126,13 @@ class Pace:
     def _grow(self, now: float) -> None:
         if self.per_second is None:
             return
-        passed = now - self._cut_at
+        passed = max(0.0, now - max(self._cut_at, self._paused_until))
         if self._ceiling is None:
-            self.per_second = self._searched_from * 2**passed
+            wanted = self._searched_from * 2 ** min(passed, _LONGEST_SEARCH_SECONDS)
         else:
-            self.per_second = self._ceiling * (1 + ((passed - _PLATEAU_SECONDS) / _CUBIC_SECONDS) ** 3)
+            wanted = self._ceiling * (1 + ((passed - _PLATEAU_SECONDS) / _CUBIC_SECONDS) ** 3)
+        used = max(len(self._good) / _MEASURED_SECONDS, _LOW_PER_SECOND)
+        self.per_second = max(min(wanted, 2 * used), min(wanted, self.per_second))
 
     def _forget(self, now: float) -> None:
         while self._good and self._good[0] <= now - _MEASURED_SECONDS:

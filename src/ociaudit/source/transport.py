@@ -102,6 +102,7 @@ class Transport:
         # header that carries the signature. The proxies of the environment come as an argument.
         self._session = aiohttp.ClientSession(
             timeout=timeout,
+            connector=aiohttp.TCPConnector(limit=self._limits.max_in_flight),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": USER_AGENT, "accept": "application/json"},
             read_bufsize=2**20,

@@ -12,6 +12,7 @@ Invariants
 - A chain is made of pages in the order in which they came, which is that of the log: a page that was asked
   again takes the place of the earlier one and of all behind it, because the service need not cut its pages at
   the same events twice.
+- A shard that seemed empty and brought events when it was asked once more is not covered before that has ended.
 - A shard that was cut is not gone on with; its pieces are the boundaries of what is asked instead.
 - A provisional shard (asked too soon after its end) is not covered: it is asked again.
 """
@@ -77,6 +78,9 @@ class JournalState:
             if token is not None:
                 if shard not in self.cuts:
                     begun[shard] = Bookmark(number, len(pages), token)
+                if number >= CONFIRMING_CHAIN and shard.place in covered and any(page.scanned for page in pages):
+                    covered[shard.place] = covered[shard.place].without(shard.window)  # it was not empty after all
+                    empty.discard(shard)
                 continue
             covered.setdefault(shard.place, Coverage()).add(shard.window)
             if number >= CONFIRMING_CHAIN:

@@ -15,6 +15,18 @@ def answer_evenly(pace: Pace, *, begin: float, per_second: float, seconds: float
     return now
 
 
+def follow(pace: Pace, begin: float, *, seconds: int) -> dict[int, float]:
+    """Send and answer as fast as the pace lets; return the pace at each whole second."""
+    paces: dict[int, float] = {}
+    now = begin
+    while now < begin + seconds:
+        now = max(now, pace.find_next_moment())
+        pace.note_sent(now)
+        pace.note_good(now)
+        paces[int(now - begin)] = pace.per_second or 0.0
+    return paces
+
+
 def throttle(pace: Pace, now: float, *, retry_after_seconds: float | None = None) -> None:
     """Send a request that is answered with 429 at once."""
     pace.note_sent(now)
@@ -69,15 +81,30 @@ def test_a_429_shows_the_ceiling() -> None:
     now = answer_evenly(pace, begin=0.0, per_second=20.0, seconds=3.0)
     throttle(pace, now)
     assert pace.per_second == pytest.approx(17.0)
-    paces = {}
-    for seconds in (4.0, 10.6, 25.0, 40.0):
-        pace.note_sent(now + seconds)
-        pace.note_good(now + seconds)
-        paces[seconds] = pace.per_second
-    assert paces[4.0] > 19.0
-    assert paces[10.6] == pytest.approx(20.0, rel=0.01)
-    assert paces[25.0] > 24.0
-    assert paces[40.0] > 80.0
+    paces = follow(pace, now, seconds=30)
+    assert paces[4] > 19.0
+    assert paces[10] == pytest.approx(20.0, rel=0.01)
+    assert paces[25] > 24.0
+
+
+def test_a_pause_is_no_time_of_good_answers() -> None:
+    """After a minute of Retry-After the pace is where it was, not where a minute of growth would have brought it."""
+    pace = Pace(max_in_flight=4)
+    now = answer_evenly(pace, begin=0.0, per_second=20.0, seconds=3.0)
+    throttle(pace, now, retry_after_seconds=60.0)
+    pace.note_sent(now + 60)
+    pace.note_good(now + 60)
+    assert pace.per_second == pytest.approx(17.0, rel=0.01)
+
+
+def test_what_is_not_used_does_not_grow() -> None:
+    """With one answer a second for an hour, the pace stays near the lowest, and no number grows beyond all bounds."""
+    pace = Pace(max_in_flight=4)
+    throttle(pace, 0.0)
+    for second in range(1, 3_600):
+        pace.note_sent(second)
+        pace.note_good(second)
+    assert pace.per_second <= 8.0
 
 
 def test_a_burst_that_is_refused_is_one_cut() -> None:
@@ -110,9 +137,7 @@ def test_a_storm_of_429_is_no_ceiling_either() -> None:
         throttle(pace, now + 2 + number)
         paces.append(pace.per_second)
     assert paces == [4.0, 2.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5]
-    pace.note_sent(now + 15)
-    pace.note_good(now + 15)
-    assert pace.per_second > 20
+    assert max(follow(pace, now + 10, seconds=10).values()) > 20
 
 
 def test_an_early_429_is_no_ceiling() -> None:
@@ -120,9 +145,9 @@ def test_an_early_429_is_no_ceiling() -> None:
     pace = Pace(max_in_flight=16)
     throttle(pace, 0.0)
     assert pace.per_second == 4.0
-    pace.note_sent(3.0)
-    pace.note_good(3.0)
-    assert pace.per_second == pytest.approx(32.0)
+    paces = follow(pace, 0.0, seconds=5)
+    assert paces[1] > 6
+    assert paces[4] > 30
 
 
 moves = st.lists(
