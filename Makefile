@@ -8,6 +8,8 @@ VENV          ?= .venv
 VENV_CONTRACT ?= .venv-contract
 VENV_LOCK     ?= .venv-lock
 PYTEST_ARGS   ?=
+# Files of tests run side by side; most of their time they wait for processes.
+WORKERS       ?= 3
 
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
 # A folder's time stamp changes when a file in it goes: without folders a deleted module would stay installed.
@@ -76,7 +78,7 @@ endif
 
 .PHONY: test
 test: setup setup-contract setup-browser ## the whole suite, on the installed wheel (PYTEST_ARGS=… is passed on)
-	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak $(PYTEST_ARGS)
+	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: setup ## lint, format, types, the floors of the house, and what the documentation shows

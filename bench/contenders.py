@@ -6,6 +6,7 @@ Owns: their arguments.
 from __future__ import annotations
 
 import shutil
+import sys
 import sysconfig
 import time
 from collections.abc import Sequence
@@ -72,6 +73,15 @@ def _make_sdk_script(server: Server, made: Made, programs: Path) -> Contender:
     )
 
 
+_FOLLOW = """
+import sys, ociaudit
+config, url, tenancy, start, end = sys.argv[1:]
+place = {"regions": ["us-ashburn-1"], "compartments": [tenancy], "is_subtree": False}
+for event in ociaudit.stream(start, end, config_file=config, endpoint=url, max_window_days=3660, **place):
+    pass
+"""
+
+
 def _make_curl(server: Server, made: Made, curl: str, targets: Sequence[str]) -> Contender:
     def make_command(folder: Path) -> list[str]:
         script = folder / "pages.curl"
@@ -82,9 +92,10 @@ def _make_curl(server: Server, made: Made, curl: str, targets: Sequence[str]) ->
 
 
 def _read_page_urls(server: Server, made: Made, folder: Path) -> list[str]:
-    """Follow the pages once and return the path and query of each, tokens included."""
+    """Follow the pages once, one chain without cuts, and return the path and query of each, tokens included."""
     server.clear_log()
-    run_measured(make_export_command(server, made, folder / "audit.json"), folder)
+    arguments = [str(server.config_path), server.url, made.tenancy, made.start, made.end]
+    run_measured([sys.executable, "-c", _FOLLOW, *arguments], folder)
     targets = [f"{entry['path']}?{entry['query']}" for entry in server.read_page_requests()]
     server.clear_log()
     return list(dict.fromkeys(targets))

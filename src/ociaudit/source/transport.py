@@ -105,7 +105,7 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=self._limits.max_in_flight),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": USER_AGENT, "accept": "application/json"},
-            read_bufsize=2**20,
+            read_bufsize=2**18,
         )
         return self
 

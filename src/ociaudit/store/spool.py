@@ -30,7 +30,7 @@ from ociaudit.store.index import OrderIndex
 from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, encode_line
 from ociaudit.store.run_folder import RunFolder
 
-COMMIT_BYTES = 8 * 1024 * 1024
+COMMIT_BYTES = 2 * 1024 * 1024
 COMMIT_SECONDS = 0.25
 _SAMPLE_COUNT = 400
 _SAMPLE_BYTES = 4 * 1024 * 1024
