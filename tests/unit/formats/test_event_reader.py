@@ -92,15 +92,15 @@ AS_SERVED: dict[str, bytes | str] = {
     "lines": b"\n".join(RAWS) + b"\n",
     "lines of Windows": b"\r\n".join(RAWS),
     "no line break at the end": b"\n".join(RAWS),
-    "gzip": gzip.compress(OURS),
-    "gzip members": b"".join(gzip.compress(raw + b"\n") for raw in RAWS),
+    "gzip": gzip.compress(OURS, mtime=0),
+    "gzip members": b"".join(gzip.compress(raw + b"\n", mtime=0) for raw in RAWS),
     "zstd": zstandard.compress(b"\n".join(RAWS)),
     "zstd frames": b"".join(zstandard.compress(raw + b"\n") for raw in RAWS),
     "data": b'{"data": \n[' + b",\n".join(RAWS) + b'],\n "opc-next-page": "x"}',
     "next page before data": b'{"opc-next-page":"x","data":[' + b",".join(RAWS) + b"]}",
     "CSV": write_table(),
     "CSV with a byte order mark": "\ufeff" + write_table(),
-    "CSV gzip": gzip.compress(write_table().encode()),
+    "CSV gzip": gzip.compress(write_table().encode(), mtime=0),
     "CSV with quoted head": '"event_time","origin_region","origin_compartment","event"\r\n' + write_table(head=False),
 }
 
@@ -121,7 +121,7 @@ FOREIGN: dict[str, tuple[Any, str]] = {
     "SDK array": (json.dumps(spell("sdk")), "SDK"),
     "SDK lines": ("\n".join(map(json.dumps, spell("sdk"))), "SDK"),
     "Connector Hub": (
-        gzip.compress("\n".join(json.dumps(make_cloud_event(number)) for number in range(5)).encode()),
+        gzip.compress("\n".join(json.dumps(make_cloud_event(number)) for number in range(5)).encode(), mtime=0),
         "CloudEvents",
     ),
     "Logging Search": (
@@ -251,9 +251,12 @@ BAD: dict[str, tuple[bytes, str]] = {
     "HTML": (b"<!doctype html><html>", "HTML or XML"),
     "UTF-16": (OURS.decode().encode("utf-16"), "UTF-16"),
     "ZIP": (b"PK\x03\x04....", "ZIP"),
-    "packed twice": (gzip.compress(gzip.compress(OURS)), "compressed twice"),
-    "cut gzip": (gzip.compress(OURS)[:-9], "gzip stream is cut"),
-    "damaged gzip": (gzip.compress(OURS)[:60] + b"\0\0\0\0" + gzip.compress(OURS)[64:], "gzip stream is damaged"),
+    "packed twice": (gzip.compress(gzip.compress(OURS, mtime=0)), "compressed twice"),
+    "cut gzip": (gzip.compress(OURS, mtime=0)[:-9], "gzip stream is cut"),
+    "damaged gzip": (
+        gzip.compress(OURS, mtime=0)[:60] + b"\0\0\0\0" + gzip.compress(OURS, mtime=0)[64:],
+        "gzip stream is damaged",
+    ),
     "cut zstd": (zstandard.compress(OURS)[:-9], "zstd stream is cut"),
     "another CSV": (b"a,b\r\n1,2\r\n", "CSV without the column 'event'"),
     "cut CSV": (write_table().encode()[:-20], "CSV is cut or damaged"),
@@ -306,7 +309,7 @@ def test_an_array_cut_anywhere_is_refused(kept: int, write: Callable[..., Path])
 def test_stdin_is_read_as_a_stream(write: Callable[..., Path]) -> None:
     """A pipe gives the same events; Parquet needs a file and says so."""
     reading, writing = os.pipe()
-    os.write(writing, gzip.compress(OURS))
+    os.write(writing, gzip.compress(OURS, mtime=0))
     os.close(writing)
     with open_records(None, stdin=reading) as source:
         assert [record.raw for batch in source for record in batch] == RAWS
