@@ -186,21 +186,6 @@ def test_a_cap_is_kept() -> None:
     assert service.asked.total() / swept.seconds <= 10.2
 
 
-@pytest.mark.parametrize("order", ["ascending", "descending"])
-def test_a_skewed_tenancy_costs_little_more_than_it_must(order: str) -> None:
-    """Three dense days in one place: at most a tenth more requests than pages, in at most 1.2 times the ideal time."""
-    dense = [(PLACES[0], 0, 3 * DAY, 48_000, 120)]
-    thin = [(place, 0, 3 * DAY, 1_300, 120) for place in PLACES]
-    events = make_events(dense + thin)
-    quiet = [Place("r3", str(number)) for number in range(114)]
-    service = SimulatedService(events, order=order, latency_seconds=0.3)
-    places = [*PLACES, *quiet]
-    pages = sum(6 + max(1, -(-len(events.get(place, ())) // 100)) for place in places)
-    swept = simulate_sweep(service, places, Window(BEGIN, BEGIN + 90 * DAY))
-    assert service.asked.total() <= 1.1 * pages
-    assert swept.seconds <= 1.2 * pages * 0.3 / 16
-
-
 def test_quiet_places_cost_a_request_for_each_window() -> None:
     """A year of a quiet compartment in windows of fourteen days: 27 requests."""
     places = [Place("r0", str(number)) for number in range(20)]
