@@ -99,6 +99,7 @@ bench: setup setup-contract ## speed and memory beside Oracle's own command, its
 .PHONY: soak
 soak: setup ## long runs, not part of `make test`
 	$(VENV)/bin/python -m pytest --timeout=0 tests/soak
+	$(VENV)/bin/python -m pytest --timeout=0 --hypothesis-profile=soak tests/properties/test_simulated_sweeps.py
 
 .PHONY: lock
 lock: $(VENV_LOCK)/.dependencies ## write both files of requirements/ anew (UPGRADE=1 to move to the newest releases)

@@ -4,7 +4,8 @@ Owns: the guess at how many pages a shard has, and the pieces. Pure. A wrong gue
 what was read before the cut is kept, and the pieces make up the whole window.
 
 Invariants
-- The pieces of a window follow each other without hole or overlap, and none is shorter than a minute.
+- The pieces of a window follow each other without hole or overlap, and none is shorter than a minute. There are
+  at least two, whatever the policy says: so cutting comes to an end.
 - A window of one minute is never cut; it is just paged.
 
 How dense a place is, the spread of the first page's event times tells: twice the distance between their quartiles,
@@ -77,6 +78,6 @@ class ShardWatch:
             self.piece_policy = replace(policy, max_chain=2 * policy.max_chain)
         if estimate > policy.max_pages and self._window.minutes > 1:
             count = min(policy.max_pieces, self._window.minutes, estimate // policy.pages_per_piece + 1)
-            length = ceil(self._window.minutes / count)
+            length = ceil(self._window.minutes / max(2, count))
             self.pieces = tuple(tile_window(self._window, length))
         return bool(self.pieces)

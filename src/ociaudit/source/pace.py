@@ -7,10 +7,11 @@ Invariants
 - Once it has answered, two requests may be in flight, and one more for every good answer, up to the ceiling.
   Before, and after three failures in a row, it is in doubt, and asked one at a time.
 - There is no rate limit until the service's first 429. That shows its ceiling: the good answers of the last
-  second. The pace is 85 % of it at once, and then a cubic of the time since: back at 95 % within four seconds,
+  second, or, where they are few, of the time of four. The pace is 85 % of it at once, and then a cubic of the time since: back at 95 % within four seconds,
   flat around the ceiling, and faster and faster above it, should the service allow more than it did.
 - A 429 in the first second, or after next to nothing was answered, shows no ceiling: then the pace is halved, from
-  four a second at first, and doubles with every second of good answers.
+  four a second at first, and doubles with every second of good answers, of which there must be two: growing faster
+  than answers come would pass a low limit again and again.
 - One cut per round trip: a 429 to a request that left before the last cut tells nothing new.
 - It grows no further than twice of what is used: a limit that the service sets later is found as soon.
 - `Retry-After` stops the endpoint once, until the latest moment that was named; that time is no time of good answers.
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections import deque
 
 FIRST_IN_FLIGHT = 2
-_MEASURED_SECONDS = 1.0
+_SHORTEST_MEASURE_SECONDS = 1.0
 _AFTER_CUT = 0.85
 _CUBIC_SECONDS = 20.0
 """The ceiling is reached again after half of this, and doubled after one and a half."""
@@ -30,7 +31,8 @@ _PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _AFTER_CUT) ** (1 / 3)
 _LOW_PER_SECOND = 4.0
 _SLOWEST_PER_SECOND = 0.5
 _DOUBTFUL_FAILURES = 3
-_LONGEST_SEARCH_SECONDS = 30.0
+_ANSWERS_PER_DOUBLING = 2
+_MOST_DOUBLINGS = 30.0
 
 
 class Pace:
@@ -51,6 +53,7 @@ class Pace:
         self._paused_until = 0.0
         self._began_at: float | None = None
         self._cut_at = -1.0
+        self._good_since_cut = 0
         self._searched_from = _LOW_PER_SECOND
         self._good: deque[float] = deque()
 
@@ -92,6 +95,7 @@ class Pace:
         self._failures = 0
         self.allowed_in_flight = min(self.max_in_flight, self.allowed_in_flight + 1)
         self._good.append(now)
+        self._good_since_cut += 1
         self._forget(now)
         self._grow(now)
 
@@ -110,9 +114,9 @@ class Pace:
         if sent_at <= self._cut_at:
             return
         self._forget(now)
-        measured = len(self._good) / _MEASURED_SECONDS
+        measured = len(self._good) / self._measured_seconds
         lowest = _LOW_PER_SECOND if self.per_second is None else max(self.per_second / 2, _SLOWEST_PER_SECOND)
-        is_told = self._began_at is not None and now - self._began_at >= _MEASURED_SECONDS and measured >= lowest
+        is_told = self._began_at is not None and now - self._began_at >= self._measured_seconds and measured >= lowest
         if is_told:
             self._ceiling = measured if self.per_second is None else min(measured, self.per_second)
             self.per_second = _AFTER_CUT * self._ceiling
@@ -120,6 +124,7 @@ class Pace:
             self._ceiling = None
             self.per_second = lowest
         self._cut_at = now
+        self._good_since_cut = 0
         self._searched_from = self.per_second
         self._next_at = now + 1 / self.per_second
 
@@ -128,12 +133,18 @@ class Pace:
             return
         passed = max(0.0, now - max(self._cut_at, self._paused_until))
         if self._ceiling is None:
-            wanted = self._searched_from * 2 ** min(passed, _LONGEST_SEARCH_SECONDS)
+            doublings = min(passed, self._good_since_cut / _ANSWERS_PER_DOUBLING, _MOST_DOUBLINGS)
+            wanted = self._searched_from * 2**doublings
         else:
             wanted = self._ceiling * (1 + ((passed - _PLATEAU_SECONDS) / _CUBIC_SECONDS) ** 3)
-        used = max(len(self._good) / _MEASURED_SECONDS, _LOW_PER_SECOND)
+        used = max(len(self._good) / self._measured_seconds, _LOW_PER_SECOND)
         self.per_second = max(min(wanted, 2 * used), min(wanted, self.per_second))
 
     def _forget(self, now: float) -> None:
-        while self._good and self._good[0] <= now - _MEASURED_SECONDS:
+        while self._good and self._good[0] <= now - self._measured_seconds:
             self._good.popleft()
+
+    @property
+    def _measured_seconds(self) -> float:
+        """How far back answers are counted: a slow pace takes longer to show."""
+        return max(_SHORTEST_MEASURE_SECONDS, _LOW_PER_SECOND / (self.per_second or _LOW_PER_SECOND))
