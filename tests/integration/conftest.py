@@ -5,6 +5,7 @@ import os
 import pytest
 
 from support.emulator import Emulator
+from support.kill_at_call import KillableCommand
 
 # The fixed days of these tests stay inside it for as long as anyone will run them.
 KEPT = ("--retention-days", "36500")
@@ -20,9 +21,17 @@ def no_user(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def shared_emulator():
-    """One emulator for all tests of a module."""
-    with Emulator(*KEPT, "--events-per-day", "300") as running:
+def shared_emulator(request):
+    """One emulator for all tests of a module, with the module's `EMULATOR_FLAGS`."""
+    flags = getattr(request.module, "EMULATOR_FLAGS", ("--events-per-day", "300"))
+    with Emulator(*KEPT, *flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def command():
+    """A process that forks commands; every page is a commit."""
+    with KillableCommand(COMMIT_BYTES=0) as running:
         yield running
 
 

@@ -15,19 +15,13 @@ import pytest
 
 from ociaudit.events.shapes import choose_shape
 from ociaudit.store.run_folder import ExportArguments
-from support.emulator import Emulator
 from support.exports import export_here, make_tools
 from support.processes import Finished, find_command, make_environment, obey_file_modes, run_process
 from support.stands import END, REGION, START
 
+EMULATOR_FLAGS = ("--events-per-day", "120", "--page-size", "50")  # a quiet tenancy
+
 CONVERT = (find_command("oci-audit"), "convert")
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """A quiet tenancy."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "120", "--page-size", "50") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

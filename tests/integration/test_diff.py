@@ -14,26 +14,14 @@ from ociaudit.store.run_folder import ExportArguments
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
 from support.forging import name_manifest, read_statement, restate
-from support.kill_at_call import Ended, KillableCommand
+from support.kill_at_call import Ended
 from support.processes import make_environment
 from support.stands import END, REGION, SECOND, START
 from support.truth import find_compartment, list_events
 
+EMULATOR_FLAGS = ("--events-per-day", "60", "--page-size", "7")  # a quiet tenancy
+
 TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*")|([{}\[\],:])')
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """A quiet tenancy."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "60", "--page-size", "7") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def command():
-    """A process that forks commands."""
-    with KillableCommand() as running:
-        yield running
 
 
 def export(emulator, output: Path, *, compartments=None, start=START, end=END, regions=(REGION,), **given):

@@ -12,7 +12,6 @@ from ociaudit.store.run_folder import ExportArguments
 from support.clocks import PatientlessClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export
-from support.kill_at_call import KillableCommand
 from support.processes import obey_file_modes
 from support.run_folders import list_files, list_questions, read_journal
 from support.stands import (
@@ -31,19 +30,7 @@ from support.stands import (
 )
 from support.truth import find_compartment, list_events, list_regions, write_array
 
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """Two pages for the first day and three for the second."""
-    with Emulator(*FLAGS) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def command():
-    """A process that forks commands; every page is a commit."""
-    with KillableCommand(COMMIT_BYTES=0) as running:
-        yield running
+EMULATOR_FLAGS = FLAGS  # two pages for the first day and three for the second
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from support.emulator import Emulator
 from support.exports import export_here, make_tools, run_export
 from support.truth import find_compartment, list_events, sort_events, write_array
 
+EMULATOR_FLAGS = ("--events-per-day", "800", "--page-size", "50")  # so that a window of a day has several pages
+
 REGION = "us-ashburn-1"
 START, SECOND, THIRD, END = (f"2025-06-0{day}T00:00:00Z" for day in (2, 3, 4, 5))
 # A stalled connection is given up after a tenth of a second, so that no test waits a minute.
@@ -100,13 +102,6 @@ class Witness(Observer):
 
     def on_gap(self, gap):
         self.gaps.append(gap)
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """Pages of 40 events, so that a window of a day has several."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "800", "--page-size", "50") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

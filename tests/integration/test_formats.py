@@ -24,11 +24,12 @@ from ociaudit.jobs.order import ExportOrder
 from ociaudit.jobs.verify import judge, verify_export
 from ociaudit.plan.shard import Place
 from ociaudit.store.run_folder import ExportArguments
-from support.emulator import Emulator
 from support.exports import make_tools, read_manifest, run_export
 from support.forging import name_manifest
 from support.processes import prepare_in_shell
 from support.truth import find_compartment, list_events
+
+EMULATOR_FLAGS = ("--events-per-day", "60")  # a quiet tenancy
 
 START, END = "2025-06-02T00:00:00Z", "2025-06-03T00:00:00Z"
 REGIONS = ["ap-tokyo-1", "us-ashburn-1"]
@@ -47,13 +48,6 @@ NAMES = [
 ]
 every_name = pytest.mark.parametrize("name", NAMES)
 csv.field_size_limit(2**30)
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """A quiet tenancy."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "60") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,14 @@ from datetime import date
 import pytest
 
 import ociaudit
-from support.emulator import Emulator
 from support.truth import find_compartment, list_compartments, list_events, list_regions
 
 REGION = "us-ashburn-1"
 DAYS = ("2025-06-02", "2025-06-04")
 START, END = "2025-06-02T00:00:00Z", "2025-06-05T00:00:00Z"
 PAGE = 40
+EMULATOR_FLAGS = ("--events-per-day", "800", "--page-size", str(PAGE))  # so that a window has several pages
 FOR_EVER = 30.0
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """Pages of 40 events, so that a window has several."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "800", "--page-size", str(PAGE)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ociaudit.store.run_folder import ExportArguments
 from support.clocks import SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
-from support.kill_at_call import Ended, KillableCommand
+from support.kill_at_call import Ended
 from support.processes import find_command, make_environment, run_process
 from support.run_folders import list_files, list_questions
 from support.stands import (
@@ -33,6 +33,8 @@ from support.stands import (
 )
 from support.truth import find_compartment, list_events, write_array
 
+EMULATOR_FLAGS = FLAGS  # two pages for the first day and three for the second
+
 # Refused without a repeat, so that nothing waits.
 BROKEN = {"operation": "ListEvents", "times": None, "match": {"startTime": SECOND}, "fault": {"kind": "status"}}
 BROKEN["fault"] |= {"status": 400}
@@ -48,20 +50,6 @@ def row(words: str):
         return test
 
     return register
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """Two pages for the first day and three for the second."""
-    with Emulator(*FLAGS) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def command():
-    """A process that forks commands; every page is a commit."""
-    with KillableCommand(COMMIT_BYTES=0) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -7,32 +7,18 @@ from itertools import islice
 
 import pytest
 
-from support.emulator import Emulator
 from support.exports import make_command, point_at
-from support.kill_at_call import KillableCommand
 from support.kills import empty_folder, measure, stop_at_random
 from support.processes import finish_process, start_process
 from support.run_folders import list_files, read_journal
 from support.stands import END, FLAGS, KILLED, PUBLISHED, REGION, START, Stand, find_call, list_commits
 from support.truth import find_compartment, list_events, write_array
 
+EMULATOR_FLAGS = FLAGS  # two pages for the first day and three for the second
+
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 SECONDS = 2.0
 SAMPLES = 8
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """Two pages for the first day and three for the second."""
-    with Emulator(*FLAGS) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def command():
-    """A process that forks commands; every page is a commit."""
-    with KillableCommand(COMMIT_BYTES=0) as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,29 +14,15 @@ import pytest
 from ociaudit.errors import CorruptRun
 from ociaudit.jobs.verify import judge, verify_export
 from ociaudit.store.run_folder import ExportArguments
-from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest
 from support.forging import name_manifest, read_statement, restate
-from support.kill_at_call import Ended, KillableCommand
+from support.kill_at_call import Ended
 from support.processes import find_command, make_environment
 from support.stands import REGION, SECOND, START
 from support.truth import find_compartment, list_compartments
 
+EMULATOR_FLAGS = ("--events-per-day", "40", "--page-size", "4")  # a quiet tenancy
 SPAN = {"start": START, "end": SECOND}
-
-
-@pytest.fixture(scope="module")
-def shared_emulator():
-    """A quiet tenancy."""
-    with Emulator("--retention-days", "36500", "--events-per-day", "40", "--page-size", "4") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def command():
-    """A process that forks commands."""
-    with KillableCommand() as running:
-        yield running
 
 
 def export(emulator, output: Path, compartments, **given):

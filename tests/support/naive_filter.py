@@ -59,7 +59,7 @@ def read_time(event: Event) -> datetime | None:
 def read_outcome(event: Event) -> str:
     """Return how an event says that it ended."""
     status = _get(event, "data", "response", "status")
-    if status and status.isdecimal():
+    if status and _is_number(status):
         return "success" if int(status) < 400 else "failure"
     ending = (_get(event, "data", "additionalDetails", "eventId") or "").rsplit(".", 1)[-1]
     if ending in {"success", "failure"}:
@@ -147,8 +147,12 @@ def _is_from(text: str | None, values: Sequence[str]) -> bool:
     return False
 
 
+def _is_number(status: str) -> bool:
+    return re.fullmatch("[0-9]+", status) is not None
+
+
 def _has_status(status: str | None, values: Sequence[str]) -> bool:
-    if not status or not status.isdecimal():
+    if not status or not _is_number(status):
         return False
     for part in _split(values):
         if part.lower().endswith("xx"):

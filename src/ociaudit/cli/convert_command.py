@@ -6,13 +6,20 @@ Owns: its options. Must not: import what reads and writes before it is needed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ociaudit.cli import console
 from ociaudit.cli.filter_options import Filter, take_filter
-from ociaudit.formats.form import CompressionName, FormatName
+from ociaudit.cli.form_options import (
+    CompressOption,
+    FormatOption,
+    OverwriteOption,
+    RedactOption,
+    ShapeOption,
+    WithOriginOption,
+)
 
 _STREAM = "-"
 
@@ -38,31 +45,16 @@ def convert(  # long because: typer reads the options from the signature
             metavar="FILE",
         ),
     ],
-    file_format: Annotated[
-        FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
-    ] = None,
-    compress: Annotated[
-        CompressionName | None, typer.Option(help="Compression of the file.", show_default="by the suffix")
-    ] = None,
+    file_format: FormatOption = None,
+    compress: CompressOption = None,
     wanted: Filter,
-    shape: Annotated[
-        Literal["api", "sdk", "cli"],
-        typer.Option(help="Spelling of the fields: as served, as the SDK, or as the OCI command."),
-    ] = "api",
-    with_origin: Annotated[
-        bool,
-        typer.Option(
-            "--with-origin",
-            help="Put the region and compartment an event was asked from into it, where they are known.",
-        ),
-    ] = False,
+    shape: ShapeOption = "api",
+    with_origin: WithOriginOption = False,
     sort: Annotated[
         bool, typer.Option("--sort", help="Write in canonical order, each record once; else in the order read.")
     ] = False,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Replace credential-like headers and values, so that it can be shared.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    redact: RedactOption = False,
+    overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only notices and errors.")] = False,
 ) -> int:
     """Read files of events of any kind, and write them as one file.

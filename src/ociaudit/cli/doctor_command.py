@@ -8,35 +8,26 @@ from typing import Annotated
 import typer
 
 from ociaudit.cli import console
-from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
+from ociaudit.cli.sign_in_options import (
+    AuthOption,
+    CaBundleOption,
+    ConfigFileOption,
+    EndpointOption,
+    ProfileOption,
+    RegionOption,
+)
 
 NOT_IN_PLACE_EXIT_CODE = 3
 
 
 def doctor(
     *,
-    profile: Annotated[
-        str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
-    ] = None,
-    config_file: Annotated[
-        str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
-    ] = None,
+    profile: ProfileOption = None,
+    config_file: ConfigFileOption = None,
     auth: AuthOption = None,
     ca_bundle: CaBundleOption = None,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Look at this region alone; repeatable.", show_default="every subscribed one", metavar="REGION"
-        ),
-    ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="URL for all services; {service} and {region} are filled in.",
-            envvar="OCI_AUDIT_ENDPOINT",
-            metavar="URL",
-        ),
-    ] = None,
+    region: RegionOption = None,
+    endpoint: EndpointOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Check configuration, key, proxy, certificates, clock, regions, permissions and retention; say what to do.

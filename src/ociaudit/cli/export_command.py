@@ -6,14 +6,28 @@ Owns: its options. Must not: import the library before it is needed, so that `--
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ociaudit.cli import console
 from ociaudit.cli.filter_options import Filter, take_filter
-from ociaudit.cli.sign_in_options import AuthOption, CaBundleOption
-from ociaudit.formats.form import CompressionName, FormatName
+from ociaudit.cli.form_options import (
+    CompressOption,
+    FormatOption,
+    OverwriteOption,
+    RedactOption,
+    ShapeOption,
+    WithOriginOption,
+)
+from ociaudit.cli.sign_in_options import (
+    AuthOption,
+    CaBundleOption,
+    ConfigFileOption,
+    EndpointOption,
+    ProfileOption,
+    RegionOption,
+)
 
 INCOMPLETE_EXIT_CODE = 10
 
@@ -41,35 +55,16 @@ def export(  # long because: typer reads the options from the signature
             metavar="FILE",
         ),
     ] = None,
-    file_format: Annotated[
-        FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
-    ] = None,
-    compress: Annotated[
-        CompressionName | None, typer.Option(help="Compression of json, ndjson and csv.", show_default="by the suffix")
-    ] = None,
-    shape: Annotated[
-        Literal["api", "sdk", "cli"],
-        typer.Option(help="Spelling of the fields: as served, as Oracle's SDK or as Oracle's command."),
-    ] = "api",
-    with_origin: Annotated[
-        bool,
-        typer.Option("--with-origin", help="Put the region and compartment asked into each event; for json, ndjson."),
-    ] = False,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Replace credential-like headers and values in the output.")
-    ] = False,
-    profile: Annotated[
-        str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
-    ] = None,
-    config_file: Annotated[
-        str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
-    ] = None,
+    file_format: FormatOption = None,
+    compress: CompressOption = None,
+    shape: ShapeOption = "api",
+    with_origin: WithOriginOption = False,
+    redact: RedactOption = False,
+    profile: ProfileOption = None,
+    config_file: ConfigFileOption = None,
     auth: AuthOption = None,
     ca_bundle: CaBundleOption = None,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one", metavar="REGION"),
-    ] = None,
+    region: RegionOption = None,
     compartment: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,14 +102,7 @@ def export(  # long because: typer reads the options from the signature
         str | None,
         typer.Option(help="Stop asking after so long, for example 2h; what is left becomes gaps.", metavar="DURATION"),
     ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="URL for all services; {service} and {region} are filled in.",
-            envvar="OCI_AUDIT_ENDPOINT",
-            metavar="URL",
-        ),
-    ] = None,
+    endpoint: EndpointOption = None,
     waive: Annotated[
         list[str] | None,
         typer.Option(
@@ -140,7 +128,7 @@ def export(  # long because: typer reads the options from the signature
         bool, typer.Option("--probe", help="With --dry-run: ask up to 24 pages, and estimate events and time.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    overwrite: OverwriteOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a run over a relative range that was left.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a run away that was left.")] = False,
     log_format: Annotated[
@@ -174,61 +162,45 @@ def export(  # long because: typer reads the options from the signature
     stop = StopRequest()
     try:
         check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
+        asked: dict[str, Any] = {  # what a dry run asks as the export does
+            "profile": profile,
+            "config_file": config_file,
+            "auth": auth,
+            "ca_bundle": ca_bundle,
+            "regions": region or (),
+            "compartments": compartment or (),
+            "is_subtree": not no_subtree,
+            "by": check_time_kind(by),
+            "late": late,
+            "settle": settle,
+            "max_window_days": max_window_days,
+            "concurrency": concurrency,
+            "max_requests_per_second": max_requests_per_second,
+            "endpoint": endpoint,
+            "observer": progress,
+        }
         if dry_run:
-            preview = library.preview(
-                start,
-                end,
-                profile=profile,
-                config_file=config_file,
-                auth=auth,
-                ca_bundle=ca_bundle,
-                regions=region or (),
-                compartments=compartment or (),
-                is_subtree=not no_subtree,
-                max_window_days=max_window_days,
-                concurrency=concurrency,
-                max_requests_per_second=max_requests_per_second,
-                endpoint=endpoint,
-                by=check_time_kind(by),
-                late=late,
-                settle=settle,
-                is_probing=probe,
-                observer=progress,
-            )
+            preview = library.preview(start, end, **asked, is_probing=probe)
             return say_preview(preview, as_json=as_json)
         progress.waived = frozenset(read_waivers(waive or ()))
         with stop_on_signals(stop):
             outcome = library.export(
                 start,
                 end,
+                **asked,
                 output=None if output == "-" else output,
-                profile=profile,
-                config_file=config_file,
-                auth=auth,
-                ca_bundle=ca_bundle,
-                regions=region or (),
-                compartments=compartment or (),
-                is_subtree=not no_subtree,
                 filter=wanted,
-                by=check_time_kind(by),
-                late=late,
                 shape=shape,
                 file_format=file_format,
                 compression=compress,
                 with_origin=with_origin,
                 redact=redact,
-                max_window_days=max_window_days,
-                concurrency=concurrency,
-                max_requests_per_second=max_requests_per_second,
                 deadline=deadline,
-                endpoint=endpoint,
                 manifest=manifest,
                 waived=progress.waived,
                 signing_key=sign,
                 confirm_empty=confirm_empty,
-                settle=settle,
                 rerun=RerunOptions(overwrite=overwrite, resume=resume, restart=restart),
-                observer=progress,
                 stop=stop,
             )
     except OciAuditError as error:

@@ -1,4 +1,4 @@
-"""Options of every command that signs in. Owns: their names and help."""
+"""Options of every command that signs in and asks. Owns: their names and help."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+ProfileOption = Annotated[
+    str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
+]
+ConfigFileOption = Annotated[
+    str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
+]
 # The kinds are spelled out: importing them would cost `--help` the time of everything behind them.
 AuthOption = Annotated[
     Literal[
@@ -31,5 +37,17 @@ CaBundleOption = Annotated[
         help="PEM file of the certificate authorities to trust.",
         show_default="REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the system's",
         metavar="FILE",
+    ),
+]
+RegionOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one", metavar="REGION"),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        help="URL for all services; {service} and {region} are filled in.",
+        envvar="OCI_AUDIT_ENDPOINT",
+        metavar="URL",
     ),
 ]

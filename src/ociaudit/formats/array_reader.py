@@ -218,7 +218,7 @@ def _read_freely(stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
     """Read an array of any layout, element by element."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     cutter = _ElementCutter(shape)
-    for chunk in chain(stream, [b""]):
+    for chunk in chain(filter(None, stream), [b""]):  # the empty one is the end
         try:
             cutter.feed(decoder.decode(chunk, final=not chunk))
         except UnicodeDecodeError as error:

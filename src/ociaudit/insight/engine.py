@@ -22,7 +22,6 @@ def run_call(engine: duckdb.DuckDBPyConnection, call: Callable[[], T]) -> T:
         result = thread.submit(call)
         try:
             return result.result()
-        except BaseException:
-            if not result.done():
+        finally:
+            if not result.done():  # a signal ended the waiting
                 engine.interrupt()
-            raise

@@ -98,6 +98,7 @@ class Client:
 
     async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int, endpoint: str) -> Answer[T]:
         hold = self._budget.open()
+        is_held = False
         try:
             async with self._gate.enter(endpoint) as permit:
                 began_at = self._clock.monotonic()
@@ -109,10 +110,11 @@ class Client:
                     raise
                 permit.note_good()
                 self._tell(url, attempt, began_at, answer)
+                is_held = True
                 return answer
-        except BaseException:
-            hold.release()
-            raise
+        finally:
+            if not is_held:
+                hold.release()
 
     def _tell(self, url: str, attempt: int, began_at: float, end: Answer[T] | RequestError) -> None:
         if self._on_request:

@@ -6,9 +6,10 @@ Must not: wait, or know what is asked.
 Invariants
 - Once it has answered, two requests may be in flight, and one more for every good answer, up to the ceiling.
   Before, and after three failures in a row, it is in doubt, and asked one at a time.
-- There is no rate limit until the service's first 429. That shows its ceiling: the good answers of the last
-  second, or, where they are few, of the time of four. The pace is 85 % of it at once, and then a cubic of the time since: back at 95 % within four seconds,
-  flat around the ceiling, and faster and faster above it, should the service allow more than it did.
+- There is no rate limit until the service's first 429. That shows its ceiling: the good answers of the last second,
+  or, where they are few, of the time of four. The pace is 85 % of it at once, and then a cubic of the time since:
+  back at 95 % within four seconds, flat around the ceiling, and faster and faster above it, should the service allow
+  more than it did.
 - A 429 in the first second, or after next to nothing was answered, shows no ceiling: then the pace is halved, from
   four a second at first, and doubles with every second of good answers, of which there must be two: growing faster
   than answers come would pass a low limit again and again.

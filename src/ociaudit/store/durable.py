@@ -144,6 +144,7 @@ def new_file(path: Path) -> Iterator[int]:
     with explain_disk("remove", temporary):
         temporary.unlink(missing_ok=True)  # what a killed run, or somebody else, left there is not written into
     descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    is_published = False
     try:
         try:
             yield descriptor
@@ -152,10 +153,11 @@ def new_file(path: Path) -> Iterator[int]:
             os.close(descriptor)
         with explain_disk("publish", path):
             os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+        is_published = True
+    finally:
+        if not is_published:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
     sync_folder(path.parent)
 
 
