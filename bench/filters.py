@@ -62,5 +62,6 @@ def _make_contender(name: str, server: Server, made: Made, *options: str, passes
 
 def _check_sum(manifest: Path, made: Made) -> None:
     totals = json.loads(manifest.read_bytes())["totals"]
-    if totals["scanned"] != made.count or not 0 < totals["written"] < made.count:
+    # A dense window is cut: its first pages are asked again, and what they bring is scanned again.
+    if totals["scanned"] < made.count or not 0 < totals["written"] < made.count:
         raise RunError(f"a filter that drops most has written {totals['written']:,} of {totals['scanned']:,} events")

@@ -40,7 +40,7 @@ from ociaudit.formats.form_check import read_lines
 from ociaudit.formats.line_scan import scan_block
 from ociaudit.jobs.shared_coverage import SharedCoverage
 from ociaudit.store.durable import explain_disk, make_private_folder
-from ociaudit.store.index import OrderIndex, split_entry
+from ociaudit.store.index import OrderIndex, split_location
 from ociaudit.store.manifest import Manifest, decode_manifest
 
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
@@ -211,7 +211,7 @@ class _Export:
                 offset += sum(lengths)
                 side.events += len(lengths)
             for entry in index.iterate():
-                _, offset, length = split_entry(entry)[1]
+                _, offset, length = split_location(entry)
                 file.seek(offset)
                 yield read_event(file.read(length), self.shape)
 

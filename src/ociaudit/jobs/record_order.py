@@ -24,7 +24,7 @@ from ociaudit.store.canonical import CanonicalReader, MergeCounts
 from ociaudit.store.durable import make_private_folder, open_private, write_all
 from ociaudit.store.frames import FrameCodec, train_dictionary
 from ociaudit.store.index import OrderIndex
-from ociaudit.store.spool import LogReader
+from ociaudit.store.log_reader import LogReader
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts behind every known one, so that of equal records the one with an origin is kept."""

@@ -6,25 +6,30 @@ Invariants
 - The order is (instant of `eventTime`, `eventId`, bytes); it depends on the records alone, not on how, when
   or how often they were read.
 - Records that are equal to the byte come out once. Records that share an id and differ all come out.
-- Memory grows only with the records that share one time and id: 180 bytes for each of them, at a time.
+- Memory grows only with the records that share one time and id: 180 bytes for each of them, at a time. Besides, a
+  thousand records are in it.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 from ociaudit.events.event import cut_event_id, encode_instant, read_event_id
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.store.external_sort import ExternalSort
-from ociaudit.store.index import SUFFIX_BYTES, Location, OrderIndex, split_entry
-from ociaudit.store.spool import LogReader
+from ociaudit.store.index import SUFFIX_BYTES, Location, OrderIndex, split_location
+from ociaudit.store.log_reader import LogReader
 
+_READ_AT_ONCE = 1_000
 _GROUP_IN_MEMORY = 2_000
 _MAX_CONFLICTS_LISTED = 1_000
 _IDS_IN_MEMORY = 200_000
 _FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
+_cut_order = itemgetter(slice(None, -SUFFIX_BYTES))
 
 
 @dataclass(slots=True)
@@ -65,42 +70,37 @@ class CanonicalReader:
             DiskError: the log or the index cannot be read.
             CorruptRun: the log is damaged.
         """
-        held = b""  # the entry that waits to be told apart from the next one
-        group: list[bytes] = []  # or the entries, where several share time and id
-        for entry in self._index.iterate():
-            if entry[:-SUFFIX_BYTES] == held[:-SUFFIX_BYTES]:
-                group = group or [held]
-                group.append(entry)
-                continue
-            if group:
-                yield from self._merge_several(group)
-                group = []
-            elif held:
-                yield self._read_single(held)
-            held = entry
-        if group:
-            yield from self._merge_several(group)
-        elif held:
-            yield self._read_single(held)
+        singles: list[bytes] = []
+        for _, group in groupby(self._index.iterate(), key=_cut_order):
+            first, *others = group
+            if not others:
+                singles.append(first)
+                if len(singles) < _READ_AT_ONCE:
+                    continue
+            yield from self._read_singles(singles)
+            singles = []
+            if others:
+                yield from self._merge_several([first, *others])
+        yield from self._read_singles(singles)
         self._count_conflicts()
 
-    def _read_single(self, entry: bytes) -> tuple[bytes, int]:
-        """Return the only record of its time and id; nearly every one is."""
-        order, (origin, offset, length) = split_entry(entry)
-        self._count_record(order)
-        return self._log.read(offset, length), origin
+    def _read_singles(self, entries: list[bytes]) -> Iterable[tuple[bytes, int]]:
+        """Return records each of which is the only one of its time and id; nearly every one is."""
+        self._count_records(list(map(_cut_order, entries)))
+        origins, offsets, lengths = zip(*map(split_location, entries), strict=True) if entries else ((), (), ())
+        return zip(self._log.read_many(offsets, lengths), origins, strict=True)
 
     def _merge_several(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:
         """Yield the distinct records among those that share time and id, in the order of their bytes."""
-        order = split_entry(entries[0])[0]
-        group = [split_entry(entry)[1] for entry in entries]
+        order = _cut_order(entries[0])
+        group = list(map(split_location, entries))
         previous: bytes | None = None
         for raw, origin in self._sort_by_bytes(group):
             if raw == previous:
                 self.counts.identical += 1
                 continue
             previous = raw
-            self._count_record(order)
+            self._count_records([order])
             yield raw, origin
 
     def _sort_by_bytes(self, group: list[Location]) -> Iterator[tuple[bytes, int]]:
@@ -116,20 +116,23 @@ class CanonicalReader:
         origin, offset, length = location
         return self._log.read(offset, length), origin
 
-    def _count_record(self, order: bytes) -> None:
+    def _count_records(self, orders: Sequence[bytes]) -> None:
+        """Count records in their order."""
+        if not orders:
+            return
         counts = self.counts
-        counts.written += 1
-        self._ids.pending.append(cut_event_id(order))
-        if not counts.written % _IDS_IN_MEMORY:
-            self._ids.settle()
-        counts.last_order = order
-        if self._start <= order < self._end and counts.first_order:
+        counts.written += len(orders)
+        self._ids.pending.extend(map(cut_event_id, orders))
+        self._ids.settle()
+        counts.last_order = orders[-1]
+        if counts.first_order and self._start <= orders[0] and orders[-1] < self._end:
             return
-        if order < _FIRST_READABLE:
-            counts.unreadable += 1
-            return
-        counts.first_order = counts.first_order or order
-        counts.outside += not self._start <= order < self._end
+        for order in orders:
+            if order < _FIRST_READABLE:
+                counts.unreadable += 1
+                continue
+            counts.first_order = counts.first_order or order
+            counts.outside += not self._start <= order < self._end
 
     def _count_conflicts(self) -> None:
         """Count the ids that more than one written record has; their times may differ."""

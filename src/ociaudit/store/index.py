@@ -25,9 +25,9 @@ Location = tuple[int, int, int]
 """Where an event stands: the number of the place it was asked from, its frame's offset in the log, its length."""
 
 
-def split_entry(entry: bytes) -> tuple[bytes, Location]:
-    """Return the event's order and its location."""
-    return entry[:-SUFFIX_BYTES], _SUFFIX.unpack_from(entry, len(entry) - SUFFIX_BYTES)
+def split_location(entry: bytes) -> Location:
+    """Return where an entry's event stands; what is before the last `SUFFIX_BYTES` is its order."""
+    return _SUFFIX.unpack_from(entry, len(entry) - SUFFIX_BYTES)
 
 
 class OrderIndex:
@@ -58,7 +58,7 @@ class OrderIndex:
         self._sort.settle()
 
     def iterate(self) -> Iterator[bytes]:
-        """Yield every entry, ascending; `split_entry` takes one apart.
+        """Yield every entry, ascending; `split_location` tells where it leads.
 
         Raises:
             DiskError: a part file cannot be read.

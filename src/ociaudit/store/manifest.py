@@ -95,6 +95,8 @@ class Scope(msgspec.Struct, frozen=True):
 class Totals(msgspec.Struct, frozen=True):
     """Counts: `scanned` = `written` + `filtered` + `identical`.
 
+    Where a dense shard was cut, or began anew because its token was refused, its first pages were asked twice: their
+    events are scanned twice, and are identical or filtered the second time.
     `shards` were answered complete, `confirmed_empty` of them a second time because they brought no event.
     `requests` is what the `pages` took, repeats included. Requests that led to no page, of gaps or of a run that was
     killed meanwhile, are not in it: nothing that survives a kill could count them.

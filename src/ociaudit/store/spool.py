@@ -15,19 +15,21 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, DiskError
+from ociaudit.errors import DiskError
 from ociaudit.events.event import Event
 from ociaudit.plan.shard import Place
-from ociaudit.store.durable import explain_disk, open_private, sync_data, sync_folder, write_all
-from ociaudit.store.frames import BadBlock, FrameCodec, build_block, measure_head, train_dictionary
+from ociaudit.store.durable import open_private, sync_data, sync_folder, write_all
+from ociaudit.store.frames import FrameCodec, build_block, measure_head, train_dictionary
 from ociaudit.store.index import OrderIndex
 from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, encode_line
+from ociaudit.store.log_reader import LogReader
 from ociaudit.store.run_folder import RunFolder
 
 COMMIT_BYTES = 2 * 1024 * 1024
@@ -116,7 +118,7 @@ class Spool:
             DiskError: the disk refused; nothing after the last commit counts.
         """
         try:
-            lines = [line for entry in batch.entries for line in self._store(*entry)]
+            lines = list(self._store(batch))
             if lines:
                 self._log.flush()
                 for line in lines:
@@ -134,33 +136,36 @@ class Spool:
         """
         self.write_batch(self.take_batch())
 
-    def _store(self, line: JournalLine, events: Sequence[Event] | None) -> Iterator[JournalLine]:
-        """Put a page's events into the log and the index; yield its line with the place where they stand."""
-        if events is None or not isinstance(line, PageLine):
-            yield line
-            return
-        yield from self._learn(events)
-        block, lengths = build_block(self._codec.compress([event.raw for event in events]))
-        offset = self._log.append(block)
-        self.index.add(
-            events,
-            origin=self._origins[line.shard.place],
-            offset=offset + measure_head(len(lengths)),
-            lengths=lengths,
-        )
-        digest = hashlib.sha256(block).hexdigest()
-        yield msgspec.structs.replace(line, offset=offset, length=len(block), sha256=digest)
+    def _store(self, batch: Batch) -> Iterator[JournalLine]:
+        """Put a batch's events into the log and the index; yield its lines, a page's with the place of its events."""
+        raws = [event.raw for _, events in batch.entries for event in events or ()]
+        yield from self._learn(raws)
+        frames = iter(self._codec.compress(raws))  # in one call: each waits for Python's lock when it returns
+        for line, events in batch.entries:
+            if events is None or not isinstance(line, PageLine):
+                yield line
+                continue
+            block, lengths = build_block(list(islice(frames, len(events))))
+            offset = self._log.append(block)
+            self.index.add(
+                events,
+                origin=self._origins[line.shard.place],
+                offset=offset + measure_head(len(lengths)),
+                lengths=lengths,
+            )
+            digest = hashlib.sha256(block).hexdigest()
+            yield msgspec.structs.replace(line, offset=offset, length=len(block), sha256=digest)
 
     def open_reader(self) -> LogReader:
         """Return a reader of what has been committed."""
         self.commit()
         return LogReader(self._folder.log_path, self._codec)
 
-    def _learn(self, events: Sequence[Event]) -> Iterator[DictionaryLine]:
+    def _learn(self, raws: Sequence[bytes]) -> Iterator[DictionaryLine]:
         """Collect samples; once there are enough, put a dictionary into the log and use it from here on."""
         if self._samples is None:
             return
-        self._samples.extend(event.raw for event in events[: _SAMPLE_COUNT - len(self._samples)])
+        self._samples.extend(raws[: _SAMPLE_COUNT - len(self._samples)])
         if len(self._samples) < _SAMPLE_COUNT and sum(map(len, self._samples)) < _SAMPLE_BYTES:
             return
         dictionary = train_dictionary(self._samples)
@@ -170,44 +175,6 @@ class Spool:
             offset = self._log.append(dictionary)
             digest = hashlib.sha256(dictionary).hexdigest()
             yield DictionaryLine(offset, len(dictionary), digest)
-
-
-class LogReader:
-    """Reads single events out of the log."""
-
-    def __init__(self, path: Path, codec: FrameCodec) -> None:
-        """Open the log at `path`.
-
-        Raises:
-            DiskError: it cannot be opened.
-        """
-        self._path = path
-        self._codec = codec
-        self._descriptor = open_private(path, os.O_RDONLY)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return the event whose frame stands at `offset`.
-
-        Raises:
-            DiskError: the log cannot be read.
-            CorruptRun: no frame stands there.
-        """
-        try:
-            frame = os.pread(self._descriptor, length, offset)
-        except OSError:
-            with explain_disk("read", self._path):
-                raise
-        try:
-            return self._codec.decompress(frame)
-        except BadBlock as error:
-            raise CorruptRun(
-                f"{self._path} is damaged at byte {offset}: {error}",
-                hint="run the same command again: damaged pages are found and asked again",
-            ) from error
-
-    def close(self) -> None:
-        """Close the log."""
-        os.close(self._descriptor)
 
 
 class _AppendFile:
