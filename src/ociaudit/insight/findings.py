@@ -25,14 +25,15 @@ Invariants
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ociaudit.insight.batch import Pair
 from ociaudit.insight.census import Census
 from ociaudit.insight.meaning import is_taking
+from ociaudit.insight.sighting import Sighting
 from ociaudit.insight.trace import HOUR, Step, Trace, is_wide_open
 
 GUESSES = 5
@@ -46,6 +47,7 @@ _TRIES = 10
 _REFUSED_EVENTS = 10
 _REFUSED_SHARE = 0.8
 _FINDINGS_KEPT = 100
+_Special = Sequence[tuple[Pair, Trace]]
 
 
 class Reason(NamedTuple):
@@ -74,19 +76,25 @@ class Suspicion:
         return sum(reason.weight for reason in self.reasons)
 
 
-def find_suspicions(census: Census) -> list[Suspicion]:
-    """Return what is worth a look, the heaviest first, at most a hundred."""
-    past = _Past(census)
+def find_suspicions(census: Census, principals: Sequence[Sighting], addresses: Sequence[Sighting]) -> list[Suspicion]:
+    """Return what is worth a look, the heaviest first, at most a hundred.
+
+    `principals` and `addresses` are all that the census lists.
+    """
+    special = [(pair, trace) for pair, trace in census.traces.items() if trace.is_special]
+    past = _Past(census, special, principals, addresses)
     found = [
         Suspicion(*pair, trace.first, trace.last, trace.events, reasons, trace)
         for pair, trace in census.traces.items()
-        if (reasons := tuple(_judge(past, pair, trace))) and sum(one.weight for one in reasons) >= _FINDING_WEIGHT
+        if (trace.is_special or pair[0] in past.credentials)
+        and (reasons := tuple(_judge(past, pair, trace)))
+        and sum(one.weight for one in reasons) >= _FINDING_WEIGHT
     ]
     told = {(one.principal, one.address) for one in found}
-    found += _gather_changes(census, past, told)
-    found += _find_sprayers(census)
-    found += _find_tries(census, told)
-    found += _find_refused(census)
+    found += _gather_changes(special, past, told)
+    found += _find_sprayers(special)
+    found += _find_tries(special, told)
+    found += _find_refused(special, principals)
     found.sort(key=lambda one: (-one.weight, one.first, one.principal, one.address))
     return found[:_FINDINGS_KEPT]
 
@@ -94,22 +102,23 @@ def find_suspicions(census: Census) -> list[Suspicion]:
 class _Past:
     """What was known before: when principals and addresses were first seen, and who got a credential when."""
 
-    def __init__(self, census: Census) -> None:
+    def __init__(
+        self, census: Census, special: _Special, principals: Sequence[Sighting], addresses: Sequence[Sighting]
+    ) -> None:
         self.learned = census.first + min(_DAY, (census.last - census.first) // 8)
         """From here on what is seen for the first time is new."""
-        self.people: dict[str, int] = {}
-        self.addresses: dict[str, int] = {}
-        self.habits: defaultdict[str, list[int]] = defaultdict(list)
-        """Principal -> when each of its addresses was first seen."""
+        self.people = {one.name: one.first for one in principals if one.first}
+        self.addresses = {one.name: one.first for one in addresses if one.first}
         self.credentials: defaultdict[str, list[Step]] = defaultdict(list)
-        for (person, address), trace in census.traces.items():
-            if trace.first:
-                self.habits[person].append(trace.first)
-                self.people[person] = min(trace.first, self.people.get(person, trace.first))
-                self.addresses[address] = min(trace.first, self.addresses.get(address, trace.first))
+        for (person, _), trace in special:
             for step in trace.special.steps:
                 if step.kind == "credential":
                     self.credentials[find_owner(census, step) or person].append(step)
+        self.habits: defaultdict[str, list[int]] = defaultdict(list)
+        """Principal with a new credential -> when each of its addresses was first seen."""
+        for (person, _), trace in census.traces.items() if self.credentials else ():
+            if trace.first and person in self.credentials:
+                self.habits[person].append(trace.first)
 
     def is_new(self, pair: Pair, trace: Trace) -> bool:
         """Tell whether a principal that was known uses an address for the first time."""
@@ -117,12 +126,13 @@ class _Past:
 
     def find_credential(self, pair: Pair, trace: Trace) -> Step | None:
         """Find the new credential after which a principal came from an address that nobody had used before."""
-        if not all(pair) or trace.events < _USED_EVENTS or not self.is_new(pair, trace):
+        made = self.credentials.get(pair[0])
+        if not made or not all(pair) or trace.events < _USED_EVENTS or not self.is_new(pair, trace):
             return None
         earlier = sum(first < trace.first for first in self.habits[pair[0]])
         if earlier > _FEW_ADDRESSES or self.addresses[pair[1]] < trace.first:
             return None
-        steps = [one for one in self.credentials.get(pair[0], ()) if 0 < trace.first - one.instant <= _DAY]
+        steps = [one for one in made if 0 < trace.first - one.instant <= _DAY]
         return max(steps, key=lambda one: one.instant, default=None)
 
 
@@ -154,10 +164,10 @@ def _judge(past: _Past, pair: Pair, trace: Trace) -> Iterator[Reason]:
             yield Reason(weight, text)
 
 
-def _gather_changes(census: Census, past: _Past, told: set[Pair]) -> Iterator[Suspicion]:
+def _gather_changes(special: _Special, past: _Past, told: set[Pair]) -> Iterator[Suspicion]:
     """Yield a line for each principal that changed IAM from new addresses."""
     gathered: defaultdict[str, list[tuple[str, Trace]]] = defaultdict(list)
-    for pair, trace in census.traces.items():
+    for pair, trace in special:
         if pair not in told and all(pair) and trace.special.steps and past.is_new(pair, trace):
             gathered[pair[0]].append((pair[1], trace))
     for person, found in gathered.items():
@@ -174,10 +184,10 @@ def _gather_changes(census: Census, past: _Past, told: set[Pair]) -> Iterator[Su
         )
 
 
-def _find_sprayers(census: Census) -> Iterator[Suspicion]:
+def _find_sprayers(special: _Special) -> Iterator[Suspicion]:
     """Yield the addresses from which sign-ins of many principals failed."""
     gathered: defaultdict[str, list[Trace]] = defaultdict(list)
-    for (_, address), trace in census.traces.items():
+    for (_, address), trace in special:
         if address and trace.special.failed_sign_ins:
             gathered[address].append(trace)
     for address, traces in gathered.items():
@@ -195,20 +205,23 @@ def _find_sprayers(census: Census) -> Iterator[Suspicion]:
             )
 
 
-def _find_tries(census: Census, told: set[Pair]) -> Iterator[Suspicion]:
+def _find_tries(special: _Special, told: set[Pair]) -> Iterator[Suspicion]:
     """Yield the pairs with many failed sign-ins and no success."""
-    for pair, trace in census.traces.items():
+    for pair, trace in special:
         if trace.special.failed_sign_ins >= _TRIES and not trace.special.sign_ins and pair not in told:
             reason = Reason(3, f"{trace.special.failed_sign_ins:,} failed sign-ins, none succeeded")
             yield Suspicion(*pair, trace.first, trace.last, trace.events, (reason,))
 
 
-def _find_refused(census: Census) -> Iterator[Suspicion]:
+def _find_refused(special: _Special, principals: Sequence[Sighting]) -> Iterator[Suspicion]:
     """Yield the principals whose calls nearly all failed; sign-ins are told elsewhere."""
-    for one in census.list_principals():
-        traces = [census.traces[one.name, partner] for partner in one.partners]
-        failed = one.failures - sum(trace.special.failed_sign_ins for trace in traces)
-        calls = one.events - sum(trace.special.failed_sign_ins + trace.special.sign_ins for trace in traces)
+    signed_in, failed_to = Counter[str](), Counter[str]()
+    for (person, _), trace in special:
+        signed_in[person] += trace.special.sign_ins
+        failed_to[person] += trace.special.failed_sign_ins
+    for one in principals:
+        failed = one.failures - failed_to[one.name]
+        calls = one.events - failed_to[one.name] - signed_in[one.name]
         if calls >= _REFUSED_EVENTS and failed >= calls * _REFUSED_SHARE:
             address = one.partners[0] if len(one.partners) == 1 else ""
             reason = Reason(2, f"{failed:,} of {calls:,} calls failed")

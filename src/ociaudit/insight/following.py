@@ -45,7 +45,10 @@ class Following:
         """Follow events; `meanings` has one for each, `steps` holds those that are a step by their index."""
         self._count(batch)
         special = set(steps).union([index for index, meaning in enumerate(meanings) if meaning.is_sign_in])
-        interesting = self._watched.union([pair for pair, index in batch.pairs if index in special])
+        pairs = dict(batch.pairs)  # the watched ones are many: they are not copied for every batch
+        interesting = self._watched.intersection(pairs) if self._watched else set[Pair]()
+        if special:
+            interesting.update([pair for pair, index in batch.pairs if index in special])
         if interesting:
             for pair, index in batch.pairs:
                 if pair in interesting:
@@ -87,7 +90,15 @@ class Following:
 
     def _forget(self) -> None:
         """Forget half of the traces: first those that only failed, then the shortest."""
-        ranked = sorted(self.traces.items(), key=lambda item: (item[1].weight, item[1].events), reverse=True)
-        self.dropped += len(ranked) - _TRACES_KEPT
-        self.traces = dict(ranked[:_TRACES_KEPT])
+        ranks = [trace.rank for trace in self.traces.values()]
+        last = sorted(ranks, reverse=True)[_TRACES_KEPT]
+        room = _TRACES_KEPT - sum(rank > last for rank in ranks)
+        kept: dict[Pair, Trace] = {}
+        for (pair, trace), rank in zip(self.traces.items(), ranks, strict=True):
+            if rank == last:  # of equals those stay that came first: their first is exact
+                room -= 1
+            if rank > last or (rank == last and room >= 0):
+                kept[pair] = trace
+        self.dropped += len(self.traces) - len(kept)
+        self.traces = kept
         self._watched &= self.traces.keys()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from heapq import nlargest, nsmallest
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -128,12 +129,12 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
 def make_report_data(tally: ReportTally, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
     """Bring a tally into the form of the page; `span` is the range that the time axes show."""
     census, (start, end) = tally.census, span
-    suspicions = find_suspicions(census)
+    principals, sightings = census.list_principals(), census.list_addresses()
+    suspicions = find_suspicions(census, principals, sightings)
     high = [one for one in suspicions if one.weight >= _HIGH_WEIGHT]
     shown = high[:_MOST_HIGH] + suspicions[len(high) :][:_MOST_MEDIUM]
     told = {(one.principal, one.address) for one in high}
     kept = tally.sample.choose(census.types.counts, lambda facts: _is_told(facts, told))
-    sightings = census.list_addresses()
     return ReportData(
         start=start,
         end=end,
@@ -141,7 +142,7 @@ def make_report_data(tally: ReportTally, coverage: CoverageMap | None, span: tup
         timeline=tally.times.show(start, end),
         sign_ins=tally.sign_ins.show(start, end),
         types=_rank_types(tally),
-        principals=_rank(census.list_principals()),
+        principals=_rank(principals),
         top_addresses=_rank(sightings),
         addresses=tuple(_list_addresses(census, sightings)),
         changes=tuple(_show_change(change.facts) for change in sorted(tally.latest_changes)),
@@ -167,7 +168,7 @@ def _rank_types(tally: ReportTally) -> Ranking:
 
 
 def _rank(sightings: Sequence[Sighting]) -> Ranking:
-    ranked = sorted(sightings, key=lambda one: (-one.events, one.name))[:_MOST_RANKED]
+    ranked = nsmallest(_MOST_RANKED, sightings, key=lambda one: (-one.events, one.name))
     return Ranking(tuple((_cut(one.name), one.events, one.failures) for one in ranked), len(sightings))
 
 
@@ -177,10 +178,10 @@ def _list_addresses(census: Census, sightings: Sequence[Sighting]) -> list[Addre
     changes: defaultdict[str, int] = defaultdict(int)
     for (_, address), trace in census.traces.items():
         special = trace.special
-        if special.failed_sign_ins or special.steps:
+        if trace.is_special and (special.failed_sign_ins or special.steps):
             failed[address] += special.failed_sign_ins
             changes[address] += len(special.steps) + special.steps_left_out
-    chosen = sorted(sightings, key=lambda one: (one.name in failed, one.first, one.name))[-_MOST_ADDRESSES:]
+    chosen = nlargest(_MOST_ADDRESSES, sightings, key=lambda one: (one.name in failed, one.first, one.name))
     return [
         AddressRow(
             address=_cut(one.name),

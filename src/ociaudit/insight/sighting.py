@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import NamedTuple
 
 from ociaudit.insight.trace import Trace
@@ -21,17 +22,23 @@ class Sighting(NamedTuple):
     """The addresses of a principal, or the principals of an address, by first seen; an empty text is none."""
 
 
+_get_first_and_name = attrgetter("first", "name")
+
+
 def list_sightings(pairs: Iterable[tuple[str, str, Trace]]) -> list[Sighting]:
     """Gather (name, partner, trace) by name, and return them by first seen; an empty name is left out."""
     gathered: defaultdict[str, list[tuple[str, Trace]]] = defaultdict(list)
     for name, partner, trace in pairs:
         if name:
             gathered[name].append((partner, trace))
-    return sorted(map(_gather, gathered.items()), key=lambda one: (one.first, one.name))
+    return sorted(map(_gather, gathered.items()), key=_get_first_and_name)
 
 
 def _gather(item: tuple[str, list[tuple[str, Trace]]]) -> Sighting:
     name, found = item
+    if len(found) == 1:  # so it is for nearly all addresses
+        partner, trace = found[0]
+        return Sighting(name, trace.first, trace.last, trace.events, trace.failures, (partner,))
     found.sort(key=lambda one: (one[1].first, one[0]))
     traces = [trace for _, trace in found]
     return Sighting(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import nsmallest
 from pathlib import Path
 
 import msgspec
@@ -149,7 +150,7 @@ def make_summary(census: Census, files: Sequence[Coverage]) -> Summary:
         last_event_time=_show(census.last),
         untimed=census.untimed,
         disordered=census.disordered,
-        findings=_list_findings(census),
+        findings=_list_findings(census, principals, addresses),
         event_names=dict(census.names.rank(_TOP)),
         event_types=dict(census.types.rank(_TOP)),
         principals=_rank(principals),
@@ -217,7 +218,7 @@ def _show(instant: int) -> str | None:
 
 
 def _rank(seen: Sequence[Sighting]) -> tuple[Seen, ...]:
-    ranked = sorted(seen, key=lambda one: (-one.events, one.name))[:_TOP]
+    ranked = nsmallest(_TOP, seen, key=lambda one: (-one.events, one.name))
     return tuple(
         Seen(
             name=one.name,
@@ -232,7 +233,9 @@ def _rank(seen: Sequence[Sighting]) -> tuple[Seen, ...]:
     )
 
 
-def _list_findings(census: Census) -> tuple[Finding, ...]:
+def _list_findings(
+    census: Census, principals: Sequence[Sighting], addresses: Sequence[Sighting]
+) -> tuple[Finding, ...]:
     return tuple(
         Finding(
             principal=one.principal,
@@ -244,7 +247,7 @@ def _list_findings(census: Census) -> tuple[Finding, ...]:
             reasons=tuple(reason.text for reason in one.reasons),
             story=tuple(StoryLine(_show(line.instant), line.text, line.event_id) for line in tell_story(census, one)),
         )
-        for one in find_suspicions(census)
+        for one in find_suspicions(census, principals, addresses)
     )
 
 

@@ -23,6 +23,7 @@ _STEPS_KEPT = 24
 _NAMES_KEPT = 40
 _TOOLS_KEPT = 8
 _NOTE_CHARACTERS = 200
+_MOST_EVENTS = 2**50
 
 
 class Step(NamedTuple):
@@ -128,9 +129,16 @@ class Trace:
         return self._special or _NOTHING
 
     @property
-    def weight(self) -> int:
-        """Tell how little this may be forgotten: 2 after something special, 0 if there was nothing but failure."""
-        return 2 if self.special.is_watched else int(self.failures < self.events)
+    def is_special(self) -> bool:
+        """Tell whether anything was done that not everybody does."""
+        return self._special is not None
+
+    @property
+    def rank(self) -> int:
+        """Tell how little this may be forgotten: least where all failed, most after something special; then by size."""
+        if self._special is not None and self._special.is_watched:
+            return 2 * _MOST_EVENTS + self.events
+        return self.events if self.failures >= self.events else _MOST_EVENTS + self.events
 
     def begin_special(self) -> Special:
         """Return what was done that not everybody does, to add to it."""

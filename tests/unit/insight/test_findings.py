@@ -22,10 +22,15 @@ def past(who: str = "anna", where: str = HOME, *, days: int = 10) -> list[bytes]
     return [tell("ListInstances", who, where, hours=hour) for hour in range(0, days * 24, 6)]
 
 
+def find(census: Census) -> list[Suspicion]:
+    """Find what is worth a look."""
+    return find_suspicions(census, census.list_principals(), census.list_addresses())
+
+
 def look(*events: bytes, history: list[bytes] | None = None) -> list[Suspicion]:
     """Find what is worth a look in ten ordinary days and what happens in them."""
     known = past() if history is None else history
-    return find_suspicions(take(sorted([*known, *events], key=lambda one: one.split(b'"eventTime":"')[1][:24])))
+    return find(take(sorted([*known, *events], key=lambda one: one.split(b'"eventTime":"')[1][:24])))
 
 
 def reasons(found: list[Suspicion]) -> str:
@@ -150,7 +155,7 @@ def test_the_story_is_told_in_order() -> None:
         tell_change("UploadApiKey", "admin", "10.0.0.1", hours=124, resourceId=KEY["resourceId"]),
     ]
     census = take(sorted([*past(), *theft], key=lambda one: one.split(b'"eventTime":"')[1][:24]))
-    found = find_suspicions(census)[0]
+    found = find(census)[0]
     lines = tell_story(census, found)
     assert [line.text.split()[0] for line in lines] == ["9", "UploadApiKey", "CreatePolicy:", "20", "DeleteApiKey"]
     assert [line.instant for line in lines] == sorted(line.instant for line in lines)
@@ -172,5 +177,5 @@ def test_the_same_events_give_the_same_list() -> None:
 
 def test_an_empty_file_and_events_without_a_time() -> None:
     """Nothing, and events that say nothing, are no reason for trouble."""
-    assert find_suspicions(take([])) == []
-    assert find_suspicions(take([b"{}", b'{"data":{"identity":{"principalName":"x"}}}'])) == []
+    assert find(take([])) == []
+    assert find(take([b"{}", b'{"data":{"identity":{"principalName":"x"}}}'])) == []
