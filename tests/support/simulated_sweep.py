@@ -83,7 +83,7 @@ def simulate_sweep(
     async def sweep() -> None:
         clock = VirtualClock(service.seed)
         gate = Gate(clock=clock, max_in_flight=max_in_flight, max_per_second=max_per_second)
-        budget = ByteBudget(held_bytes)
+        budget = ByteBudget(held_bytes, max_answers=max_in_flight)
         client = Client(service, gate=gate, clock=clock, budget=budget)
         observer = Observer()
         work = Sweep(

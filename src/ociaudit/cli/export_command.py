@@ -218,6 +218,7 @@ def export(  # long because: typer reads the options from the signature
     if outcome.gaps:
         lines = describe_gaps(
             outcome.gaps,
+            policy=outcome.policy,
             is_kept=outcome.output is not None,
             is_relative=is_relative(start) or is_relative(end),
             can_waive=True,

@@ -83,12 +83,13 @@ def describe_effort(figures: Figures) -> Iterator[str]:
 
 
 def describe_gaps(
-    gaps: Sequence[Gap], *, is_kept: bool = True, is_relative: bool = False, can_waive: bool = False
+    gaps: Sequence[Gap], *, policy: str, is_kept: bool = True, is_relative: bool = False, can_waive: bool = False
 ) -> Iterator[str]:
     """Yield the gaps, summed up, and what to do about them.
 
-    `is_kept`: the run's directory stays. `is_relative`: the range was typed as an age or `now`, so that the same
-    command means another one by then. `can_waive`: the command has the option `--waive`.
+    `policy` is the IAM statement to ask for where places are denied. `is_kept`: the run's directory stays.
+    `is_relative`: the range was typed as an age or `now`, so that the same command means another one by then.
+    `can_waive`: the command has the option `--waive`.
     """
     yield f"INCOMPLETE: {count(len(gaps), 'gap')}"
     groups = _group_gaps(gaps)
@@ -98,7 +99,7 @@ def describe_gaps(
     rest = sum(map(len, groups[_GAPS_SHOWN:]))
     if rest:
         yield f"  … and {rest:,} more; all are in the manifest"
-    yield from _advise(gaps, can_waive=can_waive)
+    yield from _advise(gaps, policy, can_waive=can_waive)
     if is_kept and is_relative:
         yield "hint: the same command with --resume asks for the gaps alone"
     elif is_kept:
@@ -116,12 +117,12 @@ def _group_gaps(gaps: Sequence[Gap]) -> list[list[Gap]]:
     return [list(group) for _, group in groupby(gaps, find_cause)]
 
 
-def _advise(gaps: Sequence[Gap], *, can_waive: bool) -> Iterator[str]:
+def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[str]:
     denied = [gap for gap in gaps if gap.kind == "denied"]
     if any(gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
         yield "hint: 401 in one region alone: the tenancy has not subscribed to it, or is still subscribing"
     if any(not gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
-        yield "hint: for denied places ask for: Allow group <group> to read audit-events in tenancy"
+        yield f"hint: for denied places ask for: {policy}"
         if can_waive:
             yield "hint: where a denial is meant to be, --waive OCID keeps it on record without exit 10"
 

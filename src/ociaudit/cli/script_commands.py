@@ -126,7 +126,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
         _write_counts(script.counts_path, outcome.tally)
     for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
         console.say(line)
-    for line in describe_gaps(outcome.gaps) if outcome.gaps else ():
+    for line in describe_gaps(outcome.gaps, policy=outcome.policy) if outcome.gaps else ():
         console.say(line)
     return 0 if outcome.complete else _INCOMPLETE_EXIT_CODE
 

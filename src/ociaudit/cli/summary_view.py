@@ -12,7 +12,7 @@ from itertools import zip_longest
 import msgspec
 
 from ociaudit.cli.console import clean_text
-from ociaudit.insight.summary import Coverage, Finding, Seen, Summary
+from ociaudit.insight.summary_form import Coverage, Finding, Seen, Summary
 
 _COLUMN = 32
 _COUNT = 9

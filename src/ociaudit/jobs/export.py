@@ -51,7 +51,8 @@ class Outcome:
 
     `manifest` is what was stated. `digest` is the manifest's, None where none was written. `coverage` and
     `places` tell where was asked. `tally` counts names over all scanned events, where that was ordered.
-    `was_complete_before`: nothing was asked, the output was there already.
+    `was_complete_before`: nothing was asked, the output was there already. `policy` is the IAM statement that lets
+    whoever asked read events.
     """
 
     manifest: Manifest
@@ -63,6 +64,7 @@ class Outcome:
     coverage: Mapping[Place, Coverage] = field(default_factory=dict)
     tally: Mapping[str, int] = field(default_factory=dict)
     was_complete_before: bool = False
+    policy: str = ""
 
     @property
     def complete(self) -> bool:
@@ -98,7 +100,7 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
         action = choose_action(arguments, workspace.left, order.rerun, output=str(output), window=window)
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
-            return _repeat_outcome(order, workspace)
+            return _repeat_outcome(order, tools, workspace)
         for notice in (*time_range.notices, *event_filter.notices):
             tools.observer.on_notice(notice)
         if action is Action.BEGIN:
@@ -238,6 +240,7 @@ def _conclude(
         manifest_path=workspace.manifest_path,
         gaps=gaps,
         waived=waived,
+        policy=_state_policy(tools),
         coverage=collected.coverage,
         tally=Counter(totals.tally),
     )
@@ -267,7 +270,7 @@ def _is_relative(arguments: ExportArguments) -> bool:
     return is_relative(arguments.start) or is_relative(arguments.end)
 
 
-def _repeat_outcome(order: ExportOrder, workspace: Workspace) -> Outcome:
+def _repeat_outcome(order: ExportOrder, tools: Tools, workspace: Workspace) -> Outcome:
     """Return how a finished export ended, judged by the waivers of now; sign it, if that is new."""
     manifest, path = workspace.manifest, workspace.manifest_path
     if manifest is None or path is None:
@@ -284,7 +287,12 @@ def _repeat_outcome(order: ExportOrder, workspace: Workspace) -> Outcome:
         gaps=tuple(gap for gap in gaps if gap.place.compartment not in order.waived),
         waived=tuple(gap for gap in gaps if gap.place.compartment in order.waived),
         was_complete_before=True,
+        policy=_state_policy(tools),
     )
+
+
+def _state_policy(tools: Tools) -> str:
+    return tools.credentials.state_policy("read audit-events")
 
 
 def _read_gap(entry: GapEntry) -> Gap:

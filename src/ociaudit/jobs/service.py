@@ -53,7 +53,7 @@ async def connect(tools: Tools, *, cut: CutPage = cut_page) -> AsyncIterator[Ser
             transport,
             gate=gate,
             clock=tools.clock,
-            budget=ByteBudget(tools.limits.max_held_bytes),
+            budget=ByteBudget(tools.limits.max_held_bytes, max_answers=tools.limits.max_in_flight),
             retry=tools.retry,
             first_answer_seconds=tools.limits.first_answer_seconds,
             on_retry=tools.observer.on_retry,

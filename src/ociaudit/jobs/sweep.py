@@ -5,7 +5,8 @@ Owns: which shard is asked next, and the tasks that ask. Must not: keep events, 
 Invariants
 - A shard is covered when its last page is with the sink, and not before.
 - A region's shards are taken one by one, when a request of that region could leave; the pieces of a dense shard
-  go before what is still to come. At most `_MOST_ACTIVE` shards of a region are under way.
+  go before what is still to come. At most `_USUALLY_ACTIVE` shards of a region are under way, or as many as requests
+  may be.
 - A region that answers no more begins nothing new while something is under way: an outage costs few shards.
 - A dense shard is cut at the end of a page, when the sink has it; its pieces make it up.
 - Whatever ends the sweep early ends every request that is under way.
@@ -33,7 +34,7 @@ from ociaudit.plan.window import Window
 from ociaudit.source.audit import AuditReader, Page
 from ociaudit.source.gate import Gate
 
-_MOST_ACTIVE = 64
+_USUALLY_ACTIVE = 64
 
 
 class PageSink(Protocol):
@@ -176,7 +177,8 @@ class Sweep:
 
     def _may_begin(self, lane: _Lane) -> bool:
         """Tell whether another shard may be begun: not while those that have begun find no answer any more."""
-        return lane.active < _MOST_ACTIVE and not (lane.active and self._gate.is_failing(lane.region))
+        most = max(_USUALLY_ACTIVE, self._gate.max_in_flight)
+        return lane.active < most and not (lane.active and self._gate.is_failing(lane.region))
 
     def _find_next(self, lane: _Lane) -> _Turn | None:
         """Return the next shard that is not asked in vain; it stays the next."""

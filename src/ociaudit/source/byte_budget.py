@@ -1,8 +1,10 @@
-"""How many bytes of answers may be in memory, all requests together.
+"""How much of answers may be in memory, all requests together: bytes, and whole answers that nobody has worked off.
 
 Owns: the counting. Must not: read.
 
 Invariants
+- No request leaves while as many answers wait as may: where answers come faster than they are worked off, a kill
+  loses few of them. Working one off needs no other request, so the waiting ends.
 - What is held is at most the limit, except that whoever has held bytes for longest always goes on: so somebody
   finishes, and gives back. A page may hold 20,000 events; one is always taken.
 """
@@ -24,6 +26,10 @@ class Hold:
         """Wait until so many bytes more may be held, and hold them."""
         await self._budget.take(self, count)
 
+    def note_whole(self) -> None:
+        """The answer is whole, and waits to be worked off."""
+        self._budget.note_whole(self)
+
     def release(self) -> None:
         """Give everything back; may be called again."""
         self._budget.release(self)
@@ -32,9 +38,11 @@ class Hold:
 class ByteBudget:
     """One budget over all requests, inside one event loop."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, max_answers: int) -> None:
         """Begin with nothing held."""
         self._max_bytes = max_bytes
+        self._max_answers = max_answers
+        self._whole: set[Hold] = set()
         self._holds: dict[Hold, None] = {}  # in the order in which they began
         self._waiting: list[asyncio.Future[None]] = []
         self.held_bytes = 0
@@ -43,18 +51,26 @@ class ByteBudget:
         """Return a hold for one answer."""
         return Hold(self)
 
+    async def wait_for_room(self) -> None:
+        """Wait until another answer may come."""
+        while len(self._whole) >= self._max_answers:
+            await self._wait()
+
     async def take(self, hold: Hold, count: int) -> None:
         """See `Hold.take`."""
         self._holds.setdefault(hold)
         while self.held_bytes + count > self._max_bytes and next(iter(self._holds)) is not hold:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+            await self._wait()
         hold.held_bytes += count
         self.held_bytes += count
 
+    def note_whole(self, hold: Hold) -> None:
+        """See `Hold.note_whole`."""
+        self._whole.add(hold)
+
     def release(self, hold: Hold) -> None:
         """See `Hold.release`."""
+        self._whole.discard(hold)
         self.held_bytes -= hold.held_bytes
         hold.held_bytes = 0
         self._holds.pop(hold, None)
@@ -62,3 +78,8 @@ class ByteBudget:
         for turn in waiting:
             if not turn.done():
                 turn.set_result(None)
+
+    async def _wait(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn

@@ -97,6 +97,7 @@ class Client:
             await self._clock.sleep(wait)
 
     async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int, endpoint: str) -> Answer[T]:
+        await self._budget.wait_for_room()
         hold = self._budget.open()
         is_held = False
         try:
@@ -110,6 +111,7 @@ class Client:
                     raise
                 permit.note_good()
                 self._tell(url, attempt, began_at, answer)
+                hold.note_whole()
                 is_held = True
                 return answer
         finally:
@@ -130,11 +132,15 @@ class Client:
             raise ConnectionFailed(f"no answer from {show_host(url)} in time") from error
 
     def _tell_outcome(self, permit: Permit, error: RequestError) -> None:
-        if not isinstance(error, Refused) or error.status >= _FIRST_SERVER_ERROR:
+        if not isinstance(error, Refused):
             permit.note_failure()
+            return
+        asked = error.retry_after_seconds
+        wait = None if asked is None else min(asked, self._retry.max_retry_after_seconds)
+        if error.status >= _FIRST_SERVER_ERROR:
+            permit.note_failure(wait)
         elif error.status == _TOO_MANY_REQUESTS:
-            asked = error.retry_after_seconds
-            permit.note_throttled(None if asked is None else min(asked, self._retry.max_retry_after_seconds))
+            permit.note_throttled(wait)
         else:
             permit.note_good()
 

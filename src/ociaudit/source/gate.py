@@ -41,10 +41,12 @@ class Permit:
         self._is_told = True
         self.pace.note_good(self.clock.monotonic())
 
-    def note_failure(self) -> None:
-        """No answer, a bad one, or an error of the service's."""
+    def note_failure(self, retry_after_seconds: float | None = None) -> None:
+        """No answer, a bad one, or an error of the service's, which may have said when to come back."""
         self._is_told = True
         self.pace.note_failure()
+        if retry_after_seconds is not None:
+            self.pace.pause(self.clock.monotonic(), retry_after_seconds)
 
     def note_throttled(self, retry_after_seconds: float | None) -> None:
         """The answer was 429."""
@@ -141,6 +143,11 @@ class Gate:
     def paces(self) -> dict[str, Pace]:
         """Return the pace of every endpoint that was asked."""
         return {endpoint: lane.pace for endpoint, lane in self._lanes.items()}
+
+    @property
+    def max_in_flight(self) -> int:
+        """Return how many requests may be under way, all regions together."""
+        return self._max_in_flight
 
     def is_failing(self, endpoint: str) -> bool:
         """Tell whether an endpoint that has answered fails again and again."""

@@ -106,12 +106,16 @@ class Pace:
         if self._failures is not None:
             self._failures += 1
 
+    def pause(self, now: float, seconds: float) -> None:
+        """Let nothing leave for so long: the service has asked for it."""
+        self._paused_until = max(self._paused_until, now + seconds)
+
     def note_throttled(self, now: float, *, sent_at: float, retry_after_seconds: float | None) -> None:
         """A request was answered with 429."""
         self.in_flight -= 1
         self._failures = 0
         if retry_after_seconds is not None:
-            self._paused_until = max(self._paused_until, now + retry_after_seconds)
+            self.pause(now, retry_after_seconds)
         if sent_at <= self._cut_at:
             return
         self._forget(now)

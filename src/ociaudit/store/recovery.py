@@ -22,8 +22,8 @@ from ociaudit.plan.planner import Progress
 from ociaudit.plan.shard import Place
 from ociaudit.store.durable import explain_disk, open_private, sync_data
 from ociaudit.store.frames import BadBlock, FrameCodec, measure_head, read_lengths
-from ociaudit.store.journal import PageLine, RunLine, VoidLine
-from ociaudit.store.replay import JournalState, replay_journal
+from ociaudit.store.journal import RunLine, VoidLine
+from ociaudit.store.replay import CommittedPage, JournalState, replay_journal
 from ociaudit.store.run_folder import RunFolder
 from ociaudit.store.spool import Spool
 
@@ -128,13 +128,13 @@ def _index_pages(
     codec: FrameCodec,
     *,
     on_page: Callable[[], None],
-) -> list[PageLine]:
+) -> list[CommittedPage]:
     """Put the events of every sound page into the spool's index; return the pages that are damaged."""
-    damaged: list[PageLine] = []
+    damaged: list[CommittedPage] = []
     for page in state.pages.values():
         on_page()
         block = _read_range(folder, page.offset, page.length)
-        if hashlib.sha256(block).hexdigest() != page.sha256 or page.shard.place not in origins:
+        if hashlib.sha256(block).digest() != page.digest or page.shard.place not in origins:
             damaged.append(page)
             continue
         try:

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ociaudit.errors import CorruptRun
 from ociaudit.plan.coverage import Coverage
 from ociaudit.plan.planner import Progress
@@ -42,6 +44,21 @@ from ociaudit.store.journal import (
 _SECTOR_BYTES = 512
 
 
+class CommittedPage(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered of a page in the log: little, because a year of a large tenancy has millions of them."""
+
+    shard: Shard
+    chain: int
+    page: int
+    offset: int
+    length: int
+    digest: bytes
+    """The SHA-256 of its block."""
+    next_token: str | None
+    has_events: bool
+    is_provisional: bool
+
+
 @dataclass(slots=True)
 class JournalState:
     """A journal read to its end. `length` is how many of its bytes are whole lines."""
@@ -52,19 +69,42 @@ class JournalState:
     publish: PublishLine | None = None
     published: set[PublishLine] = field(default_factory=set)
     """Every file that this run has given, or was about to give, the output's name."""
-    pages: dict[int, PageLine] = field(default_factory=dict)
-    """Committed pages by their offset in the log."""
+    pages: dict[int, CommittedPage] = field(default_factory=dict)
+    """By their offset in the log."""
     cuts: dict[Shard, tuple[Window, ...]] = field(default_factory=dict)
     """Shards that were given up for their pieces."""
+    _latest: dict[Place, Shard] = field(default_factory=dict)
+    """The shard of each place's latest page, whose objects the next one shares where they are the same."""
 
-    def forget(self, page: PageLine) -> None:
+    def remember(self, line: PageLine) -> None:
+        """Count a page."""
+        self.pages[line.offset] = CommittedPage(
+            self._share(line.shard),
+            line.chain,
+            line.page,
+            line.offset,
+            line.length,
+            bytes.fromhex(line.sha256),
+            line.next_token,
+            line.scanned > 0,
+            line.is_provisional,
+        )
+
+    def _share(self, shard: Shard) -> Shard:
+        latest = self._latest.setdefault(shard.place, shard)
+        if latest != shard:
+            latest = self._latest[latest.place] = Shard(latest.place, shard.window)
+        return latest
+
+    def forget(self, page: CommittedPage) -> None:
         """Stop counting a page."""
         self.pages.pop(page.offset, None)
 
     def find_progress(self) -> Progress:
         """Return what the pages cover and where the begun shards go on."""
-        chains: dict[tuple[Shard, int], list[PageLine]] = {}
-        for _, page in sorted(self.pages.items()):
+        chains: dict[tuple[Shard, int], list[CommittedPage]] = {}
+        for offset in sorted(self.pages):
+            page = self.pages[offset]
             chain = chains.setdefault((page.shard, page.chain), [])
             if 1 <= page.page <= len(chain) + 1:  # else pages before it are missing
                 chain[page.page - 1 :] = [page]
@@ -78,14 +118,14 @@ class JournalState:
             if token is not None:
                 if shard not in self.cuts:
                     begun[shard] = Bookmark(number, len(pages), token)
-                if number >= CONFIRMING_CHAIN and shard.place in covered and any(page.scanned for page in pages):
+                if number >= CONFIRMING_CHAIN and shard.place in covered and any(page.has_events for page in pages):
                     covered[shard.place] = covered[shard.place].without(shard.window)  # it was not empty after all
                     empty.discard(shard)
                 continue
             covered.setdefault(shard.place, Coverage()).add(shard.window)
             if number >= CONFIRMING_CHAIN:
                 empty.discard(shard)
-            elif not any(page.scanned for page in pages):
+            elif not any(page.has_events for page in pages):
                 empty.add(shard)
         return Progress(covered, begun, frozenset(empty), self._find_cuts())
 
@@ -142,7 +182,7 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
             state.publish = line
             state.published.add(line)
         case PageLine():
-            state.pages[line.offset] = line
+            state.remember(line)
         case CutLine():
             state.cuts[line.shard] = line.pieces
         case VoidLine():

@@ -32,7 +32,7 @@ from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, encode
 from ociaudit.store.log_reader import LogReader
 from ociaudit.store.run_folder import RunFolder
 
-COMMIT_BYTES = 2 * 1024 * 1024
+COMMIT_BYTES = 1 * 1024 * 1024
 COMMIT_SECONDS = 0.25
 _SAMPLE_COUNT = 400
 _SAMPLE_BYTES = 4 * 1024 * 1024

@@ -52,6 +52,9 @@ def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before:
     )
 
 
+POLICY = "Allow group <group> to read audit-events in tenancy"
+
+
 def make_gap(place: Place, start: int = 0, reason: str = "404 no", request_id: str | None = "r-1") -> Gap:
     """Make a denied gap."""
     return Gap(place, Window(start, start + 1), "denied", reason, request_id)
@@ -111,7 +114,7 @@ def test_what_a_range_of_event_times_dropped_is_told(*, is_settled: bool) -> Non
 def test_every_gap_is_shown_or_counted() -> None:
     """Up to forty causes are shown, the rest is a number, and the total is right."""
     gaps = [make_gap(HERE, start) for start in range(50)]
-    lines = list(describe_gaps(gaps))
+    lines = list(describe_gaps(gaps, policy=POLICY))
     assert lines[0] == "INCOMPLETE: 50 gaps"
     assert sum(HERE.compartment in line for line in lines) == 40
     assert any("10 more" in line for line in lines)
@@ -121,7 +124,7 @@ def test_every_gap_is_shown_or_counted() -> None:
 def test_gaps_of_one_cause_are_one_line() -> None:
     """Places that one answer took away are shown together, with their number."""
     gaps = [make_gap(Place("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
-    lines = list(describe_gaps([*gaps, make_gap(Place("r2", "c0"))]))
+    lines = list(describe_gaps([*gaps, make_gap(Place("r2", "c0"))], policy=POLICY))
     assert lines[0] == "INCOMPLETE: 4 gaps"
     assert "and the same for 2 more compartments" in lines[1]
     assert any("has not subscribed" in line for line in lines)
@@ -129,8 +132,10 @@ def test_gaps_of_one_cause_are_one_line() -> None:
 
 def test_a_run_to_stdout_promises_no_resume() -> None:
     """Only where a run directory stays does the same command go on."""
-    assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)]))
-    assert not any(line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], is_kept=False))
+    assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)], policy=POLICY))
+    assert not any(
+        line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], policy=POLICY, is_kept=False)
+    )
     assert replace(MANIFEST, complete=False).complete is False
 
 

@@ -4,7 +4,8 @@ import unicodedata
 from ociaudit.cli.summary_view import describe_summary, encode_summary
 from ociaudit.formats.record import Record
 from ociaudit.insight.census import take_census
-from ociaudit.insight.summary import Coverage, Summary, make_summary
+from ociaudit.insight.summary import make_summary
+from ociaudit.insight.summary_form import Coverage, Summary
 from ociaudit.store.manifest import GapEntry
 from support.told_events import tell, tell_change, tell_sign_in
 

@@ -54,6 +54,29 @@ def test_it_grows_from_two_to_the_ceiling() -> None:
     assert seconds == pytest.approx(7.0, abs=1.0)
 
 
+def test_a_region_that_asks_for_time_gets_it_whatever_it_answered() -> None:
+    """A 503 with `Retry-After` stops its region for so long, once, and no other one."""
+    left: list[tuple[str, float]] = []
+
+    async def scene(gate: Gate) -> None:
+        async def ask_once(endpoint: str, *, is_good: bool) -> None:
+            async with gate.enter(endpoint) as permit:
+                left.append((endpoint, asyncio.get_running_loop().time()))
+                await asyncio.sleep(0.5)
+                if is_good:
+                    permit.note_good()
+                else:
+                    permit.note_failure(20.0)
+
+        await asyncio.gather(ask_once("a", is_good=True), ask_once("b", is_good=True))
+        await ask_once("a", is_good=False)
+        await asyncio.gather(*(ask_once(endpoint, is_good=True) for endpoint in "aabb"))
+
+    play(scene)
+    assert [moment for endpoint, moment in left if endpoint == "a"] == [0.0, 0.5, 21.0, 21.0]
+    assert max(moment for endpoint, moment in left if endpoint == "b") == 1.0
+
+
 def test_an_interval_for_all_holds_across_endpoints() -> None:
     """Ten requests of two endpoints at two a second take four and a half seconds, and their own time."""
 

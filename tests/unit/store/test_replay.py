@@ -1,13 +1,16 @@
 import itertools
 import random
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ociaudit.errors import CorruptRun
 from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.shard import Bookmark, Shard
+from ociaudit.plan.shard import Bookmark, Place, Shard
 from ociaudit.store.journal import DictionaryLine, JournalLine, PageLine, PublishLine, RunLine, VoidLine, encode_line
 from ociaudit.store.replay import JournalState, replay_journal
 from support.drawn_shards import HERE, THERE, make_page_line, make_shard
@@ -30,8 +33,6 @@ def describe(state: JournalState) -> tuple[object, object]:
 
 def lay_out(*pages: PageLine) -> list[PageLine]:
     """Give pages their offsets in the log, one behind the other."""
-    from msgspec.structs import replace
-
     return [replace(page, offset=100 * number) for number, page in enumerate(pages)]
 
 
@@ -215,3 +216,26 @@ def test_an_empty_journal_is_a_run_that_has_not_begun() -> None:
     for lines in ([], [encode_line(RUN)[:-1]], [b"\0" * 500]):
         state = replay_journal(lines, plan_id=PLAN, where="journal")
         assert (state.length, state.run, state.pages) == (0, None, {})
+
+
+def test_a_page_takes_little_memory() -> None:
+    """A year of a large tenancy has millions of pages, nearly all of them the only one of their shard."""
+    places = [Place(f"eu-region-{number % 5}", f"ocid1.compartment.oc1..{number:060}") for number in range(100)]
+
+    def write_lines() -> Iterator[bytes]:
+        yield encode_line(RUN)
+        for number in range(20_000):
+            shard = make_shard(number // 100, number // 100 + 1, places[number % 100])
+            line = make_page_line(shard, 1, offset=900 * number)
+            yield encode_line(
+                replace(line, sha256="5a" * 32, length=900, request_id="A" * 98, at="2025-12-01T00:00:00Z")
+            )
+
+    tracemalloc.start()
+    try:
+        state = replay_journal(write_lines(), plan_id=PLAN, where="journal")
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(state.pages) == 20_000
+    assert taken / 20_000 < 400
