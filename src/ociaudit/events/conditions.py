@@ -116,6 +116,7 @@ def match_addresses(values: Sequence[str]) -> Condition:
         UsageError: a value is neither an address nor a network.
     """
     networks = NetworkSet([read_network(part) for part in split_list(values, "address")])
+    is_surely_outside = networks.is_surely_outside
 
     @lru_cache(maxsize=2_000)
     def is_in(text: str) -> bool:
@@ -125,7 +126,9 @@ def match_addresses(values: Sequence[str]) -> Condition:
         data = facts.data
         identity = data.identity if data is not None else None
         text = identity.ip_address if identity is not None else None
-        return text is not None and len(text) <= _LONGEST_LIST and is_in(text)
+        if text is None or is_surely_outside(text):
+            return False
+        return len(text) <= _LONGEST_LIST and is_in(text)
 
     return Condition(lambda _, __: test, frozenset({"data.identity.ip_address"}))
 

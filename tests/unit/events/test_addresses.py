@@ -33,6 +33,34 @@ def test_an_address_lies_where_the_standard_library_says(text: str, drawn: list)
     assert text not in NetworkSet([])
 
 
+listed = st.lists(addresses | st.text("0123456789.:, ٣", max_size=9), max_size=3).map(",".join)
+
+
+@given(listed, st.sampled_from(["", " "]), st.lists(st.tuples(st.ip_addresses(v=4), prefixes), max_size=3))
+def test_what_is_surely_outside_is_outside(text: str, space: str, drawn: list) -> None:
+    """The look at first sight is never wrong about any address in a list, of any version, in any network."""
+    networks = NetworkSet([read_network(f"{address}/{prefix}") for address, prefix in drawn])
+    if networks.is_surely_outside(space + text):
+        assert not any(part.strip() in networks for part in text.split(","))
+
+
+def test_most_texts_are_told_at_first_sight() -> None:
+    """An IPv4 address with other first octets is; one with the same, a list and an IPv6 address are not."""
+    networks = NetworkSet([read_network(text) for text in ("10.0.0.0/8", "192.0.2.128/25", "203.0.113.9")])
+    outside = ["11.0.0.1", "100.1.2.3", "192.0.3.129", "203.0.113.8"]
+    assert all(map(networks.is_surely_outside, outside))
+    looked_at = [
+        "10.1.2.3",
+        "192.0.2.1",
+        "203.0.113.9",
+        "203.0.113.99",
+        "::ffff:11.0.0.1",
+        "11.0.0.1,10.0.0.1",
+        " 10.0.0.1",
+    ]
+    assert not any(map(networks.is_surely_outside, looked_at))
+
+
 @given(st.text("0123456789.:afx% ٣", max_size=20))
 @example("1.2.3.04")
 @example("1.2.3.4\n")
