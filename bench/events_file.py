@@ -24,7 +24,6 @@ MEAN_BYTES = 2_800
 END = datetime(2025, 6, 15, tzinfo=UTC)
 _SAMPLE_DAYS = 4
 _LONGEST_SAMPLE = 3_500
-_LEAST_WITH_HEADERS = 1_500
 _JITTER_BYTES = 300
 _MOST_PADDING = 2_000
 _PRINCIPALS = 500
@@ -83,17 +82,17 @@ def make_event_file(
     end: datetime = END,
     is_spread: bool = False,
     compartments: Sequence[str] = (),
-    mean_bytes: int = MEAN_BYTES,
+    is_short: bool = False,
     seed: int = 2_025,
 ) -> Made:
     """Write events, one per line, evenly over so many days up to `end`.
 
     They lie in the root compartment; with `is_spread` in all compartments that may be read, in turn, or in those
-    given. Files of different seeds have no id in common. Events of less than 1,500 bytes lack the calls' headers.
+    given. Files of different seeds have no id in common. Short events lack headers, payloads and tags.
     """
     with Server(path.with_name(f"{path.name}.samples")) as server:
         tenancy = server.read_json("tenancy")
-        samples = _read_samples(server, tenancy, is_short=mean_bytes < _LEAST_WITH_HEADERS)
+        samples = _read_samples(server, tenancy, is_short=is_short)
     if not compartments:
         readable = tuple(one["id"] for one in tenancy["compartments"] if not one["isForbidden"])
         compartments = readable if is_spread else (tenancy["id"],)
@@ -101,7 +100,9 @@ def make_event_file(
     with path.open("wb") as file:
         batch: list[bytes] = []
         span = (end - timedelta(days=days), end)
-        for event_id, event in _draw_events(samples, count, span, compartments, mean_bytes=mean_bytes, seed=seed):
+        for event_id, event in _draw_events(
+            samples, count, span, compartments, mean_bytes=0 if is_short else MEAN_BYTES, seed=seed
+        ):
             lines_digest = add_digest(lines_digest, event)
             ids_digest = add_digest(ids_digest, event_id)
             size += len(event) + 1

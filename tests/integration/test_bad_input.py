@@ -526,3 +526,22 @@ def test_leftovers_of_another_request_are_kept(emulator, work):
     assert "--restart" in finished.hint_lines[0]
     assert {name: (work / name).stat().st_mtime_ns for name in list_names(work)}.keys() == before.keys()
     assert read_manifest(work / "audit.json")["complete"] is False
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "."),
+        ("diff", ".", "."),
+        ("summary", "."),
+        ("report", ".", "-o", "report.html"),
+        ("convert", ".", "-o", "events.csv"),
+        ("query", ".", "SELECT 1 FROM events"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_folder_is_no_file_of_events(tmp_path, arguments):
+    """Every command that reads a file says that this is a folder, or no file, and what to name instead."""
+    finished = run_process([find_command("oci-audit"), *arguments], cwd=tmp_path)
+    assert_explained(finished, 2, "is ")
+    assert list_names(tmp_path) == []

@@ -35,8 +35,7 @@ def verify(
     from ociaudit.cli.verify_view import describe_verification, encode_verification
     from ociaudit.jobs.verify import judge, verify_export
 
-    manifest_path = manifest or file.with_name(file.name + ".manifest.json")
-    result = verify_export(file, manifest_path=manifest_path, signer=signer)
+    result = verify_export(file, manifest_path=manifest, signer=signer)
     if is_json:
         console.say_answer(encode_verification(result))
     else:

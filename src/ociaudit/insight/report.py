@@ -23,10 +23,9 @@ from ociaudit.insight.report_page import write_page
 from ociaudit.insight.report_tally import ReportTally
 from ociaudit.plan.window import parse_minute
 from ociaudit.store.durable import check_replaceable, explain_disk, write_file
-from ociaudit.store.manifest import Manifest, decode_manifest, has_own_digest
+from ociaudit.store.manifest import Manifest, decode_manifest, has_own_digest, name_manifest
 from ociaudit.version import VERSION
 
-MANIFEST_SUFFIX = ".manifest.json"
 LEDGER_SUFFIX = ".ledger.ndjson"
 _A_DAY_SECONDS = 86_400
 
@@ -57,7 +56,7 @@ def report_export(
     """
     if not source.is_file():
         raise UsageError(f"{source} is not a file", hint="name a file that oci-audit export wrote")
-    statement_path = manifest_path or source.with_name(source.name + MANIFEST_SUFFIX)
+    statement_path = manifest_path or name_manifest(source)
     check_output(output, source, statement_path, may_overwrite=may_overwrite)
     statement = _read_statement(statement_path, is_required=manifest_path is not None)
     with ThreadPoolExecutor(1) as aside:

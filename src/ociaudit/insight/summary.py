@@ -24,7 +24,7 @@ from ociaudit.insight.sighting import Sighting
 from ociaudit.insight.story import tell_story
 from ociaudit.insight.summary_form import ChangeEntry, Coverage, Failure, Finding, Seen, StoryLine, Summary
 from ociaudit.store.durable import explain_disk
-from ociaudit.store.manifest import Manifest, decode_manifest
+from ociaudit.store.manifest import Manifest, decode_manifest, name_manifest
 
 _TOP = 50
 _PARTNERS = 20
@@ -84,7 +84,7 @@ def read_coverage(path: Path | None) -> Coverage:
     """
     if path is None:
         return Coverage("stdin", "unknown")
-    manifest_path = path.with_name(path.name + ".manifest.json")
+    manifest_path = name_manifest(path)
     with explain_disk("read", manifest_path):
         if not manifest_path.is_file():
             return Coverage(str(path), "unknown")

@@ -35,7 +35,7 @@ from ociaudit.jobs.record_order import order_records
 from ociaudit.jobs.stop import StopRequest
 from ociaudit.plan.shard import Place
 from ociaudit.store.durable import check_replaceable, explain_disk
-from ociaudit.store.manifest import decode_manifest
+from ociaudit.store.manifest import decode_manifest, name_manifest
 
 _STATEMENT = re.compile(r"\.(manifest\.json(\.sig)?|ledger\.ndjson)\Z")
 
@@ -161,7 +161,7 @@ def _choose_inputs(inputs: Sequence[Path | None], observer: Observer) -> list[Pa
 
 def _tell_gaps(path: Path, observer: Observer) -> None:
     """Say so where the statement beside an input says that it is not complete."""
-    beside = path.with_name(path.name + ".manifest.json")
+    beside = name_manifest(path)
     if not beside.exists():
         return
     try:
@@ -187,7 +187,7 @@ def _check_output(order: ConvertOrder, inputs: Sequence[Path | None]) -> None:
             raise UsageError(f"the output {output} is the input {path}", hint="write to another file")
     if output.exists() and not order.overwrite:
         raise UsageError(f"{output} exists", hint="replace it with --overwrite, or choose another name with -o")
-    if output.with_name(output.name + ".manifest.json").exists():
+    if name_manifest(output).exists():
         raise UsageError(
             f"{output} is an export with a manifest, which would speak of another file then",
             hint="choose another name with -o",

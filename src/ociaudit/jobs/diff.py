@@ -41,7 +41,7 @@ from ociaudit.formats.line_scan import scan_block
 from ociaudit.jobs.shared_coverage import SharedCoverage
 from ociaudit.store.durable import explain_disk, make_private_folder
 from ociaudit.store.index import OrderIndex, split_location
-from ociaudit.store.manifest import Manifest, decode_manifest
+from ociaudit.store.manifest import Manifest, decode_manifest, name_manifest
 
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _EXAMPLES = 20
@@ -175,8 +175,10 @@ class _Export:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint="name two files that hold JSON arrays of audit events")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", hint="name two files that hold JSON arrays of audit events")
         self._path = path
-        manifest_path = path.with_name(path.name + ".manifest.json")
+        manifest_path = name_manifest(path)
         self.manifest: Manifest | None = None
         if manifest_path.exists():
             with explain_disk("read", manifest_path):

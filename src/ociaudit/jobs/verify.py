@@ -28,7 +28,7 @@ from ociaudit.plan.shard import Place
 from ociaudit.plan.window import Window, parse_minute
 from ociaudit.store.durable import explain_disk
 from ociaudit.store.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
-from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, has_own_digest
+from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, has_own_digest, name_manifest
 from ociaudit.store.signature import SignatureCheck, check_signature, name_signature
 
 _MAX_PROBLEMS = 100
@@ -69,8 +69,8 @@ class Verification:
         return not self.problems
 
 
-def verify_export(output: Path, *, manifest_path: Path, signer: Path | None = None) -> Verification:
-    """Check an output with its ledger, manifest and signature.
+def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Path | None = None) -> Verification:
+    """Check an output with its ledger, manifest and signature; the manifest stands beside it, unless it is named.
 
     Raises:
         CorruptRun: there is no manifest, or it cannot be read.
@@ -79,6 +79,7 @@ def verify_export(output: Path, *, manifest_path: Path, signer: Path | None = No
     """
     if not output.is_file():
         raise UsageError(f"{output} is not a file that is there", hint="name the file that oci-audit export wrote")
+    manifest_path = manifest_path or name_manifest(output)
     data = _read_manifest(manifest_path)
     manifest = decode_manifest(data, where=str(manifest_path))
     result = Verification(manifest, hashlib.sha256(data).hexdigest())

@@ -27,7 +27,7 @@ from ociaudit.store.durable import (
     lock_folder,
     make_private_folder,
 )
-from ociaudit.store.manifest import Manifest, decode_manifest
+from ociaudit.store.manifest import Manifest, decode_manifest, name_manifest
 from ociaudit.store.replay import replay_journal
 from ociaudit.store.run_folder import RunFolder, RunPlan
 from ociaudit.store.signature import name_signature
@@ -93,7 +93,7 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
             yield Workspace(folder, None, manifest, _name_ledger(ledger), None, None, Leftovers())
         return
     check_replaceable(output)
-    manifest_path = manifest or output.with_name(output.name + ".manifest.json")
+    manifest_path = manifest or name_manifest(output)
     _check_distinct(output, manifest_path)
     folder = RunFolder(resolve_run_path(output))
     folder.check_ours()

@@ -137,8 +137,10 @@ class AuditReader:
                 if token is not None and not should_stop(page):
                     seen.add(token)
                     asking = self._ask(shard, token, retries)
-                yield page
-                answer.release()
+                try:
+                    yield page
+                finally:
+                    answer.release()
         finally:
             if asking is not None:
                 await _discard(asking)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -194,6 +195,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     finished_at: str
     digest: str = _NO_DIGEST
+
+
+def name_manifest(path: Path) -> Path:
+    """Return where the manifest of a file stands, unless another place was named: beside it."""
+    return path.parent / f"{path.name}.manifest.json"
 
 
 def encode_manifest(manifest: Manifest) -> tuple[bytes, str]:
