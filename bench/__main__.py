@@ -87,7 +87,7 @@ def _read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure speed and memory of whole processes.")
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser.add_argument("--quick", action="store_true", help="few events, one round: whether it works, not how fast")
-    parser.add_argument("--full", action="store_true", help="millions of events too; needs 35 GB of disk")
+    parser.add_argument("--full", action="store_true", help="millions of events too; needs 67 GB of disk")
     parser.add_argument("--only", action="append", choices=names, help="this benchmark alone; repeatable")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json", metavar="FILE")
     parser.add_argument("--document", action="store_true", help="put the figures into docs/performance.md")

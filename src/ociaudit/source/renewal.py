@@ -6,7 +6,7 @@ Invariants
 - A signer is never changed: a new one, loaded apart, takes its place at once, so a request is signed by one of them.
 - Loading happens in a thread; signing waits for nothing.
 - Whoever was refused with an older signer than the present one is told to try again, without another loading.
-- While a token still holds, nobody waits for its renewal but the one who began it.
+- While a token still holds, nobody waits for its renewal but the one who began it. Once it has ended, everybody does.
 """
 
 from __future__ import annotations
@@ -63,9 +63,12 @@ class RenewableSigner:
     async def renew_early(self, now_seconds: float) -> None:
         """Load anew when the token is about to end; a failure is left for the service to judge."""
         self._asked_at = now_seconds
-        if not self._is_due(now_seconds) or (self._lock.locked() and self.ended_at is None):
+        is_under_way = self._lock.locked()
+        if is_under_way and self.ended_at is None:
             return
-        async with self._lock:
+        if not is_under_way and not self._is_due(now_seconds):
+            return
+        async with self._lock:  # with a token that has ended everybody waits: it would only be refused
             if self._is_due(now_seconds):
                 self._tried_at = now_seconds
                 await self._renew()

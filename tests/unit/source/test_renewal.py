@@ -140,6 +140,33 @@ def test_nobody_else_waits_while_the_token_holds() -> None:
     assert asyncio.run(ask()) == "ab"
 
 
+def test_everybody_waits_for_a_token_once_the_old_one_has_ended() -> None:
+    """Requests that leave together after a long pause are signed by the next token, which was asked for once."""
+    may_load = threading.Event()
+    loadings: list[float] = []
+
+    def load() -> LoadedSigner:
+        loadings.append(1)
+        assert may_load.wait(5)
+        return make_signer("b", 100, 3600)
+
+    async def scene() -> list[str]:
+        signer = RenewableSigner(make_signer("a", 0, 8), load)
+
+        async def ask() -> str:
+            await signer.renew_early(100)
+            return read_name(signer)
+
+        asking = [asyncio.ensure_future(ask()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in asking)
+        may_load.set()
+        return await asyncio.wait_for(asyncio.gather(*asking), 5)
+
+    assert asyncio.run(scene()) == ["b"] * 5
+    assert len(loadings) == 1
+
+
 def test_an_end_is_told_once_it_is_over() -> None:
     """When the latest request came after the end, that is known; before, there is nothing to tell."""
     signer = RenewableSigner(make_signer("a", 0, 100), Shop([make_signer("a", 0, 100)]).load)
