@@ -529,19 +529,18 @@ def test_leftovers_of_another_request_are_kept(emulator, work):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "words"),
     [
-        ("verify", "."),
-        ("diff", ".", "."),
-        ("summary", "."),
-        ("report", ".", "-o", "report.html"),
-        ("convert", ".", "-o", "events.csv"),
-        ("query", ".", "SELECT 1 FROM events"),
+        (("verify", "."), ". is not a file"),
+        (("diff", ".", "."), ". is a folder"),
+        (("summary", "."), ". is a folder"),
+        (("report", ".", "-o", "report.html"), ". is not a file"),
+        (("convert", ".", "-o", "events.csv"), ". is a folder"),
+        (("query", ".", "SELECT 1 FROM events"), ". is a folder"),
     ],
-    ids=lambda arguments: arguments[0],
 )
-def test_a_folder_is_no_file_of_events(tmp_path, arguments):
+def test_a_folder_is_no_file_of_events(tmp_path, arguments, words):
     """Every command that reads a file says that this is a folder, or no file, and what to name instead."""
     finished = run_process([find_command("oci-audit"), *arguments], cwd=tmp_path)
-    assert_explained(finished, 2, "is ")
+    assert_explained(finished, 2, words)
     assert list_names(tmp_path) == []

@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ociaudit.store.manifest import name_manifest
 from ociaudit.store.run_folder import ExportArguments
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
-from support.forging import name_manifest, read_statement, restate
+from support.forging import read_statement, restate
 from support.kill_at_call import Ended
 from support.processes import make_environment
 from support.stands import END, REGION, SECOND, START

@@ -23,9 +23,9 @@ from ociaudit.jobs.export import export_events
 from ociaudit.jobs.order import ExportOrder
 from ociaudit.jobs.verify import judge, verify_export
 from ociaudit.plan.shard import Place
+from ociaudit.store.manifest import name_manifest
 from ociaudit.store.run_folder import ExportArguments
 from support.exports import make_tools, read_manifest, run_export
-from support.forging import name_manifest
 from support.processes import prepare_in_shell
 from support.truth import find_compartment, list_events
 

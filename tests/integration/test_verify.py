@@ -13,9 +13,10 @@ import pytest
 
 from ociaudit.errors import CorruptRun
 from ociaudit.jobs.verify import judge, verify_export
+from ociaudit.store.manifest import name_manifest
 from ociaudit.store.run_folder import ExportArguments
 from support.exports import export_here, make_tools, read_manifest
-from support.forging import name_manifest, read_statement, restate
+from support.forging import read_statement, restate
 from support.kill_at_call import Ended
 from support.processes import find_command, make_environment
 from support.stands import REGION, SECOND, START

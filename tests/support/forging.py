@@ -13,18 +13,13 @@ from typing import Any
 import msgspec
 
 from ociaudit.store.ledger import BlockDigest
-from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, encode_manifest
+from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, encode_manifest, name_manifest
 
 
 def read_statement(output: Path) -> Manifest:
     """Return the manifest beside an output."""
     path = name_manifest(output)
     return decode_manifest(path.read_bytes(), where=str(path))
-
-
-def name_manifest(output: Path) -> Path:
-    """Return where the manifest of an output stands."""
-    return output.with_name(output.name + ".manifest.json")
 
 
 def restate(output: Path, manifest: Manifest, *, shards: Sequence[dict[str, Any]] | None = None) -> None:

@@ -16,10 +16,17 @@ _WORDS: Mapping[str, Outcome] = MappingProxyType({"success": "success", "failure
 _SIGN_IN_TYPES = ("IdentitySignOn.", "sso.session.create.", "sso.authentication.")
 _FIRST_FAILURE = 400
 _LONGEST_STATUS = 9  # Python refuses to read numbers of thousands of digits
+OUTCOME_BY_STATUS: Mapping[str | None, Outcome] = MappingProxyType(
+    {str(status): "success" if status < _FIRST_FAILURE else "failure" for status in range(100, 600)}
+)
+"""What the statuses of HTTP tell by themselves: so it is for nearly every event."""
 
 
 def judge_outcome(status: str | None, detail: str | None, message: str | None) -> Outcome:
     """Judge by `response.status`, else by the suffix of `additionalDetails.eventId`, else by `data.message`."""
+    known = OUTCOME_BY_STATUS.get(status)
+    if known is not None:
+        return known
     if status and status.isascii() and status.isdigit():
         return "success" if len(status) <= _LONGEST_STATUS and int(status) < _FIRST_FAILURE else "failure"
     if detail:

@@ -7,22 +7,18 @@ Invariant: every list but `pairs` has one entry for each event; all are in the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ociaudit.events.facts import Data, Details, Facts, Identity, Response, read_facts, split_addresses
 from ociaudit.events.fields import read_instant
-from ociaudit.events.outcome import Outcome, judge_outcome
+from ociaudit.events.outcome import OUTCOME_BY_STATUS, Outcome, judge_outcome
 
 _NO_DATA, _NO_IDENTITY, _NO_RESPONSE, _NO_DETAILS = Data(), Identity(), Response(), Details()
 _NO_SOURCE = ("",)
 Pair = tuple[str, str]
 EventKind = str | tuple[str | None, str | None, str | None]
 """The event type; or event type, event name and the identity domain's own name, where there is more than the type."""
-_KNOWN_OUTCOMES: Mapping[str | None, Outcome] = MappingProxyType(
-    {str(status): judge_outcome(str(status), None, None) for status in range(100, 600)}
-)
 
 
 class Batch(NamedTuple):
@@ -61,7 +57,7 @@ def read_batch(raws: Sequence[bytes]) -> Batch:
         identities=identities,
         statuses=statuses,
         outcomes=[
-            _KNOWN_OUTCOMES.get(status) or judge_outcome(status, detail, data.message)
+            OUTCOME_BY_STATUS.get(status) or judge_outcome(status, detail, data.message)
             for status, detail, data in zip(statuses, details, datas, strict=True)
         ],
         instants=[read_instant(one.event_time) for one in facts],

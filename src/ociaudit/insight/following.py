@@ -45,10 +45,8 @@ class Following:
         """Follow events; `meanings` has one for each, `steps` holds those that are a step by their index."""
         self._count(batch)
         special = set(steps).union([index for index, meaning in enumerate(meanings) if meaning.is_sign_in])
-        pairs = dict(batch.pairs)  # the watched ones are many: they are not copied for every batch
-        interesting = self._watched.intersection(pairs) if self._watched else set[Pair]()
-        if special:
-            interesting.update([pair for pair, index in batch.pairs if index in special])
+        watched = self._watched  # there may be many: they are not copied for every batch
+        interesting = {pair for pair, index in batch.pairs if index in special or pair in watched}
         if interesting:
             for pair, index in batch.pairs:
                 if pair in interesting:

@@ -23,10 +23,9 @@ from ociaudit.insight.report_page import write_page
 from ociaudit.insight.report_tally import ReportTally
 from ociaudit.plan.window import parse_minute
 from ociaudit.store.durable import check_replaceable, explain_disk, write_file
-from ociaudit.store.manifest import Manifest, decode_manifest, has_own_digest, name_manifest
+from ociaudit.store.manifest import Manifest, decode_manifest, has_own_digest, name_ledger, name_manifest
 from ociaudit.version import VERSION
 
-LEDGER_SUFFIX = ".ledger.ndjson"
 _A_DAY_SECONDS = 86_400
 
 
@@ -89,7 +88,7 @@ def check_output(output: Path, source: Path, manifest_path: Path, *, may_overwri
         UsageError: it would.
         DiskError: its folder cannot be written to.
     """
-    inputs = (source, manifest_path, source.with_name(source.name + LEDGER_SUFFIX))
+    inputs = (source, manifest_path, name_ledger(source))
     for path in inputs:
         if output.resolve() == path.resolve() or (output.exists() and path.exists() and output.samefile(path)):
             raise UsageError(f"{output} is what the report is made from", hint="choose another file with -o")

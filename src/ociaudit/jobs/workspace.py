@@ -27,7 +27,7 @@ from ociaudit.store.durable import (
     lock_folder,
     make_private_folder,
 )
-from ociaudit.store.manifest import Manifest, decode_manifest, name_manifest
+from ociaudit.store.manifest import Manifest, decode_manifest, name_ledger, name_manifest
 from ociaudit.store.replay import replay_journal
 from ociaudit.store.run_folder import RunFolder, RunPlan
 from ociaudit.store.signature import name_signature
@@ -90,7 +90,7 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
         with _make_temporary_folder() as temporary:
             folder = RunFolder(Path(temporary))
             ledger = manifest or folder.path / "stdout"
-            yield Workspace(folder, None, manifest, _name_ledger(ledger), None, None, Leftovers())
+            yield Workspace(folder, None, manifest, name_ledger(ledger), None, None, Leftovers())
         return
     check_replaceable(output)
     manifest_path = manifest or name_manifest(output)
@@ -145,7 +145,7 @@ def _look_around(folder: RunFolder, output: Path, manifest_path: Path, *, may_di
         is_provisional=bool(manifest.provisional) if manifest else False,
         is_as_stated=_has_size(output, manifest.output.size_bytes) if manifest else True,
     )
-    return Workspace(folder, output, manifest_path, _name_ledger(output), plan, manifest, left)
+    return Workspace(folder, output, manifest_path, name_ledger(output), plan, manifest, left)
 
 
 def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
@@ -170,22 +170,18 @@ def _find_foreign(output: Path, manifest_path: Path, manifest: Manifest | None) 
     """Return the files that would be replaced and that no manifest of ours speaks of."""
     if manifest is not None:
         return ()
-    beside = (manifest_path, name_signature(manifest_path), _name_ledger(output))
+    beside = (manifest_path, name_signature(manifest_path), name_ledger(output))
     return tuple(path.name for path in beside if path.exists())
 
 
 def _check_distinct(output: Path, manifest_path: Path) -> None:
     """Refuse names that would let one file of a run replace another."""
-    names = [output, manifest_path, name_signature(manifest_path), _name_ledger(output), resolve_run_path(output)]
+    names = [output, manifest_path, name_signature(manifest_path), name_ledger(output), resolve_run_path(output)]
     if len(set(names)) < len(names) or resolve_run_path(output) in manifest_path.parents:
         raise UsageError(
             f"the manifest {manifest_path} would stand where another file of this export stands",
             hint="choose another name with --manifest, or leave it away",
         )
-
-
-def _name_ledger(path: Path) -> Path:
-    return path.with_name(path.name + ".ledger.ndjson")
 
 
 def _read_manifest(path: Path) -> Manifest | None:

@@ -202,6 +202,11 @@ def name_manifest(path: Path) -> Path:
     return path.parent / f"{path.name}.manifest.json"
 
 
+def name_ledger(path: Path) -> Path:
+    """Return where the ledger of a file stands: beside it."""
+    return path.parent / f"{path.name}.ledger.ndjson"
+
+
 def encode_manifest(manifest: Manifest) -> tuple[bytes, str]:
     """Return the manifest's bytes and the digest they state."""
     blank = msgspec.structs.replace(manifest, digest=_NO_DIGEST)
