@@ -8,7 +8,7 @@ import sys
 import time
 
 import ociaudit
-from ociaudit.jobs.observer import Observer
+from ociaudit.operations.context import Observer
 
 
 class PublishClock(Observer):

@@ -17,11 +17,11 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ociaudit import library  # noqa: E402
-from ociaudit.jobs.observer import Observer  # noqa: E402
+from ociaudit.operations.context import Observer  # noqa: E402
 
 IMPORTED_AT = time.perf_counter()
 
-from ociaudit.source.auth import load_credentials  # noqa: E402
+from ociaudit.client.auth import load_credentials  # noqa: E402
 
 _PAGE_EVENTS = 100
 _SAMPLES = 400
@@ -47,8 +47,8 @@ def clock_steps(events_file: Path, config_path: str, folder: Path) -> dict[str, 
     """Return the seconds that each step of the hot path takes over all pages."""
     import hashlib
 
-    from ociaudit.events.page import cut_page
-    from ociaudit.store.frames import FrameCodec, train_dictionary
+    from ociaudit.events.event import cut_page
+    from ociaudit.storage.event_log import FrameCodec, train_dictionary
 
     lines = events_file.read_bytes().splitlines()
     groups = [lines[at : at + _PAGE_EVENTS] for at in range(0, len(lines), _PAGE_EVENTS)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ociaudit.errors import IncompleteExport, OciAuditError
@@ -10,8 +13,20 @@ from ociaudit.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from ociaudit.api import export, stream
     from ociaudit.events.filters import Criteria, FilterSpec
-    from ociaudit.library import OciAuditStreamer, export, stream, stream_to_json_file
+    from ociaudit.streamer import OciAuditStreamer, stream_to_json_file
+
+_MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "Criteria": "ociaudit.events.filters",
+        "FilterSpec": "ociaudit.events.filters",
+        "OciAuditStreamer": "ociaudit.streamer",
+        "export": "ociaudit.api",
+        "stream": "ociaudit.api",
+        "stream_to_json_file": "ociaudit.streamer",
+    }
+)
 
 __all__ = [
     "Criteria",
@@ -27,13 +42,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the library when it is first used, so that `import ociaudit` and `oci-audit --help` are quick."""
-    if name in {"Criteria", "FilterSpec"}:
-        from ociaudit.events import filters
+    """Import a public name when it is first used, so that `import ociaudit` and `oci-audit --help` stay quick."""
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(module), name)
 
-        return getattr(filters, name)
-    if name in __all__:
-        from ociaudit import library
 
-        return getattr(library, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """Return the public names, whether they are imported yet or not."""
+    return __all__

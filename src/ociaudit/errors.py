@@ -24,6 +24,8 @@ Invariants
 - Every class carries `exit_code` and `retryable`; one place (`cli`) turns the code into an exit status.
 - `hint` says what to do next and is never empty once an error reaches the screen.
 - No key, token or header value stands in a message.
+
+From an error to the exit status. Owns: the one rule that is not in the class: signals. Must not: exit.
 """
 
 from __future__ import annotations
@@ -174,3 +176,11 @@ class BadAnswer(RequestError):
     """A successful status, and a body that is not what the API promises."""
 
     retryable = True
+
+
+SIGNAL_EXIT_BASE = 128
+
+
+def find_exit_status(error: OciAuditError) -> int:
+    """Return the exit status that an error ends the program with."""
+    return SIGNAL_EXIT_BASE + error.signal_number if isinstance(error, Interrupted) else error.exit_code

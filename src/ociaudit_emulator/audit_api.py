@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ociaudit_emulator.answer import Answer, Page, answer_json
 from ociaudit_emulator.behaviour import DEFAULT_RETENTION_DAYS, Behaviour
 from ociaudit_emulator.event_source import EventSource, Place, Span
+from ociaudit_emulator.http import (
+    Answer,
+    Call,
+    Cursor,
+    Page,
+    TokenCodec,
+    answer_json,
+    choose_page_size,
+    invalid_parameter,
+    not_found,
+    shuffle_page,
+)
 from ociaudit_emulator.instants import MINUTES_PER_DAY, MS_PER_MINUTE, parse_instant_ms
-from ociaudit_emulator.paging import Cursor, TokenCodec, choose_page_size, shuffle_page
-from ociaudit_emulator.routing import Call
-from ociaudit_emulator.service_error import invalid_parameter, not_found
 from ociaudit_emulator.tenancy import Tenancy
 
 

@@ -1,4 +1,9 @@
-"""The command line: flags become a behaviour, and the server runs until it is told to end.
+"""Puts the emulator together from a behaviour.
+
+Owns: which part gets which collaborator.
+Must not: start anything.
+
+The command line: flags become a behaviour, and the server runs until it is told to end.
 
 Owns: flags, their checks, what is printed, and the exit code.
 Must not: be imported by anything but `__main__`.
@@ -17,15 +22,107 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ociaudit_emulator.assembly import Assembly, assemble
 from ociaudit_emulator.behaviour import Behaviour, PageSize
 from ociaudit_emulator.config_files import ConfigFolderError, ConfigRequest, trust_config, write_config
-from ociaudit_emulator.event_file import EventFileError
+from ociaudit_emulator.control import Control, RequestLog
+from ociaudit_emulator.event_file import EventFileError, open_event_file
+from ociaudit_emulator.event_source import EventSource
+from ociaudit_emulator.events import GeneratedEvents, Present, RegionalEvents, SelfAudit, VisibleEvents
+from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.federation import Federation, TokenIssuer
+from ociaudit_emulator.http import TokenCodec
+from ociaudit_emulator.instance_metadata import InstanceMetadata
 from ociaudit_emulator.instants import parse_instant_ms, read_clock_seconds
-from ociaudit_emulator.server import HOST
+from ociaudit_emulator.server import HOST, Server
+from ociaudit_emulator.service import RateLimit, Service, Services
+from ociaudit_emulator.signature import KeyRing
+from ociaudit_emulator.special_events import SpecialCalendar
+from ociaudit_emulator.tenancy import HOME_REGION, Tenancy, make_tenancy
+
+ReadSeconds = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A server that is ready to start, and what the command line still has to fill."""
+
+    tenancy: Tenancy
+    key_ring: KeyRing
+    service: Service
+    control: Control
+    log: RequestLog
+    server: Server
+
+
+def assemble(behaviour: Behaviour, read_clock: ReadSeconds, read_monotonic: ReadSeconds) -> Assembly:
+    """Put everything together.
+
+    Raises: EventFileError when there is a file of events that cannot be served.
+    """
+    tenancy = make_tenancy(behaviour.seed, more_compartments=behaviour.more_compartments)
+    present = Present(read_clock, behaviour.now_ms)
+    source = make_source(tenancy, behaviour, present)
+    self_audit = SelfAudit(source, tenancy, behaviour, present) if behaviour.is_self_auditing else None
+    rate = behaviour.rate_limit_per_second
+    key_ring = KeyRing(read_clock)
+    issuer = TokenIssuer(tenancy, key_ring, read_clock)
+    metadata = InstanceMetadata(tenancy)
+    services = Services(
+        tenancy=tenancy,
+        behaviour=behaviour,
+        source=self_audit or source,
+        codec=TokenCodec(behaviour.seed),
+        key_ring=key_ring,
+        present=present,
+        faults=FaultTable(),
+        rate_limit=None if rate is None else RateLimit(rate, read_monotonic),
+        self_audit=self_audit,
+        metadata=metadata,
+        federation=Federation(tenancy, metadata, issuer, behaviour.token_seconds),
+    )
+    log = RequestLog()
+    control = Control(tenancy, services.source, services.faults, log, present, issuer, key_ring, behaviour.seed)
+    service = Service(services, Present(read_clock, None))
+    server = Server(service, control, log, behaviour.latency_ms / 1000)
+    return Assembly(tenancy, services.key_ring, service, control, log, server)
+
+
+def make_source(tenancy: Tenancy, behaviour: Behaviour, present: Present) -> EventSource:
+    """Make the source of events: a file if one is given, the made tenancy's otherwise.
+
+    Raises: EventFileError.
+    """
+    if behaviour.events_file is not None:
+        return _open_event_files(behaviour.events_file, tenancy, behaviour)
+    if behaviour.more_events:
+        message = "--events-also stands beside --events, which is missing; --events FILE gives the home region's events"
+        raise EventFileError(message)
+    calendar = SpecialCalendar(tenancy, behaviour.seed)
+    return VisibleEvents(GeneratedEvents(tenancy, behaviour, calendar.list_specials), present)
+
+
+def _open_event_files(path: Path, tenancy: Tenancy, behaviour: Behaviour) -> EventSource:
+    """Open the file of events, and those of other regions beside it.
+
+    Raises: EventFileError.
+    """
+    files = {behaviour.events_region or HOME_REGION: path}
+    for region, more in behaviour.more_events:
+        if region in files:
+            message = f"--events-also {region}={more}: this region has a file already; put the events into one"
+            raise EventFileError(message)
+        files[region] = more
+    return RegionalEvents(
+        {
+            region: open_event_file(one, tenancy, replace(behaviour, events_region=region))
+            for region, one in files.items()
+        }
+    )
+
 
 EXIT_OK, EXIT_USAGE = 0, 2
 _PROGRAM = "oci-audit emulator"

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from ociaudit_emulator.holders import find_holder
-from ociaudit_emulator.keys import KeyRing, fingerprint_of
-from ociaudit_emulator.session_token import HolderKind, make_session_token
+from ociaudit_emulator.session_token import HolderKind, find_holder, make_session_token
+from ociaudit_emulator.signature import KeyRing, fingerprint_of
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 
 CONFIG_NAME = "config"

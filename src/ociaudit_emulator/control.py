@@ -1,4 +1,9 @@
-"""The emulator's own endpoints below `/_emulator/`, unsigned: the truth, the log, the faults.
+"""What was asked: one entry per request served, for tests to read.
+
+Owns: the entries and their bound.
+Must not: hold a token, a signature or a key.
+
+The emulator's own endpoints below `/_emulator/`, unsigned: the truth, the log, the faults.
 
 Owns: what tests read and set.
 Must not: be needed by any client of the emulated services.
@@ -7,22 +12,77 @@ Must not: be needed by any client of the emulated services.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from urllib.parse import parse_qsl
 
-from ociaudit_emulator.answer import Answer, answer_json
 from ociaudit_emulator.event_source import START, EventSource, Place, Span
-from ociaudit_emulator.exchange import FaultRequestError
+from ociaudit_emulator.events import Present
 from ociaudit_emulator.faults import FaultTable
+from ociaudit_emulator.federation import TokenIssuer, read_public_key
+from ociaudit_emulator.http import Answer, FaultRequestError, answer_json
 from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
-from ociaudit_emulator.keys import KeyRing
-from ociaudit_emulator.request_log import RequestLog
+from ociaudit_emulator.scenario import describe_story
 from ociaudit_emulator.session_token import HolderKind
-from ociaudit_emulator.story import describe_story
+from ociaudit_emulator.signature import KeyRing
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
-from ociaudit_emulator.token_issuer import TokenIssuer, read_public_key
-from ociaudit_emulator.visible_events import Present
+
+MAX_ENTRIES = 50_000
+
+
+@dataclass(slots=True)
+class LogEntry:
+    """One request, filled in as it is served; the names are those of the JSON answer."""
+
+    method: str
+    path: str
+    query: str
+    region: str | None = None
+    operation: str | None = None
+    compartmentId: str | None = None  # noqa: N815 -- the API's spelling
+    startTime: str | None = None  # noqa: N815 -- the API's spelling
+    endTime: str | None = None  # noqa: N815 -- the API's spelling
+    hasPage: bool = False  # noqa: N815 -- the API's spelling
+    status: int = 0
+    code: str | None = None
+    items: int = 0
+    key: str | None = None
+    userAgent: str | None = None  # noqa: N815 -- the API's spelling
+    requestId: str | None = None  # noqa: N815 -- the API's spelling
+    started: float = 0.0
+    ended: float = 0.0
+    fault: str | None = None
+    delivery: str = "Whole"
+
+
+class RequestLog:
+    """The last requests, oldest first."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._entries: deque[LogEntry] = deque(maxlen=MAX_ENTRIES)
+        self._added = 0
+
+    def add(self, entry: LogEntry) -> None:
+        """Add an entry; the oldest goes when there are too many."""
+        self._entries.append(entry)
+        self._added += 1
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._added = 0
+
+    def list_entries(self) -> list[dict[str, object]]:
+        """Give the entries as JSON objects."""
+        return [asdict(entry) for entry in self._entries]
+
+    @property
+    def dropped_count(self) -> int:
+        """Count the entries that went because there were too many."""
+        return self._added - len(self._entries)
+
 
 PREFIX = "/_emulator/"
 _EVENTS_AT_ONCE = 500

@@ -15,12 +15,11 @@ from functools import lru_cache
 from itertools import accumulate
 
 from ociaudit_emulator.behaviour import Behaviour
-from ociaudit_emulator.chance import draw_bytes, make_ocid
-from ociaudit_emulator.event_shape import Call, Fill, Outcome, shape_call
+from ociaudit_emulator.event_shape import MARKED_FILL, Call, Fill, Outcome, Template, shape_call
 from ociaudit_emulator.event_source import Place
 from ociaudit_emulator.event_types import IDENTITY_MIX, RESOURCE_MIX, EventType
 from ociaudit_emulator.instants import MS_PER_MINUTE, format_http_date, format_instant_ms
-from ociaudit_emulator.template import MARKED_FILL, Template
+from ociaudit_emulator.randomness import draw_bytes, make_ocid
 from ociaudit_emulator.tenancy import HOME_REGION, Principal, Tenancy
 
 _RESOURCES_PER_PLACE = 16

@@ -1,4 +1,17 @@
-"""The scripted faults: which requests they hit, how often, and what has fired.
+"""The faults that only a page can have: wrong tokens, and events too often.
+
+Owns: these kinds.
+Must not: decide when a fault fires.
+
+The kinds of scripted faults, by name.
+
+Owns: the registry, and the faults that any answer can get.
+Must not: decide when a fault fires.
+
+To add a kind, write one function: it gets the exchange and the options, and gives the answer
+that goes out instead, or None when such an answer cannot have this fault.
+
+The scripted faults: which requests they hit, how often, and what has fired.
 
 Owns: the table of entries and their matching.
 Must not: know what a fault does (that is `fault_kinds` and `page_faults`).
@@ -11,15 +24,279 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
-from ociaudit_emulator.answer import Answer, Page
-from ociaudit_emulator.exchange import Exchange, FaultOptions, FaultRequestError
-from ociaudit_emulator.fault_kinds import FAULT_KINDS
-from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
-from ociaudit_emulator.paging import Cursor, TokenCodec
-from ociaudit_emulator.routing import Call, Operation
+from ociaudit_emulator.http import (
+    NEXT_PAGE_HEADER,
+    Answer,
+    Call,
+    Cursor,
+    CutShort,
+    Exchange,
+    FaultOptions,
+    FaultRequestError,
+    Operation,
+    Page,
+    Reset,
+    ServiceError,
+    Stall,
+    TokenCodec,
+    answer_error,
+    answer_items,
+    answer_json,
+    join_page,
+    not_authenticated,
+)
+from ociaudit_emulator.instants import MS_PER_MINUTE, format_http_date, parse_instant_ms, read_clock_seconds
+from ociaudit_emulator.signature import MAX_SKEW_SECONDS
+
+ApplyPageFault = Callable[[Exchange, FaultOptions], Answer | None]
+_COUNT = frozenset({"count"})
+
+
+def _answer_empty_page(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+    """Answer no items, and a token that leads to the page that was asked for."""
+    if exchange.page is None:
+        return None
+    return answer_items((), exchange.codec.encode(exchange.page.here))
+
+
+def _answer_empty_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+    """Answer the last page with a token header that is there, but empty."""
+    if exchange.page is None or exchange.page.following is not None:
+        return None
+    return exchange.answer.with_header(NEXT_PAGE_HEADER, "")
+
+
+def _answer_repeated_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+    """Answer the token that was sent, or for a first page one that leads back to itself."""
+    if exchange.page is None:
+        return None
+    token = exchange.call.parameters.get("page")
+    if not token:
+        token = exchange.codec.encode(replace(exchange.page.here, is_looping=True))
+    return exchange.answer.with_header(NEXT_PAGE_HEADER, token)
+
+
+def _answer_expired_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+    """Refuse a token as too old."""
+    if not exchange.call.parameters.get("page"):
+        return None
+    return answer_error(ServiceError(400, "PaginationTokenExpired", "The page token has expired."))
+
+
+def _answer_foreign_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+    """Answer a token that belongs to another question."""
+    if exchange.page is None:
+        return None
+    here = exchange.page.here
+    token = exchange.codec.encode(Cursor(f"not {here.question}", here.position, here.page_number + 1))
+    return exchange.answer.with_header(NEXT_PAGE_HEADER, token)
+
+
+def _duplicate_within(exchange: Exchange, options: FaultOptions) -> Answer | None:
+    """Put some of the page's items into it twice."""
+    if exchange.page is None or not exchange.page.items:
+        return None
+    items = exchange.page.items
+    again = list(items[: options.read_count("count", 3)])
+    return _with_items(exchange, [*items, *again])
+
+
+def _duplicate_across(exchange: Exchange, options: FaultOptions) -> Answer | None:
+    """Put events into the page that belong into other windows of the same place."""
+    if exchange.page is None:
+        return None
+    strangers = exchange.read_elsewhere(options.read_count("count", 3))
+    if not strangers:
+        return None
+    return _with_items(exchange, [*exchange.page.items, *strangers])
+
+
+def _change_copy(exchange: Exchange, options: FaultOptions) -> Answer | None:
+    """Put copies into the page that keep the id and differ in another field."""
+    if exchange.page is None or not exchange.page.items:
+        return None
+    chosen = exchange.page.items[: options.read_count("count", 1)]
+    copies = [_write_changed(bytes(item), is_time_changed=options.read_flag("changeEventTime")) for item in chosen]
+    return _with_items(exchange, [*exchange.page.items, *copies])
+
+
+def _write_changed(item: bytes, *, is_time_changed: bool) -> bytes:
+    """Write an event's copy with another time, or with a field that it did not have."""
+    event = json.loads(item)
+    if is_time_changed:
+        event["eventTime"] = _shift_time(str(event.get("eventTime", "")))
+    else:
+        event["emulatorChanged"] = "the same id with other bytes"
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+def _shift_time(text: str) -> str:
+    """Give the time one second later; an unreadable one becomes a readable one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime(2020, 1, 1, tzinfo=UTC)
+    return (moment + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
+
+
+def _with_items(exchange: Exchange, items: list[bytes | memoryview]) -> Answer:
+    """Give the page's answer with other items."""
+    return replace(exchange.answer, body=join_page(items), item_count=len(items))
+
+
+PAGE_FAULTS: Mapping[str, tuple[ApplyPageFault, frozenset[str]]] = {
+    "empty_page": (_answer_empty_page, frozenset()),
+    "empty_token": (_answer_empty_token, frozenset()),
+    "repeated_token": (_answer_repeated_token, frozenset()),
+    "expired_token": (_answer_expired_token, frozenset()),
+    "foreign_token": (_answer_foreign_token, frozenset()),
+    "duplicate_within": (_duplicate_within, _COUNT),
+    "duplicate_across": (_duplicate_across, _COUNT),
+    "same_id_other_bytes": (_change_copy, _COUNT | {"changeEventTime"}),
+}
+
+
+ApplyFault = Callable[[Exchange, FaultOptions], Answer | None]
+
+_NESTING = 100_000
+_HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
+_OTHER_BODIES: Mapping[str, bytes] = {
+    "object": b'{"items":[],"message":"this is no array"}',
+    "string": b'"this is no array"',
+    "strings": b'["this","is","no","array","of","objects"]',
+    "numbers": b"[1,2,3]",
+    "null": b"null",
+    "nothing": b"",
+}
+_USUAL_CODES = {
+    400: "InvalidParameter",
+    401: "NotAuthenticated",
+    403: "NotAllowed",
+    404: "NotAuthorizedOrNotFound",
+    409: "IncorrectState",
+    429: "TooManyRequests",
+    502: "BadGateway",
+    503: "ServiceUnavailable",
+    504: "GatewayTimeout",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One kind of fault: what it does, and which options it has."""
+
+    apply: ApplyFault
+    options: frozenset[str] = frozenset()
+
+
+def _answer_status(_exchange: Exchange, options: FaultOptions) -> Answer:
+    """Answer an error instead."""
+    status = options.read_count("status", 500)
+    code = options.read_text("code", _USUAL_CODES.get(status, "InternalServerError"))
+    error = ServiceError(status, code, options.read_text("message", "A scripted fault."))
+    return replace(answer_error(error), headers=options.read_headers())
+
+
+def _reset_connection(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Reset the connection, at once or after some bytes of the body."""
+    after_bytes = options.read_count("afterBytes", 0) if "afterBytes" in options.values else None
+    return replace(exchange.answer, delivery=Reset(after_bytes))
+
+
+def _send_short_body(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Promise the whole body and close before its end."""
+    sent = options.read_count("sentBytes", len(exchange.answer.body) // 2)
+    return replace(exchange.answer, delivery=CutShort(min(sent, len(exchange.answer.body) - 1)))
+
+
+def _cut_body(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Send a body that ends too early, with the length that it has."""
+    length = options.read_count("keptBytes", len(exchange.answer.body) // 2)
+    return replace(exchange.answer, body=exchange.answer.body[: min(length, len(exchange.answer.body) - 1)])
+
+
+def _answer_html(exchange: Exchange, _options: FaultOptions) -> Answer:
+    """Answer a web page with status 200, as a proxy does that wants a sign-in."""
+    return replace(exchange.answer, body=_HTML, content_type="text/html", status=200, headers={}, item_count=0)
+
+
+def _answer_no_array(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Answer JSON that is not an array of objects."""
+    body = _OTHER_BODIES[options.read_choice("body", tuple(_OTHER_BODIES))]
+    return replace(exchange.answer, body=body, status=200, item_count=0)
+
+
+def _answer_invalid_utf8(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+    """Put bytes that are no UTF-8 into the last string of the body."""
+    at = exchange.answer.body.rfind(b'"')
+    if at < 0:
+        return None
+    body = exchange.answer.body[:at] + b"\xff\xfe" + exchange.answer.body[at:]
+    return replace(exchange.answer, body=body)
+
+
+def _answer_deep_nesting(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Answer one event that nests deeper than a parser can follow."""
+    depth = options.read_count("depth", _NESTING)
+    body = b'[{"eventId":"deep","data":' + b"[" * depth + b"]" * depth + b"}]"
+    return replace(exchange.answer, body=body, item_count=1)
+
+
+def _stall(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Be silent for a while, then close; before the answer, or within it."""
+    after = options.read_choice("after", ("nothing", "headers", "half"))
+    return replace(exchange.answer, delivery=Stall(options.read_number("seconds", 60.0), after))
+
+
+def _answer_bad_gzip(exchange: Exchange, options: FaultOptions) -> Answer | None:
+    """Answer compressed bytes that cannot be expanded; only to those who accept gzip."""
+    if not exchange.is_gzip_accepted:
+        return None
+    packed = gzip.compress(exchange.answer.body, compresslevel=1, mtime=0)
+    how = options.read_choice("how", ("truncated", "garbage"))
+    body = packed[: len(packed) // 2] if how == "truncated" else b"\x1f\x8b and no gzip"
+    return replace(exchange.answer, body=body).with_header("Content-Encoding", "gzip")
+
+
+def _skew_clock(exchange: Exchange, options: FaultOptions) -> Answer:
+    """Answer as a service whose clock is so far ahead (behind, when negative), and refuse what is too far off."""
+    seconds = options.read_any_number("seconds", 0.0)
+    answer = exchange.answer
+    if abs(seconds) > MAX_SKEW_SECONDS:
+        answer = answer_error(not_authenticated("the date is more than five minutes away from the service's clock"))
+    return answer.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
+
+
+def _answer_retention(exchange: Exchange, options: FaultOptions) -> Answer | None:
+    """Answer another number of days for which events are kept; only to those who ask for it."""
+    days = options.read_count("days", 90)
+    if exchange.call.operation is not Operation.GET_CONFIGURATION:
+        return None
+    return answer_json({"retentionPeriodDays": days})
+
+
+FAULT_KINDS: Mapping[str, FaultKind] = {
+    "status": FaultKind(_answer_status, frozenset({"status", "code", "message", "headers"})),
+    "reset": FaultKind(_reset_connection, frozenset({"afterBytes"})),
+    "short_body": FaultKind(_send_short_body, frozenset({"sentBytes"})),
+    "cut_body": FaultKind(_cut_body, frozenset({"keptBytes"})),
+    "html": FaultKind(_answer_html),
+    "not_an_array": FaultKind(_answer_no_array, frozenset({"body"})),
+    "invalid_utf8": FaultKind(_answer_invalid_utf8),
+    "deep_nesting": FaultKind(_answer_deep_nesting, frozenset({"depth"})),
+    "stall": FaultKind(_stall, frozenset({"seconds", "after"})),
+    "bad_gzip": FaultKind(_answer_bad_gzip, frozenset({"how"})),
+    "skewed_clock": FaultKind(_skew_clock, frozenset({"seconds"})),
+    "retention": FaultKind(_answer_retention, frozenset({"days"})),
+    **{name: FaultKind(apply, options) for name, (apply, options) in PAGE_FAULTS.items()},
+}
+
 
 _ANY = "*"
 _ENTRY_KEYS = frozenset({"operation", "match", "skip", "times", "fault"})

@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ociaudit_emulator.answer import Answer, Page, answer_json
-from ociaudit_emulator.paging import Cursor, TokenCodec
-from ociaudit_emulator.routing import Call
-from ociaudit_emulator.service_error import invalid_parameter, not_found
+from ociaudit_emulator.http import Answer, Call, Cursor, Page, TokenCodec, answer_json, invalid_parameter, not_found
 from ociaudit_emulator.tenancy import Compartment, Tenancy
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000

@@ -17,10 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 
-from ociaudit_emulator.answer import Answer
-from ociaudit_emulator.holders import find_holder
-from ociaudit_emulator.service_error import ServiceError
-from ociaudit_emulator.session_token import HolderKind
+from ociaudit_emulator.http import Answer, ServiceError
+from ociaudit_emulator.session_token import HolderKind, find_holder
 from ociaudit_emulator.signature import SignedRequest
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 

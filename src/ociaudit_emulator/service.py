@@ -1,4 +1,9 @@
-"""The emulated services as one function from a request to its answer, without a socket.
+"""The service's rate limit: so many requests per second and region.
+
+Owns: the count of what is allowed now.
+Must not: read a clock by itself.
+
+The emulated services as one function from a request to its answer, without a socket.
 
 Owns: the order of the checks, and what the log says about a request.
 Must not: know aiohttp.
@@ -12,29 +17,55 @@ from __future__ import annotations
 
 import gzip
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ociaudit_emulator.answer import Answer, Page, answer_error, answer_items
 from ociaudit_emulator.audit_api import AuditApi
 from ociaudit_emulator.behaviour import Behaviour
+from ociaudit_emulator.control import LogEntry
 from ociaudit_emulator.event_source import START, EventSource, RawEvent, Span
-from ociaudit_emulator.exchange import Exchange
+from ociaudit_emulator.events import Present, SelfAudit
 from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.federation import Federation, is_federation
+from ociaudit_emulator.http import (
+    Answer,
+    Call,
+    Exchange,
+    Operation,
+    Page,
+    ServiceError,
+    TokenCodec,
+    answer_error,
+    answer_items,
+    find_call,
+    not_authenticated,
+)
 from ociaudit_emulator.identity_api import IdentityApi
 from ociaudit_emulator.instance_metadata import InstanceMetadata, is_metadata
 from ociaudit_emulator.instants import MINUTES_PER_DAY
-from ociaudit_emulator.keys import KeyRing
-from ociaudit_emulator.paging import TokenCodec
-from ociaudit_emulator.rate_limit import RateLimit
-from ociaudit_emulator.request_log import LogEntry
-from ociaudit_emulator.routing import Call, Operation, find_call
-from ociaudit_emulator.self_audit import SelfAudit
-from ociaudit_emulator.service_error import ServiceError, not_authenticated
-from ociaudit_emulator.signature import SignedRequest, verify_signature
+from ociaudit_emulator.signature import KeyRing, SignedRequest, verify_signature
 from ociaudit_emulator.tenancy import Tenancy
-from ociaudit_emulator.visible_events import Present
+
+
+class RateLimit:
+    """One bucket per region, filled steadily; it holds one second's worth of requests."""
+
+    def __init__(self, per_second: float, read_monotonic_seconds: Callable[[], float]) -> None:
+        """Begin with full buckets."""
+        self._per_second = per_second
+        self._capacity = max(per_second, 1.0)
+        self._read_seconds = read_monotonic_seconds
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def try_take(self, region: str) -> bool:
+        """Take one request from a region's bucket; say whether there was one left."""
+        now = self._read_seconds()
+        left, filled_at = self._buckets.get(region, (self._capacity, now))
+        left = min(self._capacity, left + (now - filled_at) * self._per_second)
+        is_allowed = left >= 1.0
+        self._buckets[region] = (left - 1.0 if is_allowed else left, now)
+        return is_allowed
+
 
 _ELSEWHERE_DAYS = 30
 _AUDIT_OPERATIONS = frozenset({Operation.LIST_EVENTS, Operation.GET_CONFIGURATION})

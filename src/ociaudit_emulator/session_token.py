@@ -2,6 +2,11 @@
 
 Owns: the token's form, a JWT that carries a public key and its end.
 Must not: keep state; whatever is needed to check a token is in the token and the issuer's key.
+
+Who of the made tenancy holds tokens: the configuration's user, an instance, and a function.
+
+Owns: this choice.
+Must not: make tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPublicKey,
     RSAPublicNumbers,
 )
+
+from ociaudit_emulator.randomness import make_ocid
+from ociaudit_emulator.tenancy import PrincipalKind, Tenancy
 
 KEY_ID_PREFIX = "ST$"
 
@@ -123,3 +131,14 @@ def _encode_number(number: int) -> str:
 def _decode_number(text: str) -> int:
     """Read a number as a JWK writes it."""
     return int.from_bytes(_decode(text), "big")
+
+
+def find_holder(tenancy: Tenancy, kind: HolderKind) -> Holder:
+    """Give the one of this kind."""
+    if kind is HolderKind.INSTANCE:
+        found = next(one.id for one in tenancy.principals if one.kind is PrincipalKind.INSTANCE)
+    elif kind is HolderKind.RESOURCE:
+        found = make_ocid("fnfunc", tenancy.id, region_key="iad")
+    else:
+        found = tenancy.config_user.id
+    return Holder(kind, found, tenancy.id, tenancy.compartments[1].id)

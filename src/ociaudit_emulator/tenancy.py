@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ociaudit_emulator.chance import make_hex, make_ocid
+from ociaudit_emulator.randomness import make_hex, make_ocid
 
 HOME_REGION = "us-ashburn-1"
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from ociaudit.events.shapes import choose_shape
-from ociaudit.formats.event_reader import open_records
+from ociaudit.events.field_naming import choose_shape
+from ociaudit.formats.reader import open_records
 
 FORM = "%Y-%m-%dT%H:%MZ"
 LIST_EVENTS = ("audit", "event", "list", "--all")

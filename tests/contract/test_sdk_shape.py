@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oci.audit import models
 
-from ociaudit.events.sdk_fields import EVENT, SDK_FIELDS
-from ociaudit.events.shapes import choose_shape
+from ociaudit.events.field_naming import EVENT, SDK_FIELDS, choose_shape
 
 TENANCY = "ocid1.tenancy.oc1..aaaaexample"
 HEADERS = {

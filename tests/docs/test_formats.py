@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from ociaudit.events.columns import COLUMNS
-from ociaudit.events.free_maps import MAP_COLUMNS
-from ociaudit.formats.form import COMPRESSION_NAMES, FORMAT_NAMES
+from ociaudit.events.columns import COLUMNS, MAP_COLUMNS
+from ociaudit.formats.compression import COMPRESSION_NAMES
+from ociaudit.formats.registry import FORMAT_NAMES
 from support.documents import cut_section, read_table
 
 

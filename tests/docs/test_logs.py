@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from ociaudit.cli.log_lines import LINES, LogLine, RegionProgress, SlowShard
+from ociaudit.cli.json_log import LINES, LogLine, RegionProgress, SlowShard
 from support.documents import cut_section, read_table
 
 VALUES = re.compile(r" \([^)]*\)")

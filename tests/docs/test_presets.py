@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.events.names import RECORDED_AS, list_meant_rules
+from ociaudit.events.event_names import RECORDED_AS, Rule, list_meant_rules
 from ociaudit.events.presets import PRESETS
-from ociaudit.events.rules import Rule
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

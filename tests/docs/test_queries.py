@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.insight.named_queries import NAMED_QUERIES
-from ociaudit.insight.query import answer_query
+from ociaudit.analysis.query import NAMED_QUERIES, answer_query
 from support.documents import read_blocks
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from typer.main import get_command
 import ociaudit
 from ociaudit.cli import diff_command, verify_command
 from ociaudit.cli.app import BUG_EXIT_CODE, SIGNAL_EXIT_BASE, register_commands
-from ociaudit.cli.filter_options import FilterCommand
+from ociaudit.cli.options import FilterCommand
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, _make_parser
 from ociaudit.errors import Interrupted, OciAuditError, RequestError
 from support.documents import cut_section, read_prose, read_table

@@ -6,7 +6,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from ociaudit.store.manifest import Manifest
+from ociaudit.storage.manifest import Manifest
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "manifest.schema.json"
 

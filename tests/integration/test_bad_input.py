@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ociaudit.client.network import Endpoints
+from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ServiceUnreachable, SignInRejected
-from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import TransportLimits
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import JumpingClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_command, make_tools, point_at, read_manifest, run_export

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.events.shapes import choose_shape
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.events.field_naming import choose_shape
+from ociaudit.storage.run_dir import ExportArguments
 from support.exports import export_here, make_tools
 from support.processes import Finished, find_command, make_environment, obey_file_modes, run_process
 from support.stands import END, REGION, START

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ociaudit.store.manifest import name_manifest
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.storage.manifest import name_manifest
+from ociaudit.storage.run_dir import ExportArguments
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
 from support.forging import read_statement, restate

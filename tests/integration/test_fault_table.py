@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from ociaudit.jobs.verify import judge, verify_export
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.operations.verify import judge, verify_export
+from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import PatientlessClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export

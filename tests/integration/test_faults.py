@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ScopeUnreadable, ServiceUnreachable, SignInRejected
-from ociaudit.jobs.observer import Observer
-from ociaudit.source.transport import TransportLimits
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.operations.context import Observer
+from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import JumpingClock, PatientlessClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, run_export

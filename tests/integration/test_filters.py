@@ -11,9 +11,9 @@ import oci
 import pytest
 
 import ociaudit
-from ociaudit.jobs.observer import Observer
-from ociaudit.store.manifest import EventRange
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.operations.context import Observer
+from ociaudit.storage.manifest import EventRange
+from ociaudit.storage.run_dir import ExportArguments
 from support import naive_filter
 from support.clocks import SkewedClock
 from support.emulator import Emulator

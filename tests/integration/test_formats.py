@@ -14,17 +14,17 @@ import pytest
 import zstandard
 
 from ociaudit.events.columns import read_row
-from ociaudit.events.shapes import choose_shape
-from ociaudit.formats.csv_table import write_cell
-from ociaudit.formats.form import choose_form
-from ociaudit.formats.record import Record
-from ociaudit.jobs.diff import compare_exports
-from ociaudit.jobs.export import export_events
-from ociaudit.jobs.order import ExportOrder
-from ociaudit.jobs.verify import judge, verify_export
-from ociaudit.plan.shard import Place
-from ociaudit.store.manifest import name_manifest
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.events.field_naming import choose_shape
+from ociaudit.formats.base import Record
+from ociaudit.formats.csv import write_cell
+from ociaudit.formats.registry import choose_form
+from ociaudit.operations.context import ExportOrder
+from ociaudit.operations.diff import compare_exports
+from ociaudit.operations.export import export_events
+from ociaudit.operations.verify import judge, verify_export
+from ociaudit.planning.shard import Place
+from ociaudit.storage.manifest import name_manifest
+from ociaudit.storage.run_dir import ExportArguments
 from support.exports import make_tools, read_manifest, run_export
 from support.processes import prepare_in_shell
 from support.truth import find_compartment, list_events

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.jobs.verify import judge, verify_export
+from ociaudit.operations.verify import judge, verify_export
 from support.emulator import Emulator
 from support.exports import point_at, read_manifest
 from support.kill_at_call import Ended, KillableCommand

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest

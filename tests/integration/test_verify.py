@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from ociaudit.errors import CorruptRun
-from ociaudit.jobs.verify import judge, verify_export
-from ociaudit.store.manifest import name_manifest
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.operations.verify import judge, verify_export
+from ociaudit.storage.manifest import name_manifest
+from ociaudit.storage.run_dir import ExportArguments
 from support.exports import export_here, make_tools, read_manifest
 from support.forging import read_statement, restate
 from support.kill_at_call import Ended

@@ -6,15 +6,13 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.events.page import cut_page
-from ociaudit.events.shapes import SHAPES, Shape, choose_shape
-from ociaudit.formats.choice import make_format
-from ociaudit.formats.compression import make_compressor
-from ociaudit.formats.event_reader import open_records
-from ociaudit.formats.form import COMPRESSION_NAMES, FORMAT_NAMES, CompressionName, FormatName
-from ociaudit.formats.record import Record
-from ociaudit.formats.spelling import Spelling
-from ociaudit.plan.shard import Place
+from ociaudit.events.event import cut_page
+from ociaudit.events.field_naming import SHAPES, Shape, choose_shape
+from ociaudit.formats.base import Record, Spelling
+from ociaudit.formats.compression import COMPRESSION_NAMES, CompressionName, make_compressor
+from ociaudit.formats.reader import open_records
+from ociaudit.formats.registry import FORMAT_NAMES, FormatName, make_format
+from ociaudit.planning.shard import Place
 from support.json_bodies import OBJECTS
 
 FIRST = b'{"eventType":"x"}'

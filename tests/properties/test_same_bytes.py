@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.storage.run_dir import ExportArguments
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
 

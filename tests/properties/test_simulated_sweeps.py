@@ -9,11 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.density import CutPolicy, ShardWatch
-from ociaudit.plan.planner import Progress
-from ociaudit.plan.shard import Place
-from ociaudit.plan.window import Window
+from ociaudit.planning.planner import CutPolicy, Progress, ShardWatch
+from ociaudit.planning.shard import Place
+from ociaudit.planning.window import Coverage, Window
 from support.simulated_service import MadeEvent, PageOrder, SimulatedService
 from support.simulated_sweep import Swept, simulate_sweep
 

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.jobs.export import export_events
-from ociaudit.jobs.observer import Observer
-from ociaudit.jobs.order import ExportOrder
-from ociaudit.jobs.verify import judge, verify_export
-from ociaudit.plan.shard import Shard
-from ociaudit.store import spool
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.operations.context import ExportOrder, Observer
+from ociaudit.operations.export import export_events
+from ociaudit.operations.verify import judge, verify_export
+from ociaudit.planning.shard import Shard
+from ociaudit.storage import spool
+from ociaudit.storage.run_dir import ExportArguments
 from support.emulator import Emulator
 from support.exports import make_tools
 from support.run_folders import list_files

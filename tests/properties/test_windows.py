@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.plan.planner import plan_shards
-from ociaudit.plan.time_range import resolve_range
+from ociaudit.planning.planner import plan_shards
+from ociaudit.planning.time_range import resolve_range
 from support.drawn_shards import HERE
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

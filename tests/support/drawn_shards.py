@@ -9,12 +9,11 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from ociaudit.events.event import Event
-from ociaudit.events.page import read_event
-from ociaudit.plan.shard import Place, Shard
-from ociaudit.plan.window import Window
-from ociaudit.source.audit import Page
-from ociaudit.store.journal import PageLine
+from ociaudit.client.audit import Page
+from ociaudit.events.event import Event, read_event
+from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.window import Window
+from ociaudit.storage.journal import PageLine
 
 REGION = "eu-frankfurt-1"
 TENANCY = "ocid1.tenancy.oc1..aaaa"

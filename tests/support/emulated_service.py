@@ -16,13 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from ociaudit_emulator.answer import NEXT_PAGE_HEADER, Answer
-from ociaudit_emulator.assembly import assemble
 from ociaudit_emulator.behaviour import Behaviour
+from ociaudit_emulator.command_line import assemble
+from ociaudit_emulator.control import LogEntry
+from ociaudit_emulator.http import NEXT_PAGE_HEADER, Answer
 from ociaudit_emulator.instants import parse_instant_ms
-from ociaudit_emulator.keys import fingerprint_of
-from ociaudit_emulator.request_log import LogEntry
-from ociaudit_emulator.signature import SignedRequest
+from ociaudit_emulator.signature import SignedRequest, fingerprint_of
 from support.emulator import cut_array
 
 NOW = "2025-12-10T12:34:00Z"

@@ -13,15 +13,14 @@ from typing import Any
 
 import msgspec
 
-from ociaudit.formats.form import choose_form
-from ociaudit.jobs.export import Outcome, export_events
-from ociaudit.jobs.observer import Observer
-from ociaudit.jobs.order import ExportOrder, Tools
-from ociaudit.source.auth import load_credentials
-from ociaudit.source.clock import Clock
-from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.transport import TransportLimits
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.client.auth import load_credentials
+from ociaudit.client.network import Endpoints
+from ociaudit.client.transport import TransportLimits
+from ociaudit.clock import Clock
+from ociaudit.formats.registry import choose_form
+from ociaudit.operations.context import ExportOrder, Observer, Tools
+from ociaudit.operations.export import Outcome, export_events
+from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import JumpingClock
 from support.emulator import Emulator
 from support.processes import Finished, find_command, run_process

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ociaudit.store.ledger import BlockDigest
-from ociaudit.store.manifest import FileEntry, Manifest, decode_manifest, encode_manifest, name_manifest
+from ociaudit.storage.ledger import BlockDigest
+from ociaudit.storage.manifest import FileEntry, Manifest, decode_manifest, encode_manifest, name_manifest
 
 
 def read_statement(output: Path) -> Manifest:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ociaudit.formats.choice import make_format
-from ociaudit.formats.compression import make_compressor
-from ociaudit.formats.form import CompressionName, FormatName
-from ociaudit.formats.spelling import Spelling
-from ociaudit.plan.shard import Place
+from ociaudit.formats.base import Spelling
+from ociaudit.formats.compression import CompressionName, make_compressor
+from ociaudit.formats.registry import FormatName, make_format
+from ociaudit.planning.shard import Place
 
 
 def write_form(

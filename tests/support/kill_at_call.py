@@ -1,6 +1,6 @@
 """The command line in a child process that kills itself at one call to the disk.
 
-Owns: counting the calls that change the disk and come from `ociaudit.store`, and the kill.
+Owns: counting the calls that change the disk and come from `ociaudit.storage`, and the kill.
 Must not: change the program; the functions of the `os` module are wrapped, and only in the child.
 
 Started as a process (`KillableCommand` does), it imports the program once and forks a child for every order,
@@ -182,7 +182,7 @@ class _Counter:
 
 
 def _is_from_store() -> bool:
-    """Tell whether the call comes from `ociaudit.store`, maybe by way of the standard library."""
+    """Tell whether the call comes from `ociaudit.storage`, maybe by way of the standard library."""
     frame = sys._getframe(2)
     for _ in range(8):
         if _STORE in frame.f_code.co_filename:
@@ -211,9 +211,9 @@ def _kill() -> NoReturn:
 
 def _serve() -> None:
     """Import the program, then run every order in a child."""
-    import ociaudit.library
+    import ociaudit.api
 
-    _ = ociaudit.library
+    _ = ociaudit.api
     _skip_key_validation()
     for line in sys.stdin:
         order = json.loads(line)
@@ -274,7 +274,7 @@ def _run_child(order: Mapping[str, Any], output: int, errors: int, trace: int) -
     """Become the command line."""
     gc.disable()  # a collection would copy every page of the memory that is shared with the parent
     from ociaudit.cli import app, script_commands
-    from ociaudit.store import spool
+    from ociaudit.storage import spool
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)

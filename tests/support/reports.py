@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ociaudit.store.manifest import (
+from ociaudit.storage.manifest import (
     CoveredPlace,
     EventTimes,
     FileEntry,
@@ -26,7 +26,7 @@ from ociaudit.store.manifest import (
     Totals,
     encode_manifest,
 )
-from ociaudit.store.run_folder import ExportArguments
+from ociaudit.storage.run_dir import ExportArguments
 from support.processes import find_command, run_process
 
 TENANCY = "ocid1.tenancy.oc1..aaaatenancy"

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from ociaudit.client.http_client import RetryBudget
+from ociaudit.client.transport import Answer
 from ociaudit.errors import BadAnswer, RequestError
-from ociaudit.source.answer import Answer
-from ociaudit.source.retry import RetryBudget
 
 T = TypeVar("T")
 Reply = tuple[bytes, str | None] | RequestError

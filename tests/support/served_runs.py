@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ociaudit.events.event import Event
-from ociaudit.plan.shard import Bookmark, Place, Shard
-from ociaudit.store.canonical import CanonicalReader, MergeCounts
-from ociaudit.store.recovery import Recovered, open_spool
-from ociaudit.store.run_folder import RunFolder
-from ociaudit.store.spool import Spool
+from ociaudit.planning.shard import Bookmark, Place, Shard
+from ociaudit.storage.merge import CanonicalReader, MergeCounts
+from ociaudit.storage.recovery import Recovered, open_spool
+from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.spool import Spool
 from support.drawn_shards import HERE, THERE, make_page_line
 
 PLAN_ID = "7" * 64

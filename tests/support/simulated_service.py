@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from ociaudit.client.memory_budget import Hold
+from ociaudit.client.transport import Answer
 from ociaudit.errors import ConnectionFailed, Refused
-from ociaudit.plan.shard import Place
-from ociaudit.source.answer import Answer
-from ociaudit.source.byte_budget import Hold
+from ociaudit.planning.shard import Place
 from support.virtual_time import BEGIN
 
 T = TypeVar("T")

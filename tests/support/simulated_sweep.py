@@ -9,20 +9,17 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ociaudit.jobs.gap_book import GapBook
-from ociaudit.jobs.observer import Observer
-from ociaudit.jobs.sweep import Sweep
-from ociaudit.plan.coverage import Coverage
-from ociaudit.plan.density import CutPolicy
-from ociaudit.plan.planner import Progress, plan_regions
-from ociaudit.plan.shard import Gap, Place, Shard
-from ociaudit.plan.window import Window
-from ociaudit.source.audit import AuditReader, Page
-from ociaudit.source.byte_budget import ByteBudget
-from ociaudit.source.client import Client
-from ociaudit.source.credentials import Credentials
-from ociaudit.source.endpoints import Endpoints
-from ociaudit.source.gate import Gate
+from ociaudit.client.audit import AuditReader, Page
+from ociaudit.client.http_client import Client
+from ociaudit.client.memory_budget import ByteBudget
+from ociaudit.client.network import Endpoints
+from ociaudit.client.rate_limiter import Gate
+from ociaudit.client.signer import Credentials
+from ociaudit.operations.context import Observer
+from ociaudit.operations.fetcher import GapBook, Sweep
+from ociaudit.planning.planner import CutPolicy, Progress, plan_regions
+from ociaudit.planning.shard import Gap, Place, Shard
+from ociaudit.planning.window import Coverage, Window
 from support.simulated_service import SimulatedService
 from support.virtual_time import VirtualClock, run_in_virtual_time
 

@@ -15,8 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ociaudit.cli import console
-from ociaudit.cli.exit_status import SIGNAL_EXIT_BASE, find_exit_status
-from ociaudit.errors import OciAuditError, UsageError
+from ociaudit.errors import SIGNAL_EXIT_BASE, OciAuditError, UsageError, find_exit_status
 from ociaudit.version import VERSION
 
 USAGE_EXIT_CODE = 2
@@ -84,7 +83,7 @@ def register_commands() -> typer.Typer:
         summary_command,
         verify_command,
     )
-    from ociaudit.cli.filter_options import FilterCommand
+    from ociaudit.cli.options import FilterCommand
 
     app.command("export", short_help="Write every audit event of a range into one file.", cls=FilterCommand)(
         export_command.export

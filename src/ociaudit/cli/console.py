@@ -8,18 +8,32 @@ Invariants
   and bidirectional overrides never reach the terminal.
 - An error is always followed by a hint.
 - A screen that nobody reads any more, or that was closed from the beginning, stops nothing.
+
+How numbers are said. Owns: these phrases. Must not: print.
+
+SIGINT and SIGTERM as a wish to stop.
+
+Owns: the handlers. The first signal ends the run in good order; a second one ends the process at once, which
+loses nothing that was committed either.
+
+What a redaction touched, in words. Owns: these lines. Must not: print.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import traceback
 import unicodedata
+from collections.abc import Iterator, Mapping
+from types import FrameType
 from typing import Any, TextIO
 
-from ociaudit.errors import OciAuditError, RequestError
+from ociaudit.errors import Interrupted, OciAuditError, RequestError
+from ociaudit.operations.context import StopRequest
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -142,3 +156,82 @@ def _print(text: str, stream: TextIO | None) -> None:
     except BrokenPipeError:
         # Whoever read has gone. What is still in the buffer must not fail again at the end of the program.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+_SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a span as a person says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def describe_bytes(size: float) -> str:
+    """Return a size as a person says it."""
+    for unit, name in _SIZES:
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size:.0f} bytes"
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 gap` or `2 gaps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: StopRequest) -> Iterator[None]:
+    """Pass the signals on to `stop` inside the block."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        stop.ask(number)
+
+    before = {each: signal.signal(each, handle) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Let the signals unwind the block, so that temporary files go; for work that cannot be resumed.
+
+    Raises:
+        Interrupted: one came.
+    """
+
+    def handle(number: int, _: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise Interrupted("interrupted", signal_number=number, hint="run the same command again")
+
+    before = {each: signal.signal(each, handle) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+_PATHS_SHOWN = 30
+
+
+def describe_redaction(fields: Mapping[str, int], events: int) -> Iterator[str]:
+    """Yield how many values were replaced in which fields."""
+    if not fields:
+        yield "redacted: nothing in it looked like a credential"
+        return
+    yield f"redacted: {count(sum(fields.values()), 'value')} in {count(events, 'event')}"
+    for path, number in list(fields.items())[:_PATHS_SHOWN]:
+        yield f"  {number:>8,}  {path}"
+    if len(fields) > _PATHS_SHOWN:
+        yield f"  … and {count(len(fields) - _PATHS_SHOWN, 'more field')}"

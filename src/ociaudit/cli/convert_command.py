@@ -1,25 +1,31 @@
 """`oci-audit convert`: events of files in another form.
 
 Owns: its options. Must not: import what reads and writes before it is needed.
+
+How a conversion ended, in words. Owns: the summary lines. Must not: print.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ociaudit.cli import console
-from ociaudit.cli.filter_options import Filter, take_filter
-from ociaudit.cli.form_options import (
+from ociaudit.cli.console import count, describe_redaction
+from ociaudit.cli.options import (
     CompressOption,
+    Filter,
     FormatOption,
     OverwriteOption,
     RedactOption,
     ShapeOption,
     WithOriginOption,
+    take_filter,
 )
+from ociaudit.operations.convert import Conversion
 
 _STREAM = "-"
 
@@ -61,14 +67,13 @@ def convert(  # long because: typer reads the options from the signature
 
     Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
     """
-    from ociaudit.cli.convert_view import describe_conversion
+    from ociaudit.cli.console import stop_on_signals
     from ociaudit.cli.progress import QuietProgress
-    from ociaudit.cli.signals import stop_on_signals
     from ociaudit.events.filters import EventFilter
-    from ociaudit.formats.form import choose_form
-    from ociaudit.formats.spelling import Spelling
-    from ociaudit.jobs.convert import ConvertOrder, convert_events
-    from ociaudit.jobs.stop import StopRequest
+    from ociaudit.formats.base import Spelling
+    from ociaudit.formats.registry import choose_form
+    from ociaudit.operations.context import StopRequest
+    from ociaudit.operations.convert import ConvertOrder, convert_events
 
     event_filter = EventFilter(wanted)
     progress = QuietProgress()
@@ -92,3 +97,26 @@ def convert(  # long because: typer reads the options from the signature
         for line in describe_conversion(conversion, order.output):
             console.say(line)
     return 0
+
+
+_INPUTS_SHOWN = 20
+
+
+def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator[str]:
+    """Yield what was read, what became of it, and what redaction touched."""
+    for each in conversion.inputs[:_INPUTS_SHOWN]:
+        yield f"{each.name}: {count(each.events, 'event')} ({each.description})"
+        if each.unknown:
+            yield f"  {count(each.unknown, 'object')} in it of no known kind, kept as they are"
+    if len(conversion.inputs) > _INPUTS_SHOWN:
+        yield f"… and {count(len(conversion.inputs) - _INPUTS_SHOWN, 'more file')}"
+    where = f" to {output}" if output else ""
+    yield f"{count(conversion.written, 'event')} written{where} ({conversion.size_bytes:,} bytes)"
+    yield (
+        f"{conversion.read:,} read = {conversion.written:,} written + {conversion.filtered:,} filtered out + "
+        f"{conversion.identical:,} identical"
+    )
+    if conversion.conflicting_ids:
+        yield f"{count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
+    if conversion.redacted_fields is not None:
+        yield from describe_redaction(conversion.redacted_fields, conversion.redacted_events)

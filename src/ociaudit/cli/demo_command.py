@@ -1,20 +1,28 @@
 """`oci-audit demo`: the whole job on this machine, without an account.
 
 Owns: starting the emulator, exporting from it as `export` would, and showing what came.
+
+What the demo shows of an export. Owns: its lines. Must not: print.
+
+`oci-audit emulator`: Oracle's side on this machine. Owns: starting its process; it is never imported.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+from ociaudit.analysis.summary import Glance
 from ociaudit.cli import console
+from ociaudit.operations.export import Outcome
 
 
 def demo(
@@ -22,14 +30,13 @@ def demo(
     days: Annotated[int, typer.Option(min=1, help="How many days to export.", metavar="DAYS")] = 7,
 ) -> int:
     """Export a made tenancy from a server on this machine, and show what came."""
-    from ociaudit import library
-    from ociaudit.cli.demo_view import describe_demo
-    from ociaudit.cli.signals import stop_on_signals
-    from ociaudit.cli.watching import choose_progress
-    from ociaudit.insight.glance import glance_at
-    from ociaudit.jobs.rerun import RerunOptions
-    from ociaudit.jobs.stop import StopRequest
-    from ociaudit.store.durable import make_private_folder
+    from ociaudit import api
+    from ociaudit.analysis.summary import glance_at
+    from ociaudit.cli.console import stop_on_signals
+    from ociaudit.cli.options import choose_progress
+    from ociaudit.operations.context import StopRequest
+    from ociaudit.operations.resume import RerunOptions
+    from ociaudit.storage.atomic_io import make_private_folder
 
     if not folder.is_dir():  # the mode of a folder that exists is its owner's business
         make_private_folder(folder)
@@ -39,7 +46,7 @@ def demo(
     with stop_on_signals(stop), _run_emulator(folder) as url:
         console.say(f"a made tenancy answers at {url}")
         try:
-            outcome = library.export(
+            outcome = api.export(
                 f"{days}d",
                 "now",
                 output=output,
@@ -77,3 +84,62 @@ def _run_emulator(folder: Path) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
+
+
+T = TypeVar("T")
+_NAMES_SHOWN = 8
+_FAILURES_SHOWN = 6
+_SHORT_OCID = 12
+
+
+def describe_demo(outcome: Outcome, glance: Glance) -> Iterator[str]:
+    """Yield the demo's screen."""
+    yield ""
+    yield f"{glance.events:,} audit events in {outcome.output}"
+    yield ""
+    yield "most frequent"
+    for name, number in _rank(glance.names, _NAMES_SHOWN):
+        yield f"  {number:>7,}  {name}"
+    yield ""
+    yield f"failed sign-ins: {glance.sign_in_failures.total():,}"
+    for (who, address), number in _rank(glance.sign_in_failures, _FAILURES_SHOWN):
+        yield f"  {number:>7,}  {who} from {address}"
+    yield ""
+    yield from _describe_coverage(outcome)
+    yield ""
+    yield f"the proof: {outcome.manifest_path} (sha256:{outcome.digest})"
+    yield ""
+    yield "somebody's password was guessed in it; see what the summary points at:"
+    yield f"  oci-audit summary {outcome.output}"
+    yield ""
+    yield "with your own profile in ~/.oci/config:"
+    yield "  oci-audit export --start 7d -o audit.json"
+    yield "  oci-audit export --start 2025-12-01 --end 2025-12-07 --event-type 'Login|ApiKey' -o logins.json"
+    yield "  oci-audit export --start 90d --region eu-frankfurt-1 -o 'audit-{start}.json.gz'"
+
+
+def _rank(counter: Counter[T], number: int) -> list[tuple[T, int]]:
+    return sorted(counter.items(), key=lambda item: (-item[1], str(item[0])))[:number]
+
+
+def _describe_coverage(outcome: Outcome) -> Iterator[str]:
+    """Yield a table: a line per compartment, a column per region."""
+    places = outcome.manifest.coverage
+    regions = sorted({place.region for place in places})
+    gaps = {gap.place: gap for gap in outcome.gaps}
+    covered = {(place.region, place.compartment): bool(place.windows) for place in places}
+    yield f"coverage from {outcome.manifest.range.start} to {outcome.manifest.range.end}"
+    yield "  " + " " * (_SHORT_OCID + 3) + "  ".join(f"{region:<16}" for region in regions).rstrip()
+    for compartment in sorted({place.compartment for place in places}):
+        cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
+        yield f"  …{compartment[-_SHORT_OCID:]}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
+    for gap in gaps.values():
+        yield f"  GAP {gap.place.region} …{gap.place.compartment[-_SHORT_OCID:]} {gap.reason}"
+    yield f"  {len(covered) - len(gaps)} of {len(covered)} places complete"
+    if gaps:
+        yield "  (one compartment of the made tenancy is forbidden, so that you see what a gap looks like)"
+
+
+def emulator(context: typer.Context) -> None:
+    """Serve a made tenancy on this machine; `oci-audit emulator --help` shows its own options."""
+    os.execv(sys.executable, [sys.executable, "-m", "ociaudit_emulator", *context.args])  # noqa: S606

@@ -1,14 +1,19 @@
-"""`oci-audit doctor`: whether everything is in place. Owns: its options. Must not: know the checks."""
+"""`oci-audit doctor`: whether everything is in place. Owns: its options. Must not: know the checks.
+
+A diagnosis in words and as JSON. Owns: its lines. Must not: print.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from ociaudit.cli import console
-from ociaudit.cli.sign_in_options import (
+from ociaudit.cli.options import (
     AuthOption,
     CaBundleOption,
     ConfigFileOption,
@@ -16,6 +21,7 @@ from ociaudit.cli.sign_in_options import (
     ProfileOption,
     RegionOption,
 )
+from ociaudit.operations.doctor import Finding
 
 NOT_IN_PLACE_EXIT_CODE = 3
 
@@ -34,10 +40,9 @@ def doctor(
 
     Exit codes: 0 nothing failed, 3 something did, 2 usage.
     """
-    from ociaudit import library
-    from ociaudit.cli.doctor_view import describe_findings, show_findings
+    from ociaudit import api
 
-    findings = library.diagnose(
+    findings = api.diagnose(
         profile=profile,
         config_file=config_file,
         auth=auth,
@@ -51,3 +56,37 @@ def doctor(
         for line in describe_findings(findings):
             console.say_answer(line)
     return NOT_IN_PLACE_EXIT_CODE if any(finding.status == "failed" for finding in findings) else 0
+
+
+_STATUS_WIDTH = 8
+
+
+def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield a line for each finding, what to do below it, and the sum at the end."""
+    width = max((len(finding.check) for finding in findings), default=0)
+    margin = " " * (_STATUS_WIDTH + 1)
+    for finding in findings:
+        yield f"{finding.status:{_STATUS_WIDTH}} {finding.check:{width}}  {finding.message}"
+        if finding.hint:
+            yield f"{margin}hint: {finding.hint}"
+        if finding.policy:
+            yield f"{margin}policy: {finding.policy}"
+    sums = Counter(finding.status for finding in findings)
+    yield ", ".join(f"{number} {status}" for status, number in sums.items())
+
+
+def show_findings(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the diagnosis as one JSON object; `is_ready` when nothing failed."""
+    return {
+        "is_ready": not any(finding.status == "failed" for finding in findings),
+        "findings": [
+            {
+                "check": finding.check,
+                "status": finding.status,
+                "message": finding.message,
+                "hint": finding.hint,
+                "policy": finding.policy,
+            }
+            for finding in findings
+        ],
+    }

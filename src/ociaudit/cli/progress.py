@@ -1,30 +1,297 @@
-"""How a run shows itself while it works: a block on a terminal, plain lines elsewhere, nothing when quiet.
+"""What a run amounts to so far, counted from what it tells.
+
+Owns: the numbers. Must not: print, or keep more than a few shards that are under way or were slow.
+
+A run in words, while it works. Owns: the phrases of progress. Must not: print.
+
+How a run shows itself while it works: a block on a terminal, plain lines elsewhere, nothing when quiet.
 
 Owns: what is said when. Must not: print; `console` does.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from ociaudit.cli import console
-from ociaudit.cli.figures import Figures
-from ociaudit.cli.progress_view import (
-    describe_cut,
-    describe_gap,
-    describe_pace,
-    describe_plan,
-    describe_regions,
-    describe_request,
-    describe_shard_time,
-    describe_state,
-)
+from ociaudit.cli.console import count, describe_seconds
+from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError
-from ociaudit.jobs.export import Outcome
-from ociaudit.plan.shard import Gap, Place, Shard
-from ociaudit.plan.window import Window
-from ociaudit.source.answer import FinishedRequest
+from ociaudit.operations.context import Observer
+from ociaudit.operations.export import Outcome
+from ociaudit.planning.shard import Gap, Place, Shard
+from ociaudit.planning.window import Window, format_minute
+
+SLOWEST_KEPT = 5
+_TOO_MANY_REQUESTS = 429
+
+
+@dataclass(slots=True)
+class RegionFigures:
+    """One region's part. `shards` grows where dense ones are cut; the pace is None until it is known."""
+
+    shards: int = 0
+    shards_done: int = 0
+    events: int = 0
+    gaps: int = 0
+    in_flight: int | None = None
+    ceiling: int | None = None
+    per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ShardTime:
+    """How long a shard took, from its first question to its last page."""
+
+    seconds: float
+    shard: Shard
+    pages: int
+    events: int
+
+
+@dataclass(slots=True)
+class _Begun:
+    at: float
+    pages: int = 0
+    events: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures(Observer):
+    """Counts what it is told. `waived` are compartments whose denial is known."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    waived: frozenset[str] = frozenset()
+    regions: dict[str, RegionFigures] = field(default_factory=dict)
+    shards: int = 0
+    shards_done: int = 0
+    cuts: int = 0
+    gaps: int = 0
+    waived_gaps: int = 0
+    events: int = 0
+    requests: int = 0
+    throttled: int = 0
+    received_bytes: int = 0
+    to_write: int | None = None
+    written: int = 0
+    began_at: float = field(init=False)
+    slow: list[ShardTime] = field(default_factory=list)
+    _begun: dict[Shard, _Begun] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin to count the time."""
+        self.began_at = self.monotonic()
+
+    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+        """Share the windows out over the regions: every place is asked in the same ones, as a rule."""
+        self.shards = shard_count
+        for place in places:
+            self.regions.setdefault(place.region, RegionFigures()).shards += 1
+        for region in self.regions.values():
+            region.shards = round(shard_count * region.shards / len(places))
+
+    def on_request(self, request: FinishedRequest) -> None:
+        """Count the attempt."""
+        self.requests += 1
+        self.received_bytes += request.size_bytes
+        self.throttled += request.status == _TOO_MANY_REQUESTS
+
+    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+        """Keep the pace."""
+        figures = self.regions.setdefault(region, RegionFigures())
+        figures.in_flight, figures.ceiling, figures.per_second = in_flight, ceiling, per_second
+
+    def on_cut(self, shard: Shard, piece_count: int) -> None:
+        """Count the pieces in place of the shard."""
+        self.cuts += 1
+        self.shards += piece_count - 1
+        self._find(shard).shards += piece_count - 1
+        self._begun.pop(shard, None)
+
+    def on_shard_begun(self, shard: Shard) -> None:
+        """Note the time."""
+        self._begun.setdefault(shard, _Begun(self.monotonic()))
+
+    def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
+        """Count the events."""
+        self.events += scanned
+        self._find(shard).events += scanned
+        begun = self._begun.setdefault(shard, _Begun(self.monotonic()))
+        begun.pages += 1
+        begun.events += scanned
+
+    def on_shard_done(self, shard: Shard) -> None:
+        """Count the shard, and keep it if it was slow."""
+        self.shards_done += 1
+        self._find(shard).shards_done += 1
+        taken = self.find_time(shard)
+        self._begun.pop(shard, None)
+        if taken is not None:
+            push = heapq.heappush if len(self.slow) < SLOWEST_KEPT else heapq.heappushpop
+            push(self.slow, taken)
+
+    def on_gap(self, gap: Gap) -> None:
+        """Count the gap, or the waived one."""
+        self._begun.pop(Shard(gap.place, gap.window), None)
+        if self.is_waived(gap):
+            self.waived_gaps += 1
+        else:
+            self.gaps += 1
+            self.regions.setdefault(gap.place.region, RegionFigures()).gaps += 1
+
+    def on_publish(self, event_count: int) -> None:
+        """Turn to the writing."""
+        self.to_write = event_count
+
+    def on_written(self, event_count: int) -> None:
+        """Count what stands in the output."""
+        self.written += event_count
+
+    def is_waived(self, gap: Gap) -> bool:
+        """Tell whether a gap is a denial that is known."""
+        return gap.kind == "denied" and gap.place.compartment in self.waived
+
+    def find_time(self, shard: Shard) -> ShardTime | None:
+        """Return how long a shard under way has taken so far; None for one that is not."""
+        begun = self._begun.get(shard)
+        return ShardTime(self.monotonic() - begun.at, shard, begun.pages, begun.events) if begun else None
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Return how long it has taken so far; never zero."""
+        return max(0.001, self.monotonic() - self.began_at)
+
+    @property
+    def fraction(self) -> float:
+        """Return how much of the present work is done, from 0 to 1."""
+        if self.to_write:
+            return min(1.0, self.written / self.to_write)
+        return min(1.0, self.shards_done / self.shards) if self.shards else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return how long the asking may still take, judged by the shards done; None where nothing is known."""
+        if not self.shards_done or self.shards_done >= self.shards or self.to_write is not None:
+            return None
+        return self.elapsed_seconds * (self.shards - self.shards_done) / self.shards_done
+
+    @property
+    def in_flight(self) -> int | None:
+        """Return the requests under way in all regions; None where no pace was told."""
+        known = [region.in_flight for region in self.regions.values() if region.in_flight is not None]
+        return sum(known) if known else None
+
+    @property
+    def per_second(self) -> float | None:
+        """Return the pace of all regions that keep one; None where none does."""
+        known = [region.per_second for region in self.regions.values() if region.per_second is not None]
+        return sum(known) if known else None
+
+    @property
+    def slowest(self) -> list[ShardTime]:
+        """Return the slowest shards, the slowest first."""
+        return sorted(self.slow, reverse=True)
+
+    def _find(self, shard: Shard) -> RegionFigures:
+        return self.regions.setdefault(shard.place.region, RegionFigures())
+
+
+_REGIONS_SHOWN = 12
+
+
+def describe_plan(window: Window, places: Sequence[Place], shard_count: int) -> str:
+    """Return what will be asked, in one line."""
+    regions = len({place.region for place in places})
+    compartments = len({place.compartment for place in places})
+    return (
+        f"asking {format_minute(window.start)} to {format_minute(window.end)} (processed time, end exclusive) "
+        f"in {count(regions, 'region')} × {count(compartments, 'compartment')}: {count(shard_count, 'window')}"
+    )
+
+
+def describe_state(figures: Figures) -> str:
+    """Return how far a run is, in one line."""
+    if figures.to_write:
+        return f"writing: {figures.written:,} of {figures.to_write:,} events"
+    parts = [
+        f"{figures.events:,} events ({figures.events / figures.elapsed_seconds:,.0f}/s)",
+        f"{figures.shards_done:,} of {figures.shards:,} windows" + (f" ({figures.cuts:,} cut)" if figures.cuts else ""),
+    ]
+    if figures.in_flight is not None:
+        parts.append(f"{figures.in_flight:,} in flight{_describe_rate(figures.per_second)}")
+    if figures.throttled:
+        parts.append(f"{figures.throttled:,} × 429")
+    if figures.gaps:
+        parts.append(count(figures.gaps, "gap"))
+    left = figures.seconds_left
+    if left is not None:
+        parts.append(f"about {describe_seconds(left)} left")
+    return ", ".join(parts)
+
+
+def describe_regions(figures: Figures) -> Iterator[str]:
+    """Yield a line for each region, the least finished first; nothing where there is only one."""
+    if len(figures.regions) < 2:
+        return
+    ordered = sorted(figures.regions.items(), key=lambda item: (_measure(item[1]), item[0]))
+    width = max(len(name) for name, _ in ordered)
+    for name, region in ordered[:_REGIONS_SHOWN]:
+        yield f"  {name:{width}}  {_describe_region(region)}"
+    if len(ordered) > _REGIONS_SHOWN:
+        yield f"  and {count(len(ordered) - _REGIONS_SHOWN, 'more region')}"
+
+
+def describe_gap(gap: Gap) -> str:
+    """Return region, compartment, window, reason and request id of a gap, in one line."""
+    request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
+    return f"{gap.kind} {gap.place.region} {gap.place.compartment} {gap.window}: {gap.reason}{request_id}"
+
+
+def describe_request(request: FinishedRequest) -> str:
+    """Return one attempt in one line: method, host, path, status, size, time, attempt and request id."""
+    status = "no answer" if request.status is None else str(request.status)
+    request_id = f" opc-request-id {request.request_id}" if request.request_id else ""
+    error = f": {request.error}" if request.error else ""
+    return (
+        f"request: GET {request.host} {request.path} {status} {request.size_bytes:,} bytes {request.seconds:.3f} s "
+        f"attempt {request.attempt}{request_id}{error}"
+    )
+
+
+def describe_shard_time(taken: ShardTime) -> str:
+    """Return a shard, how long it took and what it brought."""
+    return f"{taken.shard}: {taken.seconds:.1f} s, {count(taken.pages, 'page')}, {count(taken.events, 'event')}"
+
+
+def describe_cut(shard: Shard, piece_count: int) -> str:
+    """Return a cut in one line."""
+    return f"cut: {shard} is dense and asked in {count(piece_count, 'piece')}"
+
+
+def describe_pace(region: str, ceiling: int, per_second: float | None) -> str:
+    """Return a region's pace in one line."""
+    return f"pace: {region} up to {ceiling:,} in flight{_describe_rate(per_second) or ', no limit known'}"
+
+
+def _describe_region(region: RegionFigures) -> str:
+    parts = [f"{region.events:,} events", f"{region.shards_done:,} of {region.shards:,} windows"]
+    if region.in_flight is not None:
+        parts.append(f"{region.in_flight:,} of {region.ceiling:,} in flight{_describe_rate(region.per_second)}")
+    if region.gaps:
+        parts.append(count(region.gaps, "gap"))
+    return ", ".join(parts)
+
+
+def _describe_rate(per_second: float | None) -> str:
+    return "" if per_second is None else f", pace {per_second:.1f}/s"
+
+
+def _measure(region: RegionFigures) -> float:
+    return region.shards_done / region.shards if region.shards else 1.0
+
 
 VERBOSE, VERY_VERBOSE = 1, 2
 _LINE_EVERY_SECONDS = 5.0

@@ -11,7 +11,7 @@ from ociaudit.cli import console
 from ociaudit.cli.verify_command import ALTERED_EXIT_CODE, INCOMPLETE_EXIT_CODE
 
 if TYPE_CHECKING:
-    from ociaudit.insight.report import ReportOutcome
+    from ociaudit.analysis.report import ReportOutcome
 
 
 def report(
@@ -28,8 +28,8 @@ def report(
     The page loads nothing, and opens from disk. Exit codes, the page being written: 0, 10 the export has gaps,
     7 the file is not the one of its manifest; and without a page: 2 usage, 5 disk, 6 the file cannot be read.
     """
-    from ociaudit.cli.signals import raise_on_signals
-    from ociaudit.insight.report import report_export
+    from ociaudit.analysis.report import report_export
+    from ociaudit.cli.console import raise_on_signals
 
     with raise_on_signals():
         outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)

@@ -85,13 +85,13 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
 
 
 def _export(script: Script, given: argparse.Namespace) -> int:
-    from ociaudit import library
-    from ociaudit.cli.outcome_view import describe_empty_filter, describe_gaps, describe_outcome
-    from ociaudit.cli.signals import stop_on_signals
-    from ociaudit.cli.watching import choose_progress
-    from ociaudit.jobs.rerun import RerunOptions
-    from ociaudit.jobs.stop import StopRequest
-    from ociaudit.source.auth import load_credentials
+    from ociaudit import api
+    from ociaudit.cli.console import stop_on_signals
+    from ociaudit.cli.export_command import describe_empty_filter, describe_gaps, describe_outcome
+    from ociaudit.cli.options import choose_progress
+    from ociaudit.client.auth import load_credentials
+    from ociaudit.operations.context import StopRequest
+    from ociaudit.operations.resume import RerunOptions
 
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
@@ -101,7 +101,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
     stop = StopRequest()
     try:
         with stop_on_signals(stop):
-            outcome = library.export(
+            outcome = api.export(
                 given.startdate,
                 given.enddate,
                 output=given.outputfile,
@@ -172,7 +172,7 @@ def _make_parser(script: Script) -> argparse.ArgumentParser:
 
 
 def _check_date(script: Script, text: str) -> None:
-    from ociaudit.plan.time_range import parse_date
+    from ociaudit.planning.time_range import parse_date
 
     hint = f"write {script.date_words}"
     try:
@@ -184,7 +184,7 @@ def _check_date(script: Script, text: str) -> None:
 
 
 def _write_counts(path: Path, tally: Mapping[str, int]) -> None:
-    from ociaudit.store.durable import write_file
+    from ociaudit.storage.atomic_io import write_file
 
     counts = dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
     try:

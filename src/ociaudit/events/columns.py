@@ -9,17 +9,40 @@ Invariants
   the JSON, elsewhere as its code behind a backslash.
 - A time is RFC 3339 in UTC: as served where Audit wrote it so, with milliseconds; else converted. What is no
   time is None, and stays readable in `event`.
+
+The parts of an event whose keys are anybody's: tags, headers, parameters, payloads; each as its JSON.
+
+Owns: which they are, and how they are cut out beside the facts. Must not: decode them.
+
+Invariants
+- A part is given to the byte as served; one that is absent or null is None.
+- Cutting never fails on an event that is a JSON object; the facts are those of `events.facts`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
-from ociaudit.events.facts import Data, Facts, Identity, Request, Response, read_facts, split_addresses
-from ociaudit.events.fields import UNREADABLE_INSTANT, format_instant, read_instant
-from ociaudit.events.outcome import judge_outcome
+import msgspec
+
+from ociaudit.events.field_naming import cut_object
+from ociaudit.events.fields import (
+    UNREADABLE_INSTANT,
+    Data,
+    Details,
+    Facts,
+    Identity,
+    Request,
+    Response,
+    format_instant,
+    judge_outcome,
+    read_facts,
+    read_instant,
+    split_addresses,
+)
 
 Kind = Literal["text", "time", "integer", "json"]
 Value = str | int | None
@@ -182,3 +205,102 @@ def read_status(text: str | None) -> int | None:
     if text is not None and len(text) <= _MOST_STATUS_DIGITS and text.isascii() and text.isdigit():
         return int(text)
     return None
+
+
+MAP_COLUMNS: tuple[Column, ...] = (
+    Column("freeform_tags", "json", "data.freeformTags"),
+    Column("defined_tags", "json", "data.definedTags"),
+    Column("request_parameters", "json", "data.request.parameters"),
+    Column("request_headers", "json", "data.request.headers"),
+    Column("response_headers", "json", "data.response.headers"),
+    Column("response_payload", "json", "data.response.payload"),
+    Column("state_change", "json", "data.stateChange"),
+    Column("additional_details", "json", "data.additionalDetails"),
+)
+"""The columns of these parts, in their order."""
+
+Maps = tuple[str | None, ...]
+"""A value for each of `MAP_COLUMNS`."""
+
+_NULL = b"null"
+_ABSENT = msgspec.Raw(_NULL)
+
+
+class _RequestMaps(Request, gc=False, rename="camel"):
+    parameters: msgspec.Raw = _ABSENT
+    headers: msgspec.Raw = _ABSENT
+
+
+class _ResponseMaps(Response, gc=False, rename="camel"):
+    headers: msgspec.Raw = _ABSENT
+    payload: msgspec.Raw = _ABSENT
+
+
+class _DataMaps(Data, gc=False, rename="camel"):
+    request: _RequestMaps | None = None
+    response: _ResponseMaps | None = None
+    freeform_tags: msgspec.Raw = _ABSENT
+    defined_tags: msgspec.Raw = _ABSENT
+    state_change: msgspec.Raw = _ABSENT
+    additional_details: msgspec.Raw = _ABSENT  # type: ignore[assignment] # replaced as soon as it has been cut out
+
+
+class _EventMaps(Facts, gc=False, rename="camel"):
+    data: _DataMaps | None = None
+
+
+_facts_decoder = msgspec.json.Decoder(_EventMaps)
+_details_decoder = msgspec.json.Decoder(Details | None)
+_NO_REQUEST_MAPS = _RequestMaps()
+_NO_RESPONSE_MAPS = _ResponseMaps()
+_NO_MAPS: Maps = (None,) * len(MAP_COLUMNS)
+
+
+def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
+    """Read an event's facts and, in the same pass, cut out its free maps.
+
+    Raises:
+        ValueError: the bytes are not a JSON object.
+    """
+    try:
+        facts = _facts_decoder.decode(raw)
+        data = facts.data
+        if data is None:
+            return facts, _NO_MAPS
+        details = data.additional_details
+        data.additional_details = _details_decoder.decode(details)
+    except (msgspec.MsgspecError, RecursionError):
+        return read_facts(raw), _cut_tolerantly(raw)
+    request = data.request or _NO_REQUEST_MAPS
+    response = data.response or _NO_RESPONSE_MAPS
+    return facts, (
+        _show(data.freeform_tags),
+        _show(data.defined_tags),
+        _show(request.parameters),
+        _show(request.headers),
+        _show(response.headers),
+        _show(response.payload),
+        _show(data.state_change),
+        _show(details),
+    )
+
+
+def _show(value: bytes) -> str | None:
+    text = str(value, "utf-8")  # a msgspec.Raw equals no bytes
+    return None if text == "null" else text
+
+
+def _cut_tolerantly(raw: bytes) -> Maps:
+    """Cut an event with fields of any type, object after object."""
+    data = _cut_member(cut_object(raw), "data")
+    parts = {"data": data, "request": _cut_member(data, "request"), "response": _cut_member(data, "response")}
+    values = []
+    for column in MAP_COLUMNS:
+        model, name = column.description.rsplit(".", 2)[-2:]
+        values.append(_show(bytes(parts[model].get(name, _NULL))))
+    return tuple(values)
+
+
+def _cut_member(members: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
+    value = bytes(members.get(name, _NULL)).strip()
+    return cut_object(value) if value.startswith(b"{") else {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ociaudit.errors import UsageError
 from ociaudit.events.conditions import suggest
-from ociaudit.events.rules import Rule
+from ociaudit.events.event_names import Rule
 
 
 @dataclass(frozen=True, slots=True)

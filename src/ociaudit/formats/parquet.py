@@ -27,10 +27,10 @@ import msgspec
 import zstandard
 
 from ociaudit.errors import DiskError
-from ociaudit.events.columns import COLUMNS, Column, Kind, make_row
-from ociaudit.events.free_maps import MAP_COLUMNS, read_facts_and_maps
-from ociaudit.formats.spelling import Spelling
-from ociaudit.plan.shard import Place
+from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, Column, Kind, make_row, read_facts_and_maps
+from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, ROWS_PER_BATCH, Rows, Spelling, check_rows, make_place
+from ociaudit.formats.compression import BadFile
+from ociaudit.planning.shard import Place
 
 ROWS_NAME = "rows.ndjson.zst"
 PARQUET_COLUMNS: tuple[Column, ...] = (*COLUMNS[:-1], *MAP_COLUMNS, COLUMNS[-1])
@@ -62,6 +62,8 @@ _Row = msgspec.defstruct(
     "_Row", [(column.name, object, None) for column in PARQUET_COLUMNS], omit_defaults=True, gc=False
 )
 _encoder = msgspec.json.Encoder()
+_GLOB_MARKS = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
+_READER_SETTINGS = MappingProxyType({"autoinstall_known_extensions": False, "autoload_known_extensions": False})
 
 
 class Parquet:
@@ -200,3 +202,33 @@ def _give_plain_name(path: Path) -> Iterator[Path]:
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def read_parquet(path: Path) -> Iterator[Rows]:
+    """Yield the rows of a Parquet file that has the column `event`.
+
+    Raises:
+        BadFile: the file is cut or damaged, or has no such column, or an event in it is no JSON object.
+    """
+    import duckdb
+
+    with duckdb.connect(config={**_READER_SETTINGS}) as connection:
+        try:
+            source = connection.read_parquet(str(path).translate(_GLOB_MARKS))
+            columns = source.columns
+            if EVENT_COLUMN not in columns:
+                raise BadFile(f"the Parquet file has no column {EVENT_COLUMN!r}, only {', '.join(columns[:40])}")
+            wanted = ", ".join(name if name in columns else "NULL" for name in (EVENT_COLUMN, *ORIGIN_COLUMNS))
+            row_count = 0
+            result = connection.execute(
+                f"SELECT {wanted} FROM read_parquet(?)",  # noqa: S608 - only names from above
+                [str(path).translate(_GLOB_MARKS)],
+            )
+            while batch := result.fetchmany(ROWS_PER_BATCH):
+                if any(not isinstance(row[0], str) for row in batch):
+                    raise BadFile(f"the column {EVENT_COLUMN!r} holds no text behind row {row_count:,}")
+                events = [row[0].encode() for row in batch]
+                yield check_rows(events, [make_place(row[1], row[2]) for row in batch], row_count)
+                row_count += len(batch)
+        except duckdb.Error as error:
+            raise BadFile(f"the Parquet file is cut or damaged: {str(error).splitlines()[0]}") from error

@@ -4,12 +4,12 @@ import pytest
 
 from ociaudit.cli import script_commands
 from ociaudit.cli.app import register_commands, run_guarded
-from ociaudit.cli.outcome_view import describe_gaps
+from ociaudit.cli.export_command import describe_gaps
 from ociaudit.cli.progress import LineProgress
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, run_script
 from ociaudit.errors import ConfigError, CorruptRun, DiskError, OciAuditError, UsageError
-from ociaudit.plan.shard import Gap, Place
-from ociaudit.plan.window import Window
+from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.window import Window
 
 APP = register_commands()
 ARGUMENTS = ["--startdate", "2024-01-01", "--enddate", "2024-01-31", "--profilename", "P", "--eventfilter", "x"]

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.cli.json_log import JsonLog, _clean
-from ociaudit.cli.log_lines import LINES
+from ociaudit.cli.json_log import LINES, JsonLog, _clean
+from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, Interrupted, OciAuditError, UsageError
-from ociaudit.plan.shard import Gap
-from ociaudit.plan.window import Window
-from ociaudit.source.answer import FinishedRequest
+from ociaudit.planning.shard import Gap
+from ociaudit.planning.window import Window
 from support.drawn_shards import HERE, THERE, make_shard
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789000, tzinfo=UTC)

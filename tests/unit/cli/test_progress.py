@@ -1,16 +1,20 @@
+from __future__ import annotations
+
+import io
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ociaudit.cli.console import Bar, count, describe_seconds
 from ociaudit.cli.json_log import JsonLog
-from ociaudit.cli.progress import LineProgress, QuietProgress
-from ociaudit.cli.progress_view import describe_gap, describe_regions
-from ociaudit.cli.watching import choose_progress
-from ociaudit.cli.wording import count, describe_seconds
+from ociaudit.cli.options import choose_progress
+from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
+from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, UsageError
-from ociaudit.plan.shard import Gap, Place
-from ociaudit.plan.window import Window
-from ociaudit.source.answer import FinishedRequest
+from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.window import Window
 from support.drawn_shards import HERE, THERE, make_shard
 
 GAP = Gap(HERE, Window(0, 60), "denied", "404 no\x1b[2J", "r-1")
@@ -253,3 +257,61 @@ def test_quiet_and_verbose_exclude_each_other() -> None:
         choose_progress(is_quiet=True, verbosity=1)
     assert isinstance(choose_progress(is_quiet=True, log_format="json"), JsonLog)
     assert type(choose_progress(is_quiet=False)) is LineProgress
+
+
+ESCAPED = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal(io.StringIO):
+    """Takes what a terminal would get."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        """Say that it is one."""
+        return True
+
+
+def draw(
+    monkeypatch: pytest.MonkeyPatch, fraction: float, text: str, lines: tuple[str, ...], *, start: bool = True
+) -> str:
+    """Show a bar on a terminal of sixty columns, and return what that got."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", terminal)
+        bar = Bar()
+        if start:
+            bar.start()
+        bar.show(fraction, text, lines)
+        bar.stop()
+        bar.stop()
+    return terminal.getvalue()
+
+
+def test_the_block_has_a_bar_and_the_lines_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percentage, text and a line per region, cut at the terminal's width; the cursor is there again afterwards."""
+    drawn = draw(monkeypatch, 0.42, "12 events", ("  eu-frankfurt-1  " + "x" * 100, "  us-ashburn-1  done"))
+    lines = ESCAPED.sub("", drawn).splitlines()
+    assert lines[0].startswith("━")
+    assert " 42% " in lines[0]
+    assert lines[1] == "12 events"
+    assert lines[2].startswith("  eu-frankfurt-1  x")
+    assert len(lines[2]) == 60
+    assert lines[3] == "  us-ashburn-1  done"
+    assert "\x1b[?25h" in drawn
+
+
+def test_hostile_text_in_the_block_is_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the text nor a line can move the cursor or set a title."""
+    drawn = draw(monkeypatch, 0.1, "a\x1b]0;owned\x07", ("b\x1b[2J\u202ec",))
+    assert "owned" in drawn
+    assert "\x1b]0" not in drawn
+    assert "\x1b[2J" not in drawn
+    assert not set(drawn) & set("\x07\u202e")
+
+
+def test_a_block_that_was_never_started_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Showing and stopping without a start draw nothing."""
+    assert draw(monkeypatch, 0.5, "text", ("line",), start=False) == ""

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from ociaudit_emulator.answer import NEXT_PAGE_HEADER
 from ociaudit_emulator.behaviour import PageSize
+from ociaudit_emulator.http import NEXT_PAGE_HEADER
 from support.emulated_service import EmulatedService
 from support.emulator import cut_array
 

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ociaudit_emulator.config_files import ConfigFolderError, ConfigRequest, trust_config, write_config
-from ociaudit_emulator.keys import KeyRing, fingerprint_of
+from ociaudit_emulator.signature import KeyRing, fingerprint_of
 from ociaudit_emulator.tenancy import make_tenancy
 
 TENANCY = make_tenancy(1)

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit_emulator.behaviour import Behaviour, PageSize
-from ociaudit_emulator.event_file import EventFileError, open_event_file
-from ociaudit_emulator.event_scanner import ScanError, scan_events
+from ociaudit_emulator.event_file import EventFileError, ScanError, open_event_file, scan_events
 from ociaudit_emulator.tenancy import make_tenancy
 from support.emulated_service import EmulatedService
 

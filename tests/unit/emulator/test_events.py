@@ -16,8 +16,7 @@ from ociaudit_emulator.drawing import EventDrawing
 from ociaudit_emulator.event_source import START, Place, Span
 from ociaudit_emulator.events import GeneratedEvents
 from ociaudit_emulator.instants import parse_instant_ms
-from ociaudit_emulator.oddities import HOSTILE_TEXTS
-from ociaudit_emulator.specials import SpecialCalendar
+from ociaudit_emulator.special_events import HOSTILE_TEXTS, SpecialCalendar
 from ociaudit_emulator.tenancy import HOME_REGION, make_tenancy
 
 TENANCY = make_tenancy(1)
@@ -102,7 +101,7 @@ def parsed(week):
 
 HASHING = """
 import hashlib
-from ociaudit_emulator.assembly import assemble
+from ociaudit_emulator.command_line import assemble
 from ociaudit_emulator.behaviour import Behaviour
 made = assemble(Behaviour(seed=5, now_ms=1765000000000), lambda: 1.0, lambda: 1.0)
 digest = hashlib.sha256()

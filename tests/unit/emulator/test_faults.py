@@ -5,9 +5,9 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from ociaudit_emulator.answer import NEXT_PAGE_HEADER, CutShort, Reset, Stall, Whole
 from ociaudit_emulator.control import ControlError
-from ociaudit_emulator.fault_kinds import FAULT_KINDS
+from ociaudit_emulator.faults import FAULT_KINDS
+from ociaudit_emulator.http import NEXT_PAGE_HEADER, CutShort, Reset, Stall, Whole
 from support.emulated_service import EmulatedService
 from support.emulator import cut_array
 

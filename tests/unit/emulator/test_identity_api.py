@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ociaudit_emulator.answer import NEXT_PAGE_HEADER
+from ociaudit_emulator.http import NEXT_PAGE_HEADER
 
 COMPARTMENTS = "/20160918/compartments"
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.events.columns import COLUMNS, read_row, read_status, show_time
-from ociaudit.formats.record import Record
-from ociaudit.plan.shard import Place
+from ociaudit.formats.base import Record
+from ociaudit.planning.shard import Place
 
 FULL = {
     "eventType": "t",

@@ -1,11 +1,24 @@
+from __future__ import annotations
+
 import json
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_event_id, encode_instant, encode_order, read_order
+from ociaudit.events.event import (
+    BadPage,
+    _cut_slowly,
+    cut_event_id,
+    cut_page,
+    encode_instant,
+    encode_order,
+    join_lines,
+    read_event,
+    read_order,
+)
 from ociaudit.events.fields import UNREADABLE_INSTANT
-from ociaudit.events.page import read_event
+from support.json_bodies import OBJECTS, SPACES, VALUES, write_body
 
 instants = st.integers(0, 2**70) | st.integers(0, 3)
 ids = st.text(st.characters() | st.characters(categories=["Cs"])) | st.text("\0\x01a\xff\ud800\udfff\ue000", max_size=4)
@@ -56,3 +69,181 @@ def test_an_event_without_time_or_id_sorts_first_and_is_kept(time: object, event
     event = read_event(json.dumps({"eventTime": time, "eventId": event_id}).encode())
     assert read_order(event.order) == (UNREADABLE_INSTANT, event_id if isinstance(event_id, str) else "")
     assert event.order < read_event(b'{"eventTime":"0001-01-01T00:00:00Z"}').order
+
+
+def read_value(text: str) -> object:
+    """Read JSON by the standard library, numbers by their text."""
+    return json.loads(text, parse_int=str, parse_float=str)
+
+
+def cut_line_breaks(text: str) -> bytes:
+    """Take the line breaks out in a way of its own."""
+    return text.replace("\n", "").replace("\r", "").encode()
+
+
+@given(st.lists(OBJECTS, max_size=4), SPACES)
+def test_every_element_comes_back_as_served(objects: list[str], spaces: list[str]) -> None:
+    """A page of n objects gives n events in order, each the served slice without its line breaks."""
+    events = cut_page(write_body(objects, spaces).encode())
+    assert [event.raw for event in events] == [cut_line_breaks(each) for each in objects]
+
+
+@given(st.lists(OBJECTS, max_size=4), SPACES)
+def test_events_mean_what_was_served(objects: list[str], spaces: list[str]) -> None:
+    """An event says the same as the served object, by the standard library's reading."""
+    body = write_body(objects, spaces)
+    assert [read_value(event.raw.decode()) for event in cut_page(body.encode())] == read_value(body)
+
+
+@given(st.lists(OBJECTS, max_size=4), SPACES)
+def test_the_slow_way_cuts_like_the_quick_way(objects: list[str], spaces: list[str]) -> None:
+    """Both ways of cutting give the same events, key fields included."""
+    body = write_body(objects, spaces)
+    assert _cut_slowly(body, "api") == cut_page(body.encode())
+
+
+@given(OBJECTS)
+def test_an_event_kept_as_its_bytes_is_read_again_alike(served: str) -> None:
+    """What a page gave for an event is what its line alone gives, so a resume orders it as the run did."""
+    (event,) = cut_page(f"[{served}]".encode())
+    assert read_event(event.raw) == event
+
+
+@given(st.lists(OBJECTS, min_size=1, max_size=2), SPACES, st.data())
+def test_a_cut_body_is_never_a_shorter_page(objects: list[str], spaces: list[str], data: st.DataObject) -> None:
+    """No prefix of a good body passes for a page."""
+    body = write_body(objects, spaces).rstrip().encode()
+    length = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(BadPage):
+        cut_page(body[:length])
+
+
+def test_every_prefix_of_a_page_is_bad() -> None:
+    """Each single prefix of a page with nested values, escapes and a surrogate is refused."""
+    body = b'[{"eventId":"\\ud800","a":[{"b":1.5e3},null]},\n {"data":{"eventName":"\xc3\xa9"}}]'
+    assert len(cut_page(body)) == 2
+    for length in range(len(body)):
+        with pytest.raises(BadPage):
+            cut_page(body[:length])
+
+
+@given(VALUES, SPACES)
+def test_only_an_array_is_a_page(value: str, spaces: list[str]) -> None:
+    """A body is good exactly when it is an array of nothing but objects."""
+    body = "".join(spaces) + value
+    read = read_value(body)
+    if isinstance(read, list) and all(isinstance(each, dict) for each in read):
+        assert len(cut_page(body.encode())) == len(read)
+    else:
+        with pytest.raises(BadPage):
+            cut_page(body.encode())
+
+
+@given(VALUES, SPACES)
+def test_an_array_with_something_else_in_it_is_no_page(value: str, spaces: list[str]) -> None:
+    """One element that is no object spoils the page."""
+    body = write_body(["{}", value, "{}"], spaces).encode()
+    if value.startswith("{"):
+        assert len(cut_page(body)) == 3
+    else:
+        with pytest.raises(BadPage):
+            cut_page(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b" \n", id="white-space"),
+        pytest.param(b"{}", id="object"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"\xef\xbb\xbf[]", id="byte-order-mark"),
+        pytest.param("[{}]".encode("utf-16"), id="utf-16"),
+        pytest.param(b'[{"a":"\xff"}]', id="invalid-utf-8"),
+        pytest.param(b'[{"a":"\xed\xa0\x80"}]', id="surrogate-in-utf-8"),
+        pytest.param(b'[{"a":"\xc0\xaf"}]', id="overlong-utf-8"),
+        pytest.param(b'[{"a":NaN}]', id="nan"),
+        pytest.param(b'[{"a":-Infinity}]', id="infinity"),
+        pytest.param(b"[{}] []", id="second-array"),
+        pytest.param(b"[{}]\0", id="zero-behind"),
+        pytest.param(b"[{}]]", id="bracket-behind"),
+        pytest.param(b"[{},]", id="trailing-comma"),
+        pytest.param(b"[,{}]", id="leading-comma"),
+        pytest.param(b"[{}{}]", id="no-comma"),
+        pytest.param(b"[{}\x0c]", id="form-feed"),
+        pytest.param(b"[{}\xc2\xa0]", id="no-break-space"),
+        pytest.param(b'[{"a":"x\ny"}]', id="line-break-in-string"),
+        pytest.param(b'[{"a\n":1}]', id="line-break-in-name"),
+        pytest.param(b'[{"a":"\x00"}]', id="control-character"),
+        pytest.param(b'[{"a":"\\x41"}]', id="unknown-escape"),
+        pytest.param(b'[{"a":"\\u00g0"}]', id="bad-hex"),
+        pytest.param(b'[{"a":01}]', id="leading-zero"),
+        pytest.param(b'[{"a":1.}]', id="no-fraction"),
+        pytest.param(b'[{"a":+1}]', id="plus"),
+        pytest.param(b"[{a:1}]", id="bare-name"),
+        pytest.param(b"[{'a':1}]", id="single-quotes"),
+        pytest.param(b"[{}/* comment */]", id="comment"),
+        pytest.param(b"<html><body>502 Bad Gateway</body></html>", id="html"),
+        pytest.param(b"[" * 100_000, id="open-for-ever"),
+        pytest.param(b'[{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}]", id="deep-array"),
+        pytest.param(b'[{"a":' * 50_000 + b"{}" + b"}]" * 50_000, id="deep-object"),
+        pytest.param(b'[{"eventId":"\\ud800","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}]", id="deep-slow"),
+    ],
+)
+def test_a_bad_body_is_a_bad_page(body: bytes) -> None:
+    """What is not a JSON array of objects in UTF-8 is refused, by both ways, with a sentence."""
+    with pytest.raises(BadPage, match=r"\w{3}"):
+        cut_page(body)
+
+
+@given(st.binary(max_size=60))
+def test_noise_is_a_page_only_if_json_says_so(noise: bytes) -> None:
+    """Any bytes are either refused or read alike by the standard library."""
+    try:
+        events = cut_page(noise)
+    except BadPage:
+        return
+    assert [json.loads(event.raw) for event in events] == json.loads(noise)
+
+
+@given(st.lists(OBJECTS, min_size=1, max_size=2), st.data())
+def test_a_changed_byte_is_a_bad_page_or_still_json(objects: list[str], data: st.DataObject) -> None:
+    """A body with one byte changed is refused, or every event of it is still valid JSON on one line."""
+    body = bytearray(write_body(objects, []).encode())
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        events = cut_page(bytes(body))
+    except BadPage:
+        return
+    for event in events:
+        assert isinstance(read_value(event.raw.decode()), dict)
+        assert b"\n" not in event.raw
+        assert b"\r" not in event.raw
+
+
+@pytest.mark.parametrize(
+    ("served", "name"),
+    [
+        (b'{"data":{"eventName":"a","eventName":"b"}}', "b"),
+        (b'{"data":{"eventName":"a"},"data":{}}', None),
+        (b'{"data":{"eventName":"\\ud83d\\ude00"}}', "\U0001f600"),
+        (b'{"data":{"event\\u004eame":"x"}}', "x"),
+        (b'{"data":{"eventName":5}}', None),
+        (b'{"data":[{"eventName":"x"}]}', None),
+        (b'{"data":null}', None),
+    ],
+)
+def test_key_fields_are_read_as_any_json_reader_does(served: bytes, name: str | None) -> None:
+    """Of a key that comes twice the last counts, and a value of another type counts as absent."""
+    assert read_event(served).event_name == name
+
+
+def test_a_line_with_two_events_is_refused() -> None:
+    """A line read as one event must hold one."""
+    with pytest.raises(BadPage, match="2 events"):
+        read_event(b"{},{}")
+
+
+def test_only_line_breaks_go() -> None:
+    """Other white space between tokens stays as served."""
+    assert join_lines(b'{\r\n\t"a" : 1\n}') == b'{\t"a" : 1}'

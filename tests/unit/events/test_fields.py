@@ -1,6 +1,10 @@
+from __future__ import annotations
+
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,11 +13,19 @@ from hypothesis import strategies as st
 from ociaudit.events.fields import (
     NANOSECONDS,
     UNREADABLE_INSTANT,
+    Facts,
     format_instant,
     instant_of_minute,
+    is_sign_in,
+    judge_outcome,
+    make_reader,
+    read_facts,
     read_instant,
+    read_loose_facts,
     read_loose_fields,
+    read_sdk_facts,
     replace_surrogates,
+    split_addresses,
 )
 
 ORDINAL_ZERO = datetime(1, 1, 1, tzinfo=UTC) - datetime.resolution * 0
@@ -133,3 +145,230 @@ def test_names_can_be_written_after_surrogates_are_replaced(text: str) -> None:
     clean.encode()
     if not any("\ud800" <= char <= "\udfff" for char in text):
         assert clean == text
+
+
+FULL = {
+    "eventTime": "2025-12-01T00:00:00.5Z",
+    "eventId": "id",
+    "eventType": "com.oraclecloud.identitySignOn.InteractiveLogin",
+    "source": "s",
+    "data": {
+        "eventGroupingId": "g",
+        "eventName": "InteractiveLogin",
+        "compartmentId": "c",
+        "compartmentName": "cn",
+        "resourceName": "r",
+        "resourceId": "ri",
+        "availabilityDomain": "ad",
+        "message": " InteractiveLogin failed",
+        "identity": {"principalName": "eve", "ipAddress": "10.0.64.84,252.138.125.19", "userAgent": "ua"},
+        "request": {"id": "q", "path": "/p", "action": "GET"},
+        "response": {"status": None, "responseTime": "t", "message": None},
+        "additionalDetails": {"eventId": "sso.authentication.failure", "n": 1},
+    },
+}
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["data", "identity", "response", "status", "additionalDetails", "eventId", "message", "ipAddress"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+def encode(event: object) -> bytes:
+    """Write an event as Oracle does."""
+    return json.dumps(event).encode()
+
+
+def test_everything_people_ask_about_is_read() -> None:
+    """Fields of every model, the outcome and the addresses."""
+    facts = read_facts(encode(FULL))
+    assert (facts.event_id, facts.details.event_name, facts.identity.principal_name) == (
+        "id",
+        "InteractiveLogin",
+        "eve",
+    )
+    assert (facts.request.action, facts.response.response_time) == ("GET", "t")
+    assert facts.addresses == ("10.0.64.84", "252.138.125.19")
+    assert facts.outcome == "failure"
+    assert facts.is_sign_in
+    assert facts.instant % 1_000_000_000 == 500_000_000
+
+
+@given(st.dictionaries(st.sampled_from(["data", "eventType", "eventTime", "eventId"]), anything, max_size=4))
+def test_no_event_is_too_odd(event: dict[str, Any]) -> None:
+    """Whatever an event holds, it has facts, and all their texts can be encoded."""
+    facts = read_facts(encode(event))
+    for text in (facts.event_time, facts.event_id, facts.identity.ip_address, facts.response.status, facts.outcome):
+        assert text is None or text.encode() is not None
+    assert facts.is_sign_in in {True, False}
+    assert isinstance(facts.addresses, tuple)
+
+
+@given(st.dictionaries(st.sampled_from(["data", "eventType"]), anything, max_size=2))
+def test_both_ways_of_reading_agree(event: dict[str, Any]) -> None:
+    """What the quick way accepts, the slow way reads alike, but for models that are absent."""
+    quick, slow = read_facts(encode(event)), read_loose_facts(encode(event))
+    assert (quick.details, quick.event_type) == (slow.details, slow.event_type)
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        (b'{"data":{"response":{"status":200}}}', "200"),
+        (b'{"data":{"response":{"status":"\\ud800"}}}', "\\ud800"),
+        (b'{"data":{"response":{"status":[]}}}', None),
+        (b'{"data":{"response":"200"}}', None),
+        (b'{"data":[]}', None),
+        (b"{}", None),
+    ],
+)
+def test_what_has_an_unexpected_type_is_absent_and_numbers_are_digits(event: bytes, status: str | None) -> None:
+    """A lone surrogate is an escape."""
+    assert read_facts(event).response.status == status
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"", b"{", b'"x"', b'{"data":' + b"[" * 100_000])
+def test_what_is_no_object_is_an_error(raw: bytes) -> None:
+    """The caller has checked its events; a mistake is not hidden."""
+    with pytest.raises(ValueError, match=r"JSON|nested|Expecting"):
+        read_facts(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [(None, ()), ("", ()), (" 10.0.0.1 ", ("10.0.0.1",)), ("a, b,,c", ("a", "b", "c")), (",", ())],
+)
+def test_a_comma_list_is_several_addresses(text: str | None, addresses: tuple[str, ...]) -> None:
+    """White space around them does not count."""
+    assert split_addresses(text) == addresses
+
+
+def test_an_empty_event_has_no_facts() -> None:
+    """Every property answers."""
+    assert (Facts().outcome, Facts().is_sign_in, Facts().addresses, Facts().instant) == ("unknown", False, (), 0)
+
+
+PATHS = {
+    "event_type": "eventType",
+    "event_time": "eventTime",
+    "data.event_name": "data.eventName",
+    "data.message": "data.message",
+    "data.identity.principal_name": "data.identity.principalName",
+    "data.identity.ip_address": "data.identity.ipAddress",
+    "data.response.status": "data.response.status",
+    "data.additional_details.event_id": "data.additionalDetails.eventId",
+}
+VALUES = st.sampled_from(["a", "ü", "\ud800", "", None, 12, 1.5, True, [], {"a": 1}])
+
+
+def make_event(values: dict[str, Any]) -> dict[str, Any]:
+    """Make an event with a value at each path; a model whose parent is no model is left out."""
+    event: dict[str, Any] = {"rest": {"deep": [1, "ü", {"eventType": "no"}]}}
+    for path, value in values.items():
+        *folders, name = path.split(".")
+        inner = event
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = dict(value) if isinstance(value, dict) else value
+    return event
+
+
+def read(facts: Facts, path: str) -> str | None:
+    """Return a field, None where a model on the way is missing."""
+    value: Any = facts
+    for name in path.split("."):
+        value = getattr(value, name) if value is not None else None
+    return value
+
+
+@given(
+    st.sets(st.sampled_from(sorted(PATHS)), min_size=1),
+    st.dictionaries(st.sampled_from([*PATHS.values(), "data", "data.response"]), VALUES),
+)
+def test_a_slim_reader_reads_as_the_full_one(needed: set[str], values: dict[str, Any]) -> None:
+    """Whatever an event holds, each field that was asked for is what all facts have there."""
+    try:
+        raw = json.dumps(make_event(values)).encode()
+    except (TypeError, AttributeError):  # a value where a model would have to be
+        return
+    slim, full = make_reader(needed)(raw), read_facts(raw)
+    assert {path: read(slim, path) for path in needed} == {path: read(full, path) for path in needed}
+
+
+def test_a_slim_reader_leaves_out_what_nobody_needs() -> None:
+    """Fields that were not named are not there, and the properties work on those that were."""
+    raw = b'{"eventType":"t","data":{"message":"m","response":{"status":"404","message":"n"}}}'
+    facts = make_reader({"data.response.status", "data.message", "data.additional_details.event_id"})(raw)
+    assert facts.outcome == "failure"
+    assert not hasattr(facts, "event_type")
+    assert not hasattr(facts.response, "message")
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"1", b"{", b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"])
+def test_what_is_no_event_is_refused_as_ever(raw: bytes) -> None:
+    """A slim reader refuses what the full one refuses, or skips what is too deep to be of interest."""
+    with pytest.raises(ValueError):
+        read_facts(raw)
+    try:
+        facts = make_reader({"event_type"})(raw)
+    except ValueError:
+        return
+    assert facts.event_type is None
+
+
+def test_the_sdks_spelling_is_read_too() -> None:
+    """Field names are the SDK's, keys of free maps are as served."""
+    facts = read_sdk_facts(
+        {
+            "event_type": "t",
+            "event_time": None,
+            "data": {
+                "event_name": "n",
+                "identity": {"principal_name": "\ud800"},
+                "additional_details": {"eventId": "sso.session.create.success"},
+                "response": {"status": 404},
+            },
+        }
+    )
+    assert (facts.event_type, facts.details.event_name, facts.identity.principal_name) == ("t", "n", "\\ud800")
+    assert facts.domain_event == "sso.session.create.success"
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "message", "outcome"),
+    [
+        ("200", None, None, "success"),
+        ("399", None, None, "success"),
+        ("404", "sso.session.create.success", None, "failure"),
+        ("9" * 5_000, None, None, "failure"),
+        (None, "sso.session.create.success", None, "success"),
+        (None, "sso.authentication.failure", "succeeded", "failure"),
+        (None, None, " InteractiveLogin succeeded", "success"),
+        (None, "admin.me.locked", "Login FAILED", "failure"),
+        ("OK", None, None, "unknown"),
+        ("٤٠٤", None, None, "unknown"),
+        ("", "", "", "unknown"),
+        (None, None, None, "unknown"),
+    ],
+)
+def test_the_outcome_is_read_from_the_first_place_that_tells(
+    status: str | None, detail: str | None, message: str | None, outcome: str
+) -> None:
+    """The status counts, else the suffix of the event id in the details, else the message."""
+    assert judge_outcome(status, detail, message) == outcome
+
+
+@given(st.none() | st.text(), st.none() | st.text(), st.none() | st.text())
+def test_no_text_is_too_odd(status: str | None, detail: str | None, message: str | None) -> None:
+    """Whatever an event holds, it has an outcome and is a sign-in or not."""
+    assert judge_outcome(status, detail, message) in {"success", "failure", "unknown"}
+    assert is_sign_in(status, detail) in {True, False}

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.events.facts import read_facts
-from ociaudit.events.fields import read_instant
+from ociaudit.events.event import BadPage, cut_page, read_event
+from ociaudit.events.event_names import RECORDED_AS, find_asked_names, find_recorded_names
+from ociaudit.events.fields import read_facts, read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
-from ociaudit.events.names import RECORDED_AS, find_asked_names, find_recorded_names
-from ociaudit.events.page import BadPage, cut_page, read_event
 from support import naive_filter
 from support.drawn_shards import make_event
 

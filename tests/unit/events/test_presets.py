@@ -4,10 +4,10 @@ import oci
 import pytest
 
 from ociaudit.errors import UsageError
-from ociaudit.events.facts import read_facts
+from ociaudit.events.event_names import NameMatcher, Rule
+from ociaudit.events.fields import read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.presets import PRESET_NAMES, PRESETS, find_preset
-from ociaudit.events.rules import NameMatcher, Rule
 
 ASKED_FOR = (
     "iam sign-ins sign-in-failures mfa api-keys auth-tokens passwords sessions user-locking policy-changes "

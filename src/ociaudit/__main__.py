@@ -1,0 +1,7 @@
+"""The command line as a module: `python -m ociaudit`."""
+
+from __future__ import annotations
+
+from ociaudit.cli.app import main
+
+main()

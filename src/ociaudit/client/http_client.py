@@ -1,0 +1,210 @@
+"""When to ask again, and how long to wait before.
+
+Owns: the arithmetic of waiting. Pure: errors and chance come in, seconds come out.
+
+Invariants
+- At most `max_attempts` attempts per request: with 8 % bad answers, four would leave gaps in a large export.
+- `Retry-After` is honoured where it is given, up to a bound that keeps a hostile value from stopping the run.
+- The repeats of one shard have a budget that good answers fill again: with one in two bad it holds for ever,
+  with worse a long chain ends before it takes eight attempts for every page.
+- The wait grows to a bound and carries jitter, so that many clients do not come back at one moment.
+
+A request brought to its end: at its endpoint's pace, repeated when that can help.
+
+Owns: the repeats, and when to give up. Must not: know pages, shards or the disk.
+
+Invariants
+- Every attempt goes through the gate: the pace of an endpoint holds for retries as well.
+- A wait holds no place: others ask meanwhile.
+- Until the first usable answer everything together takes at most `first_answer_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from ociaudit.client.memory_budget import ByteBudget, Hold
+from ociaudit.client.rate_limiter import Gate, Permit
+from ociaudit.client.transport import Answer, FinishedRequest, finish_request, show_host
+from ociaudit.clock import Clock
+from ociaudit.errors import ConnectionFailed, Refused, RequestError, ServiceUnreachable
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently one request is repeated."""
+
+    max_attempts: int = 8
+    first_wait_seconds: float = 0.2
+    max_wait_seconds: float = 20.0
+    max_retry_after_seconds: float = 300.0
+
+    def choose_wait(
+        self, error: RequestError, *, attempt: int, chance: float, budget: RetryBudget | None = None
+    ) -> float | None:
+        """Return the seconds to wait after failed attempt number `attempt` (from 1); None to give up.
+
+        `chance` in [0, 1) is the jitter: between half of the wait and all of it. A repeat is taken from `budget`.
+        """
+        if not error.retryable or attempt >= self.max_attempts:
+            return None
+        if budget is not None and not budget.take():
+            return None
+        wait = min(self.max_wait_seconds, self.first_wait_seconds * 2.0 ** (attempt - 1))
+        wait *= 0.5 + chance / 2
+        if isinstance(error, Refused) and error.retry_after_seconds is not None:
+            return max(wait, min(error.retry_after_seconds, self.max_retry_after_seconds))
+        return wait
+
+
+class RetryBudget:
+    """How many repeats a chain of requests may still take; every good answer gives one back."""
+
+    def __init__(self, size: int = 24) -> None:
+        """Begin with all of it."""
+        self._size = size
+        self._left = size
+
+    def take(self) -> bool:
+        """Take one repeat; False when none is left."""
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
+
+    def refill(self) -> None:
+        """Give one back."""
+        self._left = min(self._size, self._left + 1)
+
+
+T = TypeVar("T")
+RetryObserver = Callable[[RequestError, float], None]
+RequestObserver = Callable[[FinishedRequest], None]
+_TOO_MANY_REQUESTS = 429
+_FIRST_SERVER_ERROR = 500
+
+
+class Sender(Protocol):
+    """Sends one attempt; see `transport.Transport`, which is the real one."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Tell whether any usable answer has come."""
+        ...
+
+    async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
+        """Send the request once."""
+        ...
+
+
+class Client:
+    """Fetches answers. Used inside one event loop."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        gate: Gate,
+        clock: Clock,
+        budget: ByteBudget,
+        retry: RetryPolicy | None = None,
+        first_answer_seconds: float = 14.0,
+        on_retry: RetryObserver | None = None,
+        on_request: RequestObserver | None = None,
+    ) -> None:
+        """Ask through `sender`; the time for the first answer begins now."""
+        self._sender = sender
+        self._gate = gate
+        self._clock = clock
+        self._budget = budget
+        self._retry = retry or RetryPolicy()
+        self._on_retry = on_retry
+        self._on_request = on_request
+        self._first_answer_until = clock.monotonic() + first_answer_seconds
+
+    async def fetch(
+        self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
+    ) -> Answer[T]:
+        """Send a signed GET until an answer's body passes `check`, and return it.
+
+        The body's bytes count as held until the answer is released. `retries` is a budget over several requests.
+
+        Raises:
+            RequestError: the attempts are used up, or repeating cannot help.
+            ServiceUnreachable: no usable answer has come from the service in good time.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                answer = await self._attempt(url, check, attempt, endpoint)
+            except RequestError as error:
+                wait = self._retry.choose_wait(error, attempt=attempt, chance=self._clock.draw(), budget=retries)
+                self._give_up_on_silence(error, wait, url)
+                if wait is None:
+                    raise
+                if self._on_retry:
+                    self._on_retry(error, wait)
+            else:
+                if retries is not None:
+                    retries.refill()
+                return answer
+            await self._clock.sleep(wait)
+
+    async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int, endpoint: str) -> Answer[T]:
+        await self._budget.wait_for_room()
+        hold = self._budget.open()
+        is_held = False
+        try:
+            async with self._gate.enter(endpoint) as permit:
+                began_at = self._clock.monotonic()
+                try:
+                    answer = await self._send_in_time(url, check, attempt, hold)
+                except RequestError as error:
+                    self._tell_outcome(permit, error)
+                    self._tell(url, attempt, began_at, error)
+                    raise
+                permit.note_good()
+                self._tell(url, attempt, began_at, answer)
+                hold.note_whole()
+                is_held = True
+                return answer
+        finally:
+            if not is_held:
+                hold.release()
+
+    def _tell(self, url: str, attempt: int, began_at: float, end: Answer[T] | RequestError) -> None:
+        if self._on_request:
+            self._on_request(finish_request(url, attempt, self._clock.monotonic() - began_at, end))
+
+    async def _send_in_time(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
+        if self._sender.has_answered:
+            return await self._sender.send(url, check, attempt=attempt, hold=hold)
+        try:
+            async with asyncio.timeout(max(0.1, self._first_answer_until - self._clock.monotonic())):
+                return await self._sender.send(url, check, attempt=attempt, hold=hold)
+        except TimeoutError as error:
+            raise ConnectionFailed(f"no answer from {show_host(url)} in time") from error
+
+    def _tell_outcome(self, permit: Permit, error: RequestError) -> None:
+        if not isinstance(error, Refused):
+            permit.note_failure()
+            return
+        asked = error.retry_after_seconds
+        wait = None if asked is None else min(asked, self._retry.max_retry_after_seconds)
+        if error.status >= _FIRST_SERVER_ERROR:
+            permit.note_failure(wait)
+        elif error.status == _TOO_MANY_REQUESTS:
+            permit.note_throttled(wait)
+        else:
+            permit.note_good()
+
+    def _give_up_on_silence(self, error: RequestError, wait: float | None, url: str) -> None:
+        if self._sender.has_answered:
+            return
+        if wait is None or self._first_answer_until - self._clock.monotonic() <= wait:
+            hint = error.hint if error.hint != error.default_hint else None
+            raise ServiceUnreachable(f"{show_host(url)} gave no usable answer: {error}", hint=hint) from error

@@ -1,0 +1,329 @@
+"""What two exports cover both.
+
+Owns: whether an event that only one of them has should be in the other. Must not: read events.
+
+An event does not say when the service processed it nor from which region it was read. So where two exports do
+not cover the same, an event that only one of them has is judged by its compartment and the minute of its
+`eventTime`: it is a difference when the other export covers that minute of that compartment in every region in
+which the first one does; otherwise it is not comparable, and counted apart.
+
+Two exports compared event by event.
+
+Owns: what counts as a difference, and what cannot be compared. Must not: print.
+
+Both files are walked once in canonical order. One that does not stand in that order (another tool's) is sorted
+outside memory first.
+
+Where the two do not cover the same, `jobs.shared_coverage` says what is comparable.
+
+Invariants
+- Every event of both files is in exactly one of: in both, only in A, only in B, not comparable.
+- Memory does not grow with the files; only examples are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import msgspec
+
+from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.events.event import Event, read_event, read_order
+from ociaudit.events.fields import minute_of_instant
+from ociaudit.formats.json_reader import (
+    BadArray,
+    Batch,
+    cut_lines,
+    read_array,
+    read_chunks,
+    read_line_blocks,
+    scan_block,
+    unpack_chunks,
+)
+from ociaudit.formats.validate import read_lines
+from ociaudit.planning.shard import Place
+from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.storage.atomic_io import explain_disk, make_private_folder
+from ociaudit.storage.manifest import Manifest, decode_manifest, name_manifest
+from ociaudit.storage.merge import OrderIndex, split_location
+
+
+class SharedCoverage:
+    """Which events both exports should hold."""
+
+    def __init__(self, a: Manifest | None, b: Manifest | None, notes: list[str]) -> None:
+        """Compare what two manifests state, None being like the other; `notes` gets what is not comparable."""
+        self._always = a is None or b is None or _list_coverage(a) == _list_coverage(b)
+        self._coverages = [_map_coverage(manifest) for manifest in (a, b)]
+        if a is None or b is None:
+            notes.append("a file without a manifest is taken to cover what the other one does")
+        elif not self._always:
+            notes.append("the two do not cover the same; what only one of them asked for is not comparable")
+        if a is not None and b is not None and _list_cuts(a) != _list_cuts(b):
+            notes.append("the two were filtered differently; what the filters took out shows as a difference")
+
+    def is_comparable(self, number: int, event: Event) -> bool:
+        """Tell whether the other export should hold an event of export `number` as well."""
+        if self._always:
+            return True
+        instant = read_order(event.order)[0]
+        own, other = self._coverages[number], self._coverages[1 - number]
+        if not instant or event.compartment is None:
+            return False
+        minute = minute_of_instant(instant)
+        moment = Window(minute, minute + 1)
+        regions = [place for place, coverage in own.items() if _is_in(place, event, coverage, moment)]
+        return bool(regions) and all(_is_in(place, event, other.get(place), moment) for place in regions)
+
+
+def _is_in(place: Place, event: Event, coverage: Coverage | None, moment: Window) -> bool:
+    return coverage is not None and place.compartment == event.compartment and not coverage.find_missing(moment)
+
+
+def _list_cuts(manifest: Manifest) -> tuple[object, ...]:
+    """Return what was taken out of an export."""
+    return manifest.arguments.whole_filter, manifest.event_range
+
+
+def _list_coverage(manifest: Manifest) -> list[tuple[Place, tuple[Window, ...]]]:
+    return sorted((place, coverage.windows) for place, coverage in _map_coverage(manifest).items() if coverage.windows)
+
+
+def _map_coverage(manifest: Manifest | None) -> dict[Place, Coverage]:
+    if manifest is None:
+        return {}
+    return {
+        Place(entry.region, entry.compartment): Coverage(
+            Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows
+        )
+        for entry in manifest.coverage
+    }
+
+
+_STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
+_EXAMPLES = 20
+_IDS_REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class Side:
+    """What only one of the two files holds. `examples` are (order, event) of the first ones."""
+
+    events: int = 0
+    only: int = 0
+    not_comparable: int = 0
+    examples: list[Event] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Difference:
+    """How two exports differ.
+
+    `changed_ids` counts event ids that both files hold with other bytes; their records are among `only`, too.
+    `notes` say what could not be compared.
+    """
+
+    a: Side = field(default_factory=Side)
+    b: Side = field(default_factory=Side)
+    in_both: int = 0
+    changed_ids: int = 0
+    changed_examples: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_same(self) -> bool:
+        """Tell whether, as far as they can be compared, they hold the same."""
+        return not (self.a.only or self.b.only)
+
+
+def compare_exports(path_a: Path, path_b: Path) -> Difference:
+    """Compare two exports, with their manifests where they have one.
+
+    Raises:
+        UsageError: a file is missing, or the two spell their fields differently.
+        CorruptRun: a manifest cannot be read.
+        DiskError: a file cannot be read.
+        CorruptRun: a file is not a JSON array of events; the message names it.
+    """
+    difference = Difference()
+    exports = [_Export(path) for path in (path_a, path_b)]
+    if exports[0].shape != exports[1].shape:
+        words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
+        raise UsageError(words, hint="export both in the same shape")
+    if exports[0].is_redacted != exports[1].is_redacted:
+        redacted = path_a if exports[0].is_redacted else path_b
+        raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
+    if exports[0].with_origin != exports[1].with_origin:
+        words = f"of {path_a} and {path_b} only one has the events' origins"
+        raise UsageError(words, hint="export both with --with-origin, or none")
+    shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
+    with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
+        ordered = [
+            export.read_in_order(Path(scratch) / str(number), side)
+            for number, (export, side) in enumerate(zip(exports, (difference.a, difference.b), strict=True))
+        ]
+        is_exact = all(export.manifest is not None for export in exports)
+        if not is_exact:
+            difference.notes.append("white space between the tokens of JSON does not count")
+        normalize = bytes if is_exact else _strip_white_space
+        _walk(_group(ordered[0], normalize), _group(ordered[1], normalize), difference, shared)
+    return difference
+
+
+_Group = dict[bytes, Event]
+"""The distinct records of one instant and id, by what is compared."""
+
+
+def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shared: SharedCoverage) -> None:
+    """Walk both in step, group by group of the same instant and id."""
+    ids: tuple[set[str], set[str]] = (set(), set())
+    sides = (difference.a, difference.b)
+
+    def take_only(number: int, events: Iterable[Event]) -> None:
+        for event in events:
+            if not shared.is_comparable(number, event):
+                sides[number].not_comparable += 1
+                continue
+            sides[number].only += 1
+            if len(sides[number].examples) < _EXAMPLES:
+                sides[number].examples.append(event)
+            if len(ids[number]) < _IDS_REMEMBERED:
+                ids[number].add(read_order(event.order)[1])
+
+    left, right = next(a, None), next(b, None)
+    while left or right:
+        if not right or (left and _read_order(left) < _read_order(right)):
+            take_only(0, (left or {}).values())
+            left = next(a, None)
+        elif not left or _read_order(right) < _read_order(left):
+            take_only(1, right.values())
+            right = next(b, None)
+        else:
+            difference.in_both += len(left.keys() & right.keys())
+            take_only(0, (event for record, event in left.items() if record not in right))
+            take_only(1, (event for record, event in right.items() if record not in left))
+            left, right = next(a, None), next(b, None)
+    changed = sorted((ids[0] & ids[1]) - {""})
+    difference.changed_ids = len(changed)
+    difference.changed_examples = changed[:_EXAMPLES]
+
+
+def _group(events: Iterator[Event], normalize: Callable[[bytes], bytes]) -> Iterator[_Group]:
+    """Yield the distinct records of each instant and id."""
+    for _, group in groupby(events, key=lambda event: event.order):
+        yield {normalize(event.raw): event for event in group}
+
+
+def _read_order(group: _Group) -> bytes:
+    return next(iter(group.values())).order
+
+
+def _strip_white_space(raw: bytes) -> bytes:
+    """Take out white space between tokens, which says nothing where another tool wrote the file."""
+    try:
+        return msgspec.json.format(raw, indent=-1)
+    except msgspec.MsgspecError:  # lone surrogates
+        return _STRING_OR_SPACE.sub(rb"\1", raw)
+
+
+class _Export:
+    """One of the two files."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist", hint="name two files that hold JSON arrays of audit events")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", hint="name two files that hold JSON arrays of audit events")
+        self._path = path
+        manifest_path = name_manifest(path)
+        self.manifest: Manifest | None = None
+        if manifest_path.exists():
+            with explain_disk("read", manifest_path):
+                self.manifest = decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
+        arguments = self.manifest.arguments if self.manifest else None
+        if arguments and arguments.format in {"csv", "parquet"}:
+            raise UsageError(
+                f"{path} is a table, a derived form; events are compared as JSON",
+                hint="compare exports in json or ndjson",
+            )
+        self._is_lines = arguments is not None and arguments.format == "ndjson"
+        self.is_redacted = arguments is not None and arguments.redact
+        self.with_origin = arguments is not None and arguments.with_origin
+        self.shape = arguments.shape if arguments else _guess_shape(self._read_chunks())
+
+    def read_in_order(self, scratch: Path, side: Side) -> Iterator[Event]:
+        """Yield the events in canonical order; `scratch` is a folder name that is free to use."""
+        if self._is_sorted():
+            for batch in self._read_batches():
+                side.events += len(batch.events)
+                yield from batch.events
+            return
+        make_private_folder(scratch)
+        index = OrderIndex(scratch)
+        spread = scratch / "events"
+        with explain_disk("write to", spread), spread.open("w+b") as file:
+            offset = 0
+            for batch in self._read_batches():
+                lengths = [len(event.raw) for event in batch.events]
+                file.write(b"".join(event.raw for event in batch.events))
+                index.add(batch.events, origin=0, offset=offset, lengths=lengths)
+                offset += sum(lengths)
+                side.events += len(lengths)
+            for entry in index.iterate():
+                _, offset, length = split_location(entry)
+                file.seek(offset)
+                yield read_event(file.read(length), self.shape)
+
+    def _is_sorted(self) -> bool:
+        previous = b""
+        for orders in self._read_orders():
+            if any(later < earlier for earlier, later in pairwise([previous, *orders])):
+                return False
+            previous = orders[-1]
+        return True
+
+    def _read_orders(self) -> Iterator[list[bytes]]:
+        """Yield the orders of the events; of those known to ascend only the first and the last."""
+        if self.manifest is None or self.shape != "api" or self._is_lines:
+            yield from ([event.order for event in batch.events] for batch in self._read_batches())
+            return
+        with self._name_file():
+            for block in read_line_blocks(self._read_chunks()):
+                scan = scan_block(block)
+                if scan is not None:
+                    yield [scan.first, scan.last.order]
+                else:
+                    yield [event.order for event in cut_lines(block, self.shape).events]
+
+    def _read_batches(self) -> Iterator[Batch]:
+        with self._name_file():
+            if self._is_lines:
+                yield from read_lines(self._read_chunks(), shape=self.shape)
+                return
+            yield from read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
+
+    def _read_chunks(self) -> Iterator[bytes]:
+        with self._name_file(), explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:
+            yield from unpack_chunks(read_chunks(file))
+
+    @contextlib.contextmanager
+    def _name_file(self) -> Iterator[None]:
+        try:
+            yield
+        except BadArray as error:
+            hint = "name files that hold one JSON array of audit events"
+            raise CorruptRun(f"{self._path}: {error}", hint=hint) from error
+
+
+def _guess_shape(chunks: Iterator[bytes]) -> str:
+    """Guess from the first event how a file without a manifest spells its fields."""
+    head = next((chunk for chunk in chunks if chunk), b"")[:4096]
+    if b'"event_type"' in head or b'"event_time"' in head:
+        return "sdk"
+    return "cli" if b'"event-type"' in head or b'"event-time"' in head else "api"

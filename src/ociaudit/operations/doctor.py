@@ -1,0 +1,443 @@
+"""What an examination found. Owns: the form of a finding, and the policies that are asked for. Must not: look.
+
+What is examined, and what is known of it so far.
+
+Owns: these two forms. Must not: look.
+
+What can be looked at without asking the service: configuration, private files, certificates, proxy.
+
+Owns: these checks. Must not: show a key, a pass phrase, a token or a password.
+
+What only the service can tell: clock, key, permissions, regions, compartments, retention.
+
+Owns: these checks. Must not: ask for more than a minute of a place's events, or more than `MAX_COMPARTMENTS` places.
+
+Whether everything is in place for an export, and what to do where it is not.
+
+Owns: which checks there are, and which need which. Must not: write.
+
+Invariants
+- Each check is a function of its own; none stops another, but one that needs a failed one is skipped.
+- Every finding that is not ok says what to do; a missing permission comes with the policy to ask for.
+- No key, pass phrase, token or password stands in a finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from ociaudit.client.config_file import list_private_files
+from ociaudit.client.http_client import RetryPolicy
+from ociaudit.client.identity import Listing
+from ociaudit.client.network import choose_proxy, show_proxy, try_proxy
+from ociaudit.client.transport import TransportLimits
+from ociaudit.errors import (
+    ConfigError,
+    OciAuditError,
+    Refused,
+    RequestError,
+    ScopeUnreadable,
+    ServiceUnreachable,
+    SignInRejected,
+)
+from ociaudit.operations.context import Service, Tools, connect
+from ociaudit.operations.scope_resolution import SETTLE_MINUTES
+from ociaudit.planning.scope import Compartment, Region
+from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.window import Window, floor_minute
+
+Status = Literal["ok", "warning", "failed", "skipped"]
+Subject = TypeVar("Subject")
+
+READ_EVENTS = "Allow group <group> to read audit-events in tenancy"
+INSPECT_COMPARTMENTS = "Allow group <group> to inspect compartments in tenancy"
+INSPECT_TENANCIES = "Allow group <group> to inspect tenancies in tenancy"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a diagnosis.
+
+    `hint` is what to do, `policy` the IAM statement to ask an administrator for; both None where all is well.
+    """
+
+    check: str
+    status: Status
+    message: str
+    hint: str | None = None
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[Subject]):
+    """One thing to look at. It is skipped when one of `needs`, which come before it, has not gone well."""
+
+    name: str
+    look: Callable[[Subject], Awaitable[list[Finding]]]
+    needs: tuple[str, ...] = ()
+
+
+async def run_checks(checks: Iterable[Check[Subject]], examination: Subject, found: list[Finding]) -> list[Finding]:
+    """Run the checks one after the other and return what was found before and now."""
+    for check in checks:
+        broken = {finding.check for finding in found if finding.status in {"failed", "skipped"}}
+        missing = [need for need in check.needs if need in broken][:1]
+        if missing:
+            found.append(Finding(check.name, "skipped", f"not checked, because of: {missing[0]}"))
+        else:
+            found.extend(await check.look(examination))
+    return found
+
+
+def describe_failure(
+    check: str, error: OciAuditError, *, status: Status = "failed", policy: str | None = None
+) -> Finding:
+    """Make a finding of an error."""
+    request_id = error.request_id if isinstance(error, RequestError) else None
+    suffix = f" (opc-request-id {request_id})" if request_id else ""
+    return Finding(check, status, f"{error}{suffix}", error.hint, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is to be examined. `load` and `read_fields` raise `ConfigError` where the configuration is not usable.
+
+    `config_file` is None where the sign-in needs no file. `authorities` are the files of certificates that were named,
+    each with what names it. `regions` are those to look at; without any, all that the tenancy has subscribed to.
+    """
+
+    config_file: Path | None
+    read_fields: Callable[[], Mapping[str, Any]]
+    load: Callable[[], Tools]
+    authorities: Sequence[tuple[str, Path]] = ()
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Examination:
+    """What is known so far."""
+
+    patient: Patient
+    tools: Tools | None = None
+    service: Service | None = None
+    listing: Listing[Region] | ScopeUnreadable = field(default_factory=lambda: Listing((), ()))
+    rejection: SignInRejected | None = None
+    compartments: tuple[Compartment, ...] = ()
+    regions: tuple[str, ...] = ()
+    answers: dict[str, RequestError | None] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> tuple[Tools, Service]:
+        """Return the collaborators of checks that ask; those run only when there are some."""
+        if self.tools is None or self.service is None:
+            raise AssertionError("a check that asks needs the configuration")
+        return self.tools, self.service
+
+    @property
+    def readable_regions(self) -> list[str]:
+        """Return the regions in which the root compartment can be read."""
+        return [region for region, error in self.answers.items() if error is None]
+
+
+_PROXY_SECONDS = 5.0
+
+
+async def look_at_configuration(examination: Examination) -> list[Finding]:
+    """Load the configuration: profile, key, region, endpoint."""
+    try:
+        tools = examination.patient.load()
+    except (ConfigError, SignInRejected, ServiceUnreachable) as error:
+        return [describe_failure("configuration", error)]
+    examination.tools = tools
+    who = tools.credentials
+    return [
+        Finding("configuration", "ok", f"profile {who.profile}: {who.principal} of {who.tenancy}, region {who.region}")
+    ]
+
+
+async def look_at_files(examination: Examination) -> list[Finding]:
+    """Look at who may read the configuration, the key and the token."""
+    config_file = examination.patient.config_file
+    if config_file is None:
+        return [Finding("private files", "ok", "none is needed for this sign-in")]
+    try:
+        fields = examination.patient.read_fields()
+    except ConfigError:
+        return [Finding("private files", "skipped", "not checked, because of: configuration")]
+    files = list(list_private_files(config_file, fields))
+    found = [
+        Finding(
+            "private files",
+            "warning",
+            f"{file.named_by} {file.path} can be read by others (mode {file.mode:04o})",
+            f"chmod 600 '{file.path}'",
+        )
+        for file in files
+        if file.is_exposed and file.mode is not None
+    ]
+    found += [
+        Finding(
+            "private files", "failed", f"{file.named_by} {file.path}: {file.problem}", "name a file that can be read"
+        )
+        for file in files
+        if file.problem
+    ]
+    return found or [Finding("private files", "ok", f"{len(files)} files, readable by their owner alone")]
+
+
+async def look_at_authorities(examination: Examination) -> list[Finding]:
+    """Load the certificates that were named."""
+    found = []
+    for named_by, path in examination.patient.authorities:
+        try:
+            context = ssl.create_default_context(
+                cafile=None if path.is_dir() else str(path), capath=str(path) if path.is_dir() else None
+            )
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            reason = getattr(error, "strerror", None) or "no path of a file"
+            hint = "name a PEM file with the certificates of the authorities to trust"
+            found.append(Finding("certificates", "failed", f"{named_by} {path} cannot be used: {reason}", hint))
+        else:
+            number = len(context.get_ca_certs())
+            found.append(Finding("certificates", "ok", f"{named_by} {path}: {number} authorities are trusted"))
+    return found or [Finding("certificates", "ok", "the system's authorities are trusted; none is named")]
+
+
+async def look_at_proxy(examination: Examination) -> list[Finding]:
+    """Connect to the proxy that the service is reached through, if there is one."""
+    proxies = examination.patient.proxies
+    if not examination.tools:
+        return [Finding("proxy", "skipped", "not checked, because of: configuration")]
+    tools = examination.tools
+    url = tools.endpoints.locate("identity", tools.credentials.region)
+    proxy = choose_proxy(url, proxies)
+    if proxy is None:
+        why = "NO_PROXY excepts the service" if proxies.keys() - {"no"} else "the environment names none"
+        return [Finding("proxy", "ok", f"none is used: {why}")]
+    try:
+        await try_proxy(proxy, timeout_seconds=_PROXY_SECONDS)
+    except RequestError as error:
+        hint = "correct HTTPS_PROXY, or except the service with NO_PROXY"
+        return [Finding("proxy", "failed", str(error), hint)]
+    return [Finding("proxy", "ok", f"{show_proxy(proxy)} is used")]
+
+
+MAX_COMPARTMENTS = 200
+_IN_FLIGHT = 8
+_LONGEST_RETENTION_DAYS = 365
+_MAX_SKEW_SECONDS = 300
+_DOUBTFUL_SKEW_SECONDS = 60
+_UNAUTHORIZED = 401
+_DENIED_STATUSES = frozenset({403, 404})
+_NAMES_SHOWN = 5
+
+
+async def look_at_service(examination: Examination) -> list[Finding]:
+    """Ask for the regions: the answer tells of the service, the clock, the key and the permission at once."""
+    tools, service = examination.asked
+    try:
+        examination.listing = await service.identity.list_regions()
+    except SignInRejected as error:
+        examination.rejection = error
+    except ScopeUnreadable as error:
+        examination.listing = error
+    except OciAuditError as error:
+        hint = "check the network, the proxy, the certificates and --endpoint"
+        return [replace(describe_failure("service", error), hint=hint)]
+    return [
+        Finding("service", "ok", f"Identity answers at {tools.endpoints.locate('identity', tools.credentials.region)}")
+    ]
+
+
+async def look_at_clock(examination: Examination) -> list[Finding]:
+    """Compare the local clock with the service's."""
+    _, service = examination.asked
+    skew = service.transport.skew_seconds
+    if skew is None:
+        return [Finding("clock", "warning", "the service does not say its time", "check the local clock by hand")]
+    way = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the service's"
+    hint = "set the clock, for example with: timedatectl set-ntp true"
+    if abs(skew) > _MAX_SKEW_SECONDS:
+        return [Finding("clock", "failed", f"{way}; signatures are refused beyond {_MAX_SKEW_SECONDS} s", hint)]
+    if abs(skew) > _DOUBTFUL_SKEW_SECONDS:
+        return [Finding("clock", "warning", f"{way}; beyond {_MAX_SKEW_SECONDS} s signatures are refused", hint)]
+    return [Finding("clock", "ok", "within a minute of the service's")]
+
+
+async def look_at_sign_in(examination: Examination) -> list[Finding]:
+    """Judge whether the key was accepted."""
+    if examination.rejection is not None:
+        return [describe_failure("sign-in", examination.rejection)]
+    return [Finding("sign-in", "ok", "the service accepts the signature")]
+
+
+async def look_at_region_list(examination: Examination) -> list[Finding]:
+    """Judge the list of regions, and choose those to look at."""
+    tools, _ = examination.asked
+    listing, named = examination.listing, examination.patient.regions
+    if isinstance(listing, ScopeUnreadable):
+        examination.regions = named or (tools.credentials.region,)
+        hint = "ask for the policy, or name the regions with --region"
+        return [replace(describe_failure("list of regions", listing, policy=INSPECT_TENANCIES), hint=hint)]
+    ready = sorted(region.name for region in listing.items if region.status == "READY")
+    others = sorted(region.name for region in listing.items if region.status != "READY")
+    examination.regions = named or tuple(ready)
+    unknown = sorted(set(named) - set(ready))
+    if unknown:
+        hint = f"subscribed and ready: {', '.join(ready)}"
+        return [Finding("list of regions", "failed", f"the tenancy has not subscribed to {', '.join(unknown)}", hint)]
+    more = f"; not ready: {', '.join(others)}" if others else ""
+    return [Finding("list of regions", "ok", f"{len(ready)} ready: {', '.join(ready)}{more}")]
+
+
+async def look_at_compartment_list(examination: Examination) -> list[Finding]:
+    """Ask for the compartments."""
+    _, service = examination.asked
+    try:
+        listing = await service.identity.list_compartments()
+    except ScopeUnreadable as error:
+        hint = "ask for the policy, or name compartments with --compartment OCID --no-subtree"
+        return [replace(describe_failure("list of compartments", error, policy=INSPECT_COMPARTMENTS), hint=hint)]
+    except OciAuditError as error:
+        return [describe_failure("list of compartments", error)]
+    examination.compartments = listing.items
+    return [Finding("list of compartments", "ok", f"{len(listing.items)} and the root")]
+
+
+async def look_at_regions(examination: Examination) -> list[Finding]:
+    """Ask a minute of the root compartment's events in each region."""
+    tools, _ = examination.asked
+    places = [Place(region, tools.credentials.tenancy) for region in examination.regions]
+    answers = await _read_a_minute(examination, places)
+    examination.answers = {place.region: error for place, error in answers.items()}
+    return [_judge_region(region, error) for region, error in examination.answers.items()]
+
+
+async def look_at_events(examination: Examination) -> list[Finding]:
+    """Judge the permission to read audit events."""
+    denied = {
+        region: error
+        for region, error in examination.answers.items()
+        if isinstance(error, Refused) and error.is_oci and error.status in _DENIED_STATUSES
+    }
+    if denied:
+        where = f"in {', '.join(denied)}"
+        finding = describe_failure("audit events", next(iter(denied.values())), policy=READ_EVENTS)
+        hint = "ask for the policy; `inspect` is not enough"
+        return [replace(finding, message=f"the root compartment cannot be read {where}: {finding.message}", hint=hint)]
+    if not examination.readable_regions:
+        return [Finding("audit events", "skipped", "not checked, because of: no region answers")]
+    return [Finding("audit events", "ok", "the root compartment can be read in every region that answers")]
+
+
+async def look_into_compartments(examination: Examination) -> list[Finding]:
+    """Ask a minute of every compartment's events, in the first region that answers."""
+    region = next(iter(examination.readable_regions), None)
+    if region is None:
+        return [Finding("compartments", "skipped", "not checked, because of: no region answers")]
+    step = -(-len(examination.compartments) // MAX_COMPARTMENTS) or 1
+    chosen = {Place(region, one.id): one for one in examination.compartments[::step]}
+    answers = await _read_a_minute(examination, chosen)
+    denied = [chosen[place] for place, error in answers.items() if isinstance(error, Refused)]
+    failed = sum(error is not None for error in answers.values()) - len(denied)
+    some = f" of {len(examination.compartments)}" if step > 1 else ""
+    if not denied and not failed:
+        return [Finding("compartments", "ok", f"all {len(chosen)}{some} asked can be read")]
+    names = ", ".join(f"{one.name} ({one.id})" for one in denied[:_NAMES_SHOWN])
+    more = f" and {len(denied) - _NAMES_SHOWN} more" if len(denied) > _NAMES_SHOWN else ""
+    message = f"{len(denied)} of {len(chosen)}{some} asked cannot be read: {names}{more}"
+    if failed:
+        message += f"; {failed} did not answer"
+    hint = "each is a gap of an export; where that is meant to be, --waive OCID keeps it on record without exit 10"
+    return [Finding("compartments", "warning", message, hint, READ_EVENTS if denied else None)]
+
+
+async def look_at_retention(examination: Examination) -> list[Finding]:
+    """Ask for how long events are kept."""
+    tools, service = examination.asked
+    region = next(iter(examination.readable_regions), tools.credentials.region)
+    try:
+        days = await service.audit.read_retention_days(region=region, tenancy=tools.credentials.tenancy)
+    except RequestError as error:
+        hint = "an export goes on without knowing it, and cannot say when its range begins too early"
+        return [replace(describe_failure("retention", error, status="warning"), hint=hint)]
+    if days < _LONGEST_RETENTION_DAYS:
+        hint = (
+            f"raise it to {_LONGEST_RETENTION_DAYS} days in the console (tenancy details), and export before events go"
+        )
+        return [Finding("retention", "warning", f"events are kept for {days} days only", hint)]
+    return [Finding("retention", "ok", f"events are kept for {days} days")]
+
+
+def _judge_region(region: str, error: RequestError | None) -> Finding:
+    name = f"region {region}"
+    if error is None or (isinstance(error, Refused) and error.is_oci and error.status in _DENIED_STATUSES):
+        return Finding(name, "ok", "Audit answers")
+    finding = describe_failure(name, error)
+    if isinstance(error, Refused) and error.is_oci and error.status == _UNAUTHORIZED:
+        return replace(finding, hint="the tenancy has not subscribed to this region, or is still subscribing")
+    return replace(finding, hint="check the network and https://ocistatus.oraclecloud.com; an export has a gap there")
+
+
+async def _read_a_minute(examination: Examination, places: Iterable[Place]) -> dict[Place, RequestError | None]:
+    """Ask a settled minute of each place, a few at a time; return what went wrong, or None."""
+    tools, service = examination.asked
+    minute = floor_minute(tools.clock.now()) - SETTLE_MINUTES - 1
+    room = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def read(place: Place) -> RequestError | None:
+        async with room:
+            try:
+                await service.audit.read_first_page(Shard(place, Window(minute, minute + 1)))
+            except RequestError as error:
+                return error
+            return None
+
+    listed = list(places)
+    return dict(zip(listed, await asyncio.gather(*map(read, listed)), strict=True))
+
+
+_RETRY = RetryPolicy(max_attempts=2, max_retry_after_seconds=5.0)
+_LIMITS = TransportLimits(connect_seconds=5.0, silence_seconds=20.0)
+
+_AT_HOME = (
+    Check("configuration", look_at_configuration),
+    Check("private files", look_at_files),
+    Check("certificates", look_at_authorities),
+    Check("proxy", look_at_proxy),
+)
+_ASKING = (
+    Check("service", look_at_service, ("configuration", "certificates", "proxy")),
+    Check("clock", look_at_clock, ("service",)),
+    Check("sign-in", look_at_sign_in, ("service", "clock")),
+    Check("list of regions", look_at_region_list, ("sign-in",)),
+    Check("list of compartments", look_at_compartment_list, ("sign-in",)),
+    Check("regions", look_at_regions, ("sign-in",)),
+    Check("audit events", look_at_events, ("regions", "sign-in")),
+    Check("compartments", look_into_compartments, ("sign-in", "list of compartments", "audit events")),
+    Check("retention", look_at_retention, ("sign-in",)),
+)
+
+
+async def examine(patient: Patient) -> tuple[Finding, ...]:
+    """Run every check and return what was found, in the order in which a person would look.
+
+    Raises:
+        UsageError: a region or the endpoint that was named cannot be one.
+    """
+    examination = Examination(patient)
+    found = await run_checks(_AT_HOME, examination, [])
+    if examination.tools is None:
+        return tuple(await run_checks(_ASKING, examination, found))
+    tools = replace(examination.tools, retry=_RETRY, limits=_LIMITS)
+    for region in patient.regions:
+        tools.endpoints.check_region(region)
+    async with connect(tools) as service:
+        examination.service = service
+        return tuple(await run_checks(_ASKING, examination, found))

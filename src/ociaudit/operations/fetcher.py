@@ -1,0 +1,510 @@
+"""What a failed question means: a gap, or the end of the run.
+
+Owns: that judgement, and the list of gaps it comes to. Must not: ask shards.
+
+Invariants
+- Every shard given ends complete or as part of a gap; nothing is left out in silence.
+- A place that was denied once is not asked again; its gap is all of it that is not covered.
+- 401 is a gap of its region only while the key is good elsewhere and the region never answered;
+  otherwise the sign-in is over and the run stops (`SignInRejected`), resumable.
+- A region that never answered is given up after `_SILENT_SHARDS` shards: each takes eight attempts, and minutes.
+- Coverage and gaps together are the plan, whatever went wrong.
+- When nothing at all was answered, not even with a no, now or earlier, the run stops (`ServiceUnreachable`).
+
+Asking every shard of a plan, many at a time.
+
+Owns: which shard is asked next, and the tasks that ask. Must not: keep events, or know the disk.
+
+Invariants
+- A shard is covered when its last page is with the sink, and not before.
+- A region's shards are taken one by one, when a request of that region could leave; the pieces of a dense shard
+  go before what is still to come. At most `_USUALLY_ACTIVE` shards of a region are under way, or as many as requests
+  may be.
+- A region that answers no more begins nothing new while something is under way: an outage costs few shards.
+- A dense shard is cut at the end of a page, when the sink has it; its pieces make it up.
+- Whatever ends the sweep early ends every request that is under way.
+
+What happens to a page on its way into the spool.
+
+Owns: filter, tally and provisional mark of a page, and when what has come is committed.
+Must not: wait for the disk in the event loop.
+
+Invariants
+- A page is committed within `COMMIT_SECONDS`, and the time the disk takes for it and for the batch before.
+- At most twice `COMMIT_BYTES` wait while a batch is written out; then whoever brings pages waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol, TypeVar
+
+from ociaudit.client.audit import AuditReader, Page
+from ociaudit.client.identity import explain_rejection
+from ociaudit.client.rate_limiter import Gate
+from ociaudit.client.signer import Credentials
+from ociaudit.errors import Refused, RequestError, ServiceUnreachable
+from ociaudit.events.event import Event, read_instant_of
+from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
+from ociaudit.events.filters import EventFilter, TimeSpan
+from ociaudit.operations.context import Observer, Tally
+from ociaudit.operations.scope_resolution import SETTLE_MINUTES
+from ociaudit.planning.planner import Ask, CutPolicy, ShardWatch
+from ociaudit.planning.shard import CONFIRMING_CHAIN, Bookmark, Gap, Place, Shard
+from ociaudit.planning.window import Coverage, Window, floor_minute
+from ociaudit.storage import spool
+from ociaudit.storage.journal import CutLine, PageLine
+
+Key = TypeVar("Key")
+_SILENT_SHARDS = 3
+_UNAUTHORIZED = 401
+_DENIED_STATUSES = frozenset({403, 404})
+
+
+class KeyCheck(Protocol):
+    """Knows whether the key still works anywhere."""
+
+    async def is_sign_in_accepted(self) -> bool:
+        """Ask."""
+        ...
+
+
+class GapBook:
+    """Takes the failures of a sweep and makes gaps of them."""
+
+    def __init__(
+        self, *, identity: KeyCheck, credentials: Credentials, observer: Observer, has_answered_before: bool
+    ) -> None:
+        """Begin without gaps; `has_answered_before` tells whether an earlier run got answers."""
+        self._identity = identity
+        self._credentials = credentials
+        self._observer = observer
+        self._failed: list[Gap] = []
+        self._denied: dict[Place, RequestError] = {}
+        self._dead_regions: dict[str, RequestError] = {}
+        self._answered_regions: set[str] = set()
+        self._silent_shards: Counter[str] = Counter()
+        self._silent_regions: dict[str, RequestError] = {}
+        self._has_answered = has_answered_before
+
+    def note_answer(self, region: str) -> None:
+        """A page of this region has come."""
+        self._answered_regions.add(region)
+        self._has_answered = True
+
+    def is_closed(self, place: Place) -> bool:
+        """Tell whether asking this place is in vain."""
+        return place in self._denied or place.region in self._dead_regions or place.region in self._silent_regions
+
+    async def take_failure(self, shard: Shard, error: RequestError) -> None:
+        """Make a gap of a shard that did not come.
+
+        Raises:
+            SignInRejected: the key is not accepted any more.
+        """
+        place = shard.place
+        if isinstance(error, Refused) and error.is_oci:
+            self._has_answered |= not error.retryable  # a window beyond retention is a gap, not a silent service
+            if error.status == _UNAUTHORIZED:
+                if place.region in self._answered_regions or not await self._identity.is_sign_in_accepted():
+                    raise explain_rejection(error, self._credentials) from error
+                self._close(self._dead_regions, place.region, shard, error)
+                return
+            if error.status in _DENIED_STATUSES:
+                self._close(self._denied, place, shard, error)
+                return
+        gap = _make_gap(shard, "failed", error)
+        self._failed.append(gap)
+        self._observer.on_gap(gap)
+        if place.region not in self._answered_regions:
+            self._silent_shards[place.region] += 1
+            if self._silent_shards[place.region] >= _SILENT_SHARDS:
+                self._silent_regions.setdefault(place.region, error)
+
+    def list_gaps(
+        self, places: Sequence[Place], window: Window, coverage: Mapping[Place, Coverage], *, unasked: str | None = None
+    ) -> tuple[Gap, ...]:
+        """Return the gaps in canonical order; `unasked` says why what was not asked was not.
+
+        Raises:
+            ServiceUnreachable: no shard was ever answered or refused, and at least one failed.
+        """
+        if self._failed and not self._has_answered:
+            raise ServiceUnreachable(f"no question was answered; the last one: {self._failed[-1].reason}")
+        failed: dict[Place, list[Gap]] = {}
+        for gap in self._failed:
+            failed.setdefault(gap.place, []).append(gap)
+        gaps = list(self._failed)
+        for place in places:
+            error = self._denied.get(place) or self._dead_regions.get(place.region)
+            silence = self._silent_regions.get(place.region)
+            known = Coverage(coverage.get(place, Coverage()).windows)
+            for gap in failed.get(place, ()):
+                known.add(gap.window)
+            for missing in known.find_missing(window):
+                if error is not None:
+                    gaps.append(_make_gap(Shard(place, missing), "denied", error))
+                elif silence is not None:
+                    gaps.append(_make_gap(Shard(place, missing), "failed", silence))
+                else:  # without a deadline this cannot be; if it is all the same, it is a gap and not a silence
+                    gaps.append(Gap(place, missing, "failed", unasked or "it was not asked, which is a bug"))
+        return tuple(sorted(gaps, key=lambda gap: (gap.place, gap.window)))
+
+    def _close(self, closed: dict[Key, RequestError], key: Key, shard: Shard, error: RequestError) -> None:
+        """Ask here no more; said once, however many questions were under way."""
+        if key not in closed:
+            closed[key] = error
+            self._observer.on_gap(_make_gap(shard, "denied", error))
+
+
+def _make_gap(shard: Shard, kind: Literal["denied", "failed"], error: RequestError) -> Gap:
+    return Gap(shard.place, shard.window, kind, str(error), error.request_id)
+
+
+_USUALLY_ACTIVE = 64
+
+
+class PageSink(Protocol):
+    """Takes the pages of a sweep."""
+
+    async def take_page(self, page: Page) -> None:
+        """Keep the page; the next one is asked for meanwhile."""
+        ...
+
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Note that the shard is asked in pieces from here on."""
+        ...
+
+
+class _Turn(NamedTuple):
+    """A shard to ask, where to go on in it, and when to cut it."""
+
+    shard: Shard
+    bookmark: Bookmark | None
+    policy: CutPolicy | None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One region: the plan, the pieces that go first, and how many shards are under way."""
+
+    region: str
+    plan: Iterator[Ask]
+    pieces: deque[_Turn] = field(default_factory=deque)
+    active: int = 0
+    has_changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def peek(self, policy: CutPolicy | None) -> _Turn | None:
+        """Return what is asked next, which stays the next; what is new is cut by `policy`."""
+        if not self.pieces:
+            ask = next(self.plan, None)
+            if ask is None:
+                return None
+            self.pieces.append(_Turn(*ask, policy))
+        return self.pieces[0]
+
+
+class Sweep:
+    """Asks shards, as many at a time as the gate lets through, and gives their pages to a sink."""
+
+    def __init__(
+        self,
+        *,
+        audit: AuditReader,
+        gate: Gate,
+        gap_book: GapBook,
+        sink: PageSink,
+        places: Sequence[Place],
+        window: Window,
+        covered: Mapping[Place, Coverage],
+        observer: Observer,
+        cut_policy: CutPolicy | None = None,
+        deadline_seconds: float | None = None,
+        is_noting_empty: bool = False,
+    ) -> None:
+        """Sweep towards `window` of all `places`; `covered` is what earlier runs hold already.
+
+        Without a `cut_policy` no shard is cut. `deadline_seconds` counts from the beginning of `run`; what is not
+        answered by then becomes gaps.
+        """
+        self._audit = audit
+        self._gate = gate
+        self._gap_book = gap_book
+        self._sink = sink
+        self._places = places
+        self._window = window
+        self._observer = observer
+        self._cut_policy = cut_policy
+        self._deadline_seconds = deadline_seconds
+        self._deadline_at: float | None = None
+        self._unasked: str | None = None
+        self.coverage = {place: Coverage(coverage.windows) for place, coverage in covered.items()}
+        self._is_noting_empty = is_noting_empty
+        self.empty: set[Shard] = set()
+        """Shards that were answered complete in this run and brought no event; empty unless they are noted."""
+
+    async def run(self, plan: Mapping[str, Iterator[Ask]]) -> tuple[Gap, ...]:
+        """Ask every shard of every region's plan and return the gaps, in canonical order.
+
+        Raises:
+            SignInRejected: the key is not accepted any more.
+            ServiceUnreachable: no shard was answered or refused, and at least one failed.
+        """
+        if self._deadline_seconds is not None and self._deadline_at is None:
+            self._deadline_at = asyncio.get_running_loop().time() + self._deadline_seconds
+        deadline = asyncio.timeout_at(self._deadline_at)
+        try:
+            async with deadline:
+                await self._run_lanes([_Lane(region, shards) for region, shards in plan.items()])
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._unasked = "the deadline came before it was answered"
+        return self._gap_book.list_gaps(self._places, self._window, self.coverage, unasked=self._unasked)
+
+    async def confirm_empty(self, shards: Sequence[Shard]) -> tuple[Gap, ...]:
+        """Ask shards that brought no event once more; return all gaps, those among them that did not answer now.
+
+        Raises:
+            SignInRejected, ServiceUnreachable: as `run`.
+        """
+        plan: dict[str, list[Ask]] = {}
+        for shard in () if self._unasked else shards:  # until it has answered again, nothing is known of it
+            self.coverage[shard.place] = self.coverage.get(shard.place, Coverage()).without(shard.window)
+            plan.setdefault(shard.place.region, []).append((shard, Bookmark(CONFIRMING_CHAIN, 0, None)))
+        return await self.run({region: iter(asks) for region, asks in plan.items()})
+
+    async def _run_lanes(self, lanes: Sequence[_Lane]) -> None:
+        failure: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for lane in lanes:
+                    tasks.create_task(self._run_lane(lane, tasks))
+        except BaseExceptionGroup as group:  # the first failure has ended the others
+            failure = _find_cause(group)
+        if failure is not None:
+            raise failure
+
+    async def _run_lane(self, lane: _Lane, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            if self._may_begin(lane) and self._find_next(lane) is not None:
+                await self._gate.reserve(lane.region)
+                chosen = self._find_next(lane)  # not the one from before: pieces of a dense shard may have come
+                if chosen is None or not self._may_begin(lane):
+                    self._gate.give_back(lane.region)
+                    continue
+                lane.pieces.popleft()
+                lane.active += 1
+                tasks.create_task(self._ask(lane, chosen))
+            elif lane.active:
+                lane.has_changed.clear()
+                await lane.has_changed.wait()
+            else:
+                return
+
+    def _may_begin(self, lane: _Lane) -> bool:
+        """Tell whether another shard may be begun: not while those that have begun find no answer any more."""
+        most = max(_USUALLY_ACTIVE, self._gate.max_in_flight)
+        return lane.active < most and not (lane.active and self._gate.is_failing(lane.region))
+
+    def _find_next(self, lane: _Lane) -> _Turn | None:
+        """Return the next shard that is not asked in vain; it stays the next."""
+        while (chosen := lane.peek(self._cut_policy)) is not None and self._gap_book.is_closed(chosen.shard.place):
+            lane.pieces.popleft()
+        return chosen
+
+    async def _ask(self, lane: _Lane, turn: _Turn) -> None:
+        try:
+            pieces = await self._follow(lane, turn)
+            lane.pieces.extendleft(reversed(pieces))
+        except RequestError as error:
+            await self._gap_book.take_failure(turn.shard, error)
+        finally:
+            lane.active -= 1
+            lane.has_changed.set()
+
+    async def _follow(self, lane: _Lane, turn: _Turn) -> Sequence[_Turn]:
+        """Give the shard's pages to the sink, to the last one, or until it is cut; return the pieces then."""
+        shard, bookmark, policy = turn
+        is_confirming = bookmark is not None and bookmark.chain >= CONFIRMING_CHAIN
+        watch = None
+        if policy is not None and not is_confirming:
+            watch = ShardWatch(shard.window, policy, pages_before=bookmark.page if bookmark else 0)
+
+        def should_stop(page: Page) -> bool:
+            return watch is not None and watch.note_page(_read_instants(page))
+
+        scanned = 0
+        self._observer.on_shard_begun(shard)
+        pages = self._audit.follow_shard(shard, bookmark=bookmark, should_stop=should_stop)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                self._gap_book.note_answer(shard.place.region)
+                lane.has_changed.set()
+                await self._sink.take_page(page)
+                scanned += len(page.events)
+        if watch is not None and watch.pieces:
+            await self._sink.take_cut(shard, watch.pieces)
+            self._observer.on_cut(shard, len(watch.pieces))
+            return [_Turn(Shard(shard.place, piece), None, watch.piece_policy) for piece in watch.pieces]
+        self.coverage.setdefault(shard.place, Coverage()).add(shard.window)
+        if self._is_noting_empty and not scanned and not is_confirming:
+            self.empty.add(shard)
+        self._observer.on_shard_done(shard)
+        return ()
+
+
+def _read_instants(page: Page) -> list[int]:
+    instants = (read_instant_of(event.order) for event in page.events)
+    return [instant for instant in instants if instant != UNREADABLE_INSTANT]
+
+
+def _find_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _find_cause(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+NO_NAME = "(none)"
+_MAX_NAME = 200
+
+_TALLIED: dict[Tally, Callable[[Event], str | None]] = {
+    "event_type": lambda event: event.event_type,
+    "event_name": lambda event: event.event_name,
+}
+
+
+class SpoolSink:
+    """Filters pages, appends them to the spool, and commits them in turn."""
+
+    def __init__(
+        self,
+        open_spool: spool.Spool,
+        *,
+        event_filter: EventFilter,
+        span: TimeSpan | None = None,
+        tally: Tally | None,
+        listed_compartments: frozenset[str] | None,
+        observer: Observer,
+    ) -> None:
+        """`tally` names what is counted over all scanned events; None counts nothing. `span` is of event times."""
+        self._spool = open_spool
+        self._span = span
+        self._filter = event_filter
+        self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
+        self._listed = listed_compartments
+        self._observer = observer
+        self._committing: asyncio.Task[None] | None = None
+        self._is_pending = asyncio.Event()
+        self._is_full = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_closing = False
+
+    async def take_page(self, page: Page) -> None:
+        """Keep a page; returns at once, unless too much waits for the disk already.
+
+        Raises:
+            DiskError: the disk refused an earlier page.
+        """
+        try:
+            while not self._has_room.is_set():
+                await self._has_room.wait()
+        except asyncio.CancelledError:  # a stop from outside loses no page that has arrived
+            self._append(page)
+            raise
+        self._raise_failure()
+        kept = self._append(page)
+        self._note_pending()
+        self._observer.on_page(page.shard, scanned=len(page.events), kept=kept)
+
+    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+        """Note that a shard is asked in pieces from here on."""
+        self._spool.append_line(CutLine(shard, pieces))
+        self._note_pending()
+
+    async def close(self) -> None:
+        """End the committing; leaving the spool commits what is left.
+
+        Raises:
+            DiskError: a commit was refused.
+        """
+        self._is_closing = True
+        self._is_pending.set()
+        self._is_full.set()
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+            self._raise_failure()
+
+    def _note_pending(self) -> None:
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_in_turn())
+        self._is_pending.set()
+        if self._spool.pending_bytes >= spool.COMMIT_BYTES:
+            self._is_full.set()
+        if self._spool.pending_bytes >= 2 * spool.COMMIT_BYTES:
+            self._has_room.clear()
+
+    async def _commit_in_turn(self) -> None:
+        """Commit again and again: when enough is pending, or has been for long enough.
+
+        The batch is written out in a thread: compressing and waiting for the disk hold up no question.
+        """
+        try:
+            while True:
+                await self._is_pending.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_full.wait(), spool.COMMIT_SECONDS)
+                if self._is_closing:
+                    return
+                self._is_pending.clear()
+                self._is_full.clear()
+                batch = self._spool.take_batch()
+                self._has_room.set()
+                await asyncio.to_thread(self._spool.write_batch, batch)
+        finally:
+            self._has_room.set()
+
+    def _raise_failure(self) -> None:
+        """Raise what ended the committing, if it has ended."""
+        if self._committing is not None and self._committing.done():
+            self._committing.result()
+
+    def _append(self, page: Page) -> int:
+        inside = self._span.select(page.events) if self._span else page.events
+        kept = self._filter.select(inside)
+        line = PageLine(
+            shard=page.shard,
+            chain=page.chain,
+            page=page.number,
+            scanned=len(page.events),
+            kept=len(kept),
+            outside=len(page.events) - len(inside),
+            is_last=page.is_last,
+            next_token=page.next_token,
+            request_id=page.request_id,
+            attempts=page.attempts,
+            at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            is_provisional=floor_minute(page.asked_at) < page.shard.window.end + SETTLE_MINUTES,
+            tally=self._count_names(page.events),
+            unlisted=self._find_unlisted(page.events),
+        )
+        self._spool.append_page(line, kept)
+        return len(kept)
+
+    def _count_names(self, events: list[Event]) -> dict[str, int] | None:
+        if self._read_name is None:
+            return None
+        counts = Counter[str]()
+        for name, number in Counter(map(self._read_name, events)).items():
+            counts[replace_surrogates(name or NO_NAME)[:_MAX_NAME]] += number
+        return dict(counts)
+
+    def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
+        if self._listed is None:
+            return ()
+        seen = {event.compartment for event in events} - self._listed
+        return tuple(sorted(replace_surrogates(name) for name in seen if name))

@@ -1,0 +1,236 @@
+"""What an export would ask, without exporting: the scope, and on demand a sample of pages.
+
+Owns: the dry run. Must not: write anything, or look at what earlier runs left.
+
+Invariants
+- Without a sample only the questions about the scope are asked: regions, compartments, retention.
+- A sample asks at most `MAX_PROBES` questions, one after the other, and says how many it asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from ociaudit.client.audit import Page
+from ociaudit.client.transport import FinishedRequest
+from ociaudit.errors import Refused, RequestError
+from ociaudit.events.event import read_order
+from ociaudit.operations.context import Observer, Service, Tools, connect
+from ociaudit.operations.scope_resolution import (
+    SETTLE_MINUTES,
+    check_scope,
+    is_beyond_retention,
+    make_plan,
+    resolve_times,
+)
+from ociaudit.planning.estimate import (
+    Estimate,
+    Probe,
+    Sampled,
+    choose_slices,
+    divide_places,
+    estimate_total,
+    share_probes,
+)
+from ociaudit.planning.planner import plan_shards
+from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute
+from ociaudit.storage.run_dir import ExportArguments, RunPlan
+
+MAX_PROBES = 24
+_SLICES = 8
+_OUTERMOST = 20
+_NANOSECONDS_PER_MINUTE = 60 * 10**9
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast the export may ask: requests in flight, and requests per second in all if that is bounded."""
+
+    concurrency: int = 16
+    max_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an export would ask. `settled_until`: what lies after that minute would be provisional.
+
+    `requests_made` are those of the preview itself. `refused` are sampled questions that were not answered.
+    """
+
+    plan: RunPlan
+    max_window_days: int
+    windows: int
+    settled_until: int
+    is_beyond_retention: bool
+    speed: Speed
+    requests_made: int = 0
+    probes: int = 0
+    estimate: Estimate | None = None
+    refused: tuple[tuple[Shard, RequestError], ...] = ()
+
+
+@dataclass(slots=True)
+class _RequestCounter(Observer):
+    """Passes on what a preview has to say, and counts its requests."""
+
+    inner: Observer
+    count: int = field(default=0)
+
+    def on_notice(self, text: str) -> None:
+        """Pass it on."""
+        self.inner.on_notice(text)
+
+    def on_retry(self, error: RequestError, wait_seconds: float) -> None:
+        """Pass it on."""
+        self.inner.on_retry(error, wait_seconds)
+
+    def on_request(self, request: FinishedRequest) -> None:
+        """Count it and pass it on."""
+        self.count += 1
+        self.inner.on_request(request)
+
+
+def preview_export(arguments: ExportArguments, tools: Tools, *, max_window_days: int, is_probing: bool) -> Preview:
+    """Find out what an export with these arguments would ask.
+
+    Raises:
+        OciAuditError: as the export itself would, before its first question for events.
+    """
+    time_range = resolve_times(arguments, now=tools.clock.now())
+    check_scope(arguments, tools.endpoints)
+    for notice in time_range.notices:
+        tools.observer.on_notice(notice)
+    counter = _RequestCounter(tools.observer)
+
+    async def ask() -> Preview:
+        async with connect(replace(tools, observer=counter)) as service:
+            preview = await _ask_scope(arguments, tools, service, time_range.window, max_window_days)
+            preview = replace(preview, speed=Speed(tools.limits.max_in_flight, tools.limits.max_per_second))
+            if is_probing:
+                preview = await _Prober(service, tools, preview).probe()
+            return replace(preview, requests_made=counter.count)
+
+    return run_loop(ask)
+
+
+def run_loop(work: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine to its end, in a thread of its own where the caller is inside a loop already."""
+
+    async def run() -> T:
+        return await work()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run())
+    with ThreadPoolExecutor(1, thread_name_prefix="ociaudit-ask") as thread:
+        return thread.submit(lambda: asyncio.run(run())).result()
+
+
+async def _ask_scope(
+    arguments: ExportArguments, tools: Tools, service: Service, window: Window, max_window_days: int
+) -> Preview:
+    now = tools.clock.now()
+    plan = await make_plan(
+        arguments, window=window, service=service, now=now, may_replace=False, observer=tools.observer
+    )
+    settled_until = floor_minute(now) - SETTLE_MINUTES
+    return Preview(
+        plan=plan,
+        max_window_days=max_window_days,
+        windows=len(plan.places) * len(_tile(plan, max_window_days, settled_until)),
+        settled_until=settled_until,
+        is_beyond_retention=is_beyond_retention(plan, now=now),
+        speed=Speed(),
+    )
+
+
+def _tile(plan: RunPlan, max_window_days: int, settled_until: int) -> list[Window]:
+    """Return the windows in which each place is asked at first; they are the same everywhere."""
+    shards = plan_shards(
+        plan.places[:1], plan.window, max_minutes=max_window_days * MINUTES_PER_DAY, settled_until=settled_until
+    )
+    return [shard.window for shard, _ in shards]
+
+
+class _Prober:
+    """Asks the first pages of a sample."""
+
+    def __init__(self, service: Service, tools: Tools, preview: Preview) -> None:
+        self._service = service
+        self._clock = tools.clock
+        self._preview = preview
+        self._asked = 0
+        self._refused: list[tuple[Shard, RequestError]] = []
+        self._denied: set[Place] = set()
+
+    async def probe(self) -> Preview:
+        """Ask the sample and return the preview with the estimate."""
+        preview = self._preview
+        tiles = _tile(preview.plan, preview.max_window_days, preview.settled_until)
+        parts = divide_places(preview.plan.places, tiles, tenancy=preview.plan.tenancy)
+        # Slices of dense windows come out of the same number; where every window can be asked, all are.
+        limit = preview.windows if preview.windows <= MAX_PROBES else MAX_PROBES - _SLICES
+        shares = share_probes(parts, limit)
+        firsts = [await self._ask_all(part.choose(share)) for part, share in zip(parts, shares, strict=True)]
+        sampled = await self._slice(firsts)
+        speed = preview.speed
+        estimate = estimate_total(
+            list(zip(parts, sampled, strict=True)), concurrency=speed.concurrency, max_per_second=speed.max_per_second
+        )
+        return replace(preview, probes=self._asked, estimate=estimate, refused=tuple(self._refused))
+
+    async def _slice(self, firsts: Sequence[Sequence[Probe]]) -> list[list[Sampled]]:
+        """Ask slices of the windows that go on behind their first page, the densest first."""
+        dense = [probe for some in firsts for probe in some if probe.has_more]
+        dense.sort(key=lambda probe: -probe.events / probe.covered_minutes)
+        room = MAX_PROBES - self._asked
+        slices: dict[Shard, tuple[Probe, ...]] = {}
+        for number, probe in enumerate(dense[:room]):
+            count = room // len(dense) + (number < room % len(dense))
+            slices[probe.shard] = tuple(await self._ask_all(choose_slices(probe, count)))
+        return [[Sampled(probe, slices.get(probe.shard, ())) for probe in some] for some in firsts]
+
+    async def _ask_all(self, shards: Iterable[Shard]) -> list[Probe]:
+        probes = []
+        for shard in shards:
+            if shard.place in self._denied:
+                continue
+            self._asked += 1
+            began_at = self._clock.monotonic()
+            try:
+                page = await self._service.audit.read_first_page(shard)
+            except RequestError as error:
+                self._refused.append((shard, error))
+                if isinstance(error, Refused) and not error.retryable:
+                    self._denied.add(shard.place)
+                continue
+            probes.append(_make_probe(page, self._clock.monotonic() - began_at))
+        return probes
+
+
+def _make_probe(page: Page, seconds: float) -> Probe:
+    return Probe(
+        shard=page.shard,
+        events=len(page.events),
+        size_bytes=page.size_bytes,
+        seconds=seconds,
+        has_more=not page.is_last,
+        spread_minutes=_measure_spread([read_order(event.order)[0] for event in page.events]),
+    )
+
+
+def _measure_spread(instants: list[int]) -> float:
+    """Return over how many minutes a page's events are spread, judged without the outermost twentieth at either end."""
+    if not instants:
+        return 0.0
+    instants = sorted(instants)
+    cut = len(instants) // _OUTERMOST
+    inner = instants[-1 - cut] - instants[cut]
+    return inner / (1 - 2 * cut / len(instants)) / _NANOSECONDS_PER_MINUTE

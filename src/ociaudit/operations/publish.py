@@ -1,0 +1,349 @@
+"""From the spool to the file under its final name.
+
+Owns: the pass over all events: canonical order, shape, format, compression, hash, disk.
+Must not: ask anything, or know what was asked.
+
+Invariants
+- The bytes depend on the records, the spelling, the format and the compression; on nothing else.
+- The next chunk is made while the last one is hashed and written; at most two chunks are in memory.
+
+The manifest and the ledger of a finished pass.
+
+Owns: what the manifest states about a run. Must not: decide whether a run is good.
+
+Invariants
+- `scanned = written + filtered + identical`, or the run directory is corrupt and nothing is stated.
+- The ledger is written before the manifest that names its hash.
+
+Where the bytes of an output go: a file that gets its name when it is whole, or stdout.
+
+Owns: that choice. Must not: make the bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ociaudit.client.signer import Credentials
+from ociaudit.errors import CorruptRun, DiskError
+from ociaudit.events.event import read_order
+from ociaudit.events.fields import format_instant
+from ociaudit.formats.base import EventFormat
+from ociaudit.formats.compression import Compressor
+from ociaudit.operations.scope_resolution import is_beyond_retention
+from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.time_range import parse_duration
+from ociaudit.planning.window import Coverage, format_minute
+from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
+from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
+from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, find_void_lines, make_ledger
+from ociaudit.storage.manifest import (
+    CoveredPlace,
+    EventRange,
+    EventTimes,
+    FileEntry,
+    GapEntry,
+    Manifest,
+    Principal,
+    ProvisionalEntry,
+    Range,
+    Redaction,
+    Scope,
+    Tool,
+    Totals,
+)
+from ociaudit.storage.merge import MergeCounts
+from ociaudit.storage.run_dir import RunFolder, RunPlan
+from ociaudit.version import VERSION
+
+_EVENTS_PER_CHUNK = 1_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """What has been written: bytes, their SHA-256, and that of each block, so that damage can be located."""
+
+    size_bytes: int
+    sha256: str
+    blocks: tuple[BlockLine, ...]
+
+
+def write_events(
+    events: Iterable[tuple[bytes, T]],
+    *,
+    locate: Callable[[T], Place | None],
+    event_format: EventFormat,
+    compressor: Compressor,
+    write: Callable[[bytes], None],
+    on_written: Callable[[int], None],
+) -> WrittenFile:
+    """Write events through `write` and return what was written; `locate` turns what comes with each into its origin.
+
+    Raises:
+        DiskError: as `write` does, or a format's scratch file was refused.
+    """
+    digest = BlockDigest()
+
+    def put(chunk: bytes) -> None:
+        data = compressor.compress(chunk)
+        digest.update(data)
+        write(data)
+
+    with (
+        closing(event_format),
+        ThreadPoolExecutor(1, thread_name_prefix="publish") as thread,
+        closing(_make_chunks(events, locate, event_format, on_written)) as chunks,
+    ):
+        pending: Future[None] | None = None
+        for chunk in chunks:
+            if pending is not None:
+                pending.result()
+            pending = thread.submit(put, chunk)
+        if pending is not None:
+            pending.result()
+    rest = compressor.flush()
+    digest.update(rest)
+    write(rest)
+    blocks = digest.finish()
+    return WrittenFile(digest.size_bytes, digest.sha256, blocks)
+
+
+def _make_chunks(
+    events: Iterable[tuple[bytes, T]],
+    locate: Callable[[T], Place | None],
+    event_format: EventFormat,
+    on_written: Callable[[int], None],
+) -> Generator[bytes]:
+    yield event_format.begin()
+    stream = iter(events)
+    while batch := list(islice(stream, _EVENTS_PER_CHUNK)):
+        yield event_format.write([raw for raw, _ in batch], [locate(origin) for _, origin in batch])
+        on_written(len(batch))
+    yield from event_format.finish()
+
+
+_LINES_PER_WRITE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that a pass has found, ready to be stated."""
+
+    plan: RunPlan
+    credentials: Credentials
+    coverage: Mapping[Place, Coverage]
+    gaps: Sequence[Gap]
+    waived: Sequence[Gap]
+    counts: MergeCounts
+    totals: LedgerTotals
+    output: FileEntry
+    ledger: FileEntry
+    skew_seconds: float | None
+    finished_at: datetime
+    redaction: Redaction | None = None
+
+
+def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
+    """Write the ledger from the run's journal and the output's `blocks`, fill `totals`, and return its entry.
+
+    Raises:
+        DiskError: the disk refused.
+    """
+    has_void = any(isinstance(line, VoidLine) for line in _read_journal(folder))  # hardly ever; memory is per page then
+    void = find_void_lines(_read_journal(folder)) if has_void else set()
+    encoder = msgspec.json.Encoder()
+    digest = hashlib.sha256()
+    size = 0
+    with new_file(path) as descriptor:
+        lines = chain(make_ledger(_read_journal(folder), void, totals), blocks)
+        for chunk in _in_chunks(encoder.encode(line) + b"\n" for line in lines):
+            write_all(descriptor, chunk, path)
+            digest.update(chunk)
+            size += len(chunk)
+    return FileEntry(path.name, size, digest.hexdigest())
+
+
+def make_manifest(found: Findings) -> Manifest:
+    """State what was found.
+
+    Raises:
+        CorruptRun: the counts of journal and log do not add up.
+    """
+    plan, counts = found.plan, found.counts
+    if found.totals.kept != counts.written + counts.identical:
+        raise CorruptRun(
+            f"the journal speaks of {found.totals.kept} events, the log holds {counts.written + counts.identical}"
+        )
+    return Manifest(
+        complete=not found.gaps,
+        tool=Tool("oci-audit", VERSION),
+        arguments=plan.arguments,
+        asked_by=Principal(plan.tenancy, found.credentials.principal, found.credentials.fingerprint),
+        also_asked_by=_state_others(found),
+        range=Range(format_minute(plan.window.start), format_minute(plan.window.end)),
+        event_range=_state_event_range(plan),
+        event_times=_state_event_times(counts),
+        scope=_state_scope(found),
+        totals=_state_totals(found),
+        conflicting_ids=tuple(counts.conflicting_ids),
+        coverage=tuple(_state_coverage(place, found.coverage.get(place)) for place in plan.places),
+        gaps=tuple(map(_state_gap, found.gaps)),
+        waived_gaps=tuple(map(_state_gap, found.waived)),
+        provisional=tuple(
+            ProvisionalEntry(line.region, line.compartment, line.start, line.end, line.last_at or "")
+            for line in found.totals.provisional
+        ),
+        redaction=found.redaction,
+        output=found.output,
+        ledger=found.ledger,
+        clock_skew_seconds=found.skew_seconds,
+        started_at=plan.started_at,
+        finished_at=found.finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def describe_file(path: Path, written: WrittenFile) -> FileEntry:
+    """Return a written file's entry."""
+    return FileEntry(path.name, written.size_bytes, written.sha256)
+
+
+def _state_others(found: Findings) -> tuple[Principal, ...]:
+    own = (found.credentials.principal, found.credentials.fingerprint)
+    others = sorted(found.totals.asked_by - {own, ("", None)}, key=str)
+    return tuple(Principal(found.plan.tenancy, principal, fingerprint) for principal, fingerprint in others)
+
+
+def _state_event_times(counts: MergeCounts) -> EventTimes:
+    return EventTimes(
+        first=format_instant(read_order(counts.first_order)[0]) if counts.first_order else None,
+        last=format_instant(read_order(counts.last_order)[0]) if counts.first_order else None,
+        outside_range=counts.outside,
+        unreadable=counts.unreadable,
+    )
+
+
+def _state_event_range(plan: RunPlan) -> EventRange | None:
+    window, late = plan.event_window, plan.arguments.late
+    if window is None:
+        return None
+    is_settled = plan.window.end >= window.end + parse_duration(late)
+    return EventRange(format_minute(window.start), format_minute(window.end), late, is_settled=is_settled)
+
+
+def _state_scope(found: Findings) -> Scope:
+    plan = found.plan
+    return Scope(
+        regions=tuple(sorted({place.region for place in plan.places})),
+        compartments=tuple(sorted({place.compartment for place in plan.places})),
+        region_request_ids=plan.region_request_ids,
+        compartment_request_ids=plan.compartment_request_ids,
+        unlisted_compartments_seen=tuple(sorted(found.totals.unlisted)),
+        retention_days=plan.retention_days,
+        reaches_beyond_retention=is_beyond_retention(plan, now=found.finished_at),
+    )
+
+
+def _state_totals(found: Findings) -> Totals:
+    totals, counts = found.totals, found.counts
+    return Totals(
+        scanned=totals.scanned,
+        written=counts.written,
+        filtered=totals.scanned - totals.kept,
+        identical=counts.identical,
+        conflicting_ids=counts.conflicting_count,
+        shards=totals.shards,
+        confirmed_empty=totals.confirmed,
+        pages=totals.pages,
+        requests=totals.requests,
+        outside_event_range=totals.outside,
+    )
+
+
+def _state_coverage(place: Place, coverage: Coverage | None) -> CoveredPlace:
+    windows = coverage.windows if coverage else ()
+    return CoveredPlace(
+        place.region,
+        place.compartment,
+        tuple((format_minute(w.start), format_minute(w.end)) for w in windows),
+    )
+
+
+def _state_gap(gap: Gap) -> GapEntry:
+    return GapEntry(
+        region=gap.place.region,
+        compartment=gap.place.compartment,
+        start=format_minute(gap.window.start),
+        end=format_minute(gap.window.end),
+        kind=gap.kind,
+        reason=gap.reason,
+        request_id=gap.request_id,
+    )
+
+
+def _read_journal(folder: RunFolder) -> Iterator[JournalLine]:
+    with folder.journal_path.open("rb") as file:
+        yield from map(decode_line, file)
+
+
+def _in_chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    chunk: list[bytes] = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == _LINES_PER_WRITE:
+            yield b"".join(chunk)
+            chunk.clear()
+    yield b"".join(chunk)
+
+
+@contextmanager
+def open_outlet(
+    output: Path | None, *, stdout: int, check_stop: Callable[[], None]
+) -> Iterator[Callable[[bytes], None]]:
+    """Give the function that writes; `output` None means the descriptor `stdout`.
+
+    A file stands under its name after a clean exit; after an exception nothing stands there that did not before.
+
+    Raises:
+        DiskError: the disk refused, or nobody reads stdout any more.
+        Interrupted: as `check_stop` does.
+    """
+    if output is None:
+        yield lambda data: write_to_stdout(stdout, data, check_stop)
+        return
+    with new_file(output) as descriptor:
+
+        def write(data: bytes) -> None:
+            check_stop()
+            write_all(descriptor, data, output)
+
+        yield write
+
+
+def write_to_stdout(descriptor: int, data: bytes, check_stop: Callable[[], None]) -> None:
+    """Write to a reader that may pause.
+
+    Raises:
+        DiskError: nobody reads any more.
+    """
+    try:
+        write_to_reader(descriptor, data, Path("stdout"), check=check_stop)
+    except DiskError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:
+            raise DiskError(
+                "stdout was closed before all events were written",
+                hint="let the reader read to the end, or use -o FILE",
+            ) from error
+        raise

@@ -1,0 +1,148 @@
+"""What the arguments mean for this tenancy, asked once at the run's beginning.
+
+Owns: turning typed scope into places, and the questions that needs. Must not: ask for events.
+
+Invariants
+- A listing that cannot be read stops the run; it never narrows the scope.
+- What was named by hand is not looked up where that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from ociaudit.client.identity import explain_rejection
+from ociaudit.client.network import Endpoints
+from ociaudit.errors import Refused, RequestError, UsageError
+from ociaudit.events.fields import instant_of_minute
+from ociaudit.events.filters import TimeSpan
+from ociaudit.operations.context import Observer, Service
+from ociaudit.planning.scope import check_ocid, choose_compartments, choose_regions, make_places
+from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
+from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
+from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
+
+SETTLE_MINUTES = 15
+"""Events usually show up within 15 minutes; what is asked sooner may still grow."""
+
+
+def resolve_times(arguments: ExportArguments, *, now: datetime) -> TimeRange:
+    """Return what the times typed mean now: a range of processed time, or one of event times and what to ask for it.
+
+    Raises:
+        UsageError: they mean nothing.
+    """
+    if arguments.by == "event-time":
+        if arguments.settle_minutes:
+            raise UsageError(
+                "--settle is for ranges of processed time", hint="leave it out, or leave out --by event-time"
+            )
+        return resolve_event_range(arguments.start, arguments.end, late=arguments.late, now=now)
+    return resolve_range(arguments.start, arguments.end, now=now, settle_minutes=arguments.settle_minutes)
+
+
+def make_span(window: Window | None) -> TimeSpan | None:
+    """Return what keeps the events of a range of event times; None keeps all."""
+    return TimeSpan(instant_of_minute(window.start), instant_of_minute(window.end)) if window else None
+
+
+def check_scope(arguments: ExportArguments, endpoints: Endpoints) -> None:
+    """Refuse names that cannot be right, before anything is asked.
+
+    Raises:
+        UsageError: a region or an OCID is malformed or unknown.
+    """
+    for region in arguments.regions:
+        endpoints.check_region(region)
+    for compartment in arguments.compartments:
+        check_ocid(compartment)
+
+
+async def make_plan(
+    arguments: ExportArguments,
+    *,
+    window: Window,
+    event_window: Window | None = None,
+    service: Service,
+    now: datetime,
+    may_replace: bool,
+    observer: Observer,
+) -> RunPlan:
+    """Ask what the scope is and return the plan.
+
+    Raises:
+        ScopeUnreadable, SignInRejected, ServiceUnreachable: a listing did not come.
+        UsageError: a named compartment is not in the tenancy.
+    """
+    tenancy = service.credentials.tenancy
+    region_ids: tuple[str, ...] = ()
+    compartment_ids: tuple[str, ...] = ()
+    listed: tuple[str, ...] | None = None
+    regions = arguments.regions
+    if not regions:
+        regions_listing = await service.identity.list_regions()
+        regions, region_ids = choose_regions(regions_listing.items, ()), regions_listing.request_ids
+    compartments = arguments.compartments
+    if not compartments or arguments.is_subtree:
+        listing = await service.identity.list_compartments()
+        compartment_ids = listing.request_ids
+        compartments = choose_compartments(
+            listing.items, arguments.compartments, tenancy=tenancy, is_subtree=arguments.is_subtree
+        )
+        listed = (tenancy, *sorted(item.id for item in listing.items))
+    home = service.credentials.region
+    region = regions[0] if regions and home not in regions else home
+    retention = await _read_retention(service, region, observer)
+    plan = RunPlan(
+        arguments=arguments,
+        tenancy=tenancy,
+        window=window,
+        event_window=event_window,
+        places=make_places(regions, compartments),
+        listed_compartments=listed,
+        region_request_ids=region_ids,
+        compartment_request_ids=compartment_ids,
+        retention_days=retention,
+        may_replace=may_replace,
+        started_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    return msgspec.structs.replace(plan, id=identify_plan(plan))
+
+
+def is_beyond_retention(plan: RunPlan, *, now: datetime) -> bool:
+    """Tell whether the range begins before what the tenancy still keeps."""
+    days = plan.retention_days
+    return days is not None and plan.window.start < floor_minute(now) - days * MINUTES_PER_DAY
+
+
+def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], None]) -> None:
+    """Say where the range reaches beyond what can be complete."""
+    if is_beyond_retention(plan, now=now):
+        notify(
+            f"the range begins before what the tenancy keeps ({plan.retention_days} days); "
+            "older events are gone, and the service may refuse the window"
+        )
+    if plan.window.end > floor_minute(now) - SETTLE_MINUTES:
+        notify(
+            f"the range ends within the last {SETTLE_MINUTES} minutes; events processed later may still join it, "
+            f"so what lies after {format_minute(floor_minute(now) - SETTLE_MINUTES)} is marked provisional"
+        )
+
+
+async def _read_retention(service: Service, region: str, observer: Observer) -> int | None:
+    try:
+        return await service.audit.read_retention_days(region=region, tenancy=service.credentials.tenancy)
+    except RequestError as error:
+        # A 401 from a region that the tenancy has not subscribed to says nothing about the key.
+        if (
+            isinstance(error, Refused)
+            and error.is_oci
+            and error.status == 401
+            and not await service.identity.is_sign_in_accepted()
+        ):
+            raise explain_rejection(error, service.credentials) from error
+        observer.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
+        return None

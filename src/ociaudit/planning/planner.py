@@ -1,0 +1,182 @@
+"""The plan: coarse shards for every place, minus what is already covered.
+
+Owns: which questions are asked, and in which order. Must not: ask them.
+
+Invariants
+- The shards of a place are disjoint and their union is exactly the range minus the coverage given.
+- No shard is longer than asked, except one that an earlier run had begun; none is shorter than a minute.
+- A shard that an earlier run had begun goes on from its bookmark, as it was asked then.
+- No shard reaches across `settled_until`: what may still change is asked apart from what may not. None reaches
+  across a cut that an earlier run has made: a dense place is not begun anew in one piece.
+- Every place is asked for its first window before any is asked for its second: one that is denied costs a request.
+
+When a shard is asked in pieces instead of page by page.
+
+Owns: the guess at how many pages a shard has, and the pieces. Pure. A wrong guess costs requests, never events:
+what was read before the cut is kept, and the pieces make up the whole window.
+
+Invariants
+- The pieces of a window follow each other without hole or overlap, and none is shorter than a minute. There are
+  at least two, whatever the policy says: so cutting comes to an end.
+- A window of one minute is never cut; it is just paged.
+
+How dense a place is, the spread of the first page's event times tells: twice the distance between their quartiles,
+because late events stretch the plain span and hide density. A service that fills its pages from all over the
+window defeats that; then the length of the chain tells.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
+
+from ociaudit.planning.shard import Bookmark, Place, Shard
+from ociaudit.planning.window import Coverage, Window, tile_window
+
+Ask = tuple[Shard, Bookmark | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What earlier runs of a plan have brought: the minutes answered, the shards begun, those cut, those empty.
+
+    `empty` are complete shards that brought no event and were not asked a second time to confirm that. `cuts` are
+    the minutes, ascending, at which a dense place was cut into pieces.
+    """
+
+    covered: Mapping[Place, Coverage] = field(default_factory=dict)
+    begun: Mapping[Shard, Bookmark] = field(default_factory=dict)
+    empty: frozenset[Shard] = frozenset()
+    cuts: Mapping[Place, Sequence[int]] = field(default_factory=dict)
+
+
+def plan_shards(
+    places: Sequence[Place],
+    window: Window,
+    *,
+    max_minutes: int,
+    settled_until: int,
+    progress: Progress | None = None,
+) -> Iterator[Ask]:
+    """Yield the shards to ask and where to go on in each: what was begun first, then window after window.
+
+    It is lazy: 100,000 shards take no memory.
+    """
+    progress = progress or Progress()
+    known = {place: Coverage(progress.covered[place].windows) for place in places if place in progress.covered}
+    yield from _choose_begun(places, window, progress, known)
+    for settled in _split_at(window, (settled_until,)):
+        for tile in tile_window(settled, max_minutes):
+            for place in places:
+                for missing in known[place].find_missing(tile) if place in known else (tile,):
+                    for piece in _split_at(missing, progress.cuts.get(place, ())):
+                        yield Shard(place, piece), None
+
+
+def plan_regions(
+    places: Iterable[Place],
+    window: Window,
+    *,
+    max_minutes: int,
+    settled_until: int,
+    progress: Progress | None = None,
+) -> dict[str, Iterator[Ask]]:
+    """Return a plan for each region, so that none has to wait for another."""
+    by_region: dict[str, list[Place]] = {}
+    for place in places:
+        by_region.setdefault(place.region, []).append(place)
+    return {
+        region: plan_shards(own, window, max_minutes=max_minutes, settled_until=settled_until, progress=progress)
+        for region, own in by_region.items()
+    }
+
+
+def _choose_begun(
+    places: Sequence[Place], window: Window, progress: Progress, known: dict[Place, Coverage]
+) -> Iterator[Ask]:
+    """Yield the begun shards that can go on as they are, and count them as known."""
+    wanted = set(places)
+    for shard, bookmark in sorted(progress.begun.items(), key=lambda pair: pair[0]):
+        if shard.place not in wanted or not _lies_within(shard.window, window):
+            continue
+        own = known.setdefault(shard.place, Coverage())
+        if own.find_missing(shard.window) == (shard.window,):
+            own.add(shard.window)
+            yield shard, bookmark
+
+
+def _lies_within(inner: Window, outer: Window) -> bool:
+    return outer.start <= inner.start and inner.end <= outer.end
+
+
+def _split_at(window: Window, minutes: Sequence[int]) -> Iterator[Window]:
+    """Split a window at those of the ascending `minutes` that lie inside it."""
+    inside = minutes[bisect_right(minutes, window.start) : bisect_left(minutes, window.end)]
+    start = window.start
+    for end in (*inside, window.end):
+        yield Window(start, end)
+        start = end
+
+
+NANOSECONDS_PER_MINUTE = 60_000_000_000
+_FEWEST_TIMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CutPolicy:
+    """When a shard is cut, in pages, and into how many pieces.
+
+    Above `max_pages` estimated pages the window is cut into pieces of `pages_per_piece`, at most `max_pieces`; so
+    is a chain that has come to `max_chain` pages and is not at its end, as if it had `chain_guess` times as many.
+    Where that happened the estimate had failed: in the pieces a chain may be twice as long.
+    """
+
+    max_pages: float = 12.0
+    pages_per_piece: float = 8.0
+    max_pieces: int = 32
+    max_chain: int = 16
+    chain_guess: float = 4.0
+
+
+def estimate_pages(window: Window, instants: Sequence[int]) -> float:
+    """Return how many pages a window has if all are as dense as the one whose event times these are.
+
+    `instants` are nanoseconds, unsorted. Too few of them tell nothing: then it is one.
+    """
+    if len(instants) < _FEWEST_TIMES:
+        return 1.0
+    times = sorted(instants)
+    spread = 2 * (times[3 * len(times) // 4] - times[len(times) // 4])
+    return window.minutes * NANOSECONDS_PER_MINUTE / spread if spread else inf
+
+
+class ShardWatch:
+    """Follows the pages of one shard, and tells when it should be cut."""
+
+    def __init__(self, window: Window, policy: CutPolicy, *, pages_before: int = 0) -> None:
+        """Begin behind `pages_before` pages, of which nothing but their number is known."""
+        self._window = window
+        self._policy = policy
+        self._pages = pages_before
+        self.pieces: tuple[Window, ...] = ()
+        """What is to be asked instead; empty as long as the shard is to be followed."""
+        self.piece_policy = policy
+        """When a piece is cut in its turn."""
+
+    def note_page(self, instants: Sequence[int]) -> bool:
+        """Take a page that is not the last, and return whether the shard is to be cut now."""
+        self._pages += 1
+        policy = self._policy
+        estimate = 0.0
+        if self._pages == 1:
+            estimate = estimate_pages(self._window, instants)
+        elif self._pages % policy.max_chain == 0:
+            estimate = policy.chain_guess * self._pages
+            self.piece_policy = replace(policy, max_chain=2 * policy.max_chain)
+        if estimate > policy.max_pages and self._window.minutes > 1:
+            count = min(policy.max_pieces, self._window.minutes, estimate // policy.pages_per_piece + 1)
+            length = ceil(self._window.minutes / max(2, count))
+            self.pieces = tuple(tile_window(self._window, length))
+        return bool(self.pieces)

@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ociaudit.analysis.summary import Glance, glance_at
+from ociaudit.errors import DiskError
+from support.forms import write_form
+
+
+def look(path: Path, *events: bytes) -> Glance:
+    """Write events as an export does and glance at them."""
+    path.write_bytes(write_form("json", events))
+    return glance_at(path)
+
+
+def sign_in(outcome: str, who: object = "eve", address: object = "10.0.0.1") -> bytes:
+    """Write a sign-in."""
+    data = {
+        "eventName": "InteractiveLogin",
+        "additionalDetails": {"eventId": f"sso.session.create.{outcome}"},
+        "identity": {"principalName": who, "ipAddress": address},
+    }
+    return json.dumps({"eventType": "com.oraclecloud.IdentitySignOn.InteractiveLogin", "data": data}).encode()
+
+
+def test_events_are_counted_by_name(tmp_path: Path) -> None:
+    """Every event counts, also without a name; failed sign-ins count by who and from where."""
+    glance = look(tmp_path / "a", sign_in("failure"), sign_in("failure"), sign_in("success"), b'{"data":{}}', b"{}")
+    assert glance.events == 5
+    assert glance.names == {"InteractiveLogin": 3, "(none)": 2}
+    assert glance.sign_in_failures == {("eve", "10.0.0.1"): 2}
+    assert look(tmp_path / "b").events == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"data":null}',
+        b'{"data":[1]}',
+        b'{"data":"text"}',
+        b'{"data":{"eventName":["x"]}}',
+        b'{"data":{"eventName":%b}}' % (b"9" * 5_000),
+        b'{"data":{"response":{"status":"%b"}}}' % (b"9" * 5_000),
+        b'{"eventType":["IdentitySignOn."],"data":{"identity":"x"}}',
+        b'{"data":{"eventName":"\\ud800"}}',
+        b'{"data":{"eventName":"\\u2028\\r\\n"}}',
+        '{"data":{"eventName":"\u2028\x85"}}'.encode(),
+        sign_in("failure", who={"a": 1}, address=[2]),
+        sign_in("failure", who=None, address=None),
+        sign_in("failure").replace(b'"identity": {', b'"identity": "x", "other": {'),
+    ],
+)
+def test_no_event_is_too_odd(tmp_path: Path, event: bytes) -> None:
+    """An event of unexpected types counts as one, between others."""
+    assert look(tmp_path / "a", b"{}", event, b"{}").events == 3
+
+
+def test_a_file_that_cannot_be_read_is_a_disk_error(tmp_path: Path) -> None:
+    """It names the path."""
+    with pytest.raises(DiskError, match="nothing"):
+        glance_at(tmp_path / "nothing")

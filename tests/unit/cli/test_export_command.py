@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from ociaudit.cli.export_command import (
+    check_modes,
+    describe_effort,
+    describe_empty_filter,
+    describe_gaps,
+    describe_outcome,
+    describe_preview,
+    show_preview,
+)
+from ociaudit.cli.progress import Figures
+from ociaudit.client.transport import FinishedRequest
+from ociaudit.errors import Refused, UsageError
+from ociaudit.events.filters import Criteria, FilterSpec
+from ociaudit.operations.export import Outcome
+from ociaudit.operations.preview import Preview, Speed
+from ociaudit.planning.estimate import Amount, Estimate
+from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.window import Window
+from ociaudit.storage.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
+from ociaudit.storage.run_dir import ExportArguments, RunPlan
+from support.drawn_shards import HERE, TENANCY, THERE, make_shard
+
+ZEROS = dict.fromkeys(Totals.__struct_fields__, 0)
+MANIFEST = Manifest(
+    complete=True,
+    tool=Tool("oci-audit", "0"),
+    arguments=ExportArguments(start="a", end="b", profile="c", event_types=("LoginFailure", "x{2}")),
+    asked_by=Principal("t", "p", None),
+    range=Range("a", "b"),
+    event_times=EventTimes(None, None, 0, 0),
+    scope=Scope((), (), (), (), ("ocid1.compartment.oc1..gone",), None, reaches_beyond_retention=False),
+    totals=Totals(**ZEROS | {"scanned": 1234, "filtered": 1234, "pages": 1, "requests": 3, "shards": 2}),
+    conflicting_ids=(),
+    coverage=(),
+    gaps=(),
+    waived_gaps=(),
+    provisional=(),
+    output=FileEntry("a.json", 5, "0" * 64),
+    ledger=FileEntry("l", 5, "0" * 64),
+    clock_skew_seconds=None,
+    started_at="a",
+    finished_at="b",
+)
+
+
+def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> Outcome:
+    """Make an outcome whose filter let nothing pass."""
+    return Outcome(
+        manifest=MANIFEST,
+        digest="d" * 64,
+        output=Path("/x/a.json"),
+        manifest_path=Path("/x/a.json.manifest.json"),
+        tally=tally or {},
+        was_complete_before=was_complete_before,
+        waived=(make_gap(THERE),),
+    )
+
+
+POLICY = "Allow group <group> to read audit-events in tenancy"
+
+
+def make_gap(place: Place, start: int = 0, reason: str = "404 no", request_id: str | None = "r-1") -> Gap:
+    """Make a denied gap."""
+    return Gap(place, Window(start, start + 1), "denied", reason, request_id)
+
+
+def test_the_summary_adds_up() -> None:
+    """What was scanned, written, filtered and identical, the file, the digest, and what cannot be proven."""
+    text = "\n".join(describe_outcome(make_outcome()))
+    assert "0 events written to /x/a.json (5 bytes)" in text
+    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
+    assert "ocid1.compartment.oc1..gone occurs in events but is not listed" in text
+    assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
+    assert f"sha256:{'d' * 64}" in text
+
+
+def test_a_repeated_command_says_that_nothing_was_asked() -> None:
+    """One line, and no words about filters."""
+    outcome = make_outcome(was_complete_before=True)
+    (line,) = describe_outcome(outcome)
+    assert "nothing was asked" in line
+    assert not list(describe_empty_filter(outcome))
+
+
+def test_a_filter_that_matched_nothing_is_explained() -> None:
+    """The patterns, the most frequent types in a fixed order, and what Audit records instead."""
+    lines = list(describe_empty_filter(make_outcome({"b": 2, "a": 2, "c": 3, **{f"t{n}": 1 for n in range(20)}})))
+    assert lines[0] == "no event matched 'LoginFailure' or 'x{2}' among 1,234 scanned"
+    assert [line.split()[-1] for line in lines[2:6]] == ["c", "a", "b", "t0"]
+    assert len(lines) == 2 + 10 + 1
+    assert "IdentitySignOn.InteractiveLogin" in lines[-1]
+
+
+def test_a_filter_of_several_conditions_is_told_in_words() -> None:
+    """The conditions are named, and names that Audit does not record lead to a hint wherever they were typed."""
+    spec = FilterSpec(event_names=["LoginFailure"], exclude=Criteria(principals=["bob"]))
+    manifest = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=(), filter=spec))
+    lines = list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=manifest)))
+    assert lines[0] == "no event matched event name 'LoginFailure'; not principal 'bob' among 1,234 scanned"
+    assert "IdentitySignOn.InteractiveLogin" in lines[-1]
+    unfiltered = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=()))
+    assert not list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=unfiltered)))
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_what_a_range_of_event_times_dropped_is_told(*, is_settled: bool) -> None:
+    """How many of the filtered happened outside, and whether late ones may be missing."""
+    manifest = replace(
+        MANIFEST,
+        event_range=EventRange("a", "b", "1h", is_settled=is_settled),
+        totals=replace(MANIFEST.totals, outside_event_range=1000),
+    )
+    text = "\n".join(describe_outcome(dataclasses.replace(make_outcome(), manifest=manifest)))
+    assert "1,000 of the filtered out happened outside a .. b" in text
+    assert ("late ones may be missing" in text) is not is_settled
+
+
+def test_every_gap_is_shown_or_counted() -> None:
+    """Up to forty causes are shown, the rest is a number, and the total is right."""
+    gaps = [make_gap(HERE, start) for start in range(50)]
+    lines = list(describe_gaps(gaps, policy=POLICY))
+    assert lines[0] == "INCOMPLETE: 50 gaps"
+    assert sum(HERE.compartment in line for line in lines) == 40
+    assert any("10 more" in line for line in lines)
+    assert any("read audit-events" in line for line in lines)
+
+
+def test_gaps_of_one_cause_are_one_line() -> None:
+    """Places that one answer took away are shown together, with their number."""
+    gaps = [make_gap(Place("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
+    lines = list(describe_gaps([*gaps, make_gap(Place("r2", "c0"))], policy=POLICY))
+    assert lines[0] == "INCOMPLETE: 4 gaps"
+    assert "and the same for 2 more compartments" in lines[1]
+    assert any("has not subscribed" in line for line in lines)
+
+
+def test_a_run_to_stdout_promises_no_resume() -> None:
+    """Only where a run directory stays does the same command go on."""
+    assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)], policy=POLICY))
+    assert not any(
+        line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], policy=POLICY, is_kept=False)
+    )
+    assert replace(MANIFEST, complete=False).complete is False
+
+
+def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
+    """Time, requests, pace, 429s, bytes and cuts; windows that took less than a second are nobody's business."""
+    now = 0.0
+
+    def read() -> float:
+        return now
+
+    figures = Figures(monotonic=read)
+    assert list(describe_effort(figures)) == []
+    for number in range(40):
+        figures.on_request(FinishedRequest("h", "/p", 429 if number < 3 else 200, 50_000, 0.1, 1, None, None))
+    for shard, seconds in ((make_shard(0, 60), 12.5), (make_shard(60, 120), 0.5), (make_shard(120, 180), 2.0)):
+        figures.on_shard_begun(shard)
+        figures.on_page(shard, scanned=100, kept=100)
+        now += seconds
+        figures.on_shard_done(shard)
+    now = 20.0
+    lines = list(describe_effort(figures))
+    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows cut"
+    assert lines[1] == "slowest windows:"
+    assert lines[2] == f"  {make_shard(0, 60)}: 12.5 s, 1 page, 100 events"
+    assert lines[3] == f"  {make_shard(120, 180)}: 2.0 s, 1 page, 100 events"
+    assert len(lines) == 4
+
+
+PLAN = RunPlan(
+    arguments=ExportArguments(start="a", end="b", profile="DEFAULT"),
+    tenancy=TENANCY,
+    window=Window(0, 2880),
+    places=(HERE, Place("us-ashburn-1", TENANCY)),
+    listed_compartments=None,
+    retention_days=90,
+    started_at="2025-12-10T12:00:00Z",
+)
+PREVIEW = Preview(
+    plan=PLAN,
+    max_window_days=1,
+    windows=4,
+    settled_until=2880,
+    is_beyond_retention=False,
+    speed=Speed(16, 5.0),
+    requests_made=3,
+)
+GUESS = Estimate(
+    events=Amount(123_456, 4_321, 234_567),
+    size_bytes=Amount(5e9, 1e6, 9e9),
+    requests=Amount(700, 4, 1_234),
+    seconds=Amount(40, 1, 7_000),
+    windows=400,
+    sampled=16,
+    dense=2,
+    unlike_share=3 / 16,
+    is_exact=False,
+    seconds_per_request=0.31,
+)
+
+
+def describe(**changes: object) -> str:
+    """The dry run with some things changed, as one text."""
+    return "\n".join(describe_preview(dataclasses.replace(PREVIEW, **changes)))  # type: ignore[arg-type]
+
+
+def test_without_a_sample_there_is_no_guess() -> None:
+    """Only what is known is said, and that nothing was written."""
+    said = describe()
+    assert "3 requests made, nothing written" in said
+    assert "at least 4: 2 windows of at most 1 day for each place" in said
+    assert "90 days: the whole range is kept" in said
+    assert "about" not in said
+
+
+def test_a_guess_is_rounded_and_has_its_range() -> None:
+    """Three digits, low and high, the time at the pace allowed, the method, and what may be unlike."""
+    said = describe(estimate=GUESS, probes=24)
+    assert "24 questions: the first page of 16 of 400 windows, 2 of them with more pages and slices of those" in said
+    assert "about 123,000 (4,320 to 235,000)" in said
+    assert "about 5.0 GB (1.0 MB to 9.0 GB)" in said
+    assert "about 40 s (1 s to 1.9 h) with 16 requests in flight and at most 5 per second" in said
+    assert "two standard errors" in said
+    assert "up to 19% of the windows may be unlike" in said
+
+
+def test_what_is_exact_is_no_guess() -> None:
+    """Without a doubt there is neither `about` nor a range nor a method for the numbers."""
+    exact = dataclasses.replace(GUESS, is_exact=True, unlike_share=0.0, dense=0)
+    said = describe(estimate=exact, probes=24)
+    assert "events      123,456\n" in said
+    assert "requests    700\n" in said
+    assert "method" not in said
+    assert "unlike" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"is_beyond_retention": True}, "THE RANGE BEGINS BEFORE THAT"),
+        ({"settled_until": 2879}, "--settle 15m leaves it out"),
+        ({"plan": msgspec.structs.replace(PLAN, retention_days=None)}, "not known"),
+    ],
+)
+def test_what_will_be_missing_is_said(changes: dict[str, object], words: str) -> None:
+    """A range that is too old, not settled, or of which the retention is not known."""
+    assert words in describe(**changes)
+
+
+def test_refusals_are_listed_but_not_without_end() -> None:
+    """The first ten with their reason and request id, then a number."""
+    error = Refused("404 no", status=404, code="N", is_oci=True, request_id="r-1")
+    refused = tuple((make_shard(number, number + 1), error) for number in range(12))
+    said = describe(refused=refused).splitlines()
+    assert len([line for line in said if "404 no (opc-request-id r-1)" in line]) == 10
+    assert said[-1] == "refused     and 2 more"
+
+
+def test_json_has_the_same_facts() -> None:
+    """One object that JSON can write, with nothing rounded away but fractions."""
+    shown = json.loads(json.dumps(show_preview(dataclasses.replace(PREVIEW, estimate=GUESS, probes=24))))
+    assert shown["start"] == "1970-01-01T00:00:00Z"
+    assert (shown["places"], shown["requests_at_least"], shown["requests_made"]) == (2, 4, 3)
+    assert shown["estimate"]["events"] == {"likely": 123456, "low": 4321, "high": 234567}
+    assert shown["estimate"]["max_requests_per_second"] == 5.0
+    assert show_preview(PREVIEW)["estimate"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"output": None, "dry_run": False, "probe": False, "as_json": False}, "-o"),
+        ({"output": "a", "dry_run": False, "probe": True, "as_json": False}, "--probe"),
+        ({"output": "a", "dry_run": False, "probe": False, "as_json": True}, "--json"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(given: dict, words: str) -> None:
+    """A dry run's options without it, and an export without an output."""
+    with pytest.raises(UsageError, match=words):
+        check_modes(**given)
+    check_modes(**{**given, "output": None, "dry_run": True})

@@ -1,0 +1,100 @@
+import json
+import unicodedata
+
+from ociaudit.analysis.stats import take_census
+from ociaudit.analysis.summary import Coverage, Summary, make_summary
+from ociaudit.cli.summary_command import describe_summary, encode_summary
+from ociaudit.formats.base import Record
+from ociaudit.storage.manifest import GapEntry
+from support.told_events import tell, tell_change, tell_sign_in
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n2025 forged line\u2028"
+
+
+def summarize(*events: bytes, files: tuple[Coverage, ...] = (Coverage("a.json", "unknown"),)) -> Summary:
+    """Make the summary of these events."""
+    return make_summary(take_census([[Record(event, None) for event in events]]), files)
+
+
+def show(*events: bytes, **given) -> str:
+    """Show the summary of these events."""
+    return "\n".join(describe_summary(summarize(*events, **given)))
+
+
+def test_every_text_of_an_event_is_hostile() -> None:
+    """Whatever stands in names, addresses and agents, no line is forged and nothing reaches the terminal raw."""
+    theft = [tell_sign_in("failure", HOSTILE, HOSTILE, hours=one / 60) for one in range(9)]
+    events = [
+        *theft,
+        tell_sign_in("success", HOSTILE, HOSTILE, hours=0.2),
+        tell_change(HOSTILE, HOSTILE, HOSTILE, hours=0.3, resourceName=HOSTILE),
+        tell(HOSTILE, HOSTILE, HOSTILE, hours=0.4, status="404"),
+    ]
+    text = show(*events, files=(Coverage(HOSTILE, "unknown"),))
+    assert not any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in text.replace("\n", ""))
+    assert text.count("\n") == show(*[one.replace(json.dumps(HOSTILE).encode(), b'"x"') for one in events]).count("\n")
+
+
+def test_json_loses_nothing_and_is_ascii() -> None:
+    """As JSON the hostile text is there to the letter, as escapes."""
+    text = encode_summary(summarize(tell(HOSTILE)))
+    assert text.isascii()
+    assert json.loads(text)["event_names"] == {HOSTILE: 1}
+
+
+def test_the_screen_is_a_screenful() -> None:
+    """However much there is, the screen is not longer than fifty lines of 150 characters."""
+    events = [
+        tell_change(
+            f"Create{number}",
+            f"user{number}",
+            f"10.0.{number % 200}.{number % 7}",
+            hours=number,
+            status=str(200 + number % 300),
+        )
+        for number in range(900)
+    ]
+    events += [
+        tell_sign_in("failure", f"u{one % 40}", f"10.9.0.{one % 20}", hours=901 + one / 600) for one in range(900)
+    ]
+    lines = show(*events).splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 150
+
+
+def make_gap(number: int) -> GapEntry:
+    """Make a gap."""
+    return GapEntry("iad", f"ocid1.compartment.oc1..{number:012}", "a", "b", "denied", "404", None)
+
+
+def test_gaps_cannot_be_missed() -> None:
+    """An incomplete export says so above everything else, with its gaps; one without a manifest says unknown."""
+    coverage = Coverage(
+        "a.json",
+        "incomplete",
+        "2025-12-01T00:00Z",
+        "2025-12-02T00:00Z",
+        45,
+        42,
+        tuple(map(make_gap, range(9))),
+        1,
+        2,
+        7,
+    )
+    lines = show(tell("ListUsers"), files=(coverage,)).splitlines()
+    assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 places")
+    assert "GAP denied iad …000000000000" in lines[3]
+    assert "… and 6 more gaps" in lines[6]
+    assert "7 events filtered out at export" in "\n".join(lines[7:10])
+    assert "coverage   unknown" in show(tell("ListUsers"))
+    assert "UNKNOWN: the manifest beside it tells another size" in show(files=(Coverage("a", "altered"),))
+
+
+def test_an_empty_file_is_said_in_two_lines() -> None:
+    """Nothing is a recorded answer too."""
+    assert show() == "a.json: 0 events, 0.0 MB of JSON\ncoverage   unknown: there is no manifest beside it"
+
+
+def test_nothing_to_look_at_is_said() -> None:
+    """Where no rule fires the screen says so, rather than nothing."""
+    assert "worth a look: nothing that the rules know" in show(tell("ListUsers"))

@@ -1,0 +1,373 @@
+import asyncio
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import serialization as form
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from ociaudit.client.auth import Credentials, load_credentials
+from ociaudit.errors import ConfigError, UsageError
+
+PASS_PHRASE = "open-sesame"
+FINGERPRINT = ":".join(["ab"] * 16)
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+
+
+def write_pem(
+    key: object, *, is_encrypted: bool = False, layout: form.PrivateFormat = form.PrivateFormat.PKCS8
+) -> bytes:
+    """Write a private key as PEM."""
+    lock = form.BestAvailableEncryption(PASS_PHRASE.encode()) if is_encrypted else form.NoEncryption()
+    return key.private_bytes(form.Encoding.PEM, layout, lock)
+
+
+PLAIN = write_pem(RSA_KEY)
+KEYS = {
+    "good": PLAIN,
+    "labelled": PLAIN + b"OCI_API_KEY\n",
+    "traditional": write_pem(RSA_KEY, layout=form.PrivateFormat.TraditionalOpenSSL),
+    "encrypted": write_pem(RSA_KEY, is_encrypted=True),
+    "old-encrypted": write_pem(RSA_KEY, is_encrypted=True, layout=form.PrivateFormat.TraditionalOpenSSL),
+    "public": RSA_KEY.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo),
+    "ec": write_pem(ec.generate_private_key(ec.SECP256R1())),
+    "ed25519": write_pem(ed25519.Ed25519PrivateKey.generate()),
+    "der": RSA_KEY.private_bytes(form.Encoding.DER, form.PrivateFormat.PKCS8, form.NoEncryption()),
+    "cut": PLAIN[:900],
+    "changed": PLAIN[:300] + b"AAAAAAAAAAAA" + PLAIN[312:],
+    "text": b"this is no key",
+    "empty": b"",
+    "garbage": bytes(range(256)) * 4,
+}
+SECRETS = {line for line in PLAIN.decode().splitlines() if not line.startswith("-")} | {PASS_PHRASE, "wrong-words"}
+
+
+@dataclass
+class Profile:
+    """A configuration file whose one profile can be changed field by field."""
+
+    folder: Path
+
+    def write(self, *, section: str = "DEFAULT", **changes: str | None) -> str:
+        """Write the file and return its path; a field that is None is left out."""
+        fields = {
+            "user": "ocid1.user.oc1..aaaa",
+            "tenancy": "ocid1.tenancy.oc1..aaaa",
+            "region": "eu-frankfurt-1",
+            "fingerprint": FINGERPRINT,
+            "key_file": self.put("key.pem", KEYS["good"]),
+        } | changes
+        lines = [f"{name}={value}" for name, value in fields.items() if value is not None]
+        return self.put("config", "\n".join([f"[{section}]", *lines, ""]).encode())
+
+    def put(self, name: str, data: bytes) -> str:
+        """Write a file beside the configuration."""
+        path = self.folder / name
+        path.write_bytes(data)
+        return str(path)
+
+    def put_key(self, kind: str) -> str:
+        """Write one of the keys."""
+        return self.put(f"{kind}.pem", KEYS[kind])
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Profile:
+    """A profile that works unless something in it is changed."""
+    return Profile(tmp_path)
+
+
+def sign(credentials: Credentials) -> dict[str, str]:
+    """Sign a request as the transport does."""
+    return credentials.sign(url="https://h:1/p?a=%20b", host="h:1", path="/p?a=%20b", now_seconds=1_700_000_000)
+
+
+def read_signature(headers: dict[str, str]) -> dict[str, str]:
+    """Take the Authorization header apart by name."""
+    return dict(re.findall(r'(\w+)="([^"]*)"', headers["authorization"]))
+
+
+def check_signature(headers: dict[str, str]) -> None:
+    """Verify a signature with the public half, over the bytes that go on the wire."""
+    text = f"date: {headers['date']}\n(request-target): get /p?a=%20b\nhost: h:1"
+    signature = base64.b64decode(read_signature(headers)["signature"])
+    RSA_KEY.public_key().verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+
+
+@pytest.mark.parametrize("kind", ["good", "labelled", "traditional"])
+def test_an_api_key_signs(profile: Profile, kind: str) -> None:
+    """A request is signed by the profile's key over date, target and host, and says whose key it is."""
+    credentials = load_credentials(profile.write(key_file=profile.put_key(kind)))
+    headers = sign(credentials)
+    check_signature(headers)
+    assert headers["date"] == "Tue, 14 Nov 2023 22:13:20 GMT"
+    assert read_signature(headers)["keyId"] == f"ocid1.tenancy.oc1..aaaa/ocid1.user.oc1..aaaa/{FINGERPRINT}"
+    assert credentials.kind == "api_key"
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
+def test_a_pass_phrase_opens_the_key(profile: Profile, kind: str) -> None:
+    """An encrypted key signs when the profile has its pass phrase."""
+    check_signature(sign(load_credentials(profile.write(key_file=profile.put_key(kind), pass_phrase=PASS_PHRASE))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "pass_phrase", "words"),
+    [
+        ("encrypted", None, "no pass phrase"),
+        ("old-encrypted", None, "no pass phrase"),
+        ("encrypted", "wrong-words", "pass_phrase is wrong"),
+        ("old-encrypted", "wrong-words", "pass_phrase is wrong"),
+        ("public", None, "is a public key"),
+        ("ec", None, "not an RSA private key"),
+        ("ed25519", None, "not an RSA private key"),
+        ("der", None, "damaged"),
+        ("cut", None, "damaged"),
+        ("changed", None, "damaged"),
+        ("text", None, "damaged"),
+        ("empty", None, "damaged"),
+        ("garbage", None, "damaged"),
+    ],
+)
+@pytest.mark.parametrize("is_session", [False, True])
+def test_an_unusable_key_is_explained_without_showing_it(
+    profile: Profile, kind: str, pass_phrase: str | None, words: str, *, is_session: bool
+) -> None:
+    """Every kind of unusable key is a configuration error before anything is sent, and no secret is told."""
+    token_file = profile.put("token", b"header.payload.signature") if is_session else None
+    where = profile.write(key_file=profile.put_key(kind), pass_phrase=pass_phrase, security_token_file=token_file)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_credentials(where)
+    told = f"{caught.value} {caught.value.hint} {caught.value!r}"
+    assert not [secret for secret in SECRETS if secret in told]
+    assert "DEFAULT" in told
+    assert where in told
+
+
+@pytest.mark.parametrize("field", ["user", "tenancy", "fingerprint", "region"])
+@pytest.mark.parametrize("value", ["", "x y", "../../etc", "ocid1.instance"])
+def test_a_malformed_field_is_named(profile: Profile, field: str, value: str) -> None:
+    """A field that cannot be right is named, and its value is not shown."""
+    with pytest.raises(ConfigError, match=f"{field} malformed"):
+        load_credentials(profile.write(**{field: value}))
+
+
+@pytest.mark.parametrize("field", ["user", "tenancy", "fingerprint", "region", "key_file"])
+def test_a_missing_field_is_named(profile: Profile, field: str) -> None:
+    """A field that is not there is named."""
+    with pytest.raises(ConfigError, match=f"{field} missing"):
+        load_credentials(profile.write(**{field: None}))
+
+
+@pytest.mark.parametrize("field", ["tenancy", "region", "key_file"])
+def test_a_session_names_what_it_misses(profile: Profile, field: str) -> None:
+    """A session needs less than an API key, and says what of that is missing."""
+    token_file = profile.put("token", b"header.payload.signature")
+    with pytest.raises(ConfigError, match=f"{field} missing"):
+        load_credentials(profile.write(security_token_file=token_file, user=None, **{field: None}))
+
+
+def test_a_session_token_signs(profile: Profile) -> None:
+    """A session signs with its token as the key's name, and neither shows in its repr."""
+    token_file = profile.put("token", b"header.payload.signature\n")
+    credentials = load_credentials(profile.write(security_token_file=token_file, user=None, fingerprint=None))
+    headers = sign(credentials)
+    check_signature(headers)
+    assert read_signature(headers)["keyId"] == "ST$header.payload.signature"
+    assert credentials.kind == "security_token"
+    assert "payload" not in repr(credentials)
+    assert "igner" not in repr(credentials)
+
+
+@pytest.mark.parametrize("token", ["missing", "binary", "folder", "~nobody-of-that-name/token"])
+def test_an_unreadable_token_is_a_configuration_error(profile: Profile, token: str) -> None:
+    """A token file that is not there, no text, or a folder, says how to renew the session."""
+    profile.put("binary", b"\xff\xfe")
+    (profile.folder / "folder").mkdir()
+    where = token if token.startswith("~") else str(profile.folder / token)
+    with pytest.raises(ConfigError, match="security_token_file") as caught:
+        load_credentials(profile.write(security_token_file=where))
+    assert "oci session authenticate" in caught.value.hint
+
+
+@pytest.mark.parametrize("key_file", ["nothing.pem", "folder", "~nobody-of-that-name/key.pem"])
+def test_a_key_file_that_is_none_is_said(profile: Profile, key_file: str) -> None:
+    """A key file that does not exist, or is a folder, is a configuration error."""
+    (profile.folder / "folder").mkdir()
+    where = key_file if key_file.startswith("~") else str(profile.folder / key_file)
+    with pytest.raises(ConfigError, match="names no file"):
+        load_credentials(profile.write(key_file=where))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be understood"),
+        (b"password-in-a-line", "cannot be understood"),
+        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", "cannot be understood"),
+        (b"[A]\nuser=password-in-a-line\n[A]\n", "cannot be understood"),
+        (b"\xff\xfe\x00", "cannot be understood"),
+        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "cannot be understood"),
+        (b"", "missing"),
+    ],
+)
+def test_a_damaged_file_is_explained_without_its_lines(profile: Profile, content: bytes, words: str) -> None:
+    """A file that is no configuration is said to be none, and no line of it is repeated."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_credentials(profile.put("config", content))
+    assert "password-in-a-line" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("location", ["nothing", "", "x" * 5_000])
+def test_a_file_that_is_not_there_is_said(profile: Profile, location: str) -> None:
+    """A configuration that does not exist, or is a folder, or cannot be named, is a configuration error."""
+    with pytest.raises(ConfigError, match=r"does not exist|cannot be read"):
+        load_credentials(str(profile.folder / location))
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_credentials("~nobody-of-that-name/config")
+
+
+def test_a_missing_profile_shows_those_that_there_are(profile: Profile) -> None:
+    """A profile that the file does not have is answered with the names of the others."""
+    with pytest.raises(ConfigError, match="no profile 'OTHER'; it has PROD"):
+        load_credentials(profile.write(section="PROD"), "OTHER")
+    assert load_credentials(profile.write(section="PROD"), "PROD").profile == "PROD"
+
+
+def test_a_short_region_name_is_spelled_out(profile: Profile) -> None:
+    """The SDK's short names of regions are understood."""
+    assert load_credentials(profile.write(region="FRA")).region == "eu-frankfurt-1"
+
+
+VARIABLES = {
+    "OCI_CLI_USER": "ocid1.user.oc1..bbbb",
+    "OCI_CLI_TENANCY": "ocid1.tenancy.oc1..bbbb",
+    "OCI_CLI_FINGERPRINT": ":".join(["cd"] * 16),
+    "OCI_CLI_REGION": "us-phoenix-1",
+    "OCI_CLI_KEY_CONTENT": KEYS["good"].decode(),
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("OCI_CLI_USER", "ocid1.user.oc1..bbbb", "principal", "ocid1.user.oc1..bbbb"),
+        ("OCI_CLI_TENANCY", "ocid1.tenancy.oc1..bbbb", "tenancy", "ocid1.tenancy.oc1..bbbb"),
+        ("OCI_CLI_FINGERPRINT", ":".join(["cd"] * 16), "fingerprint", ":".join(["cd"] * 16)),
+        ("OCI_CLI_REGION", "phx", "region", "us-phoenix-1"),
+        ("OCI_CLI_USER", "", "principal", "ocid1.user.oc1..aaaa"),
+    ],
+)
+def test_a_variable_beats_the_profile(profile: Profile, variable: str, value: str, field: str, expected: str) -> None:
+    """Each variable takes the place of its field, also where the profile was named by hand; an empty one does not."""
+    credentials = load_credentials(profile.write(), "DEFAULT", environment={variable: value})
+    assert getattr(credentials, field) == expected
+
+
+def test_variables_name_file_and_profile(profile: Profile) -> None:
+    """OCI_CLI_CONFIG_FILE and OCI_CLI_PROFILE stand in for what was not named by hand."""
+    where = profile.write(section="PROD")
+    environment = {"OCI_CLI_CONFIG_FILE": where, "OCI_CLI_PROFILE": "PROD"}
+    assert load_credentials(environment=environment).profile == "PROD"
+    with pytest.raises(ConfigError, match="no profile 'OTHER'"):
+        load_credentials(None, "OTHER", environment=environment)
+    with pytest.raises(ConfigError, match="missing does not exist"):
+        load_credentials(str(profile.folder / "missing"), environment=environment)
+
+
+def test_variables_alone_are_enough() -> None:
+    """With user, tenancy, fingerprint, region and key in variables no file is read."""
+    credentials = load_credentials(environment={**VARIABLES, "OCI_CLI_CONFIG_FILE": "/missing/config"})
+    headers = sign(credentials)
+    check_signature(headers)
+    assert read_signature(headers)["keyId"] == "/".join(
+        VARIABLES[f"OCI_CLI_{name}"] for name in ("TENANCY", "USER", "FINGERPRINT")
+    )
+    assert KEYS["good"].decode() not in repr(credentials)
+
+
+@pytest.mark.parametrize("missing", sorted(VARIABLES))
+def test_variables_that_are_not_enough_need_the_file(missing: str) -> None:
+    """Where one of the variables is missing, the file is read."""
+    environment = {name: value for name, value in VARIABLES.items() if name != missing}
+    with pytest.raises(ConfigError, match="/missing/config does not exist"):
+        load_credentials(environment={**environment, "OCI_CLI_CONFIG_FILE": "/missing/config"})
+
+
+def test_a_pass_phrase_may_come_from_a_variable(profile: Profile) -> None:
+    """OCI_CLI_PASSPHRASE opens the key, and a wrong one is explained without being shown."""
+    where = profile.write(key_file=profile.put_key("encrypted"))
+    check_signature(sign(load_credentials(where, environment={"OCI_CLI_PASSPHRASE": PASS_PHRASE})))
+    with pytest.raises(ConfigError, match="pass_phrase is wrong") as caught:
+        load_credentials(where, environment={"OCI_CLI_PASSPHRASE": "wrong-words"})
+    assert "wrong-words" not in f"{caught.value} {caught.value.hint}"
+    assert "OCI_CLI_PASSPHRASE" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("auth", "environment", "fields", "kind"),
+    [
+        (None, {}, {}, "api_key"),
+        (None, {}, {"security_token_file": "token"}, "security_token"),
+        ("api_key", {}, {"security_token_file": "token"}, "api_key"),
+        ("api_key", {"OCI_CLI_AUTH": "security_token"}, {}, "api_key"),
+        (None, {"OCI_CLI_AUTH": "api_key"}, {"security_token_file": "token"}, "api_key"),
+        (None, {"OCI_CLI_AUTH": ""}, {"security_token_file": "token"}, "security_token"),
+        (None, {}, {"authentication_type": "api_key", "security_token_file": "token"}, "api_key"),
+        (None, {}, {"authentication_type": "security_token", "security_token_file": "token"}, "security_token"),
+        ("api_key", {}, {"authentication_type": "instance_principal"}, "api_key"),
+    ],
+)
+def test_the_kind_is_what_was_named_first(
+    profile: Profile, auth: str | None, environment: dict[str, str], fields: dict[str, str], kind: str
+) -> None:
+    """The option beats OCI_CLI_AUTH, which beats authentication_type, which beats what the profile holds."""
+    profile.put("token", b"header.payload.signature")
+    if "security_token_file" in fields:
+        fields = {**fields, "security_token_file": str(profile.folder / "token")}
+    assert load_credentials(profile.write(**fields), auth=auth, environment=environment).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["magic", "API_KEY", "pkcs11"])
+def test_a_kind_that_there_is_not_is_refused(profile: Profile, kind: str) -> None:
+    """An unknown kind is refused wherever it stands, with a list of those that there are."""
+    ways = [
+        lambda: load_credentials(profile.write(), auth=kind),
+        lambda: load_credentials(profile.write(), environment={"OCI_CLI_AUTH": kind}),
+        lambda: load_credentials(profile.write(authentication_type=f"x{kind}")),
+    ]
+    for way in ways:
+        with pytest.raises(UsageError, match=kind) as caught:
+            way()
+        assert "oke_workload_identity" in caught.value.hint
+
+
+def test_the_hint_of_a_session_is_the_command_that_renews_it(profile: Profile) -> None:
+    """It names profile, region and the configuration file if that is not the default one, ready to be pasted."""
+    token_file = profile.put("token", b"header.payload.signature")
+    where = profile.write(section="MY PROFILE", security_token_file=token_file)
+    hint = load_credentials(where, "MY PROFILE").rejection_hint
+    command = f"oci session authenticate --profile-name 'MY PROFILE' --region eu-frankfurt-1 --config-location {where}"
+    assert command in hint
+    assert "oci session refresh --profile 'MY PROFILE'" in hint
+
+
+def test_a_session_takes_up_a_new_token(profile: Profile) -> None:
+    """After a refusal the files are read again; the same token is no help, another one is."""
+    path = profile.put("token", b"header.payload.signature")
+    credentials = load_credentials(profile.write(security_token_file=path))
+    assert asyncio.run(credentials.renew(0)) is False
+    profile.put("token", b"header.other.signature")
+    assert asyncio.run(credentials.renew(0)) is True
+    assert read_signature(sign(credentials))["keyId"] == "ST$header.other.signature"
+
+
+def test_a_key_has_nothing_to_renew(profile: Profile) -> None:
+    """An API key stays what it is."""
+    credentials = load_credentials(profile.write())
+    assert asyncio.run(credentials.prepare(9e9)) == 0
+    assert asyncio.run(credentials.renew(0)) is False
+    assert credentials.explain_state() == ""

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ociaudit.client.network import (
+    Bundle,
+    Endpoints,
+    check_proxies,
+    choose_bundle,
+    choose_proxy,
+    explain_certificate,
+    is_safe_url,
+    make_ssl_context,
+    show_proxy,
+    try_proxy,
+)
+from ociaudit.errors import ConfigError, ConnectionFailed, UsageError
+from support.private_ca import make_private_ca
+
+ALL = {"OCI_CLI_CERT_BUNDLE": "/1", "REQUESTS_CA_BUNDLE": "/2", "SSL_CERT_FILE": "/3"}
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "expected"),
+    [
+        (Path("/0"), list(ALL), "/0"),
+        (None, list(ALL), "/1"),
+        (None, ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"], "/2"),
+        (None, ["SSL_CERT_FILE"], "/3"),
+    ],
+)
+def test_the_option_and_then_the_variables_name_the_bundle(path: Path | None, names: list[str], expected: str) -> None:
+    """What was named by hand goes first, then each variable in its order."""
+    bundle = choose_bundle(path, {name: ALL[name] for name in names})
+    assert bundle is not None
+    assert bundle.path == Path(expected)
+
+
+def test_without_a_name_there_is_no_bundle() -> None:
+    """Nothing, or an empty variable, means the system's authorities."""
+    assert choose_bundle(None, {"SSL_CERT_FILE": ""}) is None
+
+
+def test_a_context_checks_names_and_certificates(tmp_path: Path) -> None:
+    """What is made of a bundle trusts it alone, and cannot be had without checks."""
+    context = make_ssl_context(Bundle(make_private_ca(tmp_path).bundle, "--ca-bundle"))
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize("path", ["missing", "nul\0", "x" * 5000])
+def test_a_bundle_that_cannot_be_read_is_named(path: str, tmp_path: Path) -> None:
+    """Whatever is wrong with the path, it is a configuration error with the name of who gave it."""
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        make_ssl_context(Bundle(tmp_path / path, "SSL_CERT_FILE"))
+
+
+def test_a_certificate_that_is_not_trusted_is_not_asked_again() -> None:
+    """Asking again would not help; the hint names the option."""
+    error = explain_certificate("h:1", "self-signed")
+    assert not error.retryable
+    assert "--ca-bundle" in error.hint
+
+
+PROXIES = {"https": "http://user:secret@proxy:3128", "no": "internal.example,127.0.0.1"}
+NO_PROXIES = ["socks5://p:1", "http://", "http://u:secret@", "http://[::1", "p:port", "http://p:0", "a\nb"]
+
+
+@pytest.mark.parametrize(
+    ("given_proxies", "checked"),
+    [
+        ({}, {}),
+        ({"no": "a,b"}, {"no": "a,b"}),
+        ({"https": "http://p:1"}, {"https": "http://p:1"}),
+        ({"https": "p:1"}, {"https": "http://p:1"}),
+        ({"https": "https://u:w@p"}, {"https": "https://u:w@p"}),
+        ({"all": "http://p:1"}, {"https": "http://p:1", "http": "http://p:1"}),
+        ({"all": "http://p:1", "https": "http://q:2"}, {"https": "http://q:2", "http": "http://p:1"}),
+        ({"all": "socks5://p:1", "https": "http://q:2"}, {"https": "http://q:2"}),
+        ({"ftp": "ftp://p:1"}, {}),
+        ({"https": ""}, {}),
+    ],
+)
+def test_proxies_are_urls(given_proxies: dict[str, str], checked: dict[str, str]) -> None:
+    """Each scheme has its own proxy or that of all; what does not concern HTTP is left aside."""
+    assert check_proxies(given_proxies) == checked
+
+
+@pytest.mark.parametrize("name", ["https", "http", "all"])
+@pytest.mark.parametrize("url", NO_PROXIES)
+def test_a_proxy_that_is_none_is_refused(name: str, url: str) -> None:
+    """What cannot be asked is an error with the variable's name and without its value."""
+    with pytest.raises(ConfigError, match=f"{name.upper()}_PROXY") as caught:
+        check_proxies({name: url})
+    assert "secret" not in str(caught.value)
+
+
+@given(st.dictionaries(st.sampled_from(["https", "http", "all", "no"]), st.text(max_size=20)))
+def test_no_variable_is_too_odd(proxies: dict[str, str]) -> None:
+    """Whatever the variables hold, it is used as an http(s) URL, or refused."""
+    try:
+        checked = check_proxies(proxies)
+    except ConfigError:
+        return
+    assert {urlsplit(url).scheme for name, url in checked.items() if name != "no"} <= {"http", "https"}
+
+
+@pytest.mark.parametrize(
+    ("url", "proxies", "proxy"),
+    [
+        ("https://audit.example/x", PROXIES, PROXIES["https"]),
+        ("https://audit.internal.example/x", PROXIES, None),
+        ("http://audit.example/x", PROXIES, None),
+        ("https://127.0.0.1:8080/x", PROXIES, None),
+        ("https://audit.example/x", {}, None),
+        ("http://audit.example/x", {"all": "http://p"}, "http://p"),
+    ],
+)
+def test_a_url_goes_through_the_proxy_of_its_scheme(url: str, proxies: dict[str, str], proxy: str | None) -> None:
+    """Unless its host is excepted; `all` stands for every scheme that has none of its own."""
+    assert choose_proxy(url, proxies) == proxy
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("http://user:se@cret@proxy:3128", "http://proxy:3128"),
+        ("http://proxy", "http://proxy"),
+        ("proxy:3128", "http://proxy:3128"),
+    ],
+)
+def test_a_proxy_is_shown_without_its_password(proxy: str, shown: str) -> None:
+    """Host and port alone, even where the password has an @ in it."""
+    assert show_proxy(proxy) == shown
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@proxy:1080", "http://user:secret@proxy:99999"])
+def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
+    """Its password is not in the message."""
+    with pytest.raises(ConnectionFailed, match="no http") as refused:
+        asyncio.run(try_proxy(proxy, timeout_seconds=1.0))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "url"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/20190901"),
+        ("http://127.8.9.10/", "http://127.8.9.10/20190901"),
+        ("http://[::1]:80/x/", "http://[::1]:80/x/20190901"),
+        ("http://localhost:1/{service}/{region}", "http://localhost:1/audit/uk-london-1/20190901"),
+        ("HTTP://LOCALHOST", "HTTP://LOCALHOST/20190901"),
+        ("https://{service}.{region}.example.internal", "https://audit.uk-london-1.example.internal/20190901"),
+        ("https://example.internal:8443/{other}", "https://example.internal:8443/{other}/20190901"),
+    ],
+)
+def test_an_override_is_filled_in(override: str, url: str) -> None:
+    """Service and region are replaced where they stand, and the version goes behind."""
+    assert Endpoints(override).locate("audit", "uk-london-1") == url
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "http://example.com",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://evil.example/127.0.0.1",
+        "http://{region}",
+        "http://{service}.localhost",
+        "http://127.1",
+        "http://2130706433",
+        "http://0x7f000001",
+        "http://0177.0.0.1",
+        "http://0.0.0.0",
+        "http://10.0.0.1",
+        "http://[::]",
+        "http://[::ffff:10.0.0.1]",
+        "http://[fe80::1]",
+        "http://localhost.",
+        "http://\N{CIRCLED LATIN SMALL LETTER L}ocalhost",
+        "http://127\N{IDEOGRAPHIC FULL STOP}0\N{IDEOGRAPHIC FULL STOP}0\N{IDEOGRAPHIC FULL STOP}1",
+        "HTTP://EXAMPLE.COM",
+    ],
+)
+def test_plain_http_leads_to_loopback_only(override: str) -> None:
+    """Any other host, and any odd spelling of this machine, is refused for plain http."""
+    with pytest.raises(UsageError, match="in the clear"):
+        Endpoints(override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "http://127.0.0.1@evil.example",
+        "http://127.0.0.1:80@evil.example",
+        "http://evil.example\\@127.0.0.1",
+        "http://:secret@127.0.0.1",
+        "https://user:secret@example.internal",
+        "https://example.internal/?a=b",
+        "https://example.internal/?",
+        "https://example.internal/#",
+        "http://evil.example#@127.0.0.1",
+        "http://evil.example?@127.0.0.1",
+    ],
+)
+def test_an_override_is_a_plain_base_url(override: str) -> None:
+    """A user, a query or a fragment is refused, and a password in it is not shown."""
+    with pytest.raises(UsageError) as caught:
+        Endpoints(override)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "example.com",
+        "//example.com",
+        "ftp://127.0.0.1",
+        "https://",
+        "https:///path",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:{region}",
+        "http://127.0.0.1:x",
+        "http://127.0.0.1:-1",
+        " http://127.0.0.1",
+        "http://127.0.0.1\n/x",
+        "https://exa\tmple.com",
+        "https://a b",
+        "http://127.0.0.1\r\nHost: x",
+    ],
+)
+def test_what_is_no_url_is_refused(override: str) -> None:
+    """A usage error, not a failure at the first request, for whatever is no http(s) URL."""
+    with pytest.raises(UsageError, match=r"not an http\(s\) URL"):
+        Endpoints(override)
+
+
+@pytest.mark.parametrize(
+    ("region", "audit", "identity"),
+    [
+        ("eu-frankfurt-1", "audit.eu-frankfurt-1.oraclecloud.com", "identity.eu-frankfurt-1.oci.oraclecloud.com"),
+        (
+            "us-gov-ashburn-1",
+            "audit.us-gov-ashburn-1.oraclegovcloud.com",
+            "identity.us-gov-ashburn-1.oci.oraclegovcloud.com",
+        ),
+    ],
+)
+def test_oracles_own_addresses(region: str, audit: str, identity: str) -> None:
+    """Without an override it is https at the region's address, in its own realm."""
+    assert Endpoints().locate("audit", region) == f"https://{audit}/20190901"
+    assert Endpoints().locate("identity", region) == f"https://{identity}/20160918"
+
+
+@pytest.mark.parametrize("region", ["", "fra", "eu-frankfurt-1/", "eu-frankfurt-1.evil.example", "x y", "xx-nowhere-9"])
+def test_an_unknown_region_is_refused(region: str) -> None:
+    """A region that the SDK does not know, or that is malformed, is a usage error with Oracle's addresses."""
+    with pytest.raises(UsageError, match="no region"):
+        Endpoints().check_region(region)
+
+
+def test_an_override_may_serve_a_new_region() -> None:
+    """With an address of one's own only the form of a region's name is checked."""
+    Endpoints("http://127.0.0.1").check_region("xx-nowhere-9")
+    with pytest.raises(UsageError):
+        Endpoints("http://127.0.0.1").check_region("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("https://auth.example.com/v1/x509", True),
+        ("http://127.0.0.1:1/v1/x509", True),
+        ("http://localhost/x", True),
+        ("http://auth.example.com/v1/x509", False),
+        ("https://", False),
+        ("http://[::1", False),
+        ("ftp://127.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_only_loopback_is_asked_in_the_clear(url: str, *, is_safe: bool) -> None:
+    """A URL is safe when it is encrypted, or does not leave the machine."""
+    assert is_safe_url(url) is is_safe

@@ -1,0 +1,150 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from ociaudit.client.signer import Credentials
+from ociaudit.client.transport import Transport, _describe, _read_request_id, _read_token
+from ociaudit.errors import Refused
+
+NOW = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
+NOT_TEXT = b"\xff\xfe".decode("utf-8", "surrogateescape")
+"""How bytes that are no UTF-8 stand in a header's value."""
+
+
+class StoppedClock:
+    """Always shows the same moment."""
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here waits")
+
+    def draw(self) -> float:
+        return 0.0
+
+
+class ReceivedHead:
+    """The head of an answer, as aiohttp gives it."""
+
+    def __init__(self, status: int = 200, **headers: str) -> None:
+        self.status = status
+        self.url = URL("http://127.0.0.1/x?secret=1")
+        pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        self.headers = CIMultiDictProxy(CIMultiDict(pairs))
+
+
+def make_transport() -> Transport:
+    """Make a transport that is never opened."""
+    credentials = Credentials("tenancy", "region", "principal", None, "DEFAULT", "api_key", _signer=lambda _: None)
+    return Transport(credentials, clock=StoppedClock())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("9" * 400, float("inf")),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
+        ("-7", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +999999999999999999999", None),
+        ("Mon, 01 Jan 2024 00:00:00 -0000", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | None) -> None:
+    """Both forms of the standard are read; anything else counts as not given."""
+    assert make_transport()._read_retry_after(text) == seconds
+
+
+@given(st.text(max_size=40) | st.text("0123456789 ,:+-JanMonGMT", max_size=40))
+def test_no_date_of_a_server_is_too_odd(text: str) -> None:
+    """Whatever a server writes into Retry-After or Date, it is read or left aside."""
+    transport = make_transport()
+    seconds = transport._read_retry_after(text)
+    assert seconds is None or seconds >= 0
+    transport._date = (NOW, text)
+    assert transport.skew_seconds is None or isinstance(transport.skew_seconds, float)
+
+
+@pytest.mark.parametrize(
+    ("date", "skew"),
+    [
+        (format_datetime(NOW - timedelta(seconds=400), usegmt=True), 400.0),
+        (format_datetime(NOW + timedelta(seconds=1), usegmt=True), -1.0),
+        (None, None),
+        ("", None),
+        ("yesterday", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+    ],
+)
+def test_the_skew_is_how_far_the_local_clock_is_ahead(date: str | None, skew: float | None) -> None:
+    """A service whose Date lies 400 s back sees a clock 400 s ahead; a Date that is none tells nothing."""
+    transport = make_transport()
+    assert transport.skew_seconds is None
+    transport._date = (NOW, date)
+    assert transport.skew_seconds == skew
+
+
+@pytest.mark.parametrize(
+    ("body", "is_oci"),
+    [
+        (b'{"code":"NotAuthenticated","message":"no"}', True),
+        (b'{"code":"X"}', True),
+        (b'{"code":"X","message":"m","more":{"a":[1]}}', True),
+        (b'{"code":""}', False),
+        (b'{"message":"no"}', False),
+        (b'{"code":1}', False),
+        (b"[]", False),
+        (b"", False),
+        (b"<html>502</html>", False),
+        (b"\xff\xfe", False),
+        (b'{"code":"\\ud800"}', False),
+        (b'{"code":"X","more":' + b"[" * 100_000 + b"]" * 100_000 + b"}", False),
+    ],
+)
+def test_a_refusal_is_oracles_or_a_foreign_one(body: bytes, *, is_oci: bool) -> None:
+    """Only `{"code", "message"}` counts as Oracle's word; any other body is shown in part."""
+    error = make_transport()._refuse(ReceivedHead(404, opc_request_id="r-1"), body)
+    assert isinstance(error, Refused)
+    assert (error.is_oci, error.status, error.request_id) == (is_oci, 404, "r-1")
+    assert len(str(error)) < 300
+    assert "secret" not in str(error)
+    str(error).encode()
+
+
+def test_an_empty_token_is_the_end() -> None:
+    """An empty header counts as an absent one."""
+    assert _read_token(ReceivedHead()) is None
+    assert _read_token(ReceivedHead(opc_next_page="")) is None
+    assert _read_token(ReceivedHead(opc_next_page="a b/+=")) == "a b/+="
+
+
+def test_a_token_that_is_no_text_is_a_bad_answer() -> None:
+    """It could not be sent back as it came, and must neither end the shard nor the run."""
+    with pytest.raises(ValueError, match="not ASCII"):
+        _read_token(ReceivedHead(opc_next_page=NOT_TEXT))
+
+
+def test_what_a_server_writes_can_be_kept() -> None:
+    """Bytes that are no text, in a request id or an error, become escapes that a journal can hold."""
+    assert _read_request_id(ReceivedHead(opc_request_id="r" + NOT_TEXT)) == "r\\udcff\\udcfe"
+    assert _read_request_id(ReceivedHead()) is None
+    assert _describe(aiohttp.ClientPayloadError(NOT_TEXT)) == "\\udcff\\udcfe"
+    assert _describe(TimeoutError()) == "TimeoutError"

@@ -1,0 +1,221 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ociaudit.events.event import cut_page
+from ociaudit.events.redaction import MARK, OTHER_PATHS, Redactor, is_credential_name, redact_text
+from support.json_bodies import OBJECTS
+
+SECRET = "Zx9Qw7Er5Ty3"  # what a test plants and looks for
+WEB_TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0{SECRET}.c2ln{SECRET}"
+PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n{SECRET}==\n-----END RSA PRIVATE KEY-----"
+
+
+def redact(event: Any) -> tuple[Any, dict[str, int]]:
+    """Redact an event; return what it became and what was counted."""
+    redactor = Redactor()
+    redacted = redactor.redact(json.dumps(event).encode())
+    return json.loads(redacted), dict(redactor.paths)
+
+
+HEADERS = [
+    "Authorization", "authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "opc-obo-token", "OPC-OBO-TOKEN",
+    "opc-principal", "opc-obo-principal", "x-auth-token", "X-CSRF-Token", "x-session-token", "X-Api-Key",
+    "x-amz-signature", "X-Amz-Security-Token", "x-oci-secret",
+]  # fmt: skip
+FIELDS = [
+    "credentials", "password", "newPassword", "userPassword", "PASSWORD", "pass_phrase", "passphrase", "clientSecret",
+    "client-secret", "secret", "secretBundleContent", "accessToken", "idToken", "refresh_token", "privateKey",
+    "private_key_pem", "apiKey", "signature", "samlResponse", "client_assertion", "totpSeed", "seed", "otp",
+    "bypassCode", "passwordHash", "dbPwd", "connectionString", "user_data", "secretValue",
+    "pass\u0077ord", "auth.token", "sharedKey",
+]  # fmt: skip
+PLACES = [
+    ("data", "request", "headers"),
+    ("data", "request", "parameters"),
+    ("data", "response", "headers"),
+    ("data", "response", "payload"),
+    ("data", "additionalDetails"),
+    ("data", "stateChange", "current"),
+    ("data", "freeformTags"),
+    ("data", "identity"),
+    ("somethingNew",),
+]
+
+
+def put_at(place: tuple[str, ...], value: Any) -> Any:
+    """Make an event that has a value at a place."""
+    for name in reversed(place):
+        value = {name: value}
+    return {"eventType": "x", **value}
+
+
+@pytest.mark.parametrize("name", [*HEADERS, *FIELDS])
+def test_what_a_name_calls_a_credential_is_replaced_wherever_it_stands(name: str) -> None:
+    """Under every model and map: texts, numbers, lists and objects below the name; the structure stays."""
+    for place in PLACES:
+        for value, redacted in (
+            (SECRET, MARK),
+            ([SECRET, SECRET], [MARK, MARK]),
+            ({"a": [SECRET], "b": {"c": SECRET, "d": 5551234}}, {"a": [MARK], "b": {"c": MARK, "d": MARK}}),
+        ):
+            event, paths = redact(put_at(place, {name: value, "kept": "kept"}))
+            assert event == put_at(place, {name: redacted, "kept": "kept"})
+            assert all(path.startswith(".".join((*place, name))) for path in paths)
+            assert sum(paths.values()) == json.dumps(redacted).count(MARK)
+
+
+FORMS = [
+    WEB_TOKEN,
+    f"token is {WEB_TOKEN}, take it",
+    f"ST${WEB_TOKEN}",
+    PEM,
+    f"key: {PEM} and more",
+    PEM[:60],
+    PEM.replace("\n", "\\n"),
+    f"Bearer {SECRET}",
+    f"basic dXNlcjo{SECRET}=",
+    f"password={SECRET}",
+    f"Password: {SECRET}; next",
+    f"pwd='{SECRET} {SECRET}'",
+    f'"client_secret" : "{SECRET}"',
+    f"<password>{SECRET}</password>",
+    f"/oauth?access_token={SECRET}&x=1",
+    f"a=1&password%3D{SECRET}",
+    f"https://user:{SECRET}@host/path",
+    f"/p/{SECRET}abcdefgh/n/tenancy/b/bucket/o/object",
+    f'Signature keyId="a/b/c",signature="{SECRET}",version="1"',
+    json.dumps({"password": SECRET}),
+    json.dumps([{"headers": {"Authorization": [f"x {SECRET}"]}}]),
+    json.dumps({"inner": json.dumps({"token": [SECRET]})}),
+    json.dumps({"a": "\ud800", "secret": SECRET}),
+    json.dumps({"name": "dbPassword", "value": SECRET}),
+]
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_what_has_the_form_of_a_credential_is_replaced_in_every_text(text: str) -> None:
+    """Under a harmless name, in a list, and as a name itself."""
+    for event in (put_at(place, {"harmless": text}) for place in PLACES):
+        redacted, paths = redact(event)
+        assert SECRET not in json.dumps(redacted)
+        assert MARK in json.dumps(redacted)
+        assert paths
+    assert SECRET not in json.dumps(redact({"list": [["x", text]]}))
+    assert SECRET not in json.dumps(redact({text: "x"}))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"name": "DB_PASSWORD", "value": SECRET},
+        {"value": SECRET, "name": "apiToken"},
+        {"key": "authorization", "other": 1, "value": SECRET},
+        {"name": "secret", "value": [SECRET, {"x": SECRET}]},
+    ],
+)
+def test_a_value_beside_the_name_of_a_credential_is_replaced(pair: dict[str, Any]) -> None:
+    """Settings are often written as name and value, in either order."""
+    redacted, paths = redact({"data": {"response": {"payload": {"env": [pair, {"name": "a", "value": "kept"}]}}}})
+    assert SECRET not in json.dumps(redacted)
+    assert redacted["data"]["response"]["payload"]["env"][1] == {"name": "a", "value": "kept"}
+    assert next(iter(paths)).startswith("data.response.payload.env.value")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"credentials": None, "password": True, "token": "", "secret": "*****", "cookie": [], "signature": MARK},
+        {"Access-Control-Allow-Credentials": ["true"], "secretId": "ocid1.vaultsecret.oc1..a", "authTokenId": "x"},
+        {"consoleSessionId": "csid1", "opc-request-id": ["A/B/C"], "tokenType": "Bearer", "isPasswordSet": "yes"},
+        {"eventName": "CreateAuthToken", "path": "/20160918/users/x/authTokens", "message": "CreateSecret succeeded"},
+        {"ssoCompletedFactors": "{USERNAME_PASSWORD=AUTH_SUCCESS}", "text": "basic information, bearer of news"},
+        {"a": "password: null", "b": "https://host:443/a@b", "c": "eyJhbGciOiJub25lIn0", "d": "/p/short/n/x"},
+        {"expose": "ETag,Authorization,opc-next-page", "number": 123456789012345678901234567890, "odd": 1.10},
+    ],
+)
+def test_what_is_no_credential_stays_to_the_byte(event: dict[str, Any]) -> None:
+    """Words about credentials, references to them and what is masked already are not touched or counted."""
+    raw = json.dumps({"data": event}, indent=1).encode()
+    redactor = Redactor()
+    assert redactor.redact(raw) is raw
+    assert (redactor.events, redactor.paths.total()) == (0, 0)
+
+
+@given(OBJECTS, st.sampled_from(["password", "x", "a.token"]))
+def test_every_valid_event_stays_valid_and_keeps_its_structure(text: str, name: str) -> None:
+    """Odd events are no reason to fail: same structure, texts and numbers replaced at most; twice is once."""
+    raw = cut_page(f'[{{"{name}":{text},"rest":{text}}}]'.encode())[0].raw
+    redactor = Redactor()
+    redacted = redactor.redact(raw)
+    assert shape_of(json.loads(redacted, parse_int=str, parse_float=str)) == shape_of(
+        json.loads(raw, parse_int=str, parse_float=str)
+    )
+    assert cut_page(b"[" + redacted + b"]")[0].raw == redacted
+    again = Redactor()
+    assert again.redact(redacted) == redacted
+    if name == "x":
+        assert (redacted is raw) == (not redactor.paths)
+
+
+def shape_of(value: Any) -> Any:
+    """Tell the structure of JSON: names, nesting, and whether a value is text (or number) or not."""
+    if isinstance(value, dict):
+        return [shape_of(each) for each in value.values()]
+    if isinstance(value, list):
+        return [shape_of(each) for each in value]
+    return "text" if isinstance(value, str) else value
+
+
+@given(
+    st.text(max_size=40)
+    | st.lists(st.sampled_from([*FORMS, "token", "=", '"', "'", " ", ":", "eyJ", "{"])).map("".join)
+)
+def test_redacting_a_text_twice_is_redacting_it_once(text: str) -> None:
+    """What was put in place of a credential is none."""
+    assert redact_text(redact_text(text)) == redact_text(text)
+
+
+@given(st.text())
+def test_a_name_is_judged_whatever_it_is(name: str) -> None:
+    """Spelling does not matter: case, and what stands between words."""
+    assert is_credential_name(name) == is_credential_name(name.upper().lower()) or not name.isascii()
+    assert is_credential_name(f"{name}_pass-WORD")
+
+
+def test_what_is_not_replaced_keeps_its_bytes() -> None:
+    """White space, digits, escapes, lone surrogates and names that come twice stay as they are."""
+    raw = b'{ "a" : "\\u0041\\ud800\\/" , "n":1.10e+5,"a":[1 ,2],"password" : "x" ,"z":"\xc3\xa9"}'
+    assert Redactor().redact(raw) == raw.replace(b'"x"', b'"%b"' % MARK.encode())
+
+
+def test_paths_are_counted_and_bounded() -> None:
+    """Each field path has its count; names from a hostile caller do not fill the memory."""
+    redactor = Redactor()
+    for number in range(3000):
+        redactor.redact(json.dumps({"headers": {"Cookie": [SECRET]}, f"{number}token" + "": SECRET}).encode())
+    assert redactor.paths["headers.Cookie"] == 3000
+    assert len(redactor.paths) <= 1001
+    assert redactor.paths[OTHER_PATHS] > 1000
+    assert redactor.events == 3000
+    assert SECRET not in str(redactor.paths)
+    long = Redactor()
+    long.redact(json.dumps({"x" * 100_000: {"token": SECRET}}).encode())
+    assert len(next(iter(long.paths))) <= 200
+
+
+def test_depth_is_no_obstacle() -> None:
+    """An event nested as deeply as one can be read is redacted all the same."""
+    raw = b'{"a":' * 50_000 + b'{"token":"x"}' + b"}" * 50_000
+    assert b'"token":"%b"' % MARK.encode() in Redactor().redact(raw)
+
+
+@pytest.mark.parametrize(
+    "piece", ["eyJ-", "-----BEGIN A-----", "password=", "://a:", "token ", 'secret="', "bearer a", "/p/"]
+)
+def test_a_hostile_text_does_not_take_its_square_in_time(piece: str) -> None:
+    """A quarter of a million characters that look like the beginning of a credential over and over are gone through."""
+    assert Redactor().redact(json.dumps({"a": piece * (250_000 // len(piece))}).encode())

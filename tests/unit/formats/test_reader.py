@@ -1,0 +1,335 @@
+import csv
+import gzip
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
+from ociaudit.events.field_naming import choose_shape
+from ociaudit.formats.base import Record
+from ociaudit.formats.reader import open_records
+from ociaudit.planning.shard import Place
+
+PLACE = Place("us-ashburn-1", "ocid1.compartment.oc1..a")
+
+
+def make_event(number: int) -> dict[str, Any]:
+    """Make an event of the API's spelling."""
+    return {
+        "eventType": f"com.oraclecloud.x.Y{number}",
+        "eventId": f"id-{number}",
+        "eventTime": f"2025-12-01T00:00:0{number}.000Z",
+        "data": {"eventName": "Y", "identity": {"userAgent": 'é,"\n\r\u2028'}, "freeformTags": {"a_b": "=1"}},
+    }
+
+
+RAWS = [
+    json.dumps(make_event(number), separators=(",", ":"), ensure_ascii=number % 2 == 0).encode() for number in range(5)
+]
+
+
+def spell(shape: str) -> list[Any]:
+    """Write the events as another tool does, and read them as JSON."""
+    return [json.loads(choose_shape("sdk" if shape == "sdk" else "cli")(raw)) for raw in RAWS]
+
+
+def write_table(*, head: bool = True) -> str:
+    """Write the events as a CSV with some of our columns."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    if head:
+        writer.writerow(["event_time", "origin_region", "origin_compartment", "event"])
+    for number, raw in enumerate(RAWS):
+        writer.writerow(["2025", *(("", "") if number else (PLACE.region, PLACE.compartment)), raw.decode()])
+    return text.getvalue()
+
+
+def make_cloud_event(number: int) -> dict[str, Any]:
+    """Make an event as Connector Hub writes it."""
+    event = make_event(number)
+    return {
+        "type": event["eventType"],
+        "time": event["eventTime"],
+        "id": event["eventId"],
+        "specversion": "1.0",
+        "data": event["data"],
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[bytes | str], Path]:
+    """Write a file whose name says nothing."""
+
+    def write_file(content: bytes | str, name: str = "file") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_file
+
+
+def read(path: Path) -> tuple[list[Record], str]:
+    """Read a file: its records, and what it was taken for."""
+    with open_records(path) as source:
+        records = [record for batch in source for record in batch]
+        assert source.records == len(records) == source.kinds.total()
+        assert source.name == str(path)
+        return records, source.description
+
+
+OURS = b"[\n" + b",\n".join(RAWS) + b"\n]\n"
+AS_SERVED: dict[str, bytes | str] = {
+    "our array": OURS,
+    "no line breaks": b"[" + b",".join(RAWS) + b"]",
+    "byte order mark": b"\xef\xbb\xbf" + OURS,
+    "white space before": b"\n\n  " + OURS,
+    "lines": b"\n".join(RAWS) + b"\n",
+    "lines of Windows": b"\r\n".join(RAWS),
+    "no line break at the end": b"\n".join(RAWS),
+    "gzip": gzip.compress(OURS, mtime=0),
+    "gzip members": b"".join(gzip.compress(raw + b"\n", mtime=0) for raw in RAWS),
+    "zstd": zstandard.compress(b"\n".join(RAWS)),
+    "zstd frames": b"".join(zstandard.compress(raw + b"\n") for raw in RAWS),
+    "data": b'{"data": \n[' + b",\n".join(RAWS) + b'],\n "opc-next-page": "x"}',
+    "next page before data": b'{"opc-next-page":"x","data":[' + b",".join(RAWS) + b"]}",
+    "CSV": write_table(),
+    "CSV with a byte order mark": "\ufeff" + write_table(),
+    "CSV gzip": gzip.compress(write_table().encode(), mtime=0),
+    "CSV with quoted head": '"event_time","origin_region","origin_compartment","event"\r\n' + write_table(head=False),
+}
+
+
+@pytest.mark.parametrize("name", AS_SERVED)
+def test_events_as_served_come_back_to_the_byte(name: str, write: Callable[..., Path]) -> None:
+    """Every kind of file that holds events as served gives the same bytes, whatever it is called."""
+    records, description = read(write(AS_SERVED[name]))
+    assert [record.raw for record in records] == RAWS
+    assert "as Audit serves them" in description
+    assert records[0].origin == (PLACE if "CSV" in name else None)
+    assert all(record.origin is None for record in records[1:])
+
+
+FOREIGN: dict[str, tuple[Any, str]] = {
+    "oci audit event list": (json.dumps({"data": spell("cli")}, indent=2, sort_keys=True), "OCI command"),
+    "oci --stream-output": ('{ "data": \n' + json.dumps(spell("cli"), indent=2) + "\n}\n", "OCI command"),
+    "SDK array": (json.dumps(spell("sdk")), "SDK"),
+    "SDK lines": ("\n".join(map(json.dumps, spell("sdk"))), "SDK"),
+    "Connector Hub": (
+        gzip.compress("\n".join(json.dumps(make_cloud_event(number)) for number in range(5)).encode(), mtime=0),
+        "CloudEvents",
+    ),
+    "Logging Search": (
+        json.dumps(
+            {
+                "results": [{"data": {"datetime": 1, "logContent": make_cloud_event(number)}} for number in range(5)],
+                "summary": {"resultCount": 5},
+                "fields": [],
+            }
+        ),
+        "CloudEvents",
+    ),
+    "oci logging-search": (
+        json.dumps(
+            {"data": {"fields": [], "results": [{"data": {"logContent": make_cloud_event(n)}} for n in range(5)]}},
+            indent=1,
+        ),
+        "CloudEvents",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_other_tools_wrote_is_read_as_the_same_events(name: str, write: Callable[..., Path]) -> None:
+    """Type, id, time and data come back in the API's spelling from every tool's files."""
+    content, words = FOREIGN[name]
+    records, description = read(write(content))
+    assert words in description
+    assert len(records) == len(RAWS)
+    for number, record in enumerate(records):
+        event, expected = json.loads(record.raw), make_event(number)
+        assert (event["eventType"], event["eventId"]) == (expected["eventType"], expected["eventId"])
+        assert event["eventTime"][:19] == expected["eventTime"][:19]
+        assert event["data"]["identity"]["userAgent"] == expected["data"]["identity"]["userAgent"]
+        assert event["data"]["freeformTags"] == {"a_b": "=1"}
+        assert b"\n" not in record.raw
+
+
+def test_spellings_may_be_mixed(write: Callable[..., Path]) -> None:
+    """Each record is recognised by itself; unknown objects are kept among known ones, and counted."""
+    mixed = [RAWS[0], json.dumps(spell("sdk")[1]).encode(), b'{"odd":1}', json.dumps(spell("cli")[2]).encode()]
+    path = write(b"\n".join(mixed))
+    with open_records(path) as source:
+        records = [record for batch in source for record in batch]
+    assert source.kinds == {"api": 1, "sdk": 1, "cli": 1, "unknown": 1}
+    assert [json.loads(record.raw).get("eventId") for record in records] == ["id-0", "id-1", None, "id-2"]
+
+
+@pytest.mark.parametrize("data", [None, [], {}, {"results": [{}]}, {"fields": 1}])
+def test_an_event_with_odd_data_is_an_event(data: object, write: Callable[..., Path]) -> None:
+    """Names that only events have come before a `data` or `results` that would make a list of them."""
+    events = [
+        json.dumps({"event_type": "x", "data": data}),
+        json.dumps({"data": None, "specversion": "1", "type": "y"}),
+    ]
+    for content in ("\n".join(events), "\n".join(reversed(events)), events[0]):
+        assert len(read(write(content))[0]) == content.count("\n") + 1
+
+
+def test_parquet_is_read_through_its_event_column(tmp_path: Path) -> None:
+    """A Parquet file with the column `event`, as other engines write it, under a name full of marks."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "odd [name]*?'.bin"
+    regions = [PLACE.region, *[None] * 4]
+    compartments = [PLACE.compartment, *[None] * 4]
+    table = pa.table(
+        {"event": [raw.decode() for raw in RAWS], "origin_region": regions, "origin_compartment": compartments}
+    )
+    pq.write_table(table, path)
+    records, description = read(path)
+    assert [record.raw for record in records] == RAWS
+    assert [record.origin for record in records] == [PLACE, *[None] * 4]
+    assert description.startswith("Parquet")
+    pq.write_table(table.select(["event"]), path)
+    assert [record.raw for record in read(path)[0]] == RAWS
+    pq.write_table(table.rename_columns(["x", "y", "z"]), path)
+    with pytest.raises(UnreadableInput, match="no column 'event', only x, y, z"):
+        read(path)
+
+
+EMPTY: dict[str, bytes] = {
+    "our array": b"[\n]\n",
+    "data": b'{"data": []}',
+    "data null, as the command streams nothing": b'{ "data": \nnull\n}\n',
+    "results": b'{"results":[],"summary":{}}',
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_no_events_is_an_answer(name: str, write: Callable[..., Path]) -> None:
+    """A whole file without events is read as that."""
+    assert read(write(EMPTY[name]))[0] == []
+
+
+def test_an_empty_file_of_lines_is_told_by_its_name(tmp_path: Path) -> None:
+    """Lines without a line are nothing at all; only the name tells that from a file that was never written."""
+    for name in ("a.ndjson", "a.jsonl", "A.NDJSON"):
+        (tmp_path / name).touch()
+        assert read(tmp_path / name)[0] == []
+    (tmp_path / "a.ndjson.gz").write_bytes(gzip.compress(b""))
+    assert read(tmp_path / "a.ndjson.gz")[0] == []
+    (tmp_path / "a.json").touch()
+    with pytest.raises(UnreadableInput, match=r"a\.json is empty"):
+        read(tmp_path / "a.json")
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "is empty"),
+    "white space": (b" \n\t", "is empty"),
+    "cut array": (OURS[:-40], r"cut.*byte [\d,]+"),
+    "array without end": (OURS[:-3], r"the array is cut, at byte"),
+    "cut lines": (b"\n".join(RAWS)[:-4], r"cut.*line 5"),
+    "cut behind the events": (b'{"data":[' + RAWS[0] + b"]", "cut or damaged behind the array"),
+    "text behind the array": (OURS + b"Error: 500", "'E' and more stands behind"),
+    "an error printed into the stream": (b'{ "data": \n[' + RAWS[0] + b',\n{"status": 500, boo}\n]}', "damaged.*byte"),
+    "two arrays": (OURS + OURS, "several JSON documents"),
+    "two answers": (b'{"data":[]}{"data":[]}', "several JSON documents"),
+    "an object": (b'{"a":1}', "no audit event is among its JSON objects \\(1 looked at"),
+    "an array of objects": (b'[{"a":1},{"b":2}]', "no audit event .* \\(2 looked at"),
+    "many objects": (b'{"a":1}\n' * 5000, "no audit event .* \\([0-9,]+ looked at"),
+    "a list of names": (b'["eventType"]', "an element of the array is not a JSON object, at byte 1"),
+    "a number": (b"17", "neither JSON nor CSV nor Parquet"),
+    "text": (b"hello\nworld", "neither JSON nor CSV nor Parquet.*hello"),
+    "bytes": (bytes(range(128, 256)), "neither JSON nor CSV nor Parquet"),
+    "HTML": (b"<!doctype html><html>", "HTML or XML"),
+    "UTF-16": (OURS.decode().encode("utf-16"), "UTF-16"),
+    "ZIP": (b"PK\x03\x04....", "ZIP"),
+    "packed twice": (gzip.compress(gzip.compress(OURS, mtime=0)), "compressed twice"),
+    "cut gzip": (gzip.compress(OURS, mtime=0)[:-9], "gzip stream is cut"),
+    "damaged gzip": (
+        gzip.compress(OURS, mtime=0)[:60] + b"\0\0\0\0" + gzip.compress(OURS, mtime=0)[64:],
+        "gzip stream is damaged",
+    ),
+    "cut zstd": (zstandard.compress(OURS)[:-9], "zstd stream is cut"),
+    "another CSV": (b"a,b\r\n1,2\r\n", "CSV without the column 'event'"),
+    "cut CSV": (write_table().encode()[:-20], "CSV is cut or damaged"),
+    "CSV with a cell too few": (b"event_time,event\r\n2025\r\n", "has not the 2 cells"),
+    "CSV with a cut event": (
+        b'event_time,event\r\n2025,"{""eventType"":""x"\r\n',
+        "the event in row 1 is cut or no JSON",
+    ),
+    "CSV with cut events": (
+        b'event_time,event\r\n2025,"{""eventType"":""x"""\r\n',
+        "the event in row 1 is cut or no JSON",
+    ),
+    "CSV with two events in a cell": (b'event_time,event\r\n2025,"{},{}"\r\n', "row 1 holds 2 events"),
+    "CSV that is not UTF-8": (b"event_time,event\r\n\xff,{}\r\n", "not UTF-8"),
+    "cut Parquet": (b"PAR1" + bytes(100), "Parquet file is cut or damaged"),
+    "packed Parquet": (gzip.compress(b"PAR1" + bytes(100)), "Parquet can only be read from an uncompressed file"),
+    "Latin-1": (b'[{"eventType":"\xe9"}]', "not UTF-8"),
+    "very deep": (b'{"eventType":' + b"[" * 100_000, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_in_words(name: str, write: Callable[..., Path]) -> None:
+    """What is wrong, where, in which file, and what to do: never silence, never a foreign exception."""
+    content, words = BAD[name]
+    path = write(content)
+    with pytest.raises(UnreadableInput, match=words) as caught:
+        read(path)
+    assert str(caught.value).startswith(str(path))
+    assert caught.value.hint
+    assert caught.value.exit_code == 6
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A folder and a missing file are mistakes of the command line."""
+    with pytest.raises(UsageError, match="is a folder"):
+        read(tmp_path)
+    with pytest.raises(UsageError, match="does not exist"):
+        read(tmp_path / "no")
+
+
+@pytest.mark.parametrize("kept", range(0, len(OURS), 7))
+def test_an_array_cut_anywhere_is_refused(kept: int, write: Callable[..., Path]) -> None:
+    """There is no byte at which an export can end without that being noticed."""
+    with pytest.raises(OciAuditError):
+        read(write(OURS[:kept]))
+
+
+def test_stdin_is_read_as_a_stream(write: Callable[..., Path]) -> None:
+    """A pipe gives the same events; Parquet needs a file and says so."""
+    reading, writing = os.pipe()
+    os.write(writing, gzip.compress(OURS, mtime=0))
+    os.close(writing)
+    with open_records(None, stdin=reading) as source:
+        assert [record.raw for batch in source for record in batch] == RAWS
+        assert source.name == "stdin"
+    os.close(reading)
+    descriptor = os.open(write(b"PAR1" + bytes(50)), os.O_RDONLY)
+    with (
+        pytest.raises(UnreadableInput, match="Parquet can only be read from an uncompressed file"),
+        open_records(None, stdin=descriptor),
+    ):
+        pass
+    os.close(descriptor)
+
+
+def test_records_come_while_the_file_is_read(tmp_path: Path) -> None:
+    """The first events are there before the last ones are read: memory does not follow the file."""
+    path = tmp_path / "big"
+    path.write_bytes(b"[\n" + b",\n".join(RAWS * 20_000) + b"\n]\n")
+    with open_records(path) as source:
+        batches = iter(source)
+        first = next(batches)
+        assert 0 < len(first) < 5_000
+        assert len(first) + sum(map(len, batches)) == 100_000

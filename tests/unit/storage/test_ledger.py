@@ -1,0 +1,117 @@
+import hashlib
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ociaudit.planning.shard import Gap
+from ociaudit.storage.journal import GapLine, JournalLine, VoidLine
+from ociaudit.storage.ledger import (
+    BLOCK_BYTES,
+    BlockDigest,
+    BlockLine,
+    LedgerTotals,
+    ShardLine,
+    find_void_lines,
+    make_ledger,
+)
+from support.drawn_shards import HERE, make_page_line, make_shard
+
+SHARD, OTHER = make_shard(0, 10), make_shard(10, 20)
+
+
+def draw_up(*lines: JournalLine) -> tuple[list[ShardLine], LedgerTotals]:
+    """Make the ledger of some journal lines."""
+    totals = LedgerTotals()
+    return list(make_ledger(lines, find_void_lines(lines), totals)), totals
+
+
+def describe(entries: list[ShardLine]) -> list[tuple[str, str, int, int]]:
+    """Return what tests look at: begin, status, pages and events."""
+    return [(entry.start[11:16], entry.status, entry.pages, entry.events) for entry in entries]
+
+
+def test_a_shard_has_a_line_when_it_ends() -> None:
+    """Its pages, attempts, events and request ids are summed; what never ended comes last."""
+    entries, totals = draw_up(
+        make_page_line(OTHER, 1, offset=0, scanned=1, next_token="t"),
+        make_page_line(SHARD, 1, offset=1, scanned=2, kept=1, next_token="t", tally={"a": 2}),
+        make_page_line(SHARD, 2, offset=2, scanned=3, kept=3, tally={"a": 1, "b": 2}),
+    )
+    assert describe(entries) == [("00:00", "complete", 2, 5), ("00:10", "begun", 1, 1)]
+    assert entries[0].request_ids == ("request-0-1", "request-0-2")
+    assert (totals.scanned, totals.kept, totals.pages, totals.requests, totals.shards) == (6, 4, 3, 3, 1)
+    assert totals.tally == {"a": 3, "b": 2}
+
+
+def test_void_pages_do_not_count() -> None:
+    """A page that was found damaged is not summed, also where its place in the log was used again."""
+    lines = [
+        make_page_line(SHARD, 1, offset=0, scanned=7, kept=7),
+        VoidLine(0),
+        make_page_line(SHARD, 1, offset=0, scanned=5, kept=5),
+        VoidLine(99),
+    ]
+    assert find_void_lines(lines) == {0}
+    entries, totals = draw_up(*lines)
+    assert describe(entries) == [("00:00", "complete", 1, 5)]
+    assert (totals.scanned, totals.pages) == (5, 1)
+
+
+def test_a_gap_is_told_with_its_reason() -> None:
+    """A gap has a line of its own, with reason and request id."""
+    gap = Gap(HERE, SHARD.window, "denied", "404 NotAuthorizedOrNotFound", "request-9")
+    entries, totals = draw_up(GapLine(gap, "2025-12-01T00:00:00Z"))
+    assert describe(entries) == [("00:00", "denied", 0, 0)]
+    assert (entries[0].reason, entries[0].request_ids) == (gap.reason, ("request-9",))
+    assert totals.shards == 0
+
+
+def test_one_page_asked_too_soon_makes_the_shard_provisional() -> None:
+    """Not only the last page counts: an event that came late may belong to the first."""
+    entries, totals = draw_up(
+        make_page_line(SHARD, 1, offset=0, next_token="t", is_provisional=True),
+        make_page_line(SHARD, 2, offset=1),
+    )
+    assert [entry.status for entry in entries] == ["provisional"]
+    assert totals.provisional == entries
+
+
+def test_a_shard_asked_again_is_provisional_no_more() -> None:
+    """Once its minutes were answered in good time, in whatever windows, it is settled."""
+    soon = make_page_line(SHARD, 1, offset=0, is_provisional=True)
+    whole = make_page_line(SHARD, 1, offset=1)
+    halves = [make_page_line(make_shard(start, start + 5), 1, offset=9 + start) for start in (0, 5)]
+    for again in ([whole], halves, [*halves, soon]):
+        entries, totals = draw_up(soon, *again)
+        assert totals.provisional == []
+        assert [entry.status for entry in entries[:2]] == ["provisional", "complete"]
+    assert len(draw_up(soon, halves[0])[1].provisional) == 1
+    assert len(draw_up(soon, soon)[1].provisional) == 1
+
+
+@given(st.lists(st.binary(max_size=50), max_size=6))
+def test_hashes_do_not_depend_on_how_bytes_came(pieces: list[bytes]) -> None:
+    """Size and hash are those of all bytes together."""
+    digest, whole = BlockDigest(), BlockDigest()
+    for piece in pieces:
+        digest.update(piece)
+    whole.update(b"".join(pieces))
+    assert digest.finish() == whole.finish()
+    assert (digest.size_bytes, digest.sha256) == (whole.size_bytes, whole.sha256)
+
+
+def test_blocks_say_where_damage_begins() -> None:
+    """Each block states the hash of all bytes to its end, however they came, and the last one that of the whole."""
+    data = random.Random(1).randbytes(BLOCK_BYTES) * 2 + b"rest"
+    digests = []
+    for step in (len(data), 3_000_000, BLOCK_BYTES):
+        digest = BlockDigest()
+        for start in range(0, len(data), step):
+            digest.update(data[start : start + step])
+        digests.append(digest.finish())
+    assert digests[0] == digests[1] == digests[2]
+    assert digests[0] == tuple(
+        BlockLine(end, hashlib.sha256(data[:end]).hexdigest()) for end in (BLOCK_BYTES, 2 * BLOCK_BYTES, len(data))
+    )
+    assert BlockDigest().finish() == ()

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ociaudit.events.event import Event, read_event, read_order
+from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
+from ociaudit.storage import merge as canonical
+from ociaudit.storage.merge import SUFFIX_BYTES, CanonicalReader, MergeCounts, OrderIndex, split_location
+from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
+from support.served_runs import open_run
+
+START, END = read_instant("2025-01-01T00:00:00Z"), read_instant("2025-01-02T00:00:00Z")
+TIMES = [
+    None,
+    "yesterday",
+    "2024-12-31T23:59:59.999999999Z",
+    "2025-01-01T00:00:00Z",
+    "2025-01-01T01:00:00+01:00",
+    "2025-01-01T12:00:00.5Z",
+    "2025-01-02T00:00:00.000Z",
+]
+IDS = [None, "", "a", "a\0", "b", "\ud800"]
+events = st.builds(
+    lambda time, event_id, more: read_event(
+        json.dumps({"eventTime": time, "eventId": event_id, **({"more": more} if more else {})}).encode()
+    ),
+    st.sampled_from(TIMES),
+    st.sampled_from(IDS),
+    st.integers(0, 2),
+)
+pages = st.lists(st.tuples(st.sampled_from([HERE, THERE]), st.lists(events, max_size=5)), max_size=5)
+Pages = list[tuple[object, list[Event]]]
+
+
+def merge(answered: Pages) -> tuple[list[tuple[bytes, int]], MergeCounts]:
+    """Put pages into a spool and read it in canonical order."""
+    with tempfile.TemporaryDirectory() as folder, open_run(Path(folder)).spool as spool:
+        for number, (place, page) in enumerate(answered, start=1):
+            line = make_page_line(make_shard(0, 60, place), number, scanned=len(page), kept=len(page))
+            spool.append_page(line, page)
+        reader = spool.open_reader()
+        merged = CanonicalReader(spool.index, reader, start=START, end=END)
+        found = list(merged)
+        reader.close()
+        return found, merged.counts
+
+
+def describe(counts: MergeCounts) -> tuple[object, ...]:
+    """Return the counts as a value that can be compared."""
+    return tuple(getattr(counts, name) for name in MergeCounts.__slots__)
+
+
+@pytest.mark.usefixtures("quick_disk")
+@settings(max_examples=60)
+@given(pages)
+def test_the_merge_is_sorting_and_dropping_equal_records(answered: Pages) -> None:
+    """By (instant, id, bytes), each record once, from the first of its origins; everything is counted."""
+    all_events = [event for _, page in answered for event in page]
+    found, counts = merge(answered)
+    expected = sorted({(event.order, event.raw) for event in all_events})
+    assert [raw for raw, _ in found] == [raw for _, raw in expected]
+    for raw, origin in found:
+        assert origin == min(place == THERE for place, page in answered for event in page if event.raw == raw)
+    instants = [read_order(order)[0] for order, _ in expected]
+    per_id = Counter(read_order(order)[1] for order, _ in expected)
+    conflicting = sorted(event_id for event_id, n in per_id.items() if n > 1 and event_id)
+    assert counts.written == len(expected)
+    assert counts.identical == len(all_events) - len(expected)
+    assert counts.conflicting_count == len(conflicting)
+    assert [event_id.replace("\ud800", "\\ud800") for event_id in conflicting] == counts.conflicting_ids
+    assert counts.unreadable == instants.count(UNREADABLE_INSTANT)
+    assert counts.outside == sum(not START <= at < END for at in instants if at != UNREADABLE_INSTANT)
+    readable = [order for order, _ in expected if read_order(order)[0] != UNREADABLE_INSTANT]
+    assert counts.first_order == (readable[0] if readable else b"")
+
+
+@pytest.mark.usefixtures("quick_disk")
+@settings(max_examples=40)
+@given(pages, st.randoms())
+def test_how_pages_came_does_not_matter(answered: Pages, order: random.Random) -> None:
+    """Shuffled, cut into other pages and answered twice it is the same output; only more identical ones are counted."""
+    found, counts = merge(answered)
+    other = [(place, [event]) for place, page in answered for event in page]
+    order.shuffle(other)
+    found_again, counts_again = merge(other)
+    assert found_again == found
+    assert describe(counts_again) == describe(counts)
+    found_twice, counts_twice = merge([*answered, *other])
+    assert found_twice == found
+    assert counts_twice.identical == counts.identical + len(other)
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_a_large_group_of_equal_times_is_merged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many events without time and id are sorted by their bytes, also where they do not fit at once."""
+    monkeypatch.setattr(canonical, "_GROUP_IN_MEMORY", 3)
+    several = [read_event(b'{"n":%d}' % (number % 7)) for number in range(20)]
+    found, counts = merge([(HERE, several)])
+    assert [raw for raw, _ in found] == [b'{"n":%d}' % number for number in range(7)]
+    assert (counts.identical, counts.conflicting_count) == (13, 0)
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_conflicting_ids_are_listed_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are counted, and so many are named; a name can always be written."""
+    monkeypatch.setattr(canonical, "_MAX_CONFLICTS_LISTED", 2)
+    several = [read_event(b'{"eventId":"%d\\ud800","n":%d}' % (n // 2, n)) for n in range(10)]
+    _, counts = merge([(HERE, several)])
+    assert (counts.conflicting_count, counts.conflicting_ids) == (5, ["0\\ud800", "1\\ud800"])
+
+
+def test_an_id_that_comes_with_two_times_is_a_conflict() -> None:
+    """Both records are kept, each in its place, and the id is counted and named."""
+    first = read_event(b'{"eventId":"a","eventTime":"2025-01-01T00:00:00Z"}')
+    between = read_event(b'{"eventId":"b","eventTime":"2025-01-01T00:00:00.5Z"}')
+    second = read_event(b'{"eventId":"a","eventTime":"2025-01-01T00:00:01Z"}')
+    found, counts = merge([(HERE, [second, first, between])])
+    assert [raw for raw, _ in found] == [first.raw, between.raw, second.raw]
+    assert (counts.written, counts.conflicting_count, counts.conflicting_ids) == (3, 1, ["a"])
+
+
+batches = st.lists(
+    st.tuples(st.lists(st.integers(0, 5), max_size=6), st.integers(0, 3), st.integers(0, 1000)), max_size=12
+)
+
+
+@given(batches, st.integers(1, 40))
+def test_the_order_is_that_of_sorting_everything(pages: list[tuple[list[int], int, int]], max_entries: int) -> None:
+    """However few entries fit in memory, all come out once, ascending, and lead to where they stand."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = OrderIndex(Path(folder), max_entries=max_entries)
+        expected: list[tuple[bytes, tuple[int, int, int]]] = []
+        for numbers, origin, offset in pages:
+            events = [make_event(number) for number in numbers]
+            index.add(events, origin=origin, offset=offset, lengths=[10 + number for number in numbers])
+            position = offset
+            for event, number in zip(events, numbers, strict=True):
+                expected.append((event.order, (origin, position, 10 + number)))
+                position += 10 + number
+        assert len(index) == len(expected)
+        for _ in range(2):  # it may be read again
+            found = [(entry[:-SUFFIX_BYTES], split_location(entry)) for entry in index.iterate()]
+            assert found == sorted(expected)
+        parts = sorted(Path(folder).iterdir())
+        assert all(part.stat().st_mode & 0o777 == 0o600 for part in parts)
+        if len(expected) > max_entries + 6:
+            assert parts
+
+
+def test_what_an_earlier_process_left_is_overwritten(tmp_path: Path) -> None:
+    """Part files of a killed process do not come into the order of the next."""
+    for number in (1, 2):
+        index = OrderIndex(tmp_path, max_entries=1)
+        index.add([make_event(number)], origin=0, offset=number, lengths=[1])
+        assert [split_location(entry)[1] for entry in index.iterate()] == [number]
