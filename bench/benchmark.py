@@ -23,7 +23,7 @@ class Row:
     """
 
     name: str
-    figures: dict[str, Figure] = field(default_factory=dict)
+    run_stats: dict[str, Figure] = field(default_factory=dict)
     target: str = ""
     is_reached: bool | None = None
 

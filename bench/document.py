@@ -28,5 +28,5 @@ def update_document(machine: Mapping[str, str], results: Sequence[tuple[Benchmar
 
 def _write_markdown(rows: Sequence[Row]) -> str:
     heads, *lines = list_cells(rows)
-    rule = ["---", *("---:" for _ in heads[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, rule, *lines))
+    name_rule = ["---", *("---:" for _ in heads[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, name_rule, *lines))

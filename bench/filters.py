@@ -43,8 +43,8 @@ def run_filters(workshop: Workshop) -> Sequence[Row]:
     for name in (*_ALL_PASS, _FEW_PASS):
         ratio = medians[name].wall_seconds / medians[_NONE].wall_seconds
         cpu = medians[name].cpu_seconds / medians[_NONE].cpu_seconds
-        figures = {"ratio": ratio, "CPU ratio": cpu}
-        rows.append(Row(f"{name} / {_NONE}", figures, f"at most {_MOST_RATIO:.2f}", ratio <= _MOST_RATIO))
+        run_stats = {"ratio": ratio, "CPU ratio": cpu}
+        rows.append(Row(f"{name} / {_NONE}", run_stats, f"at most {_MOST_RATIO:.2f}", ratio <= _MOST_RATIO))
     return rows
 
 

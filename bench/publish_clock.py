@@ -8,10 +8,10 @@ import sys
 import time
 
 import ociaudit
-from ociaudit.operations.context import Observer
+from ociaudit.operations.context import Callbacks
 
 
-class PublishClock(Observer):
+class PublishClock(Callbacks):
     """Notes when the last answer was there, and how many shards were asked."""
 
     began_at = 0.0
@@ -38,7 +38,7 @@ outcome = ociaudit.export(
     compartments=compartments,
     is_subtree=False,
     max_window_days=int(window_days),
-    observer=clock,
+    callbacks=clock,
 )
 print(json.dumps({"publish_seconds": time.perf_counter() - clock.began_at, "shards": clock.shards}))
 sys.exit(0 if outcome.complete else 10)

@@ -17,7 +17,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ociaudit import library  # noqa: E402
-from ociaudit.operations.context import Observer  # noqa: E402
+from ociaudit.operations.context import Callbacks  # noqa: E402
 
 IMPORTED_AT = time.perf_counter()
 
@@ -27,7 +27,7 @@ _PAGE_EVENTS = 100
 _SAMPLES = 400
 
 
-class StageClock(Observer):
+class StageClock(Callbacks):
     """Notes when a stage began."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def clock_steps(events_file: Path, config_path: str, folder: Path) -> dict[str, 
     """Return the seconds that each step of the hot path takes over all pages."""
     import hashlib
 
-    from ociaudit.events.event import cut_page
+    from ociaudit.events.event import parse_page
     from ociaudit.storage.event_log import FrameCodec, train_dictionary
 
     lines = events_file.read_bytes().splitlines()
@@ -62,7 +62,7 @@ def clock_steps(events_file: Path, config_path: str, folder: Path) -> dict[str, 
     with (folder / "written").open("wb", buffering=0) as file:
         return {
             "sign requests": clock(lambda _: credentials.sign(**request, now_seconds=time.time()), pages),
-            "cut pages and read the key fields": clock(cut_page, pages),
+            "cut pages and read the key fields": clock(parse_page, pages),
             "compress into the log": clock(codec.compress, groups),
             "decompress from the log": clock(codec.decompress, frames),
             "SHA-256 of the output": clock(digest.update, pages),
@@ -83,7 +83,7 @@ def main() -> None:
     start, end, output, config_path, url, compartment, events_file = sys.argv[1:]
     load_credentials(config_path)
     loaded_at = time.perf_counter()
-    observer = StageClock()
+    callbacks = StageClock()
     library.export(
         start,
         end,
@@ -93,15 +93,15 @@ def main() -> None:
         regions=["us-ashburn-1"],
         compartments=[compartment],
         is_subtree=False,
-        observer=observer,
+        callbacks=callbacks,
     )
     ended_at = time.perf_counter()
     stages = {
         "import the program": IMPORTED_AT - BEGAN_AT,
         "import Oracle's SDK, read profile and key": loaded_at - IMPORTED_AT,
-        "plan, open the run": observer.planned_at - loaded_at,
-        "ask, check, spool": observer.publish_at - observer.planned_at,
-        "order, write, sync, state": ended_at - observer.publish_at,
+        "plan, open the run": callbacks.planned_at - loaded_at,
+        "ask, check, spool": callbacks.publish_at - callbacks.planned_at,
+        "order, write, sync, state": ended_at - callbacks.publish_at,
     }
     print(json.dumps({"stages": stages, "steps": clock_steps(Path(events_file), config_path, Path(output).parent)}))
 

@@ -47,22 +47,22 @@ def run_sweep(workshop: Workshop) -> Sequence[Row]:
 
 def run_quiet(workshop: Workshop) -> Sequence[Row]:
     """Sweep a year of compartments in which next to nothing happens."""
-    places = 20 if workshop.is_quick else 200
+    targets = 20 if workshop.is_quick else 200
     folder = workshop.make_folder("quiet")
-    scene = _make_quiet(folder, places, _QUIET_DAYS, events=places * _QUIET_EVENTS_EACH)
+    scene = _make_quiet(folder, targets, _QUIET_DAYS, events=targets * _QUIET_EVENTS_EACH)
     with scene.serve(folder / "config") as server:
         used = _export(server, scene, workshop.make_folder("quiet/run"))
-        requests = server.count_page_requests() / places
+        requests = server.count_page_requests() / targets
     target = f"at most {_MOST_QUIET_REQUESTS}"
-    figures = {**used.list_figures(), "requests each": requests}
-    return [Row(f"{places} compartments, {_QUIET_DAYS} days", figures, target, requests <= _MOST_QUIET_REQUESTS)]
+    run_stats = {**used.list_figures(), "requests each": requests}
+    return [Row(f"{targets} compartments, {_QUIET_DAYS} days", run_stats, target, requests <= _MOST_QUIET_REQUESTS)]
 
 
 def run_pace(workshop: Workshop) -> Sequence[Row]:
     """Sweep a service that refuses what is more than so many requests in a second."""
-    places = 20 if workshop.is_quick else 200
+    targets = 20 if workshop.is_quick else 200
     folder = workshop.make_folder("pace")
-    scene = _make_quiet(folder, places, _PACE_DAYS, events=places)
+    scene = _make_quiet(folder, targets, _PACE_DAYS, events=targets)
     with scene.serve(folder / "config", f"--rate-limit={_ALLOWED_PER_SECOND}", "--latency-ms=100") as server:
         _export(server, scene, workshop.make_folder("pace/run"))
         log = server.read_page_requests()
@@ -94,8 +94,8 @@ def _make_skewed(folder: Path, events: int) -> Scene:
     return Scene(join_made([dense, *quiet], quiet[0]), files, more)
 
 
-def _make_quiet(folder: Path, places: int, days: int, *, events: int) -> Scene:
-    more, compartments = list_compartments(folder / "names", places)
+def _make_quiet(folder: Path, targets: int, days: int, *, events: int) -> Scene:
+    more, compartments = list_compartments(folder / "names", targets)
     made = make_event_file(folder / HOME, events, days=days, compartments=compartments)
     return Scene(made, {HOME: made.path}, more)
 

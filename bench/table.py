@@ -23,11 +23,11 @@ def write_table(rows: Sequence[Row]) -> str:
 
 def list_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Return the heads and a line for each row: a column for each figure that any of them has."""
-    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    names = list(dict.fromkeys(name for row in rows for name in row.run_stats))
     has_target = any(row.target for row in rows)
     lines = [["", *names, *(["target", "reached"] if has_target else [])]]
     for row in rows:
-        cells = [row.name, *(_show(row.figures.get(name, "")) for name in names)]
+        cells = [row.name, *(_show(row.run_stats.get(name, "")) for name in names)]
         lines.append([*cells, row.target, _REACHED[row.is_reached]] if has_target else cells)
     return lines
 

@@ -31,12 +31,20 @@ from ociaudit.errors import UsageError
 from ociaudit.events.field_naming import Shape
 from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.compression import CompressionName
-from ociaudit.formats.registry import FormatName, choose_form
-from ociaudit.operations.context import ExportOrder, Observer, StopRequest, Tally, Tools, choose_time, split_filter
-from ociaudit.operations.doctor import Finding, Patient, examine
-from ociaudit.operations.export import Outcome, export_events
+from ociaudit.formats.registry import FormatName, choose_output_format
+from ociaudit.operations.context import (
+    Callbacks,
+    Cancellation,
+    CountedName,
+    ExportOrder,
+    RunContext,
+    choose_time,
+    split_filter,
+)
+from ociaudit.operations.doctor import CheckResult, DoctorInputs, run_doctor
+from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export, run_loop
-from ociaudit.operations.resume import RerunOptions
+from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap
 from ociaudit.planning.time_range import parse_duration
 from ociaudit.storage.run_dir import ExportArguments, TimeKind
@@ -129,10 +137,10 @@ class Access:
     def resolve(
         self,
         *,
-        observer: Observer | None = None,
-        stop: StopRequest | None = None,
+        callbacks: Callbacks | None = None,
+        stop: Cancellation | None = None,
         limits: TransportLimits | None = None,
-    ) -> Tools:
+    ) -> RunContext:
         """Read the environment and the profile.
 
         Raises:
@@ -141,23 +149,23 @@ class Access:
         bundle = self._choose_bundle()
         context = make_ssl_context(bundle) if bundle else None
         sign_in = SignIn(self.profile, self.config_file, self.auth, self.uses_cli_variables)
-        return Tools(
+        return RunContext(
             credentials=sign_in.load(os.environ, bundle.path if bundle else None),
             endpoints=Endpoints(self.endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
             clock=SystemClock(),
-            observer=observer or Observer(),
-            stop=stop or StopRequest(),
+            callbacks=callbacks or Callbacks(),
+            stop=stop or Cancellation(),
             limits=limits or TransportLimits(),
             proxies=check_proxies(getproxies_environment()),
             ssl_context=context,
         )
 
-    def describe_patient(self, regions: Sequence[str]) -> Patient:
+    def describe_inputs(self, regions: Sequence[str]) -> DoctorInputs:
         """Return what a diagnosis looks at, none of it resolved yet."""
         bundle = self._choose_bundle()
-        place = self.config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
-        return Patient(
-            config_file=Path(os.path.expanduser(place)),  # noqa: PTH111 - an unknown `~user` stays
+        target = self.config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
+        return DoctorInputs(
+            config_file=Path(os.path.expanduser(target)),  # noqa: PTH111 - an unknown `~user` stays
             read_fields=lambda: read_profile(self.config_file, self.profile, os.environ).fields,
             load=self.resolve,
             authorities=((bundle.named_by, bundle.path),) if bundle else (),
@@ -197,15 +205,15 @@ def export(  # long because: every option of an export is named here once
     deadline: str | None = None,
     endpoint: str | None = None,
     manifest: str | Path | None = None,
-    rerun: RerunOptions | None = None,
+    resume_options: ResumeOptions | None = None,
     waived: Iterable[str] = (),
-    tally: Tally | None = None,
+    tally: CountedName | None = None,
     signing_key: str | Path | None = None,
     confirm_empty: bool = False,
     settle: str | None = None,
-    observer: Observer | None = None,
-    stop: StopRequest | None = None,
-) -> Outcome:
+    callbacks: Callbacks | None = None,
+    stop: Cancellation | None = None,
+) -> ExportResult:
     """Export every audit event of a range into one file, with its manifest beside it.
 
     `start` and `end` are dates, times with an offset, ages such as "7d", or "now"; a date as end includes that
@@ -220,15 +228,17 @@ def export(  # long because: every option of an export is named here once
     Raises:
         OciAuditError: the export could not be carried to its end; the class says by whose fault.
     """
-    form = choose_form(Path(output) if output is not None else None, file_format=file_format, compression=compression)
+    form = choose_output_format(
+        Path(output) if output is not None else None, file_format=file_format, compression=compression
+    )
     limits = make_limits(concurrency, max_requests_per_second)
     access = Access(profile, config_file, auth, uses_cli_variables, ca_bundle, endpoint)
-    tools = access.resolve(observer=observer, stop=stop, limits=limits)
+    context = access.resolve(callbacks=callbacks, stop=stop, limits=limits)
     for notice in form.notices:
-        tools.observer.on_notice(notice)
+        context.callbacks.on_notice(notice)
     order = ExportOrder(
         arguments=describe_request(
-            tools.credentials,
+            context.credentials,
             start,
             end,
             regions=regions,
@@ -248,14 +258,14 @@ def export(  # long because: every option of an export is named here once
         output=locate(output),
         manifest=locate(manifest),
         max_window_days=check_window_days(max_window_days),
-        rerun=rerun or RerunOptions(),
+        resume_options=resume_options or ResumeOptions(),
         waived=frozenset(waived),
         tally=tally,
         signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
         confirm_empty=confirm_empty,
         deadline_seconds=60 * parse_duration(deadline) if deadline is not None else None,
     )
-    return export_events(order, tools)
+    return export_events(order, context)
 
 
 def preview(
@@ -278,7 +288,7 @@ def preview(
     endpoint: str | None = None,
     settle: str | None = None,
     is_probing: bool = False,
-    observer: Observer | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Preview:
     """Find out what an export would ask, and with `is_probing` estimate from a few pages what it would bring.
 
@@ -289,9 +299,9 @@ def preview(
     """
     limits = make_limits(concurrency, max_requests_per_second)
     access = Access(profile, config_file, auth, uses_cli_variables, ca_bundle, endpoint)
-    tools = access.resolve(observer=observer, limits=limits)
+    context = access.resolve(callbacks=callbacks, limits=limits)
     arguments = describe_request(
-        tools.credentials,
+        context.credentials,
         start,
         end,
         regions=regions,
@@ -301,7 +311,7 @@ def preview(
         late=late,
         settle=settle,
     )
-    return preview_export(arguments, tools, max_window_days=check_window_days(max_window_days), is_probing=is_probing)
+    return preview_export(arguments, context, max_window_days=check_window_days(max_window_days), is_probing=is_probing)
 
 
 def diagnose(
@@ -312,14 +322,14 @@ def diagnose(
     ca_bundle: str | Path | None = None,
     regions: Sequence[str] = (),
     endpoint: str | None = None,
-) -> tuple[Finding, ...]:
+) -> tuple[CheckResult, ...]:
     """Find out whether everything is in place for an export: a finding for each thing that was looked at.
 
     Raises:
         UsageError: a region or the endpoint cannot be one. A configuration that is not usable is a finding.
     """
-    patient = Access(profile, config_file, auth, ca_bundle=ca_bundle, endpoint=endpoint).describe_patient(regions)
-    return run_loop(lambda: examine(patient))
+    inputs = Access(profile, config_file, auth, ca_bundle=ca_bundle, endpoint=endpoint).describe_inputs(regions)
+    return run_loop(lambda: run_doctor(inputs))
 
 
 def stream(
@@ -343,7 +353,7 @@ def stream(
     endpoint: str | None = None,
     settle: str | None = None,
     on_gap: OnGap = "raise",
-    observer: Observer | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Events:
     """Return the events of a range, lazily and in the order of arrival, as dictionaries.
 
@@ -354,9 +364,9 @@ def stream(
         UsageError: the arguments cannot be carried out; other errors come while iterating.
     """
     access = Access(profile, config_file, auth, uses_cli_variables, ca_bundle, endpoint)
-    tools = access.resolve(observer=observer)
+    context = access.resolve(callbacks=callbacks)
     arguments = describe_request(
-        tools.credentials,
+        context.credentials,
         start,
         end,
         regions=regions,
@@ -370,4 +380,4 @@ def stream(
         settle=settle,
     )
     order = ExportOrder(arguments, None, max_window_days=check_window_days(max_window_days))
-    return Events(EventStream(order, tools, on_gap=on_gap), shape)
+    return Events(EventStream(order, context, on_gap=on_gap), shape)

@@ -13,9 +13,9 @@
     ├── IncompleteExport                  10  finished, with gaps
     ├── Interrupted                  130/143  a signal stopped the run; it can be resumed
     └── RequestError                          one request failed; retried, then a gap or one of the above
-        ├── Refused                           an answer with an error status
+        ├── ServiceError                           an answer with an error status
         ├── ConnectionFailed                  no answer
-        └── BadAnswer                         a 200 whose body is not what the API promises
+        └── InvalidResponse                     a 200 whose body is not what the API promises
 
 What this module owns: the families (by whose fault it is), their exit codes and hints.
 What it must not do: print, exit, or know how an error came about.
@@ -136,7 +136,7 @@ class RequestError(OciAuditError):
         self.request_id = request_id
 
 
-class Refused(RequestError):
+class ServiceError(RequestError):
     """The service answered with an error status.
 
     `skew_seconds` is how far the local clock is ahead of the service's `Date`, where the answer had one.
@@ -172,7 +172,7 @@ class ConnectionFailed(RequestError):
     retryable = True
 
 
-class BadAnswer(RequestError):
+class InvalidResponse(RequestError):
     """A successful status, and a body that is not what the API promises."""
 
     retryable = True

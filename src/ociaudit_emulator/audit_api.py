@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ociaudit_emulator.behaviour import DEFAULT_RETENTION_DAYS, Behaviour
-from ociaudit_emulator.event_source import EventSource, Place, Span
+from ociaudit_emulator.event_source import EventSource, Span, Target
 from ociaudit_emulator.http import (
-    Answer,
     Call,
     Cursor,
     Page,
+    Response,
     TokenCodec,
-    answer_json,
     choose_page_size,
     invalid_parameter,
+    json_response,
     not_found,
     shuffle_page,
 )
@@ -28,17 +28,17 @@ from ociaudit_emulator.tenancy import Tenancy
 
 
 @dataclass(frozen=True, slots=True)
-class EventQuestion:
+class EventQuery:
     """One ListEvents question, checked: where and over which minutes."""
 
-    place: Place
+    target: Target
     span: Span
 
     @property
     def key(self) -> str:
         """Name the question, so that page tokens can be tied to it."""
         span = self.span
-        return f"events {self.place.region} {self.place.compartment_id} {span.start_minute} {span.end_minute}"
+        return f"events {self.target.region} {self.target.compartment_id} {span.start_minute} {span.end_minute}"
 
 
 class AuditApi:
@@ -64,12 +64,12 @@ class AuditApi:
 
         Raises: ServiceError for parameters that are missing or wrong, and forbidden places.
         """
-        question = self.read_question(call)
+        query = self.read_query(call)
         token = call.parameters.get("page")
-        cursor = self._codec.decode(token, question.key) if token else Cursor(question.key)
-        return self.read_page(question, cursor)
+        cursor = self._codec.decode(token, query.key) if token else Cursor(query.key)
+        return self.read_page(query, cursor)
 
-    def read_question(self, call: Call) -> EventQuestion:
+    def read_query(self, call: Call) -> EventQuery:
         """Check the parameters of a ListEvents call.
 
         Raises: ServiceError.
@@ -84,27 +84,27 @@ class AuditApi:
         compartment = self._tenancy.compartment_by_id.get(compartment_id)
         if compartment is None or compartment.is_forbidden:
             raise not_found()
-        return EventQuestion(Place(call.region, compartment_id), Span(start_minute, end_minute))
+        return EventQuery(Target(call.region, compartment_id), Span(start_minute, end_minute))
 
-    def read_page(self, question: EventQuestion, cursor: Cursor) -> Page:
+    def read_page(self, query: EventQuery, cursor: Cursor) -> Page:
         """Read the page that begins at a cursor."""
         size = choose_page_size(self._behaviour.page_size, cursor)
-        part = self._source.read(question.place, question.span, cursor.position, size)
+        part = self._source.read(query.target, query.span, cursor.position, size)
         events = shuffle_page(part.events, cursor) if self._behaviour.is_shuffling else part.events
         if cursor.is_looping:
             return Page(events, cursor, cursor)
         if part.next_position is None:
             return Page(events, cursor, None)
-        return Page(events, cursor, Cursor(question.key, part.next_position, cursor.page_number + 1))
+        return Page(events, cursor, Cursor(query.key, part.next_position, cursor.page_number + 1))
 
-    def get_configuration(self, call: Call) -> Answer:
+    def get_configuration(self, call: Call) -> Response:
         """Answer how long events are kept.
 
         Raises: ServiceError.
         """
         if call.require("compartmentId") != self._tenancy.id:
             raise not_found()
-        return answer_json({"retentionPeriodDays": self._behaviour.kept_days or DEFAULT_RETENTION_DAYS})
+        return json_response({"retentionPeriodDays": self._behaviour.kept_days or DEFAULT_RETENTION_DAYS})
 
     def _read_minute(self, call: Call, name: str) -> int:
         """Read a time parameter as a minute since 1970."""

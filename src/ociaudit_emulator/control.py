@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import parse_qsl
 
-from ociaudit_emulator.event_source import START, EventSource, Place, Span
+from ociaudit_emulator.event_source import START, EventSource, Span, Target
 from ociaudit_emulator.events import Present
 from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.federation import TokenIssuer, read_public_key
-from ociaudit_emulator.http import Answer, FaultRequestError, answer_json
+from ociaudit_emulator.http import FaultRequestError, Response, json_response
 from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
-from ociaudit_emulator.scenario import describe_story
+from ociaudit_emulator.scenario import describe_scenario
 from ociaudit_emulator.session_token import HolderKind
 from ociaudit_emulator.signature import KeyRing
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
@@ -105,59 +105,59 @@ class Control:
     key_ring: KeyRing
     seed: int
 
-    def answer(self, method: str, target: str, body: bytes) -> Answer:
+    def response(self, method: str, target: str, body: bytes) -> Response:
         """Answer a control request, except the stream of events.
 
         Raises: ControlError.
         """
         name = target.removeprefix(PREFIX).partition("?")[0]
         if (method, name) == ("GET", "tenancy"):
-            return answer_json(self._describe_tenancy())
+            return json_response(self._describe_tenancy())
         if name == "log" and method in {"GET", "DELETE"}:
-            return self._answer_log(method)
+            return self._log_response(method)
         if name == "faults" and method in {"GET", "POST", "DELETE"}:
-            return self._answer_faults(method, body)
+            return self._faults_response(method, body)
         if name == "tokens" and method in {"POST", "DELETE"}:
-            return self._answer_tokens(method, body)
+            return self._tokens_response(method, body)
         message = f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, log, faults and tokens"
         raise ControlError(message)
 
-    def stream_events(self, target: str) -> Iterator[bytes]:
+    def stream_events(self, path_url: str) -> Iterator[bytes]:
         """Give the events of one place and time as parts of a JSON array, in the order of processing.
 
         Raises: ControlError.
         """
-        query = dict(parse_qsl(target.partition("?")[2]))
-        place = Place(query.get("region", HOME_REGION), query.get("compartmentId", self.tenancy.id))
-        if place.region not in self.tenancy.region_by_name:
-            message = f"unknown region {place.region}; {PREFIX}tenancy lists the regions"
+        query = dict(parse_qsl(path_url.partition("?")[2]))
+        target = Target(query.get("region", HOME_REGION), query.get("compartmentId", self.tenancy.id))
+        if target.region not in self.tenancy.region_by_name:
+            message = f"unknown region {target.region}; {PREFIX}tenancy lists the regions"
             raise ControlError(message)
-        if place.compartment_id not in self.tenancy.compartment_by_id:
-            message = f"unknown compartment {place.compartment_id}; {PREFIX}tenancy lists the compartments"
+        if target.compartment_id not in self.tenancy.compartment_by_id:
+            message = f"unknown compartment {target.compartment_id}; {PREFIX}tenancy lists the compartments"
             raise ControlError(message)
-        return self._join_events(place, Span(_read_minute(query, "startTime"), _read_minute(query, "endTime")))
+        return self._join_events(target, Span(_read_minute(query, "startTime"), _read_minute(query, "endTime")))
 
-    def _join_events(self, place: Place, span: Span) -> Iterator[bytes]:
+    def _join_events(self, target: Target, span: Span) -> Iterator[bytes]:
         """Write the array part by part."""
         position: int | None = START
         before = b"["
         while position is not None:
-            part = self.source.read(place, span, position, _EVENTS_AT_ONCE)
+            part = self.source.read(target, span, position, _EVENTS_AT_ONCE)
             if part.events:
                 yield before + b",".join(part.events)
                 before = b","
             position = part.next_position
         yield b"[]" if before == b"[" else b"]"
 
-    def _answer_log(self, method: str) -> Answer:
+    def _log_response(self, method: str) -> Response:
         """Answer the requests served so far, or forget them."""
         if method == "DELETE":
             self.log.clear()
-            return answer_json([])
-        answer = answer_json(self.log.list_entries())
-        return answer.with_header("emulator-log-dropped", str(self.log.dropped_count))
+            return json_response([])
+        response = json_response(self.log.list_entries())
+        return response.with_header("emulator-log-dropped", str(self.log.dropped_count))
 
-    def _answer_faults(self, method: str, body: bytes) -> Answer:
+    def _faults_response(self, method: str, body: bytes) -> Response:
         """Add faults, forget them, and answer those that are there."""
         if method == "DELETE":
             self.faults.clear()
@@ -166,12 +166,12 @@ class Control:
                 self.faults.add(json.loads(body))
             except (ValueError, FaultRequestError) as error:
                 raise ControlError(str(error)) from error
-        return answer_json(self.faults.describe())
+        return json_response(self.faults.describe())
 
-    def _answer_tokens(self, method: str, body: bytes) -> Answer:
+    def _tokens_response(self, method: str, body: bytes) -> Response:
         """Issue a token for a public key, as Oracle would for who may hold one; or end those that were used."""
         if method == "DELETE":
-            return answer_json({"ended": self.key_ring.end_sessions()})
+            return json_response({"ended": self.key_ring.end_sessions()})
         try:
             asked = json.loads(body)
             kind, seconds = HolderKind(asked.get("kind", "user")), float(asked.get("seconds", 3600))
@@ -179,7 +179,7 @@ class Control:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"write publicKey (PEM), kind ({', '.join(HolderKind)}) and seconds ({error})"
             raise ControlError(message) from error
-        return answer_json({"token": self.issuer.issue(public_key, kind, seconds)})
+        return json_response({"token": self.issuer.issue(public_key, kind, seconds)})
 
     def _describe_tenancy(self) -> Mapping[str, object]:
         """Describe everything that was made from the seed."""
@@ -208,7 +208,7 @@ class Control:
                 for one in tenancy.principals
             ],
             "configUser": tenancy.config_user.id,
-            "story": describe_story(self.seed, tenancy, self.present.read_minute()),
+            "story": describe_scenario(self.seed, tenancy, self.present.read_minute()),
         }
 
 

@@ -34,7 +34,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ociaudit_emulator.behaviour import Behaviour
-from ociaudit_emulator.event_source import START, Place, Slice, Span
+from ociaudit_emulator.event_source import START, Slice, Span, Target
 from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 
@@ -157,7 +157,7 @@ class EventFileError(Exception):
 
 
 @dataclass(slots=True)
-class _PlaceIndex:
+class _TargetIndex:
     """The events of one place: where each stands in the file, and its minute."""
 
     offsets: array[int] = field(default_factory=lambda: array("Q"))
@@ -184,16 +184,16 @@ class _PlaceIndex:
 class EventFile:
     """The source of given events."""
 
-    def __init__(self, buffer: Buffer, index: Mapping[Place, _PlaceIndex]) -> None:
+    def __init__(self, buffer: Buffer, index: Mapping[Target, _TargetIndex]) -> None:
         """Keep the mapped file and its index."""
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._index = index
         self._served_bytes = 0
 
-    def read(self, place: Place, span: Span, position: int, limit: int) -> Slice:
+    def read(self, target: Target, span: Span, position: int, limit: int) -> Slice:
         """Read at most `limit` events of the span from a position (START for the first)."""
-        found = self._index.get(place)
+        found = self._index.get(target)
         if found is None:
             return Slice((), None)
         first = bisect_left(found.minutes, span.start_minute) if position == START else position
@@ -216,12 +216,12 @@ def open_event_file(path: Path, tenancy: Tenancy, behaviour: Behaviour) -> Event
 
     Raises: EventFileError when it cannot be read or is no JSON array or NDJSON of objects.
     """
-    find_place = _make_place_finder(tenancy, behaviour)
+    find_target = _make_target_finder(tenancy, behaviour)
     try:
         with path.open("rb") as file:
             is_empty = file.seek(0, 2) == 0
             buffer: Buffer = b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return EventFile(buffer, index_events(buffer, find_place))
+        return EventFile(buffer, index_events(buffer, find_target))
     except OSError as error:
         message = f"--events {path}: {error.strerror}; name a file that can be read"
         raise EventFileError(message) from error
@@ -230,17 +230,17 @@ def open_event_file(path: Path, tenancy: Tenancy, behaviour: Behaviour) -> Event
         raise EventFileError(message) from error
 
 
-def index_events(buffer: Buffer, find_place: Callable[[bytes], Place]) -> dict[Place, _PlaceIndex]:
+def index_events(buffer: Buffer, find_target: Callable[[bytes], Target]) -> dict[Target, _TargetIndex]:
     """Find every event's place and minute.
 
     Raises: ScanError.
     """
-    index: dict[Place, _PlaceIndex] = {}
+    index: dict[Target, _TargetIndex] = {}
     minute, released = 0, 0
     for start, end in scan_events(buffer):
         event = buffer[start:end]
         minute = _read_minute(event, minute)
-        index.setdefault(find_place(event), _PlaceIndex()).add(start, end - start, minute)
+        index.setdefault(find_target(event), _TargetIndex()).add(start, end - start, minute)
         if end - released > _RELEASE_BYTES:
             released = end
             release_pages(buffer)
@@ -255,7 +255,7 @@ def release_pages(buffer: Buffer) -> None:
         buffer.madvise(mmap.MADV_DONTNEED)
 
 
-def _make_place_finder(tenancy: Tenancy, behaviour: Behaviour) -> Callable[[bytes], Place]:
+def _make_target_finder(tenancy: Tenancy, behaviour: Behaviour) -> Callable[[bytes], Target]:
     """Make the function that finds an event's place.
 
     Raises: EventFileError when a flag names an unknown place.
@@ -264,20 +264,20 @@ def _make_place_finder(tenancy: Tenancy, behaviour: Behaviour) -> Callable[[byte
     if region not in tenancy.region_by_name:
         message = f"--events-region {region}: not a region of the tenancy; {', '.join(tenancy.region_by_name)} are"
         raise EventFileError(message)
-    places = {one.encode(): Place(region, one) for one in tenancy.compartment_by_id}
+    targets = {one.encode(): Target(region, one) for one in tenancy.compartment_by_id}
     fixed = behaviour.events_compartment
     if fixed is not None:
-        if fixed.encode() not in places:
+        if fixed.encode() not in targets:
             message = f"--events-compartment {fixed}: not in the tenancy; /_emulator/tenancy lists what is"
             raise EventFileError(message)
-        return lambda _event: places[fixed.encode()]
-    return lambda event: places.get(_read_compartment(event, places), places[tenancy.id.encode()])
+        return lambda _event: targets[fixed.encode()]
+    return lambda event: targets.get(_read_compartment(event, targets), targets[tenancy.id.encode()])
 
 
-def _read_compartment(event: bytes, places: Mapping[bytes, Place]) -> bytes:
+def _read_compartment(event: bytes, targets: Mapping[bytes, Target]) -> bytes:
     """Read an event's compartment; when the text names several, parse to know the right one."""
     found = set(_COMPARTMENT.findall(event))
-    if len(found) <= 1 or not found & places.keys():
+    if len(found) <= 1 or not found & targets.keys():
         return next(iter(found), b"")
     data = json.loads(event).get("data")
     return str(data.get("compartmentId", "") if isinstance(data, dict) else "").encode("utf-8", "replace")

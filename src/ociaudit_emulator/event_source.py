@@ -15,7 +15,7 @@ START = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """A compartment in a region: what one question can ask about."""
 
     region: str
@@ -45,6 +45,6 @@ class EventSource(Protocol):
     spans that tile a span hold together exactly its events.
     """
 
-    def read(self, place: Place, span: Span, position: int, limit: int) -> Slice:
+    def read(self, target: Target, span: Span, position: int, limit: int) -> Slice:
         """Read at most `limit` events of the span from a position (START for the first)."""
         ...  # pragma: no cover

@@ -47,7 +47,7 @@ from ociaudit_emulator.behaviour import Behaviour
 from ociaudit_emulator.drawing import EventDrawing
 from ociaudit_emulator.event_shape import Call as EventCall
 from ociaudit_emulator.event_shape import Outcome, shape_call, write_compact
-from ociaudit_emulator.event_source import START, EventSource, Place, RawEvent, Slice, Span
+from ociaudit_emulator.event_source import START, EventSource, RawEvent, Slice, Span, Target
 from ociaudit_emulator.event_types import find_event_type
 from ociaudit_emulator.http import Call
 from ociaudit_emulator.instants import MINUTES_PER_DAY, MS_PER_MINUTE
@@ -63,7 +63,7 @@ _WEEKEND_HOURS = (10,) * _HOURS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class EventRate:
     """How busy a place is: its events on an average day, and when its office opens (UTC)."""
 
     events_per_day: float
@@ -130,16 +130,16 @@ class DayPlan:
 EMPTY_DAY = DayPlan(Spread(0, 0.0, ()), (), ())
 
 
-def plan_day(pace: Pace, day: int, name: str, special_minutes: Sequence[int]) -> DayPlan:
+def plan_day(event_rate: EventRate, day: int, name: str, special_minutes: Sequence[int]) -> DayPlan:
     """Plan a day (counted since 1970) of a place that has a name, and special events.
 
     The special minutes are in ascending order; a special stands after its minute's ordinary events.
     """
     drawn = draw_bytes("day", name, day)
-    count = _draw_count(pace, day, drawn)
+    count = _draw_count(event_rate, day, drawn)
     if count == 0 and not special_minutes:
         return EMPTY_DAY
-    spread = Spread(count, drawn[8] / 256, _draw_hour_ends(pace, day, drawn))
+    spread = Spread(count, drawn[8] / 256, _draw_hour_ends(event_rate, day, drawn))
     positions = [spread.find_first(minute + 1) + at for at, minute in enumerate(special_minutes)]
     return DayPlan(spread, special_minutes, positions)
 
@@ -149,21 +149,21 @@ def is_weekend(day: int) -> bool:
     return (day + 3) % 7 >= 5
 
 
-def _draw_count(pace: Pace, day: int, drawn: bytes) -> int:
+def _draw_count(event_rate: EventRate, day: int, drawn: bytes) -> int:
     """Draw how many ordinary events a day has: around its average, more on workdays."""
-    if pace.events_per_day <= 0:
+    if event_rate.events_per_day <= 0:
         return 0
     factor = _WEEKEND_FACTOR if is_weekend(day) else _WORKDAY_FACTOR
     noise = 0.8 + 0.4 * drawn[0] / 255
     chance = int.from_bytes(drawn[1:5], "big") / 2**32
-    return max(math.floor(pace.events_per_day * factor * noise + chance), pace.least_per_day)
+    return max(math.floor(event_rate.events_per_day * factor * noise + chance), event_rate.least_per_day)
 
 
-def _draw_hour_ends(pace: Pace, day: int, drawn: bytes) -> list[float]:
+def _draw_hour_ends(event_rate: EventRate, day: int, drawn: bytes) -> list[float]:
     """Draw which share of a day's events has come by the end of each hour."""
     hours = _WEEKEND_HOURS if is_weekend(day) else _WORKDAY_HOURS
     weights = [
-        hours[(hour - pace.office_starts_hour) % _HOURS_PER_DAY] * (0.5 + drawn[16 + hour] / 255)
+        hours[(hour - event_rate.office_starts_hour) % _HOURS_PER_DAY] * (0.5 + drawn[16 + hour] / 255)
         for hour in range(_HOURS_PER_DAY)
     ]
     total = sum(weights)
@@ -174,7 +174,7 @@ _POSITIONS_PER_DAY = 1 << 32
 _LEAST_IN_ROOT = 3
 _DAYS_REMEMBERED = 4096
 
-ListSpecials = Callable[[Place, int], Sequence[Special]]
+ListSpecials = Callable[[Target, int], Sequence[Special]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,59 +200,59 @@ class GeneratedEvents:
         self._list_specials = list_specials
         self._day = lru_cache(maxsize=_DAYS_REMEMBERED)(self._plan)
 
-    def read(self, place: Place, span: Span, position: int, limit: int) -> Slice:
+    def read(self, target: Target, span: Span, position: int, limit: int) -> Slice:
         """Read at most `limit` events of the span from a position (START for the first)."""
-        day, at = self._begin(place, span) if position == START else divmod(position, _POSITIONS_PER_DAY)
+        day, at = self._begin(target, span) if position == START else divmod(position, _POSITIONS_PER_DAY)
         events: list[bytes] = []
         while day * MINUTES_PER_DAY < span.end_minute:
-            planned = self._day(place, day)
+            planned = self._day(target, day)
             stop = self._find_stop(planned.plan, day, span)
             room = limit - len(events)
             if at < stop and room == 0:
                 return Slice(events, day * _POSITIONS_PER_DAY + at)
             until = min(stop, at + room)
-            events.extend(self._make(place, day, planned, number) for number in range(at, until))
+            events.extend(self._make(target, day, planned, number) for number in range(at, until))
             if until < stop:
                 return Slice(events, day * _POSITIONS_PER_DAY + until)
             day, at = day + 1, 0
         return Slice(events, None)
 
-    def _begin(self, place: Place, span: Span) -> tuple[int, int]:
+    def _begin(self, target: Target, span: Span) -> tuple[int, int]:
         """Find the day and the position at which a span begins."""
         day, minute = divmod(span.start_minute, MINUTES_PER_DAY)
-        return day, self._day(place, day).plan.find_first(minute)
+        return day, self._day(target, day).plan.find_first(minute)
 
     def _find_stop(self, plan: DayPlan, day: int, span: Span) -> int:
         """Find the position in a day at which a span ends."""
         minutes_left = span.end_minute - day * MINUTES_PER_DAY
         return plan.count if minutes_left >= MINUTES_PER_DAY else plan.find_first(minutes_left)
 
-    def _make(self, place: Place, day: int, planned: _Day, number: int) -> bytes:
+    def _make(self, target: Target, day: int, planned: _Day, number: int) -> bytes:
         """Make the event at a position of a day."""
         stand = planned.plan.find(number)
         minute = day * MINUTES_PER_DAY + stand.minute_of_day
         if stand.special < 0:
-            return self._drawing.draw_event(place, minute, number)
+            return self._drawing.draw_event(target, minute, number)
         special = planned.specials[stand.special]
-        return special.write(self._drawing.draw_fill(place, minute, special.name))
+        return special.write(self._drawing.draw_fill(target, minute, special.name))
 
-    def _plan(self, place: Place, day: int) -> _Day:
+    def _plan(self, target: Target, day: int) -> _Day:
         """Plan one place's day."""
         if self._events_per_day == 0:
             return _NO_DAY
-        specials = self._list_specials(place, day)
+        specials = self._list_specials(target, day)
         minutes = [special.minute_of_day for special in specials]
-        name = f"{self._seed} {place.region} {place.compartment_id}"
-        plan = plan_day(self._find_pace(place), day, name, minutes)
+        name = f"{self._seed} {target.region} {target.compartment_id}"
+        plan = plan_day(self._find_event_rate(target), day, name, minutes)
         return _NO_DAY if plan is EMPTY_DAY else _Day(plan, specials)
 
-    def _find_pace(self, place: Place) -> Pace:
+    def _find_event_rate(self, target: Target) -> EventRate:
         """Find how busy a place is."""
-        region = self._tenancy.region_by_name[place.region]
-        compartment = self._tenancy.compartment_by_id[place.compartment_id]
+        region = self._tenancy.region_by_name[target.region]
+        compartment = self._tenancy.compartment_by_id[target.compartment_id]
         per_day = self._events_per_day * region.share * compartment.share
         least = _LEAST_IN_ROOT if compartment is self._tenancy.root else 0
-        return Pace(per_day, region.office_starts_hour, least)
+        return EventRate(per_day, region.office_starts_hour, least)
 
 
 class RegionalEvents:
@@ -262,10 +262,10 @@ class RegionalEvents:
         """Keep the sources by region."""
         self._sources = sources
 
-    def read(self, place: Place, span: Span, position: int, limit: int) -> Slice:
+    def read(self, target: Target, span: Span, position: int, limit: int) -> Slice:
         """Read at most `limit` events of the span from a position (START for the first)."""
-        source = self._sources.get(place.region)
-        return Slice((), None) if source is None else source.read(place, span, position, limit)
+        source = self._sources.get(target.region)
+        return Slice((), None) if source is None else source.read(target, span, position, limit)
 
 
 class Present:
@@ -293,15 +293,15 @@ class VisibleEvents:
         self._source = source
         self._present = present
 
-    def read(self, place: Place, span: Span, position: int, limit: int) -> Slice:
+    def read(self, target: Target, span: Span, position: int, limit: int) -> Slice:
         """Read at most `limit` events of the past part of the span."""
         end_minute = min(span.end_minute, self._present.read_minute())
         if end_minute <= span.start_minute:
             return Slice((), None)
-        return self._source.read(place, Span(span.start_minute, end_minute), position, limit)
+        return self._source.read(target, Span(span.start_minute, end_minute), position, limit)
 
 
-_MAX_EVENTS_PER_PLACE = 10_000
+_MAX_EVENTS_PER_TARGET = 10_000
 # Positions from here on are those of the calls' events; the wrapped source stays below.
 _FIRST_POSITION = 1 << 62
 
@@ -316,37 +316,37 @@ class SelfAudit:
         self._drawing = EventDrawing(tenancy, behaviour)
         self._present = present
         self._served = 0
-        self._events: defaultdict[Place, deque[tuple[int, int, bytes]]] = defaultdict(
-            lambda: deque(maxlen=_MAX_EVENTS_PER_PLACE)
+        self._events: defaultdict[Target, deque[tuple[int, int, bytes]]] = defaultdict(
+            lambda: deque(maxlen=_MAX_EVENTS_PER_TARGET)
         )
 
     def record(self, call: Call) -> None:
         """Make the event of a ListEvents call; a call for an unknown place leaves none."""
-        place = Place(call.region, call.parameters.get("compartmentId", ""))
-        if place.compartment_id not in self._tenancy.compartment_by_id:
+        target = Target(call.region, call.parameters.get("compartmentId", ""))
+        if target.compartment_id not in self._tenancy.compartment_by_id:
             return
         self._served += 1
         minute = self._present.read_minute()
-        fill = self._drawing.draw_fill(place, minute, f"self-audit {self._served}")
+        fill = self._drawing.draw_fill(target, minute, f"self-audit {self._served}")
         outcome = Outcome("200")
         event_type = find_event_type("ListEvents")
         event = shape_call(EventCall(self._tenancy.id, event_type, self._tenancy.config_user, outcome), fill)
-        self._events[place].append((minute, self._served, write_compact(event)))
+        self._events[target].append((minute, self._served, write_compact(event)))
 
-    def read(self, place: Place, span: Span, position: int, limit: int) -> Slice:
+    def read(self, target: Target, span: Span, position: int, limit: int) -> Slice:
         """Read the wrapped source's events first, then those of the calls."""
         if position >= _FIRST_POSITION:
-            return self._read_own(place, span, position - _FIRST_POSITION, limit)
-        part = self._source.read(place, span, position, limit)
+            return self._read_own(target, span, position - _FIRST_POSITION, limit)
+        part = self._source.read(target, span, position, limit)
         if part.next_position is not None:
             return part
-        own = self._read_own(place, span, 0, limit - len(part.events))
+        own = self._read_own(target, span, 0, limit - len(part.events))
         events: list[RawEvent] = [*part.events, *own.events]
         return Slice(events, own.next_position)
 
-    def _read_own(self, place: Place, span: Span, first_number: int, limit: int) -> Slice:
+    def _read_own(self, target: Target, span: Span, first_number: int, limit: int) -> Slice:
         """Read the calls' events of a span, from the one with a number on."""
-        kept = self._events.get(place, ())
+        kept = self._events.get(target, ())
         begin = max(
             bisect_left(kept, span.start_minute, key=lambda one: one[0]),
             bisect_left(kept, first_number, key=lambda one: one[1]),

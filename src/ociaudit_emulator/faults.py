@@ -32,7 +32,6 @@ from datetime import UTC, datetime, timedelta
 
 from ociaudit_emulator.http import (
     NEXT_PAGE_HEADER,
-    Answer,
     Call,
     Cursor,
     CutShort,
@@ -42,63 +41,64 @@ from ociaudit_emulator.http import (
     Operation,
     Page,
     Reset,
+    Response,
     ServiceError,
     Stall,
     TokenCodec,
-    answer_error,
-    answer_items,
-    answer_json,
+    error_response,
+    items_response,
     join_page,
+    json_response,
     not_authenticated,
 )
 from ociaudit_emulator.instants import MS_PER_MINUTE, format_http_date, parse_instant_ms, read_clock_seconds
 from ociaudit_emulator.signature import MAX_SKEW_SECONDS
 
-ApplyPageFault = Callable[[Exchange, FaultOptions], Answer | None]
+ApplyPageFault = Callable[[Exchange, FaultOptions], Response | None]
 _COUNT = frozenset({"count"})
 
 
-def _answer_empty_page(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+def _empty_page(exchange: Exchange, _options: FaultOptions) -> Response | None:
     """Answer no items, and a token that leads to the page that was asked for."""
     if exchange.page is None:
         return None
-    return answer_items((), exchange.codec.encode(exchange.page.here))
+    return items_response((), exchange.codec.encode(exchange.page.here))
 
 
-def _answer_empty_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+def _empty_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
     """Answer the last page with a token header that is there, but empty."""
     if exchange.page is None or exchange.page.following is not None:
         return None
-    return exchange.answer.with_header(NEXT_PAGE_HEADER, "")
+    return exchange.response.with_header(NEXT_PAGE_HEADER, "")
 
 
-def _answer_repeated_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+def _repeated_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
     """Answer the token that was sent, or for a first page one that leads back to itself."""
     if exchange.page is None:
         return None
     token = exchange.call.parameters.get("page")
     if not token:
         token = exchange.codec.encode(replace(exchange.page.here, is_looping=True))
-    return exchange.answer.with_header(NEXT_PAGE_HEADER, token)
+    return exchange.response.with_header(NEXT_PAGE_HEADER, token)
 
 
-def _answer_expired_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+def _expired_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
     """Refuse a token as too old."""
     if not exchange.call.parameters.get("page"):
         return None
-    return answer_error(ServiceError(400, "PaginationTokenExpired", "The page token has expired."))
+    return error_response(ServiceError(400, "PaginationTokenExpired", "The page token has expired."))
 
 
-def _answer_foreign_token(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+def _foreign_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
     """Answer a token that belongs to another question."""
     if exchange.page is None:
         return None
     here = exchange.page.here
-    token = exchange.codec.encode(Cursor(f"not {here.question}", here.position, here.page_number + 1))
-    return exchange.answer.with_header(NEXT_PAGE_HEADER, token)
+    token = exchange.codec.encode(Cursor(f"not {here.query}", here.position, here.page_number + 1))
+    return exchange.response.with_header(NEXT_PAGE_HEADER, token)
 
 
-def _duplicate_within(exchange: Exchange, options: FaultOptions) -> Answer | None:
+def _duplicate_within(exchange: Exchange, options: FaultOptions) -> Response | None:
     """Put some of the page's items into it twice."""
     if exchange.page is None or not exchange.page.items:
         return None
@@ -107,7 +107,7 @@ def _duplicate_within(exchange: Exchange, options: FaultOptions) -> Answer | Non
     return _with_items(exchange, [*items, *again])
 
 
-def _duplicate_across(exchange: Exchange, options: FaultOptions) -> Answer | None:
+def _duplicate_across(exchange: Exchange, options: FaultOptions) -> Response | None:
     """Put events into the page that belong into other windows of the same place."""
     if exchange.page is None:
         return None
@@ -117,7 +117,7 @@ def _duplicate_across(exchange: Exchange, options: FaultOptions) -> Answer | Non
     return _with_items(exchange, [*exchange.page.items, *strangers])
 
 
-def _change_copy(exchange: Exchange, options: FaultOptions) -> Answer | None:
+def _change_copy(exchange: Exchange, options: FaultOptions) -> Response | None:
     """Put copies into the page that keep the id and differ in another field."""
     if exchange.page is None or not exchange.page.items:
         return None
@@ -145,24 +145,24 @@ def _shift_time(text: str) -> str:
     return (moment + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
 
 
-def _with_items(exchange: Exchange, items: list[bytes | memoryview]) -> Answer:
+def _with_items(exchange: Exchange, items: list[bytes | memoryview]) -> Response:
     """Give the page's answer with other items."""
-    return replace(exchange.answer, body=join_page(items), item_count=len(items))
+    return replace(exchange.response, body=join_page(items), item_count=len(items))
 
 
 PAGE_FAULTS: Mapping[str, tuple[ApplyPageFault, frozenset[str]]] = {
-    "empty_page": (_answer_empty_page, frozenset()),
-    "empty_token": (_answer_empty_token, frozenset()),
-    "repeated_token": (_answer_repeated_token, frozenset()),
-    "expired_token": (_answer_expired_token, frozenset()),
-    "foreign_token": (_answer_foreign_token, frozenset()),
+    "empty_page": (_empty_page, frozenset()),
+    "empty_token": (_empty_token, frozenset()),
+    "repeated_token": (_repeated_token, frozenset()),
+    "expired_token": (_expired_token, frozenset()),
+    "foreign_token": (_foreign_token, frozenset()),
     "duplicate_within": (_duplicate_within, _COUNT),
     "duplicate_across": (_duplicate_across, _COUNT),
     "same_id_other_bytes": (_change_copy, _COUNT | {"changeEventTime"}),
 }
 
 
-ApplyFault = Callable[[Exchange, FaultOptions], Answer | None]
+ApplyFault = Callable[[Exchange, FaultOptions], Response | None]
 
 _NESTING = 100_000
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
@@ -195,105 +195,105 @@ class FaultKind:
     options: frozenset[str] = frozenset()
 
 
-def _answer_status(_exchange: Exchange, options: FaultOptions) -> Answer:
+def _status_response(_exchange: Exchange, options: FaultOptions) -> Response:
     """Answer an error instead."""
     status = options.read_count("status", 500)
     code = options.read_text("code", _USUAL_CODES.get(status, "InternalServerError"))
     error = ServiceError(status, code, options.read_text("message", "A scripted fault."))
-    return replace(answer_error(error), headers=options.read_headers())
+    return replace(error_response(error), headers=options.read_headers())
 
 
-def _reset_connection(exchange: Exchange, options: FaultOptions) -> Answer:
+def _reset_connection(exchange: Exchange, options: FaultOptions) -> Response:
     """Reset the connection, at once or after some bytes of the body."""
     after_bytes = options.read_count("afterBytes", 0) if "afterBytes" in options.values else None
-    return replace(exchange.answer, delivery=Reset(after_bytes))
+    return replace(exchange.response, delivery=Reset(after_bytes))
 
 
-def _send_short_body(exchange: Exchange, options: FaultOptions) -> Answer:
+def _send_short_body(exchange: Exchange, options: FaultOptions) -> Response:
     """Promise the whole body and close before its end."""
-    sent = options.read_count("sentBytes", len(exchange.answer.body) // 2)
-    return replace(exchange.answer, delivery=CutShort(min(sent, len(exchange.answer.body) - 1)))
+    sent = options.read_count("sentBytes", len(exchange.response.body) // 2)
+    return replace(exchange.response, delivery=CutShort(min(sent, len(exchange.response.body) - 1)))
 
 
-def _cut_body(exchange: Exchange, options: FaultOptions) -> Answer:
+def _cut_body(exchange: Exchange, options: FaultOptions) -> Response:
     """Send a body that ends too early, with the length that it has."""
-    length = options.read_count("keptBytes", len(exchange.answer.body) // 2)
-    return replace(exchange.answer, body=exchange.answer.body[: min(length, len(exchange.answer.body) - 1)])
+    length = options.read_count("keptBytes", len(exchange.response.body) // 2)
+    return replace(exchange.response, body=exchange.response.body[: min(length, len(exchange.response.body) - 1)])
 
 
-def _answer_html(exchange: Exchange, _options: FaultOptions) -> Answer:
+def _html_response(exchange: Exchange, _options: FaultOptions) -> Response:
     """Answer a web page with status 200, as a proxy does that wants a sign-in."""
-    return replace(exchange.answer, body=_HTML, content_type="text/html", status=200, headers={}, item_count=0)
+    return replace(exchange.response, body=_HTML, content_type="text/html", status=200, headers={}, item_count=0)
 
 
-def _answer_no_array(exchange: Exchange, options: FaultOptions) -> Answer:
+def _no_array(exchange: Exchange, options: FaultOptions) -> Response:
     """Answer JSON that is not an array of objects."""
     body = _OTHER_BODIES[options.read_choice("body", tuple(_OTHER_BODIES))]
-    return replace(exchange.answer, body=body, status=200, item_count=0)
+    return replace(exchange.response, body=body, status=200, item_count=0)
 
 
-def _answer_invalid_utf8(exchange: Exchange, _options: FaultOptions) -> Answer | None:
+def _invalid_utf8(exchange: Exchange, _options: FaultOptions) -> Response | None:
     """Put bytes that are no UTF-8 into the last string of the body."""
-    at = exchange.answer.body.rfind(b'"')
+    at = exchange.response.body.rfind(b'"')
     if at < 0:
         return None
-    body = exchange.answer.body[:at] + b"\xff\xfe" + exchange.answer.body[at:]
-    return replace(exchange.answer, body=body)
+    body = exchange.response.body[:at] + b"\xff\xfe" + exchange.response.body[at:]
+    return replace(exchange.response, body=body)
 
 
-def _answer_deep_nesting(exchange: Exchange, options: FaultOptions) -> Answer:
+def _deep_nesting(exchange: Exchange, options: FaultOptions) -> Response:
     """Answer one event that nests deeper than a parser can follow."""
     depth = options.read_count("depth", _NESTING)
     body = b'[{"eventId":"deep","data":' + b"[" * depth + b"]" * depth + b"}]"
-    return replace(exchange.answer, body=body, item_count=1)
+    return replace(exchange.response, body=body, item_count=1)
 
 
-def _stall(exchange: Exchange, options: FaultOptions) -> Answer:
+def _stall(exchange: Exchange, options: FaultOptions) -> Response:
     """Be silent for a while, then close; before the answer, or within it."""
     after = options.read_choice("after", ("nothing", "headers", "half"))
-    return replace(exchange.answer, delivery=Stall(options.read_number("seconds", 60.0), after))
+    return replace(exchange.response, delivery=Stall(options.read_number("seconds", 60.0), after))
 
 
-def _answer_bad_gzip(exchange: Exchange, options: FaultOptions) -> Answer | None:
+def _bad_gzip(exchange: Exchange, options: FaultOptions) -> Response | None:
     """Answer compressed bytes that cannot be expanded; only to those who accept gzip."""
     if not exchange.is_gzip_accepted:
         return None
-    packed = gzip.compress(exchange.answer.body, compresslevel=1, mtime=0)
+    packed = gzip.compress(exchange.response.body, compresslevel=1, mtime=0)
     how = options.read_choice("how", ("truncated", "garbage"))
     body = packed[: len(packed) // 2] if how == "truncated" else b"\x1f\x8b and no gzip"
-    return replace(exchange.answer, body=body).with_header("Content-Encoding", "gzip")
+    return replace(exchange.response, body=body).with_header("Content-Encoding", "gzip")
 
 
-def _skew_clock(exchange: Exchange, options: FaultOptions) -> Answer:
+def _skew_clock(exchange: Exchange, options: FaultOptions) -> Response:
     """Answer as a service whose clock is so far ahead (behind, when negative), and refuse what is too far off."""
     seconds = options.read_any_number("seconds", 0.0)
-    answer = exchange.answer
+    response = exchange.response
     if abs(seconds) > MAX_SKEW_SECONDS:
-        answer = answer_error(not_authenticated("the date is more than five minutes away from the service's clock"))
-    return answer.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
+        response = error_response(not_authenticated("the date is more than five minutes away from the service's clock"))
+    return response.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
 
 
-def _answer_retention(exchange: Exchange, options: FaultOptions) -> Answer | None:
+def _retention_response(exchange: Exchange, options: FaultOptions) -> Response | None:
     """Answer another number of days for which events are kept; only to those who ask for it."""
     days = options.read_count("days", 90)
     if exchange.call.operation is not Operation.GET_CONFIGURATION:
         return None
-    return answer_json({"retentionPeriodDays": days})
+    return json_response({"retentionPeriodDays": days})
 
 
 FAULT_KINDS: Mapping[str, FaultKind] = {
-    "status": FaultKind(_answer_status, frozenset({"status", "code", "message", "headers"})),
+    "status": FaultKind(_status_response, frozenset({"status", "code", "message", "headers"})),
     "reset": FaultKind(_reset_connection, frozenset({"afterBytes"})),
     "short_body": FaultKind(_send_short_body, frozenset({"sentBytes"})),
     "cut_body": FaultKind(_cut_body, frozenset({"keptBytes"})),
-    "html": FaultKind(_answer_html),
-    "not_an_array": FaultKind(_answer_no_array, frozenset({"body"})),
-    "invalid_utf8": FaultKind(_answer_invalid_utf8),
-    "deep_nesting": FaultKind(_answer_deep_nesting, frozenset({"depth"})),
+    "html": FaultKind(_html_response),
+    "not_an_array": FaultKind(_no_array, frozenset({"body"})),
+    "invalid_utf8": FaultKind(_invalid_utf8),
+    "deep_nesting": FaultKind(_deep_nesting, frozenset({"depth"})),
     "stall": FaultKind(_stall, frozenset({"seconds", "after"})),
-    "bad_gzip": FaultKind(_answer_bad_gzip, frozenset({"how"})),
+    "bad_gzip": FaultKind(_bad_gzip, frozenset({"how"})),
     "skewed_clock": FaultKind(_skew_clock, frozenset({"seconds"})),
-    "retention": FaultKind(_answer_retention, frozenset({"days"})),
+    "retention": FaultKind(_retention_response, frozenset({"days"})),
     **{name: FaultKind(apply, options) for name, (apply, options) in PAGE_FAULTS.items()},
 }
 
@@ -307,7 +307,7 @@ _PROBED = Cursor("probe")
 # Every new fault is tried on this exchange, so that wrong options are refused when they are sent.
 _PROBE = Exchange(
     Call("", Operation.LIST_EVENTS),
-    Answer(b'[{"eventId":"probe"}]'),
+    Response(b'[{"eventId":"probe"}]'),
     Page([b'{"eventId":"probe"}'], _PROBED, None),
     TokenCodec(0),
     is_gzip_accepted=True,
@@ -403,14 +403,14 @@ class FaultTable:
         """Give all entries as JSON objects."""
         return [entry.describe() for entry in self._entries]
 
-    def apply(self, exchange: Exchange) -> tuple[Answer, str | None]:
+    def apply(self, exchange: Exchange) -> tuple[Response, str | None]:
         """Give the answer that a request gets, and the kind of the fault that hit it, if any."""
         for entry in self._find_ready(exchange.call):
             changed = FAULT_KINDS[entry.kind].apply(exchange, entry.options)
             if changed is not None:
                 entry.fired += 1
                 return changed, entry.kind
-        return exchange.answer, None
+        return exchange.response, None
 
     def _find_ready(self, call: Call) -> Iterator[FaultEntry]:
         """Find the entries that may hit a request, and count it for those that let it pass."""

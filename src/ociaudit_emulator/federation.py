@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from ociaudit_emulator.http import Answer, ServiceError, answer_json, not_authenticated
+from ociaudit_emulator.http import Response, ServiceError, json_response, not_authenticated
 from ociaudit_emulator.instance_metadata import InstanceMetadata
 from ociaudit_emulator.session_token import HolderKind, find_holder, make_session_token
 from ociaudit_emulator.signature import KeyRing, SignedRequest, Signer, verify_signature
@@ -83,7 +83,7 @@ class Federation:
         self._issuer = issuer
         self._token_seconds = token_seconds
 
-    def answer(self, request: SignedRequest, now_seconds: float) -> Answer:
+    def response(self, request: SignedRequest, now_seconds: float) -> Response:
         """Answer a token for the session key that the request names.
 
         Raises: ServiceError.
@@ -100,7 +100,7 @@ class Federation:
             return Signer("instance", public_key) if name == key_id and isinstance(public_key, RSAPublicKey) else None
 
         verify_signature(request, find_signer, now_seconds, is_host_signed=False)
-        return answer_json({"token": self._issuer.issue(session_key, HolderKind.INSTANCE, self._token_seconds)})
+        return json_response({"token": self._issuer.issue(session_key, HolderKind.INSTANCE, self._token_seconds)})
 
 
 def _read_body(body: bytes) -> tuple[x509.Certificate, RSAPublicKey]:

@@ -149,7 +149,7 @@ _CHECK_BYTES = 12
 class Cursor:
     """Where in the answers to one question a page begins."""
 
-    question: str
+    query: str
     position: int = START
     page_number: int = 0
     is_looping: bool = False
@@ -164,10 +164,10 @@ class TokenCodec:
 
     def encode(self, cursor: Cursor) -> str:
         """Make the token that leads to a cursor's page."""
-        content = _LAYOUT.pack(self._bind(cursor.question), cursor.position, cursor.page_number, cursor.is_looping)
+        content = _LAYOUT.pack(self._bind(cursor.query), cursor.position, cursor.page_number, cursor.is_looping)
         return base64.urlsafe_b64encode(self._check(content) + content).decode().rstrip("=")
 
-    def decode(self, token: str, question: str) -> Cursor:
+    def decode(self, token: str, query: str) -> Cursor:
         """Read a token that was sent with a question.
 
         Raises: ServiceError (400) for a token that is garbled or of another question.
@@ -180,14 +180,14 @@ class TokenCodec:
         if len(content) != _LAYOUT.size or check != self._check(content):
             raise _unreadable()
         bound, position, page_number, is_looping = _LAYOUT.unpack(content)
-        if bound != self._bind(question):
+        if bound != self._bind(query):
             message = "The page token belongs to another compartment, region or time range."
             raise invalid_parameter(message)
-        return Cursor(question, position, page_number, is_looping)
+        return Cursor(query, position, page_number, is_looping)
 
-    def _bind(self, question: str) -> bytes:
+    def _bind(self, query: str) -> bytes:
         """Shorten a question to the bytes that tie a token to it."""
-        return hashlib.blake2b(question.encode(), digest_size=16, key=self._key).digest()
+        return hashlib.blake2b(query.encode(), digest_size=16, key=self._key).digest()
 
     def _check(self, content: bytes) -> bytes:
         """Compute the bytes that show a token was made here."""
@@ -204,13 +204,13 @@ def choose_page_size(size: PageSize, cursor: Cursor) -> int:
     spread = size.largest - size.smallest
     if spread == 0:
         return size.smallest
-    return size.smallest + draw_number("page-size", cursor.question, cursor.page_number) % (spread + 1)
+    return size.smallest + draw_number("page-size", cursor.query, cursor.page_number) % (spread + 1)
 
 
 def shuffle_page(events: Sequence[RawEvent], cursor: Cursor) -> list[RawEvent]:
     """Put a page's events out of order: the same page always into the same order."""
     shuffled = list(events)
-    order = random.Random(f"{cursor.question} {cursor.position}")
+    order = random.Random(f"{cursor.query} {cursor.position}")
     order.shuffle(shuffled)
     return shuffled
 
@@ -269,7 +269,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """Status, headers and body; `item_count` is for the log."""
 
     body: bytes
@@ -279,26 +279,26 @@ class Answer:
     delivery: Delivery = WHOLE
     item_count: int = 0
 
-    def with_header(self, name: str, value: str) -> Answer:
+    def with_header(self, name: str, value: str) -> Response:
         """Give the same answer with one more header."""
         return replace(self, headers={**self.headers, name: value})
 
 
-def answer_json(content: object) -> Answer:
+def json_response(content: object) -> Response:
     """Answer a value as JSON."""
-    return Answer(json.dumps(content, separators=(",", ":")).encode())
+    return Response(json.dumps(content, separators=(",", ":")).encode())
 
 
-def answer_items(items: Sequence[RawEvent], token: str | None) -> Answer:
+def items_response(items: Sequence[RawEvent], token: str | None) -> Response:
     """Answer a page of items, with the token of the next one if there is one."""
     headers = {} if token is None else {NEXT_PAGE_HEADER: token}
-    return Answer(join_page(items), headers=headers, item_count=len(items))
+    return Response(join_page(items), headers=headers, item_count=len(items))
 
 
-def answer_error(error: ServiceError) -> Answer:
+def error_response(error: ServiceError) -> Response:
     """Answer a refusal."""
     content = {"code": error.code, "message": error.message}
-    return Answer(json.dumps(content, separators=(",", ":")).encode(), status=error.status)
+    return Response(json.dumps(content, separators=(",", ":")).encode(), status=error.status)
 
 
 MAX_SECONDS = 10**8
@@ -317,7 +317,7 @@ class Exchange:
     """
 
     call: Call
-    answer: Answer
+    response: Response
     page: Page | None
     codec: TokenCodec
     is_gzip_accepted: bool

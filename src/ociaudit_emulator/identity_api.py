@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ociaudit_emulator.http import Answer, Call, Cursor, Page, TokenCodec, answer_json, invalid_parameter, not_found
+from ociaudit_emulator.http import Call, Cursor, Page, Response, TokenCodec, invalid_parameter, json_response, not_found
 from ociaudit_emulator.tenancy import Compartment, Tenancy
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
@@ -25,10 +25,10 @@ class IdentityApi:
         self._tenancy = tenancy
         self._codec = codec
 
-    def list_region_subscriptions(self, call: Call) -> Answer:
+    def list_region_subscriptions(self, call: Call) -> Response:
         """Answer the regions that the tenancy subscribed to, in one page."""
         self._check_tenancy(call)
-        return answer_json(
+        return json_response(
             [
                 {
                     "regionKey": region.key,
@@ -40,11 +40,11 @@ class IdentityApi:
             ]
         )
 
-    def get_tenancy(self, call: Call) -> Answer:
+    def get_tenancy(self, call: Call) -> Response:
         """Answer the tenancy's name and home region."""
         self._check_tenancy(call)
         home = next(region for region in self._tenancy.regions if region.is_home)
-        return answer_json(
+        return json_response(
             {
                 "id": self._tenancy.id,
                 "name": self._tenancy.name,
@@ -56,12 +56,12 @@ class IdentityApi:
             }
         )
 
-    def get_compartment(self, call: Call) -> Answer:
+    def get_compartment(self, call: Call) -> Response:
         """Answer one compartment, root included."""
         compartment = self._tenancy.compartment_by_id.get(call.resource_id)
         if compartment is None or compartment.is_forbidden:
             raise not_found()
-        return Answer(_write_compartment(compartment))
+        return Response(_write_compartment(compartment))
 
     def list_compartments(self, call: Call) -> Page:
         """Answer a page of compartments: root's or one parent's children, or the whole tree.

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 
-from ociaudit_emulator.http import Answer, ServiceError
+from ociaudit_emulator.http import Response, ServiceError
 from ociaudit_emulator.session_token import HolderKind, find_holder
 from ociaudit_emulator.signature import SignedRequest
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
@@ -64,7 +64,7 @@ class InstanceMetadata:
         intermediate = _certify(issuer_name, issuer_name, issuer_key, issuer_key)
         return Identity(_certify(name, issuer_name, leaf_key, issuer_key), leaf_key, intermediate)
 
-    def answer(self, request: SignedRequest) -> Answer:
+    def response(self, request: SignedRequest) -> Response:
         """Answer one path as text.
 
         Raises: ServiceError when it is not asked as version 2 wants it, or there is no such path.
@@ -74,22 +74,22 @@ class InstanceMetadata:
         path = request.target.removeprefix(_PREFIX).partition("?")[0]
         match path:
             case "instance/region":
-                return _answer_text(HOME_REGION.encode())
+                return _text_response(HOME_REGION.encode())
             case "instance/id":
-                return _answer_text(find_holder(self._tenancy, HolderKind.INSTANCE).id.encode())
+                return _text_response(find_holder(self._tenancy, HolderKind.INSTANCE).id.encode())
             case "identity/cert.pem":
-                return _answer_text(self.identity.leaf.public_bytes(serialization.Encoding.PEM))
+                return _text_response(self.identity.leaf.public_bytes(serialization.Encoding.PEM))
             case "identity/intermediate.pem":
-                return _answer_text(self.identity.intermediate.public_bytes(serialization.Encoding.PEM))
+                return _text_response(self.identity.intermediate.public_bytes(serialization.Encoding.PEM))
             case "identity/key.pem":
-                return _answer_text(_write_key(self.identity.leaf_key))
+                return _text_response(_write_key(self.identity.leaf_key))
             case _:
                 raise ServiceError(404, "NotFound", f"The emulated instance has no metadata {path}.")
 
 
-def _answer_text(text: bytes) -> Answer:
+def _text_response(text: bytes) -> Response:
     """Answer plain text."""
-    return Answer(text, content_type="text/plain")
+    return Response(text, content_type="text/plain")
 
 
 def _make_name(common_name: str, *units: str) -> x509.Name:

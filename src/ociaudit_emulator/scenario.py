@@ -21,7 +21,7 @@ from ociaudit_emulator.randomness import draw_number, make_hex
 from ociaudit_emulator.sign_ins import SignIn, shape_sign_in
 from ociaudit_emulator.tenancy import HOME_REGION, Principal, PrincipalKind, Tenancy
 
-STORY_PERIOD_DAYS = 6
+SCENARIO_PERIOD_DAYS = 6
 FAILED_SIGN_INS = 9
 BURST_MINUTES, BURST_CALLS_PER_MINUTE = 24, 5
 POLICY_STATEMENT = "Allow any-user to manage all-resources in tenancy"
@@ -51,7 +51,7 @@ _BURST_CALLS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     """Who is in one telling of the story, and on which day."""
 
     tenancy: Tenancy
@@ -71,13 +71,13 @@ class Step:
     write: Callable[[Fill], bytes]
 
 
-def find_story(seed: int, tenancy: Tenancy, day: int) -> Story | None:
+def find_scenario(seed: int, tenancy: Tenancy, day: int) -> Scenario | None:
     """Find the story that happens on a day since 1970, if one does."""
-    turn, rest = divmod(day - draw_number("story", seed), STORY_PERIOD_DAYS)
+    turn, rest = divmod(day - draw_number("story", seed), SCENARIO_PERIOD_DAYS)
     if rest:
         return None
     digits = make_hex(32, seed, "stolen", day)
-    return Story(
+    return Scenario(
         tenancy=tenancy,
         day=day,
         victim=tenancy.find_principal(_VICTIMS[turn % len(_VICTIMS)]),
@@ -86,44 +86,44 @@ def find_story(seed: int, tenancy: Tenancy, day: int) -> Story | None:
     )
 
 
-def list_steps(story: Story) -> Sequence[Step]:
+def list_steps(scenario: Scenario) -> Sequence[Step]:
     """List the story's events in their order."""
-    root = story.tenancy.id
+    root = scenario.tenancy.id
     steps = [
-        Step(root, _START + number, f"failed sign-in {number}", partial(_write_failed_sign_in, story))
+        Step(root, _START + number, f"failed sign-in {number}", partial(_write_failed_sign_in, scenario))
         for number in range(FAILED_SIGN_INS)
     ]
     steps += [
-        Step(root, _SIGNED_IN, "sign-in", partial(_write_sign_in, story)),
-        Step(root, _NEW_KEY, "new key", partial(_write_new_key, story)),
-        Step(root, _NEW_POLICY, "new policy", partial(_write_new_policy, story)),
-        *_list_burst(story),
-        Step(root, _DISCOVERED, "key deleted", partial(_write_rescue, story)),
+        Step(root, _SIGNED_IN, "sign-in", partial(_write_sign_in, scenario)),
+        Step(root, _NEW_KEY, "new key", partial(_write_new_key, scenario)),
+        Step(root, _NEW_POLICY, "new policy", partial(_write_new_policy, scenario)),
+        *_list_burst(scenario),
+        Step(root, _DISCOVERED, "key deleted", partial(_write_rescue, scenario)),
     ]
     return steps
 
 
-def describe_story(seed: int, tenancy: Tenancy, now_minute: int) -> dict[str, object]:
+def describe_scenario(seed: int, tenancy: Tenancy, now_minute: int) -> dict[str, object]:
     """Tell the facts of the last story that is over by now."""
     day = now_minute // MINUTES_PER_DAY
     if now_minute % MINUTES_PER_DAY <= _DISCOVERED:
         day -= 1
-    story = find_story(seed, tenancy, day)
-    while story is None:
+    scenario = find_scenario(seed, tenancy, day)
+    while scenario is None:
         day -= 1
-        story = find_story(seed, tenancy, day)
+        scenario = find_scenario(seed, tenancy, day)
     counts: dict[str, int] = {}
-    for step in list_steps(story):
+    for step in list_steps(scenario):
         counts[step.compartment_id] = counts.get(step.compartment_id, 0) + 1
     return {
         "region": HOME_REGION,
         "startTime": format_minute(day * MINUTES_PER_DAY + _START),
         "endTime": format_minute(day * MINUTES_PER_DAY + _DISCOVERED + 1),
-        "periodDays": STORY_PERIOD_DAYS,
-        "victimId": story.victim.id,
-        "victimName": story.victim.name,
-        "address": story.address,
-        "newFingerprint": story.new_fingerprint,
+        "periodDays": SCENARIO_PERIOD_DAYS,
+        "victimId": scenario.victim.id,
+        "victimName": scenario.victim.name,
+        "address": scenario.address,
+        "newFingerprint": scenario.new_fingerprint,
         "policyStatement": POLICY_STATEMENT,
         "failedSignIns": FAILED_SIGN_INS,
         "burstCalls": BURST_MINUTES * BURST_CALLS_PER_MINUTE,
@@ -131,72 +131,72 @@ def describe_story(seed: int, tenancy: Tenancy, now_minute: int) -> dict[str, ob
     }
 
 
-def _list_burst(story: Story) -> list[Step]:
+def _list_burst(scenario: Scenario) -> list[Step]:
     """List the calls that are made with the new key."""
-    ids = {one.name: one.id for one in story.tenancy.compartments}
+    ids = {one.name: one.id for one in scenario.tenancy.compartments}
     steps = []
     for number in range(BURST_MINUTES * BURST_CALLS_PER_MINUTE):
-        name, place = _BURST_CALLS[number % len(_BURST_CALLS)]
+        name, target = _BURST_CALLS[number % len(_BURST_CALLS)]
         minute = _BURST + number // BURST_CALLS_PER_MINUTE
-        steps.append(Step(ids[place], minute, f"burst {number}", partial(_write_burst_call, story, name)))
+        steps.append(Step(ids[target], minute, f"burst {number}", partial(_write_burst_call, scenario, name)))
     return steps
 
 
-def _write_failed_sign_in(story: Story, fill: Fill) -> bytes:
+def _write_failed_sign_in(scenario: Scenario, fill: Fill) -> bytes:
     """Write a guess at the victim's password that was wrong."""
     name = "sso.authentication.failure"
-    sign_in = SignIn(story.tenancy.id, INTERACTIVE_LOGIN, story.victim.name, _BROWSER, name, is_success=False)
-    return write_compact(shape_sign_in(sign_in, replace(fill, ip_address=story.address)))
+    sign_in = SignIn(scenario.tenancy.id, INTERACTIVE_LOGIN, scenario.victim.name, _BROWSER, name, is_success=False)
+    return write_compact(shape_sign_in(sign_in, replace(fill, ip_address=scenario.address)))
 
 
-def _write_sign_in(story: Story, fill: Fill) -> bytes:
+def _write_sign_in(scenario: Scenario, fill: Fill) -> bytes:
     """Write the guess that was right."""
     name = "sso.session.create.success"
-    sign_in = SignIn(story.tenancy.id, INTERACTIVE_LOGIN, story.victim.name, _BROWSER, name, is_success=True)
-    return write_compact(shape_sign_in(sign_in, replace(fill, ip_address=story.address)))
+    sign_in = SignIn(scenario.tenancy.id, INTERACTIVE_LOGIN, scenario.victim.name, _BROWSER, name, is_success=True)
+    return write_compact(shape_sign_in(sign_in, replace(fill, ip_address=scenario.address)))
 
 
-def _write_new_key(story: Story, fill: Fill) -> bytes:
+def _write_new_key(scenario: Scenario, fill: Fill) -> bytes:
     """Write that a key was added to the victim's."""
-    own = replace(fill, resource_id=story.victim.id)
-    event = _shape_call(story, "UploadApiKey", _in_browser(story), own)
+    own = replace(fill, resource_id=scenario.victim.id)
+    event = _shape_call(scenario, "UploadApiKey", _in_browser(scenario), own)
     payload: JsonObject = {
-        "fingerprint": story.new_fingerprint,
-        "userId": story.victim.id,
+        "fingerprint": scenario.new_fingerprint,
+        "userId": scenario.victim.id,
         "lifecycleState": "ACTIVE",
     }
     return write_compact(_with_payload(event, payload))
 
 
-def _write_new_policy(story: Story, fill: Fill) -> bytes:
+def _write_new_policy(scenario: Scenario, fill: Fill) -> bytes:
     """Write that a policy was made that allows everything."""
-    event = _shape_call(story, "CreatePolicy", _in_browser(story), fill)
+    event = _shape_call(scenario, "CreatePolicy", _in_browser(scenario), fill)
     return write_compact(_with_payload(event, {"name": "tmp", "statements": [POLICY_STATEMENT]}))
 
 
-def _write_burst_call(story: Story, name: str, fill: Fill) -> bytes:
+def _write_burst_call(scenario: Scenario, name: str, fill: Fill) -> bytes:
     """Write a call with the new key."""
-    caller = replace(story.victim, kind=PrincipalKind.USER, user_agent=_TOOL, fingerprint=story.new_fingerprint)
-    return write_compact(_shape_call(story, name, caller, fill))
+    caller = replace(scenario.victim, kind=PrincipalKind.USER, user_agent=_TOOL, fingerprint=scenario.new_fingerprint)
+    return write_compact(_shape_call(scenario, name, caller, fill))
 
 
-def _write_rescue(story: Story, fill: Fill) -> bytes:
+def _write_rescue(scenario: Scenario, fill: Fill) -> bytes:
     """Write that someone else deleted the key."""
-    rescuer = story.tenancy.find_principal(_RESCUER)
-    own = replace(fill, resource_id=story.victim.id, ip_address=rescuer.addresses[0])
-    call = Call(story.tenancy.id, find_event_type("DeleteApiKey"), rescuer, Outcome("204"))
+    rescuer = scenario.tenancy.find_principal(_RESCUER)
+    own = replace(fill, resource_id=scenario.victim.id, ip_address=rescuer.addresses[0])
+    call = Call(scenario.tenancy.id, find_event_type("DeleteApiKey"), rescuer, Outcome("204"))
     return write_compact(shape_call(call, own))
 
 
-def _in_browser(story: Story) -> Principal:
+def _in_browser(scenario: Scenario) -> Principal:
     """Give the victim as the attacker uses the console."""
-    return replace(story.victim, kind=PrincipalKind.CONSOLE, user_agent=_BROWSER)
+    return replace(scenario.victim, kind=PrincipalKind.CONSOLE, user_agent=_BROWSER)
 
 
-def _shape_call(story: Story, name: str, caller: Principal, fill: Fill) -> JsonObject:
+def _shape_call(scenario: Scenario, name: str, caller: Principal, fill: Fill) -> JsonObject:
     """Shape a call from the attacker's address."""
-    call = Call(story.tenancy.id, find_event_type(name), caller, Outcome("200"))
-    return shape_call(call, replace(fill, ip_address=story.address))
+    call = Call(scenario.tenancy.id, find_event_type(name), caller, Outcome("200"))
+    return shape_call(call, replace(fill, ip_address=scenario.address))
 
 
 def _with_payload(event: JsonObject, payload: JsonObject) -> JsonObject:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ociaudit_emulator.control import PREFIX, Control, ControlError, LogEntry, RequestLog
-from ociaudit_emulator.http import Answer, CutShort, Operation, Reset, ServiceError, Stall, answer_error
+from ociaudit_emulator.http import CutShort, Operation, Reset, Response, ServiceError, Stall, error_response
 from ociaudit_emulator.instants import format_http_date, read_clock_seconds
 from ociaudit_emulator.service import Service
 from ociaudit_emulator.signature import SignedRequest
@@ -46,29 +46,29 @@ class HandWritten(web.StreamResponse):
         """Write nothing."""
 
 
-async def deliver(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def deliver(request: web.BaseRequest, response: Response) -> web.StreamResponse:
     """Send an answer in the way that it wants."""
-    delivery = answer.delivery
+    delivery = response.delivery
     if isinstance(delivery, Reset):
-        return _send_part(request, answer, delivery.after_bytes, is_reset=True)
+        return _send_part(request, response, delivery.after_bytes, is_reset=True)
     if isinstance(delivery, CutShort):
-        return _send_part(request, answer, delivery.sent_bytes, is_reset=False)
+        return _send_part(request, response, delivery.sent_bytes, is_reset=False)
     if isinstance(delivery, Stall):
-        return await _send_slowly(request, answer, delivery)
+        return await _send_slowly(request, response, delivery)
     return web.Response(
-        body=answer.body, status=answer.status, headers=answer.headers, content_type=answer.content_type
+        body=response.body, status=response.status, headers=response.headers, content_type=response.content_type
     )
 
 
 def _send_part(
-    request: web.BaseRequest, answer: Answer, sent_bytes: int | None, *, is_reset: bool
+    request: web.BaseRequest, response: Response, sent_bytes: int | None, *, is_reset: bool
 ) -> web.StreamResponse:
     """Send the head and a part of the body, and end the connection."""
     transport = request.transport
     if transport is None:
         return HandWritten()
     if sent_bytes is not None:
-        transport.write(_write_head(answer) + answer.body[:sent_bytes])
+        transport.write(_write_head(response) + response.body[:sent_bytes])
     if is_reset:
         _make_reset(transport)
         transport.abort()
@@ -77,12 +77,12 @@ def _send_part(
     return HandWritten()
 
 
-async def _send_slowly(request: web.BaseRequest, answer: Answer, stall: Stall) -> web.StreamResponse:
+async def _send_slowly(request: web.BaseRequest, response: Response, stall: Stall) -> web.StreamResponse:
     """Send nothing, the head or half of the body; be silent, then end the connection."""
     transport = request.transport
     if transport is not None and stall.after != "nothing":
-        half = answer.body[: len(answer.body) // 2] if stall.after == "half" else b""
-        transport.write(_write_head(answer) + half)
+        half = response.body[: len(response.body) // 2] if stall.after == "half" else b""
+        transport.write(_write_head(response) + half)
     await asyncio.sleep(stall.seconds)
     if transport is not None:
         transport.close()
@@ -96,14 +96,14 @@ def _make_reset(transport: asyncio.Transport) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
-def _write_head(answer: Answer) -> bytes:
+def _write_head(response: Response) -> bytes:
     """Write the status line and the headers, promising the whole body."""
     lines = [
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
         f"Date: {format_http_date(int(read_clock_seconds()))}",
-        f"Content-Type: {answer.content_type}",
-        f"Content-Length: {len(answer.body)}",
-        *(f"{name}: {value}" for name, value in answer.headers.items()),
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
@@ -148,22 +148,22 @@ class Server:
         self._log.add(entry)
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read() if request.can_read_body else b""
-        answer = self._service.serve(SignedRequest(request.method, request.raw_path, headers, body), entry)
+        response = self._service.serve(SignedRequest(request.method, request.raw_path, headers, body), entry)
         if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY:
             await asyncio.sleep(self._latency_seconds)
-        response = await deliver(request, answer)
+        delivered = await deliver(request, response)
         entry.ended = time.monotonic()
-        return response
+        return delivered
 
     async def _handle_control(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a control request."""
         try:
             if request.raw_path.startswith(f"{PREFIX}events"):
                 return await self._stream_events(request)
-            answer = self._control.answer(request.method, request.raw_path, await request.read())
+            response = self._control.response(request.method, request.raw_path, await request.read())
         except ControlError as error:
-            answer = answer_error(ServiceError(400, "BadControlRequest", str(error)))
-        return await deliver(request, answer)
+            response = error_response(ServiceError(400, "BadControlRequest", str(error)))
+        return await deliver(request, response)
 
     async def _stream_events(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send the truth part by part, however long it is."""

@@ -28,16 +28,16 @@ from ociaudit_emulator.events import Present, SelfAudit
 from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.federation import Federation, is_federation
 from ociaudit_emulator.http import (
-    Answer,
     Call,
     Exchange,
     Operation,
     Page,
+    Response,
     ServiceError,
     TokenCodec,
-    answer_error,
-    answer_items,
+    error_response,
     find_call,
+    items_response,
     not_authenticated,
 )
 from ociaudit_emulator.identity_api import IdentityApi
@@ -57,7 +57,7 @@ class RateLimit:
         self._read_seconds = read_monotonic_seconds
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def try_take(self, region: str) -> bool:
+    def try_acquire(self, region: str) -> bool:
         """Take one request from a region's bucket; say whether there was one left."""
         now = self._read_seconds()
         left, filled_at = self._buckets.get(region, (self._capacity, now))
@@ -100,26 +100,26 @@ class Service:
         )
         self._identity = IdentityApi(services.tenancy, services.codec)
 
-    def serve(self, request: SignedRequest, entry: LogEntry) -> Answer:
+    def serve(self, request: SignedRequest, entry: LogEntry) -> Response:
         """Answer a request and fill in its log entry."""
         try:
-            answer = self._serve(request, entry)
+            response = self._serve(request, entry)
         except ServiceError as error:
             entry.code = error.code
-            answer = answer_error(error)
-        entry.status, entry.items = answer.status, answer.item_count
-        entry.delivery = type(answer.delivery).__name__
+            response = error_response(error)
+        entry.status, entry.items = response.status, response.item_count
+        entry.delivery = type(response.delivery).__name__
         entry.requestId = _make_request_id(request.headers.get("opc-request-id", ""))
-        answer = answer.with_header("opc-request-id", entry.requestId)
-        return self._compress(request, answer)
+        response = response.with_header("opc-request-id", entry.requestId)
+        return self._compress(request, response)
 
-    def _serve(self, request: SignedRequest, entry: LogEntry) -> Answer:
+    def _serve(self, request: SignedRequest, entry: LogEntry) -> Response:
         """Check a request, run its operation and apply the scripted faults."""
         now_seconds = self._clock.read_ms() / 1000
         if is_metadata(request):
-            return self._services.metadata.answer(request)
+            return self._services.metadata.response(request)
         if is_federation(request):
-            return self._services.federation.answer(request, now_seconds)
+            return self._services.federation.response(request, now_seconds)
         signer = verify_signature(request, self._services.key_ring.find_signer, now_seconds)
         entry.key = signer.label
         call = find_call(request.method, request.target)
@@ -130,15 +130,15 @@ class Service:
             entry.code = "TooManyRequests"
             return limited
         self._record(call)
-        answer, page = self._run(call)
+        response, page = self._run(call)
         is_gzip_accepted = "gzip" in request.headers.get("accept-encoding", "")
 
         def read_elsewhere(count: int) -> Sequence[RawEvent]:
             return self._read_elsewhere(call, count)
 
-        exchange = Exchange(call, answer, page, self._services.codec, is_gzip_accepted, read_elsewhere)
-        answer, entry.fault = self._services.faults.apply(exchange)
-        return answer
+        exchange = Exchange(call, response, page, self._services.codec, is_gzip_accepted, read_elsewhere)
+        response, entry.fault = self._services.faults.apply(exchange)
+        return response
 
     def _check_region(self, call: Call) -> None:
         """Refuse a region that the tenancy has not subscribed to, as Oracle does: with 401."""
@@ -146,27 +146,27 @@ class Service:
         if region is None or not region.is_ready:
             raise not_authenticated(f"the tenancy has not subscribed to {call.region}")
 
-    def _limit(self, call: Call) -> Answer | None:
+    def _limit(self, call: Call) -> Response | None:
         """Refuse an Audit request when there are too many, with Retry-After if that is wanted."""
         rate_limit = self._services.rate_limit
-        if rate_limit is None or call.operation not in _AUDIT_OPERATIONS or rate_limit.try_take(call.region):
+        if rate_limit is None or call.operation not in _AUDIT_OPERATIONS or rate_limit.try_acquire(call.region):
             return None
-        answer = answer_error(ServiceError(429, "TooManyRequests", "Too many requests for the user."))
+        response = error_response(ServiceError(429, "TooManyRequests", "Too many requests for the user."))
         seconds = self._services.behaviour.retry_after_seconds
-        return answer if seconds is None else answer.with_header("Retry-After", str(seconds))
+        return response if seconds is None else response.with_header("Retry-After", str(seconds))
 
-    def _run(self, call: Call) -> tuple[Answer, Page | None]:
+    def _run(self, call: Call) -> tuple[Response, Page | None]:
         """Run the operation; a page is given beside its answer, for the faults."""
         try:
             if call.operation is Operation.LIST_EVENTS:
-                return self._answer_page(self._audit.list_events(call))
+                return self._page_response(self._audit.list_events(call))
             if call.operation is Operation.LIST_COMPARTMENTS:
-                return self._answer_page(self._identity.list_compartments(call))
+                return self._page_response(self._identity.list_compartments(call))
             return self._run_unpaged(call), None
         except ServiceError as error:
-            return answer_error(error), None
+            return error_response(error), None
 
-    def _run_unpaged(self, call: Call) -> Answer:
+    def _run_unpaged(self, call: Call) -> Response:
         """Run an operation that has no pages."""
         if call.operation is Operation.GET_CONFIGURATION:
             return self._audit.get_configuration(call)
@@ -176,34 +176,34 @@ class Service:
             return self._identity.get_compartment(call)
         return self._identity.list_region_subscriptions(call)
 
-    def _answer_page(self, page: Page) -> tuple[Answer, Page]:
+    def _page_response(self, page: Page) -> tuple[Response, Page]:
         """Answer a page."""
         token = None if page.following is None else self._services.codec.encode(page.following)
-        return answer_items(page.items, token), page
+        return items_response(page.items, token), page
 
     def _read_elsewhere(self, call: Call, count: int) -> Sequence[RawEvent]:
         """Read events of the place that a ListEvents call asks, from outside its window."""
         if call.operation is not Operation.LIST_EVENTS:
             return ()
-        question = self._audit.read_question(call)
+        query = self._audit.read_query(call)
         margin = _ELSEWHERE_DAYS * MINUTES_PER_DAY
-        before = Span(question.span.start_minute - margin, question.span.start_minute)
-        after = Span(question.span.end_minute, question.span.end_minute + margin)
+        before = Span(query.span.start_minute - margin, query.span.start_minute)
+        after = Span(query.span.end_minute, query.span.end_minute + margin)
         source = self._services.source
-        found = source.read(question.place, before, START, count).events
-        return found or source.read(question.place, after, START, count).events
+        found = source.read(query.target, before, START, count).events
+        return found or source.read(query.target, after, START, count).events
 
     def _record(self, call: Call) -> None:
         """Let a ListEvents call become an event itself, if that is wanted."""
         if self._services.self_audit is not None and call.operation is Operation.LIST_EVENTS:
             self._services.self_audit.record(call)
 
-    def _compress(self, request: SignedRequest, answer: Answer) -> Answer:
+    def _compress(self, request: SignedRequest, response: Response) -> Response:
         """Compress the body if the emulator may and the client can."""
         is_wanted = "gzip" in request.headers.get("accept-encoding", "")
-        if not (self._services.behaviour.is_gzip_allowed and is_wanted) or "Content-Encoding" in answer.headers:
-            return answer
-        packed = replace(answer, body=gzip.compress(answer.body, compresslevel=1, mtime=0))
+        if not (self._services.behaviour.is_gzip_allowed and is_wanted) or "Content-Encoding" in response.headers:
+            return response
+        packed = replace(response, body=gzip.compress(response.body, compresslevel=1, mtime=0))
         return packed.with_header("Content-Encoding", "gzip").with_header("Vary", "Accept-Encoding")
 
 

@@ -27,10 +27,10 @@ from functools import partial
 from typing import Any
 
 from ociaudit_emulator.event_shape import Call, Fill, JsonObject, Outcome, shape_call, write_compact
-from ociaudit_emulator.event_source import Place
+from ociaudit_emulator.event_source import Target
 from ociaudit_emulator.event_types import find_event_type
 from ociaudit_emulator.randomness import draw_number, make_hex
-from ociaudit_emulator.scenario import find_story, list_steps
+from ociaudit_emulator.scenario import find_scenario, list_steps
 from ociaudit_emulator.sign_ins import SIGN_INS
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 
@@ -241,12 +241,12 @@ class SpecialCalendar:
         self._seed = seed
         self._turns = {**SIGN_INS, **ODDITIES}
 
-    def list_specials(self, place: Place, day: int) -> Sequence[Special]:
+    def list_specials(self, target: Target, day: int) -> Sequence[Special]:
         """List the special events of a place's day, in the order of their minutes."""
-        if place.region != HOME_REGION:
+        if target.region != HOME_REGION:
             return ()
-        specials = [*self._list_work(place, day), *self._list_story(place, day)]
-        if place.compartment_id == self._tenancy.id:
+        specials = [*self._list_work(target, day), *self._list_scenario(target, day)]
+        if target.compartment_id == self._tenancy.id:
             specials += self._list_turns(day)
         return sorted(specials, key=lambda special: special.minute_of_day)
 
@@ -258,26 +258,26 @@ class SpecialCalendar:
             if (number + day) % _TURN_DAYS == 0
         ]
 
-    def _list_work(self, place: Place, day: int) -> list[Special]:
+    def _list_work(self, target: Target, day: int) -> list[Special]:
         """List the begin and end of the day's long operation, in every place that is not quiet."""
-        if self._tenancy.compartment_by_id[place.compartment_id].share < _LEAST_SHARE_FOR_WORK:
+        if self._tenancy.compartment_by_id[target.compartment_id].share < _LEAST_SHARE_FOR_WORK:
             return []
-        minute = self._draw_minute(place.compartment_id, day)
-        names = (self._tenancy, f"{self._seed} {place.compartment_id} {day}")
+        minute = self._draw_minute(target.compartment_id, day)
+        names = (self._tenancy, f"{self._seed} {target.compartment_id} {day}")
         return [
             Special(minute, "work begins", partial(write_beginning, *names)),
             Special(minute + _WORK_TAKES_MINUTES, "work ends", partial(write_end, *names)),
         ]
 
-    def _list_story(self, place: Place, day: int) -> list[Special]:
+    def _list_scenario(self, target: Target, day: int) -> list[Special]:
         """List the story's events in a place, on the days on which it happens."""
-        story = find_story(self._seed, self._tenancy, day)
-        if story is None:
+        scenario = find_scenario(self._seed, self._tenancy, day)
+        if scenario is None:
             return []
         return [
             Special(step.minute_of_day, step.name, step.write)
-            for step in list_steps(story)
-            if step.compartment_id == place.compartment_id
+            for step in list_steps(scenario)
+            if step.compartment_id == target.compartment_id
         ]
 
     def _draw_minute(self, name: str, day: int) -> int:

@@ -19,7 +19,7 @@ def hostile(tmp_path_factory):
     gaps = [
         make_gap(text, text, reason=text, start="2025-12-01T00:00:00Z", end="2025-12-02T00:00:00Z") for text in HOSTILE
     ]
-    write_manifest(export, places=[("a", "b"), *((text, text) for text in HOSTILE)], gaps=gaps, written=count)
+    write_manifest(export, targets=[("a", "b"), *((text, text) for text in HOSTILE)], gaps=gaps, written=count)
     return write_report(export), events
 
 

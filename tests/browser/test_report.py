@@ -26,10 +26,10 @@ def open_first_row(page) -> str:
 def test_the_page_shows_what_the_export_holds(made, open_page):
     """The figures on top, the pictures and the lists agree with the file, and nothing is left out in silence."""
     page = open_page(made.report)
-    figures = dict(
+    run_stats = dict(
         zip(page.locator(".figures dt").all_inner_texts(), page.locator(".figures dd").all_inner_texts(), strict=True)
     )
-    assert figures["events"] == f"{len(made.events):,}"
+    assert run_stats["events"] == f"{len(made.events):,}"
     for chart in ("#timeline", "#sign-ins", "#coverage"):
         assert len(count_colors(page, chart)) > 2, chart
     lead = page.locator("#events-lead").inner_text()
@@ -217,7 +217,7 @@ def test_an_export_of_almost_nothing_is_a_page(tmp_path, open_page, count):
     """No event, or one, is shown like many."""
     export = tmp_path / "few.json"
     write_export(export, [make_event(number) for number in range(count)])
-    write_manifest(export, places=[("r", "c")], written=count)
+    write_manifest(export, targets=[("r", "c")], written=count)
     page = open_page(write_report(export))
     assert page.locator(".verdict h2").inner_text() == "Complete"
     assert page.locator(f"{TABLE} .open-row").count() == count
@@ -227,12 +227,12 @@ def test_a_year_of_two_thousand_compartments_stays_usable(tmp_path, open_page):
     """6,000 places by 365 days: a gap of one minute stands in the first row, and a compartment can be found."""
     export = tmp_path / "year.json"
     count = write_export(export, [make_event(number) for number in range(10)])
-    places = [
+    targets = [
         (region, f"ocid1.compartment.oc1..c{number:05}") for region in ("a-1", "b-1", "c-1") for number in range(2_000)
     ]
-    gap = make_gap("b-1", places[1_500][1], start="2025-06-01T10:00:00Z", end="2025-06-01T10:01:00Z")
+    gap = make_gap("b-1", targets[1_500][1], start="2025-06-01T10:00:00Z", end="2025-06-01T10:01:00Z")
     write_manifest(
-        export, places=places, gaps=[gap], written=count, start="2025-01-01T00:00:00Z", end="2026-01-01T00:00:00Z"
+        export, targets=targets, gaps=[gap], written=count, start="2025-01-01T00:00:00Z", end="2026-01-01T00:00:00Z"
     )
     report = write_report(export)
     assert report.stat().st_size < 2_000_000

@@ -23,9 +23,9 @@ def export(emulator, tenancy, week, tmp_path_factory):
 
     def run(shape):
         folder = tmp_path_factory.mktemp("export")
-        place = ("--region", "us-ashburn-1", "--compartment", tenancy["id"], "--no-subtree")
+        target = ("--region", "us-ashburn-1", "--compartment", tenancy["id"], "--no-subtree")
         span = ("--start", week[0], "--end", week[1])
-        done = run_export(emulator, folder, *span, *place, "--shape", shape, "-o", "audit.ndjson")
+        done = run_export(emulator, folder, *span, *target, "--shape", shape, "-o", "audit.ndjson")
         assert done.code in {0, 10}, done.stderr
         return [json.loads(line) for line in (folder / "audit.ndjson").read_bytes().splitlines()]
 

@@ -7,10 +7,10 @@ from support.emulator import Emulator
 LIST_EVENTS = ("audit", "event", "list", "--all")
 
 
-def list_events(clients, compartment, window, *options, **places):
+def list_events(clients, compartment, window, *options, **targets):
     """The events that the command lists."""
     times = ("--start-time", window[0], "--end-time", window[1])
-    return clients.read_cli(*LIST_EVENTS, "--compartment-id", compartment, *times, *options, **places)
+    return clients.read_cli(*LIST_EVENTS, "--compartment-id", compartment, *times, *options, **targets)
 
 
 def normalize(events):

@@ -174,21 +174,21 @@ def respell_by_sdk(client: Any, event: Any) -> Any:
     return json.loads(json.dumps(oci.util.to_dict(page)))[0]
 
 
-def respell(event: Any, shape: Any = "sdk") -> Any:
+def to_api_shape(event: Any, shape: Any = "sdk") -> Any:
     """Respell an event by the function under test."""
     return json.loads(choose_shape(shape)(json.dumps(event).encode()))
 
 
-def put_at(place: tuple[str, ...], value: Any) -> Any:
+def put_at(target: tuple[str, ...], value: Any) -> Any:
     """Make an event that has nothing but a value at a place."""
-    for name in reversed(place):
+    for name in reversed(target):
         value = {name: value}
     return value
 
 
-def get_at(respelled: Any, place: tuple[str, ...]) -> Any:
+def get_at(respelled: Any, target: tuple[str, ...]) -> Any:
     """Find what stands in a respelled event at a place named as served."""
-    for name in place:
+    for name in target:
         respelled = respelled[re.sub("([A-Z])", r"_\1", name).lower()]
     return respelled
 
@@ -223,7 +223,7 @@ def test_the_table_has_every_model_of_an_event() -> None:
 @made_events
 def test_an_event_is_spelled_as_the_sdk_does(client: Any, event: Any) -> None:
     """What the SDK gives for an event is what we give without the fields that the SDK drops, in its order."""
-    ours = drop_unknown(respell(event), EVENT)
+    ours = drop_unknown(to_api_shape(event), EVENT)
     assert json.dumps(ours) == json.dumps(respell_by_sdk(client, event))
 
 
@@ -237,7 +237,7 @@ def test_an_event_is_spelled_as_the_official_command_does(contract_bin: Path) ->
     )
     assert done.returncode == 0, done.stderr.decode()
     printed = json.loads(done.stdout.decode("utf-8", "surrogatepass"))["data"]
-    assert [drop_unknown(respell(event, "cli"), EVENT, "-") for event in MADE_EVENTS.values()] == printed
+    assert [drop_unknown(to_api_shape(event, "cli"), EVENT, "-") for event in MADE_EVENTS.values()] == printed
 
 
 @given(
@@ -250,11 +250,11 @@ def test_times_are_spelled_as_the_sdk_does(client: Any, time: Any, fraction: str
     """Every RFC 3339 time of microseconds or coarser is spelled as the SDK does."""
     digits = fraction % (time.microsecond // 10 ** (6 - int(fraction[3]))) if fraction else ""
     event = {"eventTime": time.isoformat()[:19].replace("T", mark) + digits + offset}
-    assert respell(event)["event_time"] == respell_by_sdk(client, event)["event_time"]
+    assert to_api_shape(event)["event_time"] == respell_by_sdk(client, event)["event_time"]
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("target", "value"),
     [
         (("eventTime",), "2019-09-18T00:10:59.123456789Z"),
         (("data",), "x"),
@@ -265,15 +265,15 @@ def test_times_are_spelled_as_the_sdk_does(client: Any, time: Any, fraction: str
         (("data", "definedTags"), {"n": {"self_uri": 1}}),
     ],
 )
-def test_what_the_sdk_tears_apart_is_kept(client: Any, place: tuple[str, ...], value: Any) -> None:
+def test_what_the_sdk_tears_apart_is_kept(client: Any, target: tuple[str, ...], value: Any) -> None:
     """A value that the SDK cuts, empties or renames without a word stays as it was served."""
-    event = put_at(place, value)
-    assert get_at(respell_by_sdk(client, event), place) != value
-    assert get_at(respell(event), place) == value
+    event = put_at(target, value)
+    assert get_at(respell_by_sdk(client, event), target) != value
+    assert get_at(to_api_shape(event), target) == value
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "failure"),
+    ("target", "value", "failure"),
     [
         (("eventTime",), "yesterday", "Failed to parse"),
         (("eventTime",), "2016-12-31T23:59:60Z", "Failed to parse"),
@@ -285,9 +285,9 @@ def test_what_the_sdk_tears_apart_is_kept(client: Any, place: tuple[str, ...], v
         (("data", "stateChange", "previous"), "previous state", "no attribute 'items'"),
     ],
 )
-def test_what_the_sdk_fails_on_is_kept(client: Any, place: tuple[str, ...], value: Any, failure: str) -> None:
+def test_what_the_sdk_fails_on_is_kept(client: Any, target: tuple[str, ...], value: Any, failure: str) -> None:
     """A value on which the SDK gives up a whole page stays as it was served."""
-    event = put_at(place, value)
+    event = put_at(target, value)
     with pytest.raises(Exception, match=failure):
         respell_by_sdk(client, event)
-    assert get_at(respell(event), place) == value
+    assert get_at(to_api_shape(event), target) == value

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from ociaudit.cli.json_log import LINES, LogLine, RegionProgress, SlowShard
+from ociaudit.cli.json_log import LINES, LogRecord, RegionProgress, SlowShard
 from support.documents import cut_section, read_table
 
 VALUES = re.compile(r" \([^)]*\)")
@@ -19,7 +19,7 @@ def test_the_table_of_lines_is_that_of_the_code(section) -> None:
     stated = {
         event.strip("`"): re.findall(r"`(\w+)`", VALUES.sub("", fields)) for event, _, fields in read_table(section)
     }
-    shared = set(LogLine.__struct_fields__)
+    shared = set(LogRecord.__struct_fields__)
     real = {one.__struct_config__.tag: [name for name in one.__struct_fields__ if name not in shared] for one in LINES}
     assert stated == real
     assert {f"`{name}`" for name in shared} <= set(re.findall(r"`\w+`", section))

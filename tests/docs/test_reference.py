@@ -18,7 +18,7 @@ from support.documents import cut_section, read_prose, read_table
 COMMANDS = get_command(register_commands()).commands
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # What Python gets from `export` and `stream` beyond the command line, for the commands themselves.
-FOR_THE_COMMANDS = {"observer", "stop", "tally"}
+FOR_THE_COMMANDS = {"callbacks", "stop", "tally"}
 
 
 def list_options(command) -> set[str]:

@@ -282,12 +282,12 @@ def test_expired_session(emulator, work, keep, scope):
         for line in text.splitlines()
     ]
     (keep / "config").write_text("\n".join(lines))
-    places = ("--region", "us-ashburn-1", "--compartment", emulator.tenancy()["id"], "--no-subtree")
+    targets = ("--region", "us-ashburn-1", "--compartment", emulator.tenancy()["id"], "--no-subtree")
     finished = run_export(
         emulator,
         work,
         *(*DAYS, *OUTPUT, "--config-file", str(keep / "config"), "--profile", "SESSION"),
-        *(places if scope == "named places" else ()),
+        *(targets if scope == "named places" else ()),
     )
     assert_explained(finished, 3, "does not accept the signature")
     assert "oci session authenticate --profile-name SESSION" in finished.hint_lines[0]
@@ -298,13 +298,13 @@ def test_expired_session(emulator, work, keep, scope):
 @pytest.mark.parametrize("scope", ["whole tenancy", "named places"])
 def test_skewed_clock(emulator, work, minutes, words, scope):
     """A clock that is ten minutes wrong is exit 3, and the message says by how much and in which direction."""
-    places = {"regions": ("us-ashburn-1",), "compartments": (emulator.tenancy()["id"],), "is_subtree": False}
+    targets = {"regions": ("us-ashburn-1",), "compartments": (emulator.tenancy()["id"],), "is_subtree": False}
     arguments = ExportArguments(
-        start="2025-06-02", end="2025-06-04", profile="DEFAULT", **(places if scope == "named places" else {})
+        start="2025-06-02", end="2025-06-04", profile="DEFAULT", **(targets if scope == "named places" else {})
     )
-    tools = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
+    context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
     with pytest.raises(SignInRejected) as caught:
-        export_here(arguments, work / "audit.json", tools)
+        export_here(arguments, work / "audit.json", context)
     shown = int(str(caught.value).partition("clock is ")[2].partition(" s ")[0])
     assert abs(shown - 600) <= 2
     assert words.partition(" s ")[2] in str(caught.value)
@@ -346,17 +346,17 @@ def test_output_that_exists(emulator, work):
     assert json.loads((work / "audit.json").read_bytes())
 
 
-@pytest.mark.parametrize("place", ["a file", "read-only"])
-def test_folder_that_takes_no_file(emulator, work, place):
+@pytest.mark.parametrize("target", ["a file", "read-only"])
+def test_folder_that_takes_no_file(emulator, work, target):
     """A folder that is a file, or cannot be written, is refused before anything is asked."""
-    folder = work / "place"
-    if place == "a file":
+    folder = work / "target"
+    if target == "a file":
         folder.write_text("")
     else:
         folder.mkdir(mode=0o500)
     finished = run_export(emulator, work, *DAYS, "-o", "place/audit.json", wrap=obey_file_modes)
-    assert_explained(finished, 2 if place == "a file" else 5, str(folder))
-    assert list_names(work) == ["place"]
+    assert_explained(finished, 2 if target == "a file" else 5, str(folder))
+    assert list_names(work) == ["target"]
     assert emulator.log() == []
 
 
@@ -509,10 +509,10 @@ def test_first_answer_is_waited_for_15_seconds_at_most(shared_emulator, elsewher
     }[kind]
     clock = JumpingClock()
     limits = TransportLimits(silence_seconds=0.1)
-    tools = replace(make_tools(shared_emulator, clock=clock, limits=limits), endpoints=Endpoints(url))
+    context = replace(make_tools(shared_emulator, clock=clock, limits=limits), endpoints=Endpoints(url))
     begun = clock.monotonic()
     with pytest.raises(ServiceUnreachable) as caught:
-        export_here(ExportArguments(start=START, end=END, profile="DEFAULT"), work / "audit.json", tools)
+        export_here(ExportArguments(start=START, end=END, profile="DEFAULT"), work / "audit.json", context)
     assert 5 < clock.monotonic() - begun < 15
     assert "--endpoint" in caught.value.hint
 

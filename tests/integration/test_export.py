@@ -102,8 +102,8 @@ def test_every_other_place_is_covered(whole, shared_emulator):
     """The manifest states the whole range as covered for every readable region × compartment, silent ones too."""
     covered = {(c["region"], c["compartment"]): c["windows"] for c in whole.manifest["coverage"]}
     readable = {(r, c) for r in list_regions(shared_emulator) for c in list_compartments(shared_emulator)}
-    assert {place for place, windows in covered.items() if windows == [[START, END]]} == readable
-    assert {place for place, windows in covered.items() if not windows} == covered.keys() - readable
+    assert {target for target, windows in covered.items() if windows == [[START, END]]} == readable
+    assert {target for target, windows in covered.items() if not windows} == covered.keys() - readable
 
 
 def test_files_are_private_whatever_the_umask(whole):
@@ -375,11 +375,11 @@ def test_range_that_ends_now_is_finite_and_provisional(tmp_path):
         manifest = read_manifest(tmp_path / "audit.json")
         span = manifest["range"]
         expected = list_events(emulator, span["start"], span["end"])
-        places = {(r, c) for r in list_regions(emulator) for c in list_compartments(emulator)}
+        targets = {(r, c) for r in list_regions(emulator) for c in list_compartments(emulator)}
     assert finished.code == 10, finished.stderr
     assert (tmp_path / "audit.json").read_bytes() == write_array(expected)
     assert len(expected) > 50
-    assert {(one["region"], one["compartment"]) for one in manifest["provisional"]} == places
+    assert {(one["region"], one["compartment"]) for one in manifest["provisional"]} == targets
     assert {one["end"] for one in manifest["provisional"]} == {span["end"]}
     assert "notice: the range ends within the last 15 minutes" in finished.stderr
     assert "42 windows provisional" in finished.stderr

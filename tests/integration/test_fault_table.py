@@ -130,8 +130,8 @@ def test_identical_events_across_pages(emulator, payments, truth, tmp_path):
             }
         ]
     )
-    tools = make_tools(emulator)
-    outcome = export_here(ask_here(emulator, [payments]), tmp_path / "audit.json", tools, max_window_days=1)
+    context = make_tools(emulator)
+    outcome = export_here(ask_here(emulator, [payments]), tmp_path / "audit.json", context, max_window_days=1)
     assert emulator.fault_states()[0]["fired"] == 1
     assert outcome.manifest.totals.identical == 80
     assert outcome.manifest.totals.scanned == len(truth) + 80
@@ -175,7 +175,7 @@ def test_region_that_is_down(emulator, payments, tmp_path):
     assert {gap.region for gap in outcome.manifest.gaps} == {down}
     expected = list_events(emulator, START, END, regions=up, compartments=[payments])
     assert (tmp_path / "audit.json").read_bytes() == write_array(expected)
-    covered = {place.region: place.windows for place in outcome.manifest.coverage}
+    covered = {target.region: target.windows for target in outcome.manifest.coverage}
     assert covered == {down: (), **dict.fromkeys(up, ((START, END),))}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ScopeUnreadable, ServiceUnreachable, SignInRejected
-from ociaudit.operations.context import Observer
+from ociaudit.operations.context import Callbacks
 from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import JumpingClock, PatientlessClock
 from support.emulator import Emulator
@@ -90,7 +90,7 @@ class Undisturbed:
     lines: list[bytes]
 
 
-class Witness(Observer):
+class Witness(Callbacks):
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ def undisturbed(shared_emulator):
     return Undisturbed(compartment, write_array(lines), lines)
 
 
-def export(emulator, undisturbed, output: Path, *, clock=None, observer=None, limits=IMPATIENT):
+def export(emulator, undisturbed, output: Path, *, clock=None, callbacks=None, limits=IMPATIENT):
     """Export the compartment in windows of a day, without waiting."""
     arguments = ExportArguments(
         start=START,
@@ -123,8 +123,8 @@ def export(emulator, undisturbed, output: Path, *, clock=None, observer=None, li
         compartments=(undisturbed.compartment,),
         is_subtree=False,
     )
-    tools = make_tools(emulator, clock=clock, limits=limits, observer=observer)
-    return export_here(arguments, output, tools, max_window_days=1)
+    context = make_tools(emulator, clock=clock, limits=limits, callbacks=callbacks)
+    return export_here(arguments, output, context, max_window_days=1)
 
 
 def script(emulator, fault, *, page="any", times: int | None = 1, skip=0, **match):
@@ -273,7 +273,7 @@ def test_eight_attempts_with_growing_waits(emulator, undisturbed, tmp_path):
     """A request is tried eight times, with waits that grow, before it is a gap."""
     script(emulator, {"kind": "status", "status": 500}, times=None, startTime=THIRD)
     clock, witness = PatientlessClock(), Witness()
-    export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, observer=witness, limits=IN_TURN)
+    export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, callbacks=witness, limits=IN_TURN)
     assert emulator.fault_states()[0]["fired"] == 8
     assert len(clock.waits) == len(witness.retries) == 7
     assert clock.waits == sorted(clock.waits)
@@ -284,7 +284,7 @@ def test_retry_after_is_honoured(emulator, undisturbed, tmp_path):
     """A wait is at least as long as `Retry-After` asks."""
     script(emulator, {"kind": "status", "status": 429, "headers": {"Retry-After": "42"}}, times=2)
     clock, witness = JumpingClock(), Witness()
-    assert export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, observer=witness).complete
+    assert export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, callbacks=witness).complete
     assert_fired(emulator, 2)
     assert min(wait for _, wait in witness.retries) >= 42
 

@@ -11,7 +11,7 @@ import oci
 import pytest
 
 import ociaudit
-from ociaudit.operations.context import Observer
+from ociaudit.operations.context import Callbacks
 from ociaudit.storage.manifest import EventRange
 from ociaudit.storage.run_dir import ExportArguments
 from support import naive_filter
@@ -291,7 +291,7 @@ def test_event_time_and_filters_are_counted_apart(late: Emulator, tmp_path: Path
     assert sorted(event["eventId"] for event in stream) == sorted(json.loads(line)["eventId"] for line in kept)
 
 
-class NoticeKeeper(Observer):
+class NoticeKeeper(Callbacks):
     """Remembers the notices."""
 
     def __init__(self) -> None:
@@ -326,12 +326,12 @@ def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Pat
         )
         for minutes in (0, 4):
             emulator.clear_log()
-            observer = NoticeKeeper()
-            tools = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)), observer=observer)
-            manifest = export_here(arguments, tmp_path / "audit.json", tools).manifest
+            callbacks = NoticeKeeper()
+            context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)), callbacks=callbacks)
+            manifest = export_here(arguments, tmp_path / "audit.json", context).manifest
             asked_from = min(question.start for question in list_questions(emulator.log()))
             events = json.loads((tmp_path / "audit.json").read_bytes())
-            moments.append((manifest, observer.notices, asked_from, [event["eventTime"] for event in events]))
+            moments.append((manifest, callbacks.notices, asked_from, [event["eventTime"] for event in events]))
     (first, notices, asked_from, times), (second, later_notices, asked_again_from, later_times) = moments
     assert any("31m after the end is still to come" in notice for notice in notices)
     assert first.event_range == EventRange(show_minute(start), show_minute(end), "31m", is_settled=False)

@@ -17,12 +17,12 @@ from ociaudit.events.columns import read_row
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.formats.base import Record
 from ociaudit.formats.csv import write_cell
-from ociaudit.formats.registry import choose_form
+from ociaudit.formats.registry import choose_output_format
 from ociaudit.operations.context import ExportOrder
 from ociaudit.operations.diff import compare_exports
 from ociaudit.operations.export import export_events
 from ociaudit.operations.verify import judge, verify_export
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from ociaudit.storage.manifest import name_manifest
 from ociaudit.storage.run_dir import ExportArguments
 from support.exports import make_tools, read_manifest, run_export
@@ -61,11 +61,11 @@ def records(shared_emulator, compartment):
     """What an export must hold, in its order, each event with its origin."""
     events = list_events(shared_emulator, START, END, regions=REGIONS, compartments=[compartment])
     found = {
-        raw: Place(region, compartment)
+        raw: Target(region, compartment)
         for region in reversed(REGIONS)
         for raw in list_events(shared_emulator, START, END, regions=[region], compartments=[compartment])
     }
-    assert len({place.region for place in found.values()}) == 2
+    assert len({target.region for target in found.values()}) == 2
     return [Record(raw, found[raw]) for raw in events]
 
 
@@ -74,7 +74,7 @@ def export(shared_emulator, compartment):
     """Export a day of the compartment in this process."""
 
     def run(output: Path, *, shape="api", with_origin=False, **words) -> None:
-        form = choose_form(output, **words)
+        form = choose_output_format(output, **words)
         arguments = ExportArguments(
             start=START,
             end=END,
@@ -107,7 +107,7 @@ def unpack(path: Path) -> bytes:
 def read_rows(path: Path) -> list[dict[str, object]]:
     """The rows of a table, or the events of JSON as rows."""
     data = unpack(path)
-    match choose_form(path).format:
+    match choose_output_format(path).format:
         case "csv":
             return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
         case "parquet":
@@ -130,11 +130,11 @@ def test_every_event_is_in_the_file(export, records, tmp_path, name, shape):
     assert [row["event"].encode() for row in rows] == [choose_shape(shape)(record.raw) for record in records]
     if "event_id" in rows[0]:
         wanted = [record.origin for record in records]
-        assert [Place(row["origin_region"], row["origin_compartment"]) for row in rows] == wanted
+        assert [Target(row["origin_region"], row["origin_compartment"]) for row in rows] == wanted
         values = [read_row(record)[1] for record in records]
         assert [row["event_id"] for row in rows] == values
     stated = read_manifest(path)["arguments"]
-    form = choose_form(path)
+    form = choose_output_format(path)
     assert (stated["format"], stated["compress"], stated["shape"]) == (form.format, form.compression, shape)
     result = verify_export(path, manifest_path=name_manifest(path))
     assert (judge(result), result.problems) == ("complete", [])
@@ -212,10 +212,10 @@ def test_lines_and_arrays_are_compared(export, tmp_path):
 @pytest.fixture
 def run(shared_emulator, compartment, tmp_path):
     """Run the command over the same day, in an empty folder."""
-    place = ("--compartment", compartment, "--no-subtree", *(word for one in REGIONS for word in ("--region", one)))
+    target = ("--compartment", compartment, "--no-subtree", *(word for one in REGIONS for word in ("--region", one)))
 
     def run_in(folder: Path, *arguments: str, **how):
-        return run_export(shared_emulator, folder, *DAYS, *place, *arguments, **how)
+        return run_export(shared_emulator, folder, *DAYS, *target, *arguments, **how)
 
     return partial(run_in, tmp_path)
 

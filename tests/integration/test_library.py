@@ -101,8 +101,8 @@ def test_stream_of_the_whole_tenancy_raises_at_its_end(emulator, asked):
     with pytest.raises(ociaudit.IncompleteExport) as caught:
         found.extend(event["eventId"] for event in events)
     (forbidden,) = list_compartments(emulator, is_forbidden=True)
-    places = [(gap.place.region, gap.place.compartment) for gap in caught.value.gaps]
-    assert places == [(region, forbidden) for region in list_regions(emulator)]
+    targets = [(gap.target.region, gap.target.compartment) for gap in caught.value.gaps]
+    assert targets == [(region, forbidden) for region in list_regions(emulator)]
     assert events.gaps == caught.value.gaps
     assert next(events, None) is None
 

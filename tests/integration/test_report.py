@@ -11,7 +11,7 @@ import pytest
 from support.processes import find_command, finish_process, obey_file_modes, run_process, start_process
 from support.reports import make_event, make_gap, read_data, write_export, write_manifest
 
-PLACES = [("a-1", "ocid1.compartment.oc1..aaaaone"), ("b-1", "ocid1.compartment.oc1..aaaaone")]
+TARGETS = [("a-1", "ocid1.compartment.oc1..aaaaone"), ("b-1", "ocid1.compartment.oc1..aaaaone")]
 
 
 def run_report(folder, *arguments, wrap=list):
@@ -24,7 +24,7 @@ def export(tmp_path):
     """An export of a hundred events, complete by its manifest."""
     path = tmp_path / "audit.json"
     count = write_export(path, [make_event(number) for number in range(100)])
-    write_manifest(path, places=PLACES, written=count)
+    write_manifest(path, targets=TARGETS, written=count)
     return path
 
 
@@ -60,8 +60,8 @@ def test_a_report_is_private_whole_and_always_the_same(export, tmp_path):
 
 def test_gaps_are_on_the_page_and_on_the_screen(export, tmp_path):
     """A report of an export with gaps says so first, and names each."""
-    gap = make_gap(*PLACES[1], reason="404 <forbidden>", start="2025-12-02T00:00:00Z", end="2025-12-03T00:00:00Z")
-    write_manifest(export, places=PLACES, gaps=[gap], written=100)
+    gap = make_gap(*TARGETS[1], reason="404 <forbidden>", start="2025-12-02T00:00:00Z", end="2025-12-03T00:00:00Z")
+    write_manifest(export, targets=TARGETS, gaps=[gap], written=100)
     done = run_report(tmp_path, export, "-o", "page.html")
     assert done.code == 10
     assert "NOT complete: 1 gap" in done.stderr

@@ -221,8 +221,8 @@ def export_later(emulator, output: Path, minutes: int, *, start: datetime, end: 
         is_subtree=False,
     )
     emulator.clear_log()
-    tools = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
-    manifest = export_here(arguments, output, tools).manifest
+    context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
+    manifest = export_here(arguments, output, context).manifest
     return manifest, {(one.start, one.end) for one in list_questions(emulator.log())}
 
 

@@ -253,7 +253,7 @@ def test_counts_that_cannot_be_written_only_warn(emulator, tmp_path, why):
 
 
 @pytest.mark.parametrize(
-    ("case", "changes", "place", "pattern"),
+    ("case", "changes", "target", "pattern"),
     [
         (JANUARY, {"eventfilter": "{payments};CreateVolume;Object"}, "payments", ("CreateVolume", "Object")),
         (JANUARY, {"eventfilter": "List", "compartment": "{payments}"}, "payments", ("List",)),
@@ -264,11 +264,11 @@ def test_counts_that_cannot_be_written_only_warn(emulator, tmp_path, why):
     ],
     ids=lambda value: getattr(value, "command", ""),
 )
-def test_filter_names_compartment_and_events(emulator, tmp_path, case, changes, place, pattern):
+def test_filter_names_compartment_and_events(emulator, tmp_path, case, changes, target, pattern):
     """An OCID in the filter or `--compartment` names the one compartment asked; other parts filter event types."""
     end = "2024-01-05" if case is JANUARY else "05.12.25"
     finished = run_script(emulator, tmp_path, case, arguments=replace_arguments(case, enddate=end, **changes))
-    compartment = find_compartment(emulator, place)
+    compartment = find_compartment(emulator, target)
     last = case.start[:8] + "06T00:00:00Z"
     served = map(json.loads, list_events(emulator, case.start, last, regions=[REGION], compartments=[compartment]))
     wanted = {event["eventId"] for event in served if any(part in event["eventType"] for part in pattern)}

@@ -44,7 +44,7 @@ class Desk:
         """Give the output's path."""
         return self.folder / "a.json"
 
-    def renew(self, name: str = "session_token", kind: str = "user", seconds: float = 3600) -> None:
+    def refresh(self, name: str = "session_token", kind: str = "user", seconds: float = 3600) -> None:
         """Put a fresh token where the old one stands, as Oracle's tools do."""
         token = self.emulator.issue_token(self.config / "session_key.pem", kind=kind, seconds=seconds)
         (self.config / name).write_text(token)
@@ -122,8 +122,8 @@ def expected(running, tmp_path_factory):
 def desk(running, tmp_path, expected) -> Desk:
     """A desk with a fresh session."""
     made = make_desk(running, tmp_path)
-    made.renew()
-    made.renew("resource_principal_token", "resource")
+    made.refresh()
+    made.refresh("resource_principal_token", "resource")
     return made
 
 
@@ -194,11 +194,11 @@ def test_a_session_exports_what_a_key_does(desk: Desk, expected: Expected) -> No
 
 def test_a_session_that_ended_before_asks_for_a_new_one(desk: Desk, expected: Expected) -> None:
     """An ended session is exit 3 with the command that renews it and when it ended; renewed, the command goes on."""
-    desk.renew(seconds=-30)
+    desk.refresh(seconds=-30)
     done = desk.export(*SESSION)
     assert_stopped_at_once(desk, done)
     assert "the token ended at 20" in done.error_lines[0]
-    desk.renew()
+    desk.refresh()
     assert_complete(desk, desk.export(*SESSION), expected)
 
 
@@ -216,7 +216,7 @@ def test_a_session_that_ends_half_way_can_be_gone_on_with(desk: Desk, expected: 
     """A session that ends during the run stops it with exit 3; the same command with a new one asks for the rest."""
     done = desk.export_through(desk.emulator.end_tokens, *SESSION)
     assert_stopped(desk, done, "oci session authenticate --profile-name SESSION")
-    desk.renew()
+    desk.refresh()
     desk.emulator.clear_log()
     assert_complete(desk, desk.export(*SESSION), expected)
     assert desk.count_pages() < expected.pages
@@ -225,11 +225,11 @@ def test_a_session_that_ends_half_way_can_be_gone_on_with(desk: Desk, expected: 
 def test_a_session_renewed_meanwhile_is_taken_up(desk: Desk, expected: Expected) -> None:
     """When somebody has renewed the session in time, the run goes on with the new token."""
 
-    def renew() -> None:
-        desk.renew(seconds=7200)
+    def refresh() -> None:
+        desk.refresh(seconds=7200)
         desk.emulator.end_tokens()
 
-    assert_complete(desk, desk.export_through(renew, *SESSION), expected)
+    assert_complete(desk, desk.export_through(refresh, *SESSION), expected)
     assert desk.count_rejected() >= 1
 
 
@@ -287,11 +287,11 @@ def test_a_function_exports_what_a_key_does(function: Desk, expected: Expected) 
 def test_a_function_takes_up_a_token_that_was_put_there(function: Desk, expected: Expected) -> None:
     """When the token's file was renewed in time, the run goes on with it."""
 
-    def renew() -> None:
-        function.renew("resource_principal_token", "resource", seconds=7200)
+    def refresh() -> None:
+        function.refresh("resource_principal_token", "resource", seconds=7200)
         function.emulator.end_tokens()
 
-    assert_complete(function, function.export_through(renew, "--auth", "resource_principal"), expected)
+    assert_complete(function, function.export_through(refresh, "--auth", "resource_principal"), expected)
     assert function.count_rejected() >= 1
 
 
@@ -299,7 +299,7 @@ def test_a_function_without_a_new_token_stops(function: Desk, expected: Expected
     """When nobody renewed the file the run stops with exit 3, and the same command goes on later."""
     done = function.export_through(function.emulator.end_tokens, "--auth", "resource_principal")
     assert_stopped(function, done, "ocid1.fnfunc.")
-    function.renew("resource_principal_token", "resource")
+    function.refresh("resource_principal_token", "resource")
     assert_complete(function, function.export("--auth", "resource_principal"), expected)
 
 

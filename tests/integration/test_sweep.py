@@ -64,9 +64,9 @@ def test_a_dense_window_is_cut(slow, truth, tmp_path):
     process = start_process(make_command(slow, *DAYS, "-o", "audit.json"), cwd=tmp_path, variables=point_at(slow))
     finished = finish_process(process)
     assert finished.code == INCOMPLETE
-    cuts = [line for line in read_journal(tmp_path / "audit.json.run") if line["kind"] == "cut"]
-    assert cuts
-    for cut in cuts:
+    splits = [line for line in read_journal(tmp_path / "audit.json.run") if line["kind"] == "cut"]
+    assert splits
+    for cut in splits:
         pieces = cut["pieces"]
         assert [pieces[0][0], pieces[-1][1]] == cut["shard"]["window"]
         assert all(one[1] == other[0] for one, other in pairwise(pieces))

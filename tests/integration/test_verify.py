@@ -149,8 +149,8 @@ def list_structural(data: bytes) -> list[int]:
     }
     lasts = [data.rfind(mark) for mark in (b"[", b"{", b"}", b'"', b":", b",", b"]", b"\n", b"\n]", b"},\n")]
     digits = [match.start() for match in re.finditer(rb"\d", data)]
-    places = {*marks.values(), *lasts, *digits[:: len(digits) // 20], *range(0, len(data), len(data) // 40)}
-    return sorted(places - {-1})
+    targets = {*marks.values(), *lasts, *digits[:: len(digits) // 20], *range(0, len(data), len(data) // 40)}
+    return sorted(targets - {-1})
 
 
 @pytest.mark.parametrize("name", ["plain.json", "sdk.json"])

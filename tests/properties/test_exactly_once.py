@@ -19,9 +19,9 @@ numbers = st.lists(st.integers(0, 15), max_size=8)
 services = st.fixed_dictionaries(
     {},
     optional={
-        make_shard(start, start + 10, place): numbers.map(lambda some: [make_event(number) for number in some])
+        make_shard(start, start + 10, target): numbers.map(lambda some: [make_event(number) for number in some])
         for start in (0, 10)
-        for place in (HERE, THERE)
+        for target in (HERE, THERE)
     },
 )
 # What happens to a run: so many pages come, of such a size, and then it is killed, with or without a commit,
@@ -44,11 +44,11 @@ def quick_disk() -> Iterator[None]:
 def damage(path: Path, how: str, part: float) -> None:
     """Cut a file, or change one of its bits."""
     data = bytearray(path.read_bytes())
-    place = int(part * (len(data) - 1)) if data else 0
+    target = int(part * (len(data) - 1)) if data else 0
     if how == "cut":
-        del data[place:]
+        del data[target:]
     elif how == "flip" and data:
-        data[place] ^= 1 << place % 8
+        data[target] ^= 1 << target % 8
     path.write_bytes(data)
 
 
@@ -57,7 +57,7 @@ def check_progress_is_true(recovered: Recovered, service: Service) -> None:
     held = read_output(recovered.spool)[0]
     assert set(held) <= set(sort_events(service))
     for shard, events in service.items():
-        if not recovered.progress.covered.get(shard.place, Coverage()).find_missing(shard.window):
+        if not recovered.progress.covered.get(shard.target, Coverage()).find_missing(shard.window):
             assert {event.raw for event in events} <= set(held)
 
 

@@ -6,25 +6,25 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from ociaudit.events.field_naming import SHAPES, Shape, choose_shape
-from ociaudit.formats.base import Record, Spelling
+from ociaudit.formats.base import EventShape, Record
 from ociaudit.formats.compression import COMPRESSION_NAMES, CompressionName, make_compressor
 from ociaudit.formats.reader import open_records
 from ociaudit.formats.registry import FORMAT_NAMES, FormatName, make_format
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from support.json_bodies import OBJECTS
 
 FIRST = b'{"eventType":"x"}'
-PLACES = st.none() | st.builds(
-    Place, st.sampled_from(["r", 'a"\\b', "é\u2028"]), st.sampled_from(["c", "c=1", '"origin"'])
+TARGETS = st.none() | st.builds(
+    Target, st.sampled_from(["r", 'a"\\b', "é\u2028"]), st.sampled_from(["c", "c=1", '"origin"'])
 )
-RECORDS = st.lists(st.tuples(OBJECTS, PLACES), max_size=3)
-SPELLINGS = st.builds(Spelling, st.sampled_from(SHAPES), st.booleans())
+RECORDS = st.lists(st.tuples(OBJECTS, TARGETS), max_size=3)
+SPELLINGS = st.builds(EventShape, st.sampled_from(SHAPES), st.booleans())
 
 
 def write(
-    records: list[Record], path: Path, file_format: FormatName, compression: CompressionName, spelling: Spelling
+    records: list[Record], path: Path, file_format: FormatName, compression: CompressionName, spelling: EventShape
 ) -> None:
     """Write records into a file."""
     layout = make_format(file_format, spelling, scratch=path.parent)
@@ -35,7 +35,7 @@ def write(
     path.write_bytes(b"".join([*map(compressor.compress, pieces), compressor.flush()]))
 
 
-def spell(raw: bytes, shape: Shape) -> bytes:
+def apply(raw: bytes, shape: Shape) -> bytes:
     """Spell an event, which need not be in the API's spelling for that."""
     return choose_shape(shape)(raw)
 
@@ -43,13 +43,13 @@ def spell(raw: bytes, shape: Shape) -> bytes:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, st.sampled_from(FORMAT_NAMES), st.sampled_from(COMPRESSION_NAMES), SPELLINGS)
 def test_what_was_written_is_read(
-    drawn: list[tuple[str, Place | None]], file_format: FormatName, compression: CompressionName, spelling: Spelling
+    drawn: list[tuple[str, Target | None]], file_format: FormatName, compression: CompressionName, spelling: EventShape
 ) -> None:
     """Every format, compression and spelling: the same events in the same order, with the origins that the file has."""
     if file_format == "parquet":
         compression = "none"
-    raws = [FIRST, *(cut_page(f"[{text}]".encode())[0].raw for text, _ in drawn)]
-    records = [Record(raw, place) for raw, place in zip(raws, [None, *(place for _, place in drawn)], strict=True)]
+    raws = [FIRST, *(parse_page(f"[{text}]".encode())[0].raw for text, _ in drawn)]
+    records = [Record(raw, target) for raw, target in zip(raws, [None, *(target for _, target in drawn)], strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         write(records, path, file_format, compression, spelling)
@@ -60,4 +60,4 @@ def test_what_was_written_is_read(
     if spelling.shape == "api":
         assert [record.raw for record in found] == raws
     else:
-        assert [spell(record.raw, spelling.shape) for record in found] == [spell(raw, spelling.shape) for raw in raws]
+        assert [apply(record.raw, spelling.shape) for record in found] == [apply(raw, spelling.shape) for raw in raws]

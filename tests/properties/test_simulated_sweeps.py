@@ -9,19 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.planning.planner import CutPolicy, Progress, ShardWatch
-from ociaudit.planning.shard import Place
+from ociaudit.planning.planner import FetchState, ShardWatch, SplitPolicy
+from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window
 from support.simulated_service import MadeEvent, PageOrder, SimulatedService
 from support.simulated_sweep import Swept, simulate_sweep
 
 BEGIN = 29_000_000
 DAY = 1440
-PLACES = [Place(region, compartment) for region in ("r0", "r1", "r2") for compartment in "abc"]
+TARGETS = [Target(region, compartment) for region in ("r0", "r1", "r2") for compartment in "abc"]
 WINDOW = Window(BEGIN, BEGIN + 3 * DAY)
 
 bursts = st.tuples(
-    st.sampled_from(PLACES),
+    st.sampled_from(TARGETS),
     st.integers(0, 3 * DAY - 1),
     st.sampled_from([1, 7, 60, 700, 3 * DAY]),
     st.integers(1, 150),
@@ -30,26 +30,28 @@ bursts = st.tuples(
 tenancies = st.lists(bursts, max_size=5)
 
 
-def make_events(drawn: Sequence[tuple[Place, int, int, int, int]]) -> Mapping[Place, list[MadeEvent]]:
+def make_events(drawn: Sequence[tuple[Target, int, int, int, int]]) -> Mapping[Target, list[MadeEvent]]:
     """Make events in bursts: where, from when, for how many minutes, how many, and how late at most."""
-    events: dict[Place, list[MadeEvent]] = {}
-    for burst, (place, start, minutes, count, late) in enumerate(drawn):
+    events: dict[Target, list[MadeEvent]] = {}
+    for burst, (target, start, minutes, count, late) in enumerate(drawn):
         for number in range(count):
             processed = BEGIN + min(3 * DAY - 0.001, start + minutes * number / count)
             happened = processed - late * ((number * 7) % 11) / 11
-            events.setdefault(place, []).append(MadeEvent(processed, happened, f"{burst}-{number}"))
+            events.setdefault(target, []).append(MadeEvent(processed, happened, f"{burst}-{number}"))
     return events
 
 
-def check_nothing_is_missed(service: SimulatedService, swept: Swept, places: Sequence[Place] = tuple(PLACES)) -> None:
+def check_nothing_is_missed(
+    service: SimulatedService, swept: Swept, targets: Sequence[Target] = tuple(TARGETS)
+) -> None:
     """Check that coverage and gaps are the plan without overlap, and that what is covered came to the last event."""
-    for place in places:
-        covered = swept.coverage.get(place, Coverage())
-        gaps = [gap.window for gap in swept.gaps if gap.place == place]
+    for target in targets:
+        covered = swept.coverage.get(target, Coverage())
+        gaps = [gap.window for gap in swept.gaps if gap.target == target]
         minutes = sum(window.minutes for window in (*covered.windows, *gaps))
         assert minutes == WINDOW.minutes
         assert not Coverage([*covered.windows, *gaps]).find_missing(WINDOW)
-        for event in service.events.get(place, ()):
+        for event in service.events.get(target, ()):
             is_covered = not covered.find_missing(Window(int(event.processed), int(event.processed) + 1))
             assert not is_covered or event.id in swept.ids
 
@@ -62,7 +64,7 @@ def check_nothing_is_missed(service: SimulatedService, swept: Swept, places: Seq
     max_in_flight=st.integers(1, 8),
     max_minutes=st.sampled_from([61, DAY, 14 * DAY]),
     policy=st.builds(
-        CutPolicy,
+        SplitPolicy,
         max_pages=st.sampled_from([2.0, 12.0]),
         pages_per_piece=st.sampled_from([1.0, 8.0, 100.0]),
         max_pieces=st.sampled_from([1, 2, 32]),
@@ -71,30 +73,30 @@ def check_nothing_is_missed(service: SimulatedService, swept: Swept, places: Seq
     held_bytes=st.sampled_from([1, 3_000, 10**8]),
 )
 def test_nothing_is_missed_whatever_the_density(
-    drawn: Sequence[tuple[Place, int, int, int, int]],
+    drawn: Sequence[tuple[Target, int, int, int, int]],
     order: PageOrder,
     page_size: int,
     max_in_flight: int,
     max_minutes: int,
-    policy: CutPolicy,
+    policy: SplitPolicy,
     held_bytes: int,
 ) -> None:
     """Every event comes, coverage has neither hole nor overlap, and no more is asked at once than allowed."""
     service = SimulatedService(make_events(drawn), page_size=page_size, order=order)
     swept = simulate_sweep(
         service,
-        PLACES,
+        TARGETS,
         WINDOW,
         max_in_flight=max_in_flight,
         max_minutes=max_minutes,
-        cut_policy=policy,
+        split_policy=policy,
         held_bytes=held_bytes,
     )
     assert swept.gaps == ()
     assert swept.ids == {event.id for own in service.events.values() for event in own}
     assert service.most_in_flight <= max_in_flight
     check_nothing_is_missed(service, swept)
-    for shard, pieces in swept.cuts:
+    for shard, pieces in swept.splits:
         assert shard.window.minutes > 1
         assert Coverage(pieces).windows == (shard.window,)
         assert sum(piece.minutes for piece in pieces) == shard.window.minutes
@@ -106,17 +108,17 @@ def test_nothing_is_missed_whatever_the_density(
     failure_share=st.sampled_from([0.0, 0.1, 0.6]),
     per_second=st.sampled_from([None, 1.0, 10.0]),
     retry_after=st.sampled_from([None, 1.0]),
-    denied=st.frozensets(st.sampled_from(PLACES), max_size=2),
+    denied=st.frozensets(st.sampled_from(TARGETS), max_size=2),
     dead=st.frozensets(st.sampled_from(["r0", "r1"])),
     deadline=st.sampled_from([None, 0.1, 5.0]),
     seed=st.integers(0, 3),
 )
 def test_what_does_not_come_is_a_gap(
-    drawn: Sequence[tuple[Place, int, int, int, int]],
+    drawn: Sequence[tuple[Target, int, int, int, int]],
     failure_share: float,
     per_second: float | None,
     retry_after: float | None,
-    denied: frozenset[Place],
+    denied: frozenset[Target],
     dead: frozenset[str],
     deadline: float | None,
     seed: int,
@@ -132,23 +134,23 @@ def test_what_does_not_come_is_a_gap(
         dead_regions=dead,
         seed=seed,
     )
-    swept = simulate_sweep(service, PLACES, WINDOW, max_minutes=DAY, deadline_seconds=deadline)
+    swept = simulate_sweep(service, TARGETS, WINDOW, max_minutes=DAY, deadline_seconds=deadline)
     check_nothing_is_missed(service, swept)
     if deadline is None and not failure_share:
-        gone = {place for place in PLACES if place in denied or place.region in dead}
-        assert {gap.place for gap in swept.gaps} == gone
+        gone = {target for target in TARGETS if target in denied or target.region in dead}
+        assert {gap.target for gap in swept.gaps} == gone
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=tenancies, deadline=st.floats(0.5, 30.0), seed=st.integers(0, 3))
 def test_a_second_sweep_asks_for_what_the_first_left(
-    drawn: Sequence[tuple[Place, int, int, int, int]], deadline: float, seed: int
+    drawn: Sequence[tuple[Target, int, int, int, int]], deadline: float, seed: int
 ) -> None:
     """Whatever was covered by the deadline is not asked again, and together both have everything."""
     service = SimulatedService(make_events(drawn), page_size=20, seed=seed)
-    first = simulate_sweep(service, PLACES, WINDOW, deadline_seconds=deadline, max_minutes=DAY)
-    known = {place: Coverage(coverage.windows) for place, coverage in first.coverage.items()}
-    second = simulate_sweep(service, PLACES, WINDOW, max_minutes=DAY, progress=Progress(covered=known))
+    first = simulate_sweep(service, TARGETS, WINDOW, deadline_seconds=deadline, max_minutes=DAY)
+    known = {target: Coverage(coverage.windows) for target, coverage in first.coverage.items()}
+    second = simulate_sweep(service, TARGETS, WINDOW, max_minutes=DAY, progress=FetchState(covered=known))
     assert second.gaps == ()
     assert first.ids | second.ids == {event.id for own in service.events.values() for event in own}
     check_nothing_is_missed(service, Swept(ids=first.ids | second.ids, coverage=second.coverage))
@@ -156,23 +158,23 @@ def test_a_second_sweep_asks_for_what_the_first_left(
 
 def test_a_dead_region_does_not_slow_the_others() -> None:
     """With one of three regions silent, the other two are done as soon as without it, within a tenth."""
-    events = make_events([(place, 0, 3 * DAY, 3_000, 0) for place in PLACES[3:]])
+    events = make_events([(target, 0, 3 * DAY, 3_000, 0) for target in TARGETS[3:]])
     alive = SimulatedService(events)
-    swept_alive = simulate_sweep(alive, PLACES[3:], WINDOW, max_minutes=60)
+    swept_alive = simulate_sweep(alive, TARGETS[3:], WINDOW, max_minutes=60)
     half_dead = SimulatedService(events, dead_regions=frozenset({"r0"}))
-    swept = simulate_sweep(half_dead, PLACES, WINDOW, max_minutes=60)
+    swept = simulate_sweep(half_dead, TARGETS, WINDOW, max_minutes=60)
     took = max(swept.region_seconds[region] for region in ("r1", "r2"))
     assert took <= 1.15 * swept_alive.seconds
-    assert {gap.place.region for gap in swept.gaps} == {"r0"}
+    assert {gap.target.region for gap in swept.gaps} == {"r0"}
 
 
 @pytest.mark.parametrize("bucket", [5.0, 20.0])
 @pytest.mark.parametrize("latency", [0.005, 0.05, 0.3])
 def test_a_rate_limit_is_used_and_hardly_ever_hit(bucket: float, latency: float) -> None:
     """Of 20 allowed requests a second at least 18 are made, and at most 3 in a hundred are refused."""
-    places = [Place("r0", str(number)) for number in range(10)]
+    targets = [Target("r0", str(number)) for number in range(10)]
     service = SimulatedService({}, latency_seconds=latency, per_second=20.0, bucket=bucket)
-    swept = simulate_sweep(service, places, Window(BEGIN, BEGIN + 1_200 * DAY), max_minutes=10 * DAY)
+    swept = simulate_sweep(service, targets, Window(BEGIN, BEGIN + 1_200 * DAY), max_minutes=10 * DAY)
     assert swept.gaps == ()
     assert 1_200 / swept.seconds >= 18
     assert service.throttled <= 0.03 * service.asked["r0"]
@@ -182,9 +184,9 @@ def test_a_rate_limit_is_used_and_hardly_ever_hit(bucket: float, latency: float)
 @pytest.mark.parametrize("per_second", [1.0, 2.0, 3.0])
 def test_a_very_low_limit_is_lived_with(per_second: float, retry_after: float | None) -> None:
     """Nothing is given up where few are allowed, at least 60 % of them are used, and most requests are answered."""
-    places = [Place("r0", str(number)) for number in range(10)]
+    targets = [Target("r0", str(number)) for number in range(10)]
     service = SimulatedService({}, per_second=per_second, retry_after_seconds=retry_after)
-    swept = simulate_sweep(service, places, Window(BEGIN, BEGIN + 300 * DAY), max_minutes=10 * DAY)
+    swept = simulate_sweep(service, targets, Window(BEGIN, BEGIN + 300 * DAY), max_minutes=10 * DAY)
     assert swept.gaps == ()
     assert 300 / swept.seconds >= 0.6 * per_second
     assert service.throttled <= 0.15 * service.asked["r0"]
@@ -193,28 +195,28 @@ def test_a_very_low_limit_is_lived_with(per_second: float, retry_after: float | 
 def test_a_cap_is_kept() -> None:
     """No more than so many requests a second leave, whatever the service would allow."""
     service = SimulatedService({}, latency_seconds=0.01)
-    swept = simulate_sweep(service, PLACES, WINDOW, max_minutes=60, max_per_second=10.0)
+    swept = simulate_sweep(service, TARGETS, WINDOW, max_minutes=60, max_per_second=10.0)
     assert service.asked.total() / swept.seconds <= 10.2
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "random"])
 def test_a_skewed_tenancy_costs_little_more_than_it_must(order: PageOrder) -> None:
     """Four fifths of the events in three days of one place: few more requests than pages, and hardly more time."""
-    places = [Place(f"r{region}", str(number)) for region in range(3) for number in range(41)]
+    targets = [Target(f"r{region}", str(number)) for region in range(3) for number in range(41)]
     window = Window(BEGIN, BEGIN + 90 * DAY)
     dice = random.Random(7)
-    minutes = [(places[60], 31 * DAY + dice.uniform(0, 3 * DAY)) for _ in range(48_000)]
-    minutes += [(dice.choice(places), dice.uniform(0, 90 * DAY)) for _ in range(12_000)]
-    events: dict[Place, list[MadeEvent]] = {}
-    for number, (place, minute) in enumerate(minutes):
+    minutes = [(targets[60], 31 * DAY + dice.uniform(0, 3 * DAY)) for _ in range(48_000)]
+    minutes += [(dice.choice(targets), dice.uniform(0, 90 * DAY)) for _ in range(12_000)]
+    events: dict[Target, list[MadeEvent]] = {}
+    for number, (target, minute) in enumerate(minutes):
         processed = BEGIN + minute
-        events.setdefault(place, []).append(MadeEvent(processed, processed - dice.expovariate(0.5), str(number)))
+        events.setdefault(target, []).append(MadeEvent(processed, processed - dice.expovariate(0.5), str(number)))
     in_windows = Counter(
-        (place, int(event.processed - BEGIN) // (14 * DAY)) for place, own in events.items() for event in own
+        (target, int(event.processed - BEGIN) // (14 * DAY)) for target, own in events.items() for event in own
     )
-    pages = sum(max(1, ceil(in_windows[place, index] / 100)) for place in places for index in range(7))
+    pages = sum(max(1, ceil(in_windows[target, index] / 100)) for target in targets for index in range(7))
     service = SimulatedService(events, order=order)
-    swept = simulate_sweep(service, places, window)
+    swept = simulate_sweep(service, targets, window)
     assert len(swept.ids) == 60_000
     most_requests, most_time = (1.15, 1.3) if order == "random" else (1.1, 1.2)  # a shuffled page hides density
     assert service.asked.total() <= most_requests * pages
@@ -223,9 +225,9 @@ def test_a_skewed_tenancy_costs_little_more_than_it_must(order: PageOrder) -> No
 
 def test_quiet_places_cost_a_request_for_each_window() -> None:
     """A year of a quiet compartment in windows of fourteen days: 27 requests."""
-    places = [Place("r0", str(number)) for number in range(20)]
+    targets = [Target("r0", str(number)) for number in range(20)]
     service = SimulatedService({})
-    simulate_sweep(service, places, Window(BEGIN, BEGIN + 365 * DAY))
+    simulate_sweep(service, targets, Window(BEGIN, BEGIN + 365 * DAY))
     assert service.asked.total() == 27 * 20
 
 
@@ -233,14 +235,14 @@ def test_quiet_places_cost_a_request_for_each_window() -> None:
     instants=st.lists(st.integers(0, 10**17), max_size=30),
     minutes=st.integers(2, 10**6),
     pages=st.integers(1, 40),
-    policy=st.builds(CutPolicy, max_pages=st.floats(0.1, 100), pages_per_piece=st.floats(0.1, 100)),
+    policy=st.builds(SplitPolicy, max_pages=st.floats(0.1, 100), pages_per_piece=st.floats(0.1, 100)),
 )
-def test_a_cut_makes_up_the_window(instants: list[int], minutes: int, pages: int, policy: CutPolicy) -> None:
+def test_a_cut_makes_up_the_window(instants: list[int], minutes: int, pages: int, policy: SplitPolicy) -> None:
     """Whatever the times of the events and the policy, pieces follow each other, two at least, none under a minute."""
     window = Window(BEGIN, BEGIN + minutes)
     watch = ShardWatch(window, policy)
     for _ in range(pages):
-        if watch.note_page(instants):
+        if watch.record_page(instants):
             break
     if watch.pieces:
         assert 2 <= len(watch.pieces) <= 32
@@ -251,5 +253,5 @@ def test_a_cut_makes_up_the_window(instants: list[int], minutes: int, pages: int
 @given(st.lists(st.integers(0, 10**17), max_size=30), st.integers(1, 40))
 def test_a_minute_is_never_cut(instants: list[int], pages: int) -> None:
     """It is paged, however dense it is."""
-    watch = ShardWatch(Window(BEGIN, BEGIN + 1), CutPolicy())
-    assert not any(watch.note_page(instants) for _ in range(pages))
+    watch = ShardWatch(Window(BEGIN, BEGIN + 1), SplitPolicy())
+    assert not any(watch.record_page(instants) for _ in range(pages))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.operations.context import ExportOrder, Observer
+from ociaudit.operations.context import Callbacks, ExportOrder
 from ociaudit.operations.export import export_events
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.planning.shard import Shard
@@ -98,7 +98,7 @@ class KilledError(BaseException):
     """The end of a run as far as its caller is concerned; the disk is what the image holds."""
 
 
-class CrashAt(Observer):
+class CrashAt(Callbacks):
     """Takes an image of the disk at a page, and lets the run end there."""
 
     def __init__(self, page: int, folder: Path, image: Path) -> None:
@@ -121,11 +121,11 @@ def export(emulator, folder: Path, compartments, *, days: int, crash_page: int =
         compartments=tuple(compartments),
         is_subtree=False,
     )
-    tools = make_tools(emulator)
+    context = make_tools(emulator)
     if image is not None:
-        tools = replace(tools, observer=CrashAt(crash_page, folder, image))
+        context = replace(context, callbacks=CrashAt(crash_page, folder, image))
     try:
-        return export_events(ExportOrder(arguments, folder / "audit.json", max_window_days=days), tools)
+        return export_events(ExportOrder(arguments, folder / "audit.json", max_window_days=days), context)
     except KilledError:
         return None
 

@@ -11,20 +11,20 @@ from datetime import UTC, datetime, timedelta
 
 from ociaudit.client.audit import Page
 from ociaudit.events.event import Event, read_event
-from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import Window
 from ociaudit.storage.journal import PageLine
 
 REGION = "eu-frankfurt-1"
 TENANCY = "ocid1.tenancy.oc1..aaaa"
-HERE = Place(REGION, TENANCY)
-THERE = Place("us-ashburn-1", "ocid1.compartment.oc1..bbbb")
+HERE = Target(REGION, TENANCY)
+THERE = Target("us-ashburn-1", "ocid1.compartment.oc1..bbbb")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def make_shard(start: int = 0, end: int = 60, place: Place = HERE) -> Shard:
+def make_shard(start: int = 0, end: int = 60, target: Target = HERE) -> Shard:
     """Make a shard of a place over minutes since 1970."""
-    return Shard(place, Window(start, end))
+    return Shard(target, Window(start, end))
 
 
 def make_event(number: int, *, minute: int | None = None, extra: str = "") -> Event:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from ociaudit_emulator.behaviour import Behaviour
 from ociaudit_emulator.command_line import assemble
 from ociaudit_emulator.control import LogEntry
-from ociaudit_emulator.http import NEXT_PAGE_HEADER, Answer
+from ociaudit_emulator.http import NEXT_PAGE_HEADER, Response
 from ociaudit_emulator.instants import parse_instant_ms
 from ociaudit_emulator.signature import SignedRequest, fingerprint_of
 from support.emulator import cut_array
@@ -68,13 +68,13 @@ class EmulatedService:
         )
         return SignedRequest(method, target, present, body)
 
-    def serve(self, request: SignedRequest) -> Answer:
+    def serve(self, request: SignedRequest) -> Response:
         """Answer a request, and keep its log entry."""
         path, _, query = request.target.partition("?")
         self.last_entry = LogEntry(request.method, path, query)
         return self.assembly.service.serve(request, self.last_entry)
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str) -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str) -> Response:
         """Answer a signed GET."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         return self.serve(self.make_request(target, headers=headers))
@@ -88,7 +88,7 @@ class EmulatedService:
         region: str = "",
         page: str = "",
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Answer one ListEvents request."""
         parameters = {"compartmentId": compartment, "startTime": start, "endTime": end}
         if page:

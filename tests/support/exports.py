@@ -17,9 +17,9 @@ from ociaudit.client.auth import load_credentials
 from ociaudit.client.network import Endpoints
 from ociaudit.client.transport import TransportLimits
 from ociaudit.clock import Clock
-from ociaudit.formats.registry import choose_form
-from ociaudit.operations.context import ExportOrder, Observer, Tools
-from ociaudit.operations.export import Outcome, export_events
+from ociaudit.formats.registry import choose_output_format
+from ociaudit.operations.context import Callbacks, ExportOrder, RunContext
+from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import JumpingClock
 from support.emulator import Emulator
@@ -56,23 +56,25 @@ def make_tools(
     *,
     clock: Clock | None = None,
     limits: TransportLimits | None = None,
-    observer: Observer | None = None,
-) -> Tools:
+    callbacks: Callbacks | None = None,
+) -> RunContext:
     """Return the collaborators of an export in this process; by default it does not wait."""
-    return Tools(
+    return RunContext(
         credentials=load_credentials(str(emulator.config_path)),
         endpoints=Endpoints(emulator.url + "/{region}"),
         clock=clock or JumpingClock(),
         limits=limits or TransportLimits(),
-        observer=observer or Observer(),
+        callbacks=callbacks or Callbacks(),
     )
 
 
-def export_here(arguments: ExportArguments, output: Path, tools: Tools, *, max_window_days: int = 14) -> Outcome:
+def export_here(
+    arguments: ExportArguments, output: Path, context: RunContext, *, max_window_days: int = 14
+) -> ExportResult:
     """Export in this process; the output's suffix says in which form."""
-    form = choose_form(output)
+    form = choose_output_format(output)
     arguments = msgspec.structs.replace(arguments, format=form.format, compress=form.compression)
-    return export_events(ExportOrder(arguments, output, max_window_days=max_window_days), tools)
+    return export_events(ExportOrder(arguments, output, max_window_days=max_window_days), context)
 
 
 def read_manifest(output: Path) -> dict[str, Any]:

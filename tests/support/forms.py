@@ -11,28 +11,28 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ociaudit.formats.base import Spelling
+from ociaudit.formats.base import EventShape
 from ociaudit.formats.compression import CompressionName, make_compressor
 from ociaudit.formats.registry import FormatName, make_format
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 
 def write_form(
     name: FormatName,
     raws: Sequence[bytes],
     *,
-    origins: Sequence[Place | None] | None = None,
-    spelling: Spelling | None = None,
+    origins: Sequence[Target | None] | None = None,
+    spelling: EventShape | None = None,
     compression: CompressionName = "none",
-    cuts: Sequence[int] = (),
+    splits: Sequence[int] = (),
 ) -> bytes:
     """Return the file of these events, written in batches that end at `cuts`."""
     compressor = make_compressor(compression)
     known = list(origins) if origins is not None else [None] * len(raws)
-    bounds = [0, *sorted(min(cut, len(raws)) for cut in cuts), len(raws)]
+    bounds = [0, *sorted(min(cut, len(raws)) for cut in splits), len(raws)]
     with (
         tempfile.TemporaryDirectory() as scratch,
-        closing(make_format(name, spelling or Spelling(), scratch=Path(scratch))) as layout,
+        closing(make_format(name, spelling or EventShape(), scratch=Path(scratch))) as layout,
     ):
         pieces = [layout.begin()]
         pieces += [

@@ -74,7 +74,7 @@ class KillableCommand:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, activity: TracebackType | None
     ) -> None:
         """End it."""
         if self._process is not None:
@@ -224,10 +224,10 @@ def _serve() -> None:
         for _, writing in pipes:
             os.close(writing)
         print(child, flush=True)
-        stdout, stderr, trace = _read_all([reading for reading, _ in pipes])
+        stdout, stderr, activity = _read_all([reading for reading, _ in pipes])
         sys.stdin.readline()  # until nobody sends it a signal any more; another process could get its number
         _, state = os.waitpid(child, 0)
-        told = json.loads(trace or '{"calls": [], "modules": []}')
+        told = json.loads(activity or '{"calls": [], "modules": []}')
         answer = {
             "status": os.waitstatus_to_exitcode(state),
             "calls": told["calls"],
@@ -270,7 +270,7 @@ def _import_modules(names: Sequence[str]) -> None:
                 importlib.import_module(name)
 
 
-def _run_child(order: Mapping[str, Any], output: int, errors: int, trace: int) -> NoReturn:
+def _run_child(order: Mapping[str, Any], output: int, errors: int, activity: int) -> NoReturn:
     """Become the command line."""
     gc.disable()  # a collection would copy every page of the memory that is shared with the parent
     from ociaudit.cli import app, script_commands
@@ -298,7 +298,7 @@ def _run_child(order: Mapping[str, Any], output: int, errors: int, trace: int) -
         status = exit_.code
     sys.stdout.flush()
     sys.stderr.flush()
-    with os.fdopen(trace, "w") as file:
+    with os.fdopen(activity, "w") as file:
         file.write(json.dumps({"calls": counter.calls, "modules": sorted(sys.modules)}))
     os._exit(status if isinstance(status, int) else 1)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ociaudit.storage.manifest import (
-    CoveredPlace,
+    CoveredTarget,
     EventTimes,
     FileEntry,
     GapEntry,
@@ -100,7 +100,7 @@ def write_export(path: Path, events: Iterable[dict[str, Any]]) -> int:
 def write_manifest(
     path: Path,
     *,
-    places: Sequence[tuple[str, str]],
+    targets: Sequence[tuple[str, str]],
     gaps: Sequence[GapEntry] = (),
     written: int,
     start: str = "2025-12-01T00:00:00Z",
@@ -117,11 +117,11 @@ def write_manifest(
         range=Range(start, end),
         event_times=EventTimes(None, None, 0, 0),
         scope=Scope((), (), (), (), (), 365, reaches_beyond_retention=False),
-        totals=Totals(written, written, 0, 0, 0, len(places), 0, len(places), len(places)),
+        totals=Totals(written, written, 0, 0, 0, len(targets), 0, len(targets), len(targets)),
         conflicting_ids=(),
         coverage=tuple(
-            CoveredPlace(region, compartment, () if (region, compartment) in missing else ((start, end),))
-            for region, compartment in places
+            CoveredTarget(region, compartment, () if (region, compartment) in missing else ((start, end),))
+            for region, compartment in targets
         ),
         gaps=tuple(gaps),
         waived_gaps=(),

@@ -72,8 +72,8 @@ def list_committed(run_folder: Path) -> dict[int, Question]:
         tokens[name, line["chain"], line["page"]] = line["next_token"]
         token = None if line["page"] == 1 else tokens[name, line["chain"], line["page"] - 1]
         start, end = map(_show_minute, shard["window"])
-        place = shard["place"]
-        committed[line["offset"]] = Question(place["region"], place["compartment"], start, end, token)
+        target = shard["target"]
+        committed[line["offset"]] = Question(target["region"], target["compartment"], start, end, token)
     return committed
 
 

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from ociaudit.client.http_client import RetryBudget
-from ociaudit.client.transport import Answer
-from ociaudit.errors import BadAnswer, RequestError
+from ociaudit.client.transport import HttpResponse
+from ociaudit.errors import InvalidResponse, RequestError
 
 T = TypeVar("T")
 Reply = tuple[bytes, str | None] | RequestError
@@ -35,7 +35,7 @@ class ScriptedTransport:
 
     async def fetch(
         self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
-    ) -> Answer[T]:
+    ) -> HttpResponse[T]:
         """Answer the token in the URL."""
         self.endpoints.add(endpoint)
         query = parse_qs(urlsplit(url).query)
@@ -55,8 +55,8 @@ class ScriptedTransport:
         try:
             checked = check(body)
         except (ValueError, msgspec.MsgspecError) as error:
-            raise BadAnswer(str(error), request_id="request-bad") from error
-        return Answer(checked, len(body), next_token, f"request-{len(self.tokens)}", 1, ASKED_AT)
+            raise InvalidResponse(str(error), request_id="request-bad") from error
+        return HttpResponse(checked, len(body), next_token, f"request-{len(self.tokens)}", 1, ASKED_AT)
 
 
 class SilentTransport:
@@ -69,7 +69,7 @@ class SilentTransport:
 
     async def fetch(
         self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
-    ) -> Answer[T]:
+    ) -> HttpResponse[T]:
         """Wait for ever."""
         self.is_asked.set()
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ociaudit.events.event import Event
-from ociaudit.planning.shard import Bookmark, Place, Shard
+from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.recovery import Recovered, open_spool
 from ociaudit.storage.run_dir import RunFolder
@@ -19,7 +19,7 @@ from ociaudit.storage.spool import Spool
 from support.drawn_shards import HERE, THERE, make_page_line
 
 PLAN_ID = "7" * 64
-ORIGINS: Mapping[Place, int] = {HERE: 0, THERE: 1}
+ORIGINS: Mapping[Target, int] = {HERE: 0, THERE: 1}
 Service = Mapping[Shard, Sequence[Event]]
 
 
@@ -29,11 +29,11 @@ def open_run(path: Path) -> Recovered:
 
 
 def ask_shard(
-    spool: Spool, shard: Shard, events: Sequence[Event], *, page_size: int, bookmark: Bookmark | None = None
+    spool: Spool, shard: Shard, events: Sequence[Event], *, page_size: int, cursor: PageCursor | None = None
 ) -> Iterator[int]:
     """Put a shard's pages into the spool, one at each step; a token is the number of the event it leads to."""
-    chain, number = (bookmark.chain, bookmark.page) if bookmark else (0, 0)
-    start = int(bookmark.token or 0) if bookmark else 0
+    chain, number = (cursor.chain, cursor.page) if cursor else (0, 0)
+    start = int(cursor.token or 0) if cursor else 0
     while True:
         number += 1
         end = start + page_size
@@ -51,11 +51,9 @@ def ask_missing(recovered: Recovered, service: Service, *, page_size: int) -> It
     """Ask for all that the recovered run does not cover, going on from its bookmarks."""
     progress = recovered.progress
     for shard, events in service.items():
-        coverage = progress.covered.get(shard.place)
+        coverage = progress.covered.get(shard.target)
         if coverage is None or coverage.find_missing(shard.window):
-            yield from ask_shard(
-                recovered.spool, shard, events, page_size=page_size, bookmark=progress.begun.get(shard)
-            )
+            yield from ask_shard(recovered.spool, shard, events, page_size=page_size, cursor=progress.begun.get(shard))
 
 
 def kill(spool: Spool) -> None:

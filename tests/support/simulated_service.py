@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from ociaudit.client.memory_budget import Hold
-from ociaudit.client.transport import Answer
-from ociaudit.errors import ConnectionFailed, Refused
-from ociaudit.planning.shard import Place
+from ociaudit.client.memory_budget import Reservation
+from ociaudit.client.transport import HttpResponse
+from ociaudit.errors import ConnectionFailed, ServiceError
+from ociaudit.planning.shard import Target
 from support.virtual_time import BEGIN
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class SimulatedService:
     requests break. `dead_regions` never answer.
     """
 
-    events: Mapping[Place, Sequence[MadeEvent]]
+    events: Mapping[Target, Sequence[MadeEvent]]
     page_size: int = 100
     order: PageOrder = "ascending"
     latency_seconds: float = 0.3
@@ -50,10 +50,10 @@ class SimulatedService:
     bucket: float = 1.0
     retry_after_seconds: float | None = None
     failure_share: float = 0.0
-    denied: frozenset[Place] = frozenset()
+    denied: frozenset[Target] = frozenset()
     dead_regions: frozenset[str] = frozenset()
     seed: int = 0
-    has_answered: bool = True
+    has_responded: bool = True
     asked: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
     in_flight: int = 0
@@ -63,19 +63,23 @@ class SimulatedService:
 
     def __post_init__(self) -> None:
         """Sort the events by when they were processed."""
-        self.events = {place: sorted(own) for place, own in self.events.items()}
+        self.events = {target: sorted(own) for target, own in self.events.items()}
         self._dice.seed(self.seed)
 
-    async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
+    async def send(
+        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+    ) -> HttpResponse[T]:
         """Answer one attempt after the latency."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._answer(url, check, attempt, hold)
+            return await self._answer(url, check, attempt, reservation)
         finally:
             self.in_flight -= 1
 
-    async def _answer(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
+    async def _answer(
+        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+    ) -> HttpResponse[T]:
         parts = urlsplit(url)
         region = parts.path.split("/")[1]
         self.asked[region] += 1
@@ -87,12 +91,12 @@ class SimulatedService:
         if self._dice.random() < self.failure_share:
             raise ConnectionFailed("reset")
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        place = Place(region, query["compartmentId"])
-        if place in self.denied:
-            raise Refused("404 NotAuthorizedOrNotFound", status=404, code="NotAuthorizedOrNotFound", is_oci=True)
-        body, token = self._make_page(place, query)
-        await hold.take(len(body))
-        return Answer(check(body), len(body), token, "id", attempt, BEGIN, hold)
+        target = Target(region, query["compartmentId"])
+        if target in self.denied:
+            raise ServiceError("404 NotAuthorizedOrNotFound", status=404, code="NotAuthorizedOrNotFound", is_oci=True)
+        body, token = self._make_page(target, query)
+        await reservation.take(len(body))
+        return HttpResponse(check(body), len(body), token, "id", attempt, BEGIN, reservation)
 
     def _throttle(self, region: str) -> None:
         if self.per_second is None:
@@ -103,7 +107,7 @@ class SimulatedService:
         if level < 1:
             self._levels[region] = (level, now)
             self.throttled += 1
-            raise Refused(
+            raise ServiceError(
                 "429 TooManyRequests",
                 status=429,
                 code="TooManyRequests",
@@ -112,14 +116,14 @@ class SimulatedService:
             )
         self._levels[region] = (level - 1, now)
 
-    def _make_page(self, place: Place, query: Mapping[str, str]) -> tuple[bytes, str | None]:
-        own = self.events.get(place, ())
+    def _make_page(self, target: Target, query: Mapping[str, str]) -> tuple[bytes, str | None]:
+        own = self.events.get(target, ())
         low, high = (bisect_left(own, (_read_minute(query[name]), -1.0, "")) for name in ("startTime", "endTime"))
         inside = list(own[low:high])
         if self.order == "descending":
             inside.reverse()
         elif self.order == "random":
-            random.Random(f"{place}{low}-{high}").shuffle(inside)
+            random.Random(f"{target}{low}-{high}").shuffle(inside)
         start = int(query.get("page", "0"))
         end = start + self.page_size
         rows = ",".join(

@@ -18,11 +18,11 @@ class Violation:
 
     path: str
     line: int
-    rule: str
+    name_rule: str
     what: str
 
     def __str__(self) -> str:
-        return f"src/{self.path}:{self.line}: [{self.rule}] {self.what}"
+        return f"src/{self.path}:{self.line}: [{self.name_rule}] {self.what}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from ociaudit import errors
-from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, Refused, RequestError
+from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, RequestError, ServiceError
 
 EXIT_CODES = {
     "OciAuditError": 1,
@@ -36,7 +36,7 @@ def make(kind: type[OciAuditError], **more: object) -> OciAuditError:
     needed: dict[type, dict[str, object]] = {
         IncompleteExport: {"gaps": [1]},
         Interrupted: {"signal_number": 15},
-        Refused: {"status": 404, "code": "X", "is_oci": True},
+        ServiceError: {"status": 404, "code": "X", "is_oci": True},
     }
     return kind("what failed", **needed.get(kind, {}), **more)
 
@@ -49,7 +49,7 @@ def test_every_error_says_what_to_do(kind: type[OciAuditError]) -> None:
     assert error.hint.strip()
     assert isinstance(error.exit_code, int)
     assert kind.__name__ in (errors.__doc__ or "")
-    if kind is not Refused:
+    if kind is not ServiceError:
         assert make(kind, hint="do this").hint == "do this"
 
 
@@ -61,6 +61,6 @@ def test_a_family_has_its_exit_code(name: str, exit_code: int) -> None:
 
 def test_only_requests_are_repeated() -> None:
     """No other family is retryable; a refusal is where its status says so."""
-    assert [kind.__name__ for kind in ALL if make(kind).retryable] == ["ConnectionFailed", "BadAnswer"]
+    assert [kind.__name__ for kind in ALL if make(kind).retryable] == ["ConnectionFailed", "InvalidResponse"]
     assert not RequestError("x").retryable
-    assert Refused("x", status=429, code="", is_oci=False).retryable
+    assert ServiceError("x", status=429, code="", is_oci=False).retryable

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ociaudit.analysis.classification import Batch, Kind, Meaning, Pair
+from ociaudit.analysis.classification import ChangeKind, EventBatch, EventClass, Pair
 from ociaudit.events.fields import NANOSECONDS, Facts, Outcome, replace_surrogates
 
 HOUR = 3600 * NANOSECONDS
@@ -43,7 +43,7 @@ class Step(NamedTuple):
     """Something that was done: `note` is the fingerprint of a new key or the statements of a policy."""
 
     instant: int
-    kind: Kind | None
+    kind: ChangeKind | None
     name: str
     event_id: str | None
     resource_id: str | None
@@ -86,7 +86,7 @@ class Special:
         """Tell whether something has happened after which each call is of interest."""
         return bool(self.steps) or self.guess is not None
 
-    def note_sign_in(self, instant: int, outcome: Outcome) -> None:
+    def record_sign_in(self, instant: int, outcome: Outcome) -> None:
         """Take a sign-in into account."""
         if outcome == "failure":
             self.failed_sign_ins += 1
@@ -101,14 +101,14 @@ class Special:
                 self.guess = Guess(self.streak, self.streak_first, instant)
             self.streak = 0
 
-    def note_step(self, step: Step) -> None:
+    def record_step(self, step: Step) -> None:
         """Remember something that was done."""
         if len(self.steps) < _STEPS_KEPT:
             self.steps += (step,)
         else:
             self.steps_left_out += 1
 
-    def note_use(self, instant: int, name: str | None, tool: str | None) -> None:
+    def record_use(self, instant: int, name: str | None, tool: str | None) -> None:
         """Remember an ordinary call of somebody who has done something special."""
         self.use_first = self.use_first or instant
         self.use_last = max(self.use_last, instant)
@@ -124,7 +124,7 @@ _NOTHING = Special()
 """What most have done; only `begin_special` gives what may be added to, and never this."""
 
 
-class Trace:
+class Activity:
     """One principal from one address: instants are 0 while no time could be read."""
 
     __slots__ = ("_special", "events", "failures", "first", "last")
@@ -160,10 +160,10 @@ class Trace:
         return self._special
 
 
-def make_step(facts: Facts, raw: bytes, instant: int, kind: Kind | None) -> Step:
+def make_step(facts: Facts, raw: bytes, instant: int, kind: ChangeKind | None) -> Step:
     """Make a step of an event; its JSON is read whole where it may name a key or a policy's statements."""
     details = facts.details
-    note = _find_note(raw) if kind in {"credential", "rights"} else ""
+    note = _find_detail(raw) if kind in {"credential", "rights"} else ""
     return Step(
         instant=instant,
         kind=kind,
@@ -180,17 +180,17 @@ def is_wide_open(statement: str) -> bool:
     return "any-user to manage" in words or "any-group to manage" in words or "manage all-resources in tenancy" in words
 
 
-def _find_note(raw: bytes) -> str:
+def _find_detail(raw: bytes) -> str:
     try:
         data = json.loads(raw).get("data")
     except (ValueError, RecursionError):
         return ""
     for path in (("response", "payload"), ("stateChange", "current"), ("request", "payload")):
-        place: Any = data
+        target: Any = data
         for name in path:
-            place = place.get(name) if isinstance(place, dict) else None
-        if isinstance(place, dict):
-            fingerprint, statements = place.get("fingerprint"), place.get("statements")
+            target = target.get(name) if isinstance(target, dict) else None
+        if isinstance(target, dict):
+            fingerprint, statements = target.get("fingerprint"), target.get("statements")
             if isinstance(fingerprint, str):
                 return replace_surrogates(fingerprint[:_NOTE_CHARACTERS])
             if isinstance(statements, list):
@@ -205,10 +205,10 @@ _get_id, _get_name = attrgetter("principal_id"), attrgetter("principal_name")
 
 
 @dataclass(slots=True)
-class Following:
+class ActivityTracker:
     """What each principal did from each address."""
 
-    traces: dict[Pair, Trace] = field(default_factory=dict)
+    activities: dict[Pair, Activity] = field(default_factory=dict)
     """(principal, address) -> what was done; either may be an empty text."""
     dropped: int = 0
     """How many traces were forgotten."""
@@ -221,68 +221,68 @@ class Following:
         """The pairs that have done something after which each call is of interest."""
         return self._watched
 
-    def add(self, batch: Batch, meanings: Sequence[Meaning], steps: Mapping[int, Step]) -> None:
+    def add(self, batch: EventBatch, event_classes: Sequence[EventClass], steps: Mapping[int, Step]) -> None:
         """Follow events; `meanings` has one for each, `steps` holds those that are a step by their index."""
         self._count(batch)
-        special = set(steps).union([index for index, meaning in enumerate(meanings) if meaning.is_sign_in])
+        special = set(steps).union([index for index, event_class in enumerate(event_classes) if event_class.is_sign_in])
         watched = self._watched  # there may be many: they are not copied for every batch
         interesting = {pair for pair, index in batch.pairs if index in special or pair in watched}
         if interesting:
             for pair, index in batch.pairs:
                 if pair in interesting:
-                    self._note(batch, pair, index, meanings[index], steps.get(index))
+                    self._record(batch, pair, index, event_classes[index], steps.get(index))
         if len(self.names_by_id) < _IDS_KEPT:
             self.names_by_id.update(zip(map(_get_id, batch.identities), map(_get_name, batch.identities), strict=True))
-        if len(self.traces) > 2 * _TRACES_KEPT:
+        if len(self.activities) > 2 * _TRACES_KEPT:
             self._forget()
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: EventBatch) -> None:
         """Count, and find first and last."""
-        traces, instants = self.traces, batch.instants
-        find = traces.get
+        activities, instants = self.activities, batch.instants
+        find = activities.get
         for pair, index in batch.pairs:
             instant = instants[index]
-            trace = find(pair)
-            if trace is None:
-                traces[pair] = Trace(instant)
+            activity = find(pair)
+            if activity is None:
+                activities[pair] = Activity(instant)
                 continue
-            trace.events += 1
-            if instant > trace.last:  # noqa: PLR1730 - asked of every event, and `max` takes three times as long
-                trace.last = instant
-            if instant < trace.first or not trace.first:
-                trace.first = instant or trace.first
+            activity.events += 1
+            if instant > activity.last:  # noqa: PLR1730 - asked of every event, and `max` takes three times as long
+                activity.last = instant
+            if instant < activity.first or not activity.first:
+                activity.first = instant or activity.first
         for pair, index in batch.pairs:
             if batch.outcomes[index] == "failure":
-                traces[pair].failures += 1
+                activities[pair].failures += 1
 
-    def _note(self, batch: Batch, pair: Pair, index: int, meaning: Meaning, step: Step | None) -> None:
-        special = self.traces[pair].begin_special()
+    def _record(self, batch: EventBatch, pair: Pair, index: int, event_class: EventClass, step: Step | None) -> None:
+        special = self.activities[pair].begin_special()
         if step:
-            special.note_step(step)
-        elif meaning.is_sign_in:
-            special.note_sign_in(batch.instants[index], batch.outcomes[index])
+            special.record_step(step)
+        elif event_class.is_sign_in:
+            special.record_sign_in(batch.instants[index], batch.outcomes[index])
         elif special.is_watched:
-            special.note_use(batch.instants[index], batch.datas[index].event_name, batch.identities[index].user_agent)
+            special.record_use(batch.instants[index], batch.datas[index].event_name, batch.identities[index].user_agent)
         if special.is_watched:
             self._watched.add(pair)
 
     def _forget(self) -> None:
         """Forget half of the traces: first those that only failed, then the shortest."""
-        ranks = [trace.rank for trace in self.traces.values()]
+        ranks = [activity.rank for activity in self.activities.values()]
         last = sorted(ranks, reverse=True)[_TRACES_KEPT]
         room = _TRACES_KEPT - sum(rank > last for rank in ranks)
-        kept: dict[Pair, Trace] = {}
-        for (pair, trace), rank in zip(self.traces.items(), ranks, strict=True):
+        kept: dict[Pair, Activity] = {}
+        for (pair, activity), rank in zip(self.activities.items(), ranks, strict=True):
             if rank == last:  # of equals those stay that came first: their first is exact
                 room -= 1
             if rank > last or (rank == last and room >= 0):
-                kept[pair] = trace
-        self.dropped += len(self.traces) - len(kept)
-        self.traces = kept
-        self._watched &= self.traces.keys()
+                kept[pair] = activity
+        self.dropped += len(self.activities) - len(kept)
+        self.activities = kept
+        self._watched &= self.activities.keys()
 
 
-class Sighting(NamedTuple):
+class ActorSummary(NamedTuple):
     """A principal or an address; instants as in the census, 0 where no time could be read."""
 
     name: str
@@ -297,27 +297,27 @@ class Sighting(NamedTuple):
 _get_first_and_name = attrgetter("first", "name")
 
 
-def list_sightings(pairs: Iterable[tuple[str, str, Trace]]) -> list[Sighting]:
+def summarize_actors(pairs: Iterable[tuple[str, str, Activity]]) -> list[ActorSummary]:
     """Gather (name, partner, trace) by name, and return them by first seen; an empty name is left out."""
-    gathered: defaultdict[str, list[tuple[str, Trace]]] = defaultdict(list)
-    for name, partner, trace in pairs:
+    gathered: defaultdict[str, list[tuple[str, Activity]]] = defaultdict(list)
+    for name, partner, activity in pairs:
         if name:
-            gathered[name].append((partner, trace))
+            gathered[name].append((partner, activity))
     return sorted(map(_gather, gathered.items()), key=_get_first_and_name)
 
 
-def _gather(item: tuple[str, list[tuple[str, Trace]]]) -> Sighting:
+def _gather(item: tuple[str, list[tuple[str, Activity]]]) -> ActorSummary:
     name, found = item
     if len(found) == 1:  # so it is for nearly all addresses
-        partner, trace = found[0]
-        return Sighting(name, trace.first, trace.last, trace.events, trace.failures, (partner,))
+        partner, activity = found[0]
+        return ActorSummary(name, activity.first, activity.last, activity.events, activity.failures, (partner,))
     found.sort(key=lambda one: (one[1].first, one[0]))
-    traces = [trace for _, trace in found]
-    return Sighting(
+    activities = [activity for _, activity in found]
+    return ActorSummary(
         name=name,
-        first=min((trace.first for trace in traces if trace.first), default=0),
-        last=max(trace.last for trace in traces),
-        events=sum(trace.events for trace in traces),
-        failures=sum(trace.failures for trace in traces),
+        first=min((activity.first for activity in activities if activity.first), default=0),
+        last=max(activity.last for activity in activities),
+        events=sum(activity.events for activity in activities),
+        failures=sum(activity.failures for activity in activities),
         partners=tuple(partner for partner, _ in found),
     )

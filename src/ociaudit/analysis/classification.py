@@ -38,19 +38,19 @@ from ociaudit.events.fields import (
     split_addresses,
 )
 
-Kind = Literal["credential", "rights", "second factor", "people", "blinding", "taking"]
+ChangeKind = Literal["credential", "rights", "second factor", "people", "blinding", "taking"]
 
 
-class Meaning(NamedTuple):
+class EventClass(NamedTuple):
     """What the name of an event tells; `kind` is None for most."""
 
     is_sign_in: bool
     is_iam_change: bool
-    kind: Kind | None
+    kind: ChangeKind | None
 
 
-ORDINARY = Meaning(is_sign_in=False, is_iam_change=False, kind=None)
-_NAMES: Mapping[Kind, str] = MappingProxyType(
+ORDINARY = EventClass(is_sign_in=False, is_iam_change=False, kind=None)
+_NAMES: Mapping[ChangeKind, str] = MappingProxyType(
     {
         "credential": """
             UploadApiKey CreateApiKey CreateAuthToken CreateCustomerSecretKey CreateSmtpCredential CreateDbCredential
@@ -70,10 +70,10 @@ _NAMES: Mapping[Kind, str] = MappingProxyType(
             CreateKubeconfig ExportImage GetConsoleHistoryContent ExportKey""",
     }
 )
-_KINDS: Mapping[str, Kind] = MappingProxyType(
+_KINDS: Mapping[str, ChangeKind] = MappingProxyType(
     {name.casefold(): kind for kind, names in _NAMES.items() for name in names.split()}
 )
-_SERVICE_KINDS: tuple[tuple[str, str, Kind], ...] = (
+_SERVICE_KINDS: tuple[tuple[str, str, ChangeKind], ...] = (
     ("audit", "updateconfiguration", "blinding"),
     ("cloudguard", "updateconfiguration", "blinding"),
     ("cloudguard", "deletetarget", "blinding"),
@@ -88,7 +88,7 @@ _READING = re.compile(r"(get|list|search|summarize|head|validate|check|test|auth
 _DOMAIN_READING = re.compile(r"\.(search|get|list|read|view)\.", re.IGNORECASE)
 
 
-def find_meaning(event_type: str | None, event_name: str | None, domain_event: str | None) -> Meaning:
+def classify_event(event_type: str | None, event_name: str | None, domain_event: str | None) -> EventClass:
     """Find out what an event of these names means; `domain_event` as in `events.facts`.
 
     What means nothing is the object `ORDINARY` itself.
@@ -100,8 +100,8 @@ def find_meaning(event_type: str | None, event_name: str | None, domain_event: s
         is_change = not _DOMAIN_READING.search(domain_event)
         if kind is None and is_change and _DOMAIN_CREDENTIAL.search(domain_event):
             kind = "credential"
-    meaning = Meaning(is_sign_in(event_type, domain_event), is_change, kind)
-    return ORDINARY if meaning == ORDINARY else meaning
+    event_class = EventClass(is_sign_in(event_type, domain_event), is_change, kind)
+    return ORDINARY if event_class == ORDINARY else event_class
 
 
 def is_taking(event_name: str) -> bool:
@@ -116,7 +116,7 @@ def _split_type(event_type: str) -> tuple[str, str]:
     return service, name
 
 
-def _find_service_kind(service: str, name: str) -> Kind | None:
+def _find_service_kind(service: str, name: str) -> ChangeKind | None:
     for part, wanted, kind in _SERVICE_KINDS:
         if name == wanted and part in service:
             return kind
@@ -130,7 +130,7 @@ EventKind = str | tuple[str | None, str | None, str | None]
 """The event type; or event type, event name and the identity domain's own name, where there is more than the type."""
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     """Events side by side. A principal is a name, else an id; an empty text stands for none, as for no address."""
 
     raws: Sequence[bytes]
@@ -147,7 +147,7 @@ class Batch(NamedTuple):
     """(principal, address) and the index of the event, which comes once for each of its addresses."""
 
 
-def read_batch(raws: Sequence[bytes]) -> Batch:
+def read_batch(raws: Sequence[bytes]) -> EventBatch:
     """Read events.
 
     Raises:
@@ -159,7 +159,7 @@ def read_batch(raws: Sequence[bytes]) -> Batch:
     people = [one.principal_name or one.principal_id or one.caller_name or "" for one in identities]
     statuses = [(data.response or _NO_RESPONSE).status for data in datas]
     details = [(data.additional_details or _NO_DETAILS).event_id for data in datas]
-    return Batch(
+    return EventBatch(
         raws=raws,
         facts=facts,
         datas=datas,

@@ -49,7 +49,7 @@ _ANSWERING: Mapping[str, str] = MappingProxyType({**_LOADING, "enable_external_a
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """The rows of an answer, in batches; `types` are DuckDB's own names of the columns' types."""
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Answer:
 
 
 @contextmanager
-def answer_query(sources: Sequence[Path | None], sql: str) -> Iterator[Answer]:
+def run_query(sources: Sequence[Path | None], sql: str) -> Iterator[QueryResult]:
     """Answer a query over the events of all files; None is stdin.
 
     Raises:
@@ -85,7 +85,7 @@ def answer_query(sources: Sequence[Path | None], sql: str) -> Iterator[Answer]:
                 described = engine.description or []
                 names = tuple(str(column[0]) for column in described)
                 types = tuple(str(column[1]) for column in described)
-                yield Answer(names, types, _fetch(engine))
+                yield QueryResult(names, types, _fetch(engine))
         except duckdb.Error as error:
             raise explain_refusal(error) from error
 

@@ -42,7 +42,7 @@ from typing import Literal
 import msgspec
 
 from ociaudit.analysis.report_data import CoverageMap, GapRow, ReportData, list_gaps, make_report_data, map_coverage
-from ociaudit.analysis.report_stats import ReportTally
+from ociaudit.analysis.report_stats import ReportStats
 from ociaudit.analysis.stats import feed_files
 from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import UsageError
@@ -53,7 +53,7 @@ from ociaudit.storage.manifest import Manifest, decode_manifest, has_own_digest,
 from ociaudit.version import VERSION
 
 Verdict = Literal["complete", "incomplete", "unknown", "altered"]
-_PLACES_NAMED = 3
+_TARGETS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ManifestFile:
     """A manifest as it was found: its content, and whether its digest of itself is right."""
 
     manifest: Manifest
@@ -85,7 +85,7 @@ class ReportHead:
     """(word, value, form): range and digests; the form is `code` for digests and names."""
     facts: Sequence[tuple[str, str, str]]
     """The same for what matters less."""
-    figures: Sequence[tuple[str, str, str]]
+    run_stats: Sequence[tuple[str, str, str]]
     """(word, number, tone)."""
     gaps: Sequence[GapRow]
     gaps_left_out: int
@@ -93,7 +93,7 @@ class ReportHead:
 
 
 def make_head(
-    file: FileFacts, statement: Statement | None, tally: ReportTally, data: ReportData, version: str
+    file: FileFacts, statement: ManifestFile | None, tally: ReportStats, data: ReportData, version: str
 ) -> ReportHead:
     """Say what the file is, and whether it is complete."""
     manifest = statement.manifest if statement else None
@@ -106,7 +106,7 @@ def make_head(
         explanation=explanation,
         file=_name_file(file, manifest, tally),
         facts=_list_facts(file, manifest, version),
-        figures=_list_figures(tally, data),
+        run_stats=_list_figures(tally, data),
         gaps=gaps,
         gaps_left_out=left_out,
         notes=_list_notes(manifest, tally),
@@ -114,7 +114,7 @@ def make_head(
 
 
 def _judge(
-    file: FileFacts, statement: Statement | None, tally: ReportTally, coverage: CoverageMap | None
+    file: FileFacts, statement: ManifestFile | None, tally: ReportStats, coverage: CoverageMap | None
 ) -> tuple[Verdict, str, list[str]]:
     if statement is None or coverage is None:
         text = "There is no manifest beside this file. Nobody can say from it alone what was asked, or what is missing."
@@ -122,14 +122,14 @@ def _judge(
     manifest = statement.manifest
     if not statement.has_own_digest:
         return "altered", "The manifest was changed", ["Its digest does not fit its content; do not rely on it."]
-    if manifest.output.sha256 != file.digest or manifest.totals.written != tally.census.events:
+    if manifest.output.sha256 != file.digest or manifest.totals.written != tally.stats.events:
         text = (
             "The bytes of this file are not those that its manifest states. Run oci-audit verify to see from where on."
         )
         return "altered", "This is not the file of its manifest", [text]
     if manifest.gaps or not manifest.complete:
         return "incomplete", "NOT complete", _describe_gaps(manifest, coverage)
-    text = f"All {coverage.places:,} places (region × compartment) answered for the whole range."
+    text = f"All {coverage.targets:,} places (region × compartment) answered for the whole range."
     waived = f" {len(manifest.waived_gaps):,} known denials are waived." if manifest.waived_gaps else ""
     return "complete", "Complete", [text + waived]
 
@@ -139,10 +139,10 @@ def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
     counted = " and ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
     compartments = {gap.compartment for gap in manifest.gaps}
     regions = sorted({gap.region for gap in manifest.gaps})
-    shown = ", ".join(regions[:_PLACES_NAMED]) + (" and more" if len(regions) > _PLACES_NAMED else "")
+    shown = ", ".join(regions[:_TARGETS_NAMED]) + (" and more" if len(regions) > _TARGETS_NAMED else "")
     gaps = _count(len(manifest.gaps), "gap", "gaps")
     where = f"{_count(len(compartments), 'compartment', 'compartments')} in {shown}"
-    complete = f"{coverage.places - coverage.places_with_gaps:,} of {coverage.places:,} places are complete."
+    complete = f"{coverage.targets - coverage.targets_with_gaps:,} of {coverage.targets:,} places are complete."
     return [
         f"{gaps} ({counted or 'no reason stated'}): {where}.",
         f"{complete} What happened in the gaps is not in this report.",
@@ -153,15 +153,15 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _name_file(file: FileFacts, manifest: Manifest | None, tally: ReportTally) -> list[tuple[str, str, str]]:
+def _name_file(file: FileFacts, manifest: Manifest | None, tally: ReportStats) -> list[tuple[str, str, str]]:
     if manifest:
         span = f"{show_minute(manifest.range.start)} to {show_minute(manifest.range.end)} UTC, {manifest.range.time}"
         statement = f"sha256:{manifest.digest}"
     else:
-        times = [format_instant(instant)[:16].replace("T", " ") for instant in (tally.census.first, tally.census.last)]
+        times = [format_instant(instant)[:16].replace("T", " ") for instant in (tally.stats.first, tally.stats.last)]
         span = (
             f"{times[0]} to {times[1]} UTC, the first and the last event"
-            if tally.census.first
+            if tally.stats.first
             else "no event has a time"
         )
         statement = "none beside the file"
@@ -176,12 +176,12 @@ def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> lis
     return [*facts, ("Made with", f"oci-audit {version}", "")]
 
 
-def _list_figures(tally: ReportTally, data: ReportData) -> list[tuple[str, str, str]]:
-    census = tally.census
-    failures, changes = census.outcomes["failure"], tally.changes - tally.failed_changes
-    failed_sign_ins = sum(number for (_, outcome), number in census.sign_ins.items() if outcome == "failure")
+def _list_figures(tally: ReportStats, data: ReportData) -> list[tuple[str, str, str]]:
+    stats = tally.stats
+    failures, changes = stats.outcomes["failure"], tally.changes - tally.failed_changes
+    failed_sign_ins = sum(number for (_, outcome), number in stats.sign_ins.items() if outcome == "failure")
     return [
-        ("events", f"{census.events:,}", ""),
+        ("events", f"{stats.events:,}", ""),
         ("failures", f"{failures:,}", "bad" if failures else ""),
         ("failed sign-ins", f"{failed_sign_ins:,}", "bad" if failed_sign_ins else ""),
         ("changes to IAM", f"{changes:,}", "warn" if changes else ""),
@@ -190,7 +190,7 @@ def _list_figures(tally: ReportTally, data: ReportData) -> list[tuple[str, str, 
     ]
 
 
-def _list_notes(manifest: Manifest | None, tally: ReportTally) -> list[str]:
+def _list_notes(manifest: Manifest | None, tally: ReportStats) -> list[str]:
     notes = []
     if manifest and manifest.provisional:
         notes.append(f"{len(manifest.provisional):,} windows were asked too soon after their end to be final.")
@@ -198,9 +198,9 @@ def _list_notes(manifest: Manifest | None, tally: ReportTally) -> list[str]:
         notes.append(f"The export was filtered: {manifest.totals.filtered:,} events were left out.")
     if manifest and manifest.scope.reaches_beyond_retention:
         notes.append("The range reaches beyond what the tenancy keeps.")
-    if tally.census.untimed:
-        notes.append(f"{tally.census.untimed:,} events have no readable time; they are on no time axis.")
-    notes += [f"Not exact: {limit}." for limit in list_limits(tally.census, ())]
+    if tally.stats.untimed:
+        notes.append(f"{tally.stats.untimed:,} events have no readable time; they are on no time axis.")
+    notes += [f"Not exact: {limit}." for limit in list_limits(tally.stats, ())]
     return notes
 
 
@@ -300,12 +300,12 @@ def report_export(
     """
     if not source.is_file():
         raise UsageError(f"{source} is not a file", hint="name a file that oci-audit export wrote")
-    statement_path = manifest_path or name_manifest(source)
-    check_output(output, source, statement_path, may_overwrite=may_overwrite)
-    statement = _read_statement(statement_path, is_required=manifest_path is not None)
+    manifest_path_beside = manifest_path or name_manifest(source)
+    check_output(output, source, manifest_path_beside, may_overwrite=may_overwrite)
+    statement = _read_manifest_file(manifest_path_beside, is_required=manifest_path is not None)
     with ThreadPoolExecutor(1) as aside:
         digest = aside.submit(_hash_file, source)  # on another core: hashing leaves the interpreter alone
-        tally = feed_files([source], ReportTally)
+        tally = feed_files([source], ReportStats)
         file = FileFacts(source.name, *digest.result())
     manifest = statement.manifest if statement else None
     coverage = map_coverage(manifest, tally.compartment_names) if manifest else None
@@ -316,7 +316,7 @@ def report_export(
     return ReportOutcome(
         output=output,
         size_bytes=len(page),
-        events=tally.census.events,
+        events=tally.stats.events,
         events_in_table=len(data.sample),
         verdict=head.verdict,
         gaps=len(manifest.gaps) if manifest else 0,
@@ -342,14 +342,14 @@ def check_output(output: Path, source: Path, manifest_path: Path, *, may_overwri
         raise UsageError(f"{output} exists", hint="choose another file with -o, or replace it with --overwrite")
 
 
-def _read_statement(path: Path, *, is_required: bool) -> Statement | None:
+def _read_manifest_file(path: Path, *, is_required: bool) -> ManifestFile | None:
     if not path.is_file():
         if is_required:
             raise UsageError(f"{path} is not a file", hint="name the manifest of the export, or leave --manifest out")
         return None
     with explain_disk("read", path):
         content = path.read_bytes()
-    return Statement(decode_manifest(content, where=str(path)), has_own_digest(content))
+    return ManifestFile(decode_manifest(content, where=str(path)), has_own_digest(content))
 
 
 def _hash_file(path: Path) -> tuple[str, int]:
@@ -357,7 +357,7 @@ def _hash_file(path: Path) -> tuple[str, int]:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
-def _choose_span(manifest: Manifest | None, tally: ReportTally) -> tuple[int, int]:
+def _choose_span(manifest: Manifest | None, tally: ReportStats) -> tuple[int, int]:
     """Return the range of the time axes in seconds since 1970: what was asked, else what the events span."""
     if manifest is not None:
         return parse_minute(manifest.range.start) * 60, parse_minute(manifest.range.end) * 60

@@ -27,11 +27,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ociaudit.analysis.activity import Sighting
-from ociaudit.analysis.classification import find_meaning
-from ociaudit.analysis.detections import Line, Suspicion, find_suspicions, tell_story
-from ociaudit.analysis.report_stats import EPOCH, SERIES, Kept, ReportTally, Series
-from ociaudit.analysis.stats import Census
+from ociaudit.analysis.activity import ActorSummary
+from ociaudit.analysis.classification import classify_event
+from ociaudit.analysis.detections import Detection, Line, describe_timeline, find_detections
+from ociaudit.analysis.report_stats import EPOCH, SERIES, Kept, ReportStats, Series
+from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import Facts
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.manifest import GapEntry, Manifest
@@ -59,8 +59,8 @@ class CoverageMap(msgspec.Struct, frozen=True):
     compartments: tuple[tuple[str, str], ...]
     patterns: tuple[str, ...]
     rows: tuple[tuple[int, int, int], ...]
-    places: int
-    places_with_gaps: int
+    targets: int
+    targets_with_gaps: int
     rows_left_out: int
     worst: str
 
@@ -114,8 +114,8 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         compartments=tuple((one, names.get(one, "")) for one in compartments),
         patterns=tuple(patterns),
         rows=rows,
-        places=len(ranked),
-        places_with_gaps=sum(-row[0] >= STATES.index("not asked") for row in ranked),
+        targets=len(ranked),
+        targets_with_gaps=sum(-row[0] >= STATES.index("not asked") for row in ranked),
         rows_left_out=len(ranked) - len(shown),
         worst=_write_runs(worst_of_all),
     )
@@ -139,16 +139,16 @@ def list_gaps(manifest: Manifest, names: dict[str, str]) -> tuple[list[GapRow], 
     return gaps, len(manifest.gaps) - len(gaps)
 
 
-_Place = tuple[str, str]
+_TargetRow = tuple[str, str]
 _Layers = list[Coverage]
 
 
-def _map_states(manifest: Manifest) -> dict[_Place, _Layers]:
+def _map_states(manifest: Manifest) -> dict[_TargetRow, _Layers]:
     """Return for each place one coverage per state, in the order of `STATES`."""
-    spans: dict[_Place, list[list[Window]]] = {}
+    spans: dict[_TargetRow, list[list[Window]]] = {}
 
-    def put(place: _Place, state: str, windows: Iterable[Window]) -> None:
-        spans.setdefault(place, [[] for _ in STATES])[STATES.index(state)].extend(windows)
+    def put(target: _TargetRow, state: str, windows: Iterable[Window]) -> None:
+        spans.setdefault(target, [[] for _ in STATES])[STATES.index(state)].extend(windows)
 
     for entry in manifest.coverage:
         windows = [Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows]
@@ -158,7 +158,7 @@ def _map_states(manifest: Manifest) -> dict[_Place, _Layers]:
     for gaps, state in ((manifest.waived_gaps, "waived"), (manifest.gaps, "")):
         for gap in gaps:
             put((gap.region, gap.compartment), state or gap.kind, [_read_window(gap)])
-    return {place: [Coverage(windows) for windows in layers] for place, layers in spans.items()}
+    return {target: [Coverage(windows) for windows in layers] for target, layers in spans.items()}
 
 
 def _read_window(gap: GapEntry) -> Window:
@@ -301,62 +301,62 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     is_sampled: bool
 
 
-def make_report_data(tally: ReportTally, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
+def make_report_data(tally: ReportStats, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
     """Bring a tally into the form of the page; `span` is the range that the time axes show."""
-    census, (start, end) = tally.census, span
-    principals, sightings = census.list_principals(), census.list_addresses()
-    suspicions = find_suspicions(census, principals, sightings)
+    stats, (start, end) = tally.stats, span
+    principals, actor_summaries = stats.list_principals(), stats.list_addresses()
+    suspicions = find_detections(stats, principals, actor_summaries)
     high = [one for one in suspicions if one.weight >= _HIGH_WEIGHT]
     shown = high[:_MOST_HIGH] + suspicions[len(high) :][:_MOST_MEDIUM]
     told = {(one.principal, one.address) for one in high}
-    kept = tally.sample.choose(census.types.counts, lambda facts: _is_told(facts, told))
+    kept = tally.sample.choose(stats.types.counts, lambda facts: _is_reported(facts, told))
     return ReportData(
         start=start,
         end=end,
-        events=census.events,
+        events=stats.events,
         timeline=tally.times.show(start, end),
         sign_ins=tally.sign_ins.show(start, end),
         types=_rank_types(tally),
         principals=_rank(principals),
-        top_addresses=_rank(sightings),
-        addresses=tuple(_list_addresses(census, sightings)),
+        top_addresses=_rank(actor_summaries),
+        addresses=tuple(_list_addresses(stats, actor_summaries)),
         changes=tuple(_show_change(change.facts) for change in sorted(tally.latest_changes)),
         all_changes=tally.changes,
-        findings=tuple(_show_finding(census, one) for one in shown),
+        findings=tuple(_show_finding(stats, one) for one in shown),
         findings_left_out=len(suspicions) - len(shown),
         coverage=coverage,
         sample=tuple(_show_event(each) for each in kept),
-        is_sampled=len(kept) < census.events,
+        is_sampled=len(kept) < stats.events,
     )
 
 
-def _is_told(facts: Facts, told: set[tuple[str, str]]) -> bool:
+def _is_reported(facts: Facts, told: set[tuple[str, str]]) -> bool:
     identity = facts.identity
     person = identity.principal_name or identity.principal_id or identity.caller_name or ""
     return any((person, address) in told or ("", address) in told for address in facts.addresses)
 
 
-def _rank_types(tally: ReportTally) -> Ranking:
-    types, failed = tally.census.types, tally.failed_types.counts
+def _rank_types(tally: ReportStats) -> Ranking:
+    types, failed = tally.stats.types, tally.failed_types.counts
     rows = tuple((_cut(name), number, failed[name]) for name, number in types.rank(_MOST_RANKED))
     return Ranking(rows, len(types.counts))
 
 
-def _rank(sightings: Sequence[Sighting]) -> Ranking:
-    ranked = nsmallest(_MOST_RANKED, sightings, key=lambda one: (-one.events, one.name))
-    return Ranking(tuple((_cut(one.name), one.events, one.failures) for one in ranked), len(sightings))
+def _rank(actor_summaries: Sequence[ActorSummary]) -> Ranking:
+    ranked = nsmallest(_MOST_RANKED, actor_summaries, key=lambda one: (-one.events, one.name))
+    return Ranking(tuple((_cut(one.name), one.events, one.failures) for one in ranked), len(actor_summaries))
 
 
-def _list_addresses(census: Census, sightings: Sequence[Sighting]) -> list[AddressRow]:
+def _list_addresses(stats: EventStats, actor_summaries: Sequence[ActorSummary]) -> list[AddressRow]:
     """List the addresses by first seen; when there are too many, those with failed sign-ins and changes first."""
     failed: defaultdict[str, int] = defaultdict(int)
     changes: defaultdict[str, int] = defaultdict(int)
-    for (_, address), trace in census.traces.items():
-        special = trace.special
-        if trace.is_special and (special.failed_sign_ins or special.steps):
+    for (_, address), activity in stats.activities.items():
+        special = activity.special
+        if activity.is_special and (special.failed_sign_ins or special.steps):
             failed[address] += special.failed_sign_ins
             changes[address] += len(special.steps) + special.steps_left_out
-    chosen = nlargest(_MOST_ADDRESSES, sightings, key=lambda one: (one.name in failed, one.first, one.name))
+    chosen = nlargest(_MOST_ADDRESSES, actor_summaries, key=lambda one: (one.name in failed, one.first, one.name))
     return [
         AddressRow(
             address=_cut(one.name),
@@ -387,7 +387,7 @@ def _show_change(facts: Facts) -> ChangeRow:
 
 def _show_event(kept: Kept) -> EventRow:
     facts, details = kept.facts, kept.facts.details
-    meaning = find_meaning(facts.event_type, details.event_name, facts.domain_event)
+    event_class = classify_event(facts.event_type, details.event_name, facts.domain_event)
     return EventRow(
         to_milliseconds(facts.instant),
         _cut(details.event_name or facts.event_type),
@@ -395,22 +395,22 @@ def _show_event(kept: Kept) -> EventRow:
         _cut(facts.identity.principal_name),
         _cut(facts.identity.ip_address),
         _cut(details.compartment_name or details.compartment_id),
-        _SIGN_IN * meaning.is_sign_in + _CHANGE * meaning.is_iam_change,
+        _SIGN_IN * event_class.is_sign_in + _CHANGE * event_class.is_iam_change,
         kept.raw.decode("utf-8", "replace"),
     )
 
 
-def _show_finding(census: Census, suspicion: Suspicion) -> FindingRow:
-    is_high = suspicion.weight >= _HIGH_WEIGHT
+def _show_finding(stats: EventStats, detection: Detection) -> FindingRow:
+    is_high = detection.weight >= _HIGH_WEIGHT
     return FindingRow(
         severity="high" if is_high else "medium",
-        principal=_cut(suspicion.principal),
-        address=_cut(suspicion.address),
-        reasons="; ".join(reason.text for reason in suspicion.reasons),
-        first=to_milliseconds(suspicion.first),
-        last=to_milliseconds(suspicion.last),
-        events=suspicion.events,
-        steps=tuple(_show_line(line, is_high=is_high) for line in tell_story(census, suspicion)),
+        principal=_cut(detection.principal),
+        address=_cut(detection.address),
+        reasons="; ".join(reason.text for reason in detection.reasons),
+        first=to_milliseconds(detection.first),
+        last=to_milliseconds(detection.last),
+        events=detection.events,
+        steps=tuple(_show_line(line, is_high=is_high) for line in describe_timeline(stats, detection)),
     )
 
 

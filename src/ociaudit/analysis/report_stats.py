@@ -38,8 +38,8 @@ from typing import NamedTuple
 import msgspec
 
 from ociaudit.analysis.classification import ORDINARY as COMMON
-from ociaudit.analysis.classification import Batch, Meaning, read_batch
-from ociaudit.analysis.stats import Census, Tally
+from ociaudit.analysis.classification import EventBatch, EventClass, read_batch
+from ociaudit.analysis.stats import BoundedCounter, EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, instant_of_minute
 from ociaudit.formats.base import Record
 
@@ -193,10 +193,10 @@ class EventSample:
                 _keep_best(rare.setdefault(one.event_type, []), kept, _PER_TYPE)
         self._count += len(facts)
 
-    def choose(self, type_counts: Mapping[str, int], is_told: Callable[[Facts], bool]) -> list[Kept]:
+    def choose(self, type_counts: Mapping[str, int], is_reported: Callable[[Facts], bool]) -> list[Kept]:
         """Return the sample in the file's order; `type_counts` tell which types are rare."""
         notable, failures, followed, ordinary = (sorted(heap, reverse=True) for heap in self._heaps)
-        told = [each for each in (*notable, *failures, *followed) if is_told(each.facts)]
+        told = [each for each in (*notable, *failures, *followed) if is_reported(each.facts)]
         rare = sorted((type_counts.get(name or "", 0), each) for name, kept in self._rare.items() for each in kept)
         stages: tuple[tuple[Sequence[Kept], float], ...] = (
             (told, _TOLD_SHARE),
@@ -249,15 +249,15 @@ class LatestChange(NamedTuple):
     facts: Facts
 
 
-class ReportTally:
+class ReportStats:
     """The counts of a report."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.census = Census()
+        self.stats = EventStats()
         self.times = TimeBins()
         self.sign_ins = TimeBins()
-        self.failed_types: Tally[str] = Tally(_MOST_TYPES)
+        self.failed_types: BoundedCounter[str] = BoundedCounter(_MOST_TYPES)
         self.changes = 0
         self.failed_changes = 0
         self.latest_changes: list[LatestChange] = []
@@ -267,7 +267,7 @@ class ReportTally:
     @property
     def untyped(self) -> int:
         """How many events have neither a time nor a type."""
-        return self.census.untyped
+        return self.stats.untyped
 
     def add(self, records: Sequence[Record]) -> None:
         """Count events.
@@ -284,10 +284,10 @@ class ReportTally:
             ValueError: one is not a JSON object.
         """
         batch = read_batch(raws)
-        before = self.census.events
-        meanings = self.census.add_batch(batch)
+        before = self.stats.events
+        event_classes = self.stats.add_batch(batch)
         self.times.add(batch.instants, batch.outcomes)
-        self._add_special(batch, meanings, before)
+        self._add_special(batch, event_classes, before)
         self.failed_types.add(
             [
                 one.event_type
@@ -298,13 +298,13 @@ class ReportTally:
         for data in batch.datas:
             if data.compartment_id and data.compartment_id not in self.compartment_names:
                 self._name_compartment(data.compartment_id, data.compartment_name)
-        self._offer(batch, meanings)
+        self._offer(batch, event_classes)
 
-    def _add_special(self, batch: Batch, meanings: Sequence[Meaning], before: int) -> None:
-        sign_ins = [index for index, meaning in enumerate(meanings) if meaning.is_sign_in]
+    def _add_special(self, batch: EventBatch, event_classes: Sequence[EventClass], before: int) -> None:
+        sign_ins = [index for index, event_class in enumerate(event_classes) if event_class.is_sign_in]
         self.sign_ins.add([batch.instants[index] for index in sign_ins], [batch.outcomes[index] for index in sign_ins])
-        for index, meaning in enumerate(meanings):
-            if not meaning.is_iam_change:
+        for index, event_class in enumerate(event_classes):
+            if not event_class.is_iam_change:
                 continue
             self.changes += 1
             self.failed_changes += batch.outcomes[index] == "failure"
@@ -314,16 +314,18 @@ class ReportTally:
             else:
                 heapq.heappushpop(self.latest_changes, change)
 
-    def _offer(self, batch: Batch, meanings: Sequence[Meaning]) -> None:
+    def _offer(self, batch: EventBatch, event_classes: Sequence[EventClass]) -> None:
         """Offer each event to the sample."""
-        watched = self.census.following.watched
+        watched = self.stats.following.watched
         followed = {index for pair, index in batch.pairs if pair in watched} if watched else ()
         ranks = [FAILURE if outcome == "failure" else ORDINARY for outcome in batch.outcomes]
         for index in followed:
             if ranks[index] == ORDINARY:
                 ranks[index] = FOLLOWED
-        for index, meaning in enumerate(meanings):
-            if meaning is not COMMON and (meaning.is_iam_change or (meaning.is_sign_in and ranks[index] == FAILURE)):
+        for index, event_class in enumerate(event_classes):
+            if event_class is not COMMON and (
+                event_class.is_iam_change or (event_class.is_sign_in and ranks[index] == FAILURE)
+            ):
                 ranks[index] = NOTABLE
         self.sample.add(batch.raws, batch.facts, ranks)
 

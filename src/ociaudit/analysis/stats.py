@@ -34,8 +34,16 @@ from operator import gt
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from ociaudit.analysis.activity import HOUR, Following, Sighting, Step, Trace, list_sightings, make_step
-from ociaudit.analysis.classification import ORDINARY, Batch, EventKind, Meaning, Pair, find_meaning, read_batch
+from ociaudit.analysis.activity import HOUR, Activity, ActivityTracker, ActorSummary, Step, make_step, summarize_actors
+from ociaudit.analysis.classification import (
+    ORDINARY,
+    EventBatch,
+    EventClass,
+    EventKind,
+    Pair,
+    classify_event,
+    read_batch,
+)
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
@@ -45,7 +53,7 @@ from ociaudit.storage.atomic_io import explain_disk
 T = TypeVar("T")
 
 
-class Tally(Generic[T]):
+class BoundedCounter(Generic[T]):
     """A counter that forgets the rarest values when there are too many of them."""
 
     __slots__ = ("counts", "dropped", "limit")
@@ -95,7 +103,7 @@ class Change(NamedTuple):
 
 
 @dataclass(slots=True)
-class Census:
+class EventStats:
     """Counts over events. A missing name, principal or address counts nowhere; in `traces` it is an empty text."""
 
     events: int = 0
@@ -108,12 +116,12 @@ class Census:
     """Events that have neither a time nor a type: perhaps none of Audit's, or in another spelling."""
     disordered: int = 0
     """Events that are earlier than the one before them."""
-    types: Tally[str] = field(default_factory=lambda: Tally(_NAMES_KEPT))
-    names: Tally[str] = field(default_factory=lambda: Tally(_NAMES_KEPT))
-    principals: Tally[str] = field(default_factory=lambda: Tally(_PEOPLE_KEPT))
-    addresses: Tally[str] = field(default_factory=lambda: Tally(_PEOPLE_KEPT))
-    compartments: Tally[str] = field(default_factory=lambda: Tally(_NAMES_KEPT))
-    failures: Tally[tuple[str, str]] = field(default_factory=lambda: Tally(_NAMES_KEPT))
+    types: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
+    names: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
+    principals: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_PEOPLE_KEPT))
+    addresses: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_PEOPLE_KEPT))
+    compartments: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
+    failures: BoundedCounter[tuple[str, str]] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
     """(event name, status) of what failed; either may be an empty text."""
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -122,17 +130,17 @@ class Census:
     failures_by_hour: Counter[int] = field(default_factory=Counter)
     sign_ins: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
     """(hour, outcome) -> sign-ins."""
-    change_names: Tally[str] = field(default_factory=lambda: Tally(_NAMES_KEPT))
+    change_names: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
     changes: list[Change] = field(default_factory=list)
     """Changes to IAM, in the file's order; the first thousands of them, `change_names` counts all."""
-    following: Following = field(default_factory=Following)
-    _meanings: dict[EventKind, Meaning] = field(default_factory=dict)
+    following: ActivityTracker = field(default_factory=ActivityTracker)
+    _meanings: dict[EventKind, EventClass] = field(default_factory=dict)
     _newest: int = UNREADABLE_INSTANT
 
     @property
-    def traces(self) -> dict[Pair, Trace]:
+    def activities(self) -> dict[Pair, Activity]:
         """(principal, address) -> what was done. A principal without a name stands under its id."""
-        return self.following.traces
+        return self.following.activities
 
     def add(self, records: Sequence[Record]) -> None:
         """Count events.
@@ -150,7 +158,7 @@ class Census:
         """
         self.add_batch(read_batch(raws))
 
-    def add_batch(self, batch: Batch) -> list[Meaning]:
+    def add_batch(self, batch: EventBatch) -> list[EventClass]:
         """Count events that are read, and return what each means, for whoever counts more."""
         instants = batch.instants
         self.events += len(batch.raws)
@@ -168,18 +176,18 @@ class Census:
         self.failures.add([(batch.datas[index].event_name or "", batch.statuses[index] or "") for index in failed])
         self.failures_by_hour.update([instants[index] // HOUR for index in failed if instants[index]])
         self._add_times(instants)
-        meanings = self._add_special(batch)
+        event_classes = self._add_special(batch)
         for counter in (self.hours, self.failures_by_hour, self.sign_ins):
             _keep_bound(counter)
-        return meanings
+        return event_classes
 
-    def list_principals(self) -> list[Sighting]:
+    def list_principals(self) -> list[ActorSummary]:
         """Return the principals that were followed with their addresses, by first seen."""
-        return list_sightings((person, address, trace) for (person, address), trace in self.traces.items())
+        return summarize_actors((person, address, activity) for (person, address), activity in self.activities.items())
 
-    def list_addresses(self) -> list[Sighting]:
+    def list_addresses(self) -> list[ActorSummary]:
         """Return the addresses that were followed with their principals, by first seen."""
-        return list_sightings((address, person, trace) for (person, address), trace in self.traces.items())
+        return summarize_actors((address, person, activity) for (person, address), activity in self.activities.items())
 
     def _add_times(self, instants: Sequence[int]) -> None:
         known = [instant for instant in instants if instant]
@@ -198,45 +206,45 @@ class Census:
         else:
             self.hours.update([instant // HOUR for instant in known])
 
-    def _add_special(self, batch: Batch) -> list[Meaning]:
+    def _add_special(self, batch: EventBatch) -> list[EventClass]:
         """Count sign-ins and changes, and follow who did what from where."""
         known = self._meanings
-        meanings = [known.get(kind) or self._learn_meaning(kind) for kind in batch.kinds]
+        event_classes = [known.get(kind) or self._learn_meaning(kind) for kind in batch.kinds]
         steps: dict[int, Step] = {}
-        for index, meaning in enumerate(meanings):
-            if meaning is not ORDINARY:
+        for index, event_class in enumerate(event_classes):
+            if event_class is not ORDINARY:
                 instant, outcome = batch.instants[index], batch.outcomes[index]
-                if meaning.is_sign_in and instant:
+                if event_class.is_sign_in and instant:
                     self.sign_ins[instant // HOUR, outcome] += 1
-                if outcome != "failure" and (meaning.is_iam_change or meaning.kind == "blinding"):
-                    steps[index] = make_step(batch.facts[index], batch.raws[index], instant, meaning.kind)
+                if outcome != "failure" and (event_class.is_iam_change or event_class.kind == "blinding"):
+                    steps[index] = make_step(batch.facts[index], batch.raws[index], instant, event_class.kind)
         seen: set[int] = set()
         for (person, address), index in batch.pairs if steps else ():
-            if index in steps and meanings[index].is_iam_change and index not in seen:
+            if index in steps and event_classes[index].is_iam_change and index not in seen:
                 seen.add(index)  # an event with several addresses is one change
                 self.change_names.add([steps[index].name])
                 if len(self.changes) < _CHANGES_KEPT:
                     self.changes.append(Change(steps[index], person, address, batch.datas[index].resource_name))
-        self.following.add(batch, meanings, steps)
-        return meanings
+        self.following.add(batch, event_classes, steps)
+        return event_classes
 
-    def _learn_meaning(self, kind: EventKind) -> Meaning:
-        meaning = find_meaning(kind, None, None) if isinstance(kind, str) else find_meaning(*kind)
+    def _learn_meaning(self, kind: EventKind) -> EventClass:
+        event_class = classify_event(kind, None, None) if isinstance(kind, str) else classify_event(*kind)
         if len(self._meanings) < _MEANINGS_KEPT:
-            self._meanings[kind] = meaning
-        return meaning
+            self._meanings[kind] = event_class
+        return event_class
 
 
-def take_census(batches: Iterable[Sequence[Record]]) -> Census:
+def collect_stats(batches: Iterable[Sequence[Record]]) -> EventStats:
     """Count all events.
 
     Raises:
         ValueError: one is not a JSON object.
     """
-    census = Census()
+    stats = EventStats()
     for batch in batches:
-        census.add(batch)
-    return census
+        stats.add(batch)
+    return stats
 
 
 def _name_class(status: str | None) -> str:
@@ -276,9 +284,9 @@ class Counting(Protocol):
 C = TypeVar("C", bound=Counting)
 
 
-def count_files(paths: Sequence[Path | None]) -> Census:
+def count_files(paths: Sequence[Path | None]) -> EventStats:
     """Count the events of all files; None is stdin. Raises as `feed_files`."""
-    return feed_files(paths, Census)
+    return feed_files(paths, EventStats)
 
 
 def feed_files(paths: Sequence[Path | None], begin: Callable[[], C]) -> C:
@@ -291,37 +299,37 @@ def feed_files(paths: Sequence[Path | None], begin: Callable[[], C]) -> C:
     """
     careful = set(paths) if None in paths else set()  # stdin cannot be read twice
     while True:
-        census = begin()
+        stats = begin()
         for path in paths:
             if path is None or path in careful:
-                _count_carefully(census, path)
-            elif not _count_quickly(census, path):
+                _count_carefully(stats, path)
+            elif not _count_quickly(stats, path):
                 careful.add(path)
                 break
         else:
-            return census
+            return stats
 
 
-def _count_quickly(census: Counting, path: Path) -> bool:
+def _count_quickly(stats: Counting, path: Path) -> bool:
     """Count the events of a file; tell whether that was possible. If not, the census is spoilt."""
     if not path.is_file():
         return False
     with explain_disk("read", path), path.open("rb", buffering=_BUFFER_BYTES) as file:
         try:
             for batch in read_plain_lines(file):
-                census.add_raws(batch)
-                if census.untyped:  # perhaps another spelling
+                stats.add_raws(batch)
+                if stats.untyped:  # perhaps another spelling
                     return False
         except ValueError:  # NotInLines, or not the JSON of an event
             return False
     return True
 
 
-def _count_carefully(census: Counting, path: Path | None) -> None:
+def _count_carefully(stats: Counting, path: Path | None) -> None:
     with open_records(path) as source:
         for batch in source:
             try:
-                census.add(batch)
+                stats.add(batch)
             except ValueError as error:
                 raise UnreadableInput(
                     f"{source.name}: an event cannot be read: {error}", hint="make the file anew, or restore it"

@@ -26,15 +26,15 @@ from pathlib import Path
 
 import msgspec
 
-from ociaudit.analysis.activity import Sighting
-from ociaudit.analysis.detections import find_suspicions, tell_story
-from ociaudit.analysis.stats import Census
+from ociaudit.analysis.activity import ActorSummary
+from ociaudit.analysis.detections import describe_timeline, find_detections
+from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.manifest import GapEntry, Manifest, decode_manifest, name_manifest
 
 
-class Coverage(msgspec.Struct, frozen=True):
+class CoverageEntry(msgspec.Struct, frozen=True):
     """What the manifest beside a file states; all but the first two are empty without one.
 
     `state` is `complete`, `incomplete`, `unknown` (no manifest), or `altered` (the manifest tells another size).
@@ -44,8 +44,8 @@ class Coverage(msgspec.Struct, frozen=True):
     state: str
     asked_start: str | None = None
     asked_end: str | None = None
-    places: int = 0
-    places_with_answers: int = 0
+    targets: int = 0
+    targets_answered: int = 0
     gaps: tuple[GapEntry, ...] = ()
     waived_gaps: int = 0
     provisional: int = 0
@@ -83,7 +83,7 @@ class ChangeEntry(msgspec.Struct, frozen=True):
     event_id: str | None
 
 
-class StoryLine(msgspec.Struct, frozen=True):
+class TimelineEntry(msgspec.Struct, frozen=True):
     """A line of a finding's story."""
 
     time: str | None
@@ -91,7 +91,7 @@ class StoryLine(msgspec.Struct, frozen=True):
     event_id: str | None
 
 
-class Finding(msgspec.Struct, frozen=True):
+class DetectionEntry(msgspec.Struct, frozen=True):
     """Something worth a look, and why; `weight` is the sum of the rules' weights."""
 
     principal: str
@@ -101,20 +101,20 @@ class Finding(msgspec.Struct, frozen=True):
     events: int
     weight: int
     reasons: tuple[str, ...]
-    story: tuple[StoryLine, ...]
+    story: tuple[TimelineEntry, ...]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The whole summary."""
 
-    files: tuple[Coverage, ...]
+    files: tuple[CoverageEntry, ...]
     events: int
     raw_bytes: int
     first_event_time: str | None
     last_event_time: str | None
     untimed: int
     disordered: int
-    findings: tuple[Finding, ...]
+    findings: tuple[DetectionEntry, ...]
     event_names: dict[str, int]
     """The most frequent ones, as `event_types`."""
     event_types: dict[str, int]
@@ -146,49 +146,49 @@ _LAST_PART = 4
 """New is what appears first in the last quarter of the range."""
 
 
-def make_summary(census: Census, files: Sequence[Coverage]) -> Summary:
+def make_summary(stats: EventStats, files: Sequence[CoverageEntry]) -> Summary:
     """Make the summary of a census."""
-    principals, addresses = census.list_principals(), census.list_addresses()
-    new_since = census.last - (census.last - census.first) // _LAST_PART
+    principals, addresses = stats.list_principals(), stats.list_addresses()
+    new_since = stats.last - (stats.last - stats.first) // _LAST_PART
     new = [[one for one in seen if one.first > new_since] for seen in (principals, addresses)]
     return Summary(
         files=tuple(files),
-        events=census.events,
-        raw_bytes=census.raw_bytes,
-        first_event_time=_show(census.first),
-        last_event_time=_show(census.last),
-        untimed=census.untimed,
-        disordered=census.disordered,
-        findings=_list_findings(census, principals, addresses),
-        event_names=dict(census.names.rank(_TOP)),
-        event_types=dict(census.types.rank(_TOP)),
+        events=stats.events,
+        raw_bytes=stats.raw_bytes,
+        first_event_time=_show(stats.first),
+        last_event_time=_show(stats.last),
+        untimed=stats.untimed,
+        disordered=stats.disordered,
+        findings=_list_findings(stats, principals, addresses),
+        event_names=dict(stats.names.rank(_TOP)),
+        event_types=dict(stats.types.rank(_TOP)),
         principals=_rank(principals),
         addresses=_rank(addresses),
         principals_total=len(principals),
         addresses_total=len(addresses),
-        outcomes={str(outcome): number for outcome, number in census.outcomes.items()},
-        statuses=dict(sorted(census.statuses.items())),
-        failures=tuple(Failure(*key, number) for key, number in census.failures.rank(_TOP)),
-        sign_ins=dict(_sum_sign_ins(census)),
-        sign_ins_by_day=_group_sign_ins(census),
+        outcomes={str(outcome): number for outcome, number in stats.outcomes.items()},
+        statuses=dict(sorted(stats.statuses.items())),
+        failures=tuple(Failure(*key, number) for key, number in stats.failures.rank(_TOP)),
+        sign_ins=dict(_sum_sign_ins(stats)),
+        sign_ins_by_day=_group_sign_ins(stats),
         new_since=_show(new_since),
         new_principals=_rank(new[0]),
         new_addresses=_rank(new[1]),
         new_principals_total=len(new[0]),
         new_addresses_total=len(new[1]),
-        iam_changes=census.change_names.counts.total() + census.change_names.dropped,
-        iam_change_names=dict(census.change_names.rank(_TOP)),
-        iam_changes_latest=_list_changes(census),
-        limits=tuple(list_limits(census, files)),
+        iam_changes=stats.change_names.counts.total() + stats.change_names.dropped,
+        iam_change_names=dict(stats.change_names.rank(_TOP)),
+        iam_changes_latest=_list_changes(stats),
+        limits=tuple(list_limits(stats, files)),
     )
 
 
-def encode_counts(census: Census) -> bytes:
+def encode_counts(stats: EventStats) -> bytes:
     """Return the plain map from event name to count, most frequent first, as JSON."""
-    return msgspec.json.format(msgspec.json.encode(dict(census.names.rank())), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(dict(stats.names.rank())), indent=1) + b"\n"
 
 
-def read_coverage(path: Path | None) -> Coverage:
+def read_coverage(path: Path | None) -> CoverageEntry:
     """Read what the manifest beside a file says of its coverage; the file is not checked but for its size.
 
     Raises:
@@ -196,25 +196,25 @@ def read_coverage(path: Path | None) -> Coverage:
         DiskError: the disk refused.
     """
     if path is None:
-        return Coverage("stdin", "unknown")
+        return CoverageEntry("stdin", "unknown")
     manifest_path = name_manifest(path)
     with explain_disk("read", manifest_path):
         if not manifest_path.is_file():
-            return Coverage(str(path), "unknown")
+            return CoverageEntry(str(path), "unknown")
         data = manifest_path.read_bytes()
         size_bytes = path.stat().st_size
     return _state_coverage(str(path), size_bytes, decode_manifest(data, where=str(manifest_path)))
 
 
-def _state_coverage(name: str, size_bytes: int, manifest: Manifest) -> Coverage:
+def _state_coverage(name: str, size_bytes: int, manifest: Manifest) -> CoverageEntry:
     is_fitting = manifest.output.size_bytes == size_bytes
-    return Coverage(
+    return CoverageEntry(
         file=name,
         state=("complete" if manifest.complete else "incomplete") if is_fitting else "altered",
         asked_start=manifest.range.start,
         asked_end=manifest.range.end,
-        places=len(manifest.coverage),
-        places_with_answers=sum(bool(place.windows) for place in manifest.coverage),
+        targets=len(manifest.coverage),
+        targets_answered=sum(bool(target.windows) for target in manifest.coverage),
         gaps=manifest.gaps,
         waived_gaps=len(manifest.waived_gaps),
         provisional=len(manifest.provisional),
@@ -226,7 +226,7 @@ def _show(instant: int) -> str | None:
     return format_instant(instant) if instant else None
 
 
-def _rank(seen: Sequence[Sighting]) -> tuple[Seen, ...]:
+def _rank(seen: Sequence[ActorSummary]) -> tuple[Seen, ...]:
     ranked = nsmallest(_TOP, seen, key=lambda one: (-one.events, one.name))
     return tuple(
         Seen(
@@ -243,10 +243,10 @@ def _rank(seen: Sequence[Sighting]) -> tuple[Seen, ...]:
 
 
 def _list_findings(
-    census: Census, principals: Sequence[Sighting], addresses: Sequence[Sighting]
-) -> tuple[Finding, ...]:
+    stats: EventStats, principals: Sequence[ActorSummary], addresses: Sequence[ActorSummary]
+) -> tuple[DetectionEntry, ...]:
     return tuple(
-        Finding(
+        DetectionEntry(
             principal=one.principal,
             address=one.address,
             first=_show(one.first),
@@ -254,30 +254,32 @@ def _list_findings(
             events=one.events,
             weight=one.weight,
             reasons=tuple(reason.text for reason in one.reasons),
-            story=tuple(StoryLine(_show(line.instant), line.text, line.event_id) for line in tell_story(census, one)),
+            story=tuple(
+                TimelineEntry(_show(line.instant), line.text, line.event_id) for line in describe_timeline(stats, one)
+            ),
         )
-        for one in find_suspicions(census, principals, addresses)
+        for one in find_detections(stats, principals, addresses)
     )
 
 
-def _sum_sign_ins(census: Census) -> Counter[str]:
+def _sum_sign_ins(stats: EventStats) -> Counter[str]:
     total: Counter[str] = Counter()
-    for (_, outcome), number in census.sign_ins.items():
+    for (_, outcome), number in stats.sign_ins.items():
         total[outcome] += number
     return total
 
 
-def _group_sign_ins(census: Census) -> dict[str, dict[str, int]]:
+def _group_sign_ins(stats: EventStats) -> dict[str, dict[str, int]]:
     days: dict[str, dict[str, int]] = {}
-    for (hour, outcome), number in sorted(census.sign_ins.items()):
+    for (hour, outcome), number in sorted(stats.sign_ins.items()):
         day = format_instant(hour // 24 * 24 * 3600 * NANOSECONDS)[:10]
         of_day = days.setdefault(day, {})
         of_day[outcome] = of_day.get(outcome, 0) + number
     return days
 
 
-def _list_changes(census: Census) -> tuple[ChangeEntry, ...]:
-    latest = sorted(census.changes, key=lambda one: one.step.instant, reverse=True)[:_CHANGES]
+def _list_changes(stats: EventStats) -> tuple[ChangeEntry, ...]:
+    latest = sorted(stats.changes, key=lambda one: one.step.instant, reverse=True)[:_CHANGES]
     return tuple(
         ChangeEntry(
             time=_show(one.step.instant),
@@ -291,21 +293,21 @@ def _list_changes(census: Census) -> tuple[ChangeEntry, ...]:
     )
 
 
-def list_limits(census: Census, files: Sequence[Coverage]) -> list[str]:
+def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
     """Return what is not exact because there was too much of it, a sentence each."""
     limits = []
     for noun, is_capped in (
-        ("event names or types", census.names.is_capped or census.types.is_capped),
-        ("principals", census.principals.is_capped),
-        ("addresses", census.addresses.is_capped),
+        ("event names or types", stats.names.is_capped or stats.types.is_capped),
+        ("principals", stats.principals.is_capped),
+        ("addresses", stats.addresses.is_capped),
     ):
         if is_capped:
             limits.append(f"there are more {noun} than are counted one by one; those that are rare are left out")
-    if census.following.dropped:
+    if stats.following.dropped:
         limits.append("there are more pairs of principal and address than can be followed; first seen may be too late")
-    if census.change_names.counts.total() > len(census.changes):
-        limits.append(f"of the changes to IAM only the first {len(census.changes):,} were looked at one by one")
-    if census.disordered:
+    if stats.change_names.counts.total() > len(stats.changes):
+        limits.append(f"of the changes to IAM only the first {len(stats.changes):,} were looked at one by one")
+    if stats.disordered:
         limits.append("the events do not stand in the order of time; what followed what may be told wrongly")
     if len(files) > 1:
         limits.append("an event that stands in several files counts several times")
@@ -313,7 +315,7 @@ def list_limits(census: Census, files: Sequence[Coverage]) -> list[str]:
 
 
 @dataclass(slots=True)
-class Glance:
+class Overview:
     """Counts over an export. The strings are the events' own: treat them as hostile on a screen."""
 
     events: int = 0
@@ -322,13 +324,13 @@ class Glance:
     """(principal, address) -> failed sign-ins."""
 
 
-def glance_at(path: Path) -> Glance:
+def make_overview(path: Path) -> Overview:
     """Read an uncompressed JSON array as `oci-audit export` writes it, line by line.
 
     Raises:
         DiskError: the file cannot be read.
     """
-    glance = Glance()
+    glance = Overview()
     with explain_disk("read", path), path.open("rb") as file:
         for line in file:
             text = line.rstrip(b"\n").rstrip(b",")
@@ -337,7 +339,7 @@ def glance_at(path: Path) -> Glance:
     return glance
 
 
-def _count(glance: Glance, facts: Facts) -> None:
+def _count(glance: Overview, facts: Facts) -> None:
     glance.events += 1
     glance.names[facts.details.event_name or "(none)"] += 1
     if facts.is_sign_in and facts.outcome == "failure":

@@ -39,11 +39,11 @@ def describe(
 ) -> None:
     """Every audit event of an Oracle Cloud tenancy, once, provably, fast."""
     if version:
-        console.say_answer(f"oci-audit {VERSION}")
+        console.print_output(f"oci-audit {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         for line in context.get_help().splitlines():
-            console.say(line)
+            console.print_message(line)
         raise typer.Exit(USAGE_EXIT_CODE)
 
 
@@ -75,7 +75,6 @@ def register_commands() -> typer.Typer:
         demo_command,
         diff_command,
         doctor_command,
-        emulator_command,
         export_command,
         presets_command,
         query_command,
@@ -104,7 +103,7 @@ def register_commands() -> typer.Typer:
         short_help="Serve a made tenancy on this machine.",
         add_help_option=False,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    )(emulator_command.emulator)
+    )(demo_command.emulator)
     return app
 
 
@@ -115,18 +114,18 @@ def run_guarded(work: Callable[[], object]) -> int:
         check_arguments(sys.argv[1:])
         status = work()
     except OciAuditError as error:
-        console.say_error(error)
+        console.print_error(error)
         return find_exit_status(error)
     except TyperException as error:
         describe_problem: Callable[[], str] = getattr(error, "format_message", error.__str__)
         context: typer.Context | None = getattr(error, "ctx", None)
         command = context.command_path if context else _PROGRAM
-        console.say_error(UsageError(describe_problem(), hint=f"see `{command} --help`"))
+        console.print_error(UsageError(describe_problem(), hint=f"see `{command} --help`"))
         return USAGE_EXIT_CODE
     except (KeyboardInterrupt, typer.Abort):
-        console.say_error(OciAuditError("interrupted", hint="run the same command again"))
+        console.print_error(OciAuditError("interrupted", hint="run the same command again"))
         return SIGNAL_EXIT_BASE + signal.SIGINT
     except Exception as error:
-        console.say_bug(error)
+        console.print_bug(error)
         return BUG_EXIT_CODE
     return status if isinstance(status, int) else 0

@@ -33,7 +33,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from ociaudit.errors import Interrupted, OciAuditError, RequestError
-from ociaudit.operations.context import StopRequest
+from ociaudit.operations.context import Cancellation
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -46,30 +46,30 @@ def clean_text(text: str) -> str:
     return "".join(_REPLACEMENT if unicodedata.category(char) in _HIDDEN_CATEGORIES else char for char in text)
 
 
-def say(text: str = "") -> None:
+def print_message(text: str = "") -> None:
     """Print a line to stderr."""
     _print(text, sys.stderr)
 
 
-def say_answer(text: str) -> None:
+def print_output(text: str) -> None:
     """Print a line to stdout: what the command was asked for."""
     _print(text, sys.stdout)
 
 
-def say_error(error: OciAuditError) -> None:
+def print_error(error: OciAuditError) -> None:
     """Print what failed and what to do next."""
     request_id = error.request_id if isinstance(error, RequestError) else None
     suffix = f" (opc-request-id {request_id})" if request_id else ""
-    say(f"error: {error}{suffix}")
-    say(f"hint: {error.hint}")
+    print_message(f"error: {error}{suffix}")
+    print_message(f"hint: {error.hint}")
 
 
-def say_bug(error: BaseException) -> None:
+def print_bug(error: BaseException) -> None:
     """Print an unexpected exception with its trace, and how to report it."""
     for line in "".join(traceback.format_exception(error)).splitlines():
-        say(line)
-    say("error: this is a bug in oci-audit")
-    say("hint: please report it with the lines above, after removing names you do not want to share")
+        print_message(line)
+    print_message("error: this is a bug in oci-audit")
+    print_message("hint: please report it with the lines above, after removing names you do not want to share")
 
 
 def is_terminal() -> bool:
@@ -185,7 +185,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop: StopRequest) -> Iterator[None]:
+def cancel_on_signals(stop: Cancellation) -> Iterator[None]:
     """Pass the signals on to `stop` inside the block."""
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -202,7 +202,7 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def raise_on_signals() -> Iterator[None]:
+def interrupt_on_signals() -> Iterator[None]:
     """Let the signals unwind the block, so that temporary files go; for work that cannot be resumed.
 
     Raises:

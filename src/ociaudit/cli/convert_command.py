@@ -67,35 +67,35 @@ def convert(  # long because: typer reads the options from the signature
 
     Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
     """
-    from ociaudit.cli.console import stop_on_signals
+    from ociaudit.cli.console import cancel_on_signals
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.events.filters import EventFilter
-    from ociaudit.formats.base import Spelling
-    from ociaudit.formats.registry import choose_form
-    from ociaudit.operations.context import StopRequest
-    from ociaudit.operations.convert import ConvertOrder, convert_events
+    from ociaudit.formats.base import EventShape
+    from ociaudit.formats.registry import choose_output_format
+    from ociaudit.operations.context import Cancellation
+    from ociaudit.operations.convert import ConvertOptions, convert_events
 
     event_filter = EventFilter(wanted)
     progress = QuietProgress()
     for notice in event_filter.notices:
         progress.on_notice(notice)
     target = None if output == _STREAM else Path(output)
-    order = ConvertOrder(
+    order = ConvertOptions(
         inputs=tuple(None if name == _STREAM else Path(name) for name in inputs),
         output=target,
         event_filter=event_filter,
-        form=choose_form(target, file_format=file_format, compression=compress),
-        spelling=Spelling(shape, with_origin),
+        form=choose_output_format(target, file_format=file_format, compression=compress),
+        spelling=EventShape(shape, with_origin),
         is_sorted=sort,
         is_redacted=redact,
         overwrite=overwrite,
     )
-    stop = StopRequest()
-    with stop_on_signals(stop):
-        conversion = convert_events(order, observer=progress, stop=stop)
+    stop = Cancellation()
+    with cancel_on_signals(stop):
+        conversion = convert_events(order, callbacks=progress, stop=stop)
     if not quiet:
         for line in describe_conversion(conversion, order.output):
-            console.say(line)
+            console.print_message(line)
     return 0
 
 

@@ -20,9 +20,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from ociaudit.analysis.summary import Glance
+from ociaudit.analysis.summary import Overview
 from ociaudit.cli import console
-from ociaudit.operations.export import Outcome
+from ociaudit.operations.export import ExportResult
 
 
 def demo(
@@ -31,20 +31,20 @@ def demo(
 ) -> int:
     """Export a made tenancy from a server on this machine, and show what came."""
     from ociaudit import api
-    from ociaudit.analysis.summary import glance_at
-    from ociaudit.cli.console import stop_on_signals
+    from ociaudit.analysis.summary import make_overview
+    from ociaudit.cli.console import cancel_on_signals
     from ociaudit.cli.options import choose_progress
-    from ociaudit.operations.context import StopRequest
-    from ociaudit.operations.resume import RerunOptions
+    from ociaudit.operations.context import Cancellation
+    from ociaudit.operations.resume import ResumeOptions
     from ociaudit.storage.atomic_io import make_private_folder
 
     if not folder.is_dir():  # the mode of a folder that exists is its owner's business
         make_private_folder(folder)
     output = folder / "audit.json"
     progress = choose_progress(is_quiet=False)
-    stop = StopRequest()
-    with stop_on_signals(stop), _run_emulator(folder) as url:
-        console.say(f"a made tenancy answers at {url}")
+    stop = Cancellation()
+    with cancel_on_signals(stop), _run_emulator(folder) as url:
+        console.print_message(f"a made tenancy answers at {url}")
         try:
             outcome = api.export(
                 f"{days}d",
@@ -52,14 +52,14 @@ def demo(
                 output=output,
                 config_file=str(folder / "config"),
                 endpoint=url + "/{region}",
-                rerun=RerunOptions(overwrite=True, restart=True),
-                observer=progress,
+                resume_options=ResumeOptions(overwrite=True, restart=True),
+                callbacks=progress,
                 stop=stop,
             )
         finally:
             progress.close()
-    for line in describe_demo(outcome, glance_at(output)):
-        console.say_answer(line)
+    for line in describe_demo(outcome, make_overview(output)):
+        console.print_output(line)
     return 0
 
 
@@ -92,7 +92,7 @@ _FAILURES_SHOWN = 6
 _SHORT_OCID = 12
 
 
-def describe_demo(outcome: Outcome, glance: Glance) -> Iterator[str]:
+def describe_demo(outcome: ExportResult, glance: Overview) -> Iterator[str]:
     """Yield the demo's screen."""
     yield ""
     yield f"{glance.events:,} audit events in {outcome.output}"
@@ -122,19 +122,19 @@ def _rank(counter: Counter[T], number: int) -> list[tuple[T, int]]:
     return sorted(counter.items(), key=lambda item: (-item[1], str(item[0])))[:number]
 
 
-def _describe_coverage(outcome: Outcome) -> Iterator[str]:
+def _describe_coverage(outcome: ExportResult) -> Iterator[str]:
     """Yield a table: a line per compartment, a column per region."""
-    places = outcome.manifest.coverage
-    regions = sorted({place.region for place in places})
-    gaps = {gap.place: gap for gap in outcome.gaps}
-    covered = {(place.region, place.compartment): bool(place.windows) for place in places}
+    targets = outcome.manifest.coverage
+    regions = sorted({target.region for target in targets})
+    gaps = {gap.target: gap for gap in outcome.gaps}
+    covered = {(target.region, target.compartment): bool(target.windows) for target in targets}
     yield f"coverage from {outcome.manifest.range.start} to {outcome.manifest.range.end}"
     yield "  " + " " * (_SHORT_OCID + 3) + "  ".join(f"{region:<16}" for region in regions).rstrip()
-    for compartment in sorted({place.compartment for place in places}):
+    for compartment in sorted({target.compartment for target in targets}):
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
         yield f"  …{compartment[-_SHORT_OCID:]}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
     for gap in gaps.values():
-        yield f"  GAP {gap.place.region} …{gap.place.compartment[-_SHORT_OCID:]} {gap.reason}"
+        yield f"  GAP {gap.target.region} …{gap.target.compartment[-_SHORT_OCID:]} {gap.reason}"
     yield f"  {len(covered) - len(gaps)} of {len(covered)} places complete"
     if gaps:
         yield "  (one compartment of the made tenancy is forbidden, so that you see what a gap looks like)"

@@ -34,10 +34,10 @@ def diff(
 
     difference = compare_exports(a, b)
     if is_json:
-        console.say_answer(encode_difference(difference))
+        console.print_output(encode_difference(difference))
     else:
         for line in describe_difference(difference, a, b):
-            console.say_answer(line)
+            console.print_output(line)
     return 0 if difference.is_same else DIFFERENT_EXIT_CODE
 
 

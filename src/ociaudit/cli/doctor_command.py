@@ -21,9 +21,9 @@ from ociaudit.cli.options import (
     ProfileOption,
     RegionOption,
 )
-from ociaudit.operations.doctor import Finding
+from ociaudit.operations.doctor import CheckResult
 
-NOT_IN_PLACE_EXIT_CODE = 3
+NOT_READY_EXIT_CODE = 3
 
 
 def doctor(
@@ -51,17 +51,17 @@ def doctor(
         endpoint=endpoint,
     )
     if as_json:
-        console.say_answer(json.dumps(show_findings(findings)))
+        console.print_output(json.dumps(show_findings(findings)))
     else:
         for line in describe_findings(findings):
-            console.say_answer(line)
-    return NOT_IN_PLACE_EXIT_CODE if any(finding.status == "failed" for finding in findings) else 0
+            console.print_output(line)
+    return NOT_READY_EXIT_CODE if any(finding.status == "failed" for finding in findings) else 0
 
 
 _STATUS_WIDTH = 8
 
 
-def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
+def describe_findings(findings: Sequence[CheckResult]) -> Iterator[str]:
     """Yield a line for each finding, what to do below it, and the sum at the end."""
     width = max((len(finding.check) for finding in findings), default=0)
     margin = " " * (_STATUS_WIDTH + 1)
@@ -75,7 +75,7 @@ def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
     yield ", ".join(f"{number} {status}" for status, number in sums.items())
 
 
-def show_findings(findings: Sequence[Finding]) -> dict[str, Any]:
+def show_findings(findings: Sequence[CheckResult]) -> dict[str, Any]:
     """Return the diagnosis as one JSON object; `is_ready` when nothing failed."""
     return {
         "is_ready": not any(finding.status == "failed" for finding in findings),

@@ -39,11 +39,11 @@ from ociaudit.cli.options import (
     WithOriginOption,
     take_filter,
 )
-from ociaudit.cli.progress import Figures, describe_gap, describe_shard_time
+from ociaudit.cli.progress import RunStats, describe_gap, describe_shard_time
 from ociaudit.errors import UsageError
 from ociaudit.events.event_names import find_recorded_names
 from ociaudit.events.filters import FilterSpec
-from ociaudit.operations.export import Outcome
+from ociaudit.operations.export import ExportResult
 from ociaudit.operations.preview import Preview
 from ociaudit.planning.estimate import Amount, Estimate
 from ociaudit.planning.shard import Gap
@@ -167,15 +167,15 @@ def export(  # long because: typer reads the options from the signature
     earlier run left is damaged, 130 or 143 interrupted. After 3, 4, 5, 10 and an interruption the same command goes on.
     """
     from ociaudit import api
-    from ociaudit.cli.console import stop_on_signals
+    from ociaudit.cli.console import cancel_on_signals
     from ociaudit.cli.options import choose_progress, read_waivers
     from ociaudit.errors import OciAuditError, find_exit_status
-    from ociaudit.operations.context import StopRequest, check_time_kind
-    from ociaudit.operations.resume import RerunOptions
+    from ociaudit.operations.context import Cancellation, check_time_kind
+    from ociaudit.operations.resume import ResumeOptions
     from ociaudit.planning.time_range import is_relative
 
     progress = choose_progress(is_quiet=quiet, log_format=log_format, verbosity=verbose)
-    stop = StopRequest()
+    stop = Cancellation()
     try:
         check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
         asked: dict[str, Any] = {  # what a dry run asks as the export does
@@ -193,13 +193,13 @@ def export(  # long because: typer reads the options from the signature
             "concurrency": concurrency,
             "max_requests_per_second": max_requests_per_second,
             "endpoint": endpoint,
-            "observer": progress,
+            "callbacks": progress,
         }
         if dry_run:
             preview = api.preview(start, end, **asked, is_probing=probe)
-            return say_preview(preview, as_json=as_json)
+            return print_preview(preview, as_json=as_json)
         progress.waived = frozenset(read_waivers(waive or ()))
-        with stop_on_signals(stop):
+        with cancel_on_signals(stop):
             outcome = api.export(
                 start,
                 end,
@@ -216,21 +216,21 @@ def export(  # long because: typer reads the options from the signature
                 waived=progress.waived,
                 signing_key=sign,
                 confirm_empty=confirm_empty,
-                rerun=RerunOptions(overwrite=overwrite, resume=resume, restart=restart),
+                resume_options=ResumeOptions(overwrite=overwrite, resume=resume, restart=restart),
                 stop=stop,
             )
     except OciAuditError as error:
-        if progress.tell_error(error):
+        if progress.report_error(error):
             return find_exit_status(error)
         raise
     finally:
         progress.close()
     exit_code = 0 if outcome.complete else INCOMPLETE_EXIT_CODE
-    if progress.tell_end(outcome, exit_code=exit_code):
+    if progress.report_end(outcome, exit_code=exit_code):
         return exit_code
     if not quiet:
         for line in (*describe_empty_filter(outcome), *describe_outcome(outcome), *describe_effort(progress)):
-            console.say(line)
+            console.print_message(line)
     if outcome.gaps:
         lines = describe_gaps(
             outcome.gaps,
@@ -240,7 +240,7 @@ def export(  # long because: typer reads the options from the signature
             can_waive=True,
         )
         for line in lines:
-            console.say(line)
+            console.print_message(line)
     return exit_code
 
 
@@ -251,7 +251,7 @@ _SLOWEST_SHOWN = 3
 _UNAUTHORIZED = "401 "
 
 
-def describe_outcome(outcome: Outcome) -> Iterator[str]:
+def describe_outcome(outcome: ExportResult) -> Iterator[str]:
     """Yield the summary, line by line."""
     manifest = outcome.manifest
     totals = manifest.totals
@@ -280,7 +280,7 @@ def describe_outcome(outcome: Outcome) -> Iterator[str]:
     for name in manifest.scope.unlisted_compartments_seen:
         yield f"compartment {name} occurs in events but is not listed any more; its own events may be missing"
     if outcome.waived:
-        yield f"{count(len(outcome.waived), 'waived gap')}: {_list_places(outcome.waived)}"
+        yield f"{count(len(outcome.waived), 'waived gap')}: {_list_targets(outcome.waived)}"
     if outcome.digest:
         yield f"manifest {outcome.manifest_path} sha256:{outcome.digest}"
 
@@ -294,17 +294,17 @@ def _describe_event_range(manifest: Manifest) -> Iterator[str]:
         )
 
 
-def describe_effort(figures: Figures) -> Iterator[str]:
+def describe_effort(run_stats: RunStats) -> Iterator[str]:
     """Yield what a run took, and its slowest windows where one was slow; nothing where nothing was asked."""
-    if not figures.requests:
+    if not run_stats.requests:
         return
-    elapsed = figures.elapsed_seconds
-    asked = f"{count(figures.requests, 'request')} ({figures.requests / elapsed:,.1f}/s)"
+    elapsed = run_stats.elapsed_seconds
+    asked = f"{count(run_stats.requests, 'request')} ({run_stats.requests / elapsed:,.1f}/s)"
     yield (
-        f"took {describe_seconds(elapsed)}: {asked}, {figures.throttled:,} × 429, "
-        f"{describe_bytes(figures.received_bytes)} received, {count(figures.cuts, 'window')} cut"
+        f"took {describe_seconds(elapsed)}: {asked}, {run_stats.throttled:,} × 429, "
+        f"{describe_bytes(run_stats.received_bytes)} received, {count(run_stats.splits, 'window')} cut"
     )
-    slowest = [taken for taken in figures.slowest if taken.seconds >= _SLOW_SECONDS][:_SLOWEST_SHOWN]
+    slowest = [taken for taken in run_stats.slowest if taken.seconds >= _SLOW_SECONDS][:_SLOWEST_SHOWN]
     if slowest:
         yield "slowest windows:"
     for taken in slowest:
@@ -341,7 +341,7 @@ def _group_gaps(gaps: Sequence[Gap]) -> list[list[Gap]]:
     """Put gaps together that one answer caused: those of a whole region, as a rule."""
 
     def find_cause(gap: Gap) -> tuple[object, ...]:
-        return gap.place.region, gap.window, gap.kind, gap.reason, gap.request_id
+        return gap.target.region, gap.window, gap.kind, gap.reason, gap.request_id
 
     return [list(group) for _, group in groupby(gaps, find_cause)]
 
@@ -356,7 +356,7 @@ def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[st
             yield "hint: where a denial is meant to be, --waive OCID keeps it on record without exit 10"
 
 
-def describe_empty_filter(outcome: Outcome) -> Iterator[str]:
+def describe_empty_filter(outcome: ExportResult) -> Iterator[str]:
     """Yield what was seen when a filter let nothing pass."""
     arguments, totals = outcome.manifest.arguments, outcome.manifest.totals
     patterns = (*arguments.event_types, *arguments.filter.event_names)
@@ -376,8 +376,8 @@ def describe_empty_filter(outcome: Outcome) -> Iterator[str]:
             yield f"hint: Audit records {found[0]} as {', '.join(found[1])}"
 
 
-def _list_places(gaps: Sequence[Gap]) -> str:
-    return ", ".join(f"{gap.place.region} {gap.place.compartment}" for gap in gaps[:_GAPS_SHOWN])
+def _list_targets(gaps: Sequence[Gap]) -> str:
+    return ", ".join(f"{gap.target.region} {gap.target.compartment}" for gap in gaps[:_GAPS_SHOWN])
 
 
 _REGIONS_SHOWN = 40
@@ -395,10 +395,10 @@ def describe_preview(preview: Preview) -> Iterator[str]:
         f"(processed time, end exclusive; {plan.window.minutes / MINUTES_PER_DAY:,.2f} days)"
     )
     yield f"regions     {len(regions):,}: {', '.join(regions[:_REGIONS_SHOWN])}{more}"
-    yield f"places      {len(regions):,} × {count(compartments, 'compartment')} = {len(plan.places):,}"
-    per_place = preview.windows // max(1, len(plan.places))
+    yield f"places      {len(regions):,} × {count(compartments, 'compartment')} = {len(plan.targets):,}"
+    per_target = preview.windows // max(1, len(plan.targets))
     yield (
-        f"requests    at least {preview.windows:,}: {count(per_place, 'window')} of at most "
+        f"requests    at least {preview.windows:,}: {count(per_target, 'window')} of at most "
         f"{count(preview.max_window_days, 'day')} for each place, and a page or more for each"
     )
     yield f"retention   {_describe_retention(preview)}"
@@ -421,7 +421,7 @@ def show_preview(preview: Preview) -> dict[str, Any]:
         "end": format_minute(plan.window.end),
         "regions": regions,
         "compartments": compartments,
-        "places": len(plan.places),
+        "targets": len(plan.targets),
         "max_window_days": preview.max_window_days,
         "requests_at_least": preview.windows,
         "requests_made": preview.requests_made,
@@ -432,8 +432,8 @@ def show_preview(preview: Preview) -> dict[str, Any]:
         "estimate": _show_estimate(preview, estimate) if estimate else None,
         "refused": [
             {
-                "region": shard.place.region,
-                "compartment": shard.place.compartment,
+                "region": shard.target.region,
+                "compartment": shard.target.compartment,
                 "start": format_minute(shard.window.start),
                 "end": format_minute(shard.window.end),
                 "reason": str(error),
@@ -445,8 +445,8 @@ def show_preview(preview: Preview) -> dict[str, Any]:
 
 
 def _list_scope(preview: Preview) -> tuple[list[str], int]:
-    places = preview.plan.places
-    return sorted({place.region for place in places}), len({place.compartment for place in places})
+    targets = preview.plan.targets
+    return sorted({target.region for target in targets}), len({target.compartment for target in targets})
 
 
 def _describe_retention(preview: Preview) -> str:
@@ -542,11 +542,11 @@ def check_modes(*, output: str | None, dry_run: bool, probe: bool, as_json: bool
             raise UsageError("Missing option '-o' / '--output'.", hint="see `oci-audit export --help`")
 
 
-def say_preview(preview: Preview, *, as_json: bool) -> int:
+def print_preview(preview: Preview, *, as_json: bool) -> int:
     """Print the dry run as what the command was asked for, and return the exit code."""
     if as_json:
-        console.say_answer(json.dumps(show_preview(preview)))
+        console.print_output(json.dumps(show_preview(preview)))
     else:
         for line in describe_preview(preview):
-            console.say_answer(line)
+            console.print_output(line)
     return 0

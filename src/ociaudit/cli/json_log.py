@@ -25,24 +25,24 @@ from ociaudit.cli import console
 from ociaudit.cli.progress import VERBOSE, VERY_VERBOSE, QuietProgress, ShardTime
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError, find_exit_status
-from ociaudit.operations.export import Outcome
-from ociaudit.planning.shard import Gap, Place, Shard
+from ociaudit.operations.export import ExportResult
+from ociaudit.planning.shard import Gap, Shard, Target
 from ociaudit.planning.window import Window, format_minute
 
 
-class LogLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """What every line has. `at` is the local clock's time in UTC, to the millisecond."""
 
     at: str
 
 
-class NoticeLine(LogLine, frozen=True, kw_only=True, tag="notice"):
+class NoticeRecord(LogRecord, frozen=True, kw_only=True, tag="notice"):
     """Something a person should know, and that does not stop the run."""
 
     message: str
 
 
-class PlanLine(LogLine, frozen=True, kw_only=True, tag="plan"):
+class PlanRecord(LogRecord, frozen=True, kw_only=True, tag="plan"):
     """What will be asked."""
 
     start: str
@@ -65,7 +65,7 @@ class RegionProgress(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float | None
 
 
-class ProgressLine(LogLine, frozen=True, kw_only=True, tag="progress"):
+class ProgressRecord(LogRecord, frozen=True, kw_only=True, tag="progress"):
     """How far the run is, every few seconds."""
 
     phase: str
@@ -74,7 +74,7 @@ class ProgressLine(LogLine, frozen=True, kw_only=True, tag="progress"):
     events_per_second: float
     shards: int
     shards_done: int
-    cuts: int
+    splits: int
     requests: int
     throttled: int
     received_bytes: int
@@ -88,7 +88,7 @@ class ProgressLine(LogLine, frozen=True, kw_only=True, tag="progress"):
     regions: list[RegionProgress]
 
 
-class PlaceLine(LogLine, frozen=True, kw_only=True):
+class TargetRecord(LogRecord, frozen=True, kw_only=True):
     """A line about one question."""
 
     region: str
@@ -97,7 +97,7 @@ class PlaceLine(LogLine, frozen=True, kw_only=True):
     end: str
 
 
-class GapLine(PlaceLine, frozen=True, kw_only=True, tag="gap"):
+class GapRecord(TargetRecord, frozen=True, kw_only=True, tag="gap"):
     """A question did not come back complete."""
 
     kind: str
@@ -106,7 +106,7 @@ class GapLine(PlaceLine, frozen=True, kw_only=True, tag="gap"):
     waived: bool
 
 
-class ShardLine(PlaceLine, frozen=True, kw_only=True, tag="shard"):
+class ShardRecord(TargetRecord, frozen=True, kw_only=True, tag="shard"):
     """A question is answered to its end."""
 
     seconds: float | None
@@ -114,13 +114,13 @@ class ShardLine(PlaceLine, frozen=True, kw_only=True, tag="shard"):
     events: int | None
 
 
-class CutLine(PlaceLine, frozen=True, kw_only=True, tag="cut"):
+class SplitRecord(TargetRecord, frozen=True, kw_only=True, tag="cut"):
     """A dense question is asked in pieces instead."""
 
     pieces: int
 
 
-class RetryLine(LogLine, frozen=True, kw_only=True, tag="retry"):
+class RetryRecord(LogRecord, frozen=True, kw_only=True, tag="retry"):
     """A request failed and is asked again after a wait."""
 
     reason: str
@@ -128,7 +128,7 @@ class RetryLine(LogLine, frozen=True, kw_only=True, tag="retry"):
     request_id: str | None
 
 
-class PaceLine(LogLine, frozen=True, kw_only=True, tag="pace"):
+class RateRecord(LogRecord, frozen=True, kw_only=True, tag="rate"):
     """How fast a region is asked has changed."""
 
     region: str
@@ -137,7 +137,7 @@ class PaceLine(LogLine, frozen=True, kw_only=True, tag="pace"):
     per_second: float | None
 
 
-class RequestLine(LogLine, frozen=True, kw_only=True, tag="request"):
+class RequestRecord(LogRecord, frozen=True, kw_only=True, tag="request"):
     """One attempt of a request has ended."""
 
     method: str
@@ -151,7 +151,7 @@ class RequestLine(LogLine, frozen=True, kw_only=True, tag="request"):
     error: str | None
 
 
-class ErrorLine(LogLine, frozen=True, kw_only=True, tag="error"):
+class ErrorRecord(LogRecord, frozen=True, kw_only=True, tag="error"):
     """What stopped the run; the last line."""
 
     message: str
@@ -172,7 +172,7 @@ class SlowShard(msgspec.Struct, frozen=True, kw_only=True):
     events: int
 
 
-class EndLine(LogLine, frozen=True, kw_only=True, tag="end"):
+class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     """How the run ended; the last line."""
 
     complete: bool
@@ -195,18 +195,18 @@ class EndLine(LogLine, frozen=True, kw_only=True, tag="end"):
     slowest: list[SlowShard]
 
 
-LINES: tuple[type[LogLine], ...] = (
-    NoticeLine,
-    PlanLine,
-    ProgressLine,
-    GapLine,
-    RetryLine,
-    ShardLine,
-    CutLine,
-    PaceLine,
-    RequestLine,
-    ErrorLine,
-    EndLine,
+LINES: tuple[type[LogRecord], ...] = (
+    NoticeRecord,
+    PlanRecord,
+    ProgressRecord,
+    GapRecord,
+    RetryRecord,
+    ShardRecord,
+    SplitRecord,
+    RateRecord,
+    RequestRecord,
+    ErrorRecord,
+    EndRecord,
 )
 
 
@@ -235,19 +235,19 @@ class JsonLog(QuietProgress):
         self._now = now
         self._said_at = self.began_at
 
-    def tell_error(self, error: OciAuditError) -> bool:
+    def report_error(self, error: OciAuditError) -> bool:
         """Say what stopped the run."""
         request_id = error.request_id if isinstance(error, RequestError) else None
         exit_code = find_exit_status(error)
-        self._say(ErrorLine, message=str(error), hint=error.hint, request_id=request_id, exit_code=exit_code)
+        self._say(ErrorRecord, message=str(error), hint=error.hint, request_id=request_id, exit_code=exit_code)
         return True
 
-    def tell_end(self, outcome: Outcome, *, exit_code: int) -> bool:
+    def report_end(self, outcome: ExportResult, *, exit_code: int) -> bool:
         """Say how the run ended."""
         totals = outcome.manifest.totals
         if not self._is_quiet or exit_code:
             self._say(
-                EndLine,
+                EndRecord,
                 complete=outcome.complete,
                 exit_code=exit_code,
                 was_complete_before=outcome.was_complete_before,
@@ -271,17 +271,17 @@ class JsonLog(QuietProgress):
 
     def on_notice(self, text: str) -> None:
         """Say the notice."""
-        self._say(NoticeLine, message=text)
+        self._say(NoticeRecord, message=text)
 
-    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+    def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Say what will be asked."""
-        super().on_plan(window, places, shard_count)
+        super().on_plan(window, targets, shard_count)
         if not self._is_quiet:
             self._say(
-                PlanLine,
+                PlanRecord,
                 **_show_window(window),
-                regions=len({place.region for place in places}),
-                compartments=len({place.compartment for place in places}),
+                regions=len({target.region for target in targets}),
+                compartments=len({target.compartment for target in targets}),
                 shards=shard_count,
             )
 
@@ -291,27 +291,27 @@ class JsonLog(QuietProgress):
         if self._verbosity >= VERY_VERBOSE:
             fields = asdict(request)
             size, seconds = fields.pop("size_bytes"), _round(fields.pop("seconds"))
-            self._say(RequestLine, method="GET", bytes=size, seconds=seconds, **fields)
-        self._tell_in_time()
+            self._say(RequestRecord, method="GET", bytes=size, seconds=seconds, **fields)
+        self._report_if_due()
 
-    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+    def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
         """Keep the pace; what is only in flight changes too often to be said."""
         before = self.regions.get(region)
         has_changed = before is None or (before.ceiling, before.per_second) != (ceiling, per_second)
-        super().on_pace(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
+        super().on_rate(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
         if self._verbosity >= VERBOSE and has_changed:
-            self._say(PaceLine, region=region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
+            self._say(RateRecord, region=region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
 
-    def on_cut(self, shard: Shard, piece_count: int) -> None:
+    def on_split(self, shard: Shard, piece_count: int) -> None:
         """Count the cut."""
-        super().on_cut(shard, piece_count)
+        super().on_split(shard, piece_count)
         if self._verbosity >= VERBOSE:
-            self._say(CutLine, **_show_shard(shard), pieces=piece_count)
+            self._say(SplitRecord, **_show_shard(shard), pieces=piece_count)
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
         super().on_page(shard, scanned=scanned, kept=kept)
-        self._tell_in_time()
+        self._report_if_due()
 
     def on_shard_done(self, shard: Shard) -> None:
         """Count the shard."""
@@ -319,20 +319,20 @@ class JsonLog(QuietProgress):
         super().on_shard_done(shard)
         if self._verbosity >= VERBOSE:
             self._say(
-                ShardLine,
+                ShardRecord,
                 **_show_shard(shard),
                 seconds=_round(taken.seconds) if taken else None,
                 pages=taken.pages if taken else None,
                 events=taken.events if taken else None,
             )
-        self._tell_in_time()
+        self._report_if_due()
 
     def on_gap(self, gap: Gap) -> None:
         """Say the gap."""
         super().on_gap(gap)
         self._say(
-            GapLine,
-            **_show_shard(Shard(gap.place, gap.window)),
+            GapRecord,
+            **_show_shard(Shard(gap.target, gap.window)),
             kind=gap.kind,
             reason=gap.reason,
             request_id=gap.request_id,
@@ -342,28 +342,28 @@ class JsonLog(QuietProgress):
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
         """Say why a request is repeated."""
         if not self._is_quiet:
-            self._say(RetryLine, reason=str(error), wait_seconds=_round(wait_seconds), request_id=error.request_id)
+            self._say(RetryRecord, reason=str(error), wait_seconds=_round(wait_seconds), request_id=error.request_id)
 
     def on_written(self, event_count: int) -> None:
         """Count what stands in the output."""
         super().on_written(event_count)
-        self._tell_in_time()
+        self._report_if_due()
 
-    def _tell_in_time(self) -> None:
+    def _report_if_due(self) -> None:
         now = self.monotonic()
         if self._is_quiet or now - self._said_at < _LINE_EVERY_SECONDS:
             return
         self._said_at = now
         left = self.seconds_left
         self._say(
-            ProgressLine,
+            ProgressRecord,
             phase="asking" if self.to_write is None else "writing",
             seconds=_round(self.elapsed_seconds),
             events=self.events,
             events_per_second=_round(self.events / self.elapsed_seconds),
             shards=self.shards,
             shards_done=self.shards_done,
-            cuts=self.cuts,
+            splits=self.splits,
             requests=self.requests,
             throttled=self.throttled,
             received_bytes=self.received_bytes,
@@ -377,10 +377,10 @@ class JsonLog(QuietProgress):
             regions=[RegionProgress(region=name, **asdict(region)) for name, region in sorted(self.regions.items())],
         )
 
-    def _say(self, line: type[LogLine], /, **fields: Any) -> None:
+    def _say(self, line: type[LogRecord], /, **fields: Any) -> None:
         at = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = _clean(msgspec.to_builtins(line(at=at, **fields)))
-        console.say(msgspec.json.encode(content).decode())
+        console.print_message(msgspec.json.encode(content).decode())
 
 
 def _clean(content: Any) -> Any:
@@ -393,7 +393,7 @@ def _clean(content: Any) -> Any:
 
 
 def _show_shard(shard: Shard) -> dict[str, str]:
-    return {"region": shard.place.region, "compartment": shard.place.compartment, **_show_window(shard.window)}
+    return {"region": shard.target.region, "compartment": shard.target.compartment, **_show_window(shard.window)}
 
 
 def _show_window(window: Window) -> dict[str, str]:

@@ -219,8 +219,8 @@ class FilterCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                place = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                records[getattr(parameter, "rich_help_panel", None) or place].append(record)
+                target = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                records[getattr(parameter, "rich_help_panel", None) or target].append(record)
         for title, rows in records.items():
             if not rows:
                 continue

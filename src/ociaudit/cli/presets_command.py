@@ -31,33 +31,33 @@ def presets(
 
     chosen = (find_preset(name),) if name is not None else PRESETS
     if is_json:
-        console.say_answer(json.dumps({preset.name: _describe(preset) for preset in chosen}))
+        console.print_output(json.dumps({preset.name: _describe(preset) for preset in chosen}))
     elif name is None:
-        _say_list(chosen)
+        _print_list(chosen)
     else:
-        _say_all(chosen[0])
+        _print_all(chosen[0])
     return 0
 
 
-def _say_list(chosen: Sequence[Preset]) -> None:
+def _print_list(chosen: Sequence[Preset]) -> None:
     width = max(len(preset.name) for preset in chosen)
     for preset in chosen:
-        console.say_answer(f"{preset.name:<{width}}  {preset.title}")
+        console.print_output(f"{preset.name:<{width}}  {preset.title}")
 
 
-def _say_all(preset: Preset) -> None:
-    console.say_answer(f"{preset.name}: {preset.title}")
+def _print_all(preset: Preset) -> None:
+    console.print_output(f"{preset.name}: {preset.title}")
     for part in preset.parts:
-        console.say_answer(f"  {part.title}")
-        for pattern in part.rule.patterns:
-            console.say_answer(f"    {pattern}")
+        console.print_output(f"  {part.title}")
+        for pattern in part.name_rule.patterns:
+            console.print_output(f"    {pattern}")
 
 
 def _describe(preset: Preset) -> dict[str, Any]:
     return {
         "title": preset.title,
         "parts": [
-            {"title": part.title, "event_types": part.rule.patterns, "outcome": part.rule.outcome}
+            {"title": part.title, "event_types": part.name_rule.patterns, "outcome": part.name_rule.outcome}
             for part in preset.parts
         ],
     }

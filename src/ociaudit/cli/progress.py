@@ -20,9 +20,9 @@ from ociaudit.cli import console
 from ociaudit.cli.console import count, describe_seconds
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError
-from ociaudit.operations.context import Observer
-from ociaudit.operations.export import Outcome
-from ociaudit.planning.shard import Gap, Place, Shard
+from ociaudit.operations.context import Callbacks
+from ociaudit.operations.export import ExportResult
+from ociaudit.planning.shard import Gap, Shard, Target
 from ociaudit.planning.window import Window, format_minute
 
 SLOWEST_KEPT = 5
@@ -30,7 +30,7 @@ _TOO_MANY_REQUESTS = 429
 
 
 @dataclass(slots=True)
-class RegionFigures:
+class RegionStats:
     """One region's part. `shards` grows where dense ones are cut; the pace is None until it is known."""
 
     shards: int = 0
@@ -60,15 +60,15 @@ class _Begun:
 
 
 @dataclass(slots=True, kw_only=True)
-class Figures(Observer):
+class RunStats(Callbacks):
     """Counts what it is told. `waived` are compartments whose denial is known."""
 
     monotonic: Callable[[], float] = time.monotonic
     waived: frozenset[str] = frozenset()
-    regions: dict[str, RegionFigures] = field(default_factory=dict)
+    regions: dict[str, RegionStats] = field(default_factory=dict)
     shards: int = 0
     shards_done: int = 0
-    cuts: int = 0
+    splits: int = 0
     gaps: int = 0
     waived_gaps: int = 0
     events: int = 0
@@ -85,13 +85,13 @@ class Figures(Observer):
         """Begin to count the time."""
         self.began_at = self.monotonic()
 
-    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+    def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Share the windows out over the regions: every place is asked in the same ones, as a rule."""
         self.shards = shard_count
-        for place in places:
-            self.regions.setdefault(place.region, RegionFigures()).shards += 1
+        for target in targets:
+            self.regions.setdefault(target.region, RegionStats()).shards += 1
         for region in self.regions.values():
-            region.shards = round(shard_count * region.shards / len(places))
+            region.shards = round(shard_count * region.shards / len(targets))
 
     def on_request(self, request: FinishedRequest) -> None:
         """Count the attempt."""
@@ -99,14 +99,14 @@ class Figures(Observer):
         self.received_bytes += request.size_bytes
         self.throttled += request.status == _TOO_MANY_REQUESTS
 
-    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+    def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
         """Keep the pace."""
-        figures = self.regions.setdefault(region, RegionFigures())
-        figures.in_flight, figures.ceiling, figures.per_second = in_flight, ceiling, per_second
+        run_stats = self.regions.setdefault(region, RegionStats())
+        run_stats.in_flight, run_stats.ceiling, run_stats.per_second = in_flight, ceiling, per_second
 
-    def on_cut(self, shard: Shard, piece_count: int) -> None:
+    def on_split(self, shard: Shard, piece_count: int) -> None:
         """Count the pieces in place of the shard."""
-        self.cuts += 1
+        self.splits += 1
         self.shards += piece_count - 1
         self._find(shard).shards += piece_count - 1
         self._begun.pop(shard, None)
@@ -135,12 +135,12 @@ class Figures(Observer):
 
     def on_gap(self, gap: Gap) -> None:
         """Count the gap, or the waived one."""
-        self._begun.pop(Shard(gap.place, gap.window), None)
+        self._begun.pop(Shard(gap.target, gap.window), None)
         if self.is_waived(gap):
             self.waived_gaps += 1
         else:
             self.gaps += 1
-            self.regions.setdefault(gap.place.region, RegionFigures()).gaps += 1
+            self.regions.setdefault(gap.target.region, RegionStats()).gaps += 1
 
     def on_publish(self, event_count: int) -> None:
         """Turn to the writing."""
@@ -152,7 +152,7 @@ class Figures(Observer):
 
     def is_waived(self, gap: Gap) -> bool:
         """Tell whether a gap is a denial that is known."""
-        return gap.kind == "denied" and gap.place.compartment in self.waived
+        return gap.kind == "denied" and gap.target.compartment in self.waived
 
     def find_time(self, shard: Shard) -> ShardTime | None:
         """Return how long a shard under way has taken so far; None for one that is not."""
@@ -195,48 +195,49 @@ class Figures(Observer):
         """Return the slowest shards, the slowest first."""
         return sorted(self.slow, reverse=True)
 
-    def _find(self, shard: Shard) -> RegionFigures:
-        return self.regions.setdefault(shard.place.region, RegionFigures())
+    def _find(self, shard: Shard) -> RegionStats:
+        return self.regions.setdefault(shard.target.region, RegionStats())
 
 
 _REGIONS_SHOWN = 12
 
 
-def describe_plan(window: Window, places: Sequence[Place], shard_count: int) -> str:
+def describe_plan(window: Window, targets: Sequence[Target], shard_count: int) -> str:
     """Return what will be asked, in one line."""
-    regions = len({place.region for place in places})
-    compartments = len({place.compartment for place in places})
+    regions = len({target.region for target in targets})
+    compartments = len({target.compartment for target in targets})
     return (
         f"asking {format_minute(window.start)} to {format_minute(window.end)} (processed time, end exclusive) "
         f"in {count(regions, 'region')} × {count(compartments, 'compartment')}: {count(shard_count, 'window')}"
     )
 
 
-def describe_state(figures: Figures) -> str:
+def describe_state(run_stats: RunStats) -> str:
     """Return how far a run is, in one line."""
-    if figures.to_write:
-        return f"writing: {figures.written:,} of {figures.to_write:,} events"
+    if run_stats.to_write:
+        return f"writing: {run_stats.written:,} of {run_stats.to_write:,} events"
     parts = [
-        f"{figures.events:,} events ({figures.events / figures.elapsed_seconds:,.0f}/s)",
-        f"{figures.shards_done:,} of {figures.shards:,} windows" + (f" ({figures.cuts:,} cut)" if figures.cuts else ""),
+        f"{run_stats.events:,} events ({run_stats.events / run_stats.elapsed_seconds:,.0f}/s)",
+        f"{run_stats.shards_done:,} of {run_stats.shards:,} windows"
+        + (f" ({run_stats.splits:,} cut)" if run_stats.splits else ""),
     ]
-    if figures.in_flight is not None:
-        parts.append(f"{figures.in_flight:,} in flight{_describe_rate(figures.per_second)}")
-    if figures.throttled:
-        parts.append(f"{figures.throttled:,} × 429")
-    if figures.gaps:
-        parts.append(count(figures.gaps, "gap"))
-    left = figures.seconds_left
+    if run_stats.in_flight is not None:
+        parts.append(f"{run_stats.in_flight:,} in flight{_describe_rate(run_stats.per_second)}")
+    if run_stats.throttled:
+        parts.append(f"{run_stats.throttled:,} × 429")
+    if run_stats.gaps:
+        parts.append(count(run_stats.gaps, "gap"))
+    left = run_stats.seconds_left
     if left is not None:
         parts.append(f"about {describe_seconds(left)} left")
     return ", ".join(parts)
 
 
-def describe_regions(figures: Figures) -> Iterator[str]:
+def describe_regions(run_stats: RunStats) -> Iterator[str]:
     """Yield a line for each region, the least finished first; nothing where there is only one."""
-    if len(figures.regions) < 2:
+    if len(run_stats.regions) < 2:
         return
-    ordered = sorted(figures.regions.items(), key=lambda item: (_measure(item[1]), item[0]))
+    ordered = sorted(run_stats.regions.items(), key=lambda item: (_measure(item[1]), item[0]))
     width = max(len(name) for name, _ in ordered)
     for name, region in ordered[:_REGIONS_SHOWN]:
         yield f"  {name:{width}}  {_describe_region(region)}"
@@ -247,7 +248,7 @@ def describe_regions(figures: Figures) -> Iterator[str]:
 def describe_gap(gap: Gap) -> str:
     """Return region, compartment, window, reason and request id of a gap, in one line."""
     request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-    return f"{gap.kind} {gap.place.region} {gap.place.compartment} {gap.window}: {gap.reason}{request_id}"
+    return f"{gap.kind} {gap.target.region} {gap.target.compartment} {gap.window}: {gap.reason}{request_id}"
 
 
 def describe_request(request: FinishedRequest) -> str:
@@ -266,17 +267,17 @@ def describe_shard_time(taken: ShardTime) -> str:
     return f"{taken.shard}: {taken.seconds:.1f} s, {count(taken.pages, 'page')}, {count(taken.events, 'event')}"
 
 
-def describe_cut(shard: Shard, piece_count: int) -> str:
+def describe_split(shard: Shard, piece_count: int) -> str:
     """Return a cut in one line."""
     return f"cut: {shard} is dense and asked in {count(piece_count, 'piece')}"
 
 
-def describe_pace(region: str, ceiling: int, per_second: float | None) -> str:
+def describe_rate(region: str, ceiling: int, per_second: float | None) -> str:
     """Return a region's pace in one line."""
     return f"pace: {region} up to {ceiling:,} in flight{_describe_rate(per_second) or ', no limit known'}"
 
 
-def _describe_region(region: RegionFigures) -> str:
+def _describe_region(region: RegionStats) -> str:
     parts = [f"{region.events:,} events", f"{region.shards_done:,} of {region.shards:,} windows"]
     if region.in_flight is not None:
         parts.append(f"{region.in_flight:,} of {region.ceiling:,} in flight{_describe_rate(region.per_second)}")
@@ -289,7 +290,7 @@ def _describe_rate(per_second: float | None) -> str:
     return "" if per_second is None else f", pace {per_second:.1f}/s"
 
 
-def _measure(region: RegionFigures) -> float:
+def _measure(region: RegionStats) -> float:
     return region.shards_done / region.shards if region.shards else 1.0
 
 
@@ -301,23 +302,23 @@ _BLOCK_EVERY_SECONDS = 0.1
 _GAPS_SAID = 40
 
 
-class QuietProgress(Figures):
+class QuietProgress(RunStats):
     """Says only what nobody else will say: notices. Gaps stand in the summary."""
 
     def close(self) -> None:
         """Take away what is still on the screen."""
 
-    def tell_error(self, error: OciAuditError) -> bool:
+    def report_error(self, error: OciAuditError) -> bool:
         """Say what stopped the run, and return whether that was done; here the program's end does it."""
         return False
 
-    def tell_end(self, outcome: Outcome, *, exit_code: int) -> bool:
+    def report_end(self, outcome: ExportResult, *, exit_code: int) -> bool:
         """Say how the run ended, and return whether that was done; here the summary does it."""
         return False
 
     def on_notice(self, text: str) -> None:
         """Print the notice."""
-        console.say(f"notice: {text}")
+        console.print_message(f"notice: {text}")
 
 
 class LineProgress(QuietProgress):
@@ -329,79 +330,81 @@ class LineProgress(QuietProgress):
         self._verbosity = verbosity
         self._said_at = self._regions_said_at = self.began_at
 
-    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+    def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Print what will be asked."""
-        super().on_plan(window, places, shard_count)
-        console.say(describe_plan(window, places, shard_count))
+        super().on_plan(window, targets, shard_count)
+        console.print_message(describe_plan(window, targets, shard_count))
 
     def on_request(self, request: FinishedRequest) -> None:
         """Count the attempt."""
         super().on_request(request)
         if self._verbosity >= VERY_VERBOSE:
-            console.say(describe_request(request))
-        self._tell_in_time()
+            console.print_message(describe_request(request))
+        self._report_if_due()
 
-    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+    def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
         """Keep the pace; what is only in flight changes too often to be said."""
         before = self.regions.get(region)
         has_changed = before is None or (before.ceiling, before.per_second) != (ceiling, per_second)
-        super().on_pace(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
+        super().on_rate(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
         if self._verbosity >= VERBOSE and has_changed:
-            console.say(describe_pace(region, ceiling, per_second))
-        self._tell_in_time()
+            console.print_message(describe_rate(region, ceiling, per_second))
+        self._report_if_due()
 
-    def on_cut(self, shard: Shard, piece_count: int) -> None:
+    def on_split(self, shard: Shard, piece_count: int) -> None:
         """Count the cut."""
-        super().on_cut(shard, piece_count)
+        super().on_split(shard, piece_count)
         if self._verbosity >= VERBOSE:
-            console.say(describe_cut(shard, piece_count))
+            console.print_message(describe_split(shard, piece_count))
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
         super().on_page(shard, scanned=scanned, kept=kept)
-        self._tell_in_time()
+        self._report_if_due()
 
     def on_shard_done(self, shard: Shard) -> None:
         """Count the window."""
         begun = self.find_time(shard)
         super().on_shard_done(shard)
         if self._verbosity >= VERBOSE:
-            console.say(f"done: {describe_shard_time(begun) if begun else shard}")
-        self._tell_in_time()
+            console.print_message(f"done: {describe_shard_time(begun) if begun else shard}")
+        self._report_if_due()
 
     def on_gap(self, gap: Gap) -> None:
         """Count the gap, and print it as it happens; a region that is down would fill the screen, though."""
         super().on_gap(gap)
         said = self.gaps + self.waived_gaps
         if said <= _GAPS_SAID:
-            console.say(f"{'waived' if self.is_waived(gap) else 'gap'}: {describe_gap(gap)}")
+            console.print_message(f"{'waived' if self.is_waived(gap) else 'gap'}: {describe_gap(gap)}")
         elif said == _GAPS_SAID + 1:
-            console.say("gap: more of them; from here on they are only counted")
+            console.print_message("gap: more of them; from here on they are only counted")
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
         """Say why nothing moves, when the wait is long enough to wonder."""
         if wait_seconds >= 1 or self._verbosity >= VERBOSE:
-            console.say(f"waiting {wait_seconds:.0f} s: {error}" if wait_seconds >= 1 else f"asking again: {error}")
+            console.print_message(
+                f"waiting {wait_seconds:.0f} s: {error}" if wait_seconds >= 1 else f"asking again: {error}"
+            )
 
     def on_written(self, event_count: int) -> None:
         """Count what stands in the output."""
         super().on_written(event_count)
-        self._tell_in_time()
+        self._report_if_due()
 
     def describe(self) -> str:
         """Return the state in one line."""
         return describe_state(self)
 
-    def _tell_in_time(self) -> None:
+    def _report_if_due(self) -> None:
         now = self.monotonic()
         if now - self._said_at < _LINE_EVERY_SECONDS:
             return
         self._said_at = now
-        console.say(self.describe())
+        console.print_message(self.describe())
         if now - self._regions_said_at >= _REGIONS_EVERY_SECONDS:
             self._regions_said_at = now
             for line in describe_regions(self):
-                console.say(line)
+                console.print_message(line)
 
 
 class BarProgress(LineProgress):
@@ -412,16 +415,16 @@ class BarProgress(LineProgress):
         super().__init__(verbosity=verbosity)
         self._bar = console.Bar()
 
-    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+    def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Print the plan and draw the block below."""
-        super().on_plan(window, places, shard_count)
+        super().on_plan(window, targets, shard_count)
         self._bar.start()
 
     def close(self) -> None:
         """Take the block away."""
         self._bar.stop()
 
-    def _tell_in_time(self) -> None:
+    def _report_if_due(self) -> None:
         now = self.monotonic()
         if now - self._said_at < _BLOCK_EVERY_SECONDS and self.fraction < 1:
             return

@@ -28,7 +28,7 @@ from uuid import UUID
 
 import typer
 
-from ociaudit.analysis.query import NAMED_QUERIES, Answer
+from ociaudit.analysis.query import NAMED_QUERIES, QueryResult
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text
 from ociaudit.errors import DiskError, UsageError
@@ -36,10 +36,10 @@ from ociaudit.events.columns import COLUMNS
 from ociaudit.formats.csv import FORMULA_SIGNS
 
 if TYPE_CHECKING:
-    from ociaudit.analysis.query import Answer
+    from ociaudit.analysis.query import QueryResult
 
 
-class AnswerFormat(StrEnum):
+class ResultFormat(StrEnum):
     """How an answer is written."""
 
     TABLE = "table"
@@ -54,8 +54,8 @@ def query(
     ] = None,
     *,
     named: Annotated[str | None, typer.Option(help="Ask the query of this name; see --list.", metavar="NAME")] = None,
-    answer_format: Annotated[
-        AnswerFormat | None,
+    result_format: Annotated[
+        ResultFormat | None,
         typer.Option("--format", help="How the answer is written.", show_default="by -o, else table"),
     ] = None,
     output: Annotated[
@@ -65,23 +65,23 @@ def query(
     is_list: Annotated[bool, typer.Option("--list", help="List the named queries and the columns.")] = False,
 ) -> int:
     """Ask one SELECT over the events of any files, as the table `events`."""
-    from ociaudit.analysis.query import answer_query
-    from ociaudit.cli.console import raise_on_signals
+    from ociaudit.analysis.query import run_query
+    from ociaudit.cli.console import interrupt_on_signals
     from ociaudit.cli.options import check_output
 
     if is_list:
         for line in list_queries():
-            console.say_answer(line)
+            console.print_output(line)
         return 0
     inputs, sql = _split_arguments(arguments or [], named)
-    chosen = _choose_format(answer_format, output)
+    chosen = _choose_format(result_format, output)
     if output:
         check_output(output, inputs=[Path(one) for one in inputs], can_overwrite=overwrite)
     with (
-        raise_on_signals(),
-        answer_query([None if one == "-" else Path(one) for one in inputs], sql) as answer,
+        interrupt_on_signals(),
+        run_query([None if one == "-" else Path(one) for one in inputs], sql) as answer,
     ):
-        _write_answer(answer, chosen, output)
+        _write_result(answer, chosen, output)
     return 0
 
 
@@ -105,13 +105,13 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
     return inputs, sql
 
 
-def _choose_format(chosen: AnswerFormat | None, output: Path | None) -> AnswerFormat:
+def _choose_format(chosen: ResultFormat | None, output: Path | None) -> ResultFormat:
     if chosen is not None:
         return chosen
     if output is None:
-        return AnswerFormat.TABLE
-    for each in AnswerFormat:
-        if output.suffix.lower() == f".{each.value}" or (each is AnswerFormat.TABLE and output.suffix == ".txt"):
+        return ResultFormat.TABLE
+    for each in ResultFormat:
+        if output.suffix.lower() == f".{each.value}" or (each is ResultFormat.TABLE and output.suffix == ".txt"):
             return each
     raise UsageError(
         f"{output.name} does not tell how the answer is to be written",
@@ -119,18 +119,18 @@ def _choose_format(chosen: AnswerFormat | None, output: Path | None) -> AnswerFo
     )
 
 
-def _write_answer(answer: Answer, chosen: AnswerFormat, output: Path | None) -> None:
+def _write_result(answer: QueryResult, chosen: ResultFormat, output: Path | None) -> None:
     from ociaudit.storage.atomic_io import new_file, write_all
 
-    if chosen is AnswerFormat.TABLE and output is None:
+    if chosen is ResultFormat.TABLE and output is None:
         for line in draw_table(answer, width=console.find_width()):
-            console.say_answer(line)
+            console.print_output(line)
         return
     pieces: Iterator[bytes]
-    if chosen is AnswerFormat.TABLE:
+    if chosen is ResultFormat.TABLE:
         pieces = (line.encode() + b"\n" for line in draw_table(answer, width=None))
     else:
-        pieces = write_json(answer) if chosen is AnswerFormat.JSON else write_csv(answer)
+        pieces = write_json(answer) if chosen is ResultFormat.JSON else write_csv(answer)
     if output is None:
         _write_to_stdout(pieces)
         return
@@ -156,7 +156,7 @@ _WIDEST_IN_FILE = 200
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
-def write_json(answer: Answer) -> Iterator[bytes]:
+def write_json(answer: QueryResult) -> Iterator[bytes]:
     """Yield one JSON array, a row in each line."""
     names = _make_unique(answer.names)
     is_json = [kind == "JSON" for kind in answer.types]
@@ -171,7 +171,7 @@ def write_json(answer: Answer) -> Iterator[bytes]:
     yield b"[]\n" if begin == b"[\n" else b"\n]\n"
 
 
-def write_csv(answer: Answer) -> Iterator[bytes]:
+def write_csv(answer: QueryResult) -> Iterator[bytes]:
     """Yield RFC 4180 in UTF-8, with a head."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -184,7 +184,7 @@ def write_csv(answer: Answer) -> Iterator[bytes]:
     yield text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def draw_table(answer: Answer, *, width: int | None) -> Iterator[str]:
+def draw_table(answer: QueryResult, *, width: int | None) -> Iterator[str]:
     """Yield a table for people, its wide columns cut to fit into `width` cells, if that is given."""
     from rich.cells import cell_len, set_cell_size
 

@@ -29,12 +29,12 @@ def report(
     7 the file is not the one of its manifest; and without a page: 2 usage, 5 disk, 6 the file cannot be read.
     """
     from ociaudit.analysis.report import report_export
-    from ociaudit.cli.console import raise_on_signals
+    from ociaudit.cli.console import interrupt_on_signals
 
-    with raise_on_signals():
+    with interrupt_on_signals():
         outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)
     for line in _describe(outcome):
-        console.say(line)
+        console.print_message(line)
     return _EXIT_CODES[outcome.verdict]
 
 

@@ -23,7 +23,7 @@ from ociaudit.errors import DiskError, OciAuditError, UsageError
 _INCOMPLETE_EXIT_CODE = 10
 _OPTIONS = {"--config-file": "--ociconfig", "--profile": "--profilename", "-o": "--outputfile"}
 _OPTION = re.compile(r"(?<!\S)(?:--config-file|--profile|-o)(?![\w-])")
-_BEGIN_ANEW = "remove the folder {output}.run and run the same command again, which begins anew"
+_RESTART = "remove the folder {output}.run and run the same command again, which begins anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +86,21 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
 
 def _export(script: Script, given: argparse.Namespace) -> int:
     from ociaudit import api
-    from ociaudit.cli.console import stop_on_signals
+    from ociaudit.cli.console import cancel_on_signals
     from ociaudit.cli.export_command import describe_empty_filter, describe_gaps, describe_outcome
     from ociaudit.cli.options import choose_progress
     from ociaudit.client.auth import load_credentials
-    from ociaudit.operations.context import StopRequest
-    from ociaudit.operations.resume import RerunOptions
+    from ociaudit.operations.context import Cancellation
+    from ociaudit.operations.resume import ResumeOptions
 
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
     compartment, patterns = split_filter(given.eventfilter, given.compartment)
     credentials = load_credentials(given.ociconfig, given.profilename)
     progress = choose_progress(is_quiet=False)
-    stop = StopRequest()
+    stop = Cancellation()
     try:
-        with stop_on_signals(stop):
+        with cancel_on_signals(stop):
             outcome = api.export(
                 given.startdate,
                 given.enddate,
@@ -115,9 +115,9 @@ def _export(script: Script, given: argparse.Namespace) -> int:
                 shape="sdk",
                 file_format="json",
                 max_window_days=script.max_chunk_days,
-                rerun=RerunOptions(is_script=True),
+                resume_options=ResumeOptions(is_script=True),
                 tally="event_name" if script.counts_path else None,
-                observer=progress,
+                callbacks=progress,
                 stop=stop,
             )
     finally:
@@ -125,9 +125,9 @@ def _export(script: Script, given: argparse.Namespace) -> int:
     if script.counts_path and not outcome.was_complete_before:
         _write_counts(script.counts_path, outcome.tally)
     for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
-        console.say(line)
+        console.print_message(line)
     for line in describe_gaps(outcome.gaps, policy=outcome.policy) if outcome.gaps else ():
-        console.say(line)
+        console.print_message(line)
     return 0 if outcome.complete else _INCOMPLETE_EXIT_CODE
 
 
@@ -151,7 +151,7 @@ def split_filter(eventfilter: str | None, compartment: str | None) -> tuple[str 
 def _name_script_options(hint: str, script: Script, output: str) -> str:
     """Say a hint in the words of a script, which lacks some options of `oci-audit export` and renames others."""
     hint = hint.replace("oci-audit export --help", f"{script.name} --help")
-    hint = hint.replace("run the same command with --restart to begin anew", _BEGIN_ANEW.format(output=output))
+    hint = hint.replace("run the same command with --restart to begin anew", _RESTART.format(output=output))
     return _OPTION.sub(lambda match: _OPTIONS[match[0]], hint)
 
 
@@ -190,4 +190,4 @@ def _write_counts(path: Path, tally: Mapping[str, int]) -> None:
     try:
         write_file(path.absolute(), json.dumps(counts, indent=2).encode() + b"\n")
     except DiskError as error:
-        console.say(f"notice: the counts of event names were not written: {error}")
+        console.print_message(f"notice: the counts of event names were not written: {error}")

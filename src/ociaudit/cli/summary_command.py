@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ociaudit.analysis.summary import Coverage, Finding, Seen, Summary
+from ociaudit.analysis.summary import CoverageEntry, DetectionEntry, Seen, Summary
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text
 
@@ -33,23 +33,23 @@ def summary(
     """Show what a file tells: range, gaps, what is worth a look, most frequent, failures, sign-ins, new, IAM."""
     from ociaudit.analysis.stats import count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
-    from ociaudit.cli.console import raise_on_signals
+    from ociaudit.cli.console import interrupt_on_signals
     from ociaudit.cli.options import check_output
     from ociaudit.storage.atomic_io import write_file
 
     paths = [None if str(path) == "-" else path for path in files]
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
-    with raise_on_signals():
-        census = count_files(paths)
-    result = make_summary(census, [read_coverage(path) for path in paths])
+    with interrupt_on_signals():
+        stats = count_files(paths)
+    result = make_summary(stats, [read_coverage(path) for path in paths])
     if event_counts:
-        write_file(event_counts, encode_counts(census))
+        write_file(event_counts, encode_counts(stats))
     if is_json:
-        console.say_answer(encode_summary(result))
+        console.print_output(encode_summary(result))
     else:
         for line in describe_summary(result):
-            console.say_answer(line)
+            console.print_output(line)
     return 0
 
 
@@ -96,12 +96,12 @@ def encode_summary(summary: Summary) -> str:
     return json.dumps(msgspec.to_builtins(summary))
 
 
-def _describe_coverage(coverage: Coverage, *, is_alone: bool) -> Iterator[str]:
+def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[str]:
     where = "" if is_alone else f" ({clean_text(coverage.file)})"
     if coverage.state == "unknown":
         yield f"{'coverage':<{_LABEL}}unknown: there is no manifest beside it{where}"
         return
-    answered = f"{coverage.places_with_answers:,} of {coverage.places:,} places (region × compartment) answered"
+    answered = f"{coverage.targets_answered:,} of {coverage.targets:,} places (region × compartment) answered"
     asked = f"asked {coverage.asked_start} to {coverage.asked_end}"
     if coverage.state == "altered":
         text = "UNKNOWN: the manifest beside it tells another size; see `oci-audit verify`"
@@ -111,8 +111,8 @@ def _describe_coverage(coverage: Coverage, *, is_alone: bool) -> Iterator[str]:
         text = f"INCOMPLETE: {len(coverage.gaps):,} gaps, {answered}, {asked}"
     yield f"{'coverage':<{_LABEL}}{text}{where}"
     for gap in coverage.gaps[:_GAPS_SHOWN]:
-        place = f"{gap.region} …{gap.compartment[-_SHORT_OCID:]}"
-        yield _cut(f"{'':<{_LABEL}}GAP {gap.kind} {place} {gap.start} .. {gap.end} {gap.reason}")
+        target = f"{gap.region} …{gap.compartment[-_SHORT_OCID:]}"
+        yield _cut(f"{'':<{_LABEL}}GAP {gap.kind} {target} {gap.start} .. {gap.end} {gap.reason}")
     if len(coverage.gaps) > _GAPS_SHOWN:
         yield f"{'':<{_LABEL}}… and {len(coverage.gaps) - _GAPS_SHOWN:,} more gaps; all are in the manifest"
     for number, words in (
@@ -124,7 +124,7 @@ def _describe_coverage(coverage: Coverage, *, is_alone: bool) -> Iterator[str]:
             yield f"{'':<{_LABEL}}{number:,} {words}"
 
 
-def _describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
+def _describe_findings(findings: Sequence[DetectionEntry]) -> Iterator[str]:
     strong = [one for one in findings if one.weight >= _STRONG]
     weak = [one for one in findings if one.weight < _STRONG]
     yield "worth a look" if findings else "worth a look: nothing that the rules know"
@@ -144,13 +144,13 @@ def _describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"   … and {left_out:,} more: --json lists them"
 
 
-def _name_finding(finding: Finding) -> str:
+def _name_finding(finding: DetectionEntry) -> str:
     if not finding.principal:
         return finding.address
     return finding.principal + (f" from {finding.address}" if finding.address else "")
 
 
-def _describe_range(finding: Finding) -> str:
+def _describe_range(finding: DetectionEntry) -> str:
     if not finding.first or not finding.last:
         return "at an unknown time"
     first, last = _minute(finding.first), _minute(finding.last)
@@ -159,7 +159,7 @@ def _describe_range(finding: Finding) -> str:
     return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
 
 
-def _is_one_day(finding: Finding) -> bool:
+def _is_one_day(finding: DetectionEntry) -> bool:
     days = {line.time[:10] for line in finding.story if line.time}
     return len(days) == 1 and (finding.first or "")[:10] in days
 

@@ -42,10 +42,10 @@ def verify(
 
     result = verify_export(file, manifest_path=manifest, signer=signer)
     if is_json:
-        console.say_answer(encode_verification(result))
+        console.print_output(encode_verification(result))
     else:
         for line in describe_verification(result, file):
-            console.say_answer(line)
+            console.print_output(line)
     return _EXIT_CODES[judge(result)]
 
 
@@ -58,7 +58,7 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     yield f"{file}: {manifest.totals.written:,} events, {manifest.output.size_bytes:,} bytes"
     yield f"asked     {manifest.range.start} to {manifest.range.end}, {manifest.range.time}, end exclusive"
     yield f"          by {manifest.asked_by.principal} of {manifest.asked_by.tenancy}"
-    complete = sum(bool(place.windows) for place in manifest.coverage)
+    complete = sum(bool(target.windows) for target in manifest.coverage)
     yield f"answered  {complete} of {len(manifest.coverage)} places (region × compartment) in part or whole"
     yield f"gaps      {len(manifest.gaps)}, and {len(manifest.waived_gaps)} waived"
     shown = [("", gap) for gap in manifest.gaps] + [("waived, ", gap) for gap in manifest.waived_gaps]

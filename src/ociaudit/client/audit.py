@@ -21,13 +21,13 @@ import msgspec
 
 from ociaudit.client.http_client import Client, RetryBudget
 from ociaudit.client.network import Endpoints
-from ociaudit.client.transport import Answer
-from ociaudit.errors import BadAnswer, Refused
-from ociaudit.events.event import Event, cut_page
-from ociaudit.planning.shard import Bookmark, Shard
+from ociaudit.client.transport import HttpResponse
+from ociaudit.errors import InvalidResponse, ServiceError
+from ociaudit.events.event import Event, parse_page
+from ociaudit.planning.shard import PageCursor, Shard
 from ociaudit.planning.window import format_minute
 
-CutPage = Callable[[bytes], list[Event]]
+ParsePage = Callable[[bytes], list[Event]]
 _MAX_RESTARTS = 2
 _BAD_REQUEST = 400
 
@@ -56,7 +56,7 @@ class Page:
         return self.next_token is None
 
 
-class PageLoop(BadAnswer):
+class PageLoop(InvalidResponse):
     """The service gave a token that it had given before in the same chain."""
 
 
@@ -71,7 +71,7 @@ def _go_on(_: Page) -> bool:
 class AuditReader:
     """Asks the Audit service of any region."""
 
-    def __init__(self, client: Client, endpoints: Endpoints, *, cut: CutPage = cut_page) -> None:
+    def __init__(self, client: Client, endpoints: Endpoints, *, cut: ParsePage = parse_page) -> None:
         """Ask through `client`, at the addresses of `endpoints`; `cut` makes events of a page's body."""
         self._cut = cut
         self._client = client
@@ -100,7 +100,7 @@ class AuditReader:
         return _make_page(shard, 0, 1, answer)
 
     async def follow_shard(
-        self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool] = _go_on
+        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool] = _go_on
     ) -> AsyncGenerator[Page, None]:
         """Yield the shard's pages to the end, beginning behind `bookmark` or at the first page.
 
@@ -111,17 +111,17 @@ class AuditReader:
         Raises:
             RequestError: a page could not be had.
         """
-        chain, number, token = (bookmark.chain, bookmark.page, bookmark.token) if bookmark else (0, 0, None)
+        chain, number, token = (cursor.chain, cursor.page, cursor.token) if cursor else (0, 0, None)
         restarts = 0
         seen = {token} if token is not None else set()
         retries = RetryBudget()
-        asking: asyncio.Task[Answer[list[Event]]] | None = self._ask(shard, token, retries)
+        asking: asyncio.Task[HttpResponse[list[Event]]] | None = self._ask(shard, token, retries)
         try:
             while asking is not None:
                 try:
                     answer = await asking
                     _check_token_is_new(answer, seen)
-                except (Refused, PageLoop) as error:
+                except (ServiceError, PageLoop) as error:
                     if token is None or restarts == _MAX_RESTARTS or not _is_token_refused(error):
                         raise
                     restarts, chain, number, token = restarts + 1, chain + 1, 0, None
@@ -132,7 +132,7 @@ class AuditReader:
                 token = answer.next_token
                 page = _make_page(shard, chain, number, answer)
                 asking = None
-                if token is not None and not should_stop(page):
+                if token is not None and not is_cancelled(page):
                     seen.add(token)
                     asking = self._ask(shard, token, retries)
                 try:
@@ -143,21 +143,21 @@ class AuditReader:
             if asking is not None:
                 await _discard(asking)
 
-    def _ask(self, shard: Shard, token: str | None, retries: RetryBudget) -> asyncio.Task[Answer[list[Event]]]:
+    def _ask(self, shard: Shard, token: str | None, retries: RetryBudget) -> asyncio.Task[HttpResponse[list[Event]]]:
         query = {
-            "compartmentId": shard.place.compartment,
+            "compartmentId": shard.target.compartment,
             "startTime": format_minute(shard.window.start),
             "endTime": format_minute(shard.window.end),
         }
         if token is not None:
             query["page"] = token
-        region = shard.place.region
+        region = shard.target.region
         base = self._endpoints.locate("audit", region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
         return asyncio.create_task(self._client.fetch(url, self._cut, endpoint=region, retries=retries))
 
 
-def _make_page(shard: Shard, chain: int, number: int, answer: Answer[list[Event]]) -> Page:
+def _make_page(shard: Shard, chain: int, number: int, answer: HttpResponse[list[Event]]) -> Page:
     return Page(
         shard=shard,
         chain=chain,
@@ -171,17 +171,17 @@ def _make_page(shard: Shard, chain: int, number: int, answer: Answer[list[Event]
     )
 
 
-def _check_token_is_new(answer: Answer[list[Event]], seen: set[str]) -> None:
+def _check_token_is_new(answer: HttpResponse[list[Event]], seen: set[str]) -> None:
     if answer.next_token in seen:
         answer.release()
         raise PageLoop("the service goes round in circles: it gave a page token twice", request_id=answer.request_id)
 
 
-def _is_token_refused(error: Refused | PageLoop) -> bool:
+def _is_token_refused(error: ServiceError | PageLoop) -> bool:
     return isinstance(error, PageLoop) or error.status == _BAD_REQUEST
 
 
-async def _discard(task: asyncio.Task[Answer[list[Event]]]) -> None:
+async def _discard(task: asyncio.Task[HttpResponse[list[Event]]]) -> None:
     """End a request that nobody waits for any more, and take its outcome so that nothing complains."""
     task.cancel()
     await asyncio.wait([task])

@@ -28,7 +28,7 @@ from ociaudit.client.signer import (
     AuthKind,
     Credentials,
     LoadedSigner,
-    RenewableSigner,
+    RefreshingSigner,
     load_api_key,
     load_session,
     read_claims,
@@ -153,7 +153,7 @@ def _load_session(profile: Profile) -> Credentials:
         fingerprint=None,
         profile=profile.name,
         kind="security_token",
-        _signer=RenewableSigner(first, load),
+        _signer=RefreshingSigner(first, load),
         rejection_hint=f"{hint}; then run the same command again (before a session ends, "
         f"`oci session refresh --profile {shlex.quote(profile.name)}` lengthens it, and a run under way takes that up)",
     )
@@ -217,6 +217,6 @@ def _load_principal(
         fingerprint=None,
         profile=profile or kind,
         kind=kind,
-        _signer=RenewableSigner(first, load),
+        _signer=RefreshingSigner(first, load),
         rejection_hint=f"check the clock, and that {who} still exists in tenancy {tenancy}; {_OTHER_REGION}",
     )

@@ -26,11 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from ociaudit.client.memory_budget import ByteBudget, Hold
-from ociaudit.client.rate_limiter import Gate, Permit
-from ociaudit.client.transport import Answer, FinishedRequest, finish_request, show_host
+from ociaudit.client.memory_budget import MemoryBudget, Reservation
+from ociaudit.client.rate_limiter import RateLimiter, Slot
+from ociaudit.client.transport import FinishedRequest, HttpResponse, finish_request, show_host
 from ociaudit.clock import Clock
-from ociaudit.errors import ConnectionFailed, Refused, RequestError, ServiceUnreachable
+from ociaudit.errors import ConnectionFailed, RequestError, ServiceError, ServiceUnreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class RetryPolicy:
             return None
         wait = min(self.max_wait_seconds, self.first_wait_seconds * 2.0 ** (attempt - 1))
         wait *= 0.5 + chance / 2
-        if isinstance(error, Refused) and error.retry_after_seconds is not None:
+        if isinstance(error, ServiceError) and error.retry_after_seconds is not None:
             return max(wait, min(error.retry_after_seconds, self.max_retry_after_seconds))
         return wait
 
@@ -81,8 +81,8 @@ class RetryBudget:
 
 
 T = TypeVar("T")
-RetryObserver = Callable[[RequestError, float], None]
-RequestObserver = Callable[[FinishedRequest], None]
+RetryCallback = Callable[[RequestError, float], None]
+RequestCallback = Callable[[FinishedRequest], None]
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 
@@ -91,11 +91,13 @@ class Sender(Protocol):
     """Sends one attempt; see `transport.Transport`, which is the real one."""
 
     @property
-    def has_answered(self) -> bool:
+    def has_responded(self) -> bool:
         """Tell whether any usable answer has come."""
         ...
 
-    async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
+    async def send(
+        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+    ) -> HttpResponse[T]:
         """Send the request once."""
         ...
 
@@ -107,27 +109,27 @@ class Client:
         self,
         sender: Sender,
         *,
-        gate: Gate,
+        rate_limiter: RateLimiter,
         clock: Clock,
-        budget: ByteBudget,
+        budget: MemoryBudget,
         retry: RetryPolicy | None = None,
-        first_answer_seconds: float = 14.0,
-        on_retry: RetryObserver | None = None,
-        on_request: RequestObserver | None = None,
+        first_response_seconds: float = 14.0,
+        on_retry: RetryCallback | None = None,
+        on_request: RequestCallback | None = None,
     ) -> None:
         """Ask through `sender`; the time for the first answer begins now."""
         self._sender = sender
-        self._gate = gate
+        self._rate_limiter = rate_limiter
         self._clock = clock
         self._budget = budget
         self._retry = retry or RetryPolicy()
         self._on_retry = on_retry
         self._on_request = on_request
-        self._first_answer_until = clock.monotonic() + first_answer_seconds
+        self._first_response_deadline = clock.monotonic() + first_response_seconds
 
     async def fetch(
         self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
-    ) -> Answer[T]:
+    ) -> HttpResponse[T]:
         """Send a signed GET until an answer's body passes `check`, and return it.
 
         The body's bytes count as held until the answer is released. `retries` is a budget over several requests.
@@ -154,57 +156,59 @@ class Client:
                 return answer
             await self._clock.sleep(wait)
 
-    async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int, endpoint: str) -> Answer[T]:
+    async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int, endpoint: str) -> HttpResponse[T]:
         await self._budget.wait_for_room()
-        hold = self._budget.open()
+        reservation = self._budget.open()
         is_held = False
         try:
-            async with self._gate.enter(endpoint) as permit:
+            async with self._rate_limiter.enter(endpoint) as slot:
                 began_at = self._clock.monotonic()
                 try:
-                    answer = await self._send_in_time(url, check, attempt, hold)
+                    answer = await self._send_in_time(url, check, attempt, reservation)
                 except RequestError as error:
-                    self._tell_outcome(permit, error)
-                    self._tell(url, attempt, began_at, error)
+                    self._report_outcome(slot, error)
+                    self._notify(url, attempt, began_at, error)
                     raise
-                permit.note_good()
-                self._tell(url, attempt, began_at, answer)
-                hold.note_whole()
+                slot.record_success()
+                self._notify(url, attempt, began_at, answer)
+                reservation.record_complete()
                 is_held = True
                 return answer
         finally:
             if not is_held:
-                hold.release()
+                reservation.release()
 
-    def _tell(self, url: str, attempt: int, began_at: float, end: Answer[T] | RequestError) -> None:
+    def _notify(self, url: str, attempt: int, began_at: float, end: HttpResponse[T] | RequestError) -> None:
         if self._on_request:
             self._on_request(finish_request(url, attempt, self._clock.monotonic() - began_at, end))
 
-    async def _send_in_time(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
-        if self._sender.has_answered:
-            return await self._sender.send(url, check, attempt=attempt, hold=hold)
+    async def _send_in_time(
+        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+    ) -> HttpResponse[T]:
+        if self._sender.has_responded:
+            return await self._sender.send(url, check, attempt=attempt, reservation=reservation)
         try:
-            async with asyncio.timeout(max(0.1, self._first_answer_until - self._clock.monotonic())):
-                return await self._sender.send(url, check, attempt=attempt, hold=hold)
+            async with asyncio.timeout(max(0.1, self._first_response_deadline - self._clock.monotonic())):
+                return await self._sender.send(url, check, attempt=attempt, reservation=reservation)
         except TimeoutError as error:
             raise ConnectionFailed(f"no answer from {show_host(url)} in time") from error
 
-    def _tell_outcome(self, permit: Permit, error: RequestError) -> None:
-        if not isinstance(error, Refused):
-            permit.note_failure()
+    def _report_outcome(self, slot: Slot, error: RequestError) -> None:
+        if not isinstance(error, ServiceError):
+            slot.record_failure()
             return
         asked = error.retry_after_seconds
         wait = None if asked is None else min(asked, self._retry.max_retry_after_seconds)
         if error.status >= _FIRST_SERVER_ERROR:
-            permit.note_failure(wait)
+            slot.record_failure(wait)
         elif error.status == _TOO_MANY_REQUESTS:
-            permit.note_throttled(wait)
+            slot.record_throttled(wait)
         else:
-            permit.note_good()
+            slot.record_success()
 
     def _give_up_on_silence(self, error: RequestError, wait: float | None, url: str) -> None:
-        if self._sender.has_answered:
+        if self._sender.has_responded:
             return
-        if wait is None or self._first_answer_until - self._clock.monotonic() <= wait:
+        if wait is None or self._first_response_deadline - self._clock.monotonic() <= wait:
             hint = error.hint if error.hint != error.default_hint else None
             raise ServiceUnreachable(f"{show_host(url)} gave no usable answer: {error}", hint=hint) from error

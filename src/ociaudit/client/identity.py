@@ -20,8 +20,8 @@ import msgspec
 from ociaudit.client.http_client import Client
 from ociaudit.client.network import Endpoints
 from ociaudit.client.signer import Credentials
-from ociaudit.client.transport import Answer
-from ociaudit.errors import Refused, RequestError, ScopeUnreadable, ServiceUnreachable, SignInRejected
+from ociaudit.client.transport import HttpResponse
+from ociaudit.errors import RequestError, ScopeUnreadable, ServiceError, ServiceUnreachable, SignInRejected
 from ociaudit.planning.scope import REGION, Compartment, Region
 
 T = TypeVar("T")
@@ -112,13 +112,13 @@ class IdentityReader:
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}"
         try:
             await self._fetch(url, _accept_any)
-        except Refused as error:
+        except ServiceError as error:
             return error.status != _UNAUTHORIZED
         except RequestError:
             return True  # not known to be refused; the caller records the gap it has
         return True
 
-    async def _fetch(self, url: str, check: Callable[[bytes], T]) -> Answer[T]:
+    async def _fetch(self, url: str, check: Callable[[bytes], T]) -> HttpResponse[T]:
         answer = await self._client.fetch(url, check, endpoint=f"identity {self._credentials.region}")
         answer.release()
         return answer
@@ -128,7 +128,7 @@ class IdentityReader:
 
     def _explain(self, what: str, option: str, error: RequestError) -> NoReturn:
         """Turn a failed listing into the error that stops the run."""
-        if isinstance(error, Refused) and error.is_oci and not error.retryable:
+        if isinstance(error, ServiceError) and error.is_oci and not error.retryable:
             if error.status == _UNAUTHORIZED:
                 raise explain_rejection(error, self._credentials) from error
             permission = f"inspect {'tenancies' if what == 'regions' else 'compartments'}"
@@ -139,7 +139,7 @@ class IdentityReader:
         raise ServiceUnreachable(f"the list of {what} did not come: {error}{show_request_id(error)}") from error
 
 
-def explain_rejection(error: Refused, credentials: Credentials) -> SignInRejected:
+def explain_rejection(error: ServiceError, credentials: Credentials) -> SignInRejected:
     """Say why the service may have refused the signature: the clock, the session or the key."""
     skew = error.skew_seconds
     if skew is not None and abs(skew) > _MAX_SKEW_SECONDS:
@@ -161,7 +161,7 @@ def show_request_id(error: RequestError) -> str:
     return f" (opc-request-id {error.request_id})" if error.request_id else ""
 
 
-def _ids(answer: Answer[T]) -> tuple[str, ...]:
+def _ids(answer: HttpResponse[T]) -> tuple[str, ...]:
     return (answer.request_id,) if answer.request_id else ()
 
 

@@ -30,7 +30,7 @@ _METADATA_SECONDS = 2.0
 _METADATA_HOSTS = ("169.254.169.254", "fd00:c1::a9fe:a9fe")
 _TOKEN_SERVICE_PORT = "12250"
 _DEFAULT_CLUSTER_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-_ELSEWHERE = "it works on {place} only; elsewhere use --auth api_key or --auth security_token"
+_ELSEWHERE = "it works on {target} only; elsewhere use --auth api_key or --auth security_token"
 _PLACES: Mapping[AuthKind, str] = {
     "instance_principal": "a compute instance of Oracle Cloud",
     "delegation_token": "a compute instance of Oracle Cloud (Cloud Shell is one)",
@@ -280,7 +280,7 @@ def _name_failure(error: Exception) -> str:
 
 
 def _explain_place(kind: AuthKind) -> str:
-    return _ELSEWHERE.format(place=_PLACES[kind])
+    return _ELSEWHERE.format(target=_PLACES[kind])
 
 
 def _explain_network(host: str) -> str:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 
 
-class Hold:
+class Reservation:
     """The bytes of one answer, from the first that is read until it is worked off."""
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         """Hold nothing yet."""
         self._budget = budget
         self.held_bytes = 0
@@ -26,54 +26,54 @@ class Hold:
         """Wait until so many bytes more may be held, and hold them."""
         await self._budget.take(self, count)
 
-    def note_whole(self) -> None:
+    def record_complete(self) -> None:
         """The answer is whole, and waits to be worked off."""
-        self._budget.note_whole(self)
+        self._budget.record_complete(self)
 
     def release(self) -> None:
         """Give everything back; may be called again."""
         self._budget.release(self)
 
 
-class ByteBudget:
+class MemoryBudget:
     """One budget over all requests, inside one event loop."""
 
-    def __init__(self, max_bytes: int, *, max_answers: int) -> None:
+    def __init__(self, max_bytes: int, *, max_responses: int) -> None:
         """Begin with nothing held."""
         self._max_bytes = max_bytes
-        self._max_answers = max_answers
-        self._whole: set[Hold] = set()
-        self._holds: dict[Hold, None] = {}  # in the order in which they began
+        self._max_responses = max_responses
+        self._whole: set[Reservation] = set()
+        self._holds: dict[Reservation, None] = {}  # in the order in which they began
         self._waiting: list[asyncio.Future[None]] = []
         self.held_bytes = 0
 
-    def open(self) -> Hold:
+    def open(self) -> Reservation:
         """Return a hold for one answer."""
-        return Hold(self)
+        return Reservation(self)
 
     async def wait_for_room(self) -> None:
         """Wait until another answer may come."""
-        while len(self._whole) >= self._max_answers:
+        while len(self._whole) >= self._max_responses:
             await self._wait()
 
-    async def take(self, hold: Hold, count: int) -> None:
+    async def take(self, reservation: Reservation, count: int) -> None:
         """See `Hold.take`."""
-        self._holds.setdefault(hold)
-        while self.held_bytes + count > self._max_bytes and next(iter(self._holds)) is not hold:
+        self._holds.setdefault(reservation)
+        while self.held_bytes + count > self._max_bytes and next(iter(self._holds)) is not reservation:
             await self._wait()
-        hold.held_bytes += count
+        reservation.held_bytes += count
         self.held_bytes += count
 
-    def note_whole(self, hold: Hold) -> None:
+    def record_complete(self, reservation: Reservation) -> None:
         """See `Hold.note_whole`."""
-        self._whole.add(hold)
+        self._whole.add(reservation)
 
-    def release(self, hold: Hold) -> None:
+    def release(self, reservation: Reservation) -> None:
         """See `Hold.release`."""
-        self._whole.discard(hold)
-        self.held_bytes -= hold.held_bytes
-        hold.held_bytes = 0
-        self._holds.pop(hold, None)
+        self._whole.discard(reservation)
+        self.held_bytes -= reservation.held_bytes
+        reservation.held_bytes = 0
+        self._holds.pop(reservation, None)
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
             if not turn.done():

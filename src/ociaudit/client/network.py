@@ -87,8 +87,8 @@ def explain_certificate(host: str, reason: str) -> ConnectionFailed:
     """Return the failure of a connection to a host whose certificate is not trusted; asking again would not help."""
     failure = ConnectionFailed(
         f"the certificate of {host} is not trusted: {reason}",
-        hint=f"behind a proxy that opens TLS, or where the service has a private CA: {_CA_HINT}, with {_CA_OPTION} FILE "
-        "(or REQUESTS_CA_BUNDLE, SSL_CERT_FILE)",
+        hint=f"behind a proxy that opens TLS, or where the service has a private CA: {_CA_HINT}, with {_CA_OPTION} "
+        "FILE (or REQUESTS_CA_BUNDLE, SSL_CERT_FILE)",
     )
     failure.retryable = False
     return failure

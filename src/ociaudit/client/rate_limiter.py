@@ -51,11 +51,11 @@ _PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _AFTER_CUT) ** (1 / 3)
 _LOW_PER_SECOND = 4.0
 _SLOWEST_PER_SECOND = 0.5
 _DOUBTFUL_FAILURES = 3
-_ANSWERS_PER_DOUBLING = 2
+_RESPONSES_PER_DOUBLING = 2
 _MOST_DOUBLINGS = 30.0
 
 
-class Pace:
+class EndpointLimit:
     """The pace of one endpoint."""
 
     def __init__(self, *, max_in_flight: int) -> None:
@@ -83,7 +83,7 @@ class Pace:
         return self._failures is not None and self._failures < _DOUBTFUL_FAILURES
 
     @property
-    def has_answered(self) -> bool:
+    def has_responded(self) -> bool:
         """Tell whether the endpoint has ever answered."""
         return self._failures is not None
 
@@ -96,7 +96,7 @@ class Pace:
         """Return the moment from which on the next request may leave; what lies in the past means now."""
         return max(self._next_at, self._paused_until)
 
-    def note_sent(self, now: float) -> None:
+    def record_sent(self, now: float) -> None:
         """A request leaves."""
         self.in_flight += 1
         self.sent_at = now
@@ -105,11 +105,11 @@ class Pace:
         if self.per_second is not None:
             self._next_at = max(now, self._next_at) + 1 / self.per_second
 
-    def note_end(self) -> None:
+    def record_end(self) -> None:
         """A request ended without an answer that tells anything about the pace; it was given up, perhaps."""
         self.in_flight -= 1
 
-    def note_good(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """A request was answered."""
         self.in_flight -= 1
         self._failures = 0
@@ -119,7 +119,7 @@ class Pace:
         self._forget(now)
         self._grow(now)
 
-    def note_failure(self) -> None:
+    def record_failure(self) -> None:
         """A request failed: a lone 500 or a broken connection cuts nothing, and adds nothing."""
         self.in_flight -= 1
         if self._failures is not None:
@@ -129,7 +129,7 @@ class Pace:
         """Let nothing leave for so long: the service has asked for it."""
         self._paused_until = max(self._paused_until, now + seconds)
 
-    def note_throttled(self, now: float, *, sent_at: float, retry_after_seconds: float | None) -> None:
+    def record_throttled(self, now: float, *, sent_at: float, retry_after_seconds: float | None) -> None:
         """A request was answered with 429."""
         self.in_flight -= 1
         self._failures = 0
@@ -140,8 +140,10 @@ class Pace:
         self._forget(now)
         measured = len(self._good) / self._measured_seconds
         lowest = _LOW_PER_SECOND if self.per_second is None else max(self.per_second / 2, _SLOWEST_PER_SECOND)
-        is_told = self._began_at is not None and now - self._began_at >= self._measured_seconds and measured >= lowest
-        if is_told:
+        is_reported = (
+            self._began_at is not None and now - self._began_at >= self._measured_seconds and measured >= lowest
+        )
+        if is_reported:
             self._ceiling = measured if self.per_second is None else min(measured, self.per_second)
             self.per_second = _AFTER_CUT * self._ceiling
         else:
@@ -157,7 +159,7 @@ class Pace:
             return
         passed = max(0.0, now - max(self._cut_at, self._paused_until))
         if self._ceiling is None:
-            doublings = min(passed, self._good_since_cut / _ANSWERS_PER_DOUBLING, _MOST_DOUBLINGS)
+            doublings = min(passed, self._good_since_cut / _RESPONSES_PER_DOUBLING, _MOST_DOUBLINGS)
             wanted = self._searched_from * 2**doublings
         else:
             wanted = self._ceiling * (1 + ((passed - _PLATEAU_SECONDS) / _CUBIC_SECONDS) ** 3)
@@ -175,53 +177,55 @@ class Pace:
 
 
 _SILENT_SECONDS = 3.0
-OnPace = Callable[[str, Pace], None]
+OnRate = Callable[[str, EndpointLimit], None]
 
 
 @dataclass(slots=True)
-class Permit:
+class Slot:
     """A request under way. Whoever holds it says how it ended; if nobody does, it was given up."""
 
-    pace: Pace
+    limit: EndpointLimit
     sent_at: float
     clock: Clock
-    _is_told: bool = False
+    _is_reported: bool = False
 
-    def note_good(self) -> None:
+    def record_success(self) -> None:
         """The answer was good, or a refusal that says nothing about the pace."""
-        self._is_told = True
-        self.pace.note_good(self.clock.monotonic())
+        self._is_reported = True
+        self.limit.record_success(self.clock.monotonic())
 
-    def note_failure(self, retry_after_seconds: float | None = None) -> None:
+    def record_failure(self, retry_after_seconds: float | None = None) -> None:
         """No answer, a bad one, or an error of the service's, which may have said when to come back."""
-        self._is_told = True
-        self.pace.note_failure()
+        self._is_reported = True
+        self.limit.record_failure()
         if retry_after_seconds is not None:
-            self.pace.pause(self.clock.monotonic(), retry_after_seconds)
+            self.limit.pause(self.clock.monotonic(), retry_after_seconds)
 
-    def note_throttled(self, retry_after_seconds: float | None) -> None:
+    def record_throttled(self, retry_after_seconds: float | None) -> None:
         """The answer was 429."""
-        self._is_told = True
-        self.pace.note_throttled(self.clock.monotonic(), sent_at=self.sent_at, retry_after_seconds=retry_after_seconds)
+        self._is_reported = True
+        self.limit.record_throttled(
+            self.clock.monotonic(), sent_at=self.sent_at, retry_after_seconds=retry_after_seconds
+        )
 
     def close(self) -> None:
         """Give the place back."""
-        if not self._is_told:
-            self._is_told = True
-            self.pace.note_end()
+        if not self._is_reported:
+            self._is_reported = True
+            self.limit.record_end()
 
 
 @dataclass(slots=True)
-class _Lane:
+class _EndpointState:
     """One endpoint: its pace, and who waits for it."""
 
-    pace: Pace
+    limit: EndpointLimit
     begun: deque[asyncio.Future[None]] = field(default_factory=deque)
     fresh: deque[asyncio.Future[None]] = field(default_factory=deque)
     reserved: int = 0
 
 
-class _Places(NamedTuple):
+class _FreeSlots(NamedTuple):
     """Whether any place is free, and one for a region in doubt; and when the next silent one frees another."""
 
     has_any: bool
@@ -229,7 +233,7 @@ class _Places(NamedTuple):
     silent_at: float
 
 
-class Gate:
+class RateLimiter:
     """Lets requests through, in their turn. Used inside one event loop."""
 
     def __init__(
@@ -238,7 +242,7 @@ class Gate:
         clock: Clock,
         max_in_flight: int = 16,
         max_per_second: float | None = None,
-        on_pace: OnPace | None = None,
+        on_rate: OnRate | None = None,
     ) -> None:
         """Begin with two places."""
         self._clock = clock
@@ -246,42 +250,42 @@ class Gate:
         self._allowed = min(FIRST_IN_FLIGHT, max_in_flight)
         self._interval = 1 / max_per_second if max_per_second else 0.0
         self._next_at = 0.0
-        self._on_pace = on_pace
-        self._lanes: dict[str, _Lane] = {}
+        self._on_rate = on_rate
+        self._states: dict[str, _EndpointState] = {}
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = float("inf")
 
     @contextlib.asynccontextmanager
-    async def enter(self, endpoint: str) -> AsyncIterator[Permit]:
+    async def enter(self, endpoint: str) -> AsyncIterator[Slot]:
         """Wait for a place, and hold it for the time of the block."""
-        lane = self._find_lane(endpoint)
-        if lane.reserved:
-            lane.reserved -= 1
+        state = self._find_state(endpoint)
+        if state.reserved:
+            state.reserved -= 1
         else:
-            await self._wait(lane, lane.begun)
-        permit = Permit(lane.pace, self._clock.monotonic(), self._clock)
-        told = lane.pace.per_second
+            await self._wait(state, state.begun)
+        slot = Slot(state.limit, self._clock.monotonic(), self._clock)
+        told = state.limit.per_second
         try:
-            yield permit
+            yield slot
         finally:
-            permit.close()
-            if lane.pace.is_proven:
+            slot.close()
+            if state.limit.is_proven:
                 self._allowed = min(self._max_in_flight, self._allowed + 1)
-            if self._on_pace and lane.pace.per_second != told:
-                self._on_pace(endpoint, lane.pace)
+            if self._on_rate and state.limit.per_second != told:
+                self._on_rate(endpoint, state.limit)
             self._let_through()
 
     async def reserve(self, endpoint: str) -> None:
         """Wait until a new shard may begin: the next `enter` of this endpoint does not wait."""
-        lane = self._find_lane(endpoint)
-        await self._wait(lane, lane.fresh)
-        lane.reserved += 1
+        state = self._find_state(endpoint)
+        await self._wait(state, state.fresh)
+        state.reserved += 1
 
     def give_back(self, endpoint: str) -> None:
         """A reserved place is not needed."""
-        lane = self._find_lane(endpoint)
-        lane.reserved -= 1
-        lane.pace.note_end()
+        state = self._find_state(endpoint)
+        state.reserved -= 1
+        state.limit.record_end()
         self._let_through()
 
     async def close(self) -> None:
@@ -291,9 +295,9 @@ class Gate:
             await asyncio.wait([self._alarm])
 
     @property
-    def paces(self) -> dict[str, Pace]:
+    def limits_by_endpoint(self) -> dict[str, EndpointLimit]:
         """Return the pace of every endpoint that was asked."""
-        return {endpoint: lane.pace for endpoint, lane in self._lanes.items()}
+        return {endpoint: state.limit for endpoint, state in self._states.items()}
 
     @property
     def max_in_flight(self) -> int:
@@ -302,72 +306,72 @@ class Gate:
 
     def is_failing(self, endpoint: str) -> bool:
         """Tell whether an endpoint that has answered fails again and again."""
-        pace = self._find_lane(endpoint).pace
-        return pace.has_answered and not pace.is_proven
+        limit = self._find_state(endpoint).limit
+        return limit.has_responded and not limit.is_proven
 
-    def _find_lane(self, endpoint: str) -> _Lane:
-        lane = self._lanes.get(endpoint)
-        if lane is None:
-            lane = self._lanes[endpoint] = _Lane(Pace(max_in_flight=self._max_in_flight))
-        return lane
+    def _find_state(self, endpoint: str) -> _EndpointState:
+        state = self._states.get(endpoint)
+        if state is None:
+            state = self._states[endpoint] = _EndpointState(EndpointLimit(max_in_flight=self._max_in_flight))
+        return state
 
-    async def _wait(self, lane: _Lane, queue: deque[asyncio.Future[None]]) -> None:
+    async def _wait(self, state: _EndpointState, waiting: deque[asyncio.Future[None]]) -> None:
         """Wait in a queue; when this returns, the pace has counted the request as sent."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        waiting.append(turn)
         self._let_through()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # let through and cancelled in one moment
-                lane.pace.note_end()
+                state.limit.record_end()
                 self._let_through()
-            elif turn in queue:
-                queue.remove(turn)
+            elif turn in waiting:
+                waiting.remove(turn)
             raise
 
     def _let_through(self) -> None:
         """Give places to those who wait, as long as there are any."""
         now = self._clock.monotonic()
         while True:
-            waiting = [lane for lane in self._lanes.values() if lane.begun or lane.fresh]
+            waiting = [state for state in self._states.values() if state.begun or state.fresh]
             if not waiting:
                 return
-            ready: list[_Lane] = []
-            places = self._count_places(now)
-            wake_at = places.silent_at
-            for lane in waiting:
-                if not lane.pace.has_room:
+            ready: list[_EndpointState] = []
+            slots = self._count_free_slots(now)
+            wake_at = slots.silent_at
+            for state in waiting:
+                if not state.limit.has_room:
                     continue
-                moment = max(lane.pace.find_next_moment(), self._next_at)
+                moment = max(state.limit.find_next_moment(), self._next_at)
                 if moment > now:
                     wake_at = min(wake_at, moment)
-                elif places.has_any and (lane.pace.is_proven or lane.pace.sent_at is None or places.has_doubtful):
-                    ready.append(lane)
+                elif slots.has_any and (state.limit.is_proven or state.limit.sent_at is None or slots.has_doubtful):
+                    ready.append(state)
             if not ready:
                 self._set_alarm(wake_at, now)
                 return
-            lane = min(ready, key=lambda lane: (not lane.begun, lane.pace.in_flight))
-            turn = (lane.begun or lane.fresh).popleft()
+            state = min(ready, key=lambda state: (not state.begun, state.limit.in_flight))
+            turn = (state.begun or state.fresh).popleft()
             if turn.done():  # cancelled
                 continue
-            lane.pace.note_sent(now)
+            state.limit.record_sent(now)
             self._next_at = max(now, self._next_at) + self._interval
             turn.set_result(None)
 
-    def _count_places(self, now: float) -> _Places:
+    def _count_free_slots(self, now: float) -> _FreeSlots:
         in_flight = doubtful = silent = 0
         silent_at = float("inf")
-        for lane in self._lanes.values():
-            pace = lane.pace
-            in_flight += pace.in_flight
-            if pace.in_flight and not pace.is_proven and pace.sent_at is not None:
-                doubtful += pace.in_flight
-                if now - pace.sent_at >= _SILENT_SECONDS:
-                    silent += pace.in_flight
+        for state in self._states.values():
+            limit = state.limit
+            in_flight += limit.in_flight
+            if limit.in_flight and not limit.is_proven and limit.sent_at is not None:
+                doubtful += limit.in_flight
+                if now - limit.sent_at >= _SILENT_SECONDS:
+                    silent += limit.in_flight
                 else:
-                    silent_at = min(silent_at, pace.sent_at + _SILENT_SECONDS)
-        return _Places(
+                    silent_at = min(silent_at, limit.sent_at + _SILENT_SECONDS)
+        return _FreeSlots(
             has_any=in_flight < self._max_in_flight and in_flight - silent < self._allowed,
             has_doubtful=doubtful < max(1, self._max_in_flight // 2),
             silent_at=silent_at,

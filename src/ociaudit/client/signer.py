@@ -121,7 +121,7 @@ class LoadedSigner:
     region: str | None = None
 
 
-class RenewableSigner:
+class RefreshingSigner:
     """Signs with the latest signer there is."""
 
     def __init__(self, first: LoadedSigner, load: Callable[[], LoadedSigner]) -> None:
@@ -146,7 +146,7 @@ class RenewableSigner:
         exp = self._current.claims.exp
         return exp if exp is not None and self._asked_at >= exp else None
 
-    async def renew_early(self, now_seconds: float) -> None:
+    async def refresh_early(self, now_seconds: float) -> None:
         """Load anew when the token is about to end; a failure is left for the service to judge."""
         self._asked_at = now_seconds
         is_under_way = self._lock.locked()
@@ -157,14 +157,14 @@ class RenewableSigner:
         async with self._lock:  # with a token that has ended everybody waits: it would only be refused
             if self._is_due(now_seconds):
                 self._tried_at = now_seconds
-                await self._renew()
+                await self._refresh()
 
-    async def renew_after(self, number: int) -> bool:
+    async def refresh_after(self, number: int) -> bool:
         """Load anew because the signer of this number was refused; tell whether another one signs now."""
         async with self._lock:
-            return self.number != number or await self._renew()
+            return self.number != number or await self._refresh()
 
-    async def _renew(self) -> bool:
+    async def _refresh(self) -> bool:
         try:
             loaded = await asyncio.to_thread(self._load)
         except OciAuditError as error:
@@ -229,18 +229,18 @@ class Credentials:
 
     async def prepare(self, now_seconds: float) -> int:
         """Renew a token that is about to end, and return the number of the signer that signs next."""
-        if not isinstance(self._signer, RenewableSigner):
+        if not isinstance(self._signer, RefreshingSigner):
             return 0
-        await self._signer.renew_early(now_seconds)
+        await self._signer.refresh_early(now_seconds)
         return self._signer.number
 
-    async def renew(self, number: int) -> bool:
+    async def refresh(self, number: int) -> bool:
         """After a 401 to the signer of this number: tell whether another one signs now, so that asking again helps."""
-        return isinstance(self._signer, RenewableSigner) and await self._signer.renew_after(number)
+        return isinstance(self._signer, RefreshingSigner) and await self._signer.refresh_after(number)
 
     def explain_state(self) -> str:
         """Return what is known of a token that was refused: that it has ended, or why it could not be renewed."""
-        if not isinstance(self._signer, RenewableSigner):
+        if not isinstance(self._signer, RefreshingSigner):
             return ""
         words = []
         ended_at = self._signer.ended_at

@@ -29,18 +29,18 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from ociaudit.client.memory_budget import Hold
+from ociaudit.client.memory_budget import Reservation
 from ociaudit.client.network import choose_proxy, explain_certificate
 from ociaudit.client.signer import Credentials
 from ociaudit.clock import Clock
-from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError
+from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class HttpResponse(Generic[T]):
     """A good answer: its checked body, and what the headers said."""
 
     body: T
@@ -49,13 +49,13 @@ class Answer(Generic[T]):
     request_id: str | None
     attempts: int
     asked_at: datetime
-    hold: Hold | None = None
+    reservation: Reservation | None = None
     """The body's bytes; whoever has worked it off releases them."""
 
     def release(self) -> None:
         """Give the body's bytes back to the budget."""
-        if self.hold is not None:
-            self.hold.release()
+        if self.reservation is not None:
+            self.reservation.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +76,21 @@ class FinishedRequest:
     error: str | None
 
 
-def finish_request(url: str, attempt: int, seconds: float, end: Answer[T] | RequestError) -> FinishedRequest:
+def finish_request(url: str, attempt: int, seconds: float, end: HttpResponse[T] | RequestError) -> FinishedRequest:
     """Return what watchers are told of an attempt that took so long and ended so."""
     parts = urlsplit(url)
     status: int | None = 200
-    if not isinstance(end, Answer | BadAnswer):
-        status = end.status if isinstance(end, Refused) else None
+    if not isinstance(end, HttpResponse | InvalidResponse):
+        status = end.status if isinstance(end, ServiceError) else None
     return FinishedRequest(
         host=parts.netloc,
         path=parts.path,
         status=status,
-        size_bytes=end.size_bytes if isinstance(end, Answer) else 0,
+        size_bytes=end.size_bytes if isinstance(end, HttpResponse) else 0,
         seconds=seconds,
         attempt=attempt,
         request_id=end.request_id,
-        error=None if isinstance(end, Answer) else str(end),
+        error=None if isinstance(end, HttpResponse) else str(end),
     )
 
 
@@ -109,7 +109,7 @@ class TransportLimits:
     connect_seconds: float = 10.0
     silence_seconds: float = 60.0
     """Without a byte for this long, an attempt has failed. A page can take over ten seconds."""
-    first_answer_seconds: float = 14.0
+    first_response_seconds: float = 14.0
     max_body_bytes: int = 512 * 1024 * 1024
     """A page of 20,000 events of 6 KB has 120 MB; an answer of more than this much is refused."""
     max_held_bytes: int = 96 * 1024 * 1024
@@ -148,7 +148,7 @@ class Transport:
         self._credentials = credentials
         self._clock = clock
         self._limits = limits or TransportLimits()
-        self.has_answered = False
+        self.has_responded = False
         """Whether any usable answer, or a refusal in Oracle's words, has come."""
         self._date: tuple[datetime, str | None] = (clock.now(), None)  # of the latest answer: here, and as it said
 
@@ -169,12 +169,14 @@ class Transport:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, activity: TracebackType | None
     ) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def send(self, url: str, check: Callable[[bytes], T], *, attempt: int, hold: Hold) -> Answer[T]:
+    async def send(
+        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+    ) -> HttpResponse[T]:
         """Send one signed GET and return the answer whose body `check` accepted.
 
         A token that nears its end is renewed before, and one that is refused (401) once after, with a second try.
@@ -186,13 +188,15 @@ class Transport:
         """
         signer = await self._credentials.prepare(self._clock.now().timestamp())
         try:
-            return await self._send(url, check, attempt, hold)
-        except Refused as error:
-            if error.status != _UNAUTHORIZED or not await self._credentials.renew(signer):
+            return await self._send(url, check, attempt, reservation)
+        except ServiceError as error:
+            if error.status != _UNAUTHORIZED or not await self._credentials.refresh(signer):
                 raise
-        return await self._send(url, check, attempt, hold)
+        return await self._send(url, check, attempt, reservation)
 
-    async def _send(self, url: str, check: Callable[[bytes], T], attempt: int, hold: Hold) -> Answer[T]:
+    async def _send(
+        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+    ) -> HttpResponse[T]:
         parts = urlsplit(url)
         asked_at = self._clock.now()
         headers = self._credentials.sign(
@@ -209,7 +213,7 @@ class Transport:
                 proxy=choose_proxy(url, self._proxies),
                 ssl=self._ssl,
             ) as response:
-                body = await self._read_body(response, hold)
+                body = await self._read_body(response, reservation)
         except aiohttp.ClientConnectorCertificateError as error:
             raise explain_certificate(show_host(url), _describe(error)) from error
         except TimeoutError as error:
@@ -224,11 +228,11 @@ class Transport:
             checked = check(body)
             token = _read_token(response)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise BadAnswer(f"{show_host(url)} answered 200, but {error}", request_id=request_id) from error
-        self.has_answered = True
-        return Answer(checked, len(body), token, request_id, attempt, asked_at, hold)
+            raise InvalidResponse(f"{show_host(url)} answered 200, but {error}", request_id=request_id) from error
+        self.has_responded = True
+        return HttpResponse(checked, len(body), token, request_id, attempt, asked_at, reservation)
 
-    async def _read_body(self, response: aiohttp.ClientResponse, hold: Hold) -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse, reservation: Reservation) -> bytes:
         """Read a body to its end, uncompressed, but not without end."""
         pieces: list[bytes] = []
         size = 0
@@ -236,15 +240,15 @@ class Transport:
         async for piece in response.content.iter_any():
             size += len(piece)
             if size > limit:
-                raise BadAnswer(
+                raise InvalidResponse(
                     f"{show_host(str(response.url))} sends more than {limit:,} bytes in one answer",
                     request_id=_read_request_id(response),
                 )
-            await hold.take(len(piece))
+            await reservation.take(len(piece))
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> Refused:
+    def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> ServiceError:
         request_id = _read_request_id(response)
         try:
             oci = msgspec.json.decode(body, type=_ErrorBody)
@@ -253,10 +257,10 @@ class Transport:
             message = f"{show_host(str(response.url))} answered {response.status} with no error of Oracle's: {shown!r}"
             code = ""
         else:
-            self.has_answered = True
+            self.has_responded = True
             message = f"{response.status} {oci.code[:_CODE_SHOWN]}: {oci.message[:_MESSAGE_SHOWN]}"
             code = oci.code
-        return Refused(
+        return ServiceError(
             message,
             status=response.status,
             code=code,

@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from ociaudit.events.field_naming import cut_object
+from ociaudit.events.field_naming import split_members
 from ociaudit.events.fields import (
     UNREADABLE_INSTANT,
     Data,
@@ -44,7 +44,7 @@ from ociaudit.events.fields import (
     split_addresses,
 )
 
-Kind = Literal["text", "time", "integer", "json"]
+ColumnKind = Literal["text", "time", "integer", "json"]
 Value = str | int | None
 Row = tuple[Value, ...]
 
@@ -53,7 +53,7 @@ class Column(NamedTuple):
     """A column: its name, what it holds, and where in the event it comes from."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     description: str
 
 
@@ -270,7 +270,7 @@ def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
         details = data.additional_details
         data.additional_details = _details_decoder.decode(details)
     except (msgspec.MsgspecError, RecursionError):
-        return read_facts(raw), _cut_tolerantly(raw)
+        return read_facts(raw), _extract_tolerantly(raw)
     request = data.request or _NO_REQUEST_MAPS
     response = data.response or _NO_RESPONSE_MAPS
     return facts, (
@@ -290,10 +290,10 @@ def _show(value: bytes) -> str | None:
     return None if text == "null" else text
 
 
-def _cut_tolerantly(raw: bytes) -> Maps:
+def _extract_tolerantly(raw: bytes) -> Maps:
     """Cut an event with fields of any type, object after object."""
-    data = _cut_member(cut_object(raw), "data")
-    parts = {"data": data, "request": _cut_member(data, "request"), "response": _cut_member(data, "response")}
+    data = _extract_member(split_members(raw), "data")
+    parts = {"data": data, "request": _extract_member(data, "request"), "response": _extract_member(data, "response")}
     values = []
     for column in MAP_COLUMNS:
         model, name = column.description.rsplit(".", 2)[-2:]
@@ -301,6 +301,6 @@ def _cut_tolerantly(raw: bytes) -> Maps:
     return tuple(values)
 
 
-def _cut_member(members: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
+def _extract_member(members: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
     value = bytes(members.get(name, _NULL)).strip()
-    return cut_object(value) if value.startswith(b"{") else {}
+    return split_members(value) if value.startswith(b"{") else {}

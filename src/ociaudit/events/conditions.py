@@ -30,7 +30,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import get_args
 
 from ociaudit.errors import UsageError
-from ociaudit.events.event_names import NameMatcher, Rule, find_asked_names, list_meant_rules
+from ociaudit.events.event_names import NameMatcher, NameRule, find_asked_names, list_name_rules
 from ociaudit.events.fields import Facts, Outcome, judge_outcome, split_addresses
 
 Network = IPv4Network | IPv6Network
@@ -49,7 +49,7 @@ def read_network(text: str) -> Network:
         network = ip_network(text, strict=False)
     except ValueError as error:
         raise UsageError(
-            f"{text!r} is neither an address nor a network: {_say_why(error, text)}",
+            f"{text!r} is neither an address nor a network: {_explain(error, text)}",
             hint="write an address (10.0.0.5, 2001:db8::5) or a network (10.0.0.0/8, 2001:db8::/32)",
         ) from error
     if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
@@ -59,7 +59,7 @@ def read_network(text: str) -> Network:
     return network
 
 
-def _say_why(error: ValueError, text: str) -> str:
+def _explain(error: ValueError, text: str) -> str:
     """Return the reason of a refused network; the standard library's own for a wrong address repeats the text."""
     prefix = text.partition("/")[2]
     try:
@@ -165,7 +165,7 @@ def match_types(patterns: Sequence[str]) -> Condition:
     searches = tuple(compile_pattern(pattern).search for pattern in patterns)
     asked = [name for pattern in patterns for name in find_asked_names(pattern)]
     own = Condition(lambda event_type, _: any(search(event_type) for search in searches), frozenset())
-    return join_any([own, *(match_rules(list_meant_rules(name)) for name in asked)])
+    return join_any([own, *(match_name_rules(list_name_rules(name)) for name in asked)])
 
 
 def match_names(patterns: Sequence[str]) -> Condition:
@@ -180,7 +180,7 @@ def match_names(patterns: Sequence[str]) -> Condition:
     parts = [Condition(lambda _, event_name: event_name is not None and is_own(event_name), frozenset())]
     if dotted:
         parts.append(match_texts(dotted, "event name", lambda facts: (facts.domain_event, None), *_DOMAIN_FIELDS))
-    return join_any([*parts, *(match_rules(list_meant_rules(name)) for name in asked)])
+    return join_any([*parts, *(match_name_rules(list_name_rules(name)) for name in asked)])
 
 
 def match_texts(patterns: Sequence[str], what: str, read: Read, *needed: str) -> Condition:
@@ -268,9 +268,9 @@ def read_outcome(facts: Facts) -> Outcome:
     )
 
 
-def match_rules(rules: Sequence[Rule]) -> Condition:
+def match_name_rules(rules: Sequence[NameRule]) -> Condition:
     """Any of the rules is met, by the event type or by the identity domain's name of the event."""
-    return join_any([_match_rule(rule) for rule in rules])
+    return join_any([_match_name_rule(name_rule) for name_rule in rules])
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -332,10 +332,10 @@ def suggest(text: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _match_rule(rule: Rule) -> Condition:
-    is_named = NameMatcher(rule.patterns)
-    outcome = rule.outcome
-    needed = _DOMAIN_FIELDS if rule.is_about_domains else frozenset[str]()
+def _match_name_rule(name_rule: NameRule) -> Condition:
+    is_named = NameMatcher(name_rule.patterns)
+    outcome = name_rule.outcome
+    needed = _DOMAIN_FIELDS if name_rule.is_about_domains else frozenset[str]()
 
     def has_outcome(facts: Facts) -> bool:
         return outcome is None or read_outcome(facts) == outcome
@@ -346,7 +346,7 @@ def _match_rule(rule: Rule) -> Condition:
     def decide(event_type: str, _: str | None) -> bool | Test:
         if is_named(event_type):
             return True if outcome is None else has_outcome
-        return is_met_by_domain if rule.is_about_domains else False
+        return is_met_by_domain if name_rule.is_about_domains else False
 
     return Condition(decide, needed | (OUTCOME_FIELDS if outcome else frozenset()))
 

@@ -28,7 +28,7 @@ from typing import NoReturn
 
 import msgspec
 
-from ociaudit.events.fields import SPELLED_FIELDS, AnyKeyFields, Facts, make_model, read_instant, read_loose_fields
+from ociaudit.events.fields import KEY_FIELDS_BY_SHAPE, AnyKeyFields, Facts, make_model, read_instant, read_loose_fields
 
 _INSTANT_BYTES = 9  # nanoseconds since the year 1 need 69 bits up to the year 9999
 _ORDER_END = b"\0\0"
@@ -90,10 +90,10 @@ def read_instant_of(order: bytes) -> int:
 
 def read_order(order: bytes) -> tuple[int, str]:
     """Return the (instant, id) that `encode_order` encoded."""
-    return read_instant_of(order), read_event_id(cut_event_id(order))
+    return read_instant_of(order), read_event_id(extract_event_id(order))
 
 
-def cut_event_id(order: bytes) -> bytes:
+def extract_event_id(order: bytes) -> bytes:
     """Return the id as it stands encoded in an order; empty where the event has none."""
     return order[_INSTANT_BYTES : -len(_ORDER_END)]
 
@@ -109,7 +109,7 @@ _LINE_BREAKS = b"\r\n"
 
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _fields_decoders: dict[str, msgspec.json.Decoder[list[AnyKeyFields]]] = {
-    shape: msgspec.json.Decoder(list.__class_getitem__(kind)) for shape, kind in SPELLED_FIELDS.items()
+    shape: msgspec.json.Decoder(list.__class_getitem__(kind)) for shape, kind in KEY_FIELDS_BY_SHAPE.items()
 }
 
 
@@ -117,7 +117,7 @@ class BadPage(ValueError):
     """A body that is not a JSON array of objects."""
 
 
-def cut_page(body: bytes, shape: str = "api") -> list[Event]:
+def parse_page(body: bytes, shape: str = "api") -> list[Event]:
     """Cut a page's body into its events, whose fields are spelled as `shape` says.
 
     Raises:
@@ -133,12 +133,12 @@ def cut_page(body: bytes, shape: str = "api") -> list[Event]:
     except RecursionError as error:
         raise BadPage("the body is nested too deeply") from error
     except msgspec.MsgspecError:
-        return _cut_slowly(body.decode("utf-8"), shape)
+        return _parse_slowly(body.decode("utf-8"), shape)
     lines = map(bytes, raws) if _is_in_one_line(body) else [join_lines(bytes(raw)) for raw in raws]
     return list(map(make_event, lines, fields))
 
 
-def make_cutter(needed: Collection[str]) -> Callable[[bytes], list[Event]]:
+def make_page_parser(needed: Collection[str]) -> Callable[[bytes], list[Event]]:
     """Return a function like `cut_page` for the API's spelling, whose events know these facts besides.
 
     They are read in the pass that is made anyway. Where one of them is not as documented, the events of that page
@@ -153,7 +153,7 @@ def make_cutter(needed: Collection[str]) -> Callable[[bytes], list[Event]]:
             raws = _raw_decoder.decode(body)
             facts = decoder.decode(body)
         except (UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
-            return cut_page(body)
+            return parse_page(body)
         lines = map(bytes, raws) if _is_in_one_line(body) else [join_lines(bytes(raw)) for raw in raws]
         return list(map(make_event_of_facts, lines, facts))
 
@@ -166,7 +166,7 @@ def read_event(line: bytes, shape: str = "api") -> Event:
     Raises:
         BadPage: it is not the JSON of one event.
     """
-    events = cut_page(b"[" + line + b"]", shape)
+    events = parse_page(b"[" + line + b"]", shape)
     if len(events) != 1:
         raise BadPage(f"a line holds {len(events)} events")
     return events[0]
@@ -183,7 +183,7 @@ def join_lines(raw: bytes) -> bytes:
     return raw
 
 
-def _cut_slowly(text: str, shape: str) -> list[Event]:
+def _parse_slowly(text: str, shape: str) -> list[Event]:
     """Cut with the standard library's scanner, which accepts lone surrogates and fields of any type."""
     events: list[Event] = []
     position = skip_white_space(text, 0)
@@ -193,7 +193,7 @@ def _cut_slowly(text: str, shape: str) -> list[Event]:
     if text[position : position + 1] == "]":
         return _end_of_array(text, position, events)
     while True:
-        event, position = _cut_one(text, position, shape, number=len(events) + 1)
+        event, position = _parse_one(text, position, shape, number=len(events) + 1)
         events.append(event)
         position = skip_white_space(text, position)
         mark = text[position : position + 1]
@@ -204,7 +204,7 @@ def _cut_slowly(text: str, shape: str) -> list[Event]:
         position = skip_white_space(text, position + 1)
 
 
-def _cut_one(text: str, position: int, shape: str, *, number: int) -> tuple[Event, int]:
+def _parse_one(text: str, position: int, shape: str, *, number: int) -> tuple[Event, int]:
     try:
         value, end = scan_value(text, position)
     except RecursionError as error:
@@ -214,7 +214,7 @@ def _cut_one(text: str, position: int, shape: str, *, number: int) -> tuple[Even
     if not isinstance(value, dict):
         raise BadPage(f"element {number} of the page is not an object")
     return make_event(
-        join_lines(text[position:end].encode("utf-8")), read_loose_fields(value, SPELLED_FIELDS[shape])
+        join_lines(text[position:end].encode("utf-8")), read_loose_fields(value, KEY_FIELDS_BY_SHAPE[shape])
     ), end
 
 

@@ -33,7 +33,7 @@ _DOMAIN_PREFIXES = ("sso.", "admin.")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class NameRule:
     """Any of these names; with an `outcome`, only where the event tells of that one. `*` stands for anything."""
 
     patterns: tuple[str, ...]
@@ -62,9 +62,9 @@ def is_domain_name(name: str) -> bool:
     return name.casefold().startswith(_DOMAIN_PREFIXES)
 
 
-def list_patterns(rules: Iterable[Rule]) -> tuple[str, ...]:
+def list_patterns(rules: Iterable[NameRule]) -> tuple[str, ...]:
     """Return every pattern of some rules, each once, in their order."""
-    return tuple(dict.fromkeys(pattern for rule in rules for pattern in rule.patterns))
+    return tuple(dict.fromkeys(pattern for name_rule in rules for pattern in name_rule.patterns))
 
 
 def _strip(name: str) -> str:
@@ -141,20 +141,20 @@ def find_asked_names(pattern: str) -> tuple[str, ...]:
     return tuple(name for name in found if name)
 
 
-def list_meant_rules(asked: str) -> tuple[Rule, ...]:
+def list_name_rules(asked: str) -> tuple[NameRule, ...]:
     """Return what a name of the table means; what a domain calls a failure needs no look at the outcome."""
     recorded = RECORDED_AS[asked]
     types = tuple(name for name in recorded if not is_domain_name(name))
     names = tuple(name for name in recorded if is_domain_name(name))
-    rules = (Rule(types, _MEANT_OUTCOMES.get(asked)), Rule(names))
-    return tuple(rule for rule in rules if rule.patterns)
+    rules = (NameRule(types, _MEANT_OUTCOMES.get(asked)), NameRule(names))
+    return tuple(name_rule for name_rule in rules if name_rule.patterns)
 
 
-def describe_meaning(asked: str) -> str:
+def describe_name_meaning(asked: str) -> str:
     """Say what a name of the table is taken for."""
     outcome = _MEANT_OUTCOMES.get(asked)
     parts = [
-        ", ".join(rule.patterns) + (f" with outcome {outcome}" if rule.outcome else "")
-        for rule in list_meant_rules(asked)
+        ", ".join(name_rule.patterns) + (f" with outcome {outcome}" if name_rule.outcome else "")
+        for name_rule in list_name_rules(asked)
     ]
     return f"Audit records no {asked}; it is taken for {'; '.join(parts)}"

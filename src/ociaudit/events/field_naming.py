@@ -125,7 +125,7 @@ SEEN_BESIDE: Mapping[str, tuple[str, ...]] = MappingProxyType({"Data": ("interna
 
 
 Shape = Literal["api", "sdk", "cli"]
-Reshape = Callable[[bytes], bytes]
+Converter = Callable[[bytes], bytes]
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
@@ -143,12 +143,12 @@ _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
 _members_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def choose_shape(shape: Shape) -> Reshape:
+def choose_shape(shape: Shape) -> Converter:
     """Return the function that writes an event (one line of JSON as served) in a spelling, again as one line.
 
     It expects valid JSON, as `cut_page` gives it, and does not check it again.
     """
-    return _RESHAPES[shape]
+    return _CONVERTERS[shape]
 
 
 class _ModelWriter:
@@ -174,7 +174,7 @@ class _ModelWriter:
             return _NULL
         values: list[Any] = list(msgspec.structs.astuple(served))
         for index in self._times:
-            values[index] = _respell_time(values[index])
+            values[index] = _convert_time(values[index])
         for index, writer in self._models:
             values[index] = writer.write_quickly(values[index])
         for index, member in self._beside:
@@ -187,10 +187,10 @@ class _ModelWriter:
         value = bytes(value).strip()  # a msgspec.Raw is not quite bytes
         if not value.startswith(b"{"):
             return value
-        members = cut_object(value)
+        members = split_members(value)
         values = [members.pop(name, _NULL) for name in self._fields]
         for index in self._times:
-            values[index] = _respell_time(values[index])
+            values[index] = _convert_time(values[index])
         for index, writer in self._models:
             values[index] = writer.write_tolerantly(values[index])
         unknown = [b",%b:%b" % (self._name_unknown(name, members), members[name]) for name in sorted(members)]
@@ -217,20 +217,20 @@ def _make_struct(model: str) -> Any:
 _event_decoder = msgspec.json.Decoder(_make_struct(EVENT))
 
 
-def _make_reshape(joint: str) -> Reshape:
+def _make_converter(joint: str) -> Converter:
     writer = _ModelWriter(EVENT, joint)
 
-    def reshape(raw: bytes) -> bytes:
+    def converter(raw: bytes) -> bytes:
         try:
             served = _event_decoder.decode(raw)
         except (msgspec.MsgspecError, RecursionError):
             return writer.write_tolerantly(raw)
         return writer.write_quickly(served)
 
-    return reshape
+    return converter
 
 
-def _respell_time(value: bytes) -> bytes:
+def _convert_time(value: bytes) -> bytes:
     """Write a time as the SDK's `to_dict` does, if no part of it is lost by that."""
     match = _TIME.fullmatch(value)
     if match is None:
@@ -245,7 +245,7 @@ def _respell_time(value: bytes) -> bytes:
     return b'"%b%b:%b"' % (time, hours, minutes)
 
 
-def cut_object(raw: bytes) -> dict[str, bytes]:
+def split_members(raw: bytes) -> dict[str, bytes]:
     """Cut an object that is known to be valid JSON into its members, each value to the byte.
 
     A value may be a `msgspec.Raw`, which pins the whole object. Of a name that comes twice the last value counts.
@@ -253,11 +253,11 @@ def cut_object(raw: bytes) -> dict[str, bytes]:
     try:
         members: dict[str, bytes] = _members_decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or what is nested very deeply
-        return _cut_by_marks(raw)
+        return _split_by_marks(raw)
     return members
 
 
-def _cut_by_marks(raw: bytes) -> dict[str, bytes]:
+def _split_by_marks(raw: bytes) -> dict[str, bytes]:
     """Cut an object that is known to be valid JSON, by nothing but its strings, brackets and commas."""
     members: dict[str, bytes] = {}
     depth = start = 0
@@ -280,11 +280,11 @@ def _keep_served(raw: bytes) -> bytes:
     return raw
 
 
-_RESHAPES = MappingProxyType({"api": _keep_served, "sdk": _make_reshape("_"), "cli": _make_reshape("-")})
+_CONVERTERS = MappingProxyType({"api": _keep_served, "sdk": _make_converter("_"), "cli": _make_converter("-")})
 
 
-Spelling = Literal["api", "sdk", "cli", "cloudevents"]
-Respell = Callable[[Mapping[str, bytes]], bytes]
+FieldNaming = Literal["api", "sdk", "cli", "cloudevents"]
+ToApiShape = Callable[[Mapping[str, bytes]], bytes]
 """Takes an event's members, as `cut_object` gives them."""
 
 _CLOUD_EVENT_NAMES = MappingProxyType(
@@ -312,7 +312,7 @@ class _ModelReader:
         self._new_names = frozenset(new for name, new in names.items() if new != name)
         self._models = models
 
-    def respell(self, members: Mapping[str, bytes]) -> bytes:
+    def to_api_shape(self, members: Mapping[str, bytes]) -> bytes:
         """Write an object of the model with the API's names."""
         heads = self._heads if self._new_names.isdisjoint(members) else self._choose_heads(members)
         models = self._models
@@ -321,7 +321,7 @@ class _ModelReader:
                 b"%b%b"
                 % (
                     heads.get(name) or b"%b:" % write_name(name),
-                    models[name].respell_value(value) if name in models else value,
+                    models[name].convert_value(value) if name in models else value,
                 )
                 for name, value in members.items()
             ]
@@ -332,10 +332,10 @@ class _ModelReader:
         taken = {b'"%b":' % name.encode() for name in self._new_names.intersection(members)}
         return {name: head for name, head in self._heads.items() if head not in taken}
 
-    def respell_value(self, value: bytes) -> bytes:
+    def convert_value(self, value: bytes) -> bytes:
         """Write a model; what is no object stays as it is."""
         value = bytes(value)  # a msgspec.Raw is not quite bytes
-        return self.respell(cut_object(value)) if value.startswith(b"{") else value
+        return self.to_api_shape(split_members(value)) if value.startswith(b"{") else value
 
 
 def write_name(name: str) -> bytes:
@@ -356,17 +356,17 @@ def _make_reader(model: str, joint: str) -> _ModelReader:
     return _ModelReader(MappingProxyType(names), MappingProxyType(models))
 
 
-RESPELLS: Mapping[Spelling, Respell] = MappingProxyType(
+TO_API_SHAPE: Mapping[FieldNaming, ToApiShape] = MappingProxyType(
     {
-        "sdk": _make_reader(EVENT, "_").respell,
-        "cli": _make_reader(EVENT, "-").respell,
-        "cloudevents": _ModelReader(_CLOUD_EVENT_NAMES, MappingProxyType({})).respell,
+        "sdk": _make_reader(EVENT, "_").to_api_shape,
+        "cli": _make_reader(EVENT, "-").to_api_shape,
+        "cloudevents": _ModelReader(_CLOUD_EVENT_NAMES, MappingProxyType({})).to_api_shape,
     }
 )
 """Spelling -> the function that writes an event of it as the API does, in one line if its values are."""
 
 _SURE_NAMES = ("eventType", "eventId", "eventTime", "cloudEventsVersion", "eventTypeVersion")
-_SURE: Mapping[Spelling, frozenset[str]] = MappingProxyType(
+_SURE: Mapping[FieldNaming, frozenset[str]] = MappingProxyType(
     {
         "api": frozenset(_SURE_NAMES),
         "sdk": frozenset(_CAPITAL.sub(lambda capital: "_" + capital[0].lower(), name) for name in _SURE_NAMES),
@@ -379,7 +379,7 @@ TELLING_NAMES = frozenset({"specversion"}).union(*_SURE.values())
 """Names of members that only an event has, whoever wrote it."""
 
 
-def recognise_spelling(members: Mapping[str, bytes]) -> Spelling | None:
+def detect_naming(members: Mapping[str, bytes]) -> FieldNaming | None:
     """Tell how an object spells an event's fields; None where it has none of the names by which that is known.
 
     Several spellings in one object: the API's counts before the SDK's, that before the command's.

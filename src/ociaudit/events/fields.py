@@ -102,7 +102,7 @@ class CliKeyFields(msgspec.Struct, gc=False, rename="kebab"):
 
 
 AnyKeyFields = KeyFields | SdkKeyFields | CliKeyFields
-SPELLED_FIELDS: Mapping[str, type[AnyKeyFields]] = MappingProxyType(
+KEY_FIELDS_BY_SHAPE: Mapping[str, type[AnyKeyFields]] = MappingProxyType(
     {"api": KeyFields, "sdk": SdkKeyFields, "cli": CliKeyFields}
 )
 """Shape -> the struct that reads its spelling."""

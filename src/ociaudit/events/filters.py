@@ -33,16 +33,16 @@ from ociaudit.events.conditions import (
     Condition,
     Test,
     match_addresses,
+    match_name_rules,
     match_names,
     match_outcomes,
-    match_rules,
     match_statuses,
     match_texts,
     match_types,
     split_list,
 )
-from ociaudit.events.event import Event, cut_page, encode_instant, make_cutter
-from ociaudit.events.event_names import describe_meaning, find_asked_names
+from ociaudit.events.event import Event, encode_instant, make_page_parser, parse_page
+from ociaudit.events.event_names import describe_name_meaning, find_asked_names
 from ociaudit.events.fields import UNREADABLE_INSTANT, Facts, make_reader, read_instant
 from ociaudit.events.presets import list_rules
 
@@ -177,7 +177,7 @@ class EventFilter:
         self._first = encode_instant(after) if after is not None else b""
         self._end = encode_instant(before) if before is not None else _AFTER_ALL
         needed = frozenset[str]().union(*(one.needed for one in (*self._wanted, *self._unwanted)))
-        self.cut_page: Callable[[bytes], list[Event]] = make_cutter(needed) if needed else cut_page
+        self.parse_page: Callable[[bytes], list[Event]] = make_page_parser(needed) if needed else parse_page
         """Cuts a page as `events.page.cut_page` does; the events know what `select` will look at."""
         self._read_rest: Callable[[bytes], Facts] = make_reader(needed)
         self._read_all: Callable[[bytes], Facts] = make_reader(needed | TYPE_FIELDS | {"event_time"})
@@ -196,7 +196,7 @@ class EventFilter:
             for pattern in (*criteria.event_names, *criteria.event_types)
         )
         asked = dict.fromkeys(name for pattern in patterns for name in find_asked_names(pattern))
-        return tuple(map(describe_meaning, asked))
+        return tuple(map(describe_name_meaning, asked))
 
     def select(self, events: list[Event]) -> list[Event]:
         """Return the events that pass, in their order."""
@@ -279,7 +279,7 @@ def _negate(test: Test) -> Test:
 def _list_conditions(criteria: Criteria) -> tuple[Condition, ...]:
     found: list[Condition] = []
     if criteria.presets:
-        found.append(match_rules(list_rules(split_list(criteria.presets, "preset"))))
+        found.append(match_name_rules(list_rules(split_list(criteria.presets, "preset"))))
     if criteria.event_types:
         found.append(match_types(criteria.event_types))
     if criteria.event_names:

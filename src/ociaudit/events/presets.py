@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 from ociaudit.errors import UsageError
 from ociaudit.events.conditions import suggest
-from ociaudit.events.event_names import Rule
+from ociaudit.events.event_names import NameRule
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PresetPart:
     """A part of a preset: what it is about, and the rule for it."""
 
     title: str
-    rule: Rule
+    name_rule: NameRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,20 @@ class Preset:
 
     name: str
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[PresetPart, ...]
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[NameRule, ...]:
         """Return the rules of all parts."""
-        return tuple(part.rule for part in self.parts)
+        return tuple(part.name_rule for part in self.parts)
 
 
 _IAM = "identityControlPlane"
 _SIGN_INS = ("IdentitySignOn.*", "sso.session.create.*", "sso.authentication.*")
 
 
-def _part(title: str, *patterns: str) -> Part:
-    return Part(title, Rule(patterns))
+def _part(title: str, *patterns: str) -> PresetPart:
+    return PresetPart(title, NameRule(patterns))
 
 
 def _iam(*names: str) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ PRESETS = (
     Preset(
         "sign-in-failures",
         "sign-ins that failed",
-        (Part("sign-ins with outcome failure", Rule(_SIGN_INS, "failure")),),
+        (PresetPart("sign-ins with outcome failure", NameRule(_SIGN_INS, "failure")),),
     ),
     Preset(
         "mfa",
@@ -263,10 +263,10 @@ def find_preset(name: str) -> Preset:
     )
 
 
-def list_rules(names: Iterable[str]) -> tuple[Rule, ...]:
+def list_rules(names: Iterable[str]) -> tuple[NameRule, ...]:
     """Return the rules of presets.
 
     Raises:
         UsageError: a name is of none.
     """
-    return tuple(rule for name in names for rule in find_preset(name).rules)
+    return tuple(name_rule for name in names for name_rule in find_preset(name).rules)

@@ -33,10 +33,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ociaudit.events.event import BadPage, cut_page
-from ociaudit.events.field_naming import Shape, choose_shape, cut_object
+from ociaudit.events.event import BadPage, parse_page
+from ociaudit.events.field_naming import Shape, choose_shape, split_members
 from ociaudit.formats.compression import BadFile
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 
 class EventFormat(Protocol):
@@ -46,7 +46,7 @@ class EventFormat(Protocol):
         """Return the bytes before the first event."""
         ...
 
-    def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
+    def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Return the bytes that are ready; `origins` are the events' own, one each, and `raws` is not empty."""
         ...
 
@@ -69,22 +69,22 @@ class Record(NamedTuple):
     """An event: `raw` is one line of JSON in shape `api`; `origin` is the (region, compartment) asked, if known."""
 
     raw: bytes
-    origin: Place | None
+    origin: Target | None
 
 
 class Rows(NamedTuple):
     """Consecutive rows: the events as JSON and, if the file says it beside them, where each was asked from."""
 
     events: list[bytes]
-    origins: list[Place | None] | None
+    origins: list[Target | None] | None
 
 
-def make_place(region: str | None, compartment: str | None) -> Place | None:
+def make_target(region: str | None, compartment: str | None) -> Target | None:
     """Return the place, if both halves are known."""
-    return Place(region, compartment) if region and compartment else None
+    return Target(region, compartment) if region and compartment else None
 
 
-def check_rows(events: list[bytes], origins: list[Place | None], rows_before: int) -> Rows:
+def check_rows(events: list[bytes], origins: list[Target | None], rows_before: int) -> Rows:
     """Return the rows if every event is a JSON object."""
     try:
         if _raw_decoder.decode(b"[" + b",".join(events) + b"]") == events:
@@ -93,7 +93,7 @@ def check_rows(events: list[bytes], origins: list[Place | None], rows_before: in
         pass
     for number, event in enumerate(events, rows_before + 1):
         try:
-            cut = cut_page(b"[" + event + b"]")
+            cut = parse_page(b"[" + event + b"]")
         except BadPage as error:
             raise BadFile(f"the event in row {number:,} is cut or no JSON object: {error}") from error
         if len(cut) != 1:
@@ -105,28 +105,28 @@ _NAME = b"origin"
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class EventShape:
     """The shape of an event's fields, and whether its origin stands behind them."""
 
     shape: Shape = "api"
     with_origin: bool = False
 
-    def spell(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> Sequence[bytes]:
+    def apply(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> Sequence[bytes]:
         """Return the events as they are to stand in the file; each remains one line of JSON."""
         if self.shape != "api":
-            reshape = choose_shape(self.shape)
-            raws = [reshape(raw) for raw in raws]
+            converter = choose_shape(self.shape)
+            raws = [converter(raw) for raw in raws]
         if self.with_origin:
             raws = list(map(put_origin, raws, origins))
         return raws
 
 
-def put_origin(raw: bytes, origin: Place | None) -> bytes:
+def put_origin(raw: bytes, origin: Target | None) -> bytes:
     """Write an event with its origin as the last member."""
     head = raw[: raw.rindex(b"}")]
     name = _NAME
     if b'"origin' in raw or b"\\u00" in raw:  # an escape may hide the name
-        names = cut_object(raw)
+        names = split_members(raw)
         while name.decode() in names:
             name += b"_"
     comma = b"" if head.rstrip() == b"{" else b","

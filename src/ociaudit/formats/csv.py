@@ -20,9 +20,17 @@ from typing import Any
 
 from ociaudit.events.columns import COLUMNS, Value, make_row
 from ociaudit.events.fields import read_facts
-from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, ROWS_PER_BATCH, Rows, Spelling, check_rows, make_place
+from ociaudit.formats.base import (
+    EVENT_COLUMN,
+    ORIGIN_COLUMNS,
+    ROWS_PER_BATCH,
+    EventShape,
+    Rows,
+    check_rows,
+    make_target,
+)
 from ociaudit.formats.compression import BadFile
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 FORMULA_SIGNS = frozenset("=+-@\t\r\n＝＋－＠")
 """What a spreadsheet may take for the beginning of a formula, the full-width forms included."""
@@ -39,17 +47,17 @@ _MAX_CELL_CHARACTERS = 64 * 1024 * 1024
 class CsvTable:
     """Writes events as rows of CSV."""
 
-    def __init__(self, spelling: Spelling) -> None:
+    def __init__(self, spelling: EventShape) -> None:
         """Write the column `event` as `spelling` says; an origin has columns of its own."""
-        self._spell = Spelling(spelling.shape).spell
+        self._apply = EventShape(spelling.shape).apply
 
     def begin(self) -> bytes:
         """Return the head."""
         return HEAD
 
-    def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
+    def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Return the events' rows."""
-        return b"".join(map(_write_row, raws, self._spell(raws, origins), origins))
+        return b"".join(map(_write_row, raws, self._apply(raws, origins), origins))
 
     def finish(self) -> Iterator[bytes]:
         """Nothing stands behind the last row."""
@@ -59,7 +67,7 @@ class CsvTable:
         """Nothing is held."""
 
 
-def _write_row(raw: bytes, event: bytes, origin: Place | None) -> bytes:
+def _write_row(raw: bytes, event: bytes, origin: Target | None) -> bytes:
     cells = [
         f'"{value}"'
         if value.__class__ is str and '"' not in value and value[:1] not in FORMULA_SIGNS
@@ -129,7 +137,7 @@ def read_csv(pieces: Iterator[bytes]) -> Iterator[Rows]:
             batch = [row for row in batch if row]
             if any(len(row) != len(head) for row in batch):
                 raise BadFile(f"a row has not the {len(head)} cells of the head, in or before line {reader.line_num:,}")
-            origins = [make_place(*("" if at is None else row[at] for at in origin_at)) for row in batch]
+            origins = [make_target(*("" if at is None else row[at] for at in origin_at)) for row in batch]
             yield check_rows([row[event_at].encode() for row in batch], origins, row_count)
             row_count += len(batch)
     except csv.Error as error:

@@ -36,14 +36,14 @@ from types import MappingProxyType
 import msgspec
 
 from ociaudit.events.event import scan_value, skip_white_space
-from ociaudit.events.field_naming import RESPELLS, TELLING_NAMES, cut_object, recognise_spelling, write_name
+from ociaudit.events.field_naming import TELLING_NAMES, TO_API_SHAPE, detect_naming, split_members, write_name
 from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
-from ociaudit.formats.base import Record, Rows, make_place
+from ociaudit.formats.base import Record, Rows, make_target
 from ociaudit.formats.compression import BadFile
 from ociaudit.formats.csv import is_csv_head, read_csv
 from ociaudit.formats.json_reader import ObjectStream
 from ociaudit.formats.parquet import read_parquet
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 _HEAD_BYTES = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -65,14 +65,14 @@ _LIST_SIBLINGS = ("fields", "results", "summary")
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class DetectedInput:
     """How a file holds its events; `rows` can be iterated once."""
 
     description: str
     rows: Iterator[Rows]
 
 
-def open_container(pieces: Iterator[bytes], *, file: Path | None) -> Container | None:
+def open_detected(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput | None:
     """Return what holds the events, None where there is nothing but white space.
 
     `file` is the regular file that the pieces come from, as Parquet needs it.
@@ -86,7 +86,7 @@ def open_container(pieces: Iterator[bytes], *, file: Path | None) -> Container |
     if head.startswith(_PARQUET_MAGIC):
         if file is None:
             raise BadFile("Parquet can only be read from an uncompressed file, not from a stream")
-        return Container("Parquet", read_parquet(file))
+        return DetectedInput("Parquet", read_parquet(file))
     offset = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
     while not (text := head[offset:].lstrip(_WHITE_SPACE)) and (piece := next(pieces, b"")):
         head += piece
@@ -97,22 +97,22 @@ def open_container(pieces: Iterator[bytes], *, file: Path | None) -> Container |
     whole = chain([text], pieces)
     match text[:1]:
         case b"[":
-            return Container("a JSON array", _read_array(whole, "[", offset, line))
+            return DetectedInput("a JSON array", _read_array(whole, "[", offset, line))
         case b"{":
             return _open_objects(text, whole, offset, line)
     if is_csv_head(text):
-        return Container("CSV", read_csv(chain([head], pieces)))
+        return DetectedInput("CSV", read_csv(chain([head], pieces)))
     raise BadFile(_describe_foreign(head, text))
 
 
-def _open_objects(text: bytes, whole: Iterator[bytes], offset: int, line: int) -> Container:
+def _open_objects(text: bytes, whole: Iterator[bytes], offset: int, line: int) -> DetectedInput:
     prefix = _find_list(text.decode("utf-8", "surrogateescape"))
     if prefix is None:
-        return Container("JSON objects, one behind the other", _read_stream(whole, offset, line))
+        return DetectedInput("JSON objects, one behind the other", _read_stream(whole, offset, line))
     if prefix.endswith("["):
         words = f"a JSON object with events in {_name_list(prefix)!r}"
-        return Container(words, _read_array(whole, prefix, offset, line))
-    return Container("a JSON object without events", _read_nothing(whole, offset))
+        return DetectedInput(words, _read_array(whole, prefix, offset, line))
+    return DetectedInput("a JSON object without events", _read_nothing(whole, offset))
 
 
 def _read_stream(pieces: Iterator[bytes], offset: int, line: int) -> Iterator[Rows]:
@@ -228,7 +228,7 @@ _MILLISECOND = NANOSECONDS // 1000
 _MOST_DIGITS = 18
 
 
-class Recogniser:
+class ObjectDetector:
     """Makes records of a file's objects and counts what they were."""
 
     def __init__(self) -> None:
@@ -238,38 +238,38 @@ class Recogniser:
         self.with_origin = 0
         """How many records know where they were asked from."""
 
-    def recognise(self, objects: Sequence[bytes], origins: Sequence[Place | None] | None = None) -> list[Record]:
+    def detect(self, objects: Sequence[bytes], origins: Sequence[Target | None] | None = None) -> list[Record]:
         """Return the records; `origins` are those that the file has beside its objects."""
         plain = [_is_plain(raw) for raw in objects]
         if all(plain) and not origins:
             self.kinds["api"] += len(objects)
             return [Record(raw, None) for raw in objects]
         records = [
-            Record(raw, origin) if is_plain else self._recognise_one(raw, origin)
+            Record(raw, origin) if is_plain else self._detect_one(raw, origin)
             for raw, origin, is_plain in zip(objects, origins or repeat(None), plain, strict=False)
         ]
         self.kinds["api"] += sum(plain)
         self.with_origin += sum(record.origin is not None for record in records)
         return records
 
-    def _recognise_one(self, raw: bytes, origin: Place | None) -> Record:
-        raw, own_origin = take_origin(raw)
+    def _detect_one(self, raw: bytes, origin: Target | None) -> Record:
+        raw, own_origin = split_origin(raw)
         if not _is_line(raw):
             raw = compact_json(raw)
         origin = origin or own_origin
         if raw.startswith(_API_STARTS):
             self.kinds["api"] += 1
             return Record(raw, origin)
-        members: Mapping[str, bytes] = cut_object(raw)
-        spelling = recognise_spelling(members)
+        members: Mapping[str, bytes] = split_members(raw)
+        spelling = detect_naming(members)
         if spelling is None and (wrapped := _unwrap(members)) is not None:
             members, wrapper_origin = wrapped
             origin = origin or wrapper_origin
-            spelling = recognise_spelling(members)
+            spelling = detect_naming(members)
             raw = b"{" + b",".join([b"%b:%b" % (write_name(name), value) for name, value in members.items()]) + b"}"
         self.kinds[spelling or UNKNOWN] += 1
-        if spelling is not None and spelling in RESPELLS:
-            raw = RESPELLS[spelling](members)
+        if spelling is not None and spelling in TO_API_SHAPE:
+            raw = TO_API_SHAPE[spelling](members)
         return Record(raw, origin)
 
 
@@ -282,7 +282,7 @@ def _is_line(raw: bytes) -> bool:
     return b"\n" not in raw and b"\r" not in raw
 
 
-def take_origin(raw: bytes) -> tuple[bytes, Place | None]:
+def split_origin(raw: bytes) -> tuple[bytes, Target | None]:
     """Return an event without the `origin` that `--with-origin` gave it, and that origin.
 
     It is ours only if it is the last member, and null or an object of exactly `region` and `compartment`. In valid
@@ -298,7 +298,7 @@ def take_origin(raw: bytes) -> tuple[bytes, Place | None]:
     head = raw[:start]
     before = head.rstrip()
     rest = before[:-1] if before.endswith(b",") else head
-    return rest + b"}", make_place(_read_text(match[1]), _read_text(match[2]))
+    return rest + b"}", make_target(_read_text(match[1]), _read_text(match[2]))
 
 
 def compact_json(raw: bytes) -> bytes:
@@ -309,22 +309,22 @@ def compact_json(raw: bytes) -> bytes:
         return _STRING_OR_SPACE.sub(rb"\1", raw)
 
 
-def _unwrap(members: Mapping[str, bytes]) -> tuple[Mapping[str, bytes], Place | None] | None:
+def _unwrap(members: Mapping[str, bytes]) -> tuple[Mapping[str, bytes], Target | None] | None:
     """Return the members of the wrapped event, with those of the wrapper behind them, and its origin."""
     wrapper = dict(members)
     if "logContent" not in wrapper:
-        data = _cut_if_object(wrapper.get("data"))
+        data = _split_if_object(wrapper.get("data"))
         if "logContent" not in data:
             return None
         del wrapper["data"]
         wrapper = {**data, **wrapper}
-    content = _cut_if_object(wrapper.pop("logContent"))
+    content = _split_if_object(wrapper.pop("logContent"))
     if not content:
         return None
     if _is_same_time(wrapper.get("datetime"), content.get("time")):
         del wrapper["datetime"]
-    compartment = _cut_if_object(content.get("oracle")).get("compartmentid")
-    origin = make_place(_read_text(wrapper.get("regionId")), _read_text(compartment))
+    compartment = _split_if_object(content.get("oracle")).get("compartmentid")
+    origin = make_target(_read_text(wrapper.get("regionId")), _read_text(compartment))
     for name, value in wrapper.items():
         while name in content:
             name += "_"  # noqa: PLW2901 - what the wrapper says must not hide what the event says
@@ -332,9 +332,9 @@ def _unwrap(members: Mapping[str, bytes]) -> tuple[Mapping[str, bytes], Place | 
     return content, origin
 
 
-def _cut_if_object(value: bytes | None) -> dict[str, bytes]:
+def _split_if_object(value: bytes | None) -> dict[str, bytes]:
     text = bytes(value or b"")
-    return cut_object(text) if text.startswith(b"{") else {}
+    return split_members(text) if text.startswith(b"{") else {}
 
 
 def _is_same_time(milliseconds: bytes | None, time: bytes | None) -> bool:

@@ -11,27 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ociaudit.formats.base import Spelling
-from ociaudit.planning.shard import Place
+from ociaudit.formats.base import EventShape
+from ociaudit.planning.shard import Target
 
 
 class JsonArray:
     """Writes events as one JSON array."""
 
-    def __init__(self, spelling: Spelling | None = None) -> None:
+    def __init__(self, spelling: EventShape | None = None) -> None:
         """Begin before the first event; without a spelling events stay as they are."""
-        self._spell = (spelling or Spelling()).spell
+        self._apply = (spelling or EventShape()).apply
         self._is_first = True
 
     def begin(self) -> bytes:
         """Open the array."""
         return b"[\n"
 
-    def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
+    def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Return the events' lines; the line break of the last one waits for what follows it."""
         lead = b"" if self._is_first else b",\n"
         self._is_first = False
-        return lead + b",\n".join(self._spell(raws, origins))
+        return lead + b",\n".join(self._apply(raws, origins))
 
     def finish(self) -> Iterator[bytes]:
         """Close the array."""
@@ -44,17 +44,17 @@ class JsonArray:
 class Ndjson:
     """Writes events as lines of JSON."""
 
-    def __init__(self, spelling: Spelling) -> None:
+    def __init__(self, spelling: EventShape) -> None:
         """Write events as `spelling` says."""
-        self._spell = spelling.spell
+        self._apply = spelling.apply
 
     def begin(self) -> bytes:
         """Nothing stands before the first event."""
         return b""
 
-    def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
+    def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Return the events' lines."""
-        return b"\n".join([*self._spell(raws, origins), b""])
+        return b"\n".join([*self._apply(raws, origins), b""])
 
     def finish(self) -> Iterator[bytes]:
         """Nothing stands behind the last event."""

@@ -48,7 +48,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import msgspec
 import zstandard
 
-from ociaudit.events.event import BadPage, Event, cut_page, encode_order, read_event, scan_value, skip_white_space
+from ociaudit.events.event import BadPage, Event, encode_order, parse_page, read_event, scan_value, skip_white_space
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
 from ociaudit.formats.compression import BadFile
 
@@ -57,7 +57,7 @@ _BETWEEN = b",\n"
 _TAIL = b"\n]\n"
 _MAX_ELEMENT_CHARACTERS = 64 * 1024 * 1024
 _READ_BYTES = 4 * 1024 * 1024
-_CUT_BYTES = 256 * 1024
+_SPLIT_BYTES = 256 * 1024
 """What is cut at a time stays in the processor's cache; reading and hashing like larger pieces."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -75,7 +75,7 @@ class BadArray(ValueError):
         self.offset = offset
 
 
-class Batch(NamedTuple):
+class ElementBatch(NamedTuple):
     """Consecutive events of a file, with the offset of each."""
 
     events: list[Event]
@@ -149,7 +149,7 @@ def _unpack_zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise BadArray("the zstd stream is cut", position)
 
 
-def read_array(chunks: Iterable[bytes], *, shape: str = "api", is_ours: bool = False) -> Iterator[Batch]:
+def read_array(chunks: Iterable[bytes], *, shape: str = "api", is_ours: bool = False) -> Iterator[ElementBatch]:
     """Yield the events of an array whose bytes come in `chunks`, spelled as `shape` says.
 
     With `is_ours` the layout is that of `json_array`, to the byte, and is read six times as fast.
@@ -159,7 +159,7 @@ def read_array(chunks: Iterable[bytes], *, shape: str = "api", is_ours: bool = F
     """
     stream = iter(chunks)
     if is_ours:
-        yield from (cut_lines(block, shape) for block in read_line_blocks(stream))
+        yield from (split_lines(block, shape) for block in read_line_blocks(stream))
     else:
         yield from _read_freely(stream, shape)
 
@@ -179,7 +179,7 @@ def read_line_blocks(chunks: Iterable[bytes]) -> Iterator[LineBlock]:
     while chunk is not None:
         start = 0
         while start < len(chunk):
-            end = start + _CUT_BYTES
+            end = start + _SPLIT_BYTES
             cut = chunk.rfind(_BETWEEN, start, end)
             if cut < 0:
                 rest += chunk[start:end]
@@ -210,7 +210,7 @@ def _take_head(stream: Iterator[bytes]) -> bytes:
     return text[len(_HEAD) :]
 
 
-def cut_lines(block: LineBlock, shape: str) -> Batch:
+def split_lines(block: LineBlock, shape: str) -> ElementBatch:
     """Cut a block into its events.
 
     Raises:
@@ -218,7 +218,7 @@ def cut_lines(block: LineBlock, shape: str) -> Batch:
     """
     body, offset = block
     try:
-        events = cut_page(b"[" + body + b"]", shape)
+        events = parse_page(b"[" + body + b"]", shape)
     except BadPage as error:
         raise BadArray(f"this is not valid JSON: {error}", offset + _find_bad_line(body)) from error
     offsets: list[int] = []
@@ -228,7 +228,7 @@ def cut_lines(block: LineBlock, shape: str) -> Batch:
         position += len(event.raw) + len(_BETWEEN)
     if _BETWEEN.join([event.raw for event in events]) != body:
         raise BadArray("the events do not stand one in a line", offset)
-    return Batch(events, offsets)
+    return ElementBatch(events, offsets)
 
 
 def _find_bad_line(body: bytes) -> int:
@@ -236,29 +236,29 @@ def _find_bad_line(body: bytes) -> int:
     position = 0
     for line in body.split(_BETWEEN):
         try:
-            cut_page(b"[" + line + b"]")
+            parse_page(b"[" + line + b"]")
         except BadPage:
             return position
         position += len(line) + len(_BETWEEN)
     return 0
 
 
-def _read_freely(stream: Iterator[bytes], shape: str) -> Iterator[Batch]:
+def _read_freely(stream: Iterator[bytes], shape: str) -> Iterator[ElementBatch]:
     """Read an array of any layout, element by element."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    cutter = _ElementCutter(shape)
+    splitter = _ElementSplitter(shape)
     for chunk in chain(filter(None, stream), [b""]):  # the empty one is the end
         try:
-            cutter.feed(decoder.decode(chunk, final=not chunk))
+            splitter.feed(decoder.decode(chunk, final=not chunk))
         except UnicodeDecodeError as error:
-            raise BadArray("this is not UTF-8", cutter.offset) from error
-        batch = cutter.cut()
+            raise BadArray("this is not UTF-8", splitter.offset) from error
+        batch = splitter.cut()
         if batch.events:
             yield batch
-    cutter.finish()
+    splitter.finish()
 
 
-class _ElementCutter:
+class _ElementSplitter:
     """Takes text as it comes and gives back the elements that are whole."""
 
     def __init__(self, shape: str) -> None:
@@ -273,8 +273,8 @@ class _ElementCutter:
             raise BadArray("this is not valid JSON", self.offset)
         self._text += text
 
-    def cut(self) -> Batch:
-        batch = Batch([], [])
+    def cut(self) -> ElementBatch:
+        batch = ElementBatch([], [])
         text, index = self._text, 0
         while (start := skip_white_space(text, index)) < len(text):
             self.offset += start - index
@@ -376,7 +376,7 @@ class ObjectStream:
                 break
             tried_bytes = 0
             body = memoryview(held)[:cut]
-            objects = _cut_array(body) if self._layout == "array" else _cut_lines(bytes(body))
+            objects = _split_array(body) if self._layout == "array" else _split_lines(bytes(body))
             if objects is None:
                 objects = scan.cut(held[:cut].decode("utf-8", "surrogateescape"))
                 if not scan.is_between_objects:
@@ -402,7 +402,7 @@ class ObjectStream:
             yield objects
 
 
-def _cut_array(body: bytes | memoryview) -> list[bytes] | None:
+def _split_array(body: bytes | memoryview) -> list[bytes] | None:
     """Cut elements with commas between them; None where they are no objects, or not for msgspec."""
     array = b"".join((b"[", body, b"]"))
     try:
@@ -414,10 +414,10 @@ def _cut_array(body: bytes | memoryview) -> list[bytes] | None:
     return objects if objects and all(map(_is_object, objects)) else None
 
 
-def _cut_lines(body: bytes) -> list[bytes] | None:
+def _split_lines(body: bytes) -> list[bytes] | None:
     """Cut lines that hold an object each, or nothing."""
     lines = [line for line in map(bytes.strip, body.split(b"\n")) if line]
-    objects = _cut_array(b",".join(lines)) if lines else []
+    objects = _split_array(b",".join(lines)) if lines else []
     return objects if objects == lines else None
 
 
@@ -492,8 +492,8 @@ class _Scanner:
             if is_last or not (is_unterminated or error.pos > len(text) - _SURE_CHARACTERS):
                 is_at_end = error.pos >= len(text.rstrip()) - (_ESCAPE_CHARACTERS if "escape" in error.msg else 0)
                 what = "is cut" if is_unterminated or is_at_end else "is damaged"
-                place = self._where(max(error.pos, start))
-                raise BadFile(f"the JSON {what}: {error.msg[0].lower()}{error.msg[1:]}, {place}") from error
+                target = self._where(max(error.pos, start))
+                raise BadFile(f"the JSON {what}: {error.msg[0].lower()}{error.msg[1:]}, {target}") from error
             return 0
         except ValueError as error:
             raise BadFile(f"this is not valid JSON: {error}, {self._where(start)}") from error

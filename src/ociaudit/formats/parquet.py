@@ -27,15 +27,23 @@ import msgspec
 import zstandard
 
 from ociaudit.errors import DiskError
-from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, Column, Kind, make_row, read_facts_and_maps
-from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, ROWS_PER_BATCH, Rows, Spelling, check_rows, make_place
+from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, Column, ColumnKind, make_row, read_facts_and_maps
+from ociaudit.formats.base import (
+    EVENT_COLUMN,
+    ORIGIN_COLUMNS,
+    ROWS_PER_BATCH,
+    EventShape,
+    Rows,
+    check_rows,
+    make_target,
+)
 from ociaudit.formats.compression import BadFile
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 ROWS_NAME = "rows.ndjson.zst"
 PARQUET_COLUMNS: tuple[Column, ...] = (*COLUMNS[:-1], *MAP_COLUMNS, COLUMNS[-1])
 """The columns of a Parquet file; `event` is the last one."""
-SQL_TYPES: MappingProxyType[Kind, str] = MappingProxyType(
+SQL_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "VARCHAR"}
 )
 
@@ -69,9 +77,9 @@ _READER_SETTINGS = MappingProxyType({"autoinstall_known_extensions": False, "aut
 class Parquet:
     """Writes events as rows of Parquet; all of it comes at the end."""
 
-    def __init__(self, spelling: Spelling, scratch: Path) -> None:
+    def __init__(self, spelling: EventShape, scratch: Path) -> None:
         """Write the column `event` as `spelling` says; keep rows in the private folder `scratch` until the end."""
-        self._spell = Spelling(spelling.shape).spell
+        self._apply = EventShape(spelling.shape).apply
         self._path = scratch / ROWS_NAME
         self._file: BinaryIO | None = None
         self._packer = zstandard.ZstdCompressor(_ROWS_LEVEL).compressobj()
@@ -88,9 +96,9 @@ class Parquet:
             raise self._explain("create", error) from error
         return b""
 
-    def write(self, raws: Sequence[bytes], origins: Sequence[Place | None]) -> bytes:
+    def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Keep the events' rows."""
-        rows = list(map(_make_row, raws, self._spell(raws, origins), origins))
+        rows = list(map(_make_row, raws, self._apply(raws, origins), origins))
         data = _encoder.encode_lines(rows)
         self._rows += len(rows)
         self._bytes += len(data)
@@ -164,7 +172,7 @@ class Parquet:
         )
 
 
-def _make_row(raw: bytes, event: bytes, origin: Place | None) -> msgspec.Struct:
+def _make_row(raw: bytes, event: bytes, origin: Target | None) -> msgspec.Struct:
     facts, maps = read_facts_and_maps(raw)
     row: msgspec.Struct = _Row(*make_row(facts, origin), *maps, event.decode())
     return row
@@ -228,7 +236,7 @@ def read_parquet(path: Path) -> Iterator[Rows]:
                 if any(not isinstance(row[0], str) for row in batch):
                     raise BadFile(f"the column {EVENT_COLUMN!r} holds no text behind row {row_count:,}")
                 events = [row[0].encode() for row in batch]
-                yield check_rows(events, [make_place(row[1], row[2]) for row in batch], row_count)
+                yield check_rows(events, [make_target(row[1], row[2]) for row in batch], row_count)
                 row_count += len(batch)
         except duckdb.Error as error:
             raise BadFile(f"the Parquet file is cut or damaged: {str(error).splitlines()[0]}") from error

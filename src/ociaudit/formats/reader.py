@@ -35,7 +35,7 @@ from typing import BinaryIO
 from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import Record
 from ociaudit.formats.compression import BadFile, read_pieces, unpack_pieces
-from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, Container, Recogniser, open_container
+from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, open_detected
 
 _MOST_UNKNOWN_FIRST = 1000
 _HINT = (
@@ -48,30 +48,30 @@ _LINES_SUFFIX = re.compile(r"\.(ndjson|jsonl)(\.(gz|zst))?\Z", re.IGNORECASE)
 class EventSource:
     """The records of one file. Iterate it once; counters and description grow meanwhile."""
 
-    def __init__(self, name: str, container: Container, compression: str) -> None:
+    def __init__(self, name: str, detected: DetectedInput, compression: str) -> None:
         """Read what `container` holds."""
         self.name = name
         """The file as a person is told of it."""
-        self._container = container
+        self._detected = detected
         self._compression = compression
-        self._recogniser = Recogniser()
+        self._detector = ObjectDetector()
         self.records = 0
         """How many records have been given out."""
 
     @property
     def kinds(self) -> Counter[str]:
         """Spelling (`api`, `sdk`, `cli`, `cloudevents`, `unknown`) -> how many records had it."""
-        return self._recogniser.kinds
+        return self._detector.kinds
 
     @property
     def with_origin(self) -> int:
         """How many records know where they were asked from."""
-        return self._recogniser.with_origin
+        return self._detector.with_origin
 
     @property
     def description(self) -> str:
         """What the file is taken for, in words; of its events, what has been seen so far."""
-        words = self._container.description
+        words = self._detected.description
         if self._compression:
             words += f", {self._compression}"
         kinds = [KIND_WORDS[kind] for kind, count in self.kinds.most_common() if count]
@@ -86,10 +86,10 @@ class EventSource:
         """
         unknown: list[Record] = []  # held back until the first one is recognised
         with _explain_file(self.name):
-            for objects, origins in self._container.rows:
-                records = self._recogniser.recognise(objects, origins)
+            for objects, origins in self._detected.rows:
+                records = self._detector.detect(objects, origins)
                 self.records += len(records)
-                if not self._is_recognised:
+                if not self._is_detected:
                     unknown += records
                     if len(unknown) >= _MOST_UNKNOWN_FIRST:
                         break
@@ -100,7 +100,7 @@ class EventSource:
                 raise BadFile(f"no audit event is among its JSON objects ({len(unknown):,} looked at)")
 
     @property
-    def _is_recognised(self) -> bool:
+    def _is_detected(self) -> bool:
         kinds = self.kinds
         return any(count for kind, count in kinds.items() if kind != UNKNOWN)
 
@@ -129,10 +129,10 @@ def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[EventSource
                     file = stack.enter_context(source.open("rb", buffering=0))
             compression, pieces = unpack_pieces(_explain_reading(read_pieces(file), name))
             regular = source if source is not None and source.is_file() and not compression else None
-            container = open_container(pieces, file=regular)
-            if container is None:
-                container = _take_empty(name, source)
-        yield EventSource(name, container, compression)
+            detected = open_detected(pieces, file=regular)
+            if detected is None:
+                detected = _take_empty(name, source)
+        yield EventSource(name, detected, compression)
 
 
 def check_source(path: Path) -> None:
@@ -149,9 +149,9 @@ def check_source(path: Path) -> None:
             raise UsageError(f"{path} does not exist", hint="name a file that holds audit events, or - for stdin")
 
 
-def _take_empty(name: str, source: Path | None) -> Container:
+def _take_empty(name: str, source: Path | None) -> DetectedInput:
     if source is not None and _LINES_SUFFIX.search(source.name):
-        return Container("an empty file of lines", iter(()))
+        return DetectedInput("an empty file of lines", iter(()))
     raise UnreadableInput(
         f"{name} is empty",
         hint="what should have written it failed, or, if it was `oci audit event list`, found no event",

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from ociaudit.errors import UsageError
-from ociaudit.formats.base import EventFormat, Spelling
+from ociaudit.formats.base import EventFormat, EventShape
 from ociaudit.formats.compression import COMPRESSION_NAMES, CompressionName
 from ociaudit.formats.csv import CsvTable
 from ociaudit.formats.json import JsonArray, Ndjson
@@ -34,7 +34,7 @@ _COMPRESSIONS: MappingProxyType[str, CompressionName] = MappingProxyType({".gz":
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class OutputFormat:
     """A format and a compression; `notices` say where a file's name says something else."""
 
     format: FormatName = "json"
@@ -42,14 +42,16 @@ class Form:
     notices: tuple[str, ...] = ()
 
 
-def choose_form(path: Path | None, *, file_format: str | None = None, compression: str | None = None) -> Form:
+def choose_output_format(
+    path: Path | None, *, file_format: str | None = None, compression: str | None = None
+) -> OutputFormat:
     """Return the form of a file that is to be written; `path` None is stdout.
 
     Raises:
         UsageError: the suffix or a name is unknown, or the combination does not exist.
     """
     named_format, named_compression = _read_suffixes(path, is_known=file_format is not None)
-    form = Form(
+    form = OutputFormat(
         _check_format(file_format) or named_format or "json",
         _check_compression(compression) or named_compression or "none",
         tuple(
@@ -107,7 +109,7 @@ def _read_suffixes(path: Path | None, *, is_known: bool) -> tuple[FormatName | N
     return None, compression
 
 
-def make_format(name: FormatName, spelling: Spelling, *, scratch: Path) -> EventFormat:
+def make_format(name: FormatName, spelling: EventShape, *, scratch: Path) -> EventFormat:
     """Return what writes a format; `scratch` is a private folder for what has to wait until the end."""
     match name:
         case "json":

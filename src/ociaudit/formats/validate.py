@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
-from ociaudit.events.event import BadPage, cut_page
+from ociaudit.events.event import BadPage, parse_page
 from ociaudit.formats.csv import HEAD, ROW_END
-from ociaudit.formats.json_reader import BadArray, Batch
+from ociaudit.formats.json_reader import BadArray, ElementBatch
 
 NOT_READ_AGAIN = "the events of a table are not read again: what was checked is its bytes and its number of rows"
 
@@ -33,7 +33,7 @@ def count_rows(chunks: Iterable[bytes], file: BinaryIO, *, is_csv: bool) -> int:
     return count_parquet_rows(file)
 
 
-def read_lines(chunks: Iterable[bytes], *, shape: str = "api") -> Iterator[Batch]:
+def read_lines(chunks: Iterable[bytes], *, shape: str = "api") -> Iterator[ElementBatch]:
     """Yield the events of lines as `ndjson` writes them, each with the byte at which it stands.
 
     Raises:
@@ -45,17 +45,17 @@ def read_lines(chunks: Iterable[bytes], *, shape: str = "api") -> Iterator[Batch
         rest += chunk
         cut = rest.rfind(b"\n")
         if cut >= 0:
-            yield _cut_block(rest[:cut], offset, shape)
+            yield _split_block(rest[:cut], offset, shape)
             offset += cut + 1
             rest = rest[cut + 1 :]
     if rest:
         raise BadArray("the last line is cut", offset)
 
 
-def _cut_block(block: bytes, offset: int, shape: str) -> Batch:
+def _split_block(block: bytes, offset: int, shape: str) -> ElementBatch:
     lines = block.split(b"\n")
     try:
-        events = cut_page(b"[" + b",".join(lines) + b"]", shape)
+        events = parse_page(b"[" + b",".join(lines) + b"]", shape)
     except BadPage:
         events = []
     if [event.raw for event in events] == lines:
@@ -63,10 +63,10 @@ def _cut_block(block: bytes, offset: int, shape: str) -> Batch:
         for line in lines:
             offsets.append(offset)
             offset += len(line) + 1
-        return Batch(events, offsets)
+        return ElementBatch(events, offsets)
     for line in lines:  # which of them is it?
         try:
-            if [event.raw for event in cut_page(b"[" + line + b"]", shape)] != [line]:
+            if [event.raw for event in parse_page(b"[" + line + b"]", shape)] != [line]:
                 raise BadArray("a line does not hold one event", offset)
         except BadPage as error:
             raise BadArray(f"this is not valid JSON: {error}", offset) from error

@@ -22,40 +22,40 @@ from typing import Any, Literal
 
 import msgspec
 
-from ociaudit.client.audit import AuditReader, CutPage
+from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.http_client import Client, RetryPolicy
 from ociaudit.client.identity import IdentityReader
-from ociaudit.client.memory_budget import ByteBudget
+from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
-from ociaudit.client.rate_limiter import Gate
+from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import Credentials
 from ociaudit.client.transport import FinishedRequest, Transport, TransportLimits
 from ociaudit.clock import Clock
 from ociaudit.errors import Interrupted, RequestError, UsageError
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from ociaudit.events.filters import FilterSpec
-from ociaudit.operations.resume import RerunOptions
-from ociaudit.planning.shard import Gap, Place, Shard
+from ociaudit.operations.resume import ResumeOptions
+from ociaudit.planning.shard import Gap, Shard, Target
 from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeKind
 
 
-class Observer:
+class Callbacks:
     """Told of everything that happens; this one does nothing with it."""
 
     def on_notice(self, text: str) -> None:
         """Something a person should know, and that does not stop the run."""
 
-    def on_plan(self, window: Window, places: Sequence[Place], shard_count: int) -> None:
+    def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """The scope is known; so many shards will be asked at least."""
 
     def on_request(self, request: FinishedRequest) -> None:
         """An attempt of a request has ended, well or not."""
 
-    def on_pace(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
+    def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
         """How fast a region is asked has changed: requests under way, how many may be, and the pace kept, if any."""
 
-    def on_cut(self, shard: Shard, piece_count: int) -> None:
+    def on_split(self, shard: Shard, piece_count: int) -> None:
         """A dense shard is asked in so many pieces instead."""
 
     def on_shard_begun(self, shard: Shard) -> None:
@@ -80,7 +80,7 @@ class Observer:
         """So many events more stand in the output."""
 
 
-class StopRequest:
+class Cancellation:
     """Remembers that somebody wants the run to stop, and wakes whoever waits."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class StopRequest:
             raise Interrupted(f"interrupted {moment}".rstrip(), signal_number=self.signal_number)
 
 
-Tally = Literal["event_type", "event_name"]
+CountedName = Literal["event_type", "event_name"]
 DEFAULT_LATE = "1h"
 """How long after the end of a range of event times processing is asked for."""
 
@@ -127,9 +127,9 @@ class ExportOrder:
     output: Path | None
     manifest: Path | None = None
     max_window_days: int = 14
-    rerun: RerunOptions = field(default_factory=RerunOptions)
+    resume_options: ResumeOptions = field(default_factory=ResumeOptions)
     waived: frozenset[str] = frozenset()
-    tally: Tally | None = None
+    tally: CountedName | None = None
     signing_key: Path | None = None
     confirm_empty: bool = False
     """Ask shards that brought no event once more at the end."""
@@ -138,14 +138,14 @@ class ExportOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class RunContext:
     """The collaborators of a run."""
 
     credentials: Credentials
     endpoints: Endpoints
     clock: Clock
-    observer: Observer = field(default_factory=Observer)
-    stop: StopRequest = field(default_factory=StopRequest)
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    stop: Cancellation = field(default_factory=Cancellation)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: TransportLimits = field(default_factory=TransportLimits)
     proxies: Mapping[str, str] = field(default_factory=dict)
@@ -202,44 +202,44 @@ class Service:
     identity: IdentityReader
     credentials: Credentials
     transport: Transport
-    gate: Gate
+    rate_limiter: RateLimiter
 
 
 @contextlib.asynccontextmanager
-async def connect(tools: Tools, *, cut: CutPage = cut_page) -> AsyncIterator[Service]:
+async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncIterator[Service]:
     """Open the connections for the time of the block; `cut` makes events of a page's body."""
-    gate = Gate(
-        clock=tools.clock,
-        max_in_flight=tools.limits.max_in_flight,
-        max_per_second=tools.limits.max_per_second,
-        on_pace=lambda endpoint, pace: tools.observer.on_pace(
-            endpoint, in_flight=pace.in_flight, ceiling=pace.allowed_in_flight, per_second=pace.per_second
+    rate_limiter = RateLimiter(
+        clock=context.clock,
+        max_in_flight=context.limits.max_in_flight,
+        max_per_second=context.limits.max_per_second,
+        on_rate=lambda endpoint, limit: context.callbacks.on_rate(
+            endpoint, in_flight=limit.in_flight, ceiling=limit.allowed_in_flight, per_second=limit.per_second
         ),
     )
     async with Transport(
-        tools.credentials,
-        clock=tools.clock,
-        limits=tools.limits,
-        proxies=tools.proxies,
-        ssl_context=tools.ssl_context,
+        context.credentials,
+        clock=context.clock,
+        limits=context.limits,
+        proxies=context.proxies,
+        ssl_context=context.ssl_context,
     ) as transport:
         client = Client(
             transport,
-            gate=gate,
-            clock=tools.clock,
-            budget=ByteBudget(tools.limits.max_held_bytes, max_answers=tools.limits.max_in_flight),
-            retry=tools.retry,
-            first_answer_seconds=tools.limits.first_answer_seconds,
-            on_retry=tools.observer.on_retry,
-            on_request=tools.observer.on_request,
+            rate_limiter=rate_limiter,
+            clock=context.clock,
+            budget=MemoryBudget(context.limits.max_held_bytes, max_responses=context.limits.max_in_flight),
+            retry=context.retry,
+            first_response_seconds=context.limits.first_response_seconds,
+            on_retry=context.callbacks.on_retry,
+            on_request=context.callbacks.on_request,
         )
         try:
             yield Service(
-                audit=AuditReader(client, tools.endpoints, cut=cut),
-                identity=IdentityReader(client, tools.endpoints, tools.credentials),
-                credentials=tools.credentials,
+                audit=AuditReader(client, context.endpoints, cut=cut),
+                identity=IdentityReader(client, context.endpoints, context.credentials),
+                credentials=context.credentials,
                 transport=transport,
-                gate=gate,
+                rate_limiter=rate_limiter,
             )
         finally:
-            await gate.close()
+            await rate_limiter.close()

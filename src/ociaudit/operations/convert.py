@@ -30,20 +30,20 @@ from itertools import chain, groupby
 from pathlib import Path
 
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
-from ociaudit.events.event import BadPage, cut_page
+from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
-from ociaudit.formats.base import Record, Spelling
+from ociaudit.formats.base import EventShape, Record
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.reader import check_source, open_records
-from ociaudit.formats.registry import Form, make_format
-from ociaudit.operations.context import Observer, StopRequest
-from ociaudit.operations.publish import open_outlet, write_events
-from ociaudit.planning.shard import Place
+from ociaudit.formats.registry import OutputFormat, make_format
+from ociaudit.operations.context import Callbacks, Cancellation
+from ociaudit.operations.publish import open_output_target, write_events
+from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.manifest import decode_manifest, name_manifest
-from ociaudit.storage.merge import CanonicalReader, MergeCounts, OrderIndex
+from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts behind every known one, so that of equal records the one with an origin is kept."""
@@ -58,12 +58,12 @@ class OrderedRecords:
         """Keep everything in `folder`, which is private, empty, and removed by the caller."""
         make_private_folder(folder)
         self._path = folder / "records"
-        self._index = OrderIndex(folder)
+        self._index = EventIndex(folder)
         self._descriptor = open_private(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._codec: FrameCodec | None = None
         self._offset = 0
-        self._numbers: dict[Place | None, int] = {None: _UNKNOWN_ORIGIN}
-        self._places: list[Place] = []
+        self._numbers: dict[Target | None, int] = {None: _UNKNOWN_ORIGIN}
+        self._places: list[Target] = []
         self.counts = MergeCounts()
         """What the merge met; filled while the records are given out."""
 
@@ -99,14 +99,14 @@ class OrderedRecords:
         frames = self._codec.compress(raws)
         write_all(self._descriptor, b"".join(frames), self._path)
         try:
-            events = cut_page(b"[" + b",".join(raws) + b"]")
+            events = parse_page(b"[" + b",".join(raws) + b"]")
         except BadPage as error:  # what a reader gives is valid JSON, but one may be nested too deeply for this
             raise UnreadableInput(f"an event cannot be put in order: {error}", hint="convert without --sort") from error
         lengths = list(map(len, frames))
         self._index.add(events, origin=origin, offset=self._offset, lengths=lengths)
         self._offset += sum(lengths)
 
-    def _number_origin(self, origin: Place | None) -> int:
+    def _number_origin(self, origin: Target | None) -> int:
         number = self._numbers.get(origin)
         if number is None:
             number = self._numbers[origin] = len(self._places)
@@ -129,14 +129,14 @@ _STATEMENT = re.compile(r"\.(manifest\.json(\.sig)?|ledger\.ndjson)\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class ConvertOrder:
+class ConvertOptions:
     """One conversion. Of `inputs`, None means stdin; `output` None means stdout."""
 
     inputs: tuple[Path | None, ...]
     output: Path | None
     event_filter: EventFilter = field(default_factory=EventFilter)
-    form: Form = field(default_factory=Form)
-    spelling: Spelling = field(default_factory=Spelling)
+    form: OutputFormat = field(default_factory=OutputFormat)
+    spelling: EventShape = field(default_factory=EventShape)
     is_sorted: bool = False
     """Canonical order, every record once; else the inputs' order, everything."""
     is_redacted: bool = False
@@ -175,7 +175,7 @@ class Conversion:
 
 
 def convert_events(
-    order: ConvertOrder, *, observer: Observer | None = None, stop: StopRequest | None = None, stdout: int = 1
+    order: ConvertOptions, *, callbacks: Callbacks | None = None, stop: Cancellation | None = None, stdout: int = 1
 ) -> Conversion:
     """Convert, and return the counts.
 
@@ -185,18 +185,18 @@ def convert_events(
         DiskError: a file cannot be read or written.
         Interrupted: a stop was asked for; nothing stands under the output's name that did not before.
     """
-    watch = observer or Observer()
-    wish = stop or StopRequest()
+    watch = callbacks or Callbacks()
+    wish = stop or Cancellation()
     inputs = _choose_inputs(order.inputs, watch)
     _check_output(order, inputs)
     for notice in (*order.form.notices, *order.event_filter.notices):
         watch.on_notice(notice)
     conversion = Conversion()
 
-    def check_stop() -> None:
+    def check_cancelled() -> None:
         wish.check("; nothing was written")
 
-    batches = _read_inputs(inputs, order.event_filter, conversion, check_stop)
+    batches = _read_inputs(inputs, order.event_filter, conversion, check_cancelled)
     redactor = Redactor()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
@@ -211,7 +211,7 @@ def convert_events(
             locate=_keep_origin,
             event_format=make_format(order.form.format, order.spelling, scratch=scratch),
             compressor=make_compressor(order.form.compression),
-            write=stack.enter_context(open_outlet(order.output, stdout=stdout, check_stop=check_stop)),
+            write=stack.enter_context(open_output_target(order.output, stdout=stdout, check_cancelled=check_cancelled)),
             on_written=watch.on_written,
         )
         if order.is_sorted:
@@ -225,7 +225,7 @@ def convert_events(
     return conversion
 
 
-def _choose_inputs(inputs: Sequence[Path | None], observer: Observer) -> list[Path | None]:
+def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
     """Check the inputs, and leave out what stands beside exports and holds no events, as a glob may name it."""
     chosen: list[Path | None] = []
     for path in inputs:
@@ -235,19 +235,19 @@ def _choose_inputs(inputs: Sequence[Path | None], observer: Observer) -> list[Pa
         else:
             check_source(path)
             if _STATEMENT.search(path.name):
-                observer.on_notice(f"{path} is left out: it stands beside an export and holds no events")
+                callbacks.on_notice(f"{path} is left out: it stands beside an export and holds no events")
                 continue
             for other in chosen:
                 if other is not None and _is_same(path, other):
                     raise UsageError(f"{path} and {other} are the same file", hint="name every file once")
-            _tell_gaps(path, observer)
+            _report_gaps(path, callbacks)
         chosen.append(path)
     if not chosen:
         raise UsageError("no file of events is named", hint="name one or more, or - for stdin")
     return chosen
 
 
-def _tell_gaps(path: Path, observer: Observer) -> None:
+def _report_gaps(path: Path, callbacks: Callbacks) -> None:
     """Say so where the statement beside an input says that it is not complete."""
     beside = name_manifest(path)
     if not beside.exists():
@@ -256,15 +256,15 @@ def _tell_gaps(path: Path, observer: Observer) -> None:
         with explain_disk("read", beside):
             manifest = decode_manifest(beside.read_bytes(), where=str(beside))
     except CorruptRun as error:
-        observer.on_notice(f"{error}; whether {path} is complete is not known")
+        callbacks.on_notice(f"{error}; whether {path} is complete is not known")
         return
     if not manifest.complete:
-        observer.on_notice(
+        callbacks.on_notice(
             f"{path} is incomplete, with {len(manifest.gaps)} gaps as its manifest says; so is what is made of it"
         )
 
 
-def _check_output(order: ConvertOrder, inputs: Sequence[Path | None]) -> None:
+def _check_output(order: ConvertOptions, inputs: Sequence[Path | None]) -> None:
     """Refuse an output that must not be written, before anything is read."""
     output = order.output
     if output is None:
@@ -289,13 +289,16 @@ def _is_same(a: Path, b: Path) -> bool:
 
 
 def _read_inputs(
-    inputs: Sequence[Path | None], event_filter: EventFilter, conversion: Conversion, check_stop: Callable[[], None]
+    inputs: Sequence[Path | None],
+    event_filter: EventFilter,
+    conversion: Conversion,
+    check_cancelled: Callable[[], None],
 ) -> Iterator[list[Record]]:
     """Yield what passes the filter, input by input."""
     for path in inputs:
         with open_records(path) as source:
             for batch in source:
-                check_stop()
+                check_cancelled()
                 wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch
                 conversion.read += len(batch)
                 conversion.filtered += len(batch) - len(wanted)
@@ -308,5 +311,5 @@ def _read_inputs(
             )
 
 
-def _keep_origin(origin: Place | None) -> Place | None:
+def _keep_origin(origin: Target | None) -> Target | None:
     return origin

@@ -38,20 +38,20 @@ from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.formats.json_reader import (
     BadArray,
-    Batch,
-    cut_lines,
+    ElementBatch,
     read_array,
     read_chunks,
     read_line_blocks,
     scan_block,
+    split_lines,
     unpack_chunks,
 )
 from ociaudit.formats.validate import read_lines
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import Manifest, decode_manifest, name_manifest
-from ociaudit.storage.merge import OrderIndex, split_location
+from ociaudit.storage.merge import EventIndex, split_location
 
 
 class SharedCoverage:
@@ -65,7 +65,7 @@ class SharedCoverage:
             notes.append("a file without a manifest is taken to cover what the other one does")
         elif not self._always:
             notes.append("the two do not cover the same; what only one of them asked for is not comparable")
-        if a is not None and b is not None and _list_cuts(a) != _list_cuts(b):
+        if a is not None and b is not None and _list_boundaries(a) != _list_boundaries(b):
             notes.append("the two were filtered differently; what the filters took out shows as a difference")
 
     def is_comparable(self, number: int, event: Event) -> bool:
@@ -78,28 +78,30 @@ class SharedCoverage:
             return False
         minute = minute_of_instant(instant)
         moment = Window(minute, minute + 1)
-        regions = [place for place, coverage in own.items() if _is_in(place, event, coverage, moment)]
-        return bool(regions) and all(_is_in(place, event, other.get(place), moment) for place in regions)
+        regions = [target for target, coverage in own.items() if _is_in(target, event, coverage, moment)]
+        return bool(regions) and all(_is_in(target, event, other.get(target), moment) for target in regions)
 
 
-def _is_in(place: Place, event: Event, coverage: Coverage | None, moment: Window) -> bool:
-    return coverage is not None and place.compartment == event.compartment and not coverage.find_missing(moment)
+def _is_in(target: Target, event: Event, coverage: Coverage | None, moment: Window) -> bool:
+    return coverage is not None and target.compartment == event.compartment and not coverage.find_missing(moment)
 
 
-def _list_cuts(manifest: Manifest) -> tuple[object, ...]:
+def _list_boundaries(manifest: Manifest) -> tuple[object, ...]:
     """Return what was taken out of an export."""
     return manifest.arguments.whole_filter, manifest.event_range
 
 
-def _list_coverage(manifest: Manifest) -> list[tuple[Place, tuple[Window, ...]]]:
-    return sorted((place, coverage.windows) for place, coverage in _map_coverage(manifest).items() if coverage.windows)
+def _list_coverage(manifest: Manifest) -> list[tuple[Target, tuple[Window, ...]]]:
+    return sorted(
+        (target, coverage.windows) for target, coverage in _map_coverage(manifest).items() if coverage.windows
+    )
 
 
-def _map_coverage(manifest: Manifest | None) -> dict[Place, Coverage]:
+def _map_coverage(manifest: Manifest | None) -> dict[Target, Coverage]:
     if manifest is None:
         return {}
     return {
-        Place(entry.region, entry.compartment): Coverage(
+        Target(entry.region, entry.compartment): Coverage(
             Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows
         )
         for entry in manifest.coverage
@@ -265,7 +267,7 @@ class _Export:
                 yield from batch.events
             return
         make_private_folder(scratch)
-        index = OrderIndex(scratch)
+        index = EventIndex(scratch)
         spread = scratch / "events"
         with explain_disk("write to", spread), spread.open("w+b") as file:
             offset = 0
@@ -299,9 +301,9 @@ class _Export:
                 if scan is not None:
                     yield [scan.first, scan.last.order]
                 else:
-                    yield [event.order for event in cut_lines(block, self.shape).events]
+                    yield [event.order for event in split_lines(block, self.shape).events]
 
-    def _read_batches(self) -> Iterator[Batch]:
+    def _read_batches(self) -> Iterator[ElementBatch]:
         with self._name_file():
             if self._is_lines:
                 yield from read_lines(self._read_chunks(), shape=self.shape)

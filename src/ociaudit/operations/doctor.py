@@ -39,16 +39,16 @@ from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import (
     ConfigError,
     OciAuditError,
-    Refused,
     RequestError,
     ScopeUnreadable,
+    ServiceError,
     ServiceUnreachable,
     SignInRejected,
 )
-from ociaudit.operations.context import Service, Tools, connect
+from ociaudit.operations.context import RunContext, Service, connect
 from ociaudit.operations.scope_resolution import SETTLE_MINUTES
 from ociaudit.planning.scope import Compartment, Region
-from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import Window, floor_minute
 
 Status = Literal["ok", "warning", "failed", "skipped"]
@@ -60,7 +60,7 @@ INSPECT_TENANCIES = "Allow group <group> to inspect tenancies in tenancy"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of a diagnosis.
 
     `hint` is what to do, `policy` the IAM statement to ask an administrator for; both None where all is well.
@@ -78,33 +78,35 @@ class Check(Generic[Subject]):
     """One thing to look at. It is skipped when one of `needs`, which come before it, has not gone well."""
 
     name: str
-    look: Callable[[Subject], Awaitable[list[Finding]]]
+    look: Callable[[Subject], Awaitable[list[CheckResult]]]
     needs: tuple[str, ...] = ()
 
 
-async def run_checks(checks: Iterable[Check[Subject]], examination: Subject, found: list[Finding]) -> list[Finding]:
+async def run_checks(
+    checks: Iterable[Check[Subject]], diagnosis: Subject, found: list[CheckResult]
+) -> list[CheckResult]:
     """Run the checks one after the other and return what was found before and now."""
     for check in checks:
         broken = {finding.check for finding in found if finding.status in {"failed", "skipped"}}
         missing = [need for need in check.needs if need in broken][:1]
         if missing:
-            found.append(Finding(check.name, "skipped", f"not checked, because of: {missing[0]}"))
+            found.append(CheckResult(check.name, "skipped", f"not checked, because of: {missing[0]}"))
         else:
-            found.extend(await check.look(examination))
+            found.extend(await check.look(diagnosis))
     return found
 
 
 def describe_failure(
     check: str, error: OciAuditError, *, status: Status = "failed", policy: str | None = None
-) -> Finding:
+) -> CheckResult:
     """Make a finding of an error."""
     request_id = error.request_id if isinstance(error, RequestError) else None
     suffix = f" (opc-request-id {request_id})" if request_id else ""
-    return Finding(check, status, f"{error}{suffix}", error.hint, policy)
+    return CheckResult(check, status, f"{error}{suffix}", error.hint, policy)
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DoctorInputs:
     """What is to be examined. `load` and `read_fields` raise `ConfigError` where the configuration is not usable.
 
     `config_file` is None where the sign-in needs no file. `authorities` are the files of certificates that were named,
@@ -113,18 +115,18 @@ class Patient:
 
     config_file: Path | None
     read_fields: Callable[[], Mapping[str, Any]]
-    load: Callable[[], Tools]
+    load: Callable[[], RunContext]
     authorities: Sequence[tuple[str, Path]] = ()
     proxies: Mapping[str, str] = field(default_factory=dict)
     regions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
-class Examination:
+class Diagnosis:
     """What is known so far."""
 
-    patient: Patient
-    tools: Tools | None = None
+    inputs: DoctorInputs
+    context: RunContext | None = None
     service: Service | None = None
     listing: Listing[Region] | ScopeUnreadable = field(default_factory=lambda: Listing((), ()))
     rejection: SignInRejected | None = None
@@ -133,11 +135,11 @@ class Examination:
     answers: dict[str, RequestError | None] = field(default_factory=dict)
 
     @property
-    def asked(self) -> tuple[Tools, Service]:
+    def asked(self) -> tuple[RunContext, Service]:
         """Return the collaborators of checks that ask; those run only when there are some."""
-        if self.tools is None or self.service is None:
+        if self.context is None or self.service is None:
             raise AssertionError("a check that asks needs the configuration")
-        return self.tools, self.service
+        return self.context, self.service
 
     @property
     def readable_regions(self) -> list[str]:
@@ -148,31 +150,33 @@ class Examination:
 _PROXY_SECONDS = 5.0
 
 
-async def look_at_configuration(examination: Examination) -> list[Finding]:
+async def check_configuration(diagnosis: Diagnosis) -> list[CheckResult]:
     """Load the configuration: profile, key, region, endpoint."""
     try:
-        tools = examination.patient.load()
+        context = diagnosis.inputs.load()
     except (ConfigError, SignInRejected, ServiceUnreachable) as error:
         return [describe_failure("configuration", error)]
-    examination.tools = tools
-    who = tools.credentials
+    diagnosis.context = context
+    who = context.credentials
     return [
-        Finding("configuration", "ok", f"profile {who.profile}: {who.principal} of {who.tenancy}, region {who.region}")
+        CheckResult(
+            "configuration", "ok", f"profile {who.profile}: {who.principal} of {who.tenancy}, region {who.region}"
+        )
     ]
 
 
-async def look_at_files(examination: Examination) -> list[Finding]:
+async def check_private_files(diagnosis: Diagnosis) -> list[CheckResult]:
     """Look at who may read the configuration, the key and the token."""
-    config_file = examination.patient.config_file
+    config_file = diagnosis.inputs.config_file
     if config_file is None:
-        return [Finding("private files", "ok", "none is needed for this sign-in")]
+        return [CheckResult("private files", "ok", "none is needed for this sign-in")]
     try:
-        fields = examination.patient.read_fields()
+        fields = diagnosis.inputs.read_fields()
     except ConfigError:
-        return [Finding("private files", "skipped", "not checked, because of: configuration")]
+        return [CheckResult("private files", "skipped", "not checked, because of: configuration")]
     files = list(list_private_files(config_file, fields))
     found = [
-        Finding(
+        CheckResult(
             "private files",
             "warning",
             f"{file.named_by} {file.path} can be read by others (mode {file.mode:04o})",
@@ -182,19 +186,19 @@ async def look_at_files(examination: Examination) -> list[Finding]:
         if file.is_exposed and file.mode is not None
     ]
     found += [
-        Finding(
+        CheckResult(
             "private files", "failed", f"{file.named_by} {file.path}: {file.problem}", "name a file that can be read"
         )
         for file in files
         if file.problem
     ]
-    return found or [Finding("private files", "ok", f"{len(files)} files, readable by their owner alone")]
+    return found or [CheckResult("private files", "ok", f"{len(files)} files, readable by their owner alone")]
 
 
-async def look_at_authorities(examination: Examination) -> list[Finding]:
+async def check_certificates(diagnosis: Diagnosis) -> list[CheckResult]:
     """Load the certificates that were named."""
     found = []
-    for named_by, path in examination.patient.authorities:
+    for named_by, path in diagnosis.inputs.authorities:
         try:
             context = ssl.create_default_context(
                 cafile=None if path.is_dir() else str(path), capath=str(path) if path.is_dir() else None
@@ -202,30 +206,30 @@ async def look_at_authorities(examination: Examination) -> list[Finding]:
         except (OSError, ValueError) as error:  # an SSLError is an OSError
             reason = getattr(error, "strerror", None) or "no path of a file"
             hint = "name a PEM file with the certificates of the authorities to trust"
-            found.append(Finding("certificates", "failed", f"{named_by} {path} cannot be used: {reason}", hint))
+            found.append(CheckResult("certificates", "failed", f"{named_by} {path} cannot be used: {reason}", hint))
         else:
             number = len(context.get_ca_certs())
-            found.append(Finding("certificates", "ok", f"{named_by} {path}: {number} authorities are trusted"))
-    return found or [Finding("certificates", "ok", "the system's authorities are trusted; none is named")]
+            found.append(CheckResult("certificates", "ok", f"{named_by} {path}: {number} authorities are trusted"))
+    return found or [CheckResult("certificates", "ok", "the system's authorities are trusted; none is named")]
 
 
-async def look_at_proxy(examination: Examination) -> list[Finding]:
+async def check_proxy(diagnosis: Diagnosis) -> list[CheckResult]:
     """Connect to the proxy that the service is reached through, if there is one."""
-    proxies = examination.patient.proxies
-    if not examination.tools:
-        return [Finding("proxy", "skipped", "not checked, because of: configuration")]
-    tools = examination.tools
-    url = tools.endpoints.locate("identity", tools.credentials.region)
+    proxies = diagnosis.inputs.proxies
+    if not diagnosis.context:
+        return [CheckResult("proxy", "skipped", "not checked, because of: configuration")]
+    context = diagnosis.context
+    url = context.endpoints.locate("identity", context.credentials.region)
     proxy = choose_proxy(url, proxies)
     if proxy is None:
         why = "NO_PROXY excepts the service" if proxies.keys() - {"no"} else "the environment names none"
-        return [Finding("proxy", "ok", f"none is used: {why}")]
+        return [CheckResult("proxy", "ok", f"none is used: {why}")]
     try:
         await try_proxy(proxy, timeout_seconds=_PROXY_SECONDS)
     except RequestError as error:
         hint = "correct HTTPS_PROXY, or except the service with NO_PROXY"
-        return [Finding("proxy", "failed", str(error), hint)]
-    return [Finding("proxy", "ok", f"{show_proxy(proxy)} is used")]
+        return [CheckResult("proxy", "failed", str(error), hint)]
+    return [CheckResult("proxy", "ok", f"{show_proxy(proxy)} is used")]
 
 
 MAX_COMPARTMENTS = 200
@@ -238,67 +242,71 @@ _DENIED_STATUSES = frozenset({403, 404})
 _NAMES_SHOWN = 5
 
 
-async def look_at_service(examination: Examination) -> list[Finding]:
+async def check_service(diagnosis: Diagnosis) -> list[CheckResult]:
     """Ask for the regions: the answer tells of the service, the clock, the key and the permission at once."""
-    tools, service = examination.asked
+    context, service = diagnosis.asked
     try:
-        examination.listing = await service.identity.list_regions()
+        diagnosis.listing = await service.identity.list_regions()
     except SignInRejected as error:
-        examination.rejection = error
+        diagnosis.rejection = error
     except ScopeUnreadable as error:
-        examination.listing = error
+        diagnosis.listing = error
     except OciAuditError as error:
         hint = "check the network, the proxy, the certificates and --endpoint"
         return [replace(describe_failure("service", error), hint=hint)]
     return [
-        Finding("service", "ok", f"Identity answers at {tools.endpoints.locate('identity', tools.credentials.region)}")
+        CheckResult(
+            "service", "ok", f"Identity answers at {context.endpoints.locate('identity', context.credentials.region)}"
+        )
     ]
 
 
-async def look_at_clock(examination: Examination) -> list[Finding]:
+async def check_clock(diagnosis: Diagnosis) -> list[CheckResult]:
     """Compare the local clock with the service's."""
-    _, service = examination.asked
+    _, service = diagnosis.asked
     skew = service.transport.skew_seconds
     if skew is None:
-        return [Finding("clock", "warning", "the service does not say its time", "check the local clock by hand")]
+        return [CheckResult("clock", "warning", "the service does not say its time", "check the local clock by hand")]
     way = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the service's"
     hint = "set the clock, for example with: timedatectl set-ntp true"
     if abs(skew) > _MAX_SKEW_SECONDS:
-        return [Finding("clock", "failed", f"{way}; signatures are refused beyond {_MAX_SKEW_SECONDS} s", hint)]
+        return [CheckResult("clock", "failed", f"{way}; signatures are refused beyond {_MAX_SKEW_SECONDS} s", hint)]
     if abs(skew) > _DOUBTFUL_SKEW_SECONDS:
-        return [Finding("clock", "warning", f"{way}; beyond {_MAX_SKEW_SECONDS} s signatures are refused", hint)]
-    return [Finding("clock", "ok", "within a minute of the service's")]
+        return [CheckResult("clock", "warning", f"{way}; beyond {_MAX_SKEW_SECONDS} s signatures are refused", hint)]
+    return [CheckResult("clock", "ok", "within a minute of the service's")]
 
 
-async def look_at_sign_in(examination: Examination) -> list[Finding]:
+async def check_sign_in(diagnosis: Diagnosis) -> list[CheckResult]:
     """Judge whether the key was accepted."""
-    if examination.rejection is not None:
-        return [describe_failure("sign-in", examination.rejection)]
-    return [Finding("sign-in", "ok", "the service accepts the signature")]
+    if diagnosis.rejection is not None:
+        return [describe_failure("sign-in", diagnosis.rejection)]
+    return [CheckResult("sign-in", "ok", "the service accepts the signature")]
 
 
-async def look_at_region_list(examination: Examination) -> list[Finding]:
+async def check_region_list(diagnosis: Diagnosis) -> list[CheckResult]:
     """Judge the list of regions, and choose those to look at."""
-    tools, _ = examination.asked
-    listing, named = examination.listing, examination.patient.regions
+    context, _ = diagnosis.asked
+    listing, named = diagnosis.listing, diagnosis.inputs.regions
     if isinstance(listing, ScopeUnreadable):
-        examination.regions = named or (tools.credentials.region,)
+        diagnosis.regions = named or (context.credentials.region,)
         hint = "ask for the policy, or name the regions with --region"
         return [replace(describe_failure("list of regions", listing, policy=INSPECT_TENANCIES), hint=hint)]
     ready = sorted(region.name for region in listing.items if region.status == "READY")
     others = sorted(region.name for region in listing.items if region.status != "READY")
-    examination.regions = named or tuple(ready)
+    diagnosis.regions = named or tuple(ready)
     unknown = sorted(set(named) - set(ready))
     if unknown:
         hint = f"subscribed and ready: {', '.join(ready)}"
-        return [Finding("list of regions", "failed", f"the tenancy has not subscribed to {', '.join(unknown)}", hint)]
+        return [
+            CheckResult("list of regions", "failed", f"the tenancy has not subscribed to {', '.join(unknown)}", hint)
+        ]
     more = f"; not ready: {', '.join(others)}" if others else ""
-    return [Finding("list of regions", "ok", f"{len(ready)} ready: {', '.join(ready)}{more}")]
+    return [CheckResult("list of regions", "ok", f"{len(ready)} ready: {', '.join(ready)}{more}")]
 
 
-async def look_at_compartment_list(examination: Examination) -> list[Finding]:
+async def check_compartment_list(diagnosis: Diagnosis) -> list[CheckResult]:
     """Ask for the compartments."""
-    _, service = examination.asked
+    _, service = diagnosis.asked
     try:
         listing = await service.identity.list_compartments()
     except ScopeUnreadable as error:
@@ -306,64 +314,64 @@ async def look_at_compartment_list(examination: Examination) -> list[Finding]:
         return [replace(describe_failure("list of compartments", error, policy=INSPECT_COMPARTMENTS), hint=hint)]
     except OciAuditError as error:
         return [describe_failure("list of compartments", error)]
-    examination.compartments = listing.items
-    return [Finding("list of compartments", "ok", f"{len(listing.items)} and the root")]
+    diagnosis.compartments = listing.items
+    return [CheckResult("list of compartments", "ok", f"{len(listing.items)} and the root")]
 
 
-async def look_at_regions(examination: Examination) -> list[Finding]:
+async def check_regions(diagnosis: Diagnosis) -> list[CheckResult]:
     """Ask a minute of the root compartment's events in each region."""
-    tools, _ = examination.asked
-    places = [Place(region, tools.credentials.tenancy) for region in examination.regions]
-    answers = await _read_a_minute(examination, places)
-    examination.answers = {place.region: error for place, error in answers.items()}
-    return [_judge_region(region, error) for region, error in examination.answers.items()]
+    context, _ = diagnosis.asked
+    targets = [Target(region, context.credentials.tenancy) for region in diagnosis.regions]
+    answers = await _read_a_minute(diagnosis, targets)
+    diagnosis.answers = {target.region: error for target, error in answers.items()}
+    return [_judge_region(region, error) for region, error in diagnosis.answers.items()]
 
 
-async def look_at_events(examination: Examination) -> list[Finding]:
+async def check_events(diagnosis: Diagnosis) -> list[CheckResult]:
     """Judge the permission to read audit events."""
     denied = {
         region: error
-        for region, error in examination.answers.items()
-        if isinstance(error, Refused) and error.is_oci and error.status in _DENIED_STATUSES
+        for region, error in diagnosis.answers.items()
+        if isinstance(error, ServiceError) and error.is_oci and error.status in _DENIED_STATUSES
     }
     if denied:
         where = f"in {', '.join(denied)}"
         finding = describe_failure("audit events", next(iter(denied.values())), policy=READ_EVENTS)
         hint = "ask for the policy; `inspect` is not enough"
         return [replace(finding, message=f"the root compartment cannot be read {where}: {finding.message}", hint=hint)]
-    if not examination.readable_regions:
-        return [Finding("audit events", "skipped", "not checked, because of: no region answers")]
-    return [Finding("audit events", "ok", "the root compartment can be read in every region that answers")]
+    if not diagnosis.readable_regions:
+        return [CheckResult("audit events", "skipped", "not checked, because of: no region answers")]
+    return [CheckResult("audit events", "ok", "the root compartment can be read in every region that answers")]
 
 
-async def look_into_compartments(examination: Examination) -> list[Finding]:
+async def check_compartments(diagnosis: Diagnosis) -> list[CheckResult]:
     """Ask a minute of every compartment's events, in the first region that answers."""
-    region = next(iter(examination.readable_regions), None)
+    region = next(iter(diagnosis.readable_regions), None)
     if region is None:
-        return [Finding("compartments", "skipped", "not checked, because of: no region answers")]
-    step = -(-len(examination.compartments) // MAX_COMPARTMENTS) or 1
-    chosen = {Place(region, one.id): one for one in examination.compartments[::step]}
-    answers = await _read_a_minute(examination, chosen)
-    denied = [chosen[place] for place, error in answers.items() if isinstance(error, Refused)]
+        return [CheckResult("compartments", "skipped", "not checked, because of: no region answers")]
+    step = -(-len(diagnosis.compartments) // MAX_COMPARTMENTS) or 1
+    chosen = {Target(region, one.id): one for one in diagnosis.compartments[::step]}
+    answers = await _read_a_minute(diagnosis, chosen)
+    denied = [chosen[target] for target, error in answers.items() if isinstance(error, ServiceError)]
     failed = sum(error is not None for error in answers.values()) - len(denied)
-    some = f" of {len(examination.compartments)}" if step > 1 else ""
+    some = f" of {len(diagnosis.compartments)}" if step > 1 else ""
     if not denied and not failed:
-        return [Finding("compartments", "ok", f"all {len(chosen)}{some} asked can be read")]
+        return [CheckResult("compartments", "ok", f"all {len(chosen)}{some} asked can be read")]
     names = ", ".join(f"{one.name} ({one.id})" for one in denied[:_NAMES_SHOWN])
     more = f" and {len(denied) - _NAMES_SHOWN} more" if len(denied) > _NAMES_SHOWN else ""
     message = f"{len(denied)} of {len(chosen)}{some} asked cannot be read: {names}{more}"
     if failed:
         message += f"; {failed} did not answer"
     hint = "each is a gap of an export; where that is meant to be, --waive OCID keeps it on record without exit 10"
-    return [Finding("compartments", "warning", message, hint, READ_EVENTS if denied else None)]
+    return [CheckResult("compartments", "warning", message, hint, READ_EVENTS if denied else None)]
 
 
-async def look_at_retention(examination: Examination) -> list[Finding]:
+async def check_retention(diagnosis: Diagnosis) -> list[CheckResult]:
     """Ask for how long events are kept."""
-    tools, service = examination.asked
-    region = next(iter(examination.readable_regions), tools.credentials.region)
+    context, service = diagnosis.asked
+    region = next(iter(diagnosis.readable_regions), context.credentials.region)
     try:
-        days = await service.audit.read_retention_days(region=region, tenancy=tools.credentials.tenancy)
+        days = await service.audit.read_retention_days(region=region, tenancy=context.credentials.tenancy)
     except RequestError as error:
         hint = "an export goes on without knowing it, and cannot say when its range begins too early"
         return [replace(describe_failure("retention", error, status="warning"), hint=hint)]
@@ -371,35 +379,35 @@ async def look_at_retention(examination: Examination) -> list[Finding]:
         hint = (
             f"raise it to {_LONGEST_RETENTION_DAYS} days in the console (tenancy details), and export before events go"
         )
-        return [Finding("retention", "warning", f"events are kept for {days} days only", hint)]
-    return [Finding("retention", "ok", f"events are kept for {days} days")]
+        return [CheckResult("retention", "warning", f"events are kept for {days} days only", hint)]
+    return [CheckResult("retention", "ok", f"events are kept for {days} days")]
 
 
-def _judge_region(region: str, error: RequestError | None) -> Finding:
+def _judge_region(region: str, error: RequestError | None) -> CheckResult:
     name = f"region {region}"
-    if error is None or (isinstance(error, Refused) and error.is_oci and error.status in _DENIED_STATUSES):
-        return Finding(name, "ok", "Audit answers")
+    if error is None or (isinstance(error, ServiceError) and error.is_oci and error.status in _DENIED_STATUSES):
+        return CheckResult(name, "ok", "Audit answers")
     finding = describe_failure(name, error)
-    if isinstance(error, Refused) and error.is_oci and error.status == _UNAUTHORIZED:
+    if isinstance(error, ServiceError) and error.is_oci and error.status == _UNAUTHORIZED:
         return replace(finding, hint="the tenancy has not subscribed to this region, or is still subscribing")
     return replace(finding, hint="check the network and https://ocistatus.oraclecloud.com; an export has a gap there")
 
 
-async def _read_a_minute(examination: Examination, places: Iterable[Place]) -> dict[Place, RequestError | None]:
+async def _read_a_minute(diagnosis: Diagnosis, targets: Iterable[Target]) -> dict[Target, RequestError | None]:
     """Ask a settled minute of each place, a few at a time; return what went wrong, or None."""
-    tools, service = examination.asked
-    minute = floor_minute(tools.clock.now()) - SETTLE_MINUTES - 1
+    context, service = diagnosis.asked
+    minute = floor_minute(context.clock.now()) - SETTLE_MINUTES - 1
     room = asyncio.Semaphore(_IN_FLIGHT)
 
-    async def read(place: Place) -> RequestError | None:
+    async def read(target: Target) -> RequestError | None:
         async with room:
             try:
-                await service.audit.read_first_page(Shard(place, Window(minute, minute + 1)))
+                await service.audit.read_first_page(Shard(target, Window(minute, minute + 1)))
             except RequestError as error:
                 return error
             return None
 
-    listed = list(places)
+    listed = list(targets)
     return dict(zip(listed, await asyncio.gather(*map(read, listed)), strict=True))
 
 
@@ -407,37 +415,37 @@ _RETRY = RetryPolicy(max_attempts=2, max_retry_after_seconds=5.0)
 _LIMITS = TransportLimits(connect_seconds=5.0, silence_seconds=20.0)
 
 _AT_HOME = (
-    Check("configuration", look_at_configuration),
-    Check("private files", look_at_files),
-    Check("certificates", look_at_authorities),
-    Check("proxy", look_at_proxy),
+    Check("configuration", check_configuration),
+    Check("private files", check_private_files),
+    Check("certificates", check_certificates),
+    Check("proxy", check_proxy),
 )
 _ASKING = (
-    Check("service", look_at_service, ("configuration", "certificates", "proxy")),
-    Check("clock", look_at_clock, ("service",)),
-    Check("sign-in", look_at_sign_in, ("service", "clock")),
-    Check("list of regions", look_at_region_list, ("sign-in",)),
-    Check("list of compartments", look_at_compartment_list, ("sign-in",)),
-    Check("regions", look_at_regions, ("sign-in",)),
-    Check("audit events", look_at_events, ("regions", "sign-in")),
-    Check("compartments", look_into_compartments, ("sign-in", "list of compartments", "audit events")),
-    Check("retention", look_at_retention, ("sign-in",)),
+    Check("service", check_service, ("configuration", "certificates", "proxy")),
+    Check("clock", check_clock, ("service",)),
+    Check("sign-in", check_sign_in, ("service", "clock")),
+    Check("list of regions", check_region_list, ("sign-in",)),
+    Check("list of compartments", check_compartment_list, ("sign-in",)),
+    Check("regions", check_regions, ("sign-in",)),
+    Check("audit events", check_events, ("regions", "sign-in")),
+    Check("compartments", check_compartments, ("sign-in", "list of compartments", "audit events")),
+    Check("retention", check_retention, ("sign-in",)),
 )
 
 
-async def examine(patient: Patient) -> tuple[Finding, ...]:
+async def run_doctor(inputs: DoctorInputs) -> tuple[CheckResult, ...]:
     """Run every check and return what was found, in the order in which a person would look.
 
     Raises:
         UsageError: a region or the endpoint that was named cannot be one.
     """
-    examination = Examination(patient)
-    found = await run_checks(_AT_HOME, examination, [])
-    if examination.tools is None:
-        return tuple(await run_checks(_ASKING, examination, found))
-    tools = replace(examination.tools, retry=_RETRY, limits=_LIMITS)
-    for region in patient.regions:
-        tools.endpoints.check_region(region)
-    async with connect(tools) as service:
-        examination.service = service
-        return tuple(await run_checks(_ASKING, examination, found))
+    diagnosis = Diagnosis(inputs)
+    found = await run_checks(_AT_HOME, diagnosis, [])
+    if diagnosis.context is None:
+        return tuple(await run_checks(_ASKING, diagnosis, found))
+    context = replace(diagnosis.context, retry=_RETRY, limits=_LIMITS)
+    for region in inputs.regions:
+        context.endpoints.check_region(region)
+    async with connect(context) as service:
+        diagnosis.service = service
+        return tuple(await run_checks(_ASKING, diagnosis, found))

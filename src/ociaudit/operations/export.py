@@ -32,13 +32,13 @@ from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
-from ociaudit.formats.base import Spelling
+from ociaudit.formats.base import EventShape
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.registry import make_format
-from ociaudit.operations.context import ExportOrder, Service, Tools, connect
-from ociaudit.operations.fetcher import GapBook, SpoolSink, Sweep
+from ociaudit.operations.context import ExportOrder, RunContext, Service, connect
+from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
-    Findings,
+    ManifestFacts,
     WrittenFile,
     make_manifest,
     write_events,
@@ -54,8 +54,8 @@ from ociaudit.operations.scope_resolution import (
     resolve_times,
     warn_about_range,
 )
-from ociaudit.planning.planner import Ask, CutPolicy, Progress, plan_regions
-from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.planner import Ask, FetchState, SplitPolicy, plan_regions
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name, is_relative
 from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, floor_minute, parse_minute
 from ociaudit.storage.atomic_io import explain_disk, new_file, remove_file, write_all, write_file
@@ -75,13 +75,13 @@ class Collected:
 
     plan: RunPlan
     spool: Spool
-    coverage: Mapping[Place, Coverage]
+    coverage: Mapping[Target, Coverage]
     gaps: tuple[Gap, ...]
     skew_seconds: float | None
 
 
 def collect_events(
-    order: ExportOrder, tools: Tools, workspace: Workspace, *, window: Window, stack: contextlib.ExitStack
+    order: ExportOrder, context: RunContext, workspace: Workspace, *, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
     """Ask for everything that is missing and return the open spool, which `stack` will close.
 
@@ -91,7 +91,7 @@ def collect_events(
     """
 
     def run() -> Collected:
-        return asyncio.run(_collect_until_stopped(order, tools, workspace, window, stack))
+        return asyncio.run(_collect_until_cancelled(order, context, workspace, window, stack))
 
     try:
         asyncio.get_running_loop()
@@ -102,130 +102,136 @@ def collect_events(
         return thread.submit(run).result()
 
 
-async def _collect_until_stopped(
-    order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
+async def _collect_until_cancelled(
+    order: ExportOrder, context: RunContext, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(_collect(order, tools, workspace, window, stack))
-    tools.stop.attach(lambda: loop.call_soon_threadsafe(task.cancel))
+    task = asyncio.ensure_future(_collect(order, context, workspace, window, stack))
+    context.stop.attach(lambda: loop.call_soon_threadsafe(task.cancel))
     try:
         return await task
     except asyncio.CancelledError:
-        tools.stop.check("before the first event was asked for")
+        context.stop.check("before the first event was asked for")
         raise
     finally:
-        tools.stop.attach(None)
+        context.stop.attach(None)
 
 
 async def _collect(
-    order: ExportOrder, tools: Tools, workspace: Workspace, window: Window, stack: contextlib.ExitStack
+    order: ExportOrder, context: RunContext, workspace: Workspace, window: Window, stack: contextlib.ExitStack
 ) -> Collected:
     event_filter = EventFilter(order.arguments.whole_filter)
-    async with connect(tools, cut=event_filter.cut_page) as service:
+    async with connect(context, cut=event_filter.parse_page) as service:
         plan = workspace.plan
         if plan is None:
             plan = await make_plan(
                 order.arguments,
                 window=window,
-                event_window=resolve_times(order.arguments, now=tools.clock.now()).event_window,
+                event_window=resolve_times(order.arguments, now=context.clock.now()).event_window,
                 service=service,
-                now=tools.clock.now(),
-                may_replace=order.rerun.overwrite or order.rerun.is_script or workspace.left.output_exists,
-                observer=tools.observer,
+                now=context.clock.now(),
+                may_replace=order.resume_options.overwrite
+                or order.resume_options.is_script
+                or workspace.left.output_exists,
+                callbacks=context.callbacks,
             )
             workspace.folder.write_plan(plan)
-        warn_about_range(plan, now=tools.clock.now(), notify=tools.observer.on_notice)
-        spool, progress = _open_spool(plan, workspace, tools)
+        warn_about_range(plan, now=context.clock.now(), notify=context.callbacks.on_notice)
+        spool, progress = _open_spool(plan, workspace, context)
         stack.enter_context(spool)
-        sink = _make_sink(order, plan, spool, tools, event_filter)
-        sweep = _make_sweep(order, plan, progress, service, sink, tools)
+        sink = _make_writer(order, plan, spool, context, event_filter)
+        sweep = _make_fetcher(order, plan, progress, service, sink, context)
         try:
-            gaps = await _sweep(sweep, order, plan, progress, tools)
+            gaps = await _sweep(sweep, order, plan, progress, context)
         finally:
             await sink.close()
         for gap in gaps:
-            spool.append_line(GapLine(gap, _show_time(tools.clock.now())))
+            spool.append_line(GapLine(gap, _show_time(context.clock.now())))
         spool.commit()
         return Collected(plan, spool, sweep.coverage, gaps, service.transport.skew_seconds)
 
 
-def _make_sweep(  # noqa: PLR0917 - the collaborators of a sweep, each once
-    order: ExportOrder, plan: RunPlan, progress: Progress, service: Service, sink: SpoolSink, tools: Tools
-) -> Sweep:
-    return Sweep(
+def _make_fetcher(  # noqa: PLR0917 - the collaborators of a sweep, each once
+    order: ExportOrder, plan: RunPlan, progress: FetchState, service: Service, sink: SpoolWriter, context: RunContext
+) -> Fetcher:
+    return Fetcher(
         audit=service.audit,
-        gate=service.gate,
-        gap_book=GapBook(
+        rate_limiter=service.rate_limiter,
+        gap_tracker=GapTracker(
             identity=service.identity,
             credentials=service.credentials,
-            observer=tools.observer,
-            has_answered_before=bool(progress.covered),
+            callbacks=context.callbacks,
+            has_responded_before=bool(progress.covered),
         ),
         sink=sink,
-        places=plan.places,
+        targets=plan.targets,
         window=plan.window,
         covered=progress.covered,
-        observer=tools.observer,
-        cut_policy=CutPolicy(),
+        callbacks=context.callbacks,
+        split_policy=SplitPolicy(),
         deadline_seconds=order.deadline_seconds,
         is_noting_empty=order.confirm_empty,
     )
 
 
-async def _sweep(sweep: Sweep, order: ExportOrder, plan: RunPlan, progress: Progress, tools: Tools) -> tuple[Gap, ...]:
-    settled_until = floor_minute(tools.clock.now()) - SETTLE_MINUTES
+async def _sweep(
+    sweep: Fetcher, order: ExportOrder, plan: RunPlan, progress: FetchState, context: RunContext
+) -> tuple[Gap, ...]:
+    settled_until = floor_minute(context.clock.now()) - SETTLE_MINUTES
 
     def plan_again() -> dict[str, Iterator[Ask]]:  # once to count, once to ask
         return plan_regions(
-            plan.places,
+            plan.targets,
             plan.window,
             max_minutes=order.max_window_days * MINUTES_PER_DAY,
             settled_until=settled_until,
             progress=progress,
         )
 
-    tools.observer.on_plan(plan.window, plan.places, sum(1 for asks in plan_again().values() for _ in asks))
+    context.callbacks.on_plan(plan.window, plan.targets, sum(1 for asks in plan_again().values() for _ in asks))
     try:
         gaps = await sweep.run(plan_again())
         if order.confirm_empty:
             gaps = await sweep.confirm_empty(sorted({*progress.empty, *sweep.empty}))
         return gaps
     except asyncio.CancelledError:
-        if tools.stop.signal_number is None:
+        if context.stop.signal_number is None:
             raise
-        raise _explain_stop(sweep, plan, tools.stop.signal_number) from None
+        raise _explain_cancellation(sweep, plan, context.stop.signal_number) from None
 
 
-def _open_spool(plan: RunPlan, workspace: Workspace, tools: Tools) -> tuple[Spool, Progress]:
-    def check_stop() -> None:
-        tools.stop.check("while what an earlier run had received was read; all of it is kept")
+def _open_spool(plan: RunPlan, workspace: Workspace, context: RunContext) -> tuple[Spool, FetchState]:
+    def check_cancelled() -> None:
+        context.stop.check("while what an earlier run had received was read; all of it is kept")
 
     recovered = open_spool(
         workspace.folder,
         plan_id=plan.id,
-        asked_by=(tools.credentials.principal, tools.credentials.fingerprint),
-        origins={place: number for number, place in enumerate(plan.places)},
-        at=_show_time(tools.clock.now()),
-        on_page=check_stop,
+        asked_by=(context.credentials.principal, context.credentials.fingerprint),
+        origins={target: number for number, target in enumerate(plan.targets)},
+        at=_show_time(context.clock.now()),
+        on_page=check_cancelled,
     )
     for notice in recovered.notices:
-        tools.observer.on_notice(notice)
+        context.callbacks.on_notice(notice)
     return recovered.spool, recovered.progress
 
 
-def _make_sink(order: ExportOrder, plan: RunPlan, spool: Spool, tools: Tools, event_filter: EventFilter) -> SpoolSink:
-    return SpoolSink(
+def _make_writer(
+    order: ExportOrder, plan: RunPlan, spool: Spool, context: RunContext, event_filter: EventFilter
+) -> SpoolWriter:
+    return SpoolWriter(
         spool,
         event_filter=event_filter,
         span=make_span(plan.event_window),
         tally=order.tally or ("event_type" if event_filter else None),
         listed_compartments=frozenset(plan.listed_compartments) if plan.listed_compartments else None,
-        observer=tools.observer,
+        callbacks=context.callbacks,
     )
 
 
-def _explain_stop(sweep: Sweep, plan: RunPlan, signal_number: int) -> Interrupted:
-    planned = plan.window.minutes * len(plan.places)
+def _explain_cancellation(sweep: Fetcher, plan: RunPlan, signal_number: int) -> Interrupted:
+    planned = plan.window.minutes * len(plan.targets)
     covered = sum(window.minutes for coverage in sweep.coverage.values() for window in coverage.windows)
     return Interrupted(
         f"interrupted with {covered / planned:.0%} of the plan's windows complete; everything received is kept",
@@ -238,7 +244,7 @@ def _show_time(moment: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExportResult:
     """How an export ended. `gaps` are those that count; waived ones are apart.
 
     `manifest` is what was stated. `digest` is the manifest's, None where none was written. `coverage` and
@@ -253,7 +259,7 @@ class Outcome:
     manifest_path: Path | None
     gaps: tuple[Gap, ...] = ()
     waived: tuple[Gap, ...] = ()
-    coverage: Mapping[Place, Coverage] = field(default_factory=dict)
+    coverage: Mapping[Target, Coverage] = field(default_factory=dict)
     tally: Mapping[str, int] = field(default_factory=dict)
     was_complete_before: bool = False
     policy: str = ""
@@ -269,40 +275,40 @@ class Outcome:
         return self.manifest.totals.written
 
 
-def export_events(order: ExportOrder, tools: Tools) -> Outcome:
+def export_events(order: ExportOrder, context: RunContext) -> ExportResult:
     """Export, or go on with an export that was left.
 
     Raises:
         OciAuditError: the run could not be carried to its end; the class says by whose fault.
     """
     arguments = order.arguments
-    time_range = resolve_times(arguments, now=tools.clock.now())
+    time_range = resolve_times(arguments, now=context.clock.now())
     event_filter = EventFilter(arguments.whole_filter)
-    check_scope(arguments, tools.endpoints)
+    check_scope(arguments, context.endpoints)
     if order.signing_key is not None:
         check_signing_key(order.signing_key)
     output = order.output
     if output is not None:
         output = output.with_name(expand_name(output.name, time_range.named_window))
     with open_workspace(
-        output, manifest=order.manifest, may_discard=order.rerun.restart or order.rerun.is_script
+        output, manifest=order.manifest, may_discard=order.resume_options.restart or order.resume_options.is_script
     ) as workspace:
         window = time_range.window
         workspace = _drop_spent_run(order, workspace)  # noqa: PLW2901 - the one before is not used any more
-        action = choose_action(arguments, workspace.left, order.rerun, output=str(output), window=window)
+        action = choose_action(arguments, workspace.left, order.resume_options, output=str(output), window=window)
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
-            return _repeat_outcome(order, tools, workspace)
+            return _repeat_outcome(order, context, workspace)
         for notice in (*time_range.notices, *event_filter.notices):
-            tools.observer.on_notice(notice)
+            context.callbacks.on_notice(notice)
         if action is Action.BEGIN:
             if workspace.left.run is not None:
-                tools.observer.on_notice(f"an unfinished run in {workspace.folder.path} is thrown away")
-            workspace = workspace.begin_anew()  # noqa: PLW2901 - as above
+                context.callbacks.on_notice(f"an unfinished run in {workspace.folder.path} is thrown away")
+            workspace = workspace.discard_previous()  # noqa: PLW2901 - as above
         elif not _is_relative(arguments):
             workspace = workspace.widen(window)  # noqa: PLW2901 - as above
         try:
-            return _run(order, tools, workspace, time_range)
+            return _run(order, context, workspace, time_range)
         except Interrupted as error:
             if output is not None:
                 raise
@@ -314,25 +320,25 @@ def export_events(order: ExportOrder, tools: Tools) -> Outcome:
 
 
 def _drop_spent_run(order: ExportOrder, workspace: Workspace) -> Workspace:
-    if is_run_spent(order.arguments, workspace.left, order.rerun):
-        return workspace.begin_anew()
+    if is_run_spent(order.arguments, workspace.left, order.resume_options):
+        return workspace.discard_previous()
     return workspace
 
 
-def _run(order: ExportOrder, tools: Tools, workspace: Workspace, time_range: TimeRange) -> Outcome:
+def _run(order: ExportOrder, context: RunContext, workspace: Workspace, time_range: TimeRange) -> ExportResult:
     with contextlib.ExitStack() as stack:
-        collected = collect_events(order, tools, workspace, window=time_range.window, stack=stack)
-        tools.observer.on_publish(len(collected.spool.index))
+        collected = collect_events(order, context, workspace, window=time_range.window, stack=stack)
+        context.callbacks.on_publish(len(collected.spool.index))
         redactor = Redactor() if collected.plan.arguments.redact else None
-        written, counts = _publish(tools, workspace, collected, redactor)
+        written, counts = _publish(context, workspace, collected, redactor)
         outcome = _conclude(
-            tools,
+            context,
             workspace,
             collected,
             written,
             counts,
             redaction=_state_redaction(redactor),
-            waived_places=order.waived,
+            waived_targets=order.waived,
             signing_key=order.signing_key,
         )
     if outcome.complete and not (_is_repeatable(outcome) or time_range.is_clipped):
@@ -341,7 +347,7 @@ def _run(order: ExportOrder, tools: Tools, workspace: Workspace, time_range: Tim
 
 
 def _publish(
-    tools: Tools, workspace: Workspace, collected: Collected, redactor: Redactor | None
+    context: RunContext, workspace: Workspace, collected: Collected, redactor: Redactor | None
 ) -> tuple[WrittenFile, MergeCounts]:
     """Write the events under their final name, or to stdout; their order is that of what was served."""
     plan = collected.plan
@@ -356,29 +362,29 @@ def _publish(
             start=instant_of_minute(named.start),
             end=instant_of_minute(named.end),
         )
-        descriptor = stack.enter_context(new_file(output)) if output else tools.stdout
+        descriptor = stack.enter_context(new_file(output)) if output else context.stdout
 
-        def check_stop() -> None:
-            tools.stop.check("while the output was written; everything received is kept")
+        def check_cancelled() -> None:
+            context.stop.check("while the output was written; everything received is kept")
 
         def write(data: bytes) -> None:
-            check_stop()
+            check_cancelled()
             if output:
                 write_all(descriptor, data, output)
             else:
-                write_to_stdout(descriptor, data, check_stop)
+                write_to_stdout(descriptor, data, check_cancelled)
 
         written = write_events(
             ((redactor.redact(raw), origin) for raw, origin in canonical) if redactor else canonical,
-            locate=plan.places.__getitem__,
+            locate=plan.targets.__getitem__,
             event_format=make_format(
                 plan.arguments.format,
-                Spelling(plan.arguments.shape, plan.arguments.with_origin),
+                EventShape(plan.arguments.shape, plan.arguments.with_origin),
                 scratch=workspace.folder.path,
             ),
             compressor=make_compressor(plan.arguments.compress),
             write=write,
-            on_written=tools.observer.on_written,
+            on_written=context.callbacks.on_written,
         )
         if output:
             collected.spool.append_line(PublishLine(written.sha256, written.size_bytes))
@@ -390,28 +396,28 @@ def _publish(
 
 
 def _conclude(
-    tools: Tools,
+    context: RunContext,
     workspace: Workspace,
     collected: Collected,
     written: WrittenFile,
     counts: MergeCounts,
     *,
     redaction: Redaction | None,
-    waived_places: frozenset[str],
+    waived_targets: frozenset[str],
     signing_key: Path | None,
-) -> Outcome:
+) -> ExportResult:
     """Write ledger and manifest, and say how it ended."""
-    waived = tuple(gap for gap in collected.gaps if gap.kind == "denied" and gap.place.compartment in waived_places)
+    waived = tuple(gap for gap in collected.gaps if gap.kind == "denied" and gap.target.compartment in waived_targets)
     known = set(waived)
     gaps = tuple(gap for gap in collected.gaps if gap not in known)
-    for compartment in sorted(waived_places - {gap.place.compartment for gap in waived}):
-        tools.observer.on_notice(f"--waive {compartment} waives nothing: it was not denied")
+    for compartment in sorted(waived_targets - {gap.target.compartment for gap in waived}):
+        context.callbacks.on_notice(f"--waive {compartment} waives nothing: it was not denied")
     totals = LedgerTotals()
     ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, written.blocks)
     manifest = make_manifest(
-        Findings(
+        ManifestFacts(
             plan=collected.plan,
-            credentials=tools.credentials,
+            credentials=context.credentials,
             coverage=collected.coverage,
             gaps=gaps,
             waived=waived,
@@ -420,19 +426,19 @@ def _conclude(
             output=FileEntry(workspace.output.name if workspace.output else "-", written.size_bytes, written.sha256),
             ledger=ledger,
             skew_seconds=collected.skew_seconds,
-            finished_at=tools.clock.now(),
+            finished_at=context.clock.now(),
             redaction=redaction,
         )
     )
     digest = _write_manifest(manifest, workspace.manifest_path, signing_key)
-    return Outcome(
+    return ExportResult(
         manifest=manifest,
         digest=digest,
         output=workspace.output,
         manifest_path=workspace.manifest_path,
         gaps=gaps,
         waived=waived,
-        policy=_state_policy(tools),
+        policy=_state_policy(context),
         coverage=collected.coverage,
         tally=Counter(totals.tally),
     )
@@ -453,7 +459,7 @@ def _write_manifest(manifest: Manifest, path: Path | None, signing_key: Path | N
     return digest
 
 
-def _is_repeatable(outcome: Outcome) -> bool:
+def _is_repeatable(outcome: ExportResult) -> bool:
     """Tell whether the same command would ask again for what was asked too soon."""
     return bool(outcome.manifest.provisional) and not _is_relative(outcome.manifest.arguments)
 
@@ -462,7 +468,7 @@ def _is_relative(arguments: ExportArguments) -> bool:
     return is_relative(arguments.start) or is_relative(arguments.end)
 
 
-def _repeat_outcome(order: ExportOrder, tools: Tools, workspace: Workspace) -> Outcome:
+def _repeat_outcome(order: ExportOrder, context: RunContext, workspace: Workspace) -> ExportResult:
     """Return how a finished export ended, judged by the waivers of now; sign it, if that is new."""
     manifest, path = workspace.manifest, workspace.manifest_path
     if manifest is None or path is None:
@@ -471,22 +477,22 @@ def _repeat_outcome(order: ExportOrder, tools: Tools, workspace: Workspace) -> O
         with explain_disk("read", path):
             sign_bytes(path.read_bytes(), order.signing_key, name_signature(path))
     gaps = tuple(_read_gap(entry) for entry in (*manifest.gaps, *manifest.waived_gaps))
-    return Outcome(
+    return ExportResult(
         manifest=manifest,
         digest=manifest.digest,
         output=workspace.output,
         manifest_path=path,
-        gaps=tuple(gap for gap in gaps if gap.place.compartment not in order.waived),
-        waived=tuple(gap for gap in gaps if gap.place.compartment in order.waived),
+        gaps=tuple(gap for gap in gaps if gap.target.compartment not in order.waived),
+        waived=tuple(gap for gap in gaps if gap.target.compartment in order.waived),
         was_complete_before=True,
-        policy=_state_policy(tools),
+        policy=_state_policy(context),
     )
 
 
-def _state_policy(tools: Tools) -> str:
-    return tools.credentials.state_policy("read audit-events")
+def _state_policy(context: RunContext) -> str:
+    return context.credentials.state_policy("read audit-events")
 
 
 def _read_gap(entry: GapEntry) -> Gap:
     window = Window(parse_minute(entry.start), parse_minute(entry.end))
-    return Gap(Place(entry.region, entry.compartment), window, entry.kind, entry.reason, entry.request_id)
+    return Gap(Target(entry.region, entry.compartment), window, entry.kind, entry.reason, entry.request_id)

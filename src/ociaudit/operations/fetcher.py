@@ -45,19 +45,19 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from ociaudit.client.audit import AuditReader, Page
 from ociaudit.client.identity import explain_rejection
-from ociaudit.client.rate_limiter import Gate
+from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import Credentials
-from ociaudit.errors import Refused, RequestError, ServiceUnreachable
+from ociaudit.errors import RequestError, ServiceError, ServiceUnreachable
 from ociaudit.events.event import Event, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.events.filters import EventFilter, TimeSpan
-from ociaudit.operations.context import Observer, Tally
+from ociaudit.operations.context import Callbacks, CountedName
 from ociaudit.operations.scope_resolution import SETTLE_MINUTES
-from ociaudit.planning.planner import Ask, CutPolicy, ShardWatch
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Bookmark, Gap, Place, Shard
+from ociaudit.planning.planner import Ask, ShardWatch, SplitPolicy
+from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window, floor_minute
 from ociaudit.storage import spool
-from ociaudit.storage.journal import CutLine, PageLine
+from ociaudit.storage.journal import PageLine, SplitLine
 
 Key = TypeVar("Key")
 _SILENT_SHARDS = 3
@@ -73,156 +73,161 @@ class KeyCheck(Protocol):
         ...
 
 
-class GapBook:
+class GapTracker:
     """Takes the failures of a sweep and makes gaps of them."""
 
     def __init__(
-        self, *, identity: KeyCheck, credentials: Credentials, observer: Observer, has_answered_before: bool
+        self, *, identity: KeyCheck, credentials: Credentials, callbacks: Callbacks, has_responded_before: bool
     ) -> None:
         """Begin without gaps; `has_answered_before` tells whether an earlier run got answers."""
         self._identity = identity
         self._credentials = credentials
-        self._observer = observer
+        self._callbacks = callbacks
         self._failed: list[Gap] = []
-        self._denied: dict[Place, RequestError] = {}
+        self._denied: dict[Target, RequestError] = {}
         self._dead_regions: dict[str, RequestError] = {}
-        self._answered_regions: set[str] = set()
+        self._responding_regions: set[str] = set()
         self._silent_shards: Counter[str] = Counter()
         self._silent_regions: dict[str, RequestError] = {}
-        self._has_answered = has_answered_before
+        self._has_responded = has_responded_before
 
-    def note_answer(self, region: str) -> None:
+    def record_response(self, region: str) -> None:
         """A page of this region has come."""
-        self._answered_regions.add(region)
-        self._has_answered = True
+        self._responding_regions.add(region)
+        self._has_responded = True
 
-    def is_closed(self, place: Place) -> bool:
+    def is_closed(self, target: Target) -> bool:
         """Tell whether asking this place is in vain."""
-        return place in self._denied or place.region in self._dead_regions or place.region in self._silent_regions
+        return target in self._denied or target.region in self._dead_regions or target.region in self._silent_regions
 
-    async def take_failure(self, shard: Shard, error: RequestError) -> None:
+    async def record_shard_failure(self, shard: Shard, error: RequestError) -> None:
         """Make a gap of a shard that did not come.
 
         Raises:
             SignInRejected: the key is not accepted any more.
         """
-        place = shard.place
-        if isinstance(error, Refused) and error.is_oci:
-            self._has_answered |= not error.retryable  # a window beyond retention is a gap, not a silent service
+        target = shard.target
+        if isinstance(error, ServiceError) and error.is_oci:
+            self._has_responded |= not error.retryable  # a window beyond retention is a gap, not a silent service
             if error.status == _UNAUTHORIZED:
-                if place.region in self._answered_regions or not await self._identity.is_sign_in_accepted():
+                if target.region in self._responding_regions or not await self._identity.is_sign_in_accepted():
                     raise explain_rejection(error, self._credentials) from error
-                self._close(self._dead_regions, place.region, shard, error)
+                self._close(self._dead_regions, target.region, shard, error)
                 return
             if error.status in _DENIED_STATUSES:
-                self._close(self._denied, place, shard, error)
+                self._close(self._denied, target, shard, error)
                 return
         gap = _make_gap(shard, "failed", error)
         self._failed.append(gap)
-        self._observer.on_gap(gap)
-        if place.region not in self._answered_regions:
-            self._silent_shards[place.region] += 1
-            if self._silent_shards[place.region] >= _SILENT_SHARDS:
-                self._silent_regions.setdefault(place.region, error)
+        self._callbacks.on_gap(gap)
+        if target.region not in self._responding_regions:
+            self._silent_shards[target.region] += 1
+            if self._silent_shards[target.region] >= _SILENT_SHARDS:
+                self._silent_regions.setdefault(target.region, error)
 
     def list_gaps(
-        self, places: Sequence[Place], window: Window, coverage: Mapping[Place, Coverage], *, unasked: str | None = None
+        self,
+        targets: Sequence[Target],
+        window: Window,
+        coverage: Mapping[Target, Coverage],
+        *,
+        unasked: str | None = None,
     ) -> tuple[Gap, ...]:
         """Return the gaps in canonical order; `unasked` says why what was not asked was not.
 
         Raises:
             ServiceUnreachable: no shard was ever answered or refused, and at least one failed.
         """
-        if self._failed and not self._has_answered:
+        if self._failed and not self._has_responded:
             raise ServiceUnreachable(f"no question was answered; the last one: {self._failed[-1].reason}")
-        failed: dict[Place, list[Gap]] = {}
+        failed: dict[Target, list[Gap]] = {}
         for gap in self._failed:
-            failed.setdefault(gap.place, []).append(gap)
+            failed.setdefault(gap.target, []).append(gap)
         gaps = list(self._failed)
-        for place in places:
-            error = self._denied.get(place) or self._dead_regions.get(place.region)
-            silence = self._silent_regions.get(place.region)
-            known = Coverage(coverage.get(place, Coverage()).windows)
-            for gap in failed.get(place, ()):
+        for target in targets:
+            error = self._denied.get(target) or self._dead_regions.get(target.region)
+            silence = self._silent_regions.get(target.region)
+            known = Coverage(coverage.get(target, Coverage()).windows)
+            for gap in failed.get(target, ()):
                 known.add(gap.window)
             for missing in known.find_missing(window):
                 if error is not None:
-                    gaps.append(_make_gap(Shard(place, missing), "denied", error))
+                    gaps.append(_make_gap(Shard(target, missing), "denied", error))
                 elif silence is not None:
-                    gaps.append(_make_gap(Shard(place, missing), "failed", silence))
+                    gaps.append(_make_gap(Shard(target, missing), "failed", silence))
                 else:  # without a deadline this cannot be; if it is all the same, it is a gap and not a silence
-                    gaps.append(Gap(place, missing, "failed", unasked or "it was not asked, which is a bug"))
-        return tuple(sorted(gaps, key=lambda gap: (gap.place, gap.window)))
+                    gaps.append(Gap(target, missing, "failed", unasked or "it was not asked, which is a bug"))
+        return tuple(sorted(gaps, key=lambda gap: (gap.target, gap.window)))
 
     def _close(self, closed: dict[Key, RequestError], key: Key, shard: Shard, error: RequestError) -> None:
         """Ask here no more; said once, however many questions were under way."""
         if key not in closed:
             closed[key] = error
-            self._observer.on_gap(_make_gap(shard, "denied", error))
+            self._callbacks.on_gap(_make_gap(shard, "denied", error))
 
 
 def _make_gap(shard: Shard, kind: Literal["denied", "failed"], error: RequestError) -> Gap:
-    return Gap(shard.place, shard.window, kind, str(error), error.request_id)
+    return Gap(shard.target, shard.window, kind, str(error), error.request_id)
 
 
 _USUALLY_ACTIVE = 64
 
 
-class PageSink(Protocol):
+class PageHandler(Protocol):
     """Takes the pages of a sweep."""
 
-    async def take_page(self, page: Page) -> None:
+    async def handle_page(self, page: Page) -> None:
         """Keep the page; the next one is asked for meanwhile."""
         ...
 
-    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+    async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Note that the shard is asked in pieces from here on."""
         ...
 
 
-class _Turn(NamedTuple):
+class _ShardTask(NamedTuple):
     """A shard to ask, where to go on in it, and when to cut it."""
 
     shard: Shard
-    bookmark: Bookmark | None
-    policy: CutPolicy | None
+    cursor: PageCursor | None
+    policy: SplitPolicy | None
 
 
 @dataclass(slots=True)
-class _Lane:
+class _RegionQueue:
     """One region: the plan, the pieces that go first, and how many shards are under way."""
 
     region: str
     plan: Iterator[Ask]
-    pieces: deque[_Turn] = field(default_factory=deque)
+    pieces: deque[_ShardTask] = field(default_factory=deque)
     active: int = 0
     has_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def peek(self, policy: CutPolicy | None) -> _Turn | None:
+    def peek(self, policy: SplitPolicy | None) -> _ShardTask | None:
         """Return what is asked next, which stays the next; what is new is cut by `policy`."""
         if not self.pieces:
             ask = next(self.plan, None)
             if ask is None:
                 return None
-            self.pieces.append(_Turn(*ask, policy))
+            self.pieces.append(_ShardTask(*ask, policy))
         return self.pieces[0]
 
 
-class Sweep:
+class Fetcher:
     """Asks shards, as many at a time as the gate lets through, and gives their pages to a sink."""
 
     def __init__(
         self,
         *,
         audit: AuditReader,
-        gate: Gate,
-        gap_book: GapBook,
-        sink: PageSink,
-        places: Sequence[Place],
+        rate_limiter: RateLimiter,
+        gap_tracker: GapTracker,
+        sink: PageHandler,
+        targets: Sequence[Target],
         window: Window,
-        covered: Mapping[Place, Coverage],
-        observer: Observer,
-        cut_policy: CutPolicy | None = None,
+        covered: Mapping[Target, Coverage],
+        callbacks: Callbacks,
+        split_policy: SplitPolicy | None = None,
         deadline_seconds: float | None = None,
         is_noting_empty: bool = False,
     ) -> None:
@@ -232,17 +237,17 @@ class Sweep:
         answered by then becomes gaps.
         """
         self._audit = audit
-        self._gate = gate
-        self._gap_book = gap_book
+        self._rate_limiter = rate_limiter
+        self._gap_tracker = gap_tracker
         self._sink = sink
-        self._places = places
+        self._places = targets
         self._window = window
-        self._observer = observer
-        self._cut_policy = cut_policy
+        self._callbacks = callbacks
+        self._split_policy = split_policy
         self._deadline_seconds = deadline_seconds
         self._deadline_at: float | None = None
         self._unasked: str | None = None
-        self.coverage = {place: Coverage(coverage.windows) for place, coverage in covered.items()}
+        self.coverage = {target: Coverage(coverage.windows) for target, coverage in covered.items()}
         self._is_noting_empty = is_noting_empty
         self.empty: set[Shard] = set()
         """Shards that were answered complete in this run and brought no event; empty unless they are noted."""
@@ -259,12 +264,12 @@ class Sweep:
         deadline = asyncio.timeout_at(self._deadline_at)
         try:
             async with deadline:
-                await self._run_lanes([_Lane(region, shards) for region, shards in plan.items()])
+                await self._run_queues([_RegionQueue(region, shards) for region, shards in plan.items()])
         except TimeoutError:
             if not deadline.expired():
                 raise
             self._unasked = "the deadline came before it was answered"
-        return self._gap_book.list_gaps(self._places, self._window, self.coverage, unasked=self._unasked)
+        return self._gap_tracker.list_gaps(self._places, self._window, self.coverage, unasked=self._unasked)
 
     async def confirm_empty(self, shards: Sequence[Shard]) -> tuple[Gap, ...]:
         """Ask shards that brought no event once more; return all gaps, those among them that did not answer now.
@@ -274,87 +279,89 @@ class Sweep:
         """
         plan: dict[str, list[Ask]] = {}
         for shard in () if self._unasked else shards:  # until it has answered again, nothing is known of it
-            self.coverage[shard.place] = self.coverage.get(shard.place, Coverage()).without(shard.window)
-            plan.setdefault(shard.place.region, []).append((shard, Bookmark(CONFIRMING_CHAIN, 0, None)))
+            self.coverage[shard.target] = self.coverage.get(shard.target, Coverage()).without(shard.window)
+            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_CHAIN, 0, None)))
         return await self.run({region: iter(asks) for region, asks in plan.items()})
 
-    async def _run_lanes(self, lanes: Sequence[_Lane]) -> None:
+    async def _run_queues(self, queues: Sequence[_RegionQueue]) -> None:
         failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                for lane in lanes:
-                    tasks.create_task(self._run_lane(lane, tasks))
+                for queue in queues:
+                    tasks.create_task(self._run_queue(queue, tasks))
         except BaseExceptionGroup as group:  # the first failure has ended the others
             failure = _find_cause(group)
         if failure is not None:
             raise failure
 
-    async def _run_lane(self, lane: _Lane, tasks: asyncio.TaskGroup) -> None:
+    async def _run_queue(self, queue: _RegionQueue, tasks: asyncio.TaskGroup) -> None:
         while True:
-            if self._may_begin(lane) and self._find_next(lane) is not None:
-                await self._gate.reserve(lane.region)
-                chosen = self._find_next(lane)  # not the one from before: pieces of a dense shard may have come
-                if chosen is None or not self._may_begin(lane):
-                    self._gate.give_back(lane.region)
+            if self._may_begin(queue) and self._find_next(queue) is not None:
+                await self._rate_limiter.reserve(queue.region)
+                chosen = self._find_next(queue)  # not the one from before: pieces of a dense shard may have come
+                if chosen is None or not self._may_begin(queue):
+                    self._rate_limiter.give_back(queue.region)
                     continue
-                lane.pieces.popleft()
-                lane.active += 1
-                tasks.create_task(self._ask(lane, chosen))
-            elif lane.active:
-                lane.has_changed.clear()
-                await lane.has_changed.wait()
+                queue.pieces.popleft()
+                queue.active += 1
+                tasks.create_task(self._ask(queue, chosen))
+            elif queue.active:
+                queue.has_changed.clear()
+                await queue.has_changed.wait()
             else:
                 return
 
-    def _may_begin(self, lane: _Lane) -> bool:
+    def _may_begin(self, queue: _RegionQueue) -> bool:
         """Tell whether another shard may be begun: not while those that have begun find no answer any more."""
-        most = max(_USUALLY_ACTIVE, self._gate.max_in_flight)
-        return lane.active < most and not (lane.active and self._gate.is_failing(lane.region))
+        most = max(_USUALLY_ACTIVE, self._rate_limiter.max_in_flight)
+        return queue.active < most and not (queue.active and self._rate_limiter.is_failing(queue.region))
 
-    def _find_next(self, lane: _Lane) -> _Turn | None:
+    def _find_next(self, queue: _RegionQueue) -> _ShardTask | None:
         """Return the next shard that is not asked in vain; it stays the next."""
-        while (chosen := lane.peek(self._cut_policy)) is not None and self._gap_book.is_closed(chosen.shard.place):
-            lane.pieces.popleft()
+        while (chosen := queue.peek(self._split_policy)) is not None and self._gap_tracker.is_closed(
+            chosen.shard.target
+        ):
+            queue.pieces.popleft()
         return chosen
 
-    async def _ask(self, lane: _Lane, turn: _Turn) -> None:
+    async def _ask(self, queue: _RegionQueue, turn: _ShardTask) -> None:
         try:
-            pieces = await self._follow(lane, turn)
-            lane.pieces.extendleft(reversed(pieces))
+            pieces = await self._follow(queue, turn)
+            queue.pieces.extendleft(reversed(pieces))
         except RequestError as error:
-            await self._gap_book.take_failure(turn.shard, error)
+            await self._gap_tracker.record_shard_failure(turn.shard, error)
         finally:
-            lane.active -= 1
-            lane.has_changed.set()
+            queue.active -= 1
+            queue.has_changed.set()
 
-    async def _follow(self, lane: _Lane, turn: _Turn) -> Sequence[_Turn]:
+    async def _follow(self, queue: _RegionQueue, turn: _ShardTask) -> Sequence[_ShardTask]:
         """Give the shard's pages to the sink, to the last one, or until it is cut; return the pieces then."""
-        shard, bookmark, policy = turn
-        is_confirming = bookmark is not None and bookmark.chain >= CONFIRMING_CHAIN
+        shard, cursor, policy = turn
+        is_confirming = cursor is not None and cursor.chain >= CONFIRMING_CHAIN
         watch = None
         if policy is not None and not is_confirming:
-            watch = ShardWatch(shard.window, policy, pages_before=bookmark.page if bookmark else 0)
+            watch = ShardWatch(shard.window, policy, pages_before=cursor.page if cursor else 0)
 
-        def should_stop(page: Page) -> bool:
-            return watch is not None and watch.note_page(_read_instants(page))
+        def is_cancelled(page: Page) -> bool:
+            return watch is not None and watch.record_page(_read_instants(page))
 
         scanned = 0
-        self._observer.on_shard_begun(shard)
-        pages = self._audit.follow_shard(shard, bookmark=bookmark, should_stop=should_stop)
+        self._callbacks.on_shard_begun(shard)
+        pages = self._audit.follow_shard(shard, cursor=cursor, is_cancelled=is_cancelled)
         async with contextlib.aclosing(pages):
             async for page in pages:
-                self._gap_book.note_answer(shard.place.region)
-                lane.has_changed.set()
-                await self._sink.take_page(page)
+                self._gap_tracker.record_response(shard.target.region)
+                queue.has_changed.set()
+                await self._sink.handle_page(page)
                 scanned += len(page.events)
         if watch is not None and watch.pieces:
-            await self._sink.take_cut(shard, watch.pieces)
-            self._observer.on_cut(shard, len(watch.pieces))
-            return [_Turn(Shard(shard.place, piece), None, watch.piece_policy) for piece in watch.pieces]
-        self.coverage.setdefault(shard.place, Coverage()).add(shard.window)
+            await self._sink.handle_split(shard, watch.pieces)
+            self._callbacks.on_split(shard, len(watch.pieces))
+            return [_ShardTask(Shard(shard.target, piece), None, watch.piece_policy) for piece in watch.pieces]
+        self.coverage.setdefault(shard.target, Coverage()).add(shard.window)
         if self._is_noting_empty and not scanned and not is_confirming:
             self.empty.add(shard)
-        self._observer.on_shard_done(shard)
+        self._callbacks.on_shard_done(shard)
         return ()
 
 
@@ -371,13 +378,13 @@ def _find_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 NO_NAME = "(none)"
 _MAX_NAME = 200
 
-_TALLIED: dict[Tally, Callable[[Event], str | None]] = {
+_TALLIED: dict[CountedName, Callable[[Event], str | None]] = {
     "event_type": lambda event: event.event_type,
     "event_name": lambda event: event.event_name,
 }
 
 
-class SpoolSink:
+class SpoolWriter:
     """Filters pages, appends them to the spool, and commits them in turn."""
 
     def __init__(
@@ -386,9 +393,9 @@ class SpoolSink:
         *,
         event_filter: EventFilter,
         span: TimeSpan | None = None,
-        tally: Tally | None,
+        tally: CountedName | None,
         listed_compartments: frozenset[str] | None,
-        observer: Observer,
+        callbacks: Callbacks,
     ) -> None:
         """`tally` names what is counted over all scanned events; None counts nothing. `span` is of event times."""
         self._spool = open_spool
@@ -396,7 +403,7 @@ class SpoolSink:
         self._filter = event_filter
         self._read_name: Callable[[Event], str | None] | None = _TALLIED[tally] if tally else None
         self._listed = listed_compartments
-        self._observer = observer
+        self._callbacks = callbacks
         self._committing: asyncio.Task[None] | None = None
         self._is_pending = asyncio.Event()
         self._is_full = asyncio.Event()
@@ -404,7 +411,7 @@ class SpoolSink:
         self._has_room.set()
         self._is_closing = False
 
-    async def take_page(self, page: Page) -> None:
+    async def handle_page(self, page: Page) -> None:
         """Keep a page; returns at once, unless too much waits for the disk already.
 
         Raises:
@@ -418,13 +425,13 @@ class SpoolSink:
             raise
         self._raise_failure()
         kept = self._append(page)
-        self._note_pending()
-        self._observer.on_page(page.shard, scanned=len(page.events), kept=kept)
+        self._record_pending()
+        self._callbacks.on_page(page.shard, scanned=len(page.events), kept=kept)
 
-    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+    async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Note that a shard is asked in pieces from here on."""
-        self._spool.append_line(CutLine(shard, pieces))
-        self._note_pending()
+        self._spool.append_line(SplitLine(shard, pieces))
+        self._record_pending()
 
     async def close(self) -> None:
         """End the committing; leaving the spool commits what is left.
@@ -439,7 +446,7 @@ class SpoolSink:
             await asyncio.wait([self._committing])
             self._raise_failure()
 
-    def _note_pending(self) -> None:
+    def _record_pending(self) -> None:
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_in_turn())
         self._is_pending.set()
@@ -462,7 +469,7 @@ class SpoolSink:
                     return
                 self._is_pending.clear()
                 self._is_full.clear()
-                batch = self._spool.take_batch()
+                batch = self._spool.pop_batch()
                 self._has_room.set()
                 await asyncio.to_thread(self._spool.write_batch, batch)
         finally:

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from ociaudit.client.audit import Page
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import Refused, RequestError
+from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import read_order
-from ociaudit.operations.context import Observer, Service, Tools, connect
+from ociaudit.operations.context import Callbacks, RunContext, Service, connect
 from ociaudit.operations.scope_resolution import (
     SETTLE_MINUTES,
     check_scope,
@@ -32,12 +32,12 @@ from ociaudit.planning.estimate import (
     Probe,
     Sampled,
     choose_slices,
-    divide_places,
+    divide_targets,
     estimate_total,
     share_probes,
 )
 from ociaudit.planning.planner import plan_shards
-from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 
@@ -76,10 +76,10 @@ class Preview:
 
 
 @dataclass(slots=True)
-class _RequestCounter(Observer):
+class _RequestCounter(Callbacks):
     """Passes on what a preview has to say, and counts its requests."""
 
-    inner: Observer
+    inner: Callbacks
     count: int = field(default=0)
 
     def on_notice(self, text: str) -> None:
@@ -96,24 +96,26 @@ class _RequestCounter(Observer):
         self.inner.on_request(request)
 
 
-def preview_export(arguments: ExportArguments, tools: Tools, *, max_window_days: int, is_probing: bool) -> Preview:
+def preview_export(
+    arguments: ExportArguments, context: RunContext, *, max_window_days: int, is_probing: bool
+) -> Preview:
     """Find out what an export with these arguments would ask.
 
     Raises:
         OciAuditError: as the export itself would, before its first question for events.
     """
-    time_range = resolve_times(arguments, now=tools.clock.now())
-    check_scope(arguments, tools.endpoints)
+    time_range = resolve_times(arguments, now=context.clock.now())
+    check_scope(arguments, context.endpoints)
     for notice in time_range.notices:
-        tools.observer.on_notice(notice)
-    counter = _RequestCounter(tools.observer)
+        context.callbacks.on_notice(notice)
+    counter = _RequestCounter(context.callbacks)
 
     async def ask() -> Preview:
-        async with connect(replace(tools, observer=counter)) as service:
-            preview = await _ask_scope(arguments, tools, service, time_range.window, max_window_days)
-            preview = replace(preview, speed=Speed(tools.limits.max_in_flight, tools.limits.max_per_second))
+        async with connect(replace(context, callbacks=counter)) as service:
+            preview = await _ask_scope(arguments, context, service, time_range.window, max_window_days)
+            preview = replace(preview, speed=Speed(context.limits.max_in_flight, context.limits.max_per_second))
             if is_probing:
-                preview = await _Prober(service, tools, preview).probe()
+                preview = await _Prober(service, context, preview).probe()
             return replace(preview, requests_made=counter.count)
 
     return run_loop(ask)
@@ -134,17 +136,17 @@ def run_loop(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _ask_scope(
-    arguments: ExportArguments, tools: Tools, service: Service, window: Window, max_window_days: int
+    arguments: ExportArguments, context: RunContext, service: Service, window: Window, max_window_days: int
 ) -> Preview:
-    now = tools.clock.now()
+    now = context.clock.now()
     plan = await make_plan(
-        arguments, window=window, service=service, now=now, may_replace=False, observer=tools.observer
+        arguments, window=window, service=service, now=now, may_replace=False, callbacks=context.callbacks
     )
     settled_until = floor_minute(now) - SETTLE_MINUTES
     return Preview(
         plan=plan,
         max_window_days=max_window_days,
-        windows=len(plan.places) * len(_tile(plan, max_window_days, settled_until)),
+        windows=len(plan.targets) * len(_tile(plan, max_window_days, settled_until)),
         settled_until=settled_until,
         is_beyond_retention=is_beyond_retention(plan, now=now),
         speed=Speed(),
@@ -154,7 +156,7 @@ async def _ask_scope(
 def _tile(plan: RunPlan, max_window_days: int, settled_until: int) -> list[Window]:
     """Return the windows in which each place is asked at first; they are the same everywhere."""
     shards = plan_shards(
-        plan.places[:1], plan.window, max_minutes=max_window_days * MINUTES_PER_DAY, settled_until=settled_until
+        plan.targets[:1], plan.window, max_minutes=max_window_days * MINUTES_PER_DAY, settled_until=settled_until
     )
     return [shard.window for shard, _ in shards]
 
@@ -162,19 +164,19 @@ def _tile(plan: RunPlan, max_window_days: int, settled_until: int) -> list[Windo
 class _Prober:
     """Asks the first pages of a sample."""
 
-    def __init__(self, service: Service, tools: Tools, preview: Preview) -> None:
+    def __init__(self, service: Service, context: RunContext, preview: Preview) -> None:
         self._service = service
-        self._clock = tools.clock
+        self._clock = context.clock
         self._preview = preview
         self._asked = 0
         self._refused: list[tuple[Shard, RequestError]] = []
-        self._denied: set[Place] = set()
+        self._denied: set[Target] = set()
 
     async def probe(self) -> Preview:
         """Ask the sample and return the preview with the estimate."""
         preview = self._preview
         tiles = _tile(preview.plan, preview.max_window_days, preview.settled_until)
-        parts = divide_places(preview.plan.places, tiles, tenancy=preview.plan.tenancy)
+        parts = divide_targets(preview.plan.targets, tiles, tenancy=preview.plan.tenancy)
         # Slices of dense windows come out of the same number; where every window can be asked, all are.
         limit = preview.windows if preview.windows <= MAX_PROBES else MAX_PROBES - _SLICES
         shares = share_probes(parts, limit)
@@ -200,7 +202,7 @@ class _Prober:
     async def _ask_all(self, shards: Iterable[Shard]) -> list[Probe]:
         probes = []
         for shard in shards:
-            if shard.place in self._denied:
+            if shard.target in self._denied:
                 continue
             self._asked += 1
             began_at = self._clock.monotonic()
@@ -208,8 +210,8 @@ class _Prober:
                 page = await self._service.audit.read_first_page(shard)
             except RequestError as error:
                 self._refused.append((shard, error))
-                if isinstance(error, Refused) and not error.retryable:
-                    self._denied.add(shard.place)
+                if isinstance(error, ServiceError) and not error.retryable:
+                    self._denied.add(shard.target)
                 continue
             probes.append(_make_probe(page, self._clock.monotonic() - began_at))
         return probes

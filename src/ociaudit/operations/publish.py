@@ -42,14 +42,14 @@ from ociaudit.events.fields import format_instant
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
 from ociaudit.operations.scope_resolution import is_beyond_retention
-from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import parse_duration
 from ociaudit.planning.window import Coverage, format_minute
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, find_void_lines, make_ledger
 from ociaudit.storage.manifest import (
-    CoveredPlace,
+    CoveredTarget,
     EventRange,
     EventTimes,
     FileEntry,
@@ -83,7 +83,7 @@ class WrittenFile:
 def write_events(
     events: Iterable[tuple[bytes, T]],
     *,
-    locate: Callable[[T], Place | None],
+    locate: Callable[[T], Target | None],
     event_format: EventFormat,
     compressor: Compressor,
     write: Callable[[bytes], None],
@@ -122,7 +122,7 @@ def write_events(
 
 def _make_chunks(
     events: Iterable[tuple[bytes, T]],
-    locate: Callable[[T], Place | None],
+    locate: Callable[[T], Target | None],
     event_format: EventFormat,
     on_written: Callable[[int], None],
 ) -> Generator[bytes]:
@@ -138,12 +138,12 @@ _LINES_PER_WRITE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ManifestFacts:
     """All that a pass has found, ready to be stated."""
 
     plan: RunPlan
     credentials: Credentials
-    coverage: Mapping[Place, Coverage]
+    coverage: Mapping[Target, Coverage]
     gaps: Sequence[Gap]
     waived: Sequence[Gap]
     counts: MergeCounts
@@ -175,7 +175,7 @@ def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Se
     return FileEntry(path.name, size, digest.hexdigest())
 
 
-def make_manifest(found: Findings) -> Manifest:
+def make_manifest(found: ManifestFacts) -> Manifest:
     """State what was found.
 
     Raises:
@@ -198,7 +198,7 @@ def make_manifest(found: Findings) -> Manifest:
         scope=_state_scope(found),
         totals=_state_totals(found),
         conflicting_ids=tuple(counts.conflicting_ids),
-        coverage=tuple(_state_coverage(place, found.coverage.get(place)) for place in plan.places),
+        coverage=tuple(_state_coverage(target, found.coverage.get(target)) for target in plan.targets),
         gaps=tuple(map(_state_gap, found.gaps)),
         waived_gaps=tuple(map(_state_gap, found.waived)),
         provisional=tuple(
@@ -219,7 +219,7 @@ def describe_file(path: Path, written: WrittenFile) -> FileEntry:
     return FileEntry(path.name, written.size_bytes, written.sha256)
 
 
-def _state_others(found: Findings) -> tuple[Principal, ...]:
+def _state_others(found: ManifestFacts) -> tuple[Principal, ...]:
     own = (found.credentials.principal, found.credentials.fingerprint)
     others = sorted(found.totals.asked_by - {own, ("", None)}, key=str)
     return tuple(Principal(found.plan.tenancy, principal, fingerprint) for principal, fingerprint in others)
@@ -242,11 +242,11 @@ def _state_event_range(plan: RunPlan) -> EventRange | None:
     return EventRange(format_minute(window.start), format_minute(window.end), late, is_settled=is_settled)
 
 
-def _state_scope(found: Findings) -> Scope:
+def _state_scope(found: ManifestFacts) -> Scope:
     plan = found.plan
     return Scope(
-        regions=tuple(sorted({place.region for place in plan.places})),
-        compartments=tuple(sorted({place.compartment for place in plan.places})),
+        regions=tuple(sorted({target.region for target in plan.targets})),
+        compartments=tuple(sorted({target.compartment for target in plan.targets})),
         region_request_ids=plan.region_request_ids,
         compartment_request_ids=plan.compartment_request_ids,
         unlisted_compartments_seen=tuple(sorted(found.totals.unlisted)),
@@ -255,7 +255,7 @@ def _state_scope(found: Findings) -> Scope:
     )
 
 
-def _state_totals(found: Findings) -> Totals:
+def _state_totals(found: ManifestFacts) -> Totals:
     totals, counts = found.totals, found.counts
     return Totals(
         scanned=totals.scanned,
@@ -271,19 +271,19 @@ def _state_totals(found: Findings) -> Totals:
     )
 
 
-def _state_coverage(place: Place, coverage: Coverage | None) -> CoveredPlace:
+def _state_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
     windows = coverage.windows if coverage else ()
-    return CoveredPlace(
-        place.region,
-        place.compartment,
+    return CoveredTarget(
+        target.region,
+        target.compartment,
         tuple((format_minute(w.start), format_minute(w.end)) for w in windows),
     )
 
 
 def _state_gap(gap: Gap) -> GapEntry:
     return GapEntry(
-        region=gap.place.region,
-        compartment=gap.place.compartment,
+        region=gap.target.region,
+        compartment=gap.target.compartment,
         start=format_minute(gap.window.start),
         end=format_minute(gap.window.end),
         kind=gap.kind,
@@ -308,8 +308,8 @@ def _in_chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_outlet(
-    output: Path | None, *, stdout: int, check_stop: Callable[[], None]
+def open_output_target(
+    output: Path | None, *, stdout: int, check_cancelled: Callable[[], None]
 ) -> Iterator[Callable[[bytes], None]]:
     """Give the function that writes; `output` None means the descriptor `stdout`.
 
@@ -320,25 +320,25 @@ def open_outlet(
         Interrupted: as `check_stop` does.
     """
     if output is None:
-        yield lambda data: write_to_stdout(stdout, data, check_stop)
+        yield lambda data: write_to_stdout(stdout, data, check_cancelled)
         return
     with new_file(output) as descriptor:
 
         def write(data: bytes) -> None:
-            check_stop()
+            check_cancelled()
             write_all(descriptor, data, output)
 
         yield write
 
 
-def write_to_stdout(descriptor: int, data: bytes, check_stop: Callable[[], None]) -> None:
+def write_to_stdout(descriptor: int, data: bytes, check_cancelled: Callable[[], None]) -> None:
     """Write to a reader that may pause.
 
     Raises:
         DiskError: nobody reads any more.
     """
     try:
-        write_to_reader(descriptor, data, Path("stdout"), check=check_stop)
+        write_to_reader(descriptor, data, Path("stdout"), check=check_cancelled)
     except DiskError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in {errno.EPIPE, errno.EBADF}:

@@ -52,7 +52,7 @@ class Action(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
+class PreviousRun:
     """What stands on the disk.
 
     `run` are the arguments of the run directory's plan. `output_is_ours`: the output was published by that
@@ -75,7 +75,7 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True)
-class RerunOptions:
+class ResumeOptions:
     """What the command line said about leftovers."""
 
     overwrite: bool = False
@@ -86,7 +86,7 @@ class RerunOptions:
 
 
 def choose_action(
-    arguments: ExportArguments, left: Leftovers, options: RerunOptions, *, output: str, window: Window
+    arguments: ExportArguments, left: PreviousRun, options: ResumeOptions, *, output: str, window: Window
 ) -> Action:
     """Decide what to do; `window` is what the arguments mean now.
 
@@ -114,12 +114,12 @@ def choose_action(
     return Action.RESUME
 
 
-def is_run_spent(arguments: ExportArguments, left: Leftovers, options: RerunOptions) -> bool:
+def is_run_spent(arguments: ExportArguments, left: PreviousRun, options: ResumeOptions) -> bool:
     """Tell whether the run that was left has done all it can: its output stands complete, and its words moved on."""
     return _is_relative(arguments) and _is_finished(arguments, left) and not options.resume
 
 
-def _is_finished(arguments: ExportArguments, left: Leftovers) -> bool:
+def _is_finished(arguments: ExportArguments, left: PreviousRun) -> bool:
     is_of_this_run = left.run == left.finished == arguments and left.output_is_ours
     return is_of_this_run and left.is_complete and (_is_relative(arguments) or not left.is_provisional)
 
@@ -128,7 +128,7 @@ def _is_relative(arguments: ExportArguments) -> bool:
     return is_relative(arguments.start) or is_relative(arguments.end)
 
 
-def _check_resumable(run: ExportArguments, left: Leftovers, options: RerunOptions, output: str) -> None:
+def _check_resumable(run: ExportArguments, left: PreviousRun, options: ResumeOptions, output: str) -> None:
     if options.is_script:
         return
     if _is_relative(run) and not options.resume:
@@ -144,7 +144,7 @@ def _check_resumable(run: ExportArguments, left: Leftovers, options: RerunOption
 
 
 def _check_restart(
-    arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str, window: Window
+    arguments: ExportArguments, left: PreviousRun, options: ResumeOptions, output: str, window: Window
 ) -> Action:
     """Throw the run away, unless its output could be something else."""
     if left.run == arguments and (left.output_is_ours or left.may_replace):
@@ -153,7 +153,7 @@ def _check_restart(
 
 
 def _check_output(
-    arguments: ExportArguments, left: Leftovers, options: RerunOptions, output: str, window: Window
+    arguments: ExportArguments, left: PreviousRun, options: ResumeOptions, output: str, window: Window
 ) -> Action:
     if options.overwrite or options.is_script:
         return Action.BEGIN
@@ -219,9 +219,9 @@ class Workspace:
     ledger_path: Path
     plan: RunPlan | None
     manifest: Manifest | None
-    left: Leftovers
+    left: PreviousRun
 
-    def begin_anew(self) -> Workspace:
+    def discard_previous(self) -> Workspace:
         """Return the workspace without the run that was left in it.
 
         Raises:
@@ -266,7 +266,7 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
         with _make_temporary_folder() as temporary:
             folder = RunFolder(Path(temporary))
             ledger = manifest or folder.path / "stdout"
-            yield Workspace(folder, None, manifest, name_ledger(ledger), None, None, Leftovers())
+            yield Workspace(folder, None, manifest, name_ledger(ledger), None, None, PreviousRun())
         return
     check_replaceable(output)
     manifest_path = manifest or name_manifest(output)
@@ -308,7 +308,7 @@ def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
 def _look_around(folder: RunFolder, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
     plan, is_published = _read_run(folder, output, may_discard=may_discard)
     manifest = _read_manifest(manifest_path)
-    left = Leftovers(
+    left = PreviousRun(
         output_exists=output.exists(),
         run=plan.arguments if plan else None,
         run_window=plan.window if plan else None,

@@ -16,11 +16,11 @@ import msgspec
 
 from ociaudit.client.identity import explain_rejection
 from ociaudit.client.network import Endpoints
-from ociaudit.errors import Refused, RequestError, UsageError
+from ociaudit.errors import RequestError, ServiceError, UsageError
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import TimeSpan
-from ociaudit.operations.context import Observer, Service
-from ociaudit.planning.scope import check_ocid, choose_compartments, choose_regions, make_places
+from ociaudit.operations.context import Callbacks, Service
+from ociaudit.planning.scope import check_ocid, choose_compartments, choose_regions, make_targets
 from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
 from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
@@ -69,7 +69,7 @@ async def make_plan(
     service: Service,
     now: datetime,
     may_replace: bool,
-    observer: Observer,
+    callbacks: Callbacks,
 ) -> RunPlan:
     """Ask what the scope is and return the plan.
 
@@ -95,13 +95,13 @@ async def make_plan(
         listed = (tenancy, *sorted(item.id for item in listing.items))
     home = service.credentials.region
     region = regions[0] if regions and home not in regions else home
-    retention = await _read_retention(service, region, observer)
+    retention = await _read_retention(service, region, callbacks)
     plan = RunPlan(
         arguments=arguments,
         tenancy=tenancy,
         window=window,
         event_window=event_window,
-        places=make_places(regions, compartments),
+        targets=make_targets(regions, compartments),
         listed_compartments=listed,
         region_request_ids=region_ids,
         compartment_request_ids=compartment_ids,
@@ -132,17 +132,17 @@ def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], No
         )
 
 
-async def _read_retention(service: Service, region: str, observer: Observer) -> int | None:
+async def _read_retention(service: Service, region: str, callbacks: Callbacks) -> int | None:
     try:
         return await service.audit.read_retention_days(region=region, tenancy=service.credentials.tenancy)
     except RequestError as error:
         # A 401 from a region that the tenancy has not subscribed to says nothing about the key.
         if (
-            isinstance(error, Refused)
+            isinstance(error, ServiceError)
             and error.is_oci
             and error.status == 401
             and not await service.identity.is_sign_in_accepted()
         ):
             raise explain_rejection(error, service.credentials) from error
-        observer.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
+        callbacks.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
         return None

@@ -26,13 +26,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Self
 
-from ociaudit.client.audit import CutPage, Page
+from ociaudit.client.audit import Page, ParsePage
 from ociaudit.errors import IncompleteExport, ServiceUnreachable
 from ociaudit.events.event import Event
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.events.filters import EventFilter, TimeSpan
-from ociaudit.operations.context import ExportOrder, Tools, connect
-from ociaudit.operations.fetcher import GapBook, Sweep
+from ociaudit.operations.context import ExportOrder, RunContext, connect
+from ociaudit.operations.fetcher import Fetcher, GapTracker
 from ociaudit.operations.scope_resolution import SETTLE_MINUTES, check_scope, make_plan, make_span, resolve_times
 from ociaudit.planning.planner import plan_regions
 from ociaudit.planning.shard import Gap, Shard
@@ -111,7 +111,7 @@ class EventStream:
     `gaps` is complete when the iteration has ended.
     """
 
-    def __init__(self, order: ExportOrder, tools: Tools, *, on_gap: OnGap = "raise") -> None:
+    def __init__(self, order: ExportOrder, context: RunContext, *, on_gap: OnGap = "raise") -> None:
         """Check the arguments; nothing is asked before the first event is wanted.
 
         Raises:
@@ -121,13 +121,13 @@ class EventStream:
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
-        time_range = resolve_times(arguments, now=tools.clock.now())
+        time_range = resolve_times(arguments, now=context.clock.now())
         self._window = time_range.window
         self._filter = EventFilter(arguments.whole_filter)
-        check_scope(arguments, tools.endpoints)
+        check_scope(arguments, context.endpoints)
         # The thread must not hold on to this object, or forgetting it could not end the thread.
-        sink = _ChannelSink(self._channel, self._filter, make_span(time_range.event_window))
-        self._ask = functools.partial(_ask, order, tools, self._window, sink, self._filter.cut_page)
+        sink = _ChannelWriter(self._channel, self._filter, make_span(time_range.event_window))
+        self._ask = functools.partial(_ask, order, context, self._window, sink, self._filter.parse_page)
         self._found: list[Gap] = []
         self._on_gap = on_gap
         self._pages: Iterator[list[bytes]] | None = None
@@ -195,48 +195,48 @@ class EventStream:
 
 async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
     order: ExportOrder,
-    tools: Tools,
+    context: RunContext,
     window: Window,
-    sink: _ChannelSink,
-    cut: CutPage,
+    sink: _ChannelWriter,
+    cut: ParsePage,
     gaps: list[Gap],
 ) -> None:
     """Ask for everything, put the pages into the channel, and leave the gaps behind."""
-    async with connect(tools, cut=cut) as service:
+    async with connect(context, cut=cut) as service:
         plan = await make_plan(
             order.arguments,
             window=window,
             service=service,
-            now=tools.clock.now(),
+            now=context.clock.now(),
             may_replace=False,
-            observer=tools.observer,
+            callbacks=context.callbacks,
         )
         # No shard is cut: what was read before a cut would be given twice.
-        sweep = Sweep(
+        sweep = Fetcher(
             audit=service.audit,
-            gate=service.gate,
-            gap_book=GapBook(
+            rate_limiter=service.rate_limiter,
+            gap_tracker=GapTracker(
                 identity=service.identity,
                 credentials=service.credentials,
-                observer=tools.observer,
-                has_answered_before=False,
+                callbacks=context.callbacks,
+                has_responded_before=False,
             ),
             sink=sink,
-            places=plan.places,
+            targets=plan.targets,
             window=plan.window,
             covered={},
-            observer=tools.observer,
+            callbacks=context.callbacks,
         )
         regions = plan_regions(
-            plan.places,
+            plan.targets,
             plan.window,
             max_minutes=order.max_window_days * MINUTES_PER_DAY,
-            settled_until=floor_minute(tools.clock.now()) - SETTLE_MINUTES,
+            settled_until=floor_minute(context.clock.now()) - SETTLE_MINUTES,
         )
         gaps += await sweep.run(regions)
 
 
-class _ChannelSink:
+class _ChannelWriter:
     """Puts filtered pages into the channel, each record of a shard once."""
 
     def __init__(self, channel: _Channel, event_filter: EventFilter, span: TimeSpan | None) -> None:
@@ -245,7 +245,7 @@ class _ChannelSink:
         self._span = span
         self._seen: dict[Shard, set[bytes]] = {}
 
-    async def take_page(self, page: Page) -> None:
+    async def handle_page(self, page: Page) -> None:
         """Wait for room and hand the page over."""
         seen = self._seen.pop(page.shard, set())
         if not page.is_last:
@@ -253,7 +253,7 @@ class _ChannelSink:
         inside = self._span.select(page.events) if self._span else page.events
         await self._channel.put([event.raw for event in self._filter.select(inside) if _is_new(event, seen)])
 
-    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+    async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Nothing is cut here."""
         raise AssertionError(f"{shard} was cut into {pieces} without a policy")
 

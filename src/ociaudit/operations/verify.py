@@ -34,14 +34,14 @@ from ociaudit.events.event import Event, read_instant_of
 from ociaudit.formats.json_reader import (
     BadArray,
     LineBlock,
-    cut_lines,
     read_chunks,
     read_line_blocks,
     scan_block,
+    split_lines,
     unpack_chunks,
 )
 from ociaudit.formats.validate import NOT_READ_AGAIN, count_rows, read_lines
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
@@ -77,7 +77,7 @@ class OrderCheck:
             self.count += scan.events
             self._previous = scan.last
             return
-        batch = cut_lines(block, self._shape)
+        batch = split_lines(block, self._shape)
         self.check_events(batch.events, batch.offsets)
 
     def check_events(self, events: Sequence[Event], offsets: Sequence[int]) -> None:
@@ -123,9 +123,9 @@ class Verification:
     signature: SignatureCheck | None = None
     authorship: Authorship = "unsigned"
     problems: list[Problem] = field(default_factory=list)
-    settled: dict[Place, Coverage] = field(default_factory=dict)
+    settled: dict[Target, Coverage] = field(default_factory=dict)
     """What the ledger's shards cover that were answered in good time."""
-    answered: dict[Place, Coverage] = field(default_factory=dict)
+    answered: dict[Target, Coverage] = field(default_factory=dict)
     """The same, with those that were asked too soon, which may have been asked again in vain."""
     has_ledger: bool = False
     notes: list[str] = field(default_factory=list)
@@ -236,11 +236,11 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
 
 def _cover(result: Verification, line: ShardLine) -> None:
     window = Window(parse_minute(line.start), parse_minute(line.end))
-    place = Place(line.region, line.compartment)
+    target = Target(line.region, line.compartment)
     if line.status == "complete":
-        result.settled.setdefault(place, Coverage()).add(window)
+        result.settled.setdefault(target, Coverage()).add(window)
     if line.status in {"complete", "provisional"}:
-        result.answered.setdefault(place, Coverage()).add(window)
+        result.answered.setdefault(target, Coverage()).add(window)
 
 
 def _compare_file(result: Verification, stated: FileEntry, size_bytes: int, sha256: str) -> None:
@@ -323,22 +323,22 @@ def _check_statement(result: Verification, name: str) -> None:
     if manifest.complete == bool(manifest.gaps):
         result.problems.append(Problem(name, "complete and the list of gaps contradict each other"))
     asked = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
-    known = {Place(entry.region, entry.compartment): Coverage() for entry in manifest.coverage}
+    known = {Target(entry.region, entry.compartment): Coverage() for entry in manifest.coverage}
     for entry in manifest.coverage:
         for start, end in entry.windows:
-            known[Place(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
-    accounted = {place: Coverage(coverage.windows) for place, coverage in known.items()}
+            known[Target(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
+    accounted = {target: Coverage(coverage.windows) for target, coverage in known.items()}
     for gap in (*manifest.gaps, *manifest.waived_gaps):
         window = Window(parse_minute(gap.start), parse_minute(gap.end))
-        accounted.setdefault(Place(gap.region, gap.compartment), Coverage()).add(window)
-    for place in sorted({*known, *result.answered}) if result.has_ledger else ():
-        is_less = not _holds(accounted.get(place), result.settled.get(place))
-        if is_less or not _holds(result.answered.get(place), known.get(place)):
-            text = f"the coverage of {place.region} {place.compartment} is not that of the ledger's complete shards"
+        accounted.setdefault(Target(gap.region, gap.compartment), Coverage()).add(window)
+    for target in sorted({*known, *result.answered}) if result.has_ledger else ():
+        is_less = not _holds(accounted.get(target), result.settled.get(target))
+        if is_less or not _holds(result.answered.get(target), known.get(target)):
+            text = f"the coverage of {target.region} {target.compartment} is not that of the ledger's complete shards"
             result.problems.append(Problem(name, text))
-    for place, coverage in accounted.items():
+    for target, coverage in accounted.items():
         for missing in coverage.find_missing(asked):
-            text = f"{place.region} {place.compartment} {missing} is neither covered nor a gap"
+            text = f"{target.region} {target.compartment} {missing} is neither covered nor a gap"
             result.problems.append(Problem(name, text))
 
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import Window
 
 _ROOT_SHARE = 0.25
@@ -27,36 +27,36 @@ _SHORTEST_SPREAD_MINUTES = 0.01  # events at one instant: no page tells more
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScopePart:
     """Places that are alike enough for one mean, and how each of them is asked."""
 
-    places: Sequence[Place]
+    targets: Sequence[Target]
     tiles: Sequence[Window]
 
     @property
     def count(self) -> int:
         """Return how many windows that makes."""
-        return len(self.places) * len(self.tiles)
+        return len(self.targets) * len(self.tiles)
 
     @property
     def minutes(self) -> int:
         """Return how many minutes these windows have together."""
-        return len(self.places) * sum(tile.minutes for tile in self.tiles)
+        return len(self.targets) * sum(tile.minutes for tile in self.tiles)
 
     def choose(self, limit: int) -> Iterator[Shard]:
         """Yield at most `limit` different windows, spread over places and time."""
         if self.count <= limit:
-            yield from (Shard(place, tile) for place in self.places for tile in self.tiles)
+            yield from (Shard(target, tile) for target in self.targets for tile in self.tiles)
             return
         chosen: set[tuple[int, int]] = set()
         for step in range(self.count * len(_STEPS) * _SLICES_PER_WINDOW):
             if len(chosen) == limit:
                 return
-            sides = (len(self.places), len(self.tiles))
+            sides = (len(self.targets), len(self.tiles))
             spot = tuple(int((0.5 + step * by) % 1.0 * side) for by, side in zip(_STEPS, sides, strict=True))
             if spot not in chosen:
                 chosen.add((spot[0], spot[1]))
-                yield Shard(self.places[spot[0]], self.tiles[spot[1]])
+                yield Shard(self.targets[spot[0]], self.tiles[spot[1]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +140,14 @@ class Estimate:
     seconds_per_request: float = 0.0
 
 
-def divide_places(places: Sequence[Place], tiles: Sequence[Window], *, tenancy: str) -> tuple[Part, ...]:
+def divide_targets(targets: Sequence[Target], tiles: Sequence[Window], *, tenancy: str) -> tuple[ScopePart, ...]:
     """Return the root compartments and all others as parts; a part without places is left out."""
-    roots = [place for place in places if place.compartment == tenancy]
-    others = [place for place in places if place.compartment != tenancy]
-    return tuple(Part(some, tiles) for some in (roots, others) if some)
+    roots = [target for target in targets if target.compartment == tenancy]
+    others = [target for target in targets if target.compartment != tenancy]
+    return tuple(ScopePart(some, tiles) for some in (roots, others) if some)
 
 
-def share_probes(parts: Sequence[Part], limit: int) -> list[int]:
+def share_probes(parts: Sequence[ScopePart], limit: int) -> list[int]:
     """Return how many windows of each part are sampled: a quarter in the roots, the rest elsewhere."""
     if len(parts) == 1:
         return [min(limit, parts[0].count)]
@@ -164,11 +164,11 @@ def choose_slices(probe: Probe, count: int) -> Iterator[Shard]:
     length = max(1, int(length))
     for number in range(1, count + 1):
         start = window.start + int(number * _GOLDEN % 1.0 * (window.minutes - length + 1))
-        yield Shard(probe.shard.place, Window(start, start + length))
+        yield Shard(probe.shard.target, Window(start, start + length))
 
 
 def estimate_total(
-    sampled: Sequence[tuple[Part, Sequence[Sampled]]], *, concurrency: int, max_per_second: float | None = None
+    sampled: Sequence[tuple[ScopePart, Sequence[Sampled]]], *, concurrency: int, max_per_second: float | None = None
 ) -> Estimate | None:
     """Return what all parts may hold together; None where nothing was sampled.
 

@@ -32,61 +32,61 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
-from ociaudit.planning.shard import Bookmark, Place, Shard
+from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window, tile_window
 
-Ask = tuple[Shard, Bookmark | None]
+Ask = tuple[Shard, PageCursor | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FetchState:
     """What earlier runs of a plan have brought: the minutes answered, the shards begun, those cut, those empty.
 
     `empty` are complete shards that brought no event and were not asked a second time to confirm that. `cuts` are
     the minutes, ascending, at which a dense place was cut into pieces.
     """
 
-    covered: Mapping[Place, Coverage] = field(default_factory=dict)
-    begun: Mapping[Shard, Bookmark] = field(default_factory=dict)
+    covered: Mapping[Target, Coverage] = field(default_factory=dict)
+    begun: Mapping[Shard, PageCursor] = field(default_factory=dict)
     empty: frozenset[Shard] = frozenset()
-    cuts: Mapping[Place, Sequence[int]] = field(default_factory=dict)
+    splits: Mapping[Target, Sequence[int]] = field(default_factory=dict)
 
 
 def plan_shards(
-    places: Sequence[Place],
+    targets: Sequence[Target],
     window: Window,
     *,
     max_minutes: int,
     settled_until: int,
-    progress: Progress | None = None,
+    progress: FetchState | None = None,
 ) -> Iterator[Ask]:
     """Yield the shards to ask and where to go on in each: what was begun first, then window after window.
 
     It is lazy: 100,000 shards take no memory.
     """
-    progress = progress or Progress()
-    known = {place: Coverage(progress.covered[place].windows) for place in places if place in progress.covered}
-    yield from _choose_begun(places, window, progress, known)
+    progress = progress or FetchState()
+    known = {target: Coverage(progress.covered[target].windows) for target in targets if target in progress.covered}
+    yield from _choose_begun(targets, window, progress, known)
     for settled in _split_at(window, (settled_until,)):
         for tile in tile_window(settled, max_minutes):
-            for place in places:
-                for missing in known[place].find_missing(tile) if place in known else (tile,):
-                    for piece in _split_at(missing, progress.cuts.get(place, ())):
-                        yield Shard(place, piece), None
+            for target in targets:
+                for missing in known[target].find_missing(tile) if target in known else (tile,):
+                    for piece in _split_at(missing, progress.splits.get(target, ())):
+                        yield Shard(target, piece), None
 
 
 def plan_regions(
-    places: Iterable[Place],
+    targets: Iterable[Target],
     window: Window,
     *,
     max_minutes: int,
     settled_until: int,
-    progress: Progress | None = None,
+    progress: FetchState | None = None,
 ) -> dict[str, Iterator[Ask]]:
     """Return a plan for each region, so that none has to wait for another."""
-    by_region: dict[str, list[Place]] = {}
-    for place in places:
-        by_region.setdefault(place.region, []).append(place)
+    by_region: dict[str, list[Target]] = {}
+    for target in targets:
+        by_region.setdefault(target.region, []).append(target)
     return {
         region: plan_shards(own, window, max_minutes=max_minutes, settled_until=settled_until, progress=progress)
         for region, own in by_region.items()
@@ -94,17 +94,17 @@ def plan_regions(
 
 
 def _choose_begun(
-    places: Sequence[Place], window: Window, progress: Progress, known: dict[Place, Coverage]
+    targets: Sequence[Target], window: Window, progress: FetchState, known: dict[Target, Coverage]
 ) -> Iterator[Ask]:
     """Yield the begun shards that can go on as they are, and count them as known."""
-    wanted = set(places)
-    for shard, bookmark in sorted(progress.begun.items(), key=lambda pair: pair[0]):
-        if shard.place not in wanted or not _lies_within(shard.window, window):
+    wanted = set(targets)
+    for shard, cursor in sorted(progress.begun.items(), key=lambda pair: pair[0]):
+        if shard.target not in wanted or not _lies_within(shard.window, window):
             continue
-        own = known.setdefault(shard.place, Coverage())
+        own = known.setdefault(shard.target, Coverage())
         if own.find_missing(shard.window) == (shard.window,):
             own.add(shard.window)
-            yield shard, bookmark
+            yield shard, cursor
 
 
 def _lies_within(inner: Window, outer: Window) -> bool:
@@ -125,7 +125,7 @@ _FEWEST_TIMES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class CutPolicy:
+class SplitPolicy:
     """When a shard is cut, in pages, and into how many pieces.
 
     Above `max_pages` estimated pages the window is cut into pieces of `pages_per_piece`, at most `max_pieces`; so
@@ -155,7 +155,7 @@ def estimate_pages(window: Window, instants: Sequence[int]) -> float:
 class ShardWatch:
     """Follows the pages of one shard, and tells when it should be cut."""
 
-    def __init__(self, window: Window, policy: CutPolicy, *, pages_before: int = 0) -> None:
+    def __init__(self, window: Window, policy: SplitPolicy, *, pages_before: int = 0) -> None:
         """Begin behind `pages_before` pages, of which nothing but their number is known."""
         self._window = window
         self._policy = policy
@@ -165,7 +165,7 @@ class ShardWatch:
         self.piece_policy = policy
         """When a piece is cut in its turn."""
 
-    def note_page(self, instants: Sequence[int]) -> bool:
+    def record_page(self, instants: Sequence[int]) -> bool:
         """Take a page that is not the last, and return whether the shard is to be cut now."""
         self._pages += 1
         policy = self._policy

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from ociaudit.errors import ScopeUnreadable, UsageError
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 OCID = re.compile(r"ocid1\.[a-z0-9]+\.[a-z0-9_-]+\.[a-z0-9_-]*\.[A-Za-z0-9._-]+", re.ASCII)
 REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+-\d+", re.ASCII)
@@ -107,6 +107,6 @@ def choose_compartments(
     return tuple(sorted(chosen))
 
 
-def make_places(regions: Iterable[str], compartments: Sequence[str]) -> tuple[Place, ...]:
+def make_targets(regions: Iterable[str], compartments: Sequence[str]) -> tuple[Target, ...]:
     """Return every region × compartment in canonical order."""
-    return tuple(sorted({Place(region, compartment) for region in regions for compartment in compartments}))
+    return tuple(sorted({Target(region, compartment) for region in regions for compartment in compartments}))

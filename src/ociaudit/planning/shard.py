@@ -12,7 +12,7 @@ import msgspec
 from ociaudit.planning.window import Window
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class Target(msgspec.Struct, frozen=True, order=True):
     """A region and a compartment: what one ListEvents call can see."""
 
     region: str
@@ -22,19 +22,19 @@ class Place(msgspec.Struct, frozen=True, order=True):
 class Shard(msgspec.Struct, frozen=True, order=True):
     """One question: a place and a window."""
 
-    place: Place
+    target: Target
     window: Window
 
     def __str__(self) -> str:
         """Name the question for a person."""
-        return f"{self.place.region} {self.place.compartment} {self.window}"
+        return f"{self.target.region} {self.target.compartment} {self.window}"
 
 
 CONFIRMING_CHAIN = 1_000_000
 """Chains from this number on ask a shard once more that had brought no event."""
 
 
-class Bookmark(msgspec.Struct, frozen=True):
+class PageCursor(msgspec.Struct, frozen=True):
     """Where to go on in a shard: behind its last committed page (`chain`, `page`), with the token of the next.
 
     Without a token it is the beginning of that chain.
@@ -52,7 +52,7 @@ class Gap(msgspec.Struct, frozen=True, order=True):
     `reason` is one sentence; `request_id` is the `opc-request-id` of the last answer, if there was one.
     """
 
-    place: Place
+    target: Target
     window: Window
     kind: Literal["denied", "failed"]
     reason: str

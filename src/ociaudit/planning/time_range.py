@@ -122,8 +122,8 @@ def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> Ti
     event_window = Window(resolve_range(start, end, now=now).window.start, _resolve_end(end, now=now))
     current = floor_minute(now)
     until = event_window.end + late_minutes
-    meaning = f"the range is one of event times, {event_window}"
-    notices = [f"{meaning}; what was processed until {late} after it is asked, what happened outside it is dropped"]
+    event_class = f"the range is one of event times, {event_window}"
+    notices = [f"{event_class}; what was processed until {late} after it is asked, what happened outside it is dropped"]
     if until > current:
         notices.append(
             f"{late} after the end is still to come, so events of the range may be missing; asking until "

@@ -37,8 +37,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.planner import Progress
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Bookmark, Gap, Place, Shard
+from ociaudit.planning.planner import FetchState
+from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 
 
@@ -89,7 +89,7 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """Compartments that occur in the events and not in the listing."""
 
 
-class CutLine(msgspec.Struct, frozen=True, tag="cut", tag_field="kind"):
+class SplitLine(msgspec.Struct, frozen=True, tag="cut", tag_field="kind"):
     """A dense shard is not followed any more; these windows, which make it up, are asked instead."""
 
     shard: Shard
@@ -116,7 +116,7 @@ class PublishLine(msgspec.Struct, frozen=True, tag="publish", tag_field="kind"):
     size_bytes: int
 
 
-JournalLine = RunLine | DictionaryLine | PageLine | CutLine | GapLine | VoidLine | PublishLine
+JournalLine = RunLine | DictionaryLine | PageLine | SplitLine | GapLine | VoidLine | PublishLine
 
 _decoder: msgspec.json.Decoder[JournalLine] = msgspec.json.Decoder(JournalLine)
 _CHECK = b',"check":"%08x"}\n'
@@ -178,9 +178,9 @@ class JournalState:
     """Every file that this run has given, or was about to give, the output's name."""
     pages: dict[int, CommittedPage] = field(default_factory=dict)
     """By their offset in the log."""
-    cuts: dict[Shard, tuple[Window, ...]] = field(default_factory=dict)
+    splits: dict[Shard, tuple[Window, ...]] = field(default_factory=dict)
     """Shards that were given up for their pieces."""
-    _latest: dict[Place, Shard] = field(default_factory=dict)
+    _latest: dict[Target, Shard] = field(default_factory=dict)
     """The shard of each place's latest page, whose objects the next one shares where they are the same."""
 
     def remember(self, line: PageLine) -> None:
@@ -198,16 +198,16 @@ class JournalState:
         )
 
     def _share(self, shard: Shard) -> Shard:
-        latest = self._latest.setdefault(shard.place, shard)
+        latest = self._latest.setdefault(shard.target, shard)
         if latest != shard:
-            latest = self._latest[latest.place] = Shard(latest.place, shard.window)
+            latest = self._latest[latest.target] = Shard(latest.target, shard.window)
         return latest
 
     def forget(self, page: CommittedPage) -> None:
         """Stop counting a page."""
         self.pages.pop(page.offset, None)
 
-    def find_progress(self) -> Progress:
+    def find_progress(self) -> FetchState:
         """Return what the pages cover and where the begun shards go on."""
         chains: dict[tuple[Shard, int], list[CommittedPage]] = {}
         for offset in sorted(self.pages):
@@ -215,34 +215,34 @@ class JournalState:
             chain = chains.setdefault((page.shard, page.chain), [])
             if 1 <= page.page <= len(chain) + 1:  # else pages before it are missing
                 chain[page.page - 1 :] = [page]
-        covered: dict[Place, Coverage] = {}
-        begun: dict[Shard, Bookmark] = {}
+        covered: dict[Target, Coverage] = {}
+        begun: dict[Shard, PageCursor] = {}
         empty: set[Shard] = set()
         for (shard, number), pages in sorted(chains.items(), key=lambda item: item[0]):
             if not pages or any(page.is_provisional for page in pages):
                 continue
             token = pages[-1].next_token
             if token is not None:
-                if shard not in self.cuts:
-                    begun[shard] = Bookmark(number, len(pages), token)
-                if number >= CONFIRMING_CHAIN and shard.place in covered and any(page.has_events for page in pages):
-                    covered[shard.place] = covered[shard.place].without(shard.window)  # it was not empty after all
+                if shard not in self.splits:
+                    begun[shard] = PageCursor(number, len(pages), token)
+                if number >= CONFIRMING_CHAIN and shard.target in covered and any(page.has_events for page in pages):
+                    covered[shard.target] = covered[shard.target].without(shard.window)  # it was not empty after all
                     empty.discard(shard)
                 continue
-            covered.setdefault(shard.place, Coverage()).add(shard.window)
+            covered.setdefault(shard.target, Coverage()).add(shard.window)
             if number >= CONFIRMING_CHAIN:
                 empty.discard(shard)
             elif not any(page.has_events for page in pages):
                 empty.add(shard)
-        return Progress(covered, begun, frozenset(empty), self._find_cuts())
+        return FetchState(covered, begun, frozenset(empty), self._find_splits())
 
-    def _find_cuts(self) -> dict[Place, list[int]]:
-        cuts: dict[Place, set[int]] = {}
-        for shard, pieces in self.cuts.items():
-            cuts.setdefault(shard.place, set()).update(
+    def _find_splits(self) -> dict[Target, list[int]]:
+        splits: dict[Target, set[int]] = {}
+        for shard, pieces in self.splits.items():
+            splits.setdefault(shard.target, set()).update(
                 minute for piece in pieces for minute in (piece.start, piece.end)
             )
-        return {place: sorted(minutes) for place, minutes in cuts.items()}
+        return {target: sorted(minutes) for target, minutes in splits.items()}
 
 
 def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> JournalState:
@@ -290,8 +290,8 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
             state.published.add(line)
         case PageLine():
             state.remember(line)
-        case CutLine():
-            state.cuts[line.shard] = line.pieces
+        case SplitLine():
+            state.splits[line.shard] = line.pieces
         case VoidLine():
             state.pages.pop(line.offset, None)
             if state.dictionary is not None and state.dictionary.offset == line.offset:

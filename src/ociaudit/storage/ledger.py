@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, Place, Shard
+from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, Shard, Target
 from ociaudit.planning.window import Coverage, format_minute
-from ociaudit.storage.journal import CutLine, GapLine, JournalLine, PageLine, RunLine, VoidLine
+from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 
 
 class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_field="kind"):
@@ -127,15 +127,15 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
             _add_page(totals, line)
             shard = open_shards.get(line.shard) or open_shards.setdefault(line.shard, _OpenShard(line))
             is_next = shard.add(line)
-            provisional.note_page(line)
+            provisional.record_page(line)
             if line.is_last and is_next:  # else a page before it was found damaged, and the shard was asked again
                 totals.confirmed += line.chain >= CONFIRMING_CHAIN
                 totals.shards += 1
                 is_provisional = provisional.is_asked_too_soon(line)
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
-                provisional.note_end(line, entry)
+                provisional.record_end(line, entry)
                 yield entry
-        elif isinstance(line, CutLine):
+        elif isinstance(line, SplitLine):
             if line.shard in open_shards:  # else its pages were found damaged
                 yield open_shards.pop(line.shard).close("cut")
         elif isinstance(line, RunLine):
@@ -153,9 +153,9 @@ class _ProvisionalShards:
     def __init__(self) -> None:
         self._asked_too_soon: set[tuple[Shard, int]] = set()
         self._ended: dict[Shard, ShardLine] = {}
-        self._settled: dict[Place, Coverage] = {}
+        self._settled: dict[Target, Coverage] = {}
 
-    def note_page(self, line: PageLine) -> None:
+    def record_page(self, line: PageLine) -> None:
         if line.is_provisional:
             self._asked_too_soon.add((line.shard, line.chain))
         elif line.page == 1:  # asked again, from its beginning
@@ -164,17 +164,17 @@ class _ProvisionalShards:
     def is_asked_too_soon(self, line: PageLine) -> bool:
         return (line.shard, line.chain) in self._asked_too_soon
 
-    def note_end(self, line: PageLine, entry: ShardLine) -> None:
+    def record_end(self, line: PageLine, entry: ShardLine) -> None:
         if entry.status == "provisional":
             self._ended[line.shard] = entry
         else:
-            self._settled.setdefault(line.shard.place, Coverage()).add(line.shard.window)
+            self._settled.setdefault(line.shard.target, Coverage()).add(line.shard.window)
 
     def list_standing(self) -> list[ShardLine]:
         return [
             entry
             for shard, entry in self._ended.items()
-            if shard.place not in self._settled or self._settled[shard.place].find_missing(shard.window)
+            if shard.target not in self._settled or self._settled[shard.target].find_missing(shard.window)
         ]
 
 
@@ -229,7 +229,7 @@ class _OpenShard:
 
 def _describe_gap(gap: Gap, at: str) -> ShardLine:
     return ShardLine(
-        **_name_shard(Shard(gap.place, gap.window)),
+        **_name_shard(Shard(gap.target, gap.window)),
         status=gap.kind,
         request_ids=(gap.request_id,) if gap.request_id else (),
         last_at=at,
@@ -239,8 +239,8 @@ def _describe_gap(gap: Gap, at: str) -> ShardLine:
 
 def _name_shard(shard: Shard) -> dict[str, Any]:
     return {
-        "region": shard.place.region,
-        "compartment": shard.place.compartment,
+        "region": shard.target.region,
+        "compartment": shard.target.compartment,
         "start": format_minute(shard.window.start),
         "end": format_minute(shard.window.end),
     }

@@ -116,7 +116,7 @@ class Totals(msgspec.Struct, frozen=True):
     outside_event_range: int = 0
 
 
-class CoveredPlace(msgspec.Struct, frozen=True):
+class CoveredTarget(msgspec.Struct, frozen=True):
     """The merged windows of one place that were answered complete."""
 
     region: str
@@ -182,7 +182,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals
     conflicting_ids: tuple[str, ...]
     """The first thousand ids that have more than one record."""
-    coverage: tuple[CoveredPlace, ...]
+    coverage: tuple[CoveredTarget, ...]
     gaps: tuple[GapEntry, ...]
     waived_gaps: tuple[GapEntry, ...]
     provisional: tuple[ProvisionalEntry, ...]

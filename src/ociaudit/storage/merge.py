@@ -42,7 +42,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from ociaudit.events.event import Event, cut_event_id, encode_instant, read_event_id
+from ociaudit.events.event import Event, encode_instant, extract_event_id, read_event_id
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.storage.atomic_io import explain_disk, open_private
 from ociaudit.storage.event_log import LogReader
@@ -117,7 +117,7 @@ def split_location(entry: bytes) -> Location:
     return _SUFFIX.unpack_from(entry, len(entry) - SUFFIX_BYTES)
 
 
-class OrderIndex:
+class EventIndex:
     """Collects the events' places in the log and gives them back in canonical order."""
 
     def __init__(self, folder: Path, *, max_entries: int = 200_000) -> None:
@@ -158,7 +158,7 @@ _GROUP_IN_MEMORY = 2_000
 _MAX_CONFLICTS_LISTED = 1_000
 _IDS_IN_MEMORY = 200_000
 _FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
-_cut_order = itemgetter(slice(None, -SUFFIX_BYTES))
+_split_order = itemgetter(slice(None, -SUFFIX_BYTES))
 
 
 @dataclass(slots=True)
@@ -183,7 +183,7 @@ class MergeCounts:
 class CanonicalReader:
     """Reads the log in canonical order, once, and counts on the way."""
 
-    def __init__(self, index: OrderIndex, log: LogReader, *, start: int, end: int) -> None:
+    def __init__(self, index: EventIndex, log: LogReader, *, start: int, end: int) -> None:
         """Count as outside what happened before the instant `start`, or at or after `end`."""
         self._index = index
         self._log = log
@@ -200,7 +200,7 @@ class CanonicalReader:
             CorruptRun: the log is damaged.
         """
         singles: list[bytes] = []
-        for _, group in groupby(self._index.iterate(), key=_cut_order):
+        for _, group in groupby(self._index.iterate(), key=_split_order):
             first, *others = group
             if not others:
                 singles.append(first)
@@ -215,13 +215,13 @@ class CanonicalReader:
 
     def _read_singles(self, entries: list[bytes]) -> Iterable[tuple[bytes, int]]:
         """Return records each of which is the only one of its time and id; nearly every one is."""
-        self._count_records(list(map(_cut_order, entries)))
+        self._count_records(list(map(_split_order, entries)))
         origins, offsets, lengths = zip(*map(split_location, entries), strict=True) if entries else ((), (), ())
         return zip(self._log.read_many(offsets, lengths), origins, strict=True)
 
     def _merge_several(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:
         """Yield the distinct records among those that share time and id, in the order of their bytes."""
-        order = _cut_order(entries[0])
+        order = _split_order(entries[0])
         group = list(map(split_location, entries))
         previous: bytes | None = None
         for raw, origin in self._sort_by_bytes(group):
@@ -251,7 +251,7 @@ class CanonicalReader:
             return
         counts = self.counts
         counts.written += len(orders)
-        self._ids.pending.extend(map(cut_event_id, orders))
+        self._ids.pending.extend(map(extract_event_id, orders))
         self._ids.settle()
         counts.last_order = orders[-1]
         if counts.first_order and self._start <= orders[0] and orders[-1] < self._end:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ociaudit.events.event import read_event
-from ociaudit.planning.planner import Progress
-from ociaudit.planning.shard import Place
+from ociaudit.planning.planner import FetchState
+from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, sync_data
 from ociaudit.storage.event_log import BadBlock, FrameCodec, measure_head, read_lengths
 from ociaudit.storage.journal import CommittedPage, JournalState, RunLine, VoidLine, replay_journal
@@ -32,7 +32,7 @@ class Recovered:
     """An open spool, what it already covers, and what had to be given up."""
 
     spool: Spool
-    progress: Progress = field(default_factory=Progress)
+    progress: FetchState = field(default_factory=FetchState)
     state: JournalState = field(default_factory=JournalState)
     notices: tuple[str, ...] = ()
 
@@ -41,7 +41,7 @@ def open_spool(
     folder: RunFolder,
     *,
     plan_id: str,
-    origins: Mapping[Place, int],
+    origins: Mapping[Target, int],
     at: str,
     asked_by: tuple[str, str | None] = ("", None),
     on_page: Callable[[], None] = lambda: None,
@@ -63,8 +63,8 @@ def open_spool(
         lost = [state.dictionary.offset, *state.pages]
         state.dictionary = None
         state.pages.clear()
-    _cut_file(folder, folder.journal_path, state.length)
-    _cut_file(folder, folder.log_path, _find_log_end(state))
+    _truncate_file(folder, folder.journal_path, state.length)
+    _truncate_file(folder, folder.log_path, _find_log_end(state))
     with contextlib.ExitStack() as stack:
         spool = stack.enter_context(Spool(folder, origins, dictionary=dictionary))
         spool.append_line(RunLine(plan_id, at, *asked_by))
@@ -106,7 +106,7 @@ def _find_log_end(state: JournalState) -> int:
     return max(ends, default=0)
 
 
-def _cut_file(folder: RunFolder, path: os.PathLike[str], length: int) -> None:
+def _truncate_file(folder: RunFolder, path: os.PathLike[str], length: int) -> None:
     target = folder.path / path
     if not target.exists() or target.stat().st_size <= length:
         return
@@ -123,7 +123,7 @@ def _index_pages(
     folder: RunFolder,
     state: JournalState,
     spool: Spool,
-    origins: Mapping[Place, int],
+    origins: Mapping[Target, int],
     codec: FrameCodec,
     *,
     on_page: Callable[[], None],
@@ -133,7 +133,7 @@ def _index_pages(
     for page in state.pages.values():
         on_page()
         block = _read_range(folder, page.offset, page.length)
-        if hashlib.sha256(block).digest() != page.digest or page.shard.place not in origins:
+        if hashlib.sha256(block).digest() != page.digest or page.shard.target not in origins:
             damaged.append(page)
             continue
         try:
@@ -147,7 +147,7 @@ def _index_pages(
         except (BadBlock, ValueError):
             damaged.append(page)
             continue
-        spool.index.add(events, origin=origins[page.shard.place], offset=offset, lengths=lengths)
+        spool.index.add(events, origin=origins[page.shard.target], offset=offset, lengths=lengths)
     return damaged
 
 

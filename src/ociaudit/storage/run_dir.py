@@ -20,7 +20,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.filters import FilterSpec
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
@@ -77,7 +77,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     tenancy: str
     window: Window
     event_window: Window | None = None
-    places: tuple[Place, ...]
+    targets: tuple[Target, ...]
     listed_compartments: tuple[str, ...] | None
     region_request_ids: tuple[str, ...] = ()
     compartment_request_ids: tuple[str, ...] = ()

@@ -24,11 +24,11 @@ import msgspec
 
 from ociaudit.errors import DiskError
 from ociaudit.events.event import Event
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import open_private, sync_data, sync_folder, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, build_block, measure_head, train_dictionary
 from ociaudit.storage.journal import DictionaryLine, JournalLine, PageLine, encode_line
-from ociaudit.storage.merge import OrderIndex
+from ociaudit.storage.merge import EventIndex
 from ociaudit.storage.run_dir import RunFolder
 
 COMMIT_BYTES = 1 * 1024 * 1024
@@ -38,7 +38,7 @@ _SAMPLE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class Batch:
+class PendingBatch:
     """Journal lines in their order, a page's with its events; and how many bytes these have."""
 
     entries: list[tuple[JournalLine, Sequence[Event] | None]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Spool:
     def __init__(
         self,
         folder: RunFolder,
-        origins: Mapping[Place, int],
+        origins: Mapping[Target, int],
         *,
         dictionary: bytes | None = None,
     ) -> None:
@@ -63,14 +63,14 @@ class Spool:
             DiskError: a file cannot be opened.
         """
         self._folder = folder
-        self.index = OrderIndex(folder.path)
+        self.index = EventIndex(folder.path)
         self._origins = origins
         self._log = _AppendFile(folder.log_path)
         self._journal = _AppendFile(folder.journal_path)
         sync_folder(folder.path)
         self._codec = FrameCodec(dictionary)
         self._samples: list[bytes] | None = None if dictionary else []
-        self._batch = Batch()
+        self._batch = PendingBatch()
         self._has_failed = False
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class Spool:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, activity: TracebackType | None
     ) -> None:
         """Commit what has arrived and close; after a disk error only close."""
         try:
@@ -105,12 +105,12 @@ class Spool:
         """Return how many bytes of events wait for the next commit."""
         return self._batch.event_bytes
 
-    def take_batch(self) -> Batch:
+    def pop_batch(self) -> PendingBatch:
         """Return what was taken since the last batch, to be written out; called by whoever appends."""
-        batch, self._batch = self._batch, Batch()
+        batch, self._batch = self._batch, PendingBatch()
         return batch
 
-    def write_batch(self, batch: Batch) -> None:
+    def write_batch(self, batch: PendingBatch) -> None:
         """Make a batch durable: the log, then the lines that speak of it.
 
         Raises:
@@ -133,9 +133,9 @@ class Spool:
         Raises:
             DiskError: the disk refused; nothing after the last commit counts.
         """
-        self.write_batch(self.take_batch())
+        self.write_batch(self.pop_batch())
 
-    def _store(self, batch: Batch) -> Iterator[JournalLine]:
+    def _store(self, batch: PendingBatch) -> Iterator[JournalLine]:
         """Put a batch's events into the log and the index; yield its lines, a page's with the place of its events."""
         raws = [event.raw for _, events in batch.entries for event in events or ()]
         yield from self._learn(raws)
@@ -148,7 +148,7 @@ class Spool:
             offset = self._log.append(block)
             self.index.add(
                 events,
-                origin=self._origins[line.shard.place],
+                origin=self._origins[line.shard.target],
                 offset=offset + measure_head(len(lengths)),
                 lengths=lengths,
             )

@@ -1,6 +1,6 @@
 import pytest
 
-from ociaudit.analysis.classification import ORDINARY, find_meaning
+from ociaudit.analysis.classification import ORDINARY, classify_event
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ from ociaudit.analysis.classification import ORDINARY, find_meaning
 )
 def test_changes_to_iam(event_type, domain_event, kind) -> None:
     """A change to IAM is known by its service and its verb, whatever its case."""
-    meaning = find_meaning(event_type, None, domain_event)
-    assert meaning.is_iam_change
-    assert meaning.kind == kind
+    event_class = classify_event(event_type, None, domain_event)
+    assert event_class.is_iam_change
+    assert event_class.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_changes_to_iam(event_type, domain_event, kind) -> None:
 )
 def test_what_means_nothing_is_one_object(event_type) -> None:
     """Reading, and changes elsewhere, are recognised by identity, because that is asked of every event."""
-    assert find_meaning(event_type, None, None) is ORDINARY
+    assert classify_event(event_type, None, None) is ORDINARY
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_what_means_nothing_is_one_object(event_type) -> None:
 )
 def test_what_blinds_those_who_watch(event_type) -> None:
     """What watches the tenancy is known by name, and by its service where the name is a common one."""
-    assert find_meaning(event_type, None, None).kind == "blinding"
+    assert classify_event(event_type, None, None).kind == "blinding"
 
 
 def test_sign_ins() -> None:
     """A sign-in is one by its type or by the identity domain's own name."""
-    assert find_meaning("com.oraclecloud.IdentitySignOn.InteractiveLogin", None, None).is_sign_in
-    assert find_meaning("x", None, "sso.authentication.failure").is_sign_in
+    assert classify_event("com.oraclecloud.IdentitySignOn.InteractiveLogin", None, None).is_sign_in
+    assert classify_event("x", None, "sso.authentication.failure").is_sign_in

@@ -1,8 +1,8 @@
 import pytest
 
 from ociaudit.analysis.activity import is_wide_open
-from ociaudit.analysis.detections import Suspicion, find_suspicions, tell_story
-from ociaudit.analysis.stats import Census, take_census
+from ociaudit.analysis.detections import Detection, describe_timeline, find_detections
+from ociaudit.analysis.stats import EventStats, collect_stats
 from ociaudit.formats.base import Record
 from support.told_events import tell, tell_change, tell_sign_in
 
@@ -11,9 +11,9 @@ KEY = {"response": {"status": "200", "payload": {"fingerprint": "aa:bb"}}, "reso
 EVERYTHING = "Allow any-user to manage all-resources in tenancy"
 
 
-def take(events: list[bytes]) -> Census:
+def take(events: list[bytes]) -> EventStats:
     """Count events in the order given."""
-    return take_census([[Record(event, None) for event in events]])
+    return collect_stats([[Record(event, None) for event in events]])
 
 
 def past(who: str = "anna", where: str = HOME, *, days: int = 10) -> list[bytes]:
@@ -21,18 +21,18 @@ def past(who: str = "anna", where: str = HOME, *, days: int = 10) -> list[bytes]
     return [tell("ListInstances", who, where, hours=hour) for hour in range(0, days * 24, 6)]
 
 
-def find(census: Census) -> list[Suspicion]:
+def find(stats: EventStats) -> list[Detection]:
     """Find what is worth a look."""
-    return find_suspicions(census, census.list_principals(), census.list_addresses())
+    return find_detections(stats, stats.list_principals(), stats.list_addresses())
 
 
-def look(*events: bytes, history: list[bytes] | None = None) -> list[Suspicion]:
+def look(*events: bytes, history: list[bytes] | None = None) -> list[Detection]:
     """Find what is worth a look in ten ordinary days and what happens in them."""
     known = past() if history is None else history
     return find(take(sorted([*known, *events], key=lambda one: one.split(b'"eventTime":"')[1][:24])))
 
 
-def reasons(found: list[Suspicion]) -> str:
+def reasons(found: list[Detection]) -> str:
     """All reasons as one text."""
     return "; ".join(reason.text for one in found for reason in one.reasons)
 
@@ -153,9 +153,9 @@ def test_the_story_is_told_in_order() -> None:
         tell_change("DeleteApiKey", "admin", "10.0.0.1", hours=123, resourceId=KEY["resourceId"]),
         tell_change("UploadApiKey", "admin", "10.0.0.1", hours=124, resourceId=KEY["resourceId"]),
     ]
-    census = take(sorted([*past(), *theft], key=lambda one: one.split(b'"eventTime":"')[1][:24]))
-    found = find(census)[0]
-    lines = tell_story(census, found)
+    stats = take(sorted([*past(), *theft], key=lambda one: one.split(b'"eventTime":"')[1][:24]))
+    found = find(stats)[0]
+    lines = describe_timeline(stats, found)
     assert [line.text.split()[0] for line in lines] == ["9", "UploadApiKey", "CreatePolicy:", "20", "DeleteApiKey"]
     assert [line.instant for line in lines] == sorted(line.instant for line in lines)
     text = "\n".join(line.text for line in lines)

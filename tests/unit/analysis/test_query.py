@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ociaudit.analysis import event_table as query_table
 from ociaudit.analysis import query as query_module
 from ociaudit.analysis.event_table import _mend
-from ociaudit.analysis.query import NAMED_QUERIES, answer_query
+from ociaudit.analysis.query import NAMED_QUERIES, run_query
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, read_row
 from ociaudit.formats.base import Record
@@ -37,7 +37,7 @@ def export(tmp_path: Path) -> Path:
 
 def ask(path: Path, sql: str) -> list[tuple]:
     """Ask, and return all rows."""
-    with answer_query([path], sql) as answer:
+    with run_query([path], sql) as answer:
         return [row for batch in answer.batches for row in batch]
 
 
@@ -68,7 +68,7 @@ def test_no_row_is_lost_between_chunks(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(query_table, "_CHUNK_BYTES", 5_000)
     path = tmp_path / "many.json"
     path.write_bytes(write_lines([tell(f"Name{number}", hours=number / 10) for number in range(700)]))
-    with answer_query([path], f"SELECT {columns} FROM events") as answer:
+    with run_query([path], f"SELECT {columns} FROM events") as answer:
         at = answer.names.index("event_name")
         assert [row[at] for batch in answer.batches for row in batch] == [f"Name{number}" for number in range(700)]
 
@@ -225,7 +225,7 @@ def test_what_is_kept_meanwhile_is_private_and_goes(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    with answer_query([export], "SELECT event_id FROM events") as answer:
+    with run_query([export], "SELECT event_id FROM events") as answer:
         (folder,) = scratch.iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert sum(map(len, answer.batches)) == len(EVENTS)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ociaudit.analysis.report_data import STATES, map_coverage
 from ociaudit.planning.window import Coverage, Window, format_minute
 from ociaudit.storage.manifest import (
-    CoveredPlace,
+    CoveredTarget,
     EventTimes,
     FileEntry,
     GapEntry,
@@ -43,7 +43,7 @@ def make_manifest(minutes: int, covered, *, gaps=(), waived=(), provisional=()) 
         scope=Scope((), (), (), (), (), None, reaches_beyond_retention=False),
         totals=Totals(0, 0, 0, 0, 0, 0, 0, 0, 0),
         conflicting_ids=(),
-        coverage=(CoveredPlace("r", "c", tuple((show(start), show(end)) for start, end in covered)),),
+        coverage=(CoveredTarget("r", "c", tuple((show(start), show(end)) for start, end in covered)),),
         gaps=list_gaps(gaps),
         waived_gaps=list_gaps(waived),
         provisional=tuple(ProvisionalEntry("r", "c", show(start), show(end), "") for start, end in provisional),

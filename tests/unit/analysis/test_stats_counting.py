@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.analysis.stats import Census, _count_carefully, _count_quickly, count_files
+from ociaudit.analysis.stats import EventStats, _count_carefully, _count_quickly, count_files
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.formats.reader import NotInLines, read_plain_lines
 from support.told_events import tell, tell_change, tell_sign_in, write_lines
@@ -24,9 +24,9 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def count_both(path: Path) -> tuple[Census, Census]:
+def count_both(path: Path) -> tuple[EventStats, EventStats]:
     """Count a file quickly and with care."""
-    quick, careful = Census(), Census()
+    quick, careful = EventStats(), EventStats()
     assert _count_quickly(quick, path)
     _count_carefully(careful, path)
     return quick, careful
@@ -71,9 +71,9 @@ def test_another_spelling_is_read_with_care(tmp_path: Path) -> None:
     """Events as the SDK spells them, one in a line, are recognised although they are quickly cut."""
     sdk = {"event_type": "com.oraclecloud.x.ListUsers", "event_time": "2025-12-01T00:00:00.000000+00:00"}
     event = json.dumps({**sdk, "event_id": "1", "data": {"event_name": "ListUsers"}}).encode()
-    census = count_files([write(tmp_path / "a.json", write_lines([*EVENTS[:2], event]))])
-    assert census.events == 3
-    assert census.names.counts["ListUsers"] == 2
+    stats = count_files([write(tmp_path / "a.json", write_lines([*EVENTS[:2], event]))])
+    assert stats.events == 3
+    assert stats.names.counts["ListUsers"] == 2
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.analysis.summary import Glance, glance_at
+from ociaudit.analysis.summary import Overview, make_overview
 from ociaudit.errors import DiskError
 from support.forms import write_form
 
 
-def look(path: Path, *events: bytes) -> Glance:
+def look(path: Path, *events: bytes) -> Overview:
     """Write events as an export does and glance at them."""
     path.write_bytes(write_form("json", events))
-    return glance_at(path)
+    return make_overview(path)
 
 
 def sign_in(outcome: str, who: object = "eve", address: object = "10.0.0.1") -> bytes:
@@ -59,4 +59,4 @@ def test_no_event_is_too_odd(tmp_path: Path, event: bytes) -> None:
 def test_a_file_that_cannot_be_read_is_a_disk_error(tmp_path: Path) -> None:
     """It names the path."""
     with pytest.raises(DiskError, match="nothing"):
-        glance_at(tmp_path / "nothing")
+        make_overview(tmp_path / "nothing")

@@ -6,7 +6,7 @@ from typer.exceptions import TyperException
 
 from ociaudit import errors
 from ociaudit.cli.app import check_arguments, run_guarded
-from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, Refused, RequestError, UsageError
+from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, RequestError, ServiceError, UsageError
 
 
 def raise_it(error: BaseException) -> object:
@@ -27,7 +27,7 @@ def list_errors() -> list[OciAuditError]:
         waiting += kind.__subclasses__()
         needed: dict[type, dict[str, object]] = {
             IncompleteExport: {"gaps": []},
-            Refused: {"status": 404, "code": "X", "is_oci": True, "request_id": "r-1"},
+            ServiceError: {"status": 404, "code": "X", "is_oci": True, "request_id": "r-1"},
         }
         if kind is not Interrupted and kind.__module__ == errors.__name__:
             found.append(kind("what failed", **needed.get(kind, {})))

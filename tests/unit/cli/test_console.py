@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.cli import console
-from ociaudit.cli.console import clean_text, say, say_answer, say_error
+from ociaudit.cli.console import clean_text, print_error, print_message, print_output
 from ociaudit.errors import ConnectionFailed, OciAuditError
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -43,8 +43,8 @@ def test_whatever_is_said_is_one_line(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         screen = io.StringIO()
         patch.setattr(sys, "stderr", screen)
-        say(text)
-        say_error(OciAuditError(text, hint=text))
+        print_message(text)
+        print_error(OciAuditError(text, hint=text))
     lines = screen.getvalue().split("\n")
     assert len(lines) == 4
     assert lines[1].startswith("error: ")
@@ -56,15 +56,15 @@ def test_a_terminal_of_any_encoding_can_show_it(monkeypatch: pytest.MonkeyPatch,
     """What the terminal's encoding does not have is replaced."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding))
-    say("3 × 日本語 …")
+    print_message("3 × 日本語 …")
     assert raw.getvalue().decode(encoding).startswith("3 ")
 
 
 def test_answers_go_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     """Stdout carries only what was asked for."""
-    say("progress")
-    say_answer("answer")
-    say_error(ConnectionFailed("failed", request_id="r-1"))
+    print_message("progress")
+    print_output("answer")
+    print_error(ConnectionFailed("failed", request_id="r-1"))
     printed = capsys.readouterr()
     assert printed.out == "answer\n"
     assert printed.err.startswith("progress\nerror: failed (opc-request-id r-1)\nhint: ")
@@ -73,8 +73,8 @@ def test_answers_go_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixtu
 def test_a_closed_screen_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where stderr was closed from the beginning, nothing is said and nothing fails."""
     monkeypatch.setattr(sys, "stderr", None)
-    say("x")
-    say_error(OciAuditError("x"))
+    print_message("x")
+    print_error(OciAuditError("x"))
     assert not console.is_terminal()
 
 

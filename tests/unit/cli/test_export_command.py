@@ -18,14 +18,14 @@ from ociaudit.cli.export_command import (
     describe_preview,
     show_preview,
 )
-from ociaudit.cli.progress import Figures
+from ociaudit.cli.progress import RunStats
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import Refused, UsageError
+from ociaudit.errors import ServiceError, UsageError
 from ociaudit.events.filters import Criteria, FilterSpec
-from ociaudit.operations.export import Outcome
+from ociaudit.operations.export import ExportResult
 from ociaudit.operations.preview import Preview, Speed
 from ociaudit.planning.estimate import Amount, Estimate
-from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 from ociaudit.storage.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
@@ -54,9 +54,9 @@ MANIFEST = Manifest(
 )
 
 
-def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> Outcome:
+def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> ExportResult:
     """Make an outcome whose filter let nothing pass."""
-    return Outcome(
+    return ExportResult(
         manifest=MANIFEST,
         digest="d" * 64,
         output=Path("/x/a.json"),
@@ -70,9 +70,9 @@ def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before:
 POLICY = "Allow group <group> to read audit-events in tenancy"
 
 
-def make_gap(place: Place, start: int = 0, reason: str = "404 no", request_id: str | None = "r-1") -> Gap:
+def make_gap(target: Target, start: int = 0, reason: str = "404 no", request_id: str | None = "r-1") -> Gap:
     """Make a denied gap."""
-    return Gap(place, Window(start, start + 1), "denied", reason, request_id)
+    return Gap(target, Window(start, start + 1), "denied", reason, request_id)
 
 
 def test_the_summary_adds_up() -> None:
@@ -138,8 +138,8 @@ def test_every_gap_is_shown_or_counted() -> None:
 
 def test_gaps_of_one_cause_are_one_line() -> None:
     """Places that one answer took away are shown together, with their number."""
-    gaps = [make_gap(Place("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
-    lines = list(describe_gaps([*gaps, make_gap(Place("r2", "c0"))], policy=POLICY))
+    gaps = [make_gap(Target("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
+    lines = list(describe_gaps([*gaps, make_gap(Target("r2", "c0"))], policy=POLICY))
     assert lines[0] == "INCOMPLETE: 4 gaps"
     assert "and the same for 2 more compartments" in lines[1]
     assert any("has not subscribed" in line for line in lines)
@@ -161,17 +161,17 @@ def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
     def read() -> float:
         return now
 
-    figures = Figures(monotonic=read)
-    assert list(describe_effort(figures)) == []
+    run_stats = RunStats(monotonic=read)
+    assert list(describe_effort(run_stats)) == []
     for number in range(40):
-        figures.on_request(FinishedRequest("h", "/p", 429 if number < 3 else 200, 50_000, 0.1, 1, None, None))
+        run_stats.on_request(FinishedRequest("h", "/p", 429 if number < 3 else 200, 50_000, 0.1, 1, None, None))
     for shard, seconds in ((make_shard(0, 60), 12.5), (make_shard(60, 120), 0.5), (make_shard(120, 180), 2.0)):
-        figures.on_shard_begun(shard)
-        figures.on_page(shard, scanned=100, kept=100)
+        run_stats.on_shard_begun(shard)
+        run_stats.on_page(shard, scanned=100, kept=100)
         now += seconds
-        figures.on_shard_done(shard)
+        run_stats.on_shard_done(shard)
     now = 20.0
-    lines = list(describe_effort(figures))
+    lines = list(describe_effort(run_stats))
     assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows cut"
     assert lines[1] == "slowest windows:"
     assert lines[2] == f"  {make_shard(0, 60)}: 12.5 s, 1 page, 100 events"
@@ -183,7 +183,7 @@ PLAN = RunPlan(
     arguments=ExportArguments(start="a", end="b", profile="DEFAULT"),
     tenancy=TENANCY,
     window=Window(0, 2880),
-    places=(HERE, Place("us-ashburn-1", TENANCY)),
+    targets=(HERE, Target("us-ashburn-1", TENANCY)),
     listed_compartments=None,
     retention_days=90,
     started_at="2025-12-10T12:00:00Z",
@@ -261,7 +261,7 @@ def test_what_will_be_missing_is_said(changes: dict[str, object], words: str) ->
 
 def test_refusals_are_listed_but_not_without_end() -> None:
     """The first ten with their reason and request id, then a number."""
-    error = Refused("404 no", status=404, code="N", is_oci=True, request_id="r-1")
+    error = ServiceError("404 no", status=404, code="N", is_oci=True, request_id="r-1")
     refused = tuple((make_shard(number, number + 1), error) for number in range(12))
     said = describe(refused=refused).splitlines()
     assert len([line for line in said if "404 no (opc-request-id r-1)" in line]) == 10
@@ -272,7 +272,7 @@ def test_json_has_the_same_facts() -> None:
     """One object that JSON can write, with nothing rounded away but fractions."""
     shown = json.loads(json.dumps(show_preview(dataclasses.replace(PREVIEW, estimate=GUESS, probes=24))))
     assert shown["start"] == "1970-01-01T00:00:00Z"
-    assert (shown["places"], shown["requests_at_least"], shown["requests_made"]) == (2, 4, 3)
+    assert (shown["targets"], shown["requests_at_least"], shown["requests_made"]) == (2, 4, 3)
     assert shown["estimate"]["events"] == {"likely": 123456, "low": 4321, "high": 234567}
     assert shown["estimate"]["max_requests_per_second"] == 5.0
     assert show_preview(PREVIEW)["estimate"] is None

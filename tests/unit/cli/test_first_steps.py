@@ -8,7 +8,7 @@ from ociaudit.cli.export_command import describe_gaps
 from ociaudit.cli.progress import LineProgress
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, run_script
 from ociaudit.errors import ConfigError, CorruptRun, DiskError, OciAuditError, UsageError
-from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 
 APP = register_commands()
@@ -22,7 +22,9 @@ def run(*arguments: str) -> int:
 
 def make_gap(number: int, reason: str) -> Gap:
     """A denied compartment of its own."""
-    return Gap(Place("us-ashburn-1", f"ocid1.compartment.oc1..{number}"), Window(0, 1), "denied", reason, f"r-{number}")
+    return Gap(
+        Target("us-ashburn-1", f"ocid1.compartment.oc1..{number}"), Window(0, 1), "denied", reason, f"r-{number}"
+    )
 
 
 def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:

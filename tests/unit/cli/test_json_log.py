@@ -37,13 +37,13 @@ def tell_all(log: JsonLog) -> None:
     """Tell a log of everything once."""
     log.on_notice("a notice")
     log.on_plan(Window(0, 1440), [HERE, THERE], 4)
-    log.on_pace(HERE.region, in_flight=1, ceiling=2, per_second=None)
+    log.on_rate(HERE.region, in_flight=1, ceiling=2, per_second=None)
     log.on_shard_begun(make_shard())
     log.on_request(REQUEST)
     log.on_retry(ConnectionFailed("reset", request_id="r-1"), 0.25)
     log.on_page(make_shard(), scanned=100, kept=1)
     log.on_shard_done(make_shard())
-    log.on_cut(make_shard(60, 120), 8)
+    log.on_split(make_shard(60, 120), 8)
     log.on_gap(Gap(HERE, Window(0, 60), "denied", "404 no", "r-2"))
 
 
@@ -62,8 +62,8 @@ def read_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     [
         (0, True, ["notice", "gap"]),
         (0, False, ["notice", "plan", "retry", "gap"]),
-        (1, False, ["notice", "plan", "pace", "retry", "shard", "cut", "gap"]),
-        (2, False, ["notice", "plan", "pace", "request", "retry", "shard", "cut", "gap"]),
+        (1, False, ["notice", "plan", "rate", "retry", "shard", "cut", "gap"]),
+        (2, False, ["notice", "plan", "rate", "request", "retry", "shard", "cut", "gap"]),
     ],
 )
 def test_each_line_comes_at_its_level(
@@ -103,7 +103,7 @@ def test_progress_comes_every_few_seconds(capsys: pytest.CaptureFixture[str]) ->
     (line,) = read_lines(capsys)
     assert line["event"] == "progress"
     assert (line["phase"], line["events"], line["events_per_second"], line["seconds"]) == ("asking", 1000, 100.0, 10.0)
-    assert (line["shards"], line["shards_done"], line["cuts"], line["requests"]) == (11, 1, 1, 1)
+    assert (line["shards"], line["shards_done"], line["splits"], line["requests"]) == (11, 1, 1, 1)
     assert (line["gaps"], line["in_flight"], line["seconds_left"]) == (1, 1, 100.0)
     assert [region["region"] for region in line["regions"]] == [HERE.region, THERE.region]
     log.on_publish(1000)
@@ -118,7 +118,7 @@ def test_progress_comes_every_few_seconds(capsys: pytest.CaptureFixture[str]) ->
 )
 def test_an_error_is_a_line(error: OciAuditError, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """What stopped the run is said with its hint and exit code, and nobody else needs to say it."""
-    assert make_log().tell_error(error)
+    assert make_log().report_error(error)
     (line,) = read_lines(capsys)
     assert (line["event"], line["message"], line["hint"], line["exit_code"]) == ("error", "x", error.hint, code)
 
@@ -129,7 +129,7 @@ def test_hostile_text_is_stripped(capsys: pytest.CaptureFixture[str]) -> None:
     log.on_notice(HOSTILE)
     log.on_gap(Gap(HERE, Window(0, 60), "denied", HOSTILE, HOSTILE))
     log.on_request(FinishedRequest(HOSTILE, HOSTILE, None, 0, 0.1, 1, HOSTILE, HOSTILE))
-    log.tell_error(ConnectionFailed(HOSTILE, request_id=HOSTILE, hint=HOSTILE))
+    log.report_error(ConnectionFailed(HOSTILE, request_id=HOSTILE, hint=HOSTILE))
     lines = read_lines(capsys)
     assert [line["event"] for line in lines] == ["notice", "gap", "request", "error"]
     for line in lines:

@@ -13,7 +13,7 @@ from ociaudit.cli.options import choose_progress
 from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, UsageError
-from ociaudit.planning.shard import Gap, Place
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 from support.drawn_shards import HERE, THERE, make_shard
 
@@ -139,12 +139,12 @@ REQUEST = FinishedRequest(
 def test_pace_throttling_and_cuts_are_in_the_line(progress: LineProgress, watch: Watch) -> None:
     """Requests in flight, the pace, 429s and what was cut stand there when they are known, and not before."""
     assert "in flight" not in progress.describe()
-    progress.on_pace(HERE.region, in_flight=5, ceiling=16, per_second=None)
+    progress.on_rate(HERE.region, in_flight=5, ceiling=16, per_second=None)
     assert "5 in flight," not in progress.describe()
     assert "5 in flight" in progress.describe()
-    progress.on_pace(THERE.region, in_flight=2, ceiling=8, per_second=18.5)
+    progress.on_rate(THERE.region, in_flight=2, ceiling=8, per_second=18.5)
     progress.on_request(REQUEST)
-    progress.on_cut(make_shard(), 8)
+    progress.on_split(make_shard(), 8)
     watch.seconds += 4
     progress.on_shard_done(make_shard(0, 30))
     said = progress.describe()
@@ -158,7 +158,7 @@ def test_a_long_sweep_has_a_line_for_each_region(
     progress: LineProgress, watch: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every half minute, with its own events, windows, pace and gaps, the least finished first."""
-    progress.on_pace(THERE.region, in_flight=2, ceiling=8, per_second=18.5)
+    progress.on_rate(THERE.region, in_flight=2, ceiling=8, per_second=18.5)
     progress.on_shard_done(make_shard())
     progress.on_gap(Gap(THERE, Window(0, 60), "failed", "reset"))
     capsys.readouterr()
@@ -175,7 +175,7 @@ def test_a_long_sweep_has_a_line_for_each_region(
 def test_many_regions_are_not_all_listed(watch: Watch) -> None:
     """Twelve lines, and one that counts the rest."""
     lines = LineProgress(monotonic=watch)
-    lines.on_plan(Window(0, 60), [Place(f"region-{number:02}", "c") for number in range(30)], 30)
+    lines.on_plan(Window(0, 60), [Target(f"region-{number:02}", "c") for number in range(30)], 30)
     said = list(describe_regions(lines))
     assert len(said) == 13
     assert said[-1] == "  and 18 more regions"
@@ -199,11 +199,11 @@ def test_verbose_says_windows_cuts_pace_and_retries(watch: Watch, capsys: pytest
     watch.seconds += 2.5
     lines.on_page(make_shard(), scanned=7, kept=7)
     lines.on_shard_done(make_shard())
-    lines.on_cut(make_shard(60, 120), 8)
+    lines.on_split(make_shard(60, 120), 8)
     lines.on_retry(ConnectionFailed("reset"), 0.2)
     lines.on_request(REQUEST)
     for in_flight in (1, 2, 3):
-        lines.on_pace(HERE.region, in_flight=in_flight, ceiling=4, per_second=None)
+        lines.on_rate(HERE.region, in_flight=in_flight, ceiling=4, per_second=None)
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"done: {make_shard()}: 2.5 s, 1 page, 7 events"
     assert said[1] == f"cut: {make_shard(60, 120)} is dense and asked in 8 pieces"
@@ -227,28 +227,28 @@ def test_very_verbose_says_each_request(watch: Watch, capsys: pytest.CaptureFixt
 def test_the_slowest_windows_are_kept(seconds: list[float]) -> None:
     """Of any number of windows the five slowest remain, the slowest first, and nothing of the others."""
     watch = Watch()
-    figures = QuietProgress(monotonic=watch)
+    run_stats = QuietProgress(monotonic=watch)
     for number, taken in enumerate(seconds):
         shard = make_shard(number, number + 1)
         watch.seconds = 0.0
-        figures.on_shard_begun(shard)
+        run_stats.on_shard_begun(shard)
         watch.seconds = taken
-        figures.on_page(shard, scanned=1, kept=1)
-        figures.on_shard_done(shard)
-    assert [one.seconds for one in figures.slowest] == sorted(seconds, reverse=True)[:5]
-    assert figures._begun == {}
+        run_stats.on_page(shard, scanned=1, kept=1)
+        run_stats.on_shard_done(shard)
+    assert [one.seconds for one in run_stats.slowest] == sorted(seconds, reverse=True)[:5]
+    assert run_stats._begun == {}
 
 
 def test_what_was_denied_or_cut_is_not_kept(watch: Watch) -> None:
     """Windows that end otherwise than done leave nothing behind: memory does not grow with them."""
-    figures = QuietProgress(monotonic=watch)
+    run_stats = QuietProgress(monotonic=watch)
     for start in range(0, 6000, 60):
-        figures.on_shard_begun(make_shard(start, start + 60))
+        run_stats.on_shard_begun(make_shard(start, start + 60))
         if start % 120:
-            figures.on_cut(make_shard(start, start + 60), 2)
+            run_stats.on_split(make_shard(start, start + 60), 2)
         else:
-            figures.on_gap(Gap(HERE, Window(start, start + 60), "failed", "reset"))
-    assert figures._begun == {}
+            run_stats.on_gap(Gap(HERE, Window(start, start + 60), "failed", "reset"))
+    assert run_stats._begun == {}
 
 
 def test_quiet_and_verbose_exclude_each_other() -> None:

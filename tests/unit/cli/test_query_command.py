@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.analysis.query import Answer
+from ociaudit.analysis.query import QueryResult
 from ociaudit.cli.query_command import draw_table, write_csv, write_json
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\nforged\u2028"
 
 
-def make_answer(rows: list[tuple], names: tuple[str, ...] = (), types: tuple[str, ...] = (), batch: int = 2) -> Answer:
+def make_answer(
+    rows: list[tuple], names: tuple[str, ...] = (), types: tuple[str, ...] = (), batch: int = 2
+) -> QueryResult:
     """Make an answer of these rows."""
     width = len(rows[0]) if rows else len(names)
-    return Answer(
+    return QueryResult(
         names or tuple(f"c{number}" for number in range(width)),
         types or ("VARCHAR",) * width,
         (rows[start : start + batch] for start in range(0, len(rows), batch)),

@@ -1,8 +1,8 @@
 import json
 import unicodedata
 
-from ociaudit.analysis.stats import take_census
-from ociaudit.analysis.summary import Coverage, Summary, make_summary
+from ociaudit.analysis.stats import collect_stats
+from ociaudit.analysis.summary import CoverageEntry, Summary, make_summary
 from ociaudit.cli.summary_command import describe_summary, encode_summary
 from ociaudit.formats.base import Record
 from ociaudit.storage.manifest import GapEntry
@@ -11,9 +11,9 @@ from support.told_events import tell, tell_change, tell_sign_in
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n2025 forged line\u2028"
 
 
-def summarize(*events: bytes, files: tuple[Coverage, ...] = (Coverage("a.json", "unknown"),)) -> Summary:
+def summarize(*events: bytes, files: tuple[CoverageEntry, ...] = (CoverageEntry("a.json", "unknown"),)) -> Summary:
     """Make the summary of these events."""
-    return make_summary(take_census([[Record(event, None) for event in events]]), files)
+    return make_summary(collect_stats([[Record(event, None) for event in events]]), files)
 
 
 def show(*events: bytes, **given) -> str:
@@ -30,7 +30,7 @@ def test_every_text_of_an_event_is_hostile() -> None:
         tell_change(HOSTILE, HOSTILE, HOSTILE, hours=0.3, resourceName=HOSTILE),
         tell(HOSTILE, HOSTILE, HOSTILE, hours=0.4, status="404"),
     ]
-    text = show(*events, files=(Coverage(HOSTILE, "unknown"),))
+    text = show(*events, files=(CoverageEntry(HOSTILE, "unknown"),))
     assert not any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in text.replace("\n", ""))
     assert text.count("\n") == show(*[one.replace(json.dumps(HOSTILE).encode(), b'"x"') for one in events]).count("\n")
 
@@ -69,7 +69,7 @@ def make_gap(number: int) -> GapEntry:
 
 def test_gaps_cannot_be_missed() -> None:
     """An incomplete export says so above everything else, with its gaps; one without a manifest says unknown."""
-    coverage = Coverage(
+    coverage = CoverageEntry(
         "a.json",
         "incomplete",
         "2025-12-01T00:00Z",
@@ -87,7 +87,7 @@ def test_gaps_cannot_be_missed() -> None:
     assert "… and 6 more gaps" in lines[6]
     assert "7 events filtered out at export" in "\n".join(lines[7:10])
     assert "coverage   unknown" in show(tell("ListUsers"))
-    assert "UNKNOWN: the manifest beside it tells another size" in show(files=(Coverage("a", "altered"),))
+    assert "UNKNOWN: the manifest beside it tells another size" in show(files=(CoverageEntry("a", "altered"),))
 
 
 def test_an_empty_file_is_said_in_two_lines() -> None:

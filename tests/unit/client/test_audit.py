@@ -8,8 +8,8 @@ import pytest
 
 from ociaudit.client.audit import AuditReader, Page, PageLoop
 from ociaudit.client.network import Endpoints
-from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError
-from ociaudit.planning.shard import Bookmark
+from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError
+from ociaudit.planning.shard import PageCursor
 from support.drawn_shards import TENANCY, make_shard
 from support.scripted_transport import Reply, ScriptedTransport, SilentTransport
 
@@ -22,9 +22,9 @@ def body(*ids: str) -> bytes:
     return b"[" + b",".join(b'{"eventId":"%b"}' % each.encode() for each in ids) + b"]"
 
 
-def refuse(status: int, code: str = "PaginationTokenExpired") -> Refused:
+def refuse(status: int, code: str = "PaginationTokenExpired") -> ServiceError:
     """Make a refusal of Oracle's."""
-    return Refused(f"{status} {code}", status=status, code=code, is_oci=True)
+    return ServiceError(f"{status} {code}", status=status, code=code, is_oci=True)
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -38,18 +38,18 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(watch())
 
 
-async def follow(transport: ScriptedTransport, bookmark: Bookmark | None = None) -> list[Page]:
+async def follow(transport: ScriptedTransport, cursor: PageCursor | None = None) -> list[Page]:
     """Follow the shard to its end."""
     reader = AuditReader(transport, ENDPOINTS)
-    return [page async for page in reader.follow_shard(SHARD, bookmark=bookmark)]
+    return [page async for page in reader.follow_shard(SHARD, cursor=cursor)]
 
 
 def follow_replies(
-    replies: dict[str | None, list[Reply]], bookmark: Bookmark | None = None
+    replies: dict[str | None, list[Reply]], cursor: PageCursor | None = None
 ) -> tuple[list[tuple[int, int, str | None]], list[str | None]]:
     """Follow a table of replies and return (chain, number, next token) of the pages, and the tokens asked."""
     transport = ScriptedTransport(replies)
-    pages = run(follow(transport, bookmark))
+    pages = run(follow(transport, cursor))
     return [(page.chain, page.number, page.next_token) for page in pages], transport.tokens
 
 
@@ -79,7 +79,7 @@ def test_a_question_says_what_the_api_wants() -> None:
 def test_a_bookmark_is_gone_on_from() -> None:
     """The first question has the bookmark's token, and numbers go on in its chain."""
     pages, tokens = follow_replies(
-        {"t3": [(b"[]", "t4")], "t4": [(b"[]", None)]}, Bookmark(chain=1, page=3, token="t3")
+        {"t3": [(b"[]", "t4")], "t4": [(b"[]", None)]}, PageCursor(chain=1, page=3, token="t3")
     )
     assert pages == [(1, 4, "t4"), (1, 5, None)]
     assert tokens == ["t3", "t4"]
@@ -94,14 +94,14 @@ def test_a_refused_token_begins_the_shard_anew() -> None:
 
 def test_a_refused_bookmark_begins_the_shard_anew() -> None:
     """The token of an earlier run may have expired: the shard begins again, in a chain of its own."""
-    pages, _ = follow_replies({"old": [refuse(400)], None: [(b"[]", None)]}, Bookmark(2, 7, "old"))
+    pages, _ = follow_replies({"old": [refuse(400)], None: [(b"[]", None)]}, PageCursor(2, 7, "old"))
     assert pages == [(3, 1, None)]
 
 
 def test_a_shard_begins_anew_twice_at_most() -> None:
     """A token that is refused each time is an error in the end."""
     transport = ScriptedTransport({None: [(b"[]", "t")], "t": [refuse(400)]})
-    with pytest.raises(Refused):
+    with pytest.raises(ServiceError):
         run(follow(transport))
     assert transport.tokens == [None, "t"] * 3
 
@@ -125,13 +125,14 @@ def test_a_loop_of_tokens_ends(replies: dict[str | None, list[Reply]]) -> None:
 
 def test_a_bookmark_that_leads_to_itself_is_a_loop() -> None:
     """The bookmark's own token counts as asked: when it comes back the shard begins anew."""
-    pages, tokens = follow_replies({"t": [(b"[]", "t")], None: [(b"[]", None)]}, Bookmark(0, 4, "t"))
+    pages, tokens = follow_replies({"t": [(b"[]", "t")], None: [(b"[]", None)]}, PageCursor(0, 4, "t"))
     assert tokens == ["t", None]
     assert pages == [(1, 1, None)]
 
 
 @pytest.mark.parametrize(
-    "error", [refuse(404, "NotAuthorizedOrNotFound"), refuse(401), refuse(400), ConnectionFailed("x"), BadAnswer("x")]
+    "error",
+    [refuse(404, "NotAuthorizedOrNotFound"), refuse(401), refuse(400), ConnectionFailed("x"), InvalidResponse("x")],
 )
 def test_an_error_on_the_first_page_is_passed_on(error: RequestError) -> None:
     """Without a token there is nothing to begin anew, so the error comes out."""
@@ -139,7 +140,7 @@ def test_an_error_on_the_first_page_is_passed_on(error: RequestError) -> None:
         run(follow(ScriptedTransport({None: [error]})))
 
 
-@pytest.mark.parametrize("error", [refuse(404), ConnectionFailed("x"), BadAnswer("x"), refuse(500)])
+@pytest.mark.parametrize("error", [refuse(404), ConnectionFailed("x"), InvalidResponse("x"), refuse(500)])
 def test_only_a_refused_token_begins_anew(error: RequestError) -> None:
     """Any other error in the middle of a chain comes out at once."""
     transport = ScriptedTransport({None: [(b"[]", "t")], "t": [error]})
@@ -150,7 +151,7 @@ def test_only_a_refused_token_begins_anew(error: RequestError) -> None:
 
 def test_a_bad_body_is_an_error_and_no_page() -> None:
     """A page that is no array of objects never comes out."""
-    with pytest.raises(BadAnswer, match="element 1"):
+    with pytest.raises(InvalidResponse, match="element 1"):
         run(follow(ScriptedTransport({None: [(b"[1]", None)]})))
 
 
@@ -205,7 +206,7 @@ def test_the_retention_is_a_number_or_a_bad_answer(served: bytes) -> None:
     reader = AuditReader(good, ENDPOINTS)
     assert run(reader.read_retention_days(region="uk-london-1", tenancy=TENANCY)) == 365
     assert good.urls == [f"http://127.0.0.1/uk-london-1/20190901/configuration?compartmentId={TENANCY}"]
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         run(
             AuditReader(ScriptedTransport({None: [(served, None)]}), ENDPOINTS).read_retention_days(
                 region="uk-london-1", tenancy=TENANCY

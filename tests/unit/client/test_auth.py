@@ -359,9 +359,9 @@ def test_a_session_takes_up_a_new_token(profile: Profile) -> None:
     """After a refusal the files are read again; the same token is no help, another one is."""
     path = profile.put("token", b"header.payload.signature")
     credentials = load_credentials(profile.write(security_token_file=path))
-    assert asyncio.run(credentials.renew(0)) is False
+    assert asyncio.run(credentials.refresh(0)) is False
     profile.put("token", b"header.other.signature")
-    assert asyncio.run(credentials.renew(0)) is True
+    assert asyncio.run(credentials.refresh(0)) is True
     assert read_signature(sign(credentials))["keyId"] == "ST$header.other.signature"
 
 
@@ -369,5 +369,5 @@ def test_a_key_has_nothing_to_renew(profile: Profile) -> None:
     """An API key stays what it is."""
     credentials = load_credentials(profile.write())
     assert asyncio.run(credentials.prepare(9e9)) == 0
-    assert asyncio.run(credentials.renew(0)) is False
+    assert asyncio.run(credentials.refresh(0)) is False
     assert credentials.explain_state() == ""

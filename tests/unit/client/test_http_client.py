@@ -3,15 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.client.http_client import RetryPolicy
-from ociaudit.errors import BadAnswer, ConnectionFailed, Refused, RequestError
+from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError
 
 POLICY = RetryPolicy()
 chances = st.floats(0, 1, exclude_max=True)
 
 
-def refuse(status: int, retry_after_seconds: float | None = None) -> Refused:
+def refuse(status: int, retry_after_seconds: float | None = None) -> ServiceError:
     """Make a refusal of Oracle's."""
-    return Refused("no", status=status, code="Code", is_oci=True, retry_after_seconds=retry_after_seconds)
+    return ServiceError("no", status=status, code="Code", is_oci=True, retry_after_seconds=retry_after_seconds)
 
 
 @given(st.integers(1, 7), chances)
@@ -33,7 +33,7 @@ def test_retry_after_is_honoured_up_to_a_bound(attempt: int, chance: float, aske
     assert plain <= wait <= 300.0
 
 
-@pytest.mark.parametrize("error", [ConnectionFailed("no"), BadAnswer("no"), refuse(429), refuse(503)])
+@pytest.mark.parametrize("error", [ConnectionFailed("no"), InvalidResponse("no"), refuse(429), refuse(503)])
 def test_there_are_eight_attempts(error: RequestError) -> None:
     """After the eighth failed attempt the request is given up."""
     assert POLICY.choose_wait(error, attempt=7, chance=0.5) is not None

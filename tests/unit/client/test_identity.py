@@ -8,12 +8,12 @@ from ociaudit.client.identity import IdentityReader, explain_rejection
 from ociaudit.client.network import Endpoints
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.errors import (
-    BadAnswer,
     ConnectionFailed,
+    InvalidResponse,
     OciAuditError,
-    Refused,
     RequestError,
     ScopeUnreadable,
+    ServiceError,
     ServiceUnreachable,
     SignInRejected,
 )
@@ -34,9 +34,9 @@ def make_reader(replies: dict[str | None, list[Reply]]) -> tuple[IdentityReader,
     return IdentityReader(transport, Endpoints("http://127.0.0.1/{service}"), make_credentials()), transport
 
 
-def refuse(status: int, *, is_oci: bool = True, skew_seconds: float | None = None) -> Refused:
+def refuse(status: int, *, is_oci: bool = True, skew_seconds: float | None = None) -> ServiceError:
     """Make a refusal."""
-    return Refused(
+    return ServiceError(
         f"{status} Code: no",
         status=status,
         code="Code",
@@ -114,7 +114,7 @@ def test_a_region_that_is_no_name_is_refused() -> None:
         (refuse(404, is_oci=False), ServiceUnreachable, "did not come"),
         (refuse(401, is_oci=False), ServiceUnreachable, "did not come"),
         (ConnectionFailed("reset"), ServiceUnreachable, "did not come"),
-        (BadAnswer("html", request_id="request-7"), ServiceUnreachable, "did not come"),
+        (InvalidResponse("html", request_id="request-7"), ServiceUnreachable, "did not come"),
     ],
 )
 @pytest.mark.parametrize("is_late", [False, True])

@@ -127,7 +127,7 @@ def test_a_pod_renews_its_token(cluster: ClusterService, pod: dict[str, str]) ->
     assert (number, len(cluster.asked)) == (1, 2)
     assert f'keyId="ST${cluster.token}"' in sign(credentials)["authorization"]
     cluster.token = make_token(sub=WORKLOAD, res_tenant=TENANCY, jti="third")
-    assert asyncio.run(credentials.renew(number)) is True
+    assert asyncio.run(credentials.refresh(number)) is True
     assert f'keyId="ST${cluster.token}"' in sign(credentials)["authorization"]
 
 
@@ -246,7 +246,7 @@ def test_a_delegation_is_read_anew(instance: Instance, tmp_path: Path) -> None:
     """When the signer is renewed, so is the token of the user, which somebody may have written anew."""
     credentials = load_credentials(write_profile(tmp_path), auth="delegation_token")
     (tmp_path / "delegation").write_text(make_token(sub=USER, jti="second"))
-    asyncio.run(credentials.renew(0))
+    asyncio.run(credentials.refresh(0))
     assert instance.options["delegation_token"] == (tmp_path / "delegation").read_text()
 
 

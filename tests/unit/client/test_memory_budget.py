@@ -3,24 +3,24 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.client.memory_budget import ByteBudget
+from ociaudit.client.memory_budget import MemoryBudget
 
 
 @given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=6), min_size=1, max_size=8), st.integers(1, 100))
 def test_the_limit_holds_and_everybody_finishes(answers: list[list[int]], limit: int) -> None:
     """Only the answer that has held bytes for longest goes beyond the limit; all are worked off in the end."""
-    budget = ByteBudget(limit, max_answers=8)
+    budget = MemoryBudget(limit, max_responses=8)
     finished: list[int] = []
 
     async def read(number: int, pieces: list[int]) -> None:
-        hold = budget.open()
+        reservation = budget.open()
         for piece in pieces:
-            await hold.take(piece)
-            is_oldest = next(iter(budget._holds)) is hold
-            assert budget.held_bytes <= limit or is_oldest or budget.held_bytes - hold.held_bytes > limit - piece
+            await reservation.take(piece)
+            is_oldest = next(iter(budget._holds)) is reservation
+            assert budget.held_bytes <= limit or is_oldest or budget.held_bytes - reservation.held_bytes > limit - piece
             await asyncio.sleep(0)
-        hold.release()
-        hold.release()
+        reservation.release()
+        reservation.release()
         finished.append(number)
 
     async def read_all() -> None:
@@ -37,7 +37,7 @@ def test_whoever_waits_and_is_cancelled_holds_nothing_back() -> None:
     """Its bytes are given back by whoever cancelled it; the others go on."""
 
     async def scene() -> list[str]:
-        budget = ByteBudget(10, max_answers=8)
+        budget = MemoryBudget(10, max_responses=8)
         first, second, third = budget.open(), budget.open(), budget.open()
         await first.take(10)
         waiting = asyncio.ensure_future(second.take(5))
@@ -57,10 +57,10 @@ def test_an_answer_larger_than_the_budget_is_taken() -> None:
     """Alone, but it is taken: a page may hold 20,000 events."""
 
     async def scene() -> int:
-        hold = ByteBudget(10, max_answers=8).open()
-        await hold.take(1_000)
-        await hold.take(1_000)
-        return hold.held_bytes
+        reservation = MemoryBudget(10, max_responses=8).open()
+        await reservation.take(1_000)
+        await reservation.take(1_000)
+        return reservation.held_bytes
 
     assert asyncio.run(scene()) == 2_000
 
@@ -69,13 +69,13 @@ def test_no_request_leaves_while_enough_answers_wait() -> None:
     """The third goes on when one of two whole answers has been worked off; one that is not whole holds up nobody."""
 
     async def scene() -> None:
-        budget = ByteBudget(10, max_answers=2)
+        budget = MemoryBudget(10, max_responses=2)
         first, second, third = budget.open(), budget.open(), budget.open()
-        for hold in (first, second, third):
-            await hold.take(1)
-        first.note_whole()
+        for reservation in (first, second, third):
+            await reservation.take(1)
+        first.record_complete()
         await asyncio.wait_for(budget.wait_for_room(), 5)
-        second.note_whole()
+        second.record_complete()
         waiting = asyncio.ensure_future(budget.wait_for_room())
         await asyncio.sleep(0)
         third.release()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.client.signer import Claims, LoadedSigner, RenewableSigner, read_claims
+from ociaudit.client.signer import Claims, LoadedSigner, RefreshingSigner, read_claims
 from ociaudit.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ def make_signer(name: str, begin: float | None = None, end: float | None = None)
     return LoadedSigner(lambda request: request.append(name), token=name, claims=Claims(iat=begin, exp=end))
 
 
-def read_name(signer: RenewableSigner) -> str:
+def read_name(signer: RefreshingSigner) -> str:
     """Return who signs."""
     request: list[str] = []
     signer(request)
@@ -61,25 +61,25 @@ def test_a_token_is_renewed_before_it_ends(
 ) -> None:
     """Five minutes before its end, or in the last quarter of a short life; never where the end is not known."""
     shop = Shop([make_signer("b", now, now + 3600)])
-    signer = RenewableSigner(make_signer("a", begin, end), shop.load)
-    asyncio.run(signer.renew_early(now))
+    signer = RefreshingSigner(make_signer("a", begin, end), shop.load)
+    asyncio.run(signer.refresh_early(now))
     assert (read_name(signer), signer.number) == (("b", 1) if is_renewed else ("a", 0))
 
 
 def test_loading_leaves_the_loop() -> None:
     """Loading may block, so it happens in another thread."""
     shop = Shop([make_signer("b")])
-    asyncio.run(RenewableSigner(make_signer("a"), shop.load).renew_after(0))
+    asyncio.run(RefreshingSigner(make_signer("a"), shop.load).refresh_after(0))
     assert shop.threads[0] is not threading.current_thread()
 
 
 def test_many_refusals_are_one_renewal() -> None:
     """Sixteen requests that were refused with the same signer share a new one, and all are told to try again."""
     shop = Shop([make_signer("b")])
-    signer = RenewableSigner(make_signer("a"), shop.load)
+    signer = RefreshingSigner(make_signer("a"), shop.load)
 
     async def refuse_all() -> list[bool]:
-        return await asyncio.gather(*(signer.renew_after(0) for _ in range(16)))
+        return await asyncio.gather(*(signer.refresh_after(0) for _ in range(16)))
 
     assert asyncio.run(refuse_all()) == [True] * 16
     assert len(shop.threads) == 1
@@ -88,29 +88,29 @@ def test_many_refusals_are_one_renewal() -> None:
 
 def test_the_same_token_again_is_no_help() -> None:
     """When the file has not changed, asking again would be refused again."""
-    signer = RenewableSigner(make_signer("a"), Shop([make_signer("a")]).load)
-    assert asyncio.run(signer.renew_after(0)) is False
+    signer = RefreshingSigner(make_signer("a"), Shop([make_signer("a")]).load)
+    assert asyncio.run(signer.refresh_after(0)) is False
     assert signer.number == 0
 
 
 def test_a_renewal_that_fails_keeps_the_signer_and_says_why() -> None:
     """The old signer goes on, the failure is remembered until one succeeds."""
     shop = Shop([ConfigError("no metadata"), make_signer("b")])
-    signer = RenewableSigner(make_signer("a"), shop.load)
-    assert asyncio.run(signer.renew_after(0)) is False
+    signer = RefreshingSigner(make_signer("a"), shop.load)
+    assert asyncio.run(signer.refresh_after(0)) is False
     assert (read_name(signer), signer.problem) == ("a", "no metadata")
-    assert asyncio.run(signer.renew_after(0)) is True
+    assert asyncio.run(signer.refresh_after(0)) is True
     assert (read_name(signer), signer.problem) == ("b", None)
 
 
 def test_a_failed_renewal_is_not_repeated_at_once() -> None:
     """Before the next try some seconds pass, while the token still holds."""
     shop = Shop([ConfigError("x"), make_signer("b")])
-    signer = RenewableSigner(make_signer("a", 0, 3600), shop.load)
+    signer = RefreshingSigner(make_signer("a", 0, 3600), shop.load)
 
     async def ask(*moments: float) -> None:
         for moment in moments:
-            await signer.renew_early(moment)
+            await signer.refresh_early(moment)
 
     asyncio.run(ask(3400, 3401, 3409))
     assert len(shop.threads) == 1
@@ -120,23 +120,23 @@ def test_a_failed_renewal_is_not_repeated_at_once() -> None:
 
 def test_nobody_else_waits_while_the_token_holds() -> None:
     """While one request renews the token, the others are signed with the old one; after its end they wait."""
-    gate = threading.Event()
+    rate_limiter = threading.Event()
 
     def load() -> LoadedSigner:
-        assert gate.wait(10)
+        assert rate_limiter.wait(10)
         return make_signer("b", 3500, 7200)
 
-    signer = RenewableSigner(make_signer("a", 0, 3600), load)
+    signer = RefreshingSigner(make_signer("a", 0, 3600), load)
 
     async def ask() -> str:
-        renewing = asyncio.create_task(signer.renew_early(3400))
+        renewing = asyncio.create_task(signer.refresh_early(3400))
         await asyncio.sleep(0)
-        await asyncio.wait_for(signer.renew_early(3411), 5)
+        await asyncio.wait_for(signer.refresh_early(3411), 5)
         meanwhile = read_name(signer)
-        late = asyncio.create_task(signer.renew_early(3601))
+        late = asyncio.create_task(signer.refresh_early(3601))
         await asyncio.sleep(0)
         assert not late.done()
-        gate.set()
+        rate_limiter.set()
         await asyncio.gather(renewing, late)
         return meanwhile + read_name(signer)
 
@@ -154,10 +154,10 @@ def test_everybody_waits_for_a_token_once_the_old_one_has_ended() -> None:
         return make_signer("b", 100, 3600)
 
     async def scene() -> list[str]:
-        signer = RenewableSigner(make_signer("a", 0, 8), load)
+        signer = RefreshingSigner(make_signer("a", 0, 8), load)
 
         async def ask() -> str:
-            await signer.renew_early(100)
+            await signer.refresh_early(100)
             return read_name(signer)
 
         asking = [asyncio.ensure_future(ask()) for _ in range(5)]
@@ -172,11 +172,11 @@ def test_everybody_waits_for_a_token_once_the_old_one_has_ended() -> None:
 
 def test_an_end_is_told_once_it_is_over() -> None:
     """When the latest request came after the end, that is known; before, there is nothing to tell."""
-    signer = RenewableSigner(make_signer("a", 0, 100), Shop([make_signer("a", 0, 100)]).load)
+    signer = RefreshingSigner(make_signer("a", 0, 100), Shop([make_signer("a", 0, 100)]).load)
     assert signer.ended_at is None
-    asyncio.run(signer.renew_early(50))
+    asyncio.run(signer.refresh_early(50))
     assert signer.ended_at is None
-    asyncio.run(signer.renew_early(100))
+    asyncio.run(signer.refresh_early(100))
     assert signer.ended_at == 100
 
 
@@ -192,13 +192,13 @@ def test_a_token_never_ends_while_requests_come(life: float, steps: list[float])
     def load() -> LoadedSigner:
         return make_signer(f"t{next(issued)}", now, now + life)
 
-    signer = RenewableSigner(load(), load)
+    signer = RefreshingSigner(load(), load)
 
     async def ask() -> None:
         nonlocal now
         for step in steps:
             now += step * life
-            await signer.renew_early(now)
+            await signer.refresh_early(now)
             assert signer.ended_at is None
 
     asyncio.run(ask())

@@ -10,7 +10,7 @@ from yarl import URL
 
 from ociaudit.client.signer import Credentials
 from ociaudit.client.transport import Transport, _describe, _read_request_id, _read_token
-from ociaudit.errors import Refused
+from ociaudit.errors import ServiceError
 
 NOW = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
 NOT_TEXT = b"\xff\xfe".decode("utf-8", "surrogateescape")
@@ -122,7 +122,7 @@ def test_the_skew_is_how_far_the_local_clock_is_ahead(date: str | None, skew: fl
 def test_a_refusal_is_oracles_or_a_foreign_one(body: bytes, *, is_oci: bool) -> None:
     """Only `{"code", "message"}` counts as Oracle's word; any other body is shown in part."""
     error = make_transport()._refuse(ReceivedHead(404, opc_request_id="r-1"), body)
-    assert isinstance(error, Refused)
+    assert isinstance(error, ServiceError)
     assert (error.is_oci, error.status, error.request_id) == (is_oci, 404, "r-1")
     assert len(str(error)) < 300
     assert "secret" not in str(error)

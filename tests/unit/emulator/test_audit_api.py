@@ -10,9 +10,9 @@ from support.emulator import cut_array
 START, END = "2025-12-01T00:00:00Z", "2025-12-02T00:00:00Z"
 
 
-def read_code(answer):
+def read_code(response):
     """The status and the code of a refusal."""
-    return answer.status, json.loads(answer.body)["code"]
+    return response.status, json.loads(response.body)["code"]
 
 
 def test_the_pages_joined_are_the_window(service):
@@ -38,9 +38,9 @@ def test_a_missing_parameter_is_named(service, name):
     """A question without compartment, start or end gets 400 MissingParameter."""
     parameters = {"compartmentId": service.tenancy.id, "startTime": START, "endTime": END}
     del parameters[name]
-    answer = service.get("/20190901/auditEvents", **parameters)
-    assert read_code(answer) == (400, "MissingParameter")
-    assert name in answer.body.decode()
+    response = service.get("/20190901/auditEvents", **parameters)
+    assert read_code(response) == (400, "MissingParameter")
+    assert name in response.body.decode()
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_every_spelling_of_a_time_is_the_same_question(service, start):
 
 def test_the_first_day_that_is_kept_can_be_asked(service):
     """A window may begin with the day that lies as many days back as events are kept."""
-    answer = service.list_events(service.tenancy.id, "2024-12-10T00:00:00Z", "2024-12-11T00:00:00Z")
-    assert answer.status == 200
+    response = service.list_events(service.tenancy.id, "2024-12-10T00:00:00Z", "2024-12-11T00:00:00Z")
+    assert response.status == 200
 
 
 def test_seconds_are_refused_only_by_the_strict(service):
@@ -94,8 +94,8 @@ def test_seconds_are_refused_only_by_the_strict(service):
 def test_forbidden_and_unknown_compartments_look_the_same(service, name):
     """A forbidden compartment gets the same 404 as one that does not exist."""
     known = service.find_compartment("investigations")
-    answer = service.list_events(known if name == "investigations" else f"{known}x", START, END)
-    assert read_code(answer) == (404, "NotAuthorizedOrNotFound")
+    response = service.list_events(known if name == "investigations" else f"{known}x", START, END)
+    assert read_code(response) == (404, "NotAuthorizedOrNotFound")
 
 
 def test_the_deleted_compartment_can_be_read(service):
@@ -107,8 +107,8 @@ def test_the_deleted_compartment_can_be_read(service):
 @pytest.mark.parametrize("region", ["sa-saopaulo-1", "eu-nowhere-9"])
 def test_a_region_that_is_not_subscribed_is_401(service, region):
     """A region that is unknown, or whose subscription is in progress, gets 401 as Oracle answers."""
-    answer = service.list_events(service.tenancy.id, START, END, region=region)
-    assert read_code(answer) == (401, "NotAuthenticated")
+    response = service.list_events(service.tenancy.id, START, END, region=region)
+    assert read_code(response) == (401, "NotAuthenticated")
 
 
 def test_the_bare_path_is_the_home_region(service):
@@ -133,21 +133,21 @@ def test_a_token_fits_its_own_window_only(service, change):
     """A token sent with another window, region or compartment gets 400."""
     token = service.list_events(service.tenancy.id, START, END).headers[NEXT_PAGE_HEADER]
     compartment = service.find_compartment(change.get("compartment", "root"))
-    answer = service.list_events(
+    response = service.list_events(
         compartment,
         change.get("start", START),
         change.get("end", END),
         region=change.get("region", ""),
         page=token,
     )
-    assert read_code(answer) == (400, "InvalidParameter")
+    assert read_code(response) == (400, "InvalidParameter")
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "ä", "A" * 80])
 def test_what_is_no_token_is_refused(service, token):
     """A page parameter that was not made here gets 400 PaginationTokenFormat."""
-    answer = service.list_events(service.tenancy.id, START, END, page=token)
-    assert read_code(answer) == (400, "PaginationTokenFormat")
+    response = service.list_events(service.tenancy.id, START, END, page=token)
+    assert read_code(response) == (400, "PaginationTokenFormat")
 
 
 def test_a_token_survives_a_restart(service):
@@ -162,15 +162,15 @@ def test_a_token_survives_a_restart(service):
 def test_the_future_is_empty():
     """Minutes from now on hold no events, and the answer to them is an empty page."""
     service = EmulatedService()
-    answer = service.list_events(service.tenancy.id, "2025-12-10T12:34:00Z", "2025-12-11T00:00:00Z")
-    assert (answer.status, answer.body) == (200, b"[]")
+    response = service.list_events(service.tenancy.id, "2025-12-10T12:34:00Z", "2025-12-11T00:00:00Z")
+    assert (response.status, response.body) == (200, b"[]")
 
 
 def test_retention_is_answered_and_kept():
     """GetConfiguration tells the retention that ListEvents keeps to."""
     service = EmulatedService(retention_days=90)
-    answer = service.get("/20190901/configuration", compartmentId=service.tenancy.id)
-    assert json.loads(answer.body) == {"retentionPeriodDays": 90}
+    response = service.get("/20190901/configuration", compartmentId=service.tenancy.id)
+    assert json.loads(response.body) == {"retentionPeriodDays": 90}
     old = service.list_events(service.tenancy.id, "2025-09-10T00:00:00Z", "2025-09-12T00:00:00Z")
     assert read_code(old) == (400, "InvalidParameter")
 
@@ -238,7 +238,7 @@ def test_self_audit_pages_like_everything_else():
 
 def test_the_log_entry_tells_what_was_asked(service):
     """A request's entry has operation, region, window, page, status, items and request id."""
-    answer = service.list_events(
+    response = service.list_events(
         service.tenancy.id, START, END, region="eu-frankfurt-1", headers={"opc-request-id": "mine"}
     )
     entry = service.last_entry
@@ -248,8 +248,8 @@ def test_the_log_entry_tells_what_was_asked(service):
         service.tenancy.id,
     )
     assert (entry.startTime, entry.endTime, entry.hasPage) == (START, END, False)
-    assert (entry.status, entry.items) == (200, len(cut_array(answer.body)))
-    assert entry.requestId == answer.headers["opc-request-id"]
+    assert (entry.status, entry.items) == (200, len(cut_array(response.body)))
+    assert entry.requestId == response.headers["opc-request-id"]
     assert entry.requestId.startswith("mine/")
 
 

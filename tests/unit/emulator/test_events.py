@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ociaudit_emulator.behaviour import Behaviour
 from ociaudit_emulator.drawing import EventDrawing
-from ociaudit_emulator.event_source import START, Place, Span
+from ociaudit_emulator.event_source import START, Span, Target
 from ociaudit_emulator.events import GeneratedEvents
 from ociaudit_emulator.instants import parse_instant_ms
 from ociaudit_emulator.special_events import HOSTILE_TEXTS, SpecialCalendar
@@ -26,8 +26,8 @@ MINUTES_PER_DAY = 1440
 MONDAY = datetime(2025, 12, 1, tzinfo=UTC)
 FIRST_MINUTE = int(MONDAY.timestamp()) // 60
 WEEK = Span(FIRST_MINUTE, FIRST_MINUTE + 7 * MINUTES_PER_DAY)
-ROOT = Place(HOME_REGION, TENANCY.id)
-PAYMENTS = Place(HOME_REGION, next(one.id for one in TENANCY.compartments if one.name == "payments"))
+ROOT = Target(HOME_REGION, TENANCY.id)
+PAYMENTS = Target(HOME_REGION, next(one.id for one in TENANCY.compartments if one.name == "payments"))
 STAMP = re.compile(rb'"eventTime": ?"([^"]*)"')
 
 # What API-FACTS names as the records behind the names that people ask for.
@@ -71,11 +71,11 @@ def make_source(**options):
     )
 
 
-def read_all(source, place, span, limit=1000):
+def read_all(source, target, span, limit=1000):
     """Every event of a place and a span."""
     events, position = [], START
     while position is not None:
-        part = source.read(place, span, position, limit)
+        part = source.read(target, span, position, limit)
         events += part.events
         position = part.next_position
     return events
@@ -83,20 +83,20 @@ def read_all(source, place, span, limit=1000):
 
 def list_places():
     """Every place of the tenancy that can have events."""
-    return [Place(region, one.id) for region in READY_REGIONS for one in TENANCY.compartments]
+    return [Target(region, one.id) for region in READY_REGIONS for one in TENANCY.compartments]
 
 
 @pytest.fixture(scope="module")
 def week():
     """Every event of one week, by place."""
     source = make_source()
-    return {place: read_all(source, place, WEEK) for place in list_places()}
+    return {target: read_all(source, target, WEEK) for target in list_places()}
 
 
 @pytest.fixture(scope="module")
 def parsed(week):
     """The same week, parsed."""
-    return {place: [json.loads(event) for event in events] for place, events in week.items()}
+    return {target: [json.loads(event) for event in events] for target, events in week.items()}
 
 
 HASHING = """
@@ -134,13 +134,13 @@ def test_another_seed_is_another_tenancy():
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 3 * MINUTES_PER_DAY), max_size=12), st.sampled_from([ROOT, PAYMENTS]))
-def test_windows_that_tile_a_span_hold_its_events(cuts, place):
+def test_windows_that_tile_a_span_hold_its_events(cuts, target):
     """However a span is cut into windows, their events joined are the span's, in the same order."""
     source = make_source(events_per_day=800)
     span = Span(FIRST_MINUTE, FIRST_MINUTE + 3 * MINUTES_PER_DAY)
     edges = sorted({span.start_minute, span.end_minute, *(FIRST_MINUTE + cut for cut in cuts)})
-    parts = [read_all(source, place, Span(start, end)) for start, end in pairwise(edges)]
-    assert [event for part in parts for event in part] == read_all(source, place, span)
+    parts = [read_all(source, target, Span(start, end)) for start, end in pairwise(edges)]
+    assert [event for part in parts for event in part] == read_all(source, target, span)
 
 
 @settings(max_examples=40)
@@ -157,9 +157,9 @@ def test_only_the_events_of_the_page_are_made(monkeypatch):
     made = []
     draw = EventDrawing.draw_event
 
-    def count(drawing, place, minute, number):
+    def count(drawing, target, minute, number):
         made.append(minute)
-        return draw(drawing, place, minute, number)
+        return draw(drawing, target, minute, number)
 
     monkeypatch.setattr(EventDrawing, "draw_event", count)
     source = make_source(events_per_day=1_000_000)
@@ -197,17 +197,17 @@ def test_every_region_has_root_events_every_day():
         for day in range(60):
             start = FIRST_MINUTE + day * MINUTES_PER_DAY
             span = Span(start, start + MINUTES_PER_DAY)
-            assert source.read(Place(region, TENANCY.id), span, START, 1).events
+            assert source.read(Target(region, TENANCY.id), span, START, 1).events
 
 
 def test_weekends_are_quiet_and_office_hours_are_busy(week):
     """A weekend day holds less than half of a workday, and the day's hours hold more than the night's."""
     days, hours = Counter(), Counter()
-    for place, events in week.items():
+    for target, events in week.items():
         for event in events:
             moment = datetime.fromisoformat(STAMP.search(event)[1].decode()[:19])
             days[moment.weekday() >= 5] += 1
-            if place.region == HOME_REGION:
+            if target.region == HOME_REGION:
                 hours[13 <= moment.hour < 22] += 1
     assert days[True] / 2 < days[False] / 5 / 2
     assert hours[True] > 2 * hours[False]
@@ -307,7 +307,7 @@ def test_the_tenancy_is_as_large_as_promised():
 def test_the_forbidden_compartment_has_events_to_miss(week):
     """The forbidden compartment is not empty, so that leaving it out is a loss."""
     forbidden = next(one.id for one in TENANCY.compartments if one.is_forbidden)
-    assert week[Place(HOME_REGION, forbidden)]
+    assert week[Target(HOME_REGION, forbidden)]
 
 
 def test_a_quiet_year_passes_quickly():
@@ -315,7 +315,7 @@ def test_a_quiet_year_passes_quickly():
     source = make_source(events_per_day=1)
     quiet = next(one.id for one in TENANCY.compartments if one.name == "legacy-erp")
     span = Span(FIRST_MINUTE - 365 * MINUTES_PER_DAY, FIRST_MINUTE)
-    assert len(read_all(source, Place("ap-tokyo-1", quiet), span)) <= 2
+    assert len(read_all(source, Target("ap-tokyo-1", quiet), span)) <= 2
 
 
 def test_a_start_in_the_middle_of_a_minute_list_is_exact():

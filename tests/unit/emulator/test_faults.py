@@ -21,9 +21,9 @@ def ask(service, **options):
     return service.list_events(service.tenancy.id, START, END, **options)
 
 
-def read_token(answer):
+def read_token(response):
     """The token of the next page, if there is one."""
-    return answer.headers.get(NEXT_PAGE_HEADER)
+    return response.headers.get(NEXT_PAGE_HEADER)
 
 
 def assert_fired(service, times=1):
@@ -37,9 +37,9 @@ def test_a_status_comes_with_code_message_and_headers(service):
     """The fault `status` answers any status with its code, and with headers such as Retry-After."""
     options = {"status": 429, "message": "slow down", "headers": {"Retry-After": "3"}}
     service.add_fault("status", options=options)
-    answer = ask(service)
-    assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
-    assert json.loads(answer.body) == {"code": "TooManyRequests", "message": "slow down"}
+    response = ask(service)
+    assert (response.status, response.headers["Retry-After"]) == (429, "3")
+    assert json.loads(response.body) == {"code": "TooManyRequests", "message": "slow down"}
     assert service.last_entry.fault == "status"
     assert_fired(service)
     assert ask(service).status == 200
@@ -60,8 +60,8 @@ def test_a_fault_of_the_connection_changes_the_delivery_alone(service, kind, opt
     """Resets, short bodies and stalls leave the answer as it is and damage how it is delivered."""
     undisturbed = ask(service)
     service.add_fault(kind, options=options)
-    answer = ask(service)
-    assert (answer.body, answer.delivery) == (undisturbed.body, delivery)
+    response = ask(service)
+    assert (response.body, response.delivery) == (undisturbed.body, delivery)
     assert service.last_entry.delivery == type(delivery).__name__
     assert_fired(service)
 
@@ -69,28 +69,28 @@ def test_a_fault_of_the_connection_changes_the_delivery_alone(service, kind, opt
 def test_a_short_body_is_never_the_whole_one(service):
     """Even when more is asked for, a short body lacks at least a byte of what was promised."""
     service.add_fault("short_body", options={"sentBytes": 10**9})
-    answer = ask(service)
-    assert answer.delivery == CutShort(len(answer.body) - 1)
+    response = ask(service)
+    assert response.delivery == CutShort(len(response.body) - 1)
 
 
 def test_a_cut_body_ends_cleanly_and_is_no_json(service):
     """The fault `cut_body` sends less, with the length of what is sent."""
     whole = ask(service)
     service.add_fault("cut_body")
-    answer = ask(service)
-    assert answer.delivery == Whole()
-    assert whole.body.startswith(answer.body)
+    response = ask(service)
+    assert response.delivery == Whole()
+    assert whole.body.startswith(response.body)
     with pytest.raises(ValueError):
-        json.loads(answer.body)
+        json.loads(response.body)
     assert_fired(service)
 
 
 def test_html_comes_with_200(service):
     """The fault `html` answers a web page with status 200 and its content type."""
     service.add_fault("html")
-    answer = ask(service)
-    assert (answer.status, answer.content_type, answer.headers.get(NEXT_PAGE_HEADER)) == (200, "text/html", None)
-    assert answer.body.startswith(b"<!DOCTYPE html>")
+    response = ask(service)
+    assert (response.status, response.content_type, response.headers.get(NEXT_PAGE_HEADER)) == (200, "text/html", None)
+    assert response.body.startswith(b"<!DOCTYPE html>")
     assert_fired(service)
 
 
@@ -98,9 +98,9 @@ def test_html_comes_with_200(service):
 def test_a_body_need_not_be_an_array_of_objects(service, body):
     """The fault `not_an_array` answers 200 with JSON that is no array of objects, or with nothing."""
     service.add_fault("not_an_array", options={"body": body})
-    answer = ask(service)
-    content = json.loads(answer.body) if body != "nothing" else None
-    assert answer.status == 200
+    response = ask(service)
+    content = json.loads(response.body) if body != "nothing" else None
+    assert response.status == 200
     assert not isinstance(content, list) or not any(isinstance(one, dict) for one in content)
     assert_fired(service)
 
@@ -127,10 +127,10 @@ def test_gzip_can_be_broken_for_those_who_accept_it(service, how):
     service.add_fault("bad_gzip", options={"how": how})
     assert "Content-Encoding" not in ask(service).headers
     assert service.fault_states()[0]["fired"] == 0
-    answer = ask(service, headers=GZIP)
-    assert answer.headers["Content-Encoding"] == "gzip"
+    response = ask(service, headers=GZIP)
+    assert response.headers["Content-Encoding"] == "gzip"
     with pytest.raises((EOFError, gzip.BadGzipFile, OSError)):
-        gzip.decompress(answer.body)
+        gzip.decompress(response.body)
     assert_fired(service)
 
 
@@ -157,8 +157,8 @@ def test_an_empty_token_comes_on_the_last_page(service):
     """The fault `empty_token` waits for a page that is the last, and adds the header without a value."""
     service.add_fault("empty_token")
     assert read_token(ask(service))
-    answer = service.list_events(service.tenancy.id, *QUIET)
-    assert answer.headers[NEXT_PAGE_HEADER] == ""
+    response = service.list_events(service.tenancy.id, *QUIET)
+    assert response.headers[NEXT_PAGE_HEADER] == ""
     assert_fired(service)
 
 
@@ -176,8 +176,8 @@ def test_a_repeated_token_of_a_first_page_leads_back_to_itself(service):
     first = ask(service)
     token = read_token(first)
     for _ in range(3):
-        answer = ask(service, page=token)
-        assert (answer.body, read_token(answer)) == (first.body, token)
+        response = ask(service, page=token)
+        assert (response.body, read_token(response)) == (first.body, token)
     assert_fired(service)
 
 
@@ -185,8 +185,8 @@ def test_a_token_can_expire(service):
     """The fault `expired_token` refuses a token with 400 PaginationTokenExpired, and no first page."""
     service.add_fault("expired_token")
     token = read_token(ask(service))
-    answer = ask(service, page=token)
-    assert (answer.status, json.loads(answer.body)["code"]) == (400, "PaginationTokenExpired")
+    response = ask(service, page=token)
+    assert (response.status, json.loads(response.body)["code"]) == (400, "PaginationTokenExpired")
     assert_fired(service)
     assert ask(service, page=token).status == 200
 
@@ -251,9 +251,9 @@ def test_every_kind_of_fault_can_fire():
 def test_a_skewed_clock_shows_in_the_date_and_refuses_beyond_five_minutes(service, seconds, status):
     """The fault `skewed_clock` moves the answer's Date, and what Oracle would refuse then is refused."""
     service.add_fault("skewed_clock", options={"seconds": seconds})
-    answer = ask(service)
-    assert answer.status == status
-    there = parsedate_to_datetime(answer.headers["Date"])
+    response = ask(service)
+    assert response.status == status
+    there = parsedate_to_datetime(response.headers["Date"])
     assert abs((there - datetime.now(UTC)).total_seconds() - seconds) < 60
     assert_fired(service)
 
@@ -262,8 +262,8 @@ def test_retention_can_be_said_to_be_short(service):
     """The fault `retention` changes what GetConfiguration answers, and passes over everything else."""
     service.add_fault("retention", options={"days": 30})
     assert ask(service).status == 200
-    answer = service.get("/20190901/configuration", compartmentId=service.tenancy.id)
-    assert json.loads(answer.body) == {"retentionPeriodDays": 30}
+    response = service.get("/20190901/configuration", compartmentId=service.tenancy.id)
+    assert json.loads(response.body) == {"retentionPeriodDays": 30}
     assert_fired(service)
 
 
@@ -332,9 +332,9 @@ def test_faults_take_turns(service):
 def test_faults_can_be_forgotten(service):
     """DELETE removes all entries, and a GET tells them with what they did."""
     service.add_fault("status", times=None)
-    service.assembly.control.answer("DELETE", "/_emulator/faults", b"")
+    service.assembly.control.response("DELETE", "/_emulator/faults", b"")
     assert ask(service).status == 200
-    assert service.assembly.control.answer("GET", "/_emulator/faults", b"").body == b"[]"
+    assert service.assembly.control.response("GET", "/_emulator/faults", b"").body == b"[]"
 
 
 def test_a_fault_needs_a_good_signature(service):
@@ -373,5 +373,5 @@ def test_a_fault_needs_a_good_signature(service):
 def test_a_wrong_fault_is_refused_with_what_would_be_right(service, entries, wanted):
     """A fault that cannot be understood is refused when it is sent, and none of the list is taken."""
     with pytest.raises(ControlError, match=wanted):
-        service.assembly.control.answer("POST", "/_emulator/faults", entries)
+        service.assembly.control.response("POST", "/_emulator/faults", entries)
     assert service.fault_states() == []

@@ -83,9 +83,9 @@ def test_there_is_no_other_metadata(service):
 
 def test_an_instance_gets_a_token_that_signs(service):
     """The token of the federation endpoint is the instance's, and signs with the session's key until it ends."""
-    answer = service.serve(make_federation_request(service))
-    assert answer.status == 200
-    token = json.loads(answer.body)["token"]
+    response = service.serve(make_federation_request(service))
+    assert response.status == 200
+    token = json.loads(response.body)["token"]
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     assert (claims["ptype"], claims["tenant"]) == ("instance", service.tenancy.id)
     assert claims["sub"] == claims["opc-instance"]
@@ -122,7 +122,7 @@ def make_stranger(service):
 
 def ask_control(service, method, body=b""):
     """Ask the control endpoint for tokens."""
-    return json.loads(service.assembly.control.answer(method, "/_emulator/tokens", body).body)
+    return json.loads(service.assembly.control.response(method, "/_emulator/tokens", body).body)
 
 
 @pytest.mark.parametrize("kind", list(HolderKind))

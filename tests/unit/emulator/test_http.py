@@ -14,17 +14,17 @@ WINDOW = ("2025-12-01T00:00:00Z", "2025-12-03T00:00:00Z")
 def test_a_token_gives_back_its_cursor(cursor, seed):
     """A token read with its own question is the cursor that it was made from."""
     codec = TokenCodec(seed)
-    assert codec.decode(codec.encode(cursor), cursor.question) == cursor
+    assert codec.decode(codec.encode(cursor), cursor.query) == cursor
 
 
 @given(CURSORS, st.text())
-def test_a_token_read_with_another_question_is_refused(cursor, question):
+def test_a_token_read_with_another_question_is_refused(cursor, query):
     """A token read with any other question is a 400."""
     codec = TokenCodec(1)
-    if question == cursor.question:
+    if query == cursor.query:
         return
     with pytest.raises(ServiceError) as refused:
-        codec.decode(codec.encode(cursor), question)
+        codec.decode(codec.encode(cursor), query)
     assert refused.value.status == 400
 
 

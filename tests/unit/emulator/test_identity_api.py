@@ -9,20 +9,20 @@ COMPARTMENTS = "/20160918/compartments"
 
 def list_names(service, **parameters):
     """The names of the compartments that a listing holds."""
-    answer = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, **parameters)
-    assert answer.status == 200, answer.body
-    return [one["name"] for one in json.loads(answer.body)]
+    response = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, **parameters)
+    assert response.status == 200, response.body
+    return [one["name"] for one in json.loads(response.body)]
 
 
-def read_code(answer):
+def read_code(response):
     """The status and the code of a refusal."""
-    return answer.status, json.loads(answer.body)["code"]
+    return response.status, json.loads(response.body)["code"]
 
 
 def test_the_subscribed_regions_are_listed(service):
     """Three regions are READY, one is in progress, and us-ashburn-1 is the home region."""
-    answer = service.get(f"/20160918/tenancies/{service.tenancy.id}/regionSubscriptions")
-    regions = json.loads(answer.body)
+    response = service.get(f"/20160918/tenancies/{service.tenancy.id}/regionSubscriptions")
+    regions = json.loads(response.body)
     assert [one["status"] for one in regions] == ["READY", "READY", "READY", "IN_PROGRESS"]
     assert [one["regionName"] for one in regions if one["isHomeRegion"]] == ["us-ashburn-1"]
     assert regions[0]["regionKey"] == "IAD"
@@ -66,11 +66,11 @@ def test_pages_of_any_limit_hold_every_compartment_once(service, limit):
     }
     names, page = [], {}
     while True:
-        answer = service.get(COMPARTMENTS, **parameters, **page)
-        names += [one["name"] for one in json.loads(answer.body)]
-        if NEXT_PAGE_HEADER not in answer.headers:
+        response = service.get(COMPARTMENTS, **parameters, **page)
+        names += [one["name"] for one in json.loads(response.body)]
+        if NEXT_PAGE_HEADER not in response.headers:
             break
-        page = {"page": answer.headers[NEXT_PAGE_HEADER]}
+        page = {"page": response.headers[NEXT_PAGE_HEADER]}
     assert names == [one.name for one in service.tenancy.compartments[1:]]
 
 
@@ -98,8 +98,8 @@ def test_a_token_of_another_listing_is_refused(service):
     """A token sent with other parameters than those it was made for gets 400."""
     first = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, compartmentIdInSubtree="true", limit="2")
     token = first.headers[NEXT_PAGE_HEADER]
-    answer = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, limit="2", page=token)
-    assert read_code(answer) == (400, "InvalidParameter")
+    response = service.get(COMPARTMENTS, compartmentId=service.tenancy.id, limit="2", page=token)
+    assert read_code(response) == (400, "InvalidParameter")
 
 
 def test_the_tenancy_and_single_compartments_can_be_read(service):

@@ -7,7 +7,7 @@ from ociaudit_emulator.scenario import BURST_CALLS_PER_MINUTE, BURST_MINUTES, FA
 from support.emulated_service import NOW_SECONDS, EmulatedService
 
 
-def collect_story_events(service, story):
+def collect_scenario_events(service, scenario):
     """Every event from the attacker's address in the last seven days, with its compartment."""
     end = NOW_SECONDS // 60
     window = (format_minute(end - 7 * 1440), format_minute(end))
@@ -16,19 +16,19 @@ def collect_story_events(service, story):
         if one.is_forbidden:
             continue
         events = service.list_all_events(one.id, *window)
-        found += [(one.id, json.loads(event)) for event in events if story["address"].encode() in event]
+        found += [(one.id, json.loads(event)) for event in events if scenario["address"].encode() in event]
     return sorted(found, key=lambda pair: pair[1]["eventTime"])
 
 
 @pytest.fixture
-def story(service):
+def scenario(service):
     """The facts that the control endpoint tells."""
-    return json.loads(service.assembly.control.answer("GET", "/_emulator/tenancy", b"").body)["story"]
+    return json.loads(service.assembly.control.response("GET", "/_emulator/tenancy", b"").body)["story"]
 
 
-def test_the_story_can_be_found_by_its_address(service, story):
+def test_the_story_can_be_found_by_its_address(service, scenario):
     """Guesses, the sign-in, the new key, the policy and the burst all come from one address, in this order."""
-    events = [event for _, event in collect_story_events(service, story)]
+    events = [event for _, event in collect_scenario_events(service, scenario)]
     names = [event["data"]["eventName"] for event in events]
     burst = BURST_MINUTES * BURST_CALLS_PER_MINUTE
     opening = ["InteractiveLogin"] * (FAILED_SIGN_INS + 1) + ["UploadApiKey", "CreatePolicy"]
@@ -37,19 +37,19 @@ def test_the_story_can_be_found_by_its_address(service, story):
     outcomes = [event["data"]["additionalDetails"]["eventId"] for event in events[: FAILED_SIGN_INS + 1]]
     assert outcomes == ["sso.authentication.failure"] * FAILED_SIGN_INS + ["sso.session.create.success"]
     assert POLICY_STATEMENT in json.dumps(events[FAILED_SIGN_INS + 2]["data"]["response"]["payload"])
-    assert all(story["newFingerprint"] in event["data"]["identity"]["credentials"] for event in events[-burst:])
+    assert all(scenario["newFingerprint"] in event["data"]["identity"]["credentials"] for event in events[-burst:])
 
 
-def test_the_facts_of_the_story_are_told(service, story):
+def test_the_facts_of_the_story_are_told(service, scenario):
     """The control endpoint tells the story's place, time, counts and actors as the events show them."""
-    events = collect_story_events(service, story)
-    start, end = (parse_instant_ms(story[name]) for name in ("startTime", "endTime"))
+    events = collect_scenario_events(service, scenario)
+    start, end = (parse_instant_ms(scenario[name]) for name in ("startTime", "endTime"))
     assert all(start <= parse_instant_ms(event["eventTime"]) < end for _, event in events)
     # The deletion of the key, which ends the story, came from somewhere else.
-    assert sum(story["eventsByCompartment"].values()) == len(events) + 1
-    assert len(story["eventsByCompartment"]) > 2
+    assert sum(scenario["eventsByCompartment"].values()) == len(events) + 1
+    assert len(scenario["eventsByCompartment"]) > 2
     victims = {event["data"]["identity"]["principalName"] for _, event in events}
-    assert victims == {story["victimName"]}
+    assert victims == {scenario["victimName"]}
 
 
 @pytest.mark.parametrize("hours", range(0, 24 * 7, 5))
@@ -57,6 +57,6 @@ def test_any_seven_days_hold_a_whole_story(hours):
     """Whenever one looks, the last seven days hold a story from its first event to its last."""
     now_ms = (NOW_SECONDS + hours * 3600) * 1000
     service = EmulatedService(now_ms=now_ms)
-    told = json.loads(service.assembly.control.answer("GET", "/_emulator/tenancy", b"").body)["story"]
+    told = json.loads(service.assembly.control.response("GET", "/_emulator/tenancy", b"").body)["story"]
     assert now_ms - 7 * 86_400_000 <= parse_instant_ms(told["startTime"])
     assert parse_instant_ms(told["endTime"]) <= now_ms

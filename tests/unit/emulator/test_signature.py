@@ -25,8 +25,8 @@ def change_header(request, name, value):
 
 def test_a_good_signature_is_accepted(service, target):
     """A request signed with a trusted key over date, target and host is answered."""
-    answer = service.serve(service.make_request(target))
-    assert answer.status == 200
+    response = service.serve(service.make_request(target))
+    assert response.status == 200
     assert service.last_entry.key == service.key_id.rpartition("/")[2]
 
 
@@ -81,9 +81,9 @@ def test_x_date_stands_in_for_date(service, target):
 )
 def test_whatever_was_not_signed_so_is_refused(service, target, spoil):
     """A request that differs in anything from what was signed gets 401 NotAuthenticated."""
-    answer = service.serve(spoil(service.make_request(target)))
-    assert answer.status == 401
-    assert b'"code":"NotAuthenticated"' in answer.body
+    response = service.serve(spoil(service.make_request(target)))
+    assert response.status == 401
+    assert b'"code":"NotAuthenticated"' in response.body
     assert service.last_entry.code == "NotAuthenticated"
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ociaudit.events.columns import COLUMNS, read_row, read_status, show_time
 from ociaudit.formats.base import Record
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 FULL = {
     "eventType": "t",
@@ -74,14 +74,14 @@ VALUES = {
 NAMES = [column.name for column in COLUMNS]
 
 
-def read(event: object, origin: Place | None = None) -> dict[str, object]:
+def read(event: object, origin: Target | None = None) -> dict[str, object]:
     """The columns of an event by name."""
     return dict(zip(NAMES, read_row(Record(json.dumps(event).encode(), origin)), strict=True))
 
 
 def test_every_column_is_read_from_its_field() -> None:
     """A full event fills every column with the value of the field that the column names."""
-    assert read(FULL, Place("us-ashburn-1", "asked")) == VALUES
+    assert read(FULL, Target("us-ashburn-1", "asked")) == VALUES
     assert list(VALUES) == NAMES
 
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from ociaudit.events.event import (
     BadPage,
-    _cut_slowly,
-    cut_event_id,
-    cut_page,
+    _parse_slowly,
     encode_instant,
     encode_order,
+    extract_event_id,
     join_lines,
+    parse_page,
     read_event,
     read_order,
 )
@@ -54,7 +54,7 @@ def test_an_order_gives_back_what_it_was_made_of(instant: int, event_id: str) ->
     """Decoding is the inverse of encoding, and an id is seen exactly when there is one."""
     order = encode_order(instant, event_id)
     assert read_order(order) == (instant, event_id)
-    assert bool(cut_event_id(order)) == bool(event_id)
+    assert bool(extract_event_id(order)) == bool(event_id)
 
 
 @given(instants, ids, instants)
@@ -84,7 +84,7 @@ def cut_line_breaks(text: str) -> bytes:
 @given(st.lists(OBJECTS, max_size=4), SPACES)
 def test_every_element_comes_back_as_served(objects: list[str], spaces: list[str]) -> None:
     """A page of n objects gives n events in order, each the served slice without its line breaks."""
-    events = cut_page(write_body(objects, spaces).encode())
+    events = parse_page(write_body(objects, spaces).encode())
     assert [event.raw for event in events] == [cut_line_breaks(each) for each in objects]
 
 
@@ -92,20 +92,20 @@ def test_every_element_comes_back_as_served(objects: list[str], spaces: list[str
 def test_events_mean_what_was_served(objects: list[str], spaces: list[str]) -> None:
     """An event says the same as the served object, by the standard library's reading."""
     body = write_body(objects, spaces)
-    assert [read_value(event.raw.decode()) for event in cut_page(body.encode())] == read_value(body)
+    assert [read_value(event.raw.decode()) for event in parse_page(body.encode())] == read_value(body)
 
 
 @given(st.lists(OBJECTS, max_size=4), SPACES)
 def test_the_slow_way_cuts_like_the_quick_way(objects: list[str], spaces: list[str]) -> None:
     """Both ways of cutting give the same events, key fields included."""
     body = write_body(objects, spaces)
-    assert _cut_slowly(body, "api") == cut_page(body.encode())
+    assert _parse_slowly(body, "api") == parse_page(body.encode())
 
 
 @given(OBJECTS)
 def test_an_event_kept_as_its_bytes_is_read_again_alike(served: str) -> None:
     """What a page gave for an event is what its line alone gives, so a resume orders it as the run did."""
-    (event,) = cut_page(f"[{served}]".encode())
+    (event,) = parse_page(f"[{served}]".encode())
     assert read_event(event.raw) == event
 
 
@@ -115,16 +115,16 @@ def test_a_cut_body_is_never_a_shorter_page(objects: list[str], spaces: list[str
     body = write_body(objects, spaces).rstrip().encode()
     length = data.draw(st.integers(0, len(body) - 1))
     with pytest.raises(BadPage):
-        cut_page(body[:length])
+        parse_page(body[:length])
 
 
 def test_every_prefix_of_a_page_is_bad() -> None:
     """Each single prefix of a page with nested values, escapes and a surrogate is refused."""
     body = b'[{"eventId":"\\ud800","a":[{"b":1.5e3},null]},\n {"data":{"eventName":"\xc3\xa9"}}]'
-    assert len(cut_page(body)) == 2
+    assert len(parse_page(body)) == 2
     for length in range(len(body)):
         with pytest.raises(BadPage):
-            cut_page(body[:length])
+            parse_page(body[:length])
 
 
 @given(VALUES, SPACES)
@@ -133,10 +133,10 @@ def test_only_an_array_is_a_page(value: str, spaces: list[str]) -> None:
     body = "".join(spaces) + value
     read = read_value(body)
     if isinstance(read, list) and all(isinstance(each, dict) for each in read):
-        assert len(cut_page(body.encode())) == len(read)
+        assert len(parse_page(body.encode())) == len(read)
     else:
         with pytest.raises(BadPage):
-            cut_page(body.encode())
+            parse_page(body.encode())
 
 
 @given(VALUES, SPACES)
@@ -144,10 +144,10 @@ def test_an_array_with_something_else_in_it_is_no_page(value: str, spaces: list[
     """One element that is no object spoils the page."""
     body = write_body(["{}", value, "{}"], spaces).encode()
     if value.startswith("{"):
-        assert len(cut_page(body)) == 3
+        assert len(parse_page(body)) == 3
     else:
         with pytest.raises(BadPage):
-            cut_page(body)
+            parse_page(body)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +193,14 @@ def test_an_array_with_something_else_in_it_is_no_page(value: str, spaces: list[
 def test_a_bad_body_is_a_bad_page(body: bytes) -> None:
     """What is not a JSON array of objects in UTF-8 is refused, by both ways, with a sentence."""
     with pytest.raises(BadPage, match=r"\w{3}"):
-        cut_page(body)
+        parse_page(body)
 
 
 @given(st.binary(max_size=60))
 def test_noise_is_a_page_only_if_json_says_so(noise: bytes) -> None:
     """Any bytes are either refused or read alike by the standard library."""
     try:
-        events = cut_page(noise)
+        events = parse_page(noise)
     except BadPage:
         return
     assert [json.loads(event.raw) for event in events] == json.loads(noise)
@@ -212,7 +212,7 @@ def test_a_changed_byte_is_a_bad_page_or_still_json(objects: list[str], data: st
     body = bytearray(write_body(objects, []).encode())
     body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        events = cut_page(bytes(body))
+        events = parse_page(bytes(body))
     except BadPage:
         return
     for event in events:

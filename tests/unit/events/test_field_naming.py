@@ -10,15 +10,15 @@ from ociaudit.events.field_naming import (
     SDK_FIELDS,
     SEEN_BESIDE,
     SHAPES,
-    _cut_by_marks,
     _event_decoder,
     _ModelWriter,
+    _split_by_marks,
     choose_shape,
-    cut_object,
+    split_members,
 )
 
 JOINTS = {"sdk": "_", "cli": "-"}
-PLACES = {
+TARGETS = {
     EVENT: (),
     "Data": ("data",),
     "Identity": ("data", "identity"),
@@ -27,7 +27,7 @@ PLACES = {
     "StateChange": ("data", "stateChange"),
 }
 FREE_MAPS = [
-    (*PLACES[model], name)
+    (*TARGETS[model], name)
     for model, fields in SDK_FIELDS.items()
     for name, kind in fields.items()
     if kind.startswith("dict")
@@ -36,7 +36,7 @@ LONE_SURROGATE = json.loads('"\\ud800"')
 
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 derived_shape = pytest.mark.parametrize("shape", sorted(JOINTS))
-every_model = pytest.mark.parametrize("model", PLACES)
+every_model = pytest.mark.parametrize("model", TARGETS)
 
 
 class Number(NamedTuple):
@@ -66,27 +66,27 @@ def write_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def reshape(event: Any, shape: str = "sdk") -> Any:
+def converter(event: Any, shape: str = "sdk") -> Any:
     """Write an event, respell it and read the result."""
     return read_json(choose_shape(shape)(write_json(event)))
 
 
-def spell(name: str, shape: str) -> str:
+def apply(name: str, shape: str) -> str:
     """Spell a name of the API in a derived shape, by a way of its own."""
     return "".join(JOINTS[shape] + mark.lower() if mark.isupper() else mark for mark in name)
 
 
-def put_at(place: tuple[str, ...], value: Any) -> Any:
+def put_at(target: tuple[str, ...], value: Any) -> Any:
     """Make an event that has nothing but a value at a place."""
-    for name in reversed(place):
+    for name in reversed(target):
         value = {name: value}
     return value
 
 
-def get_at(event: Any, place: tuple[str, ...], shape: str = "sdk") -> Any:
+def get_at(event: Any, target: tuple[str, ...], shape: str = "sdk") -> Any:
     """Find what stands in a respelled event at a place named as served."""
-    for name in place:
-        event = event[spell(name, shape)]
+    for name in target:
+        event = event[apply(name, shape)]
     return event
 
 
@@ -114,7 +114,7 @@ free_values = st.recursive(
 def draw_object(draw: st.DrawFn, model: str) -> dict[str, Any]:
     """Draw an object of a model: some of its fields, of every type, among others that it does not know."""
     fields = SDK_FIELDS[model]
-    spelled = [spell(name, shape) for name in fields for shape in JOINTS]
+    spelled = [apply(name, shape) for name in fields for shape in JOINTS]
     others = [*spelled, *(name + "_" for name in spelled), *SEEN_BESIDE.get(model, ()), "systemTags"]
     names = st.sampled_from([*fields]) | st.sampled_from(others) | free_names
     inner = [name for name, kind in fields.items() if kind in SDK_FIELDS]
@@ -131,10 +131,10 @@ events = draw_object(EVENT)
 def check_nothing_lost(served: dict[str, Any], respelled: Any, model: str, shape: str) -> None:
     """Check that the fields of a model come first, in its order, and all the others behind."""
     fields = SDK_FIELDS[model]
-    spelled = [spell(name, shape) for name in fields]
+    spelled = [apply(name, shape) for name in fields]
     assert list(respelled)[: len(fields)] == spelled
     for name, kind in fields.items():
-        value, found = served.get(name), respelled[spell(name, shape)]
+        value, found = served.get(name), respelled[apply(name, shape)]
         if kind in SDK_FIELDS and isinstance(value, dict):
             check_nothing_lost(value, found, kind, shape)
         else:
@@ -155,7 +155,7 @@ def test_the_shape_api_is_the_event_as_served(event: Any) -> None:
 @given(event=events)
 def test_no_field_is_lost(shape: str, event: Any) -> None:
     """Every value that was served stands under its respelled name, whatever its type, to the digit."""
-    check_nothing_lost(event, reshape(event, shape), EVENT, shape)
+    check_nothing_lost(event, converter(event, shape), EVENT, shape)
 
 
 @derived_shape
@@ -170,8 +170,8 @@ def test_both_ways_write_the_same(shape: str, event: Any) -> None:
 def test_an_object_is_cut_by_its_marks_as_a_parser_cuts_it(event: Any) -> None:
     """Cutting by strings, brackets and commas alone finds the members that a parser finds."""
     raw = write_json(event)
-    by_marks = _cut_by_marks(raw)
-    assert {name: bytes(value) for name, value in cut_object(raw).items()} == by_marks
+    by_marks = _split_by_marks(raw)
+    assert {name: bytes(value) for name, value in split_members(raw).items()} == by_marks
     assert {name: read_json(value) for name, value in by_marks.items()} == event
 
 
@@ -211,20 +211,20 @@ def test_the_cli_spelling_is_kebab_case() -> None:
 @every_model
 def test_absent_fields_are_null(shape: str, model: str) -> None:
     """An object without fields becomes all the fields of its model, each of them null."""
-    found = get_at(reshape(put_at(PLACES[model], {}), shape), PLACES[model], shape)
-    assert found == dict.fromkeys([spell(name, shape) for name in SDK_FIELDS[model]])
+    found = get_at(converter(put_at(TARGETS[model], {}), shape), TARGETS[model], shape)
+    assert found == dict.fromkeys([apply(name, shape) for name in SDK_FIELDS[model]])
 
 
 @derived_shape
 @every_model
 def test_a_null_model_is_null(shape: str, model: str) -> None:
     """A model that is null stays null instead of becoming an object of nulls."""
-    assert get_at(reshape(put_at(PLACES[model], None), shape), PLACES[model], shape) is None
+    assert get_at(converter(put_at(TARGETS[model], None), shape), TARGETS[model], shape) is None
 
 
 @derived_shape
-@pytest.mark.parametrize("place", FREE_MAPS, ids=".".join)
-def test_free_maps_keep_their_keys(shape: str, place: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("target", FREE_MAPS, ids=".".join)
+def test_free_maps_keep_their_keys(shape: str, target: tuple[str, ...]) -> None:
     """The keys of a free map are no fields: their names stay, even those that the SDK would rename."""
     free_map = {
         "eventType": {"userAgent": 1},
@@ -232,8 +232,8 @@ def test_free_maps_keep_their_keys(shape: str, place: tuple[str, ...]) -> None:
         "self_uri": [{"responseTime": TIME}],
         "A-b_C": None,
     }
-    found = reshape(put_at(place, json.loads(json.dumps(free_map), parse_int=Number)), shape)
-    assert get_at(found, place, shape) == json.loads(json.dumps(free_map), parse_int=Number)
+    found = converter(put_at(target, json.loads(json.dumps(free_map), parse_int=Number)), shape)
+    assert get_at(found, target, shape) == json.loads(json.dumps(free_map), parse_int=Number)
 
 
 @derived_shape
@@ -246,14 +246,14 @@ def test_unknown_fields_are_kept_behind(shape: str, model: str) -> None:
         "Event-Type": "y",
         "message\n": LONE_SURROGATE,
     }
-    found = get_at(reshape(put_at(PLACES[model], unknown), shape), PLACES[model], shape)
+    found = get_at(converter(put_at(TARGETS[model], unknown), shape), TARGETS[model], shape)
     assert list(found.items())[len(SDK_FIELDS[model]) :] == sorted(unknown.items())
 
 
 def test_a_name_that_is_taken_gets_underscores() -> None:
     """A served name that is a new spelling of a field of the model is made free, and hides nothing."""
     event = {"event_type": "a", "event_type_": "b", "eventType": "c", "event-type": "d", "event_id": "e"}
-    sdk, cli = reshape(event, "sdk"), reshape(event, "cli")
+    sdk, cli = converter(event, "sdk"), converter(event, "cli")
     assert (sdk["event_type"], sdk["event_type__"], sdk["event_type_"], sdk["event-type"]) == (
         "c",
         "a",
@@ -274,14 +274,14 @@ def test_a_name_that_is_taken_gets_underscores() -> None:
 @pytest.mark.parametrize("value", ["x", "", "{}", True, [], [{"eventType": "x"}], Number("5"), Number("1.0")])
 def test_a_model_of_another_type_is_kept(shape: str, model: str, value: Any) -> None:
     """Where an object is expected, a value of another type stays as it was served."""
-    assert get_at(reshape(put_at(PLACES[model], value), shape), PLACES[model], shape) == value
+    assert get_at(converter(put_at(TARGETS[model], value), shape), TARGETS[model], shape) == value
 
 
 @derived_shape
 @pytest.mark.parametrize("value", [True, [], {}, {"eventTime": "x"}, Number("200"), Number("1e999")])
 def test_a_field_of_another_type_is_kept(shape: str, value: Any) -> None:
     """Where a text or a time is expected, a value of another type stays as it was served."""
-    found = reshape({"eventId": value, "eventTime": value, "data": {"freeformTags": value}}, shape)
+    found = converter({"eventId": value, "eventTime": value, "data": {"freeformTags": value}}, shape)
     assert get_at(found, ("eventId",), shape) == value
     assert get_at(found, ("eventTime",), shape) == value
     assert get_at(found, ("data", "freeformTags"), shape) == value
@@ -307,7 +307,7 @@ def test_a_field_of_another_type_is_kept(shape: str, value: Any) -> None:
 )
 def test_times_are_written_as_isoformat_does(shape: str, served: str, respelled: str) -> None:
     """A time has a fraction of six digits or none, and an offset with a colon; it keeps its offset."""
-    found = reshape({"eventTime": served, "data": {"response": {"responseTime": served}}}, shape)
+    found = converter({"eventTime": served, "data": {"response": {"responseTime": served}}}, shape)
     assert get_at(found, ("eventTime",), shape) == respelled
     assert get_at(found, ("data", "response", "responseTime"), shape) == respelled
 
@@ -334,7 +334,7 @@ def test_times_are_written_as_isoformat_does(shape: str, served: str, respelled:
 )
 def test_other_times_stay_as_served(shape: str, served: str) -> None:
     """A time that cannot be respelled without loss or doubt stays the text that it was."""
-    assert get_at(reshape({"eventTime": served}, shape), ("eventTime",), shape) == served
+    assert get_at(converter({"eventTime": served}, shape), ("eventTime",), shape) == served
 
 
 @derived_shape
@@ -394,14 +394,14 @@ def test_escaped_names_are_the_names_they_say(shape: str) -> None:
 def test_what_audit_is_known_to_write_goes_the_quick_way(name: str) -> None:
     """An event in which every field is known, or known to be seen beside the SDK's, is read in one pass."""
     event: dict[str, Any] = {}
-    for model, place in PLACES.items():
+    for model, target in TARGETS.items():
         level = event
-        for part in place:
+        for part in target:
             level = level[part]
         level |= {field: {} if kind in SDK_FIELDS else "x" for field, kind in SDK_FIELDS[model].items()}
     event["data"][name] = "x"
     _event_decoder.decode(write_json(event))
-    check_nothing_lost(event, reshape(event), EVENT, "sdk")
+    check_nothing_lost(event, converter(event), EVENT, "sdk")
 
 
 @pytest.mark.parametrize("model", SEEN_BESIDE)

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from ociaudit.events.field_naming import (
     EVENT,
-    RESPELLS,
     SDK_FIELDS,
-    Spelling,
+    TO_API_SHAPE,
+    FieldNaming,
     choose_shape,
-    cut_object,
-    recognise_spelling,
+    detect_naming,
+    split_members,
     write_name,
 )
 from ociaudit.events.fields import read_instant
@@ -50,9 +50,9 @@ def draw_model(draw: st.DrawFn, model: str) -> dict[str, Any]:
 events = draw_model(EVENT)
 
 
-def respell(raw: bytes, spelling: Spelling) -> bytes:
+def to_api_shape(raw: bytes, spelling: FieldNaming) -> bytes:
     """Write an event of a spelling as the API does."""
-    return RESPELLS[spelling](cut_object(raw))
+    return TO_API_SHAPE[spelling](split_members(raw))
 
 
 def check_fields(served: dict[str, Any], back: dict[str, Any], model: str) -> None:
@@ -71,26 +71,26 @@ def check_fields(served: dict[str, Any], back: dict[str, Any], model: str) -> No
 
 @derived
 @given(event=events)
-def test_a_spelling_and_back_gives_every_known_field(shape: Spelling, event: dict[str, Any]) -> None:
+def test_a_spelling_and_back_gives_every_known_field(shape: FieldNaming, event: dict[str, Any]) -> None:
     """From the API's spelling to another tool's and back: the same fields with the same values, and nulls at most."""
     there = choose_shape("sdk" if shape == "sdk" else "cli")(json.dumps(event).encode())
-    check_fields(event, json.loads(respell(there, shape)), EVENT)
+    check_fields(event, json.loads(to_api_shape(there, shape)), EVENT)
 
 
 @derived
 @given(event=events)
-def test_back_and_there_gives_the_same_bytes(shape: Spelling, event: dict[str, Any]) -> None:
+def test_back_and_there_gives_the_same_bytes(shape: FieldNaming, event: dict[str, Any]) -> None:
     """From another tool's spelling to the API's and back: the same bytes."""
-    reshape = choose_shape("sdk" if shape == "sdk" else "cli")
-    there = reshape(json.dumps(event).encode())
-    assert reshape(respell(there, shape)) == there
+    converter = choose_shape("sdk" if shape == "sdk" else "cli")
+    there = converter(json.dumps(event).encode())
+    assert converter(to_api_shape(there, shape)) == there
 
 
 @given(event=events)
 def test_what_is_spelled_as_the_api_does_has_nothing_to_change(event: dict[str, Any]) -> None:
     """Every field of the API's spelling keeps its name under the other spellings' rules, and its value its bytes."""
     raw = json.dumps(event, separators=(",", ":")).encode()
-    assert respell(raw, "sdk") == respell(raw, "cli") == raw
+    assert to_api_shape(raw, "sdk") == to_api_shape(raw, "cli") == raw
 
 
 @derived
@@ -98,11 +98,11 @@ def test_what_is_spelled_as_the_api_does_has_nothing_to_change(event: dict[str, 
 def test_a_spelling_is_recognised(shape: str, event: dict[str, Any]) -> None:
     """What a shape wrote is known for that spelling; an event is known for the API's if it has a name to tell by."""
     assert (
-        recognise_spelling(cut_object(choose_shape("sdk" if shape == "sdk" else "cli")(json.dumps(event).encode())))
+        detect_naming(split_members(choose_shape("sdk" if shape == "sdk" else "cli")(json.dumps(event).encode())))
         == shape
     )
     is_tellable = not {"eventType", "eventId", "eventTime", "cloudEventsVersion", "eventTypeVersion"}.isdisjoint(event)
-    assert recognise_spelling(cut_object(json.dumps(event).encode())) == ("api" if is_tellable else None)
+    assert detect_naming(split_members(json.dumps(event).encode())) == ("api" if is_tellable else None)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_a_spelling_is_recognised(shape: str, event: dict[str, Any]) -> None:
 )
 def test_the_spelling_is_told_by_names_that_nothing_else_has(names: set[str], spelling: str | None) -> None:
     """Of several spellings in one object the API's counts first."""
-    assert recognise_spelling(dict.fromkeys(names, b"1")) == spelling
+    assert detect_naming(dict.fromkeys(names, b"1")) == spelling
 
 
 def test_a_name_does_not_hide_another() -> None:
     """Where an object has a field in both spellings, both stay as they are."""
     raw = b'{"event_type":"a","data":{"event_name":"b","eventName":"c"},"event_id":"d"}'
-    assert respell(raw, "sdk") == b'{"eventType":"a","data":{"event_name":"b","eventName":"c"},"eventId":"d"}'
+    assert to_api_shape(raw, "sdk") == b'{"eventType":"a","data":{"event_name":"b","eventName":"c"},"eventId":"d"}'
 
 
 def test_unknown_fields_keep_name_value_and_place() -> None:
@@ -134,14 +134,14 @@ def test_unknown_fields_keep_name_value_and_place() -> None:
     raw = (
         b'{"event-id":"x","some-thing":{"event-id":1.10},"data":{"message":" M","sys_tags":{"a-b":1e999}},"\\ud800":0}'
     )
-    assert respell(raw, "cli") == raw.replace(b'{"event-id":"x"', b'{"eventId":"x"')
+    assert to_api_shape(raw, "cli") == raw.replace(b'{"event-id":"x"', b'{"eventId":"x"')
 
 
 @pytest.mark.parametrize("value", ["null", '"text"', "[1]", "17"])
 def test_a_model_of_another_type_is_kept(value: str) -> None:
     """Where a model should be and is not, the value stays."""
     raw = f'{{"event_id":"x","data":{value}}}'.encode()
-    assert respell(raw, "sdk") == raw.replace(b"event_id", b"eventId")
+    assert to_api_shape(raw, "sdk") == raw.replace(b"event_id", b"eventId")
 
 
 def test_cloud_events_get_the_names_of_audit() -> None:
@@ -150,7 +150,7 @@ def test_cloud_events_get_the_names_of_audit() -> None:
         b'{"data":{"eventName":"E","type":"t"},"dataschema":"2.0","id":"i","oracle":{"compartmentid":"c"},"source":"s",'
         b'"specversion":"1.0","time":"2022-03-09T17:18:33.983Z","type":"T","datacontenttype":"application/json"}'
     )
-    assert json.loads(respell(raw, "cloudevents")) == {
+    assert json.loads(to_api_shape(raw, "cloudevents")) == {
         "data": {"eventName": "E", "type": "t"},
         "eventTypeVersion": "2.0",
         "eventId": "i",

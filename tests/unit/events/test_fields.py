@@ -71,8 +71,8 @@ def test_any_text_is_read_or_unreadable(text: str) -> None:
 def test_a_damaged_time_is_not_guessed(data: st.DataObject, time: datetime) -> None:
     """A letter in the place of a digit or colon makes the usual form unreadable."""
     text = time.isoformat(timespec="milliseconds") + "Z"
-    place = data.draw(st.sampled_from([*range(10), *range(11, 23)]))
-    assert read_instant(text[:place] + "X" + text[place + 1 :]) == UNREADABLE_INSTANT
+    target = data.draw(st.sampled_from([*range(10), *range(11, 23)]))
+    assert read_instant(text[:target] + "X" + text[target + 1 :]) == UNREADABLE_INSTANT
 
 
 @given(st.integers(DAY, 3_652_060 * DAY - 1))

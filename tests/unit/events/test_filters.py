@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.events.event import BadPage, cut_page, read_event
+from ociaudit.events.event import BadPage, parse_page, read_event
 from ociaudit.events.event_names import RECORDED_AS, find_asked_names, find_recorded_names
 from ociaudit.events.fields import read_facts, read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
@@ -239,10 +239,10 @@ def test_a_filter_is_its_plain_definition(spec: dict[str, Any], events: list[dic
     lines = [json.dumps(event).encode() for event in events]
     expected = [naive_filter.is_wanted(undo_surrogates(event), spec) for event in events]
     event_filter = EventFilter(FilterSpec(**spec | {"exclude": Criteria(**spec["exclude"])}))
-    served = cut_page(b"[" + b",".join(lines) + b"]")
+    served = parse_page(b"[" + b",".join(lines) + b"]")
     wanted = [event for event, passed in zip(served, expected, strict=True) if passed]
     assert event_filter.select(served) == wanted
-    own = event_filter.select(event_filter.cut_page(b"[" + b",".join(lines) + b"]"))
+    own = event_filter.select(event_filter.parse_page(b"[" + b",".join(lines) + b"]"))
     assert [msgspec.structs.replace(event, facts=None) for event in own] == wanted
     assert [event_filter.is_wanted(line) for line in lines] == expected
     assert [event_filter.is_wanted_by_facts(read_facts(line)) for line in lines] == expected
@@ -357,18 +357,18 @@ def test_many_types_and_names_do_not_fill_the_memory() -> None:
 def test_a_filter_cuts_pages_as_ever(body: bytes) -> None:
     """The events of a page are the same, whether facts could be read on the way or not."""
     event_filter = EventFilter(FilterSpec(statuses="404", outcomes="unknown,failure"))
-    cut = event_filter.cut_page(body)
-    assert [msgspec.structs.replace(event, facts=None) for event in cut] == cut_page(body)
-    assert EventFilter(["a"]).cut_page is cut_page
+    cut = event_filter.parse_page(body)
+    assert [msgspec.structs.replace(event, facts=None) for event in cut] == parse_page(body)
+    assert EventFilter(["a"]).parse_page is parse_page
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"[{}", b'["\xff"]', b"[{}]x", b"[" * 100_000])
 def test_a_filter_refuses_bad_pages_as_ever(body: bytes) -> None:
     """What is no page is a bad page, with the same words."""
     with pytest.raises(BadPage) as plain:
-        cut_page(body)
+        parse_page(body)
     with pytest.raises(BadPage) as own:
-        EventFilter(FilterSpec(statuses="404")).cut_page(body)
+        EventFilter(FilterSpec(statuses="404")).parse_page(body)
     assert str(own.value) == str(plain.value)
 
 

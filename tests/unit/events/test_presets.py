@@ -4,7 +4,7 @@ import oci
 import pytest
 
 from ociaudit.errors import UsageError
-from ociaudit.events.event_names import NameMatcher, Rule
+from ociaudit.events.event_names import NameMatcher, NameRule
 from ociaudit.events.fields import read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.presets import PRESET_NAMES, PRESETS, find_preset
@@ -40,7 +40,7 @@ def test_the_presets_are_those_that_were_promised() -> None:
     for preset in PRESETS:
         assert preset.title
         assert preset.rules
-        assert all(rule.patterns for rule in preset.rules)
+        assert all(name_rule.patterns for name_rule in preset.rules)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_names_without_a_star_are_real_operations() -> None:
     named = {
         pattern.removeprefix("identityControlPlane.")
         for preset in PRESETS
-        for rule in preset.rules
-        for pattern in rule.patterns
+        for name_rule in preset.rules
+        for pattern in name_rule.patterns
         if "*" not in pattern and pattern.count(".") == pattern.startswith("identityControlPlane.")
     }
     assert len(named) > 100
@@ -180,7 +180,7 @@ def test_how_patterns_of_names_match(pattern: str, name: str | None, expected: b
     """Service, prefix, stage, star, dots and case."""
     assert NameMatcher([pattern])(name) is expected
     assert NameMatcher([])(name) is False
-    assert Rule((pattern,)).is_about_domains is pattern.startswith("sso.")
+    assert NameRule((pattern,)).is_about_domains is pattern.startswith("sso.")
 
 
 def test_sign_ins_are_what_facts_call_sign_ins() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from ociaudit.events.redaction import MARK, OTHER_PATHS, Redactor, is_credential_name, redact_text
 from support.json_bodies import OBJECTS
 
@@ -33,7 +33,7 @@ FIELDS = [
     "bypassCode", "passwordHash", "dbPwd", "connectionString", "user_data", "secretValue",
     "pass\u0077ord", "auth.token", "sharedKey",
 ]  # fmt: skip
-PLACES = [
+TARGETS = [
     ("data", "request", "headers"),
     ("data", "request", "parameters"),
     ("data", "response", "headers"),
@@ -46,9 +46,9 @@ PLACES = [
 ]
 
 
-def put_at(place: tuple[str, ...], value: Any) -> Any:
+def put_at(target: tuple[str, ...], value: Any) -> Any:
     """Make an event that has a value at a place."""
-    for name in reversed(place):
+    for name in reversed(target):
         value = {name: value}
     return {"eventType": "x", **value}
 
@@ -56,15 +56,15 @@ def put_at(place: tuple[str, ...], value: Any) -> Any:
 @pytest.mark.parametrize("name", [*HEADERS, *FIELDS])
 def test_what_a_name_calls_a_credential_is_replaced_wherever_it_stands(name: str) -> None:
     """Under every model and map: texts, numbers, lists and objects below the name; the structure stays."""
-    for place in PLACES:
+    for target in TARGETS:
         for value, redacted in (
             (SECRET, MARK),
             ([SECRET, SECRET], [MARK, MARK]),
             ({"a": [SECRET], "b": {"c": SECRET, "d": 5551234}}, {"a": [MARK], "b": {"c": MARK, "d": MARK}}),
         ):
-            event, paths = redact(put_at(place, {name: value, "kept": "kept"}))
-            assert event == put_at(place, {name: redacted, "kept": "kept"})
-            assert all(path.startswith(".".join((*place, name))) for path in paths)
+            event, paths = redact(put_at(target, {name: value, "kept": "kept"}))
+            assert event == put_at(target, {name: redacted, "kept": "kept"})
+            assert all(path.startswith(".".join((*target, name))) for path in paths)
             assert sum(paths.values()) == json.dumps(redacted).count(MARK)
 
 
@@ -99,7 +99,7 @@ FORMS = [
 @pytest.mark.parametrize("text", FORMS)
 def test_what_has_the_form_of_a_credential_is_replaced_in_every_text(text: str) -> None:
     """Under a harmless name, in a list, and as a name itself."""
-    for event in (put_at(place, {"harmless": text}) for place in PLACES):
+    for event in (put_at(target, {"harmless": text}) for target in TARGETS):
         redacted, paths = redact(event)
         assert SECRET not in json.dumps(redacted)
         assert MARK in json.dumps(redacted)
@@ -148,13 +148,13 @@ def test_what_is_no_credential_stays_to_the_byte(event: dict[str, Any]) -> None:
 @given(OBJECTS, st.sampled_from(["password", "x", "a.token"]))
 def test_every_valid_event_stays_valid_and_keeps_its_structure(text: str, name: str) -> None:
     """Odd events are no reason to fail: same structure, texts and numbers replaced at most; twice is once."""
-    raw = cut_page(f'[{{"{name}":{text},"rest":{text}}}]'.encode())[0].raw
+    raw = parse_page(f'[{{"{name}":{text},"rest":{text}}}]'.encode())[0].raw
     redactor = Redactor()
     redacted = redactor.redact(raw)
     assert shape_of(json.loads(redacted, parse_int=str, parse_float=str)) == shape_of(
         json.loads(raw, parse_int=str, parse_float=str)
     )
-    assert cut_page(b"[" + redacted + b"]")[0].raw == redacted
+    assert parse_page(b"[" + redacted + b"]")[0].raw == redacted
     again = Redactor()
     assert again.redact(redacted) == redacted
     if name == "x":

@@ -4,28 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from ociaudit.events.field_naming import SHAPES, choose_shape
-from ociaudit.formats.base import Spelling, put_origin
-from ociaudit.planning.shard import Place
+from ociaudit.formats.base import EventShape, put_origin
+from ociaudit.planning.shard import Target
 from support.json_bodies import OBJECTS
 
-PLACE = Place("us-ashburn-1", "ocid1.compartment.oc1..a")
-SHOWN = {"region": PLACE.region, "compartment": PLACE.compartment}
-places = st.none() | st.builds(Place, st.text(max_size=9), st.text(max_size=9))
+TARGET = Target("us-ashburn-1", "ocid1.compartment.oc1..a")
+SHOWN = {"region": TARGET.region, "compartment": TARGET.compartment}
+targets = st.none() | st.builds(Target, st.text(max_size=9), st.text(max_size=9))
 
 
-@given(OBJECTS, places)
-def test_an_origin_is_the_last_member(text: str, place: Place | None) -> None:
+@given(OBJECTS, targets)
+def test_an_origin_is_the_last_member(text: str, target: Target | None) -> None:
     """What stands before it is the event to the byte, and the whole is one line of valid JSON."""
-    (event,) = cut_page(f"[{text}]".encode())
-    written = put_origin(event.raw, place)
+    (event,) = parse_page(f"[{text}]".encode())
+    written = put_origin(event.raw, target)
     assert b"\n" not in written
     assert written.startswith(event.raw.rstrip()[:-1])
     pairs = json.loads(written, object_pairs_hook=list, parse_int=str, parse_float=str)
     assert pairs[:-1] == json.loads(event.raw, object_pairs_hook=list, parse_int=str, parse_float=str)
     name, value = pairs[-1]
-    assert value == (None if place is None else [("region", place.region), ("compartment", place.compartment)])
+    assert value == (None if target is None else [("region", target.region), ("compartment", target.compartment)])
     assert name not in {name for name, _ in pairs[:-1]}
 
 
@@ -45,18 +45,20 @@ def test_an_origin_is_the_last_member(text: str, place: Place | None) -> None:
 )
 def test_a_field_of_that_name_is_kept(event: bytes, name: str) -> None:
     """Ours gets underscores until its name is free, however the other one is written."""
-    written = json.loads(put_origin(event, PLACE))
+    written = json.loads(put_origin(event, TARGET))
     assert list(written)[-1] == name
     assert written.pop(name) == SHOWN
     assert written == json.loads(event)
 
 
-@given(OBJECTS, places)
-def test_shape_and_origin_go_together(text: str, place: Place | None) -> None:
+@given(OBJECTS, targets)
+def test_shape_and_origin_go_together(text: str, target: Target | None) -> None:
     """An event is respelled first; an API event without origin is not touched at all."""
-    raws = [event.raw for event in cut_page(f"[{text}]".encode())]
+    raws = [event.raw for event in parse_page(f"[{text}]".encode())]
     for shape in SHAPES:
         reshaped = [choose_shape(shape)(raw) for raw in raws]
-        assert Spelling(shape).spell(raws, [place]) == reshaped
-        assert Spelling(shape, with_origin=True).spell(raws, [place]) == [put_origin(raw, place) for raw in reshaped]
-    assert Spelling().spell(raws, [place]) is raws
+        assert EventShape(shape).apply(raws, [target]) == reshaped
+        assert EventShape(shape, with_origin=True).apply(raws, [target]) == [
+            put_origin(raw, target) for raw in reshaped
+        ]
+    assert EventShape().apply(raws, [target]) is raws

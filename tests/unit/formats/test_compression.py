@@ -46,15 +46,15 @@ def test_none_leaves_the_bytes_as_they_are(pieces: list[bytes]) -> None:
     assert compress("none", pieces) == b"".join(pieces)
 
 
-def cut(data: bytes, places: list[int]) -> list[bytes]:
+def cut(data: bytes, targets: list[int]) -> list[bytes]:
     """Cut bytes as a pipe may give them."""
-    bounds = [0, *sorted(min(place, len(data)) for place in places), len(data)]
+    bounds = [0, *sorted(min(target, len(data)) for target in targets), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def unpack(data: bytes, places: list[int] | None = None) -> tuple[str, bytes]:
+def unpack(data: bytes, targets: list[int] | None = None) -> tuple[str, bytes]:
     """Return the compression's name and the whole of what is inside."""
-    name, pieces = unpack_pieces(piece for piece in cut(data, places or []) if piece)
+    name, pieces = unpack_pieces(piece for piece in cut(data, targets or []) if piece)
     return name, b"".join(pieces)
 
 
@@ -64,14 +64,14 @@ PACKERS = {
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,
 }
 parts = st.lists(st.binary(max_size=50).map(lambda data: b"x" + data), min_size=1, max_size=4)
-places = st.lists(st.integers(0, 200), max_size=4)
+targets = st.lists(st.integers(0, 200), max_size=4)
 
 
-@given(parts, places, st.sampled_from(sorted(PACKERS)))
-def test_members_one_behind_the_other_are_one_stream(contents: list[bytes], cuts: list[int], name: str) -> None:
+@given(parts, targets, st.sampled_from(sorted(PACKERS)))
+def test_members_one_behind_the_other_are_one_stream(contents: list[bytes], splits: list[int], name: str) -> None:
     """However many members a file has, and wherever it is cut on the way, what comes out is all that was put in."""
     packed = b"".join(map(PACKERS[name], contents))
-    assert unpack(packed, cuts) == (name, b"".join(contents))
+    assert unpack(packed, splits) == (name, b"".join(contents))
 
 
 @given(parts, st.data(), st.sampled_from(["gzip", "zstd"]))

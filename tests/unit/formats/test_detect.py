@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from ociaudit.formats.base import Record
-from ociaudit.formats.detect import Recogniser, compact_json, take_origin
-from ociaudit.planning.shard import Place
+from ociaudit.formats.detect import ObjectDetector, compact_json, split_origin
+from ociaudit.planning.shard import Target
 from support.json_bodies import OBJECTS
 
-PLACE = Place("us-ashburn-1", "ocid1.compartment.oc1..a")
+TARGET = Target("us-ashburn-1", "ocid1.compartment.oc1..a")
 ORIGIN = b'"origin":{"region":"us-ashburn-1","compartment":"ocid1.compartment.oc1..a"}'
 CLOUD_EVENT = {
     "type": "T",
@@ -24,39 +24,39 @@ CLOUD_EVENT = {
 MILLISECONDS = 1646846313983
 
 
-def recognise(raw: bytes | dict[str, object]) -> Record:
+def detect(raw: bytes | dict[str, object]) -> Record:
     """Recognise one object."""
-    return Recogniser().recognise([raw if isinstance(raw, bytes) else json.dumps(raw).encode()])[0]
+    return ObjectDetector().detect([raw if isinstance(raw, bytes) else json.dumps(raw).encode()])[0]
 
 
 def kind_of(raw: bytes) -> str:
     """Tell as what one object is counted."""
-    recogniser = Recogniser()
-    recogniser.recognise([raw])
-    (kind,) = [kind for kind, count in recogniser.kinds.items() if count]
+    detector = ObjectDetector()
+    detector.detect([raw])
+    (kind,) = [kind for kind, count in detector.kinds.items() if count]
     return kind
 
 
 @given(OBJECTS)
 def test_an_event_on_one_line_keeps_every_byte(text: str) -> None:
     """Whatever the service sent and an export wrote comes back to the byte, odd events too."""
-    raw = cut_page(f"[{text}]".encode())[0].raw
+    raw = parse_page(f"[{text}]".encode())[0].raw
     head = raw[: raw.index(b"{") + 1]
     tellable = head + b'"eventType":"x"' + (b"," if raw[len(head) :].strip() != b"}" else b"") + raw[len(head) :]
-    assert recognise(tellable) == Record(tellable, None)
+    assert detect(tellable) == Record(tellable, None)
     assert kind_of(tellable) == "api"
 
 
 @given(OBJECTS)
 def test_the_origin_is_taken_off_again(text: str) -> None:
     """An event to which `--with-origin` gave its origin comes back without it, to the byte, and with it beside."""
-    raw = cut_page(f"[{text}]".encode())[0].raw
+    raw = parse_page(f"[{text}]".encode())[0].raw
     is_empty = not raw[:-1].strip().removeprefix(b"{").strip()
     for name in (b'"origin"', b'"origin_"'):
         with_origin = raw[:-1] + (b"" if is_empty else b",") + ORIGIN.replace(b'"origin"', name) + b"}"
-        assert take_origin(with_origin) == (raw, PLACE)
+        assert split_origin(with_origin) == (raw, TARGET)
         without = raw[:-1] + (b"" if is_empty else b",") + name + b":null}"
-        assert take_origin(without) == (raw, None)
+        assert split_origin(without) == (raw, None)
 
 
 @pytest.mark.parametrize(
@@ -75,23 +75,23 @@ def test_the_origin_is_taken_off_again(text: str) -> None:
 )
 def test_another_origin_is_a_field_like_any_other(raw: bytes) -> None:
     """Only the last member with exactly region and compartment is ours."""
-    assert recognise(raw) == Record(raw, None)
+    assert detect(raw) == Record(raw, None)
 
 
 def test_an_origin_with_white_space_is_ours_too() -> None:
     """Another tool may have laid an export out anew."""
-    event = {"eventType": "x", "origin": {"region": PLACE.region, "compartment": PLACE.compartment}}
+    event = {"eventType": "x", "origin": {"region": TARGET.region, "compartment": TARGET.compartment}}
     for layout in (json.dumps(event), json.dumps(event, indent=2), json.dumps(event, separators=(" ,", " : "))):
-        assert recognise(layout.encode()).origin == PLACE
-        assert b"origin" not in recognise(layout.encode()).raw
+        assert detect(layout.encode()).origin == TARGET
+        assert b"origin" not in detect(layout.encode()).raw
 
 
 def test_an_event_laid_out_for_reading_becomes_one_line() -> None:
     """White space goes where an event spans lines, and stays within texts."""
     event = {"eventType": "a  b", "data": {"x": [1, {}], "y": "\n \u2028"}}
-    assert recognise(json.dumps(event, indent=2).encode()).raw == json.dumps(event, separators=(",", ":")).encode()
+    assert detect(json.dumps(event, indent=2).encode()).raw == json.dumps(event, separators=(",", ":")).encode()
     surrogate = b'{\n "eventType" : "\\ud800 x" ,\r\n "a" : [ 1 , 2 ] }'
-    assert recognise(surrogate).raw == b'{"eventType":"\\ud800 x","a":[1,2]}'
+    assert detect(surrogate).raw == b'{"eventType":"\\ud800 x","a":[1,2]}'
     assert compact_json(surrogate) == b'{"eventType":"\\ud800 x","a":[1,2]}'
 
 
@@ -115,13 +115,13 @@ def test_each_record_is_recognised_by_itself(raw: bytes, kind: str) -> None:
     """The kind is told by an object's own names; what none tells is kept, and counted as unknown."""
     assert kind_of(raw) == kind
     if kind == "unknown" and b"logContent" not in raw:
-        assert recognise(raw).raw == raw
+        assert detect(raw).raw == raw
 
 
 def test_a_wrapper_of_connector_hub_names_the_origin() -> None:
     """Region from `regionId`, compartment from the log's own `oracle.compartmentid`, never from the event."""
-    record = recognise({"datetime": MILLISECONDS, "logContent": CLOUD_EVENT, "regionId": "us-ashburn-1"})
-    assert record.origin == PLACE
+    record = detect({"datetime": MILLISECONDS, "logContent": CLOUD_EVENT, "regionId": "us-ashburn-1"})
+    assert record.origin == TARGET
     event = json.loads(record.raw)
     assert event["eventType"] == "T"
     assert event["data"] == CLOUD_EVENT["data"]
@@ -143,27 +143,27 @@ def test_a_wrapper_of_connector_hub_names_the_origin() -> None:
 )
 def test_half_an_origin_is_none(wrapper: dict[str, object]) -> None:
     """Where region or compartment is not said, the origin is not known, and not guessed from the event."""
-    assert recognise(wrapper).origin is None
+    assert detect(wrapper).origin is None
 
 
 def test_what_a_wrapper_says_beside_the_event_is_kept() -> None:
     """Other members stay, under a name that is free; a `datetime` that is another time stays too."""
     wrapper = {"datetime": 17, "logContent": CLOUD_EVENT, "source": "hub", "data": {"more": 1}}
-    event = json.loads(recognise(wrapper).raw)
+    event = json.loads(detect(wrapper).raw)
     assert event["datetime"] == 17
     assert event["source"] == "s"
     assert event["source_"] == "hub"
     assert event["data_"] == {"more": 1}
     for odd in ("17", 1e3, None, -5, 10**30):
-        assert json.loads(recognise({"datetime": odd, "logContent": CLOUD_EVENT}).raw)["datetime"] == odd
+        assert json.loads(detect({"datetime": odd, "logContent": CLOUD_EVENT}).raw)["datetime"] == odd
 
 
 @given(st.lists(st.sampled_from([b'{"eventType":"x"}', b'{"event_id":"x"}', b"{}", b'{"eventId":"x",%b}' % ORIGIN])))
 def test_the_counts_add_up(raws: list[bytes]) -> None:
     """Every object is a record and counted as one kind; origins are counted beside."""
-    recogniser = Recogniser()
-    records = recogniser.recognise(raws)
-    assert len(records) == len(raws) == recogniser.kinds.total()
-    assert recogniser.with_origin == sum(b"origin" in raw for raw in raws)
-    given_origins = [PLACE] * len(raws)
-    assert [each.origin for each in Recogniser().recognise(raws, given_origins)] == given_origins
+    detector = ObjectDetector()
+    records = detector.detect(raws)
+    assert len(records) == len(raws) == detector.kinds.total()
+    assert detector.with_origin == sum(b"origin" in raw for raw in raws)
+    given_origins = [TARGET] * len(raws)
+    assert [each.origin for each in ObjectDetector().detect(raws, given_origins)] == given_origins

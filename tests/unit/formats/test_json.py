@@ -4,23 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from support.forms import write_form
 from support.json_bodies import OBJECTS
 
 
-def write(events: list[bytes], cuts: list[int]) -> bytes:
+def write(events: list[bytes], splits: list[int]) -> bytes:
     """Write events in batches that end at `cuts`."""
-    return write_form("json", events, cuts=cuts)
+    return write_form("json", events, splits=splits)
 
 
 @given(st.lists(OBJECTS, max_size=6), st.lists(st.integers(0, 6), max_size=4))
-def test_an_array_is_valid_json_however_it_was_cut(objects: list[str], cuts: list[int]) -> None:
+def test_an_array_is_valid_json_however_it_was_cut(objects: list[str], splits: list[int]) -> None:
     """For any number of events, none included, the file is the events, one in a line, and does not know of batches."""
-    events = [event.raw for event in cut_page(f"[{','.join(objects)}]".encode())]
-    written = write(events, [min(cut, len(events)) for cut in cuts])
+    events = [event.raw for event in parse_page(f"[{','.join(objects)}]".encode())]
+    written = write(events, [min(cut, len(events)) for cut in splits])
     assert written == b"[\n" + b",\n".join(events) + (b"\n]\n" if events else b"]\n")
-    assert [event.raw for event in cut_page(written)] == events
+    assert [event.raw for event in parse_page(written)] == events
 
 
 @pytest.mark.parametrize(

@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
-from ociaudit.formats.json_reader import BadArray, LineBlock, cut_lines, read_array, scan_block, unpack_chunks
+from ociaudit.events.event import parse_page
+from ociaudit.formats.json_reader import BadArray, LineBlock, read_array, scan_block, split_lines, unpack_chunks
 from support.forms import write_form
 from support.json_bodies import OBJECTS, SPACES, write_body
 
 
-def split(data: bytes, cuts: list[int]) -> list[bytes]:
+def split(data: bytes, splits: list[int]) -> list[bytes]:
     """Split bytes as a file may come."""
-    bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    bounds = [0, *sorted(min(cut, len(data)) for cut in splits), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def read(data: bytes, cuts: list[int] | None = None, *, is_ours: bool = False) -> list[tuple[int, bytes]]:
+def read(data: bytes, splits: list[int] | None = None, *, is_ours: bool = False) -> list[tuple[int, bytes]]:
     """Read an array and return (offset, event)."""
     return [
         (offset, event.raw)
-        for batch in read_array(unpack_chunks(split(data, cuts or [])), is_ours=is_ours)
+        for batch in read_array(unpack_chunks(split(data, splits or [])), is_ours=is_ours)
         for event, offset in zip(batch.events, batch.offsets, strict=True)
     ]
 
@@ -36,27 +36,27 @@ def write_lines(events: list[bytes]) -> bytes:
     return write_form("json", events)
 
 
-cut_places = st.lists(st.integers(0, 400), max_size=4)
+split_targets = st.lists(st.integers(0, 400), max_size=4)
 
 
-@given(st.lists(OBJECTS, max_size=4), cut_places)
-def test_what_the_program_wrote_is_read_back(objects: list[str], cuts: list[int]) -> None:
+@given(st.lists(OBJECTS, max_size=4), split_targets)
+def test_what_the_program_wrote_is_read_back(objects: list[str], splits: list[int]) -> None:
     """Every event, with the byte at which it stands, however the file comes in pieces."""
-    events = [event.raw for event in cut_page(f"[{','.join(objects)}]".encode())]
+    events = [event.raw for event in parse_page(f"[{','.join(objects)}]".encode())]
     data = write_lines(events)
-    found = read(data, cuts, is_ours=True)
-    assert found == read(data, cuts)
+    found = read(data, splits, is_ours=True)
+    assert found == read(data, splits)
     assert [raw for _, raw in found] == events
     assert all(data[offset : offset + len(raw)] == raw for offset, raw in found)
-    assert read(gzip.compress(data), [cut + 2 for cut in cuts]) == found
+    assert read(gzip.compress(data), [cut + 2 for cut in splits]) == found
 
 
-@given(st.lists(OBJECTS, max_size=4), SPACES, cut_places)
-def test_any_layout_is_read(objects: list[str], spaces: list[str], cuts: list[int]) -> None:
+@given(st.lists(OBJECTS, max_size=4), SPACES, split_targets)
+def test_any_layout_is_read(objects: list[str], spaces: list[str], splits: list[int]) -> None:
     """An array that somebody else laid out gives the same events as a page would, with their bytes' places."""
     data = write_body(objects, spaces).encode()
-    found = read(data, cuts)
-    assert [raw for _, raw in found] == [event.raw for event in cut_page(data)]
+    found = read(data, splits)
+    assert [raw for _, raw in found] == [event.raw for event in parse_page(data)]
     assert [data[offset : offset + 1] for offset, _ in found] == [b"{"] * len(objects)
 
 
@@ -65,7 +65,7 @@ def test_a_cut_file_is_never_a_shorter_array(
     objects: list[str], spaces: list[str], is_ours: bool, data: st.DataObject
 ) -> None:
     """No prefix passes for the array, compressed or not, and the error names a byte of what there is."""
-    good = write_lines([cut_page(f"[{each}]".encode())[0].raw for each in objects])
+    good = write_lines([parse_page(f"[{each}]".encode())[0].raw for each in objects])
     if not is_ours:
         good = write_body(objects, spaces).rstrip().encode()
     length = data.draw(st.integers(0, len(good.rstrip()) - 1))
@@ -153,7 +153,7 @@ def test_what_passes_is_sound(lines: list[bytes]) -> None:
     scan = scan_block(block)
     if scan is None:
         return
-    events = cut_lines(block, "api").events
+    events = split_lines(block, "api").events
     orders = [event.order for event in events]
     assert all(one < next_one for one, next_one in itertools.pairwise(orders))
     assert (scan.events, scan.first, scan.last.order) == (len(events), orders[0], orders[-1])
@@ -198,5 +198,5 @@ def test_what_is_odd_does_not_pass(data: bytes) -> None:
 def test_a_block_of_nonsense_is_located() -> None:
     """The careful look names the line that is no event."""
     with pytest.raises(BadArray) as caught:
-        cut_lines(LineBlock(b'{"a":1},\n{"a":}', 100), "api")
+        split_lines(LineBlock(b'{"a":1},\n{"a":}', 100), "api")
     assert caught.value.offset == 109

@@ -14,9 +14,9 @@ from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.formats.base import Record
 from ociaudit.formats.reader import open_records
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
-PLACE = Place("us-ashburn-1", "ocid1.compartment.oc1..a")
+TARGET = Target("us-ashburn-1", "ocid1.compartment.oc1..a")
 
 
 def make_event(number: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ RAWS = [
 ]
 
 
-def spell(shape: str) -> list[Any]:
+def apply(shape: str) -> list[Any]:
     """Write the events as another tool does, and read them as JSON."""
     return [json.loads(choose_shape("sdk" if shape == "sdk" else "cli")(raw)) for raw in RAWS]
 
@@ -46,7 +46,7 @@ def write_table(*, head: bool = True) -> str:
     if head:
         writer.writerow(["event_time", "origin_region", "origin_compartment", "event"])
     for number, raw in enumerate(RAWS):
-        writer.writerow(["2025", *(("", "") if number else (PLACE.region, PLACE.compartment)), raw.decode()])
+        writer.writerow(["2025", *(("", "") if number else (TARGET.region, TARGET.compartment)), raw.decode()])
     return text.getvalue()
 
 
@@ -111,15 +111,15 @@ def test_events_as_served_come_back_to_the_byte(name: str, write: Callable[..., 
     records, description = read(write(AS_SERVED[name]))
     assert [record.raw for record in records] == RAWS
     assert "as Audit serves them" in description
-    assert records[0].origin == (PLACE if "CSV" in name else None)
+    assert records[0].origin == (TARGET if "CSV" in name else None)
     assert all(record.origin is None for record in records[1:])
 
 
 FOREIGN: dict[str, tuple[Any, str]] = {
-    "oci audit event list": (json.dumps({"data": spell("cli")}, indent=2, sort_keys=True), "OCI command"),
-    "oci --stream-output": ('{ "data": \n' + json.dumps(spell("cli"), indent=2) + "\n}\n", "OCI command"),
-    "SDK array": (json.dumps(spell("sdk")), "SDK"),
-    "SDK lines": ("\n".join(map(json.dumps, spell("sdk"))), "SDK"),
+    "oci audit event list": (json.dumps({"data": apply("cli")}, indent=2, sort_keys=True), "OCI command"),
+    "oci --stream-output": ('{ "data": \n' + json.dumps(apply("cli"), indent=2) + "\n}\n", "OCI command"),
+    "SDK array": (json.dumps(apply("sdk")), "SDK"),
+    "SDK lines": ("\n".join(map(json.dumps, apply("sdk"))), "SDK"),
     "Connector Hub": (
         gzip.compress("\n".join(json.dumps(make_cloud_event(number)) for number in range(5)).encode(), mtime=0),
         "CloudEvents",
@@ -162,7 +162,7 @@ def test_what_other_tools_wrote_is_read_as_the_same_events(name: str, write: Cal
 
 def test_spellings_may_be_mixed(write: Callable[..., Path]) -> None:
     """Each record is recognised by itself; unknown objects are kept among known ones, and counted."""
-    mixed = [RAWS[0], json.dumps(spell("sdk")[1]).encode(), b'{"odd":1}', json.dumps(spell("cli")[2]).encode()]
+    mixed = [RAWS[0], json.dumps(apply("sdk")[1]).encode(), b'{"odd":1}', json.dumps(apply("cli")[2]).encode()]
     path = write(b"\n".join(mixed))
     with open_records(path) as source:
         records = [record for batch in source for record in batch]
@@ -187,15 +187,15 @@ def test_parquet_is_read_through_its_event_column(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     path = tmp_path / "odd [name]*?'.bin"
-    regions = [PLACE.region, *[None] * 4]
-    compartments = [PLACE.compartment, *[None] * 4]
+    regions = [TARGET.region, *[None] * 4]
+    compartments = [TARGET.compartment, *[None] * 4]
     table = pa.table(
         {"event": [raw.decode() for raw in RAWS], "origin_region": regions, "origin_compartment": compartments}
     )
     pq.write_table(table, path)
     records, description = read(path)
     assert [record.raw for record in records] == RAWS
-    assert [record.origin for record in records] == [PLACE, *[None] * 4]
+    assert [record.origin for record in records] == [TARGET, *[None] * 4]
     assert description.startswith("Parquet")
     pq.write_table(table.select(["event"]), path)
     assert [record.raw for record in read(path)[0]] == RAWS

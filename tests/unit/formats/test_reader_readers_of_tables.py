@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, read_facts_and_maps, read_row
-from ociaudit.formats.base import Record, Spelling
+from ociaudit.formats.base import EventShape, Record
 from ociaudit.formats.csv import FORMULA_SIGNS
 from ociaudit.formats.parquet import PARQUET_COLUMNS
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 from support.forms import write_form
 
 csv.field_size_limit(2**30)
@@ -80,7 +80,7 @@ def make_event(number: int, text: str) -> dict[str, object]:
 
 RAWS = [json.dumps(make_event(at, text), ensure_ascii=at % 2 == 0).encode() for at, text in enumerate(HOSTILE)]
 RAWS += [b"{}", rb'{"eventId":"half","data":{"eventName":"\ud800 half a pair","freeformTags":{"\udfff":"\\"}}}']
-ORIGINS = [Place("us-ashburn-1", "ocid1.compartment.oc1..a") if at % 3 else None for at in range(len(RAWS))]
+ORIGINS = [Target("us-ashburn-1", "ocid1.compartment.oc1..a") if at % 3 else None for at in range(len(RAWS))]
 ROWS = [read_row(Record(raw, origin)) for raw, origin in zip(RAWS, ORIGINS, strict=True)]
 NAMES = [column.name for column in COLUMNS]
 TEXTS = [column.name for column in COLUMNS if column.kind in {"text", "json"}]
@@ -223,13 +223,13 @@ def test_row_groups_of_parquet_are_bounded() -> None:
 def test_a_shape_changes_the_event_alone(name: str, shape: str) -> None:
     """The columns are the same in every shape; `event` is spelled as asked."""
     served = write_form(name, RAWS[:3], origins=ORIGINS[:3])
-    shaped = write_form(name, RAWS[:3], origins=ORIGINS[:3], spelling=Spelling(shape, with_origin=True))
+    shaped = write_form(name, RAWS[:3], origins=ORIGINS[:3], spelling=EventShape(shape, with_origin=True))
     tables = [
         pl.read_csv(io.BytesIO(data)) if name == "csv" else pl.read_parquet(io.BytesIO(data))
         for data in (served, shaped)
     ]
     assert tables[0].drop("event").equals(tables[1].drop("event"))
-    assert tables[1]["event"].to_list() == [event.decode() for event in Spelling(shape).spell(RAWS[:3], ORIGINS[:3])]
+    assert tables[1]["event"].to_list() == [event.decode() for event in EventShape(shape).apply(RAWS[:3], ORIGINS[:3])]
 
 
 def test_a_giant_event_is_not_cut() -> None:

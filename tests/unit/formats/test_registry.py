@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import DiskError, UsageError
-from ociaudit.events.event import cut_page
-from ociaudit.formats.base import Spelling
+from ociaudit.events.event import parse_page
+from ociaudit.formats.base import EventShape
 from ociaudit.formats.compression import COMPRESSION_NAMES
 from ociaudit.formats.parquet import ROWS_NAME
-from ociaudit.formats.registry import FORMAT_NAMES, choose_form, make_format
-from ociaudit.planning.shard import Place
+from ociaudit.formats.registry import FORMAT_NAMES, choose_output_format, make_format
+from ociaudit.planning.shard import Target
 from support.forms import write_form
 from support.json_bodies import OBJECTS
 
@@ -47,7 +47,7 @@ from support.json_bodies import OBJECTS
 )
 def test_a_name_says_the_form(name, form) -> None:
     """The last suffixes count, whatever their case; without one, and for stdout, it is JSON."""
-    chosen = choose_form(Path(name) if name is not None else None)
+    chosen = choose_output_format(Path(name) if name is not None else None)
     assert ((chosen.format, chosen.compression), chosen.notices) == (form, ())
 
 
@@ -57,9 +57,9 @@ def test_a_name_says_the_form(name, form) -> None:
 def test_an_unknown_suffix_is_refused(name: str) -> None:
     """It is named, with what there is; in words any name will do."""
     with pytest.raises(UsageError, match=r"suffix \.") as caught:
-        choose_form(Path(name))
+        choose_output_format(Path(name))
     assert ".parquet" in caught.value.hint
-    assert choose_form(Path(name), file_format="csv", compression="none").format == "csv"
+    assert choose_output_format(Path(name), file_format="csv", compression="none").format == "csv"
 
 
 @pytest.mark.parametrize("file_format", FORMAT_NAMES)
@@ -72,9 +72,9 @@ def test_words_win_over_the_suffix(file_format, compression, name) -> None:
     path = Path(name) if name else None
     if file_format == "parquet" and (compression != "none" or path is None):
         with pytest.raises(UsageError):
-            choose_form(path, file_format=file_format, compression=compression)
+            choose_output_format(path, file_format=file_format, compression=compression)
         return
-    form = choose_form(path, file_format=file_format, compression=compression)
+    form = choose_output_format(path, file_format=file_format, compression=compression)
     assert (form.format, form.compression) == (file_format, compression)
     differs = {"a.json": [file_format != "json"], "a.csv.gz": [file_format != "csv", compression != "gz"]}
     assert len(form.notices) == sum(differs.get(name, []))
@@ -85,26 +85,26 @@ def test_words_win_over_the_suffix(file_format, compression, name) -> None:
 def test_parquet_is_not_compressed_twice(name: str) -> None:
     """No reader would open it."""
     with pytest.raises(UsageError, match="compressed inside"):
-        choose_form(Path(name))
+        choose_output_format(Path(name))
 
 
 def test_parquet_is_no_stream() -> None:
     """It goes to a file."""
     with pytest.raises(UsageError, match="stdout"):
-        choose_form(None, file_format="parquet")
+        choose_output_format(None, file_format="parquet")
 
 
 @pytest.mark.parametrize("given", [{"file_format": "xml"}, {"compression": "zip"}])
 def test_an_unknown_word_is_refused(given) -> None:
     """The library takes any text; it names what there is."""
     with pytest.raises(UsageError, match="there is no") as caught:
-        choose_form(Path("a.json"), **given)
+        choose_output_format(Path("a.json"), **given)
     assert "choose one of" in caught.value.hint
 
 
 csv.field_size_limit(2**30)
 every_format = pytest.mark.parametrize("name", FORMAT_NAMES)
-origins = st.none() | st.builds(Place, st.text(max_size=5), st.text(max_size=5))
+origins = st.none() | st.builds(Target, st.text(max_size=5), st.text(max_size=5))
 
 
 def read_json(text: str | bytes) -> object:
@@ -127,18 +127,18 @@ def read_events(name: str, data: bytes) -> list[str]:
 
 def cut(objects: list[str]) -> list[bytes]:
     """Events as a page gives them."""
-    return [event.raw for event in cut_page(f"[{','.join(objects)}]".encode())]
+    return [event.raw for event in parse_page(f"[{','.join(objects)}]".encode())]
 
 
 @every_format
 @settings(max_examples=25)
-@given(objects=st.lists(OBJECTS, max_size=6), cuts=st.lists(st.integers(0, 6), max_size=4), origin=origins)
-def test_a_file_holds_its_events_and_does_not_know_of_batches(name, objects, cuts, origin) -> None:
+@given(objects=st.lists(OBJECTS, max_size=6), splits=st.lists(st.integers(0, 6), max_size=4), origin=origins)
+def test_a_file_holds_its_events_and_does_not_know_of_batches(name, objects, splits, origin) -> None:
     """For any number of events, none included, a file holds them all in their order, whatever batches they came in."""
     raws = cut(objects)
-    places = [origin, None] * len(raws)
-    whole = write_form(name, raws, origins=places[: len(raws)])
-    assert write_form(name, raws, origins=places[: len(raws)], cuts=cuts) == whole
+    targets = [origin, None] * len(raws)
+    whole = write_form(name, raws, origins=targets[: len(raws)])
+    assert write_form(name, raws, origins=targets[: len(raws)], splits=splits) == whole
     found = read_events(name, whole)
     assert list(map(read_json, found)) == list(map(read_json, raws))
     if name != "json":  # whose reader gives no text
@@ -150,7 +150,7 @@ def test_nothing_is_left_behind(name, tmp_path) -> None:
     """After `close` the scratch folder is empty and no thread runs, at whatever step the writing was broken off."""
     before = threading.active_count()
     for steps in range(5):
-        layout = make_format(name, Spelling(), scratch=tmp_path)
+        layout = make_format(name, EventShape(), scratch=tmp_path)
         rest = None
         if steps > 0:
             layout.begin()
@@ -172,7 +172,7 @@ def test_parquet_keeps_its_rows_private(tmp_path) -> None:
     """The scratch file is for the owner alone, whatever the umask."""
     previous = os.umask(0)
     try:
-        layout = make_format("parquet", Spelling(), scratch=tmp_path)
+        layout = make_format("parquet", EventShape(), scratch=tmp_path)
         layout.begin()
         assert (tmp_path / ROWS_NAME).stat().st_mode & 0o777 == 0o600
     finally:
@@ -187,7 +187,7 @@ def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
     scratch.mkdir()
     (tmp_path / "a1").mkdir()
     (tmp_path / "a1" / ROWS_NAME).write_bytes(b"not this one")
-    layout = make_format("parquet", Spelling(), scratch=scratch)
+    layout = make_format("parquet", EventShape(), scratch=scratch)
     layout.begin()
     layout.write([b'{"eventId":"i"}'], [None])
     assert read_events("parquet", b"".join(layout.finish())) == ['{"eventId":"i"}']
@@ -196,7 +196,7 @@ def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
 
 def test_a_refused_scratch_file_is_an_error_of_the_disk(tmp_path) -> None:
     """It is named, and is no traceback."""
-    layout = make_format("parquet", Spelling(), scratch=tmp_path / "missing")
+    layout = make_format("parquet", EventShape(), scratch=tmp_path / "missing")
     with pytest.raises(DiskError, match=ROWS_NAME):
         layout.begin()
     layout.close()
@@ -204,7 +204,7 @@ def test_a_refused_scratch_file_is_an_error_of_the_disk(tmp_path) -> None:
 
 def test_a_scratch_file_that_is_gone_is_an_error_of_the_disk(tmp_path) -> None:
     """What DuckDB cannot read is said, and no file that is too short comes out."""
-    layout = make_format("parquet", Spelling(), scratch=tmp_path)
+    layout = make_format("parquet", EventShape(), scratch=tmp_path)
     layout.begin()
     layout.write([b"{}"], [None])
     (tmp_path / ROWS_NAME).unlink()
@@ -223,7 +223,7 @@ def test_a_full_disk_under_the_scratch_file_is_told(tmp_path) -> None:
             layout.write(raws, [None] * 3)
         list(layout.finish())
 
-    layout = make_format("parquet", Spelling(), scratch=tmp_path)
+    layout = make_format("parquet", EventShape(), scratch=tmp_path)
     layout.begin()
     with pytest.raises(DiskError, match="No space left"):
         write()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import cut_page
+from ociaudit.events.event import parse_page
 from ociaudit.formats.json_reader import BadArray
 from ociaudit.formats.validate import count_csv_rows, count_rows, read_lines
 from support.forms import write_form
@@ -23,7 +23,7 @@ def split(data: bytes, size: int) -> list[bytes]:
 @given(st.lists(OBJECTS, max_size=5), sizes)
 def test_lines_are_read_back(objects: list[str], size: int) -> None:
     """Every event with the byte at which it stands, however the file comes in pieces."""
-    raws = [event.raw for event in cut_page(f"[{','.join(objects)}]".encode())]
+    raws = [event.raw for event in parse_page(f"[{','.join(objects)}]".encode())]
     data = write_form("ndjson", raws)
     batches = list(read_lines(split(data, size)))
     assert [event.raw for batch in batches for event in batch.events] == raws

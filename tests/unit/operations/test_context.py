@@ -1,12 +1,12 @@
 import pytest
 
 from ociaudit.errors import Interrupted
-from ociaudit.operations.context import StopRequest
+from ociaudit.operations.context import Cancellation
 
 
 def test_nobody_has_asked_yet() -> None:
     """Without a wish nothing is woken and nothing stops."""
-    stop, woken = StopRequest(), []
+    stop, woken = Cancellation(), []
     stop.attach(lambda: woken.append(1))
     stop.check()
     assert not woken
@@ -14,7 +14,7 @@ def test_nobody_has_asked_yet() -> None:
 
 def test_a_wish_wakes_whoever_waits_and_stays() -> None:
     """Asking wakes, twice if asked twice; checking raises with the signal's number."""
-    stop, woken = StopRequest(), []
+    stop, woken = Cancellation(), []
     stop.attach(lambda: woken.append(1))
     stop.ask(15)
     stop.ask(2)
@@ -26,7 +26,7 @@ def test_a_wish_wakes_whoever_waits_and_stays() -> None:
 
 def test_a_wish_from_before_wakes_at_once() -> None:
     """Whoever attaches after the wish is woken immediately; detaching is always possible."""
-    stop, woken = StopRequest(), []
+    stop, woken = Cancellation(), []
     stop.ask(15)
     stop.attach(lambda: woken.append(1))
     stop.attach(None)

@@ -1,7 +1,7 @@
 import asyncio
 
-from ociaudit.errors import ConfigError, Refused
-from ociaudit.operations.doctor import Check, Finding, describe_failure, run_checks
+from ociaudit.errors import ConfigError, ServiceError
+from ociaudit.operations.doctor import Check, CheckResult, describe_failure, run_checks
 
 
 class Visits:
@@ -13,9 +13,9 @@ class Visits:
     def make(self, name: str, *statuses: str, needs: tuple[str, ...] = ()) -> Check["Visits"]:
         """A check that finds something of each status."""
 
-        async def look(visits: Visits) -> list[Finding]:
+        async def look(visits: Visits) -> list[CheckResult]:
             visits.names.append(name)
-            return [Finding(name, status, "said") for status in statuses]  # type: ignore[arg-type]
+            return [CheckResult(name, status, "said") for status in statuses]  # type: ignore[arg-type]
 
         return Check(name, look, needs)
 
@@ -56,5 +56,5 @@ def test_an_error_becomes_a_finding_with_its_hint_and_request_id() -> None:
     """What failed, what to do, and the number that support asks for."""
     finding = describe_failure("x", ConfigError("bad", hint="mend it"))
     assert (finding.status, finding.message, finding.hint) == ("failed", "bad", "mend it")
-    refused = Refused("404 no", status=404, code="N", is_oci=True, request_id="r-1")
+    refused = ServiceError("404 no", status=404, code="N", is_oci=True, request_id="r-1")
     assert describe_failure("x", refused, status="warning").message == "404 no (opc-request-id r-1)"

@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.client.audit import Page
-from ociaudit.client.rate_limiter import Gate
+from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import Credentials
 from ociaudit.errors import (
-    BadAnswer,
     ConnectionFailed,
+    InvalidResponse,
     OciAuditError,
-    Refused,
     RequestError,
+    ServiceError,
     ServiceUnreachable,
     SignInRejected,
 )
 from ociaudit.events.event import Event, read_event
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter, TimeSpan
-from ociaudit.operations.context import Observer
-from ociaudit.operations.fetcher import GapBook, SpoolSink, Sweep
-from ociaudit.planning.planner import Ask, Progress, plan_regions
-from ociaudit.planning.shard import Bookmark, Gap, Place, Shard
+from ociaudit.operations.context import Callbacks
+from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
+from ociaudit.planning.planner import Ask, FetchState, plan_regions
+from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.journal import PageLine, decode_line
 from support.clocks import PatientlessClock
@@ -36,37 +36,37 @@ from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_sha
 from support.served_runs import open_run, read_output
 
 RANGE = Window(0, 40)
-PLACES = [Place(region, compartment) for region in ("r1", "r2") for compartment in ("a", "b")]
+TARGETS = [Target(region, compartment) for region in ("r1", "r2") for compartment in ("a", "b")]
 CREDENTIALS = Credentials("tenancy", "r1", "user", "ab", "DEFAULT", "api_key", _signer=lambda _: None)
 
 
-def refuse(status: int, *, is_oci: bool = True) -> Refused:
+def refuse(status: int, *, is_oci: bool = True) -> ServiceError:
     """Make a refusal."""
-    return Refused(f"{status} Code: no", status=status, code="Code", is_oci=is_oci, request_id=f"id-{status}")
+    return ServiceError(f"{status} Code: no", status=status, code="Code", is_oci=is_oci, request_id=f"id-{status}")
 
 
-Answers = Mapping[tuple[Place, int], RequestError]
+Answers = Mapping[tuple[Target, int], RequestError]
 
 
 class ScriptedAudit:
     """Answers every shard with two pages, or fails where it was told to: before any page, or after the first."""
 
-    def __init__(self, failures: Answers, gate: Gate, *, is_late: bool = False) -> None:
+    def __init__(self, failures: Answers, rate_limiter: RateLimiter, *, is_late: bool = False) -> None:
         self._failures = failures
-        self._gate = gate
+        self._rate_limiter = rate_limiter
         self._is_late = is_late
-        self.asked: list[tuple[Shard, Bookmark | None]] = []
+        self.asked: list[tuple[Shard, PageCursor | None]] = []
         self.closed = 0
 
     async def follow_shard(
-        self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the pages."""
-        self.asked.append((shard, bookmark))
+        self.asked.append((shard, cursor))
         try:
-            async with self._gate.enter(shard.place.region):
+            async with self._rate_limiter.enter(shard.target.region):
                 await asyncio.sleep(0)
-            failure = self._failures.get((shard.place, shard.window.start))
+            failure = self._failures.get((shard.target, shard.window.start))
             if failure and not self._is_late:
                 raise failure
             yield make_page(shard, 1, [make_event(1)], next_token="t")
@@ -98,17 +98,17 @@ class PageCollector:
         self.pages: list[Page] = []
         self._fail = fail
 
-    async def take_page(self, page: Page) -> None:
+    async def handle_page(self, page: Page) -> None:
         """Keep the page."""
         self._fail()
         self.pages.append(page)
 
-    async def take_cut(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
+    async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
         """Nothing is cut without a policy."""
         raise AssertionError("cut")
 
 
-class GapCollector(Observer):
+class GapCollector(Callbacks):
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -134,17 +134,17 @@ class Scene:
         *,
         is_accepted: bool = True,
         is_late: bool = False,
-        covered: Mapping[Place, Coverage] | None = None,
+        covered: Mapping[Target, Coverage] | None = None,
         sink: PageCollector | None = None,
         max_in_flight: int = 1,
     ) -> None:
-        self.gate = Gate(clock=PatientlessClock(), max_in_flight=max_in_flight)
-        self.audit = ScriptedAudit(failures, self.gate, is_late=is_late)
+        self.rate_limiter = RateLimiter(clock=PatientlessClock(), max_in_flight=max_in_flight)
+        self.audit = ScriptedAudit(failures, self.rate_limiter, is_late=is_late)
         self.identity = KeyCheck(is_accepted=is_accepted)
-        self.observer = GapCollector()
+        self.callbacks = GapCollector()
         self.covered = covered or {}
         self.sink = sink or PageCollector()
-        self.coverage: Mapping[Place, Coverage] = {}
+        self.coverage: Mapping[Target, Coverage] = {}
 
     def run(self) -> tuple[Gap, ...]:
         """Sweep windows of ten minutes."""
@@ -152,25 +152,27 @@ class Scene:
 
     def plan(self) -> Mapping[str, Iterator[Ask]]:
         """Plan windows of ten minutes, in every region."""
-        return plan_regions(PLACES, RANGE, max_minutes=10, settled_until=100, progress=Progress(covered=self.covered))
+        return plan_regions(
+            TARGETS, RANGE, max_minutes=10, settled_until=100, progress=FetchState(covered=self.covered)
+        )
 
-    async def sweep(self, work: Callable[[Sweep], Awaitable[tuple[Gap, ...]]]) -> tuple[Gap, ...]:
+    async def sweep(self, work: Callable[[Fetcher], Awaitable[tuple[Gap, ...]]]) -> tuple[Gap, ...]:
         """Do some work with a sweep, inside a loop."""
-        gap_book = GapBook(
+        gap_tracker = GapTracker(
             identity=self.identity,
             credentials=CREDENTIALS,
-            observer=self.observer,
-            has_answered_before=bool(self.covered),
+            callbacks=self.callbacks,
+            has_responded_before=bool(self.covered),
         )
-        sweep = Sweep(
+        sweep = Fetcher(
             audit=self.audit,
-            gate=self.gate,
-            gap_book=gap_book,
+            rate_limiter=self.rate_limiter,
+            gap_tracker=gap_tracker,
             sink=self.sink,
-            places=PLACES,
+            targets=TARGETS,
             window=RANGE,
             covered=self.covered,
-            observer=self.observer,
+            callbacks=self.callbacks,
             is_noting_empty=True,
         )
         self.coverage = sweep.coverage
@@ -182,13 +184,13 @@ def list_minutes(windows: Sequence[Window]) -> list[int]:
     return sorted(minute for window in windows for minute in range(window.start, window.end))
 
 
-def check_adds_up(scene: Scene, gaps: Sequence[Gap], places: Sequence[Place] = PLACES) -> None:
+def check_adds_up(scene: Scene, gaps: Sequence[Gap], targets: Sequence[Target] = TARGETS) -> None:
     """Check that coverage and gaps together are the plan, in every place, each minute once."""
-    for place in places:
-        covered = scene.coverage.get(place, Coverage()).windows
-        missing = [gap.window for gap in gaps if gap.place == place]
+    for target in targets:
+        covered = scene.coverage.get(target, Coverage()).windows
+        missing = [gap.window for gap in gaps if gap.target == target]
         assert list_minutes([*covered, *missing]) == list_minutes([RANGE])
-    assert list(gaps) == sorted(gaps, key=lambda gap: (gap.place, gap.window))
+    assert list(gaps) == sorted(gaps, key=lambda gap: (gap.target, gap.window))
 
 
 ERRORS = [
@@ -200,20 +202,20 @@ ERRORS = [
     refuse(404, is_oci=False),
     refuse(401, is_oci=False),
     ConnectionFailed("reset"),
-    BadAnswer("html"),
+    InvalidResponse("html"),
 ]
 failures = st.dictionaries(
-    st.tuples(st.sampled_from(PLACES), st.sampled_from([0, 10, 20, 30])), st.sampled_from([*ERRORS, refuse(401)])
+    st.tuples(st.sampled_from(TARGETS), st.sampled_from([0, 10, 20, 30])), st.sampled_from([*ERRORS, refuse(401)])
 )
 coverages = st.dictionaries(
-    st.sampled_from(PLACES),
+    st.sampled_from(TARGETS),
     st.lists(st.sampled_from([Window(0, 5), Window(10, 20), Window(15, 40), Window(38, 40)]), max_size=2).map(Coverage),
 )
 
 
 @given(told=failures, covered=coverages, is_late=st.booleans(), is_accepted=st.booleans())
 def test_coverage_and_gaps_make_up_the_plan(
-    told: Answers, covered: dict[Place, Coverage], *, is_late: bool, is_accepted: bool
+    told: Answers, covered: dict[Target, Coverage], *, is_late: bool, is_accepted: bool
 ) -> None:
     """Whatever fails, every minute of every place ends covered or in a gap, or the run stops."""
     scene = Scene(told, is_late=is_late, is_accepted=is_accepted, covered=covered)
@@ -232,7 +234,7 @@ def test_everything_answered_has_no_gap() -> None:
     sink = PageCollector()
     scene = Scene({}, sink=sink)
     assert scene.run() == ()
-    assert len(sink.pages) == 2 * len(scene.observer.done) == 32
+    assert len(sink.pages) == 2 * len(scene.callbacks.done) == 32
     check_adds_up(scene, ())
 
 
@@ -240,39 +242,41 @@ def test_everything_answered_has_no_gap() -> None:
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_place_denied_once_is_not_asked_again(status: int, *, is_late: bool) -> None:
     """Its gap is one, all that is not covered, with the reason and the request id."""
-    place = PLACES[1]
-    scene = Scene({(place, 10): refuse(status)}, is_late=is_late)
+    target = TARGETS[1]
+    scene = Scene({(target, 10): refuse(status)}, is_late=is_late)
     gaps = scene.run()
-    assert gaps == (Gap(place, Window(10, 40), "denied", f"{status} Code: no", f"id-{status}"),)
-    assert [shard.window.start for shard, _ in scene.audit.asked if shard.place == place] == [0, 10]
+    assert gaps == (Gap(target, Window(10, 40), "denied", f"{status} Code: no", f"id-{status}"),)
+    assert [shard.window.start for shard, _ in scene.audit.asked if shard.target == target] == [0, 10]
     check_adds_up(scene, gaps)
 
 
 def test_a_place_that_failed_and_was_then_denied_has_both_gaps() -> None:
     """The failed window keeps its own reason, and no minute is told twice."""
-    place = PLACES[0]
-    scene = Scene({(place, 10): ConnectionFailed("reset"), (place, 20): refuse(404)})
+    target = TARGETS[0]
+    scene = Scene({(target, 10): ConnectionFailed("reset"), (target, 20): refuse(404)})
     gaps = scene.run()
     assert [(gap.window, gap.kind) for gap in gaps] == [(Window(10, 20), "failed"), (Window(20, 40), "denied")]
     check_adds_up(scene, gaps)
 
 
-@pytest.mark.parametrize("error", [e for e in ERRORS if not (isinstance(e, Refused) and e.is_oci and e.status < 405)])
+@pytest.mark.parametrize(
+    "error", [e for e in ERRORS if not (isinstance(e, ServiceError) and e.is_oci and e.status < 405)]
+)
 def test_a_window_that_failed_is_a_gap_of_its_own(error: RequestError) -> None:
     """The windows behind it are asked all the same; a page of a proxy is no denial of Oracle's."""
-    scene = Scene({(PLACES[0], 10): error})
+    scene = Scene({(TARGETS[0], 10): error})
     gaps = scene.run()
-    assert [(gap.place, gap.window, gap.kind) for gap in gaps] == [(PLACES[0], Window(10, 20), "failed")]
-    assert scene.observer.gaps == list(gaps)
+    assert [(gap.target, gap.window, gap.kind) for gap in gaps] == [(TARGETS[0], Window(10, 20), "failed")]
+    assert scene.callbacks.gaps == list(gaps)
     assert scene.identity.asked == 0
 
 
 def test_a_401_of_one_region_is_a_gap_of_that_region() -> None:
     """A region that never answered, with a key that is good elsewhere: all its places, each asked no more."""
-    scene = Scene({(place, start): refuse(401) for place in PLACES[:2] for start in (0, 10, 20, 30)})
+    scene = Scene({(target, start): refuse(401) for target in TARGETS[:2] for start in (0, 10, 20, 30)})
     gaps = scene.run()
-    assert [(gap.place, gap.window, gap.kind) for gap in gaps] == [(place, RANGE, "denied") for place in PLACES[:2]]
-    assert len([shard for shard, _ in scene.audit.asked if shard.place.region == "r1"]) == 1
+    assert [(gap.target, gap.window, gap.kind) for gap in gaps] == [(target, RANGE, "denied") for target in TARGETS[:2]]
+    assert len([shard for shard, _ in scene.audit.asked if shard.target.region == "r1"]) == 1
     assert scene.identity.asked == 1
     check_adds_up(scene, gaps)
 
@@ -280,24 +284,24 @@ def test_a_401_of_one_region_is_a_gap_of_that_region() -> None:
 def test_a_401_with_a_key_that_is_refused_stops_the_run() -> None:
     """When Identity says no as well, the sign-in is over."""
     with pytest.raises(SignInRejected):
-        Scene({(PLACES[0], 0): refuse(401)}, is_accepted=False).run()
+        Scene({(TARGETS[0], 0): refuse(401)}, is_accepted=False).run()
 
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_401_from_a_region_that_has_answered_stops_the_run(*, is_late: bool) -> None:
     """The key was good a moment ago and is not any more."""
-    scene = Scene({(PLACES[0], 10): refuse(401)}, is_late=is_late)
+    scene = Scene({(TARGETS[0], 10): refuse(401)}, is_late=is_late)
     with pytest.raises(SignInRejected):
         scene.run()
-    assert scene.coverage[PLACES[0]].windows == (Window(0, 10),)
+    assert scene.coverage[TARGETS[0]].windows == (Window(0, 10),)
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionFailed("reset"), BadAnswer("html"), refuse(500), refuse(404, is_oci=False)]
+    "error", [ConnectionFailed("reset"), InvalidResponse("html"), refuse(500), refuse(404, is_oci=False)]
 )
 def test_when_nothing_answers_the_run_stops(error: RequestError) -> None:
     """A service that fails everywhere is no list of gaps but exit 4."""
-    told = {(place, start): error for place in PLACES for start in (0, 10, 20, 30)}
+    told = {(target, start): error for target in TARGETS for start in (0, 10, 20, 30)}
     with pytest.raises(ServiceUnreachable) as caught:
         Scene(told).run()
     assert caught.value.exit_code == 4
@@ -306,32 +310,32 @@ def test_when_nothing_answers_the_run_stops(error: RequestError) -> None:
 @pytest.mark.parametrize("error", [refuse(404), refuse(400)])
 def test_a_no_everywhere_is_an_answer(error: RequestError) -> None:
     """When Oracle refuses everything, that is gaps."""
-    told = {(place, start): error for place in PLACES for start in (0, 10, 20, 30)}
+    told = {(target, start): error for target in TARGETS for start in (0, 10, 20, 30)}
     scene = Scene(told)
     check_adds_up(scene, scene.run())
 
 
 def test_what_was_covered_before_is_not_touched() -> None:
     """The coverage handed in stays as it was; the sweep's own grows."""
-    known = {PLACES[0]: Coverage([Window(0, 30)])}
+    known = {TARGETS[0]: Coverage([Window(0, 30)])}
     scene = Scene({}, covered=known)
     assert scene.run() == ()
-    assert known[PLACES[0]].windows == (Window(0, 30),)
-    assert scene.coverage[PLACES[0]].windows == (RANGE,)
-    assert [shard.window for shard, _ in scene.audit.asked if shard.place == PLACES[0]] == [Window(30, 40)]
+    assert known[TARGETS[0]].windows == (Window(0, 30),)
+    assert scene.coverage[TARGETS[0]].windows == (RANGE,)
+    assert [shard.window for shard, _ in scene.audit.asked if shard.target == TARGETS[0]] == [Window(30, 40)]
 
 
 class EmptyAudit(ScriptedAudit):
     """Answers every shard with one empty page, and fails where it was told to when it is asked again."""
 
     async def follow_shard(
-        self, shard: Shard, *, bookmark: Bookmark | None = None, should_stop: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the page."""
-        self.asked.append((shard, bookmark))
-        async with self._gate.enter(shard.place.region):
+        self.asked.append((shard, cursor))
+        async with self._rate_limiter.enter(shard.target.region):
             await asyncio.sleep(0)
-        if bookmark is not None and (failure := self._failures.get((shard.place, shard.window.start))):
+        if cursor is not None and (failure := self._failures.get((shard.target, shard.window.start))):
             raise failure
         yield make_page(shard, 1, [])
 
@@ -339,12 +343,12 @@ class EmptyAudit(ScriptedAudit):
 @pytest.mark.parametrize("error", [None, refuse(404), ConnectionFailed("reset")])
 def test_an_emptiness_that_is_not_confirmed_is_a_gap(error: RequestError | None) -> None:
     """Asked once more, a window is empty again, or it is a gap and covered no longer."""
-    told = {(PLACES[0], 10): error} if error else {}
+    told = {(TARGETS[0], 10): error} if error else {}
     scene = Scene(told)
-    scene.audit = EmptyAudit(told, scene.gate)
+    scene.audit = EmptyAudit(told, scene.rate_limiter)
     counts: list[int] = []
 
-    async def work(sweep: Sweep) -> tuple[Gap, ...]:
+    async def work(sweep: Fetcher) -> tuple[Gap, ...]:
         assert await sweep.run(scene.plan()) == ()
         counts.append(len(sweep.empty))
         return await sweep.confirm_empty(sorted(sweep.empty))
@@ -371,9 +375,9 @@ def test_a_cancelled_sweep_closes_its_request() -> None:
     """A stop from outside leaves no request behind, and what was complete stays covered."""
     scene = Scene({})
 
-    async def cancel_in_the_middle(sweep: Sweep) -> tuple[Gap, ...]:
+    async def cancel_in_the_middle(sweep: Fetcher) -> tuple[Gap, ...]:
         task = asyncio.ensure_future(sweep.run(scene.plan()))
-        await scene.observer.has_two.wait()
+        await scene.callbacks.has_two.wait()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -392,7 +396,7 @@ ODD = [
 ]
 
 
-class PageCounter(Observer):
+class PageCounter(Callbacks):
     """Remembers the counts of pages."""
 
     def __init__(self) -> None:
@@ -413,26 +417,26 @@ def take(
     asked_at: datetime | None = None,
 ) -> tuple[PageLine, list[bytes]]:
     """Give a page to a sink, and return its line in the journal and the events in the spool."""
-    observer = PageCounter()
+    callbacks = PageCounter()
     with (recovered := open_run(folder)).spool as spool:
-        sink = SpoolSink(
+        sink = SpoolWriter(
             spool,
             event_filter=EventFilter(patterns),
             span=span,
             tally=tally,
             listed_compartments=listed,
-            observer=observer,
+            callbacks=callbacks,
         )
 
         async def take_and_close() -> None:
-            await sink.take_page(make_page(SHARD, 1, list(events), asked_at=asked_at))
+            await sink.handle_page(make_page(SHARD, 1, list(events), asked_at=asked_at))
             await sink.close()
 
         asyncio.run(take_and_close())
         kept, _ = read_output(recovered.spool)
     lines = map(decode_line, (folder / "journal.ndjson").read_bytes().splitlines(keepends=True))
     (page,) = [line for line in lines if isinstance(line, PageLine)]
-    assert observer.pages == [(page.scanned, page.kept)]
+    assert callbacks.pages == [(page.scanned, page.kept)]
     return page, kept
 
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import DiskError
-from ociaudit.formats.base import Spelling
+from ociaudit.formats.base import EventShape
 from ociaudit.formats.compression import Plain, make_compressor
 from ociaudit.formats.json import JsonArray, Ndjson
 from ociaudit.operations import publish
 from ociaudit.operations.publish import WrittenFile, write_events
-from ociaudit.planning.shard import Place
+from ociaudit.planning.shard import Target
 
 
 def write(
@@ -87,8 +87,8 @@ def test_an_event_goes_with_its_origin() -> None:
     pieces: list[bytes] = []
     write_events(
         [(b'{"a":1}', 0), (b"{}", 1), (b"{}", 2)],
-        locate=[Place("r", "c"), Place("r", "d"), None].__getitem__,
-        event_format=Ndjson(Spelling(with_origin=True)),
+        locate=[Target("r", "c"), Target("r", "d"), None].__getitem__,
+        event_format=Ndjson(EventShape(with_origin=True)),
         compressor=Plain(),
         write=pieces.append,
         on_written=lambda _: None,

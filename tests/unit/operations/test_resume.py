@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.operations.resume import (
     Action,
-    Leftovers,
-    RerunOptions,
+    PreviousRun,
+    ResumeOptions,
     choose_action,
     describe_difference,
     is_run_spent,
@@ -24,26 +24,26 @@ FIXED = ExportArguments(start="2025-12-01", end="2025-12-07", profile="DEFAULT")
 RELATIVE = replace(FIXED, start="7d", end="now")
 OTHER = replace(FIXED, regions=("uk-london-1",))
 WINDOW = Window(0, 60)
-NOTHING = Leftovers()
-PLAIN = RerunOptions()
+NOTHING = PreviousRun()
+PLAIN = ResumeOptions()
 
 
-def choose(arguments: ExportArguments, left: Leftovers, **options: bool) -> Action | str:
+def choose(arguments: ExportArguments, left: PreviousRun, **options: bool) -> Action | str:
     """Return what is done, or the words of the refusal."""
     try:
-        return choose_action(arguments, left, RerunOptions(**options), output="audit.json", window=WINDOW)
+        return choose_action(arguments, left, ResumeOptions(**options), output="audit.json", window=WINDOW)
     except UsageError as error:
         return f"{error} | {error.hint}"
 
 
-def left_run(run: ExportArguments = FIXED, **facts: object) -> Leftovers:
+def left_run(run: ExportArguments = FIXED, **facts: object) -> PreviousRun:
     """A run directory, and perhaps more."""
-    return Leftovers(run=run, run_window=WINDOW, finished_window=WINDOW, **facts)
+    return PreviousRun(run=run, run_window=WINDOW, finished_window=WINDOW, **facts)
 
 
-def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Leftovers:
+def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> PreviousRun:
     """An output without a run directory, with its manifest unless that is None."""
-    return Leftovers(output_exists=True, finished=finished, finished_window=WINDOW, **facts)
+    return PreviousRun(output_exists=True, finished=finished, finished_window=WINDOW, **facts)
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Le
     ],
 )
 def test_what_is_done_about_leftovers(
-    arguments: ExportArguments, left: Leftovers, options: dict[str, bool], expected: Action | str
+    arguments: ExportArguments, left: PreviousRun, options: dict[str, bool], expected: Action | str
 ) -> None:
     """Each row of the table "when a command is run again"."""
     found = choose(arguments, left, **options)
     assert found is expected if isinstance(expected, Action) else expected in str(found)
 
 
-def list_leftovers() -> list[Leftovers]:
+def list_leftovers() -> list[PreviousRun]:
     """Every combination of facts."""
     flags = ("output_exists", "may_replace", "output_is_ours", "is_complete", "is_provisional")
     runs = (None, FIXED, RELATIVE, OTHER)
     return [
-        Leftovers(
+        PreviousRun(
             run=run,
             finished=finished,
             run_window=WINDOW,
@@ -155,7 +155,7 @@ def test_a_run_that_can_be_continued_is_not_thrown_away(arguments: ExportArgumen
     """No combination of facts begins anew over a run, unless it is a script's own way."""
     for left in list_leftovers():
         for overwrite in (False, True):
-            if left.run is not None and not is_run_spent(arguments, left, RerunOptions(overwrite=overwrite)):
+            if left.run is not None and not is_run_spent(arguments, left, ResumeOptions(overwrite=overwrite)):
                 assert choose(arguments, left, overwrite=overwrite) is not Action.BEGIN
 
 
@@ -168,7 +168,7 @@ def test_a_run_is_spent_only_when_its_output_stands_complete() -> None:
         assert left.output_is_ours
         assert left.is_complete
         assert choose(RELATIVE, left, resume=True) is Action.CLEAN_UP
-        assert not is_run_spent(RELATIVE, left, RerunOptions(resume=True))
+        assert not is_run_spent(RELATIVE, left, ResumeOptions(resume=True))
     assert not any(is_run_spent(FIXED, left, PLAIN) for left in list_leftovers())
 
 
@@ -192,7 +192,7 @@ _UNNAMED = RunPlan(
     arguments=ExportArguments(start="a", end="b", profile="c"),
     tenancy="t",
     window=Window(0, 1),
-    places=(),
+    targets=(),
     listed_compartments=None,
     started_at="x",
 )
@@ -220,7 +220,7 @@ def test_a_run_that_has_begun_stays(tmp_path: Path) -> None:
         assert workspace.plan == PLAN
         assert workspace.left.run == PLAN.arguments
     with open_workspace(tmp_path / "a.json", manifest=None) as workspace:
-        assert workspace.begin_anew().plan is None
+        assert workspace.discard_previous().plan is None
     assert list_names(tmp_path) == []
 
 
@@ -258,7 +258,7 @@ def test_a_damaged_plan_is_an_error_and_can_be_discarded(tmp_path: Path) -> None
     assert (folder / "plan.json").exists()
     with open_workspace(tmp_path / "a.json", manifest=None, may_discard=True) as workspace:
         assert workspace.plan is None
-        workspace.begin_anew()
+        workspace.discard_previous()
     assert list_names(tmp_path) == []
 
 

@@ -5,24 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.planning.estimate import (
-    Part,
     Probe,
     Sampled,
+    ScopePart,
     choose_slices,
-    divide_places,
+    divide_targets,
     estimate_total,
     share_probes,
 )
-from ociaudit.planning.shard import Place, Shard
+from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import Window, tile_window
 
 ROOT = "ocid1.tenancy.oc1..t"
 
 
-def make_part(places: int, tiles: int) -> Part:
+def make_part(targets: int, tiles: int) -> ScopePart:
     """Places with windows of an hour each."""
-    some = [Place("r", f"c{number:04}") for number in range(places)]
-    return Part(some, list(tile_window(Window(0, tiles * 60), 60)))
+    some = [Target("r", f"c{number:04}") for number in range(targets)]
+    return ScopePart(some, list(tile_window(Window(0, tiles * 60), 60)))
 
 
 def look(shard: Shard, per_minute: float, *, page: int = 100) -> Probe:
@@ -33,15 +33,15 @@ def look(shard: Shard, per_minute: float, *, page: int = 100) -> Probe:
     return Probe(shard, events, events * 1000, 0.3, total > page, spread)
 
 
-def survey(part: Part, per_minute: float, limit: int = 16) -> list[Sampled]:
+def survey(part: ScopePart, per_minute: float, limit: int = 16) -> list[Sampled]:
     """A sample of a part that is equally dense everywhere."""
     return [Sampled(look(shard, per_minute)) for shard in part.choose(limit)]
 
 
 @given(st.integers(1, 60), st.integers(1, 400), st.integers(1, 40))
-def test_a_sample_has_the_size_asked_and_no_window_twice(places: int, tiles: int, limit: int) -> None:
+def test_a_sample_has_the_size_asked_and_no_window_twice(targets: int, tiles: int, limit: int) -> None:
     """As many windows as were asked for, or all that there are; each is one of the part's."""
-    part = make_part(places, tiles)
+    part = make_part(targets, tiles)
     chosen = list(part.choose(limit))
     assert len(chosen) == len(set(chosen)) == min(limit, part.count)
     assert {shard.window for shard in chosen} <= set(part.tiles)
@@ -51,8 +51,8 @@ def test_a_sample_has_the_size_asked_and_no_window_twice(places: int, tiles: int
 def test_a_sample_is_spread_over_places_and_over_time() -> None:
     """Sixteen of 200 × 26 windows touch every quarter of the places and every quarter of the time."""
     chosen = list(make_part(200, 26).choose(16))
-    assert len({shard.place for shard in chosen}) == 16
-    assert {int(shard.place.compartment[1:]) // 50 for shard in chosen} == {0, 1, 2, 3}
+    assert len({shard.target for shard in chosen}) == 16
+    assert {int(shard.target.compartment[1:]) // 50 for shard in chosen} == {0, 1, 2, 3}
     assert {shard.window.start * 4 // (26 * 60) for shard in chosen} == {0, 1, 2, 3}
 
 
@@ -68,11 +68,11 @@ def test_probes_are_shared_out_and_none_is_lost(roots: int, others: int, limit: 
 
 def test_roots_are_a_part_of_their_own() -> None:
     """The tenancy's own compartment is apart in each region; without others there is one part."""
-    places = [Place(region, name) for region in ("a", "b") for name in ("c1", ROOT)]
-    roots, others = divide_places(places, [Window(0, 1)], tenancy=ROOT)
-    assert [place.compartment for place in roots.places] == [ROOT, ROOT]
-    assert [place.compartment for place in others.places] == ["c1", "c1"]
-    assert len(divide_places(places[:1], [Window(0, 1)], tenancy=ROOT)) == 1
+    targets = [Target(region, name) for region in ("a", "b") for name in ("c1", ROOT)]
+    roots, others = divide_targets(targets, [Window(0, 1)], tenancy=ROOT)
+    assert [target.compartment for target in roots.targets] == [ROOT, ROOT]
+    assert [target.compartment for target in others.targets] == ["c1", "c1"]
+    assert len(divide_targets(targets[:1], [Window(0, 1)], tenancy=ROOT)) == 1
 
 
 @given(st.integers(1, 1000), st.integers(1, 60 * 24 * 14), st.integers(0, 40), st.floats(0, 30_000))
@@ -80,7 +80,7 @@ def test_slices_lie_inside_their_window(start: int, minutes: int, count: int, sp
     """However long the window and however odd the spread, a slice is a window inside it."""
     window = Window(start, start + minutes)
     slices = list(
-        choose_slices(Probe(Shard(Place("r", "c"), window), 100, 1, 0.1, has_more=True, spread_minutes=spread), count)
+        choose_slices(Probe(Shard(Target("r", "c"), window), 100, 1, 0.1, has_more=True, spread_minutes=spread), count)
     )
     assert len(slices) == count
     assert all(window.start <= one.window.start < one.window.end <= window.end for one in slices)
@@ -107,7 +107,7 @@ def test_the_range_holds_the_truth_of_an_uneven_tenancy() -> None:
     part = make_part(200, 26)
 
     def density(shard: Shard) -> float:
-        return 20.0 if int(shard.place.compartment[1:]) % 4 == 0 else 0.01
+        return 20.0 if int(shard.target.compartment[1:]) % 4 == 0 else 0.01
 
     sampled = [Sampled(look(shard, density(shard))) for shard in part.choose(16)]
     estimate = estimate_total([(part, sampled)], concurrency=1)
@@ -151,7 +151,7 @@ def test_no_answer_is_no_estimate() -> None:
 
 def test_slices_correct_a_first_page_that_misleads() -> None:
     """A page from a busy hour of a quiet window is outweighed by slices elsewhere, but never below what was seen."""
-    shard = Shard(Place("r", "c"), Window(0, 6000))
+    shard = Shard(Target("r", "c"), Window(0, 6000))
     first = Probe(shard, 100, 1, 0.1, has_more=True, spread_minutes=60)
     quiet = tuple(Probe(one, 0, 1, 0.1, has_more=False, spread_minutes=0) for one in choose_slices(first, 9))
     covered = sum(one.shard.window.minutes for one in quiet)

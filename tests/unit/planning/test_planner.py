@@ -1,18 +1,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.planning.planner import Progress, plan_shards
-from ociaudit.planning.shard import Bookmark, Place, Shard
+from ociaudit.planning.planner import FetchState, plan_shards
+from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from support.drawn_shards import HERE, THERE
 
-PLACES = (HERE, THERE)
+TARGETS = (HERE, THERE)
 RANGE = Window(10, 50)
 windows = st.builds(lambda start, length: Window(start, start + length), st.integers(0, 55), st.integers(1, 15))
-coverages = st.dictionaries(st.sampled_from(PLACES), st.lists(windows, max_size=4).map(Coverage))
+coverages = st.dictionaries(st.sampled_from(TARGETS), st.lists(windows, max_size=4).map(Coverage))
 begun_shards = st.dictionaries(
-    st.builds(Shard, st.sampled_from(PLACES), windows),
-    st.builds(Bookmark, st.integers(0, 2), st.integers(1, 9), st.just("token")),
+    st.builds(Shard, st.sampled_from(TARGETS), windows),
+    st.builds(PageCursor, st.integers(0, 2), st.integers(1, 9), st.just("token")),
     max_size=4,
 )
 
@@ -24,45 +24,45 @@ def list_minutes(window: Window) -> set[int]:
 
 @given(coverages, begun_shards, st.integers(1, 20), st.integers(0, 60))
 def test_a_plan_asks_for_exactly_what_is_missing(
-    covered: dict[Place, Coverage], begun: dict[Shard, Bookmark], max_minutes: int, settled_until: int
+    covered: dict[Target, Coverage], begun: dict[Shard, PageCursor], max_minutes: int, settled_until: int
 ) -> None:
     """Shards and coverage make up the range, without overlap, in every place, as long as asked at most."""
     plan = list(
         plan_shards(
-            PLACES, RANGE, max_minutes=max_minutes, settled_until=settled_until, progress=Progress(covered, begun)
+            TARGETS, RANGE, max_minutes=max_minutes, settled_until=settled_until, progress=FetchState(covered, begun)
         )
     )
-    for place in PLACES:
-        known = {m for w in covered.get(place, Coverage()).windows for m in list_minutes(w)}
-        asked = [minute for shard, _ in plan if shard.place == place for minute in list_minutes(shard.window)]
+    for target in TARGETS:
+        known = {m for w in covered.get(target, Coverage()).windows for m in list_minutes(w)}
+        asked = [minute for shard, _ in plan if shard.target == target for minute in list_minutes(shard.window)]
         assert len(asked) == len(set(asked))
         assert set(asked) == list_minutes(RANGE) - known
-    for shard, bookmark in plan:
-        if bookmark is None:
+    for shard, cursor in plan:
+        if cursor is None:
             assert shard.window.minutes <= max_minutes
             assert not shard.window.start < settled_until < shard.window.end
         else:
-            assert begun[shard] == bookmark
+            assert begun[shard] == cursor
 
 
 @given(windows, st.integers(1, 20))
 def test_a_begun_shard_goes_on_where_it_can(window: Window, max_minutes: int) -> None:
     """A begun shard within the range is asked from its bookmark, whatever the window size is now."""
-    shard, bookmark = Shard(HERE, window), Bookmark(0, 3, "token")
+    shard, cursor = Shard(HERE, window), PageCursor(0, 3, "token")
     plan = list(
         plan_shards(
-            [HERE], RANGE, max_minutes=max_minutes, settled_until=60, progress=Progress(begun={shard: bookmark})
+            [HERE], RANGE, max_minutes=max_minutes, settled_until=60, progress=FetchState(begun={shard: cursor})
         )
     )
     is_within = RANGE.start <= window.start and window.end <= RANGE.end
-    assert ((shard, bookmark) in plan) == is_within
+    assert ((shard, cursor) in plan) == is_within
 
 
 def test_planning_does_not_change_what_is_known() -> None:
     """The coverage given stays as it was."""
     known = Coverage([Window(20, 30)])
-    begun = {Shard(HERE, Window(30, 40)): Bookmark(0, 1, "token")}
-    list(plan_shards([HERE], RANGE, max_minutes=7, settled_until=60, progress=Progress({HERE: known}, begun)))
+    begun = {Shard(HERE, Window(30, 40)): PageCursor(0, 1, "token")}
+    list(plan_shards([HERE], RANGE, max_minutes=7, settled_until=60, progress=FetchState({HERE: known}, begun)))
     assert known.windows == (Window(20, 30),)
 
 

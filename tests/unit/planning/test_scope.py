@@ -10,7 +10,7 @@ from ociaudit.planning.scope import (
     check_ocid,
     choose_compartments,
     choose_regions,
-    make_places,
+    make_targets,
 )
 
 ROOT = "root"
@@ -94,8 +94,13 @@ def test_a_listing_without_a_ready_region_is_no_empty_scope(listed: list[Region]
 
 def test_places_are_every_pair_once_in_order() -> None:
     """Region by region, compartment by compartment."""
-    places = make_places(["b", "a", "b"], ["y", "x"])
-    assert [(place.region, place.compartment) for place in places] == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
+    targets = make_targets(["b", "a", "b"], ["y", "x"])
+    assert [(target.region, target.compartment) for target in targets] == [
+        ("a", "x"),
+        ("a", "y"),
+        ("b", "x"),
+        ("b", "y"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -85,15 +85,15 @@ pieces = st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.integers(0, 
 def write_log(path: Path, drawn: list[tuple[bytes, int]]) -> list[tuple[int, int]]:
     """Write events as frames with so many random bytes before each, and return (offset, length) of each frame."""
     noise = random.Random(1)
-    log, places = b"", []
+    log, targets = b"", []
     for event, gap in drawn:
         (frame,) = FrameCodec().compress([event])
         log += noise.randbytes(gap)
-        places.append((len(log), len(frame)))
+        targets.append((len(log), len(frame)))
         log += frame
     path.touch(0o600)
     path.write_bytes(log)
-    return places
+    return targets
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -101,10 +101,10 @@ def write_log(path: Path, drawn: list[tuple[bytes, int]]) -> list[tuple[int, int
 def test_many_are_read_as_one_by_one(tmp_path: Path, drawn: list[tuple[bytes, int]], dice: random.Random) -> None:
     """In whatever order, however far apart, and however often they are asked for."""
     path = tmp_path / "log"
-    places = write_log(path, drawn)
+    targets = write_log(path, drawn)
     chosen = dice.choices(range(len(drawn)), k=dice.randrange(2 * len(drawn)))
     reader = LogReader(path, FrameCodec())
-    offsets, lengths = [places[number][0] for number in chosen], [places[number][1] for number in chosen]
+    offsets, lengths = [targets[number][0] for number in chosen], [targets[number][1] for number in chosen]
     assert reader.read_many(offsets, lengths) == [drawn[number][0] for number in chosen]
     assert list(map(reader.read, offsets, lengths)) == [drawn[number][0] for number in chosen]
     reader.close()
@@ -114,13 +114,13 @@ def test_many_are_read_as_one_by_one(tmp_path: Path, drawn: list[tuple[bytes, in
 def test_the_damaged_one_among_many_is_named(tmp_path: Path, damaged: int) -> None:
     """A changed byte, or one that is missing at the end, is refused with its place."""
     path = tmp_path / "log"
-    places = write_log(path, [(b"%d" % number * 50, 0) for number in range(3)])
+    targets = write_log(path, [(b"%d" % number * 50, 0) for number in range(3)])
     data = bytearray(path.read_bytes())
-    data[places[damaged][0] + places[damaged][1] - 1] ^= 1
+    data[targets[damaged][0] + targets[damaged][1] - 1] ^= 1
     path.write_bytes(data)
     reader = LogReader(path, FrameCodec())
-    offsets, lengths = zip(*places, strict=True)
-    with pytest.raises(CorruptRun, match=f"at byte {places[damaged][0]}:"):
+    offsets, lengths = zip(*targets, strict=True)
+    with pytest.raises(CorruptRun, match=f"at byte {targets[damaged][0]}:"):
         reader.read_many(offsets, lengths)
     path.write_bytes(data[:-1])
     with pytest.raises(CorruptRun, match="at byte"):
@@ -131,8 +131,8 @@ def test_the_damaged_one_among_many_is_named(tmp_path: Path, damaged: int) -> No
 def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """The error is the disk's, with the file's name."""
     path = tmp_path / "log"
-    places = write_log(path, [(b"event", 0)])
+    targets = write_log(path, [(b"event", 0)])
     reader = LogReader(path, FrameCodec())
     os.close(reader._descriptor)
     with pytest.raises(DiskError, match="log"):
-        reader.read_many([places[0][0]], [places[0][1]])
+        reader.read_many([targets[0][0]], [targets[0][1]])

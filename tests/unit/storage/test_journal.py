@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Bookmark, Gap, Place, Shard
+from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.journal import (
     CHECK_LENGTH,
@@ -80,10 +80,10 @@ def test_a_changed_line_is_noticed(line: JournalLine, data: st.DataObject) -> No
 def test_every_single_flipped_bit_is_noticed() -> None:
     """Each bit of a page's line is guarded."""
     good = encode_line(make_page_line(make_shard(), 1, offset=5, next_token="t"))
-    for place in range(len(good)):
+    for target in range(len(good)):
         for bit in range(8):
             changed = bytearray(good)
-            changed[place] ^= 1 << bit
+            changed[target] ^= 1 << bit
             with pytest.raises(BadLine):
                 decode_line(bytes(changed))
 
@@ -108,7 +108,7 @@ def test_a_torn_line_is_noticed(line: JournalLine, data: st.DataObject) -> None:
         b"",
         b"{",
         b'{"kind":"run","at":"x"',
-        b'{"kind":"page","shard":{"place":{"region":"r","compartment":"c"},"window":[5,5]}',
+        b'{"kind":"page","shard":{"target":{"region":"r","compartment":"c"},"window":[5,5]}',
     ],
 )
 def test_a_foreign_line_is_noticed_in_spite_of_its_check(body: bytes) -> None:
@@ -141,7 +141,7 @@ def replay(*lines: JournalLine) -> JournalState:
 def describe(state: JournalState) -> tuple[object, object]:
     """Return coverage and bookmarks as values that can be compared."""
     progress = state.find_progress()
-    return {place: coverage.windows for place, coverage in progress.covered.items()}, progress.begun
+    return {target: coverage.windows for target, coverage in progress.covered.items()}, progress.begun
 
 
 def lay_out(*pages: PageLine) -> list[PageLine]:
@@ -154,8 +154,8 @@ def draw_passes(draw: st.DrawFn) -> tuple[list[PageLine], dict[Shard, int | None
     """Draw whole or cut passes over several shards; return the pages and, by shard, how many of its came."""
     pages: list[PageLine] = []
     came: dict[Shard, int | None] = {}
-    for start, place in draw(st.sets(st.tuples(st.sampled_from([0, 10, 20]), st.sampled_from([HERE, THERE])))):
-        shard = make_shard(start, start + 10, place)
+    for start, target in draw(st.sets(st.tuples(st.sampled_from([0, 10, 20]), st.sampled_from([HERE, THERE])))):
+        shard = make_shard(start, start + 10, target)
         total = draw(st.integers(1, 4))
         number = draw(st.integers(0, total))
         pages += [
@@ -180,10 +180,10 @@ def test_progress_is_what_came_in_any_order_of_lines(
     begun = {}
     for shard, number in came.items():
         if number is None:
-            covered.setdefault(shard.place, Coverage()).add(shard.window)
+            covered.setdefault(shard.target, Coverage()).add(shard.window)
         elif number:
-            begun[shard] = Bookmark(0, number, f"{shard.window.start} {number}")
-    assert describe(replay(*lines)) == ({place: each.windows for place, each in covered.items()}, begun)
+            begun[shard] = PageCursor(0, number, f"{shard.window.start} {number}")
+    assert describe(replay(*lines)) == ({target: each.windows for target, each in covered.items()}, begun)
 
 
 @given(draw_passes(), st.data())
@@ -198,10 +198,10 @@ def test_a_missing_page_is_never_covered(
     is_void = data.draw(st.booleans())
     lines = [*pages, VoidLine(gone.offset)] if is_void else [page for page in pages if page != gone]
     progress = replay(*lines).find_progress()
-    coverage = progress.covered.get(gone.shard.place, Coverage())
+    coverage = progress.covered.get(gone.shard.target, Coverage())
     assert coverage.find_missing(gone.shard.window)
-    bookmark = progress.begun.get(gone.shard)
-    assert (bookmark.page if bookmark else 0) == gone.page - 1
+    cursor = progress.begun.get(gone.shard)
+    assert (cursor.page if cursor else 0) == gone.page - 1
 
 
 def test_pages_of_two_passes_make_no_chain() -> None:
@@ -212,7 +212,7 @@ def test_pages_of_two_passes_make_no_chain() -> None:
         make_page_line(SHARD, 3),
     )
     again = lay_out(first, second, third, make_page_line(SHARD, 1, next_token="c"))[3]
-    assert describe(replay(first, second, third, VoidLine(first.offset), again)) == ({}, {SHARD: Bookmark(0, 1, "c")})
+    assert describe(replay(first, second, third, VoidLine(first.offset), again)) == ({}, {SHARD: PageCursor(0, 1, "c")})
 
 
 def test_a_page_asked_again_takes_the_place_of_what_followed() -> None:
@@ -225,7 +225,7 @@ def test_a_page_asked_again_takes_the_place_of_what_followed() -> None:
         make_page_line(SHARD, 3),
     )
     lines = [*pages[:3], VoidLine(pages[1].offset), pages[3]]
-    assert describe(replay(*lines)) == ({}, {SHARD: Bookmark(0, 2, "c")})
+    assert describe(replay(*lines)) == ({}, {SHARD: PageCursor(0, 2, "c")})
     assert describe(replay(*lines, pages[4])) == ({HERE: (SHARD.window,)}, {})
 
 
@@ -235,9 +235,9 @@ def test_a_chain_is_whole_by_itself() -> None:
         make_page_line(SHARD, 1, next_token="a"),
         make_page_line(SHARD, 2, chain=1),
     )
-    assert describe(replay(*mixed)) == ({}, {SHARD: Bookmark(0, 1, "a")})
+    assert describe(replay(*mixed)) == ({}, {SHARD: PageCursor(0, 1, "a")})
     later = lay_out(make_page_line(SHARD, 1, next_token="a"), make_page_line(SHARD, 1, chain=1, next_token="b"))
-    assert describe(replay(*later)) == ({}, {SHARD: Bookmark(1, 1, "b")})
+    assert describe(replay(*later)) == ({}, {SHARD: PageCursor(1, 1, "b")})
 
 
 def test_a_provisional_shard_is_asked_again_until_it_is_settled() -> None:
@@ -249,7 +249,7 @@ def test_a_provisional_shard_is_asked_again_until_it_is_settled() -> None:
     ]
     assert describe(replay(*lay_out(*soon))) == ({}, {})
     settled = lay_out(*soon, make_page_line(SHARD, 1, next_token="c"), make_page_line(SHARD, 2))
-    assert describe(replay(*settled[:4])) == ({}, {SHARD: Bookmark(0, 1, "c")})
+    assert describe(replay(*settled[:4])) == ({}, {SHARD: PageCursor(0, 1, "c")})
     assert describe(replay(*settled)) == ({HERE: (SHARD.window,)}, {})
 
 
@@ -333,12 +333,12 @@ def test_an_empty_journal_is_a_run_that_has_not_begun() -> None:
 
 def test_a_page_takes_little_memory() -> None:
     """A year of a large tenancy has millions of pages, nearly all of them the only one of their shard."""
-    places = [Place(f"eu-region-{number % 5}", f"ocid1.compartment.oc1..{number:060}") for number in range(100)]
+    targets = [Target(f"eu-region-{number % 5}", f"ocid1.compartment.oc1..{number:060}") for number in range(100)]
 
     def write_lines() -> Iterator[bytes]:
         yield encode_line(RUN)
         for number in range(20_000):
-            shard = make_shard(number // 100, number // 100 + 1, places[number % 100])
+            shard = make_shard(number // 100, number // 100 + 1, targets[number % 100])
             line = make_page_line(shard, 1, offset=900 * number)
             yield encode_line(
                 replace(line, sha256="5a" * 32, length=900, request_id="A" * 98, at="2025-12-01T00:00:00Z")

@@ -72,10 +72,10 @@ def test_a_manifest_states_its_own_digest(text: str) -> None:
 def test_every_changed_byte_is_noticed() -> None:
     """At every byte and for several changes the digest fits no more."""
     data, _ = encode_manifest(make_manifest())
-    for place in range(len(data)):
+    for target in range(len(data)):
         for change in (1, 2, 32, 128):
-            changed = data[:place] + bytes([data[place] ^ change]) + data[place + 1 :]
-            assert not has_own_digest(changed), changed[place - 10 : place + 10]
+            changed = data[:target] + bytes([data[target] ^ change]) + data[target + 1 :]
+            assert not has_own_digest(changed), changed[target - 10 : target + 10]
 
 
 @given(st.data())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
 from ociaudit.storage import merge as canonical
-from ociaudit.storage.merge import SUFFIX_BYTES, CanonicalReader, MergeCounts, OrderIndex, split_location
+from ociaudit.storage.merge import SUFFIX_BYTES, CanonicalReader, EventIndex, MergeCounts, split_location
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import open_run
 
@@ -43,8 +43,8 @@ Pages = list[tuple[object, list[Event]]]
 def merge(answered: Pages) -> tuple[list[tuple[bytes, int]], MergeCounts]:
     """Put pages into a spool and read it in canonical order."""
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder)).spool as spool:
-        for number, (place, page) in enumerate(answered, start=1):
-            line = make_page_line(make_shard(0, 60, place), number, scanned=len(page), kept=len(page))
+        for number, (target, page) in enumerate(answered, start=1):
+            line = make_page_line(make_shard(0, 60, target), number, scanned=len(page), kept=len(page))
             spool.append_page(line, page)
         reader = spool.open_reader()
         merged = CanonicalReader(spool.index, reader, start=START, end=END)
@@ -68,7 +68,7 @@ def test_the_merge_is_sorting_and_dropping_equal_records(answered: Pages) -> Non
     expected = sorted({(event.order, event.raw) for event in all_events})
     assert [raw for raw, _ in found] == [raw for _, raw in expected]
     for raw, origin in found:
-        assert origin == min(place == THERE for place, page in answered for event in page if event.raw == raw)
+        assert origin == min(target == THERE for target, page in answered for event in page if event.raw == raw)
     instants = [read_order(order)[0] for order, _ in expected]
     per_id = Counter(read_order(order)[1] for order, _ in expected)
     conflicting = sorted(event_id for event_id, n in per_id.items() if n > 1 and event_id)
@@ -88,7 +88,7 @@ def test_the_merge_is_sorting_and_dropping_equal_records(answered: Pages) -> Non
 def test_how_pages_came_does_not_matter(answered: Pages, order: random.Random) -> None:
     """Shuffled, cut into other pages and answered twice it is the same output; only more identical ones are counted."""
     found, counts = merge(answered)
-    other = [(place, [event]) for place, page in answered for event in page]
+    other = [(target, [event]) for target, page in answered for event in page]
     order.shuffle(other)
     found_again, counts_again = merge(other)
     assert found_again == found
@@ -136,7 +136,7 @@ batches = st.lists(
 def test_the_order_is_that_of_sorting_everything(pages: list[tuple[list[int], int, int]], max_entries: int) -> None:
     """However few entries fit in memory, all come out once, ascending, and lead to where they stand."""
     with tempfile.TemporaryDirectory() as folder:
-        index = OrderIndex(Path(folder), max_entries=max_entries)
+        index = EventIndex(Path(folder), max_entries=max_entries)
         expected: list[tuple[bytes, tuple[int, int, int]]] = []
         for numbers, origin, offset in pages:
             events = [make_event(number) for number in numbers]
@@ -158,6 +158,6 @@ def test_the_order_is_that_of_sorting_everything(pages: list[tuple[list[int], in
 def test_what_an_earlier_process_left_is_overwritten(tmp_path: Path) -> None:
     """Part files of a killed process do not come into the order of the next."""
     for number in (1, 2):
-        index = OrderIndex(tmp_path, max_entries=1)
+        index = EventIndex(tmp_path, max_entries=1)
         index.add([make_event(number)], origin=0, offset=number, lengths=[1])
         assert [split_location(entry)[1] for entry in index.iterate()] == [number]

@@ -46,7 +46,7 @@ def check_progress_is_true(recovered: Recovered) -> None:
     """Check that whatever counts as covered is in the spool with every event."""
     held = set(read_output(recovered.spool)[0])
     for shard, events in SERVICE.items():
-        if not recovered.progress.covered.get(shard.place, Coverage()).find_missing(shard.window):
+        if not recovered.progress.covered.get(shard.target, Coverage()).find_missing(shard.window):
             assert {event.raw for event in events} <= held
 
 
@@ -63,28 +63,28 @@ def reopen_and_finish(path: Path) -> Recovered:
 
 
 def copy_for_each(
-    path: Path, name: str, damage: Callable[[bytes, int], bytes], places: Iterable[int] | None = None
+    path: Path, name: str, damage: Callable[[bytes, int], bytes], targets: Iterable[int] | None = None
 ) -> Iterator[tuple[int, Path]]:
     """Yield a copy of the run for every byte of one of its files, or for some, damaged there."""
     whole = (path / name).read_bytes()
     copy = path.with_name("copy")
-    for place in places or range(len(whole)):
-        if place > len(whole):
+    for target in targets or range(len(whole)):
+        if target > len(whole):
             continue
         shutil.copytree(path, copy)
-        (copy / name).write_bytes(damage(whole, place))
-        yield place, copy
+        (copy / name).write_bytes(damage(whole, target))
+        yield target, copy
         shutil.rmtree(copy)
 
 
-def cut(data: bytes, place: int) -> bytes:
+def cut(data: bytes, target: int) -> bytes:
     """Leave only what stands before a place."""
-    return data[:place]
+    return data[:target]
 
 
-def flip(data: bytes, place: int) -> bytes:
+def flip(data: bytes, target: int) -> bytes:
     """Change one bit at a place."""
-    return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
+    return data[:target] + bytes([data[target] ^ (1 << target % 8)]) + data[target + 1 :]
 
 
 def test_an_undisturbed_run_covers_everything(left_over: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_bit_flipped_anywhere_in_the_log_is_noticed(left_over: Path) -> None:
 def test_a_journal_cut_anywhere_is_gone_on_from_there(left_over: Path) -> None:
     """Around every line's end and inside: whole lines count, a torn one does not, and the rest is asked again."""
     whole = (left_over / "journal.ndjson").read_bytes()
-    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
-    places = {place + near for place in ends for near in (0, 1, 2)} | set(range(0, len(whole), 29))
-    for _, copy in copy_for_each(left_over, "journal.ndjson", cut, places=sorted(places)):
+    ends = [target for target, byte in enumerate(whole) if byte == ord("\n")]
+    targets = {target + near for target in ends for near in (0, 1, 2)} | set(range(0, len(whole), 29))
+    for _, copy in copy_for_each(left_over, "journal.ndjson", cut, targets=sorted(targets)):
         reopen_and_finish(copy)
 
 
@@ -123,15 +123,15 @@ def test_a_bit_flipped_anywhere_in_the_journal_is_noticed(left_over: Path) -> No
     """At every byte: the run is corrupt, exit 6; only in the last line it is like a torn one."""
     begin_of_last_line = (left_over / "journal.ndjson").read_bytes()[:-1].rindex(b"\n") + 1
     whole = (left_over / "journal.ndjson").read_bytes()
-    for place in range(begin_of_last_line - 1):
-        (left_over / "journal.ndjson").write_bytes(flip(whole, place))
+    for target in range(begin_of_last_line - 1):
+        (left_over / "journal.ndjson").write_bytes(flip(whole, target))
         with pytest.raises(CorruptRun, match=r"damaged in line|does not belong") as caught:
             open_run(left_over)
         assert caught.value.exit_code == 6
     assert (left_over / "journal.ndjson").read_bytes() == flip(whole, begin_of_last_line - 2)  # nothing was cut
     (left_over / "journal.ndjson").write_bytes(whole)
     for _, copy in copy_for_each(
-        left_over, "journal.ndjson", flip, places=range(begin_of_last_line - 1, len(whole), 5)
+        left_over, "journal.ndjson", flip, targets=range(begin_of_last_line - 1, len(whole), 5)
     ):
         with contextlib.suppress(CorruptRun):  # the flip may have made a line break, so that two lines are bad
             reopen_and_finish(copy)
@@ -165,15 +165,15 @@ def test_a_journal_of_another_run_is_an_error(left_over: Path) -> None:
 
 def test_a_page_from_a_place_that_is_not_planned_counts_no_more(tmp_path: Path) -> None:
     """An event whose origin cannot be told is not written."""
-    stranger = make_shard(0, 60, place=type(HERE)("mars-1", "ocid1.tenancy.oc1..x"))
-    origins = {HERE: 0, stranger.place: 1}
+    stranger = make_shard(0, 60, target=type(HERE)("mars-1", "ocid1.tenancy.oc1..x"))
+    origins = {HERE: 0, stranger.target: 1}
     with (recovered := open_run(tmp_path)).spool as spool:
         spool._origins = origins
         spool.append_page(make_page_line(stranger, 1, scanned=1, kept=1), [make_event(1)])
     recovered = open_run(tmp_path)
     with recovered.spool:
         assert read_output(recovered.spool)[0] == []
-    assert stranger.place not in recovered.progress.covered
+    assert stranger.target not in recovered.progress.covered
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_what_is_appended_while_a_batch_is_written_is_the_next_batch(tmp_path: P
         first, second = make_event(1), make_event(2)
         spool.append_page(make_page_line(make_shard(), 1, next_token="t"), [first])
         assert spool.pending_bytes == len(first.raw)
-        batch = spool.take_batch()
+        batch = spool.pop_batch()
         assert spool.pending_bytes == 0
         spool.append_page(make_page_line(make_shard(), 2), [second])
         spool.write_batch(batch)

@@ -15,7 +15,7 @@ _UNNAMED = RunPlan(
     arguments=ExportArguments(start="7d", end="now", profile="DEFAULT", event_types=("a|b",)),
     tenancy=HERE.compartment,
     window=Window(0, 60),
-    places=(HERE, THERE),
+    targets=(HERE, THERE),
     listed_compartments=None,
     started_at="2025-12-01T00:00:00Z",
 )
@@ -32,13 +32,13 @@ def test_a_plan_survives(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 800), st.integers(1, 255))
-def test_a_changed_plan_is_noticed(place: int, change: int) -> None:
+def test_a_changed_plan_is_noticed(target: int, change: int) -> None:
     """A changed byte is an error, or changes nothing of what was planned but the window, which may grow."""
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name))
         folder.write_plan(PLAN)
         data = bytearray(folder.plan_path.read_bytes())
-        data[place % len(data)] ^= change
+        data[target % len(data)] ^= change
         folder.plan_path.write_bytes(data)
         try:
             found = folder.read_plan()
@@ -51,7 +51,7 @@ def test_a_changed_plan_is_noticed(place: int, change: int) -> None:
 def test_a_plan_is_known_by_everything_but_its_window() -> None:
     """The id stays when the window grows, and only then."""
     assert identify_plan(msgspec.structs.replace(PLAN, window=Window(0, 99))) == PLAN.id
-    for change in ({"tenancy": "x"}, {"places": (HERE,)}, {"may_replace": True}, {"started_at": "x"}):
+    for change in ({"tenancy": "x"}, {"targets": (HERE,)}, {"may_replace": True}, {"started_at": "x"}):
         assert identify_plan(msgspec.structs.replace(PLAN, **change)) != PLAN.id
 
 
@@ -100,8 +100,8 @@ def test_any_changed_digit_of_a_plan_is_noticed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_plan(PLAN)
     whole = folder.plan_path.read_text()
-    digits = [place for place, character in enumerate(whole) if character.isdigit()]
-    for place in digits:
-        folder.plan_path.write_text(whole[:place] + str(9 - int(whole[place])) + whole[place + 1 :])
+    digits = [target for target, character in enumerate(whole) if character.isdigit()]
+    for target in digits:
+        folder.plan_path.write_text(whole[:target] + str(9 - int(whole[target])) + whole[target + 1 :])
         with pytest.raises(CorruptRun):
             folder.read_plan()

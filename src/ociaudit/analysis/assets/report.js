@@ -151,8 +151,8 @@
 
   /* Coverage. */
   if (data.coverage) {
-    const { places, places_with_gaps: withGaps, rows_left_out: leftOut } = data.coverage;
-    find("coverage-lead").textContent = `${showNumber(places - withGaps)} of ${plural(places, "place", "places")} (region × compartment) answered for the whole range${withGaps ? `; ${plural(withGaps, "one has", "have")} gaps, and stand first` : ""}.${leftOut ? ` ${plural(leftOut, "place", "places")} without worse news are left out of the picture.` : ""}`;
+    const { targets, targets_with_gaps: withGaps, rows_left_out: leftOut } = data.coverage;
+    find("coverage-lead").textContent = `${showNumber(targets - withGaps)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range${withGaps ? `; ${plural(withGaps, "one has", "have")} gaps, and come first` : ""}.${leftOut ? ` ${plural(leftOut, "target", "targets")} without worse news are left out of the picture.` : ""}`;
     drawCoverage(find("coverage"), data.coverage);
   }
 

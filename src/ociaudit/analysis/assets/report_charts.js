@@ -200,16 +200,16 @@ function readRuns(pattern) {
 
 const hasGap = (pattern) => /[ndx]/.test(pattern);
 
-/** The map of coverage: a row per place, a column per day; rows with gaps first. */
+/** The map of coverage: a row per target, a column per day; rows with gaps first. */
 function drawCoverage(container, map) {
   const timeOf = (bin) => map.start + bin * map.step;
   const nameOf = ([id, name]) => name || `…${id.slice(-10)}`;
-  const places = map.rows.map(([region, compartment, pattern]) => ({
+  const targets = map.rows.map(([region, compartment, pattern]) => ({
     region: map.regions[region], compartment: map.compartments[compartment], pattern: map.patterns[pattern],
   }));
-  for (const place of places) {
-    place.name = nameOf(place.compartment);
-    place.label = `${place.name} · ${place.region}`;
+  for (const target of targets) {
+    target.name = nameOf(target.compartment);
+    target.label = `${target.name} · ${target.region}`;
   }
   const controls = make("div", "controls");
   const search = make("input");
@@ -224,15 +224,15 @@ function drawCoverage(container, map) {
   readout.setAttribute("aria-live", "polite");
   const panel = make("div", "panel");
   panel.setAttribute("role", "img");
-  panel.setAttribute("aria-label", "Coverage by place and day. Arrow keys move from day to day and from place to place.");
+  panel.setAttribute("aria-label", "Coverage by target and day. Arrow keys move from day to day and from target to target.");
   panel.tabIndex = 0;
   controls.append(search);
-  if (places.length > ROWS_PER_PAGE) container.append(controls);
+  if (targets.length > ROWS_PER_PAGE) container.append(controls);
   const used = new Set(map.patterns.flatMap((pattern) => readRuns(pattern).map(([state]) => state)));
   container.append(drawLegend(Object.keys(STATES).filter((key) => used.has(key)).map((key) => [key, STATES[key][1]])));
   container.append(readout, panel, pager);
 
-  let found = places;
+  let found = targets;
   let page = 0;
   let chart = null;
   let cell = null;
@@ -243,20 +243,20 @@ function drawCoverage(container, map) {
       readout.textContent = `A column is one ${showSize(map.step)}, and shows the worst that is true anywhere in it.`;
       return;
     }
-    const place = rows[cell.row];
-    const run = readRuns(place.pattern).find(([, first, bins]) => cell.bin >= first && cell.bin < first + bins);
+    const target = rows[cell.row];
+    const run = readRuns(target.pattern).find(([, first, bins]) => cell.bin >= first && cell.bin < first + bins);
     const when = map.step === DAY ? showTime(timeOf(cell.bin) * 1000, 10) : showSpan(timeOf(cell.bin) * 1000, timeOf(cell.bin + 1) * 1000, 10);
-    readout.textContent = showHidden(`${when}   ${place.label}   ${STATES[run[0]][1]}`);
+    readout.textContent = showHidden(`${when}   ${target.label}   ${STATES[run[0]][1]}`);
   };
 
   const drawCells = (u) => {
     const { ctx } = u;
     const ratio = uPlot.pxRatio;
     ctx.save();
-    shownRows().forEach((place, row) => {
+    shownRows().forEach((target, row) => {
       const top = u.valToPos(-row, "y", true) + ratio;
       const height = u.valToPos(-row - 1, "y", true) - top - ratio;
-      for (const [state, first, bins] of readRuns(place.pattern)) drawRun(u, ctx, ratio, state, first, bins, top, height);
+      for (const [state, first, bins] of readRuns(target.pattern)) drawRun(u, ctx, ratio, state, first, bins, top, height);
     });
     ctx.restore();
   };
@@ -331,7 +331,7 @@ function drawCoverage(container, map) {
       axes: [makeTimeAxis(true), {
         stroke: () => readColor("ink"), font: FONT, size: gutter, gap: 8, grid: { show: false }, ticks: { show: false },
         splits: () => rows.map((_, row) => -row - 0.5),
-        values: () => rows.map((place) => fitLabel(place, gutter - 12)),
+        values: () => rows.map((target) => fitLabel(target, gutter - 12)),
       }],
       series: [{}, { points: { show: false }, paths: () => null }],
       cursor: { points: { show: false }, y: false, drag: { x: false, y: false } },
@@ -351,7 +351,7 @@ function drawCoverage(container, map) {
     position.textContent = `Places ${showNumber(rows.length ? first + 1 : 0)} to ${showNumber(first + rows.length)} of ${showNumber(found.length)}`;
     previous.disabled = page === 0;
     next.disabled = first + rows.length >= found.length;
-    pager.hidden = places.length <= ROWS_PER_PAGE;
+    pager.hidden = targets.length <= ROWS_PER_PAGE;
     showCell();
   };
   const turn = (by) => {
@@ -361,7 +361,7 @@ function drawCoverage(container, map) {
   };
   search.addEventListener("input", () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    found = places.filter(({ label, compartment }) => words.every((word) => `${label} ${compartment[0]}`.toLowerCase().includes(word)));
+    found = targets.filter(({ label, compartment }) => words.every((word) => `${label} ${compartment[0]}`.toLowerCase().includes(word)));
     page = 0;
     cell = null;
     draw();
