@@ -11,11 +11,10 @@ import oci
 import pytest
 
 import ociaudit
-from ociaudit.operations.context import Callbacks
+from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.storage.manifest import EventRange
-from ociaudit.storage.run_dir import ExportArguments
 from support import naive_filter
-from support.clocks import SkewedClock
+from support.clocks import JumpingClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest, run_export
 from support.processes import Finished, find_command, run_process
@@ -306,6 +305,41 @@ def show_minute(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
+class MinuteHand(JumpingClock):
+    """A clock on which a minute passes with every look at it."""
+
+    def __init__(self) -> None:
+        """Start a quarter of an hour before the present, so that everything asked has been processed."""
+        super().__init__()
+        self._looks = 0
+        self._began_at = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=15)
+
+    def now(self) -> datetime:
+        """Return the next minute."""
+        self._looks += 1
+        return self._began_at + timedelta(minutes=self._looks)
+
+
+def test_a_relative_range_is_resolved_once_per_run(shared_emulator, tmp_path: Path) -> None:
+    """However long a run takes, the window requested and the range of event times are those of one moment."""
+    options = ExportOptions(
+        start="3h",
+        end="1h",
+        regions=("us-ashburn-1",),
+        is_subtree=False,
+        time_basis="event-time",
+        late="10m",
+        compartments=(shared_emulator.tenancy()["id"],),
+    )
+    clock = MinuteHand()
+    manifest = export_here(options, tmp_path / "audit.json", make_tools(shared_emulator, clock=clock)).manifest
+    assert clock.now() - clock._began_at > timedelta(minutes=3), "the clock has ticked during the run"
+    assert manifest.event_range is not None
+    assert manifest.range.start == manifest.event_range.start
+    end, late_end = (datetime.fromisoformat(one) for one in (manifest.event_range.end, manifest.range.end))
+    assert late_end - end == timedelta(minutes=10)
+
+
 def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Path) -> None:
     """While late events may come, the manifest says so; the same command later asks for the rest and no more."""
     if datetime.now(UTC).second > 40:  # both runs belong into one minute
@@ -315,20 +349,19 @@ def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Pat
     moments = []
     with Emulator("--events-per-day", "9000", "--late-share", "0.3") as emulator:
         root = emulator.tenancy()["id"]
-        arguments = ExportArguments(
+        options = ExportOptions(
             start=show_minute(start),
             end=show_minute(end),
-            profile="DEFAULT",
             compartments=(root,),
             is_subtree=False,
-            by="event-time",
+            time_basis="event-time",
             late="31m",
         )
         for minutes in (0, 4):
             emulator.clear_log()
             callbacks = NoticeKeeper()
             context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)), callbacks=callbacks)
-            manifest = export_here(arguments, tmp_path / "audit.json", context).manifest
+            manifest = export_here(options, tmp_path / "audit.json", context).manifest
             asked_from = min(question.start for question in list_questions(emulator.log()))
             events = json.loads((tmp_path / "audit.json").read_bytes())
             moments.append((manifest, callbacks.notices, asked_from, [event["eventTime"] for event in events]))

@@ -18,13 +18,12 @@ from ociaudit.events.field_naming import choose_shape
 from ociaudit.formats.base import Record
 from ociaudit.formats.csv import write_cell
 from ociaudit.formats.registry import choose_output_format
-from ociaudit.operations.context import ExportOrder
+from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.diff import compare_exports
 from ociaudit.operations.export import export_events
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.planning.shard import Target
 from ociaudit.storage.manifest import name_manifest
-from ociaudit.storage.run_dir import ExportArguments
 from support.exports import make_tools, read_manifest, run_export
 from support.processes import prepare_in_shell
 from support.truth import find_compartment, list_events
@@ -75,19 +74,18 @@ def export(shared_emulator, compartment):
 
     def run(output: Path, *, shape="api", with_origin=False, **words) -> None:
         form = choose_output_format(output, **words)
-        arguments = ExportArguments(
+        options = ExportOptions(
             start=START,
             end=END,
-            profile="DEFAULT",
             regions=tuple(REGIONS),
             compartments=(compartment,),
             is_subtree=False,
             shape=shape,
             format=form.format,
-            compress=form.compression,
+            compression=form.compression,
             with_origin=with_origin,
         )
-        assert export_events(ExportOrder(arguments, output), make_tools(shared_emulator)).complete
+        assert export_events(replace(options, output=output), make_tools(shared_emulator)).complete
 
     return run
 

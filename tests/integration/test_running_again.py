@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.storage.run_dir import ExportArguments
+from ociaudit.operations.context import ExportOptions
 from support.clocks import SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
@@ -149,17 +149,16 @@ def test_gaps_filled(stand, truth):
 def test_gaps_that_fail_again(stand, truth):
     """A service that has answered before is not unreachable: what fails again is a gap again, not exit 4."""
     failing = {**BROKEN, "fault": {"kind": "status", "status": 503}}
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=(REGION,),
         compartments=(stand.compartment,),
         is_subtree=False,
     )
 
     def export():
-        return export_here(arguments, stand.output, make_tools(stand.emulator), max_window_days=1)
+        return export_here(options, stand.output, make_tools(stand.emulator), max_window_days=1)
 
     stand.emulator.faults([failing])
     first = export()
@@ -212,17 +211,16 @@ def test_already_complete(stand, truth):
 
 def export_later(emulator, output: Path, minutes: int, *, start: datetime, end: datetime):
     """Export root in this process, with a clock some minutes ahead; return the manifest and what was asked."""
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=show_time(start),
         end=show_time(end),
-        profile="DEFAULT",
         regions=(REGION,),
         compartments=(emulator.tenancy()["id"],),
         is_subtree=False,
     )
     emulator.clear_log()
     context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
-    manifest = export_here(arguments, output, context).manifest
+    manifest = export_here(options, output, context).manifest
     return manifest, {(one.start, one.end) for one in list_questions(emulator.log())}
 
 

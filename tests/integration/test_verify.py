@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from ociaudit.errors import CorruptRun
+from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.storage.manifest import name_manifest
-from ociaudit.storage.run_dir import ExportArguments
 from support.exports import export_here, make_tools, read_manifest
 from support.forging import read_statement, restate
 from support.kill_at_call import Ended
@@ -28,10 +28,8 @@ SPAN = {"start": START, "end": SECOND}
 
 def export(emulator, output: Path, compartments, **given):
     """Export a day in this process."""
-    arguments = ExportArguments(
-        **{**SPAN, **given}, profile="DEFAULT", regions=(REGION,), compartments=tuple(compartments), is_subtree=False
-    )
-    return export_here(arguments, output, make_tools(emulator))
+    options = ExportOptions(**{**SPAN, **given}, regions=(REGION,), compartments=tuple(compartments), is_subtree=False)
+    return export_here(options, output, make_tools(emulator))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.storage.run_dir import ExportArguments
+from ociaudit.operations.context import ExportOptions
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
 
@@ -18,7 +18,7 @@ SERVICES = {
     "one page": ("--page-size", "5000"),
     "in order": ("--page-size", "50", "--no-shuffle"),
 }
-ARGUMENTS = ExportArguments(start="2025-06-02", end="2025-06-05", profile="DEFAULT", regions=("us-ashburn-1",))
+OPTIONS = ExportOptions(start="2025-06-02", end="2025-06-05", regions=("us-ashburn-1",))
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,7 @@ def hashes() -> set[str]:
 def test_the_same_range_has_the_same_bytes(services, hashes, service: str, days: int) -> None:
     """Page size, order within pages and window length leave no trace in the output."""
     with tempfile.TemporaryDirectory() as folder:
-        outcome = export_here(
-            ARGUMENTS, Path(folder) / "audit.json", make_tools(services[service]), max_window_days=days
-        )
+        outcome = export_here(OPTIONS, Path(folder) / "audit.json", make_tools(services[service]), max_window_days=days)
     assert outcome.events > 100
     hashes.add(outcome.manifest.output.sha256)
     assert len(hashes) == 1

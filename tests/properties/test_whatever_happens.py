@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.operations.context import Callbacks, ExportOrder
+from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.operations.export import export_events
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.planning.shard import Shard
 from ociaudit.storage import spool
-from ociaudit.storage.run_dir import ExportArguments
 from support.emulator import Emulator
 from support.exports import make_tools
 from support.run_folders import list_files
@@ -113,10 +112,9 @@ class CrashAt(Callbacks):
 
 def export(emulator, folder: Path, compartments, *, days: int, crash_page: int = 0, image: Path | None = None):
     """Export in this process; with a page to crash at, return nothing and leave `image`."""
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=REGIONS,
         compartments=tuple(compartments),
         is_subtree=False,
@@ -125,7 +123,7 @@ def export(emulator, folder: Path, compartments, *, days: int, crash_page: int =
     if image is not None:
         context = replace(context, callbacks=CrashAt(crash_page, folder, image))
     try:
-        return export_events(ExportOrder(arguments, folder / "audit.json", max_window_days=days), context)
+        return export_events(replace(options, output=folder / "audit.json", max_window_days=days), context)
     except KilledError:
         return None
 

@@ -46,10 +46,10 @@ from ociaudit.errors import (
     SignInRejected,
 )
 from ociaudit.operations.context import RunContext, Service, connect
-from ociaudit.operations.scope_resolution import SETTLE_MINUTES
+from ociaudit.operations.scope_resolution import settled_until
 from ociaudit.planning.scope import Compartment, Region
 from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import Window, floor_minute
+from ociaudit.planning.window import Window
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 Subject = TypeVar("Subject")
@@ -396,7 +396,7 @@ def _judge_region(region: str, error: RequestError | None) -> CheckResult:
 async def _read_a_minute(diagnosis: Diagnosis, targets: Iterable[Target]) -> dict[Target, RequestError | None]:
     """Ask a settled minute of each place, a few at a time; return what went wrong, or None."""
     context, service = diagnosis.asked
-    minute = floor_minute(context.clock.now()) - SETTLE_MINUTES - 1
+    minute = settled_until(context.clock.now()) - 1
     room = asyncio.Semaphore(_IN_FLIGHT)
 
     async def read(target: Target) -> RequestError | None:

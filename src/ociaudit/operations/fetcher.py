@@ -52,10 +52,10 @@ from ociaudit.events.event import Event, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks, CountedName
-from ociaudit.operations.scope_resolution import SETTLE_MINUTES
+from ociaudit.operations.scope_resolution import settled_until
 from ociaudit.planning.planner import Ask, ShardWatch, SplitPolicy
 from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window, floor_minute
+from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
 
@@ -222,14 +222,14 @@ class Fetcher:
         audit: AuditReader,
         rate_limiter: RateLimiter,
         gap_tracker: GapTracker,
-        sink: PageHandler,
+        handler: PageHandler,
         targets: Sequence[Target],
         window: Window,
         covered: Mapping[Target, Coverage],
         callbacks: Callbacks,
         split_policy: SplitPolicy | None = None,
         deadline_seconds: float | None = None,
-        is_noting_empty: bool = False,
+        records_empty: bool = False,
     ) -> None:
         """Sweep towards `window` of all `places`; `covered` is what earlier runs hold already.
 
@@ -239,8 +239,8 @@ class Fetcher:
         self._audit = audit
         self._rate_limiter = rate_limiter
         self._gap_tracker = gap_tracker
-        self._sink = sink
-        self._places = targets
+        self._handler = handler
+        self._targets = targets
         self._window = window
         self._callbacks = callbacks
         self._split_policy = split_policy
@@ -248,7 +248,7 @@ class Fetcher:
         self._deadline_at: float | None = None
         self._unasked: str | None = None
         self.coverage = {target: Coverage(coverage.windows) for target, coverage in covered.items()}
-        self._is_noting_empty = is_noting_empty
+        self._records_empty = records_empty
         self.empty: set[Shard] = set()
         """Shards that were answered complete in this run and brought no event; empty unless they are noted."""
 
@@ -269,7 +269,7 @@ class Fetcher:
             if not deadline.expired():
                 raise
             self._unasked = "the deadline came before it was answered"
-        return self._gap_tracker.list_gaps(self._places, self._window, self.coverage, unasked=self._unasked)
+        return self._gap_tracker.list_gaps(self._targets, self._window, self.coverage, unasked=self._unasked)
 
     async def confirm_empty(self, shards: Sequence[Shard]) -> tuple[Gap, ...]:
         """Ask shards that brought no event once more; return all gaps, those among them that did not answer now.
@@ -352,14 +352,14 @@ class Fetcher:
             async for page in pages:
                 self._gap_tracker.record_response(shard.target.region)
                 queue.has_changed.set()
-                await self._sink.handle_page(page)
+                await self._handler.handle_page(page)
                 scanned += len(page.events)
         if watch is not None and watch.pieces:
-            await self._sink.handle_split(shard, watch.pieces)
+            await self._handler.handle_split(shard, watch.pieces)
             self._callbacks.on_split(shard, len(watch.pieces))
             return [_ShardTask(Shard(shard.target, piece), None, watch.piece_policy) for piece in watch.pieces]
         self.coverage.setdefault(shard.target, Coverage()).add(shard.window)
-        if self._is_noting_empty and not scanned and not is_confirming:
+        if self._records_empty and not scanned and not is_confirming:
             self.empty.add(shard)
         self._callbacks.on_shard_done(shard)
         return ()
@@ -495,7 +495,7 @@ class SpoolWriter:
             request_id=page.request_id,
             attempts=page.attempts,
             at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            is_provisional=floor_minute(page.asked_at) < page.shard.window.end + SETTLE_MINUTES,
+            is_provisional=settled_until(page.asked_at) < page.shard.window.end,
             tally=self._count_names(page.events),
             unlisted=self._find_unlisted(page.events),
         )

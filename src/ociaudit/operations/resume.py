@@ -98,7 +98,7 @@ def choose_action(
             raise UsageError(f"there is no run to resume beside {output}", hint="leave --resume away to begin one")
         return _check_output(arguments, left, options, output, window)
     if _is_finished(arguments, left) and not options.overwrite:
-        is_wanted = options.resume if _is_relative(arguments) else left.finished_window == window
+        is_wanted = options.resume if has_relative_range(arguments) else left.finished_window == window
         if is_wanted and not options.is_script:
             return Action.CLEAN_UP
     if options.restart:
@@ -116,22 +116,23 @@ def choose_action(
 
 def is_run_spent(arguments: ExportArguments, left: PreviousRun, options: ResumeOptions) -> bool:
     """Tell whether the run that was left has done all it can: its output stands complete, and its words moved on."""
-    return _is_relative(arguments) and _is_finished(arguments, left) and not options.resume
+    return has_relative_range(arguments) and _is_finished(arguments, left) and not options.resume
 
 
 def _is_finished(arguments: ExportArguments, left: PreviousRun) -> bool:
     is_of_this_run = left.run == left.finished == arguments and left.output_is_ours
-    return is_of_this_run and left.is_complete and (_is_relative(arguments) or not left.is_provisional)
+    return is_of_this_run and left.is_complete and (has_relative_range(arguments) or not left.is_provisional)
 
 
-def _is_relative(arguments: ExportArguments) -> bool:
+def has_relative_range(arguments: ExportArguments) -> bool:
+    """Return whether the range as typed moves with the present: an age, or `now`."""
     return is_relative(arguments.start) or is_relative(arguments.end)
 
 
 def _check_resumable(run: ExportArguments, left: PreviousRun, options: ResumeOptions, output: str) -> None:
     if options.is_script:
         return
-    if _is_relative(run) and not options.resume:
+    if has_relative_range(run) and not options.resume:
         raise UsageError(
             f"a run over {left.run_window} was left unfinished; {run.start!r} to {run.end!r} means something else now",
             hint="--resume finishes that range, --restart throws it away and begins with the present one",
@@ -166,7 +167,7 @@ def _check_output(
         return Action.BEGIN
     if options.restart and left.finished == arguments and not left.is_complete and left.is_as_stated:
         return Action.BEGIN
-    is_same = left.finished == arguments and left.finished_window == window and not _is_relative(arguments)
+    is_same = left.finished == arguments and left.finished_window == window and not has_relative_range(arguments)
     if is_same and not left.is_as_stated:
         raise UsageError(
             f"{output} has not the size that the manifest beside it states",

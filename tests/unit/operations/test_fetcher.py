@@ -168,12 +168,12 @@ class Scene:
             audit=self.audit,
             rate_limiter=self.rate_limiter,
             gap_tracker=gap_tracker,
-            sink=self.sink,
+            handler=self.sink,
             targets=TARGETS,
             window=RANGE,
             covered=self.covered,
             callbacks=self.callbacks,
-            is_noting_empty=True,
+            records_empty=True,
         )
         self.coverage = sweep.coverage
         return await work(sweep)
