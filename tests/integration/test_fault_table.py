@@ -168,7 +168,7 @@ def test_region_that_is_down(emulator, payments, tmp_path):
     down, *up = list_regions(emulator)
     fault = {"kind": "status", "status": 503}
     emulator.faults([{"operation": "ListEvents", "match": {"region": down}, "times": None, "fault": fault}])
-    arguments = ask_here(emulator, [payments], regions=[down, *up])
+    options = ask_here(emulator, [payments], regions=[down, *up])
     outcome = export_here(options, tmp_path / "audit.json", make_tools(emulator), max_window_days=1)
     assert emulator.fault_states()[0]["fired"] >= 8
     assert {gap.region for gap in outcome.manifest.gaps} == {down}

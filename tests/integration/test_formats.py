@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import stat
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
