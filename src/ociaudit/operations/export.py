@@ -1,7 +1,7 @@
 """An export: every audit event of a range in one file, with the manifest beside it.
 
-The steps: resolve the range once, lock and inspect the run directory, decide (begin, resume, nothing to do), resolve the
-scope, fetch every missing shard into the spool, merge the spool into the output, write ledger and manifest.
+The steps: resolve the range once, lock and inspect the run directory, decide (begin, resume, nothing to do), resolve
+the scope, fetch every missing shard into the spool, merge the spool into the output, write ledger and manifest.
 
 Invariants
 - Nothing is written before the options, the credentials and what an earlier run left have been checked.
@@ -131,16 +131,20 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
             workspace = workspace.discard_previous()  # noqa: PLW2901 - as above
         elif not has_relative_range(arguments):
             workspace = workspace.widen(time_range.window)  # noqa: PLW2901 - as above
-        try:
+        with contextlib.nullcontext() if output else _stdout_interruptions_explained():
             return _Export(options, context, arguments, time_range, event_filter, workspace).run()
-        except Interrupted as error:
-            if output is not None:
-                raise
-            raise Interrupted(
-                "interrupted; what was written to stdout is not complete",
-                signal_number=error.signal_number,
-                hint="run the same command again; with -o FILE, an interrupted export can be resumed",
-            ) from error
+
+
+@contextlib.contextmanager
+def _stdout_interruptions_explained() -> Iterator[None]:
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(
+            "interrupted; what was written to stdout is not complete",
+            signal_number=error.signal_number,
+            hint="run the same command again; with -o FILE, an interrupted export can be resumed",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

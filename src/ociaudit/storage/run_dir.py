@@ -34,8 +34,8 @@ _OURS = re.compile(
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_basis": "by"}):
     """What was asked for, as typed, and of which tenancy; two runs with equal arguments are the same request.
 
-    `event_types` are part of the filter; `filter` is the rest of it, and has none of its own. `time_basis` is the time that
-    `start` and `end` mean; `late` is how long after the end processing was waited for, where they mean event time.
+    `event_types` are part of the filter; `filter` is the rest of it, and has none of its own. `time_basis` is the time
+    that `start` and `end` mean; `late` is how long after the end processing was waited for, where they mean event time.
     """
 
     tenancy: str = ""
