@@ -160,29 +160,30 @@ MAY_REMOVE = {"ociaudit/storage/atomic_io.py", "ociaudit/formats/parquet.py"}  #
 def find_violations(path: str, tree: ast.Module) -> Iterator[str]:
     """What a module does that only another one may."""
     parts = Path(path).with_suffix("").parts
-    for part in parts:
-        if NAMES_THAT_SAY_NOTHING.match(part):
-            yield f"{path}: the name {part!r} says nothing"
+    yield from (f"{path}: the name {part!r} says nothing" for part in parts if NAMES_THAT_SAY_NOTHING.match(part))
     if parts[0] != "ociaudit":
         return
+    exits = parts[1] in {"cli", "__main__"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and "SystemExit" in ast.unparse(node) and parts[1] not in {"cli", "__main__"}:
+        if isinstance(node, ast.Raise) and "SystemExit" in ast.unparse(node) and not exits:
             yield f"{path}:{node.lineno}: only cli exits"
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        is_method = isinstance(node.func, ast.Attribute)
-        one_argument = len(node.args) == 1 and not node.keywords
-        if is_method and path not in MAY_REMOVE:
-            # A lone positional argument tells Path.replace from str.replace, and from those of dates and classes.
-            if name in {"unlink", "rmdir", "rename"} or (name == "replace" and one_argument):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if path not in MAY_REMOVE and is_renaming_or_removing(node.func.attr, node):
                 yield f"{path}:{node.lineno}: only storage/atomic_io renames and removes"
-        if name == "suppress" and any(getattr(each, "id", "") in BROAD_ERRORS for each in node.args):
-            yield f"{path}:{node.lineno}: suppresses everything"
-        if not is_method and name in {"exit", "quit"} and parts[1] not in {"cli", "__main__"}:
-            yield f"{path}:{node.lineno}: only cli exits"
-        if not is_method and name == "open" and parts[1] in {"events", "planning"}:
-            yield f"{path}:{node.lineno}: events and planning know no files"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name == "suppress" and any(getattr(each, "id", "") in BROAD_ERRORS for each in node.args):
+                yield f"{path}:{node.lineno}: suppresses everything"
+            if name in {"exit", "quit"} and not exits:
+                yield f"{path}:{node.lineno}: only cli exits"
+            if name == "open" and parts[1] in {"events", "planning"}:
+                yield f"{path}:{node.lineno}: events and planning know no files"
+
+
+def is_renaming_or_removing(method: str, call: ast.Call) -> bool:
+    """Whether a call is that of a path's method: one positional argument tells its `replace` from that of a text."""
+    one_argument = len(call.args) == 1 and not call.keywords
+    return method in {"unlink", "rmdir", "rename"} or (method == "replace" and one_argument)
 
 
 def test_the_program_keeps_to_the_rules_that_ruff_does_not_know(repository: Path) -> None:
