@@ -410,12 +410,12 @@ def test_file_that_appeared(stand, calls):
     """A file that was not there when the run began is not touched, even if it has the right size."""
     stand.kill_half_way(calls)
     stand.output.write_text("somebody else's")
-    assert_refused(stand, stand.export(), "is not of this run")
+    assert_refused(stand, stand.export(), "this run did not write it")
     stand.output.unlink()
     shutil.rmtree(stand.folder / "audit.json.run")
     kill_before(stand, calls, r"replace\(.*\.manifest\.json\.partial")
     stand.output.write_bytes(b"x" * stand.output.stat().st_size)
-    assert_refused(stand, stand.export(), "is not of this run")
+    assert_refused(stand, stand.export(), "this run did not write it")
 
 
 @row("an output that has been cut since")
@@ -423,7 +423,7 @@ def test_output_that_was_cut(stand, truth):
     """An output that is shorter than its manifest states is not called complete."""
     assert stand.export().status == 0
     stand.output.write_bytes(truth[:-100])
-    assert_refused(stand, stand.export(), "has not the size(.|\n)*verify")
+    assert_refused(stand, stand.export(), "does not have the size(.|\n)*verify")
 
 
 @row("an incomplete output, and no run any more")
@@ -538,7 +538,7 @@ def test_script_resumes(stand):
     assert ended.status == 0, ended.stderr
     assert stand.output.read_bytes() == expected
     assert 0 < len(stand.list_asked()) < len(FIRST_DAY + SECOND_DAY)
-    assert "thrown away" not in ended.stderr
+    assert "discarding" not in ended.stderr
 
 
 @row("a documented script, and an unfinished run of another request")
@@ -550,6 +550,6 @@ def test_script_discards(stand):
     assert run_streamer(stand, end="2025-06-03", call=list_commits(undisturbed.calls)[1]).status == KILLED
     ended = run_streamer(stand, end="2025-06-02")
     assert ended.status == 0, ended.stderr
-    assert "thrown away" in ended.stderr
+    assert "discarding" in ended.stderr
     assert len(json.loads(stand.output.read_bytes())) > 10
     assert not (stand.folder / "audit.json.run").exists()

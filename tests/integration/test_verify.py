@@ -269,7 +269,7 @@ def test_forged_duplicate(plain):
     lines = split_lines(plain)
     totals = read_statement(plain).totals
     texts = forge(plain, [lines[0], *lines], written=totals.written + 1, scanned=totals.scanned + 1)
-    assert any("a record stands twice" in text for text in texts)
+    assert any("a record is repeated" in text for text in texts)
 
 
 def test_forged_count(plain):
@@ -291,7 +291,7 @@ def test_forged_coverage(folder):
     whole = ((SPAN["start"], SPAN["end"]),)
     coverage = tuple(msgspec.structs.replace(entry, windows=whole) for entry in manifest.coverage)
     restate(output, msgspec.structs.replace(manifest, gaps=(), complete=True, coverage=coverage))
-    assert any("not that of the ledger" in problem.text for problem in check(output).problems)
+    assert any("does not match the ledger" in problem.text for problem in check(output).problems)
     restate(output, msgspec.structs.replace(manifest, complete=True))
     assert any("contradict" in problem.text for problem in check(output).problems)
 
@@ -388,7 +388,7 @@ def tell_author(command, output: Path, *options: str) -> tuple[str, str, int]:
 
 
 def test_signature_proves_what_hashes_cannot(command, signed, keys):
-    """A forgery whose hashes are all right is consistent when it is unsigned; the signature does not fit it."""
+    """A forgery whose hashes are all right is consistent when it is unsigned; the signature does not match it."""
     output = signed / "audit.json"
     manifest = read_statement(output)
     lines = split_lines(output)
@@ -398,7 +398,7 @@ def test_signature_proves_what_hashes_cannot(command, signed, keys):
     restate(output, manifest)
     ended = verify(command, signed, "audit.json", "--signer", str(keys / "mine.pub"))
     assert ended.status == 7
-    assert "the signature does not fit" in ended.stdout
+    assert "the signature does not match" in ended.stdout
     (signed / "audit.json.manifest.json.sig").unlink()
     assert verify(command, signed, "audit.json").status == 0
 

@@ -117,16 +117,18 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
         output = output.with_name(expand_name(output.name, time_range.named_window))
     may_discard = options.resume.restart or options.resume.is_script
     with open_workspace(output, manifest=options.manifest, may_discard=may_discard) as workspace:
-        if is_run_spent(arguments, workspace.left, options.resume):
+        if is_run_spent(arguments, workspace.previous, options.resume):
             workspace = workspace.discard_previous()  # noqa: PLW2901 - the directory is the same, its run is gone
-        action = choose_action(arguments, workspace.left, options.resume, output=str(output), window=time_range.window)
+        action = choose_action(
+            arguments, workspace.previous, options.resume, output=str(output), window=time_range.window
+        )
         if action in {Action.NOTHING, Action.CLEAN_UP}:
             workspace.folder.remove()
             return _repeat_result(options, context, workspace)
         for notice in (*time_range.notices, *event_filter.notices):
             context.callbacks.on_notice(notice)
         if action is Action.BEGIN:
-            if workspace.left.run is not None:
+            if workspace.previous.run is not None:
                 context.callbacks.on_notice(f"discarding the unfinished run in {workspace.folder.path}")
             workspace = workspace.discard_previous()  # noqa: PLW2901 - as above
         elif not has_relative_range(arguments):
@@ -227,7 +229,7 @@ class _Export:
             event_window=self.time_range.event_window,
             service=service,
             now=self.context.clock.now(),
-            may_replace=resume.overwrite or resume.is_script or self.workspace.left.output_exists,
+            may_replace=resume.overwrite or resume.is_script or self.workspace.previous.output_exists,
             callbacks=self.context.callbacks,
         )
         self.workspace.folder.write_plan(plan)
