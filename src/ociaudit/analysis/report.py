@@ -85,7 +85,7 @@ class ReportHead:
     """(word, value, form): range and digests; the form is `code` for digests and names."""
     facts: Sequence[tuple[str, str, str]]
     """The same for what matters less."""
-    run_stats: Sequence[tuple[str, str, str]]
+    figures: Sequence[tuple[str, str, str]]
     """(word, number, tone)."""
     gaps: Sequence[GapRow]
     gaps_left_out: int
@@ -106,7 +106,7 @@ def make_head(
         explanation=explanation,
         file=_name_file(file, manifest, tally),
         facts=_list_facts(file, manifest, version),
-        run_stats=_list_figures(tally, data),
+        figures=_list_figures(tally, data),
         gaps=gaps,
         gaps_left_out=left_out,
         notes=_list_notes(manifest, tally),
