@@ -142,8 +142,8 @@ def test_the_charts_are_read_by_keyboard(week, open_page):
     assert "GAP: denied" in page.locator("#coverage .readout").inner_text()
 
 
-def test_a_part_of_the_timeline_is_chosen_and_given_back(week, open_page):
-    """Dragging over the picture narrows the table to that time, and a button gives the whole range back."""
+def test_a_part_of_the_timeline_is_selected_and_reset(week, open_page):
+    """Dragging across the chart filters the table by that time, and a button restores the whole range."""
     page = open_page(week.report)
     before = page.locator(f"{TABLE} .pager span").inner_text()
     page.locator("#timeline").scroll_into_view_if_needed()

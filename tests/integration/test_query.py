@@ -106,7 +106,7 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
         (["text.json", "SELECT count(*) FROM events"], 6, "text.json"),
         (["audit.json", "SELECT 1", "-o", "audit.json"], 2, "is an input"),
         (["audit.json", "SELECT 1", "-o", "there.csv"], 2, "there.csv exists"),
-        (["audit.json", "SELECT 1", "-o", "x.parquet"], 2, "does not encode_event how"),
+        (["audit.json", "SELECT 1", "-o", "x.parquet"], 2, "does not tell how"),
         (["audit.json", "SELECT 1", "-o", "none/x.csv"], 2, "the folder none does not exist"),
     ],
 )
