@@ -79,7 +79,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A manifest as read, and whether the digest of itself that it states is right."""
+    """A manifest as read, and whether its stated digest matches its content."""
 
     manifest: Manifest
     has_own_digest: bool

@@ -25,8 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ociaudit.analysis.classification import ORDINARY as ORDINARY_CLASS
-from ociaudit.analysis.classification import EventBatch, EventClass, read_batch
+from ociaudit.analysis.classification import ORDINARY, EventBatch, EventClass, read_batch
 from ociaudit.analysis.stats import BoundedCounter, EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, instant_of_minute
 from ociaudit.formats.base import Record
@@ -40,7 +39,7 @@ MOST_EVENTS = 2_000
 MOST_BYTES = 2_500_000
 LONGEST_EVENT_BYTES = 65_536
 """A longer event is listed without its JSON."""
-NOTABLE, FAILURE, WATCHED, ORDINARY = range(4)
+NOTABLE, FAILURE, WATCHED, OTHER = range(4)
 """The groups of events. A WATCHED event belongs to a watched pair, which may turn out to be a detection."""
 MOST_CHANGES = 1_000
 _SERIES_INDEX = {name: number for number, name in enumerate(SERIES)}
@@ -174,7 +173,7 @@ class EventSample:
         self._count = 0
 
     def add(self, raws: Sequence[bytes], facts: Sequence[Facts], groups: Sequence[int]) -> None:
-        """Add a batch of candidates, each of a group: NOTABLE, FAILURE, WATCHED or ORDINARY."""
+        """Add a batch of candidates, each of a group: NOTABLE, FAILURE, WATCHED or OTHER."""
         orders = [-zlib.crc32(one.event_id.encode()) if one.event_id else 0 for one in facts]
         heaps, rare = self._heaps, self._rare
         full = [heap[0].order if len(heap) == MOST_EVENTS else _ALWAYS for heap in heaps]
@@ -194,7 +193,7 @@ class EventSample:
 
         `type_counts` decides which types are rare, `is_detected` which events belong to a detection.
         """
-        notable, failures, watched, ordinary = (sorted(heap, reverse=True) for heap in self._heaps)
+        notable, failures, watched, others = (sorted(heap, reverse=True) for heap in self._heaps)
         detected = [each for each in (*notable, *failures, *watched) if is_detected(each.facts)]
         rare = sorted((type_counts.get(name or "", 0), each) for name, kept in self._rare.items() for each in kept)
         stages: tuple[tuple[Sequence[SampledEvent], float], ...] = (
@@ -202,7 +201,7 @@ class EventSample:
             (notable, _NOTABLE_SHARE),
             (failures, _FAILURE_SHARE),
             ([each for _, each in rare], _RARE_SHARE),
-            (sorted([*watched, *ordinary], reverse=True), 1.0),
+            (sorted([*watched, *others], reverse=True), 1.0),
             (detected, 1.0),
             (notable, 1.0),
             (failures, 1.0),
@@ -254,7 +253,7 @@ class ReportStats:
 
     @property
     def untyped(self) -> int:
-        """Number of events with neither a time nor a type."""
+        """Number of events with neither a time nor a type: they may be in another shape."""
         return self.stats.untyped
 
     def add(self, records: Sequence[Record]) -> None:
@@ -306,12 +305,12 @@ class ReportStats:
     def _add_to_sample(self, batch: EventBatch, event_classes: Sequence[EventClass]) -> None:
         watched_pairs = self.stats.tracker.watched
         watched = {index for pair, index in batch.pairs if pair in watched_pairs} if watched_pairs else ()
-        groups = [FAILURE if outcome == "failure" else ORDINARY for outcome in batch.outcomes]
+        groups = [FAILURE if outcome == "failure" else OTHER for outcome in batch.outcomes]
         for index in watched:
-            if groups[index] == ORDINARY:
+            if groups[index] == OTHER:
                 groups[index] = WATCHED
         for index, event_class in enumerate(event_classes):
-            if event_class is not ORDINARY_CLASS and (
+            if event_class is not ORDINARY and (
                 event_class.is_iam_change or (event_class.is_sign_in and groups[index] == FAILURE)
             ):
                 groups[index] = NOTABLE

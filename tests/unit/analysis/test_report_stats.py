@@ -15,7 +15,7 @@ from ociaudit.analysis.report_stats import (
     MOST_BYTES,
     MOST_EVENTS,
     NOTABLE,
-    ORDINARY,
+    OTHER,
     SERIES,
     STEPS_SECONDS,
     WATCHED,
@@ -62,11 +62,11 @@ def test_the_sample_does_not_depend_on_the_order() -> None:
 
 def test_preferred_events_are_kept() -> None:
     """Among many ordinary events, all notable ones, many failures, each rare type and some others are kept."""
-    ordinary = [(make_event(number), ORDINARY) for number in range(10_000)]
+    ordinary = [(make_event(number), OTHER) for number in range(10_000)]
     failures = [(make_event(number, "Fail"), FAILURE) for number in range(10_000, 13_000)]
     notable = [(make_event(number, "Key"), NOTABLE) for number in range(20_000, 20_500)]
     detected = [(make_event(number, "Detected"), WATCHED) for number in range(40_000, 40_120)]
-    rare = [(make_event(30_000 + number, f"Rare{number}"), ORDINARY) for number in range(100)]
+    rare = [(make_event(30_000 + number, f"Rare{number}"), OTHER) for number in range(100)]
     kept = set(choose([*ordinary, *failures, *notable, *rare, *detected]))
     assert len(kept) == MOST_EVENTS
     assert {raw for raw, _ in notable + rare + detected} <= kept
@@ -76,7 +76,7 @@ def test_preferred_events_are_kept() -> None:
 
 def test_bytes_are_limited_and_long_events_lose_their_json() -> None:
     """Many long events do not make a huge page, and an event beyond the limit is listed without its JSON."""
-    kept = choose([(make_event(number, size=20_000), ORDINARY) for number in range(1_000)])
+    kept = choose([(make_event(number, size=20_000), OTHER) for number in range(1_000)])
     assert 100 <= len(kept) < 1_000
     assert sum(map(len, kept)) <= MOST_BYTES
     assert choose([(make_event(1, size=LONGEST_EVENT_BYTES), NOTABLE)]) == [b""]
