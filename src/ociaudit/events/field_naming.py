@@ -55,12 +55,12 @@ import msgspec
 TIME = "datetime"
 """The type of the fields that hold an RFC 3339 time."""
 
-EVENT = "AuditEvent"
+EVENT_MODEL = "AuditEvent"
 """The model of a whole event."""
 
 SDK_FIELDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        EVENT: {
+        EVENT_MODEL: {
             "eventType": "str",
             "cloudEventsVersion": "str",
             "eventTypeVersion": "str",
@@ -214,11 +214,11 @@ def _make_struct(model: str) -> Any:
     return msgspec.defstruct(model, [*known, *beside], forbid_unknown_fields=True, gc=False)
 
 
-_event_decoder = msgspec.json.Decoder(_make_struct(EVENT))
+_event_decoder = msgspec.json.Decoder(_make_struct(EVENT_MODEL))
 
 
 def _make_converter(joint: str) -> Converter:
-    writer = _ModelWriter(EVENT, joint)
+    writer = _ModelWriter(EVENT_MODEL, joint)
 
     def converter(raw: bytes) -> bytes:
         try:
@@ -358,8 +358,8 @@ def _make_reader(model: str, joint: str) -> _ModelReader:
 
 TO_API_SHAPE: Mapping[FieldNaming, ToApiShape] = MappingProxyType(
     {
-        "sdk": _make_reader(EVENT, "_").to_api_shape,
-        "cli": _make_reader(EVENT, "-").to_api_shape,
+        "sdk": _make_reader(EVENT_MODEL, "_").to_api_shape,
+        "cli": _make_reader(EVENT_MODEL, "-").to_api_shape,
         "cloudevents": _ModelReader(_CLOUD_EVENT_NAMES, MappingProxyType({})).to_api_shape,
     }
 )
@@ -375,7 +375,7 @@ _SURE: Mapping[FieldNaming, frozenset[str]] = MappingProxyType(
 )
 
 
-TELLING_NAMES = frozenset({"specversion"}).union(*_SURE.values())
+IDENTIFYING_NAMES = frozenset({"specversion"}).union(*_SURE.values())
 """Names of members that only an event has, whoever wrote it."""
 
 

@@ -54,7 +54,7 @@ from ociaudit.operations.scope_resolution import (
     resolve_times,
     warn_about_range,
 )
-from ociaudit.planning.planner import Ask, FetchState, SplitPolicy, plan_regions
+from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name, is_relative
 from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, floor_minute, parse_minute
@@ -179,7 +179,7 @@ async def _sweep(
 ) -> tuple[Gap, ...]:
     settled_until = floor_minute(context.clock.now()) - SETTLE_MINUTES
 
-    def plan_again() -> dict[str, Iterator[Ask]]:  # once to count, once to ask
+    def plan_again() -> dict[str, Iterator[PlannedShard]]:  # once to count, once to ask
         return plan_regions(
             plan.targets,
             plan.window,

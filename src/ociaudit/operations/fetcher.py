@@ -53,8 +53,8 @@ from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks, CountedName
 from ociaudit.operations.scope_resolution import SETTLE_MINUTES
-from ociaudit.planning.planner import Ask, ShardWatch, SplitPolicy
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
+from ociaudit.planning.planner import PlannedShard, SplitDecider, SplitPolicy
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window, floor_minute
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
@@ -198,7 +198,7 @@ class _RegionQueue:
     """One region: the plan, the pieces that go first, and how many shards are under way."""
 
     region: str
-    plan: Iterator[Ask]
+    plan: Iterator[PlannedShard]
     pieces: deque[_ShardTask] = field(default_factory=deque)
     active: int = 0
     has_changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -252,7 +252,7 @@ class Fetcher:
         self.empty: set[Shard] = set()
         """Shards that were answered complete in this run and brought no event; empty unless they are noted."""
 
-    async def run(self, plan: Mapping[str, Iterator[Ask]]) -> tuple[Gap, ...]:
+    async def run(self, plan: Mapping[str, Iterator[PlannedShard]]) -> tuple[Gap, ...]:
         """Ask every shard of every region's plan and return the gaps, in canonical order.
 
         Raises:
@@ -277,10 +277,10 @@ class Fetcher:
         Raises:
             SignInRejected, ServiceUnreachable: as `run`.
         """
-        plan: dict[str, list[Ask]] = {}
+        plan: dict[str, list[PlannedShard]] = {}
         for shard in () if self._unasked else shards:  # until it has answered again, nothing is known of it
             self.coverage[shard.target] = self.coverage.get(shard.target, Coverage()).without(shard.window)
-            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_CHAIN, 0, None)))
+            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_ATTEMPT, 0, None)))
         return await self.run({region: iter(asks) for region, asks in plan.items()})
 
     async def _run_queues(self, queues: Sequence[_RegionQueue]) -> None:
@@ -337,10 +337,10 @@ class Fetcher:
     async def _follow(self, queue: _RegionQueue, turn: _ShardTask) -> Sequence[_ShardTask]:
         """Give the shard's pages to the sink, to the last one, or until it is cut; return the pieces then."""
         shard, cursor, policy = turn
-        is_confirming = cursor is not None and cursor.chain >= CONFIRMING_CHAIN
+        is_confirming = cursor is not None and cursor.attempt >= CONFIRMING_ATTEMPT
         watch = None
         if policy is not None and not is_confirming:
-            watch = ShardWatch(shard.window, policy, pages_before=cursor.page if cursor else 0)
+            watch = SplitDecider(shard.window, policy, pages_before=cursor.page if cursor else 0)
 
         def is_cancelled(page: Page) -> bool:
             return watch is not None and watch.record_page(_read_instants(page))
@@ -354,10 +354,10 @@ class Fetcher:
                 queue.has_changed.set()
                 await self._sink.handle_page(page)
                 scanned += len(page.events)
-        if watch is not None and watch.pieces:
-            await self._sink.handle_split(shard, watch.pieces)
-            self._callbacks.on_split(shard, len(watch.pieces))
-            return [_ShardTask(Shard(shard.target, piece), None, watch.piece_policy) for piece in watch.pieces]
+        if watch is not None and watch.sub_windows:
+            await self._sink.handle_split(shard, watch.sub_windows)
+            self._callbacks.on_split(shard, len(watch.sub_windows))
+            return [_ShardTask(Shard(shard.target, piece), None, watch.sub_policy) for piece in watch.sub_windows]
         self.coverage.setdefault(shard.target, Coverage()).add(shard.window)
         if self._is_noting_empty and not scanned and not is_confirming:
             self.empty.add(shard)

@@ -35,7 +35,7 @@ from math import ceil, inf
 from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window, tile_window
 
-Ask = tuple[Shard, PageCursor | None]
+PlannedShard = tuple[Shard, PageCursor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def plan_shards(
     max_minutes: int,
     settled_until: int,
     progress: FetchState | None = None,
-) -> Iterator[Ask]:
+) -> Iterator[PlannedShard]:
     """Yield the shards to ask and where to go on in each: what was begun first, then window after window.
 
     It is lazy: 100,000 shards take no memory.
@@ -82,7 +82,7 @@ def plan_regions(
     max_minutes: int,
     settled_until: int,
     progress: FetchState | None = None,
-) -> dict[str, Iterator[Ask]]:
+) -> dict[str, Iterator[PlannedShard]]:
     """Return a plan for each region, so that none has to wait for another."""
     by_region: dict[str, list[Target]] = {}
     for target in targets:
@@ -95,7 +95,7 @@ def plan_regions(
 
 def _choose_begun(
     targets: Sequence[Target], window: Window, progress: FetchState, known: dict[Target, Coverage]
-) -> Iterator[Ask]:
+) -> Iterator[PlannedShard]:
     """Yield the begun shards that can go on as they are, and count them as known."""
     wanted = set(targets)
     for shard, cursor in sorted(progress.begun.items(), key=lambda pair: pair[0]):
@@ -128,16 +128,16 @@ _FEWEST_TIMES = 4
 class SplitPolicy:
     """When a shard is cut, in pages, and into how many pieces.
 
-    Above `max_pages` estimated pages the window is cut into pieces of `pages_per_piece`, at most `max_pieces`; so
-    is a chain that has come to `max_chain` pages and is not at its end, as if it had `chain_guess` times as many.
+    Above `max_pages` estimated pages the window is cut into pieces of `pages_per_sub_shard`, at most `max_sub_shards`; so
+    is a chain that has come to `max_attempt_pages` pages and is not at its end, as if it had `attempt_factor` times as many.
     Where that happened the estimate had failed: in the pieces a chain may be twice as long.
     """
 
     max_pages: float = 12.0
-    pages_per_piece: float = 8.0
-    max_pieces: int = 32
-    max_chain: int = 16
-    chain_guess: float = 4.0
+    pages_per_sub_shard: float = 8.0
+    max_sub_shards: int = 32
+    max_attempt_pages: int = 16
+    attempt_factor: float = 4.0
 
 
 def estimate_pages(window: Window, instants: Sequence[int]) -> float:
@@ -152,7 +152,7 @@ def estimate_pages(window: Window, instants: Sequence[int]) -> float:
     return window.minutes * NANOSECONDS_PER_MINUTE / spread if spread else inf
 
 
-class ShardWatch:
+class SplitDecider:
     """Follows the pages of one shard, and tells when it should be cut."""
 
     def __init__(self, window: Window, policy: SplitPolicy, *, pages_before: int = 0) -> None:
@@ -160,9 +160,9 @@ class ShardWatch:
         self._window = window
         self._policy = policy
         self._pages = pages_before
-        self.pieces: tuple[Window, ...] = ()
+        self.sub_windows: tuple[Window, ...] = ()
         """What is to be asked instead; empty as long as the shard is to be followed."""
-        self.piece_policy = policy
+        self.sub_policy = policy
         """When a piece is cut in its turn."""
 
     def record_page(self, instants: Sequence[int]) -> bool:
@@ -172,11 +172,11 @@ class ShardWatch:
         estimate = 0.0
         if self._pages == 1:
             estimate = estimate_pages(self._window, instants)
-        elif self._pages % policy.max_chain == 0:
-            estimate = policy.chain_guess * self._pages
-            self.piece_policy = replace(policy, max_chain=2 * policy.max_chain)
+        elif self._pages % policy.max_attempt_pages == 0:
+            estimate = policy.attempt_factor * self._pages
+            self.sub_policy = replace(policy, max_attempt_pages=2 * policy.max_attempt_pages)
         if estimate > policy.max_pages and self._window.minutes > 1:
-            count = min(policy.max_pieces, self._window.minutes, estimate // policy.pages_per_piece + 1)
+            count = min(policy.max_sub_shards, self._window.minutes, estimate // policy.pages_per_sub_shard + 1)
             length = ceil(self._window.minutes / max(2, count))
-            self.pieces = tuple(tile_window(self._window, length))
-        return bool(self.pieces)
+            self.sub_windows = tuple(tile_window(self._window, length))
+        return bool(self.sub_windows)

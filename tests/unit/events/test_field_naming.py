@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.events.field_naming import (
-    EVENT,
+    EVENT_MODEL,
     SDK_FIELDS,
     SEEN_BESIDE,
     SHAPES,
@@ -19,7 +19,7 @@ from ociaudit.events.field_naming import (
 
 JOINTS = {"sdk": "_", "cli": "-"}
 TARGETS = {
-    EVENT: (),
+    EVENT_MODEL: (),
     "Data": ("data",),
     "Identity": ("data", "identity"),
     "Request": ("data", "request"),
@@ -125,7 +125,7 @@ def draw_object(draw: st.DrawFn, model: str) -> dict[str, Any]:
     }
 
 
-events = draw_object(EVENT)
+events = draw_object(EVENT_MODEL)
 
 
 def check_nothing_lost(served: dict[str, Any], respelled: Any, model: str, shape: str) -> None:
@@ -155,7 +155,7 @@ def test_the_shape_api_is_the_event_as_served(event: Any) -> None:
 @given(event=events)
 def test_no_field_is_lost(shape: str, event: Any) -> None:
     """Every value that was served stands under its respelled name, whatever its type, to the digit."""
-    check_nothing_lost(event, converter(event, shape), EVENT, shape)
+    check_nothing_lost(event, converter(event, shape), EVENT_MODEL, shape)
 
 
 @derived_shape
@@ -163,7 +163,7 @@ def test_no_field_is_lost(shape: str, event: Any) -> None:
 def test_both_ways_write_the_same(shape: str, event: Any) -> None:
     """The tolerant way writes what the quick way writes, so what an event contains decides only the speed."""
     raw = write_json(event)
-    assert _ModelWriter(EVENT, JOINTS[shape]).write_tolerantly(raw) == choose_shape(shape)(raw)
+    assert _ModelWriter(EVENT_MODEL, JOINTS[shape]).write_tolerantly(raw) == choose_shape(shape)(raw)
 
 
 @given(events)
@@ -401,7 +401,7 @@ def test_what_audit_is_known_to_write_goes_the_quick_way(name: str) -> None:
         level |= {field: {} if kind in SDK_FIELDS else "x" for field, kind in SDK_FIELDS[model].items()}
     event["data"][name] = "x"
     _event_decoder.decode(write_json(event))
-    check_nothing_lost(event, converter(event), EVENT, "sdk")
+    check_nothing_lost(event, converter(event), EVENT_MODEL, "sdk")
 
 
 @pytest.mark.parametrize("model", SEEN_BESIDE)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.events.field_naming import (
-    EVENT,
+    EVENT_MODEL,
     SDK_FIELDS,
     TO_API_SHAPE,
     FieldNaming,
@@ -47,7 +47,7 @@ def draw_model(draw: st.DrawFn, model: str) -> dict[str, Any]:
     return drawn
 
 
-events = draw_model(EVENT)
+events = draw_model(EVENT_MODEL)
 
 
 def to_api_shape(raw: bytes, spelling: FieldNaming) -> bytes:
@@ -74,7 +74,7 @@ def check_fields(served: dict[str, Any], back: dict[str, Any], model: str) -> No
 def test_a_spelling_and_back_gives_every_known_field(shape: FieldNaming, event: dict[str, Any]) -> None:
     """From the API's spelling to another tool's and back: the same fields with the same values, and nulls at most."""
     there = choose_shape("sdk" if shape == "sdk" else "cli")(json.dumps(event).encode())
-    check_fields(event, json.loads(to_api_shape(there, shape)), EVENT)
+    check_fields(event, json.loads(to_api_shape(there, shape)), EVENT_MODEL)
 
 
 @derived
