@@ -141,7 +141,7 @@ def test_a_name_that_audit_does_not_record_is_explained_once(asked: Asked, tmp_p
     """A notice says what the name is taken for, also when all else is quiet; events are those that failed."""
     options = ("--event-name", "LoginFailure", "--event-name", "loginfailure", "--quiet")
     finished = run_export(asked.emulator, tmp_path, *asked.scope, *options, "-o", "audit.json")
-    assert finished.stderr.count("Audit records no LoginFailure") == 1
+    assert finished.stderr.count("Audit does not record LoginFailure") == 1
     events = json.loads((tmp_path / "audit.json").read_bytes())
     assert {event["data"]["message"] for event in events} <= {
         f" {name} failed" for name in ("InteractiveLogin", "FederatedInteractiveLogin", "VerifyMfaToken")
@@ -196,7 +196,7 @@ def test_both_scripts_take_the_names_people_ask_for(
     """`--eventfilter LoginFailure` writes the sign-ins that failed, beside what other parts find; a notice says so."""
     finished = run_script(asked, tmp_path, script, days, eventfilter)
     assert finished.code == 0, finished.stderr
-    assert finished.stderr.count("Audit records no LoginFailure") == 1
+    assert finished.stderr.count("Audit does not record LoginFailure") == 1
     region = oci.config.from_file(str(asked.emulator.config_path))["region"]
     root = asked.emulator.tenancy()["id"]
     lines = list_events(asked.emulator, START, END, regions=[region], compartments=[root])
@@ -351,8 +351,8 @@ WRONG = [
     (("--ip", "10.0.0.0/40"), ("'10.0.0.0/40'", "neither an address nor a network")),
     (("--exclude-ip", "host.example.com"), ("'host.example.com'",)),
     (("--preset", "sgin-ins"), ("'sgin-ins'", "did you mean sign-ins")),
-    (("--exclude-preset", "x"), ("no preset 'x'",)),
-    (("--outcome", "failed"), ("no outcome 'failed'", "failure")),
+    (("--exclude-preset", "x"), ("'x' is not a preset",)),
+    (("--outcome", "failed"), ("'failed' is not an outcome", "failure")),
     (("--status", "20"), ("'20'",)),
     (("--status", "5xx-6xx"), ("'5xx-6xx'",)),
     (("--principal", ""), ("empty principal",)),

@@ -18,11 +18,11 @@ from ociaudit.events.fields import (
     instant_of_minute,
     is_sign_in,
     judge_outcome,
-    make_reader,
+    make_facts_reader,
     read_facts,
+    read_facts_leniently,
     read_instant,
-    read_loose_facts,
-    read_loose_fields,
+    read_key_fields_leniently,
     read_sdk_facts,
     replace_surrogates,
     split_addresses,
@@ -133,7 +133,7 @@ def test_a_minute_begins_at_its_instant(minute: int) -> None:
 )
 def test_a_field_of_another_type_counts_as_absent(event: dict[str, object]) -> None:
     """Reading never fails, whatever stands in the fields."""
-    fields = read_loose_fields(event)
+    fields = read_key_fields_leniently(event)
     assert fields.event_id is None or isinstance(fields.event_id, str)
     assert fields.data is not None
 
@@ -216,7 +216,7 @@ def test_no_event_is_too_odd(event: dict[str, Any]) -> None:
 @given(st.dictionaries(st.sampled_from(["data", "eventType"]), anything, max_size=2))
 def test_both_ways_of_reading_agree(event: dict[str, Any]) -> None:
     """What the quick way accepts, the slow way reads alike, but for models that are absent."""
-    quick, slow = read_facts(encode(event)), read_loose_facts(encode(event))
+    quick, slow = read_facts(encode(event)), read_facts_leniently(encode(event))
     assert (quick.details, quick.event_type) == (slow.details, slow.event_type)
 
 
@@ -300,14 +300,14 @@ def test_a_slim_reader_reads_as_the_full_one(needed: set[str], values: dict[str,
         raw = json.dumps(make_event(values)).encode()
     except (TypeError, AttributeError):  # a value where a model would have to be
         return
-    slim, full = make_reader(needed)(raw), read_facts(raw)
+    slim, full = make_facts_reader(needed)(raw), read_facts(raw)
     assert {path: read(slim, path) for path in needed} == {path: read(full, path) for path in needed}
 
 
 def test_a_slim_reader_leaves_out_what_nobody_needs() -> None:
     """Fields that were not named are not there, and the properties work on those that were."""
     raw = b'{"eventType":"t","data":{"message":"m","response":{"status":"404","message":"n"}}}'
-    facts = make_reader({"data.response.status", "data.message", "data.additional_details.event_id"})(raw)
+    facts = make_facts_reader({"data.response.status", "data.message", "data.additional_details.event_id"})(raw)
     assert facts.outcome == "failure"
     assert not hasattr(facts, "event_type")
     assert not hasattr(facts.response, "message")
@@ -319,7 +319,7 @@ def test_what_is_no_event_is_refused_as_ever(raw: bytes) -> None:
     with pytest.raises(ValueError):
         read_facts(raw)
     try:
-        facts = make_reader({"event_type"})(raw)
+        facts = make_facts_reader({"event_type"})(raw)
     except ValueError:
         return
     assert facts.event_type is None

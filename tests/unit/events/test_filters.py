@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
 from ociaudit.events.event import BadPage, parse_page, read_event
-from ociaudit.events.event_names import RECORDED_AS, find_asked_names, find_recorded_names
+from ociaudit.events.event_names import RECORDED_AS, find_aliases, find_recorded_names
 from ociaudit.events.fields import read_facts, read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
 from support import naive_filter
@@ -263,21 +263,21 @@ def undo_surrogates(value: Any) -> Any:
         ({"addresses": "10.0.0.1,,10.0.0.2"}, "empty address"),
         ({"addresses": "2001:db8::/200"}, "/200"),
         ({"addresses": "localhost"}, "'localhost'"),
-        ({"outcomes": "succes"}, "no outcome 'succes'; did you mean success"),
+        ({"outcomes": "succes"}, "'succes' is not an outcome; did you mean success"),
         ({"outcomes": ""}, "empty outcome"),
-        ({"statuses": "40"}, "'40' is no HTTP status"),
-        ({"statuses": "499-400"}, "'499-400' ends before it begins"),
+        ({"statuses": "40"}, "'40' is not an HTTP status"),
+        ({"statuses": "499-400"}, "'499-400' ends before it starts"),
         ({"statuses": "xx4"}, "'xx4'"),
-        ({"presets": "sign-in"}, "no preset 'sign-in'; did you mean sign-ins"),
-        ({"presets": "zzz"}, "no preset 'zzz'$"),
+        ({"presets": "sign-in"}, "'sign-in' is not a preset; did you mean sign-ins"),
+        ({"presets": "zzz"}, "'zzz' is not a preset$"),
         ({"principals": " "}, "empty principal"),
         ({"event_names": ["a", ""]}, "empty event name"),
         ({"event_after": "7d"}, "'7d'"),
         ({"event_after": "2025-12-01T10:00:00"}, "'2025-12-01T10:00:00'"),
         ({"event_before": "2025-02-30"}, "'2025-02-30'"),
         ({"event_before": "30.02.25"}, "'30.02.25'"),
-        ({"event_after": "2025-12-02", "event_before": "2025-12-01"}, "no event can lie after"),
-        ({"event_after": "2025-12-01", "event_before": "01.12.25"}, "no event can lie after"),
+        ({"event_after": "2025-12-02", "event_before": "2025-12-01"}, "no event can be after"),
+        ({"event_after": "2025-12-01", "event_before": "01.12.25"}, "no event can be after"),
         ({"exclude": Criteria(addresses="nowhere")}, "'nowhere'"),
         ({"exclude": Criteria(event_types="(")}, "position 0"),
     ],
@@ -313,9 +313,11 @@ def test_what_a_name_is_taken_for_is_said_once() -> None:
         exclude=Criteria(event_names=["CreateApiKey"]),
     )
     first, second = EventFilter(spec).notices
-    assert first.startswith("Audit records no LoginFailure; it is taken for IdentitySignOn.InteractiveLogin, ")
-    assert "VerifyMfaToken with outcome failure; sso.session.create.failure, sso.authentication.failure" in first
-    assert second == "Audit records no CreateApiKey; it is taken for identityControlPlane.UploadApiKey"
+    assert first.startswith("Audit does not record LoginFailure; the filter matches IdentitySignOn.InteractiveLogin, ")
+    assert (
+        "VerifyMfaToken with outcome failure; sso.session.create.failure, sso.authentication.failure instead" in first
+    )
+    assert second == "Audit does not record CreateApiKey; the filter matches identityControlPlane.UploadApiKey instead"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def test_what_a_name_is_taken_for_is_said_once() -> None:
 )
 def test_only_plain_names_are_taken_for_others(pattern: str, found: tuple[str, ...]) -> None:
     """Whoever writes a real expression means that expression."""
-    assert find_asked_names(pattern) == found
+    assert find_aliases(pattern) == found
 
 
 def test_many_types_and_names_do_not_fill_the_memory() -> None:
@@ -339,10 +341,10 @@ def test_many_types_and_names_do_not_fill_the_memory() -> None:
     event_filter = EventFilter(["1"])
     for number in range(20_005):
         event_filter.is_wanted(make_raw(eventType=f"t{number}"))
-    assert len(event_filter._verdicts) <= 10_000
-    before = len(event_filter._verdicts)
+    assert len(event_filter._decisions) <= 10_000
+    before = len(event_filter._decisions)
     assert event_filter.is_wanted(make_raw(eventType="1" * 501))
-    assert len(event_filter._verdicts) == before
+    assert len(event_filter._decisions) == before
 
 
 @pytest.mark.parametrize(
