@@ -26,7 +26,7 @@ _AGE = re.compile(r"(\d{1,9})\s*([dhm])", re.ASCII)
 _ALMOST_A_MINUTE = timedelta(minutes=1, microseconds=-1)
 _MINUTES = {"d": MINUTES_PER_DAY, "h": 60, "m": 1}
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-_LONGEST_DAYS = 3660
+_MAX_DURATION_DAYS = 3660
 _DATE_FORMATS = (
     (re.compile(r"\d{4}-\d\d-\d\d", re.ASCII), "%Y-%m-%d"),
     (re.compile(r"\d\d\.\d\d\.\d\d", re.ASCII), "%d.%m.%y"),
@@ -69,8 +69,8 @@ def parse_duration(text: str) -> int:
     if not found:
         raise UsageError(f"the duration {text!r} is not in a known format", hint=_DURATION_HINT)
     minutes = int(found[1]) * _MINUTES[found[2]]
-    if minutes > _LONGEST_DAYS * MINUTES_PER_DAY:
-        raise UsageError(f"the duration {text!r} exceeds {_LONGEST_DAYS:,} days", hint=_DURATION_HINT)
+    if minutes > _MAX_DURATION_DAYS * MINUTES_PER_DAY:
+        raise UsageError(f"the duration {text!r} exceeds {_MAX_DURATION_DAYS:,} days", hint=_DURATION_HINT)
     return minutes
 
 
