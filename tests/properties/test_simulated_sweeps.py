@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.planning.planner import FetchState, ShardWatch, SplitPolicy
+from ociaudit.planning.planner import FetchState, SplitDecider, SplitPolicy
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window
 from support.simulated_service import MadeEvent, PageOrder, SimulatedService
@@ -66,9 +66,9 @@ def check_nothing_is_missed(
     policy=st.builds(
         SplitPolicy,
         max_pages=st.sampled_from([2.0, 12.0]),
-        pages_per_piece=st.sampled_from([1.0, 8.0, 100.0]),
-        max_pieces=st.sampled_from([1, 2, 32]),
-        max_chain=st.sampled_from([2, 16]),
+        pages_per_sub_shard=st.sampled_from([1.0, 8.0, 100.0]),
+        max_sub_shards=st.sampled_from([1, 2, 32]),
+        max_attempt_pages=st.sampled_from([2, 16]),
     ),
     held_bytes=st.sampled_from([1, 3_000, 10**8]),
 )
@@ -235,23 +235,23 @@ def test_quiet_places_cost_a_request_for_each_window() -> None:
     instants=st.lists(st.integers(0, 10**17), max_size=30),
     minutes=st.integers(2, 10**6),
     pages=st.integers(1, 40),
-    policy=st.builds(SplitPolicy, max_pages=st.floats(0.1, 100), pages_per_piece=st.floats(0.1, 100)),
+    policy=st.builds(SplitPolicy, max_pages=st.floats(0.1, 100), pages_per_sub_shard=st.floats(0.1, 100)),
 )
 def test_a_cut_makes_up_the_window(instants: list[int], minutes: int, pages: int, policy: SplitPolicy) -> None:
     """Whatever the times of the events and the policy, pieces follow each other, two at least, none under a minute."""
     window = Window(BEGIN, BEGIN + minutes)
-    watch = ShardWatch(window, policy)
+    watch = SplitDecider(window, policy)
     for _ in range(pages):
         if watch.record_page(instants):
             break
-    if watch.pieces:
-        assert 2 <= len(watch.pieces) <= 32
-        assert [watch.pieces[0].start, watch.pieces[-1].end] == [window.start, window.end]
-        assert all(one.end == other.start for one, other in zip(watch.pieces, watch.pieces[1:], strict=False))
+    if watch.sub_windows:
+        assert 2 <= len(watch.sub_windows) <= 32
+        assert [watch.sub_windows[0].start, watch.sub_windows[-1].end] == [window.start, window.end]
+        assert all(one.end == other.start for one, other in zip(watch.sub_windows, watch.sub_windows[1:], strict=False))
 
 
 @given(st.lists(st.integers(0, 10**17), max_size=30), st.integers(1, 40))
 def test_a_minute_is_never_cut(instants: list[int], pages: int) -> None:
     """It is paged, however dense it is."""
-    watch = ShardWatch(Window(BEGIN, BEGIN + 1), SplitPolicy())
+    watch = SplitDecider(Window(BEGIN, BEGIN + 1), SplitPolicy())
     assert not any(watch.record_page(instants) for _ in range(pages))

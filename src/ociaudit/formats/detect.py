@@ -36,7 +36,7 @@ from types import MappingProxyType
 import msgspec
 
 from ociaudit.events.event import scan_value, skip_white_space
-from ociaudit.events.field_naming import TELLING_NAMES, TO_API_SHAPE, detect_naming, split_members, write_name
+from ociaudit.events.field_naming import IDENTIFYING_NAMES, TO_API_SHAPE, detect_naming, split_members, write_name
 from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import Record, Rows, make_target
 from ociaudit.formats.compression import BadFile
@@ -166,7 +166,7 @@ def _find_list(text: str, start: int = 0, *, is_inner: bool = False) -> str | No
     while text[index : index + 1] == '"':
         try:
             name, index = scan_value(text, index)
-            if name in TELLING_NAMES:
+            if name in IDENTIFYING_NAMES:
                 return None
             index = skip_white_space(text, index)
             if text[index : index + 1] != ":":
@@ -177,7 +177,7 @@ def _find_list(text: str, start: int = 0, *, is_inner: bool = False) -> str | No
             if name in _LISTS and text.startswith("[", index):
                 return text[: index + 1]
             if name in _LISTS and text.startswith("null", index) and not is_inner:
-                return None if TELLING_NAMES.intersection(scan_value(text, start)[0]) else text[: index + 4]
+                return None if IDENTIFYING_NAMES.intersection(scan_value(text, start)[0]) else text[: index + 4]
             if name == "data" and not is_inner and text.startswith("{", index):
                 return _find_list(text, index, is_inner=True)
             index = skip_white_space(text, scan_value(text, index)[1])

@@ -54,7 +54,7 @@ from ociaudit.operations.scope_resolution import (
     settled_until,
     warn_about_range,
 )
-from ociaudit.planning.planner import Ask, FetchState, SplitPolicy, plan_regions
+from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name
 from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, parse_minute
@@ -277,7 +277,7 @@ class _Export:
         context = self.context
         settled = settled_until(context.clock.now())
 
-        def plan_shards() -> dict[str, Iterator[Ask]]:  # called twice: to count, and to fetch
+        def plan_shards() -> dict[str, Iterator[PlannedShard]]:  # called twice: to count, and to fetch
             return plan_regions(
                 plan.targets,
                 plan.window,

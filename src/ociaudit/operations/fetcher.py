@@ -39,8 +39,8 @@ from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks, CountedName
 from ociaudit.operations.scope_resolution import settled_until
-from ociaudit.planning.planner import Ask, ShardWatch, SplitPolicy
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
+from ociaudit.planning.planner import PlannedShard, SplitDecider, SplitPolicy
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
@@ -184,7 +184,7 @@ class _RegionQueue:
     """One region: its plan, the sub-shards that go first, and how many shards are in flight."""
 
     region: str
-    plan: Iterator[Ask]
+    plan: Iterator[PlannedShard]
     pieces: deque[_ShardTask] = field(default_factory=deque)
     active: int = 0
     has_changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -192,10 +192,10 @@ class _RegionQueue:
     def peek(self, policy: SplitPolicy | None) -> _ShardTask | None:
         """Return the next shard without removing it; a new one is split by `policy`."""
         if not self.pieces:
-            ask = next(self.plan, None)
-            if ask is None:
+            planned = next(self.plan, None)
+            if planned is None:
                 return None
-            self.pieces.append(_ShardTask(*ask, policy))
+            self.pieces.append(_ShardTask(*planned, policy))
         return self.pieces[0]
 
 
@@ -238,7 +238,7 @@ class Fetcher:
         self.empty: set[Shard] = set()
         """Shards that were completed in this run without an event; recorded only where the options request it."""
 
-    async def run(self, plan: Mapping[str, Iterator[Ask]]) -> tuple[Gap, ...]:
+    async def run(self, plan: Mapping[str, Iterator[PlannedShard]]) -> tuple[Gap, ...]:
         """Fetch every shard of every region's plan and return the gaps, in canonical order.
 
         Raises:
@@ -263,10 +263,10 @@ class Fetcher:
         Raises:
             SignInRejected, ServiceUnreachable: as `run`.
         """
-        plan: dict[str, list[Ask]] = {}
+        plan: dict[str, list[PlannedShard]] = {}
         for shard in () if self._unasked else shards:  # until it is complete again, nothing is known about it
             self.coverage[shard.target] = self.coverage.get(shard.target, Coverage()).without(shard.window)
-            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_CHAIN, 0, None)))
+            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_ATTEMPT, 0, None)))
         return await self.run({region: iter(asks) for region, asks in plan.items()})
 
     async def _run_queues(self, queues: Sequence[_RegionQueue]) -> None:
@@ -325,13 +325,13 @@ class Fetcher:
     async def _follow(self, queue: _RegionQueue, task: _ShardTask) -> Sequence[_ShardTask]:
         """Pass the shard's pages to the handler, up to the last or until it is split; return the sub-shards, if any."""
         shard, cursor, policy = task
-        is_confirming = cursor is not None and cursor.chain >= CONFIRMING_CHAIN
-        watch = None
+        is_confirming = cursor is not None and cursor.attempt >= CONFIRMING_ATTEMPT
+        decider = None
         if policy is not None and not is_confirming:
-            watch = ShardWatch(shard.window, policy, pages_before=cursor.page if cursor else 0)
+            decider = SplitDecider(shard.window, policy, pages_before=cursor.page if cursor else 0)
 
         def is_cancelled(page: Page) -> bool:
-            return watch is not None and watch.record_page(_read_instants(page))
+            return decider is not None and decider.record_page(_read_instants(page))
 
         scanned = 0
         self._callbacks.on_shard_begun(shard)
@@ -342,10 +342,10 @@ class Fetcher:
                 queue.has_changed.set()
                 await self._handler.handle_page(page)
                 scanned += len(page.events)
-        if watch is not None and watch.pieces:
-            await self._handler.handle_split(shard, watch.pieces)
-            self._callbacks.on_split(shard, len(watch.pieces))
-            return [_ShardTask(Shard(shard.target, piece), None, watch.piece_policy) for piece in watch.pieces]
+        if decider is not None and decider.sub_windows:
+            await self._handler.handle_split(shard, decider.sub_windows)
+            self._callbacks.on_split(shard, len(decider.sub_windows))
+            return [_ShardTask(Shard(shard.target, piece), None, decider.sub_policy) for piece in decider.sub_windows]
         self.coverage.setdefault(shard.target, Coverage()).add(shard.window)
         if self._records_empty and not scanned and not is_confirming:
             self.empty.add(shard)
