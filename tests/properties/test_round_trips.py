@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ociaudit.events.event import parse_page
 from ociaudit.events.field_naming import SHAPES, Shape, choose_shape
-from ociaudit.formats.base import EventShape, Record
+from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import COMPRESSION_NAMES, CompressionName, make_compressor
 from ociaudit.formats.reader import open_records
 from ociaudit.formats.registry import FORMAT_NAMES, FormatName, make_format
@@ -20,11 +20,11 @@ TARGETS = st.none() | st.builds(
     Target, st.sampled_from(["r", 'a"\\b', "é\u2028"]), st.sampled_from(["c", "c=1", '"origin"'])
 )
 RECORDS = st.lists(st.tuples(OBJECTS, TARGETS), max_size=3)
-SPELLINGS = st.builds(EventShape, st.sampled_from(SHAPES), st.booleans())
+SPELLINGS = st.builds(EventEncoder, st.sampled_from(SHAPES), st.booleans())
 
 
 def write(
-    records: list[Record], path: Path, file_format: FormatName, compression: CompressionName, spelling: EventShape
+    records: list[Record], path: Path, file_format: FormatName, compression: CompressionName, spelling: EventEncoder
 ) -> None:
     """Write records into a file."""
     layout = make_format(file_format, spelling, scratch=path.parent)
@@ -43,7 +43,7 @@ def apply(raw: bytes, shape: Shape) -> bytes:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, st.sampled_from(FORMAT_NAMES), st.sampled_from(COMPRESSION_NAMES), SPELLINGS)
 def test_what_was_written_is_read(
-    drawn: list[tuple[str, Target | None]], file_format: FormatName, compression: CompressionName, spelling: EventShape
+    drawn: list[tuple[str, Target | None]], file_format: FormatName, compression: CompressionName, spelling: EventEncoder
 ) -> None:
     """Every format, compression and spelling: the same events in the same order, with the origins that the file has."""
     if file_format == "parquet":

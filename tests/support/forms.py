@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ociaudit.formats.base import EventShape
+from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import CompressionName, make_compressor
 from ociaudit.formats.registry import FormatName, make_format
 from ociaudit.planning.shard import Target
@@ -22,7 +22,7 @@ def write_form(
     raws: Sequence[bytes],
     *,
     origins: Sequence[Target | None] | None = None,
-    spelling: EventShape | None = None,
+    spelling: EventEncoder | None = None,
     compression: CompressionName = "none",
     splits: Sequence[int] = (),
 ) -> bytes:
@@ -32,7 +32,7 @@ def write_form(
     bounds = [0, *sorted(min(cut, len(raws)) for cut in splits), len(raws)]
     with (
         tempfile.TemporaryDirectory() as scratch,
-        closing(make_format(name, spelling or EventShape(), scratch=Path(scratch))) as layout,
+        closing(make_format(name, spelling or EventEncoder(), scratch=Path(scratch))) as layout,
     ):
         pieces = [layout.begin()]
         pieces += [

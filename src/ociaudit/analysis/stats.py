@@ -320,7 +320,7 @@ def _count_quickly(stats: Counting, path: Path) -> bool:
                 stats.add_raws(batch)
                 if stats.untyped:  # perhaps another spelling
                     return False
-        except ValueError:  # NotInLines, or not the JSON of an event
+        except ValueError:  # NotPlainLines, or not the JSON of an event
             return False
     return True
 

@@ -33,7 +33,7 @@ from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
-from ociaudit.formats.base import EventShape, Record
+from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.reader import check_source, open_records
 from ociaudit.formats.registry import OutputFormat, make_format
@@ -136,7 +136,7 @@ class ConvertOptions:
     output: Path | None
     event_filter: EventFilter = field(default_factory=EventFilter)
     form: OutputFormat = field(default_factory=OutputFormat)
-    spelling: EventShape = field(default_factory=EventShape)
+    encoder: EventEncoder = field(default_factory=EventEncoder)
     is_sorted: bool = False
     """Canonical order, every record once; else the inputs' order, everything."""
     is_redacted: bool = False
@@ -209,7 +209,7 @@ def convert_events(
         written = write_events(
             records,
             locate=_keep_origin,
-            event_format=make_format(order.form.format, order.spelling, scratch=scratch),
+            event_format=make_format(order.form.format, order.encoder, scratch=scratch),
             compressor=make_compressor(order.form.compression),
             write=stack.enter_context(open_output_target(order.output, stdout=stdout, check_cancelled=check_cancelled)),
             on_written=watch.on_written,

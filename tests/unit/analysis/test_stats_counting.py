@@ -6,7 +6,7 @@ import pytest
 
 from ociaudit.analysis.stats import EventStats, _count_carefully, _count_quickly, count_files
 from ociaudit.errors import UnreadableInput, UsageError
-from ociaudit.formats.reader import NotInLines, read_plain_lines
+from ociaudit.formats.reader import NotPlainLines, read_plain_lines
 from support.told_events import tell, tell_change, tell_sign_in, write_lines
 
 EVENTS = [
@@ -115,5 +115,5 @@ def test_files_are_counted_together(tmp_path: Path) -> None:
 def test_a_line_of_any_length_is_not_held(tmp_path: Path) -> None:
     """A line that does not end is given to the careful reader."""
     path = write(tmp_path / "a.json", b"[\n" + b" " * 3_000_000)
-    with path.open("rb") as file, pytest.raises(NotInLines):
+    with path.open("rb") as file, pytest.raises(NotPlainLines):
         list(read_plain_lines(file))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ociaudit.events.event import parse_page
 from ociaudit.events.field_naming import SHAPES, choose_shape
-from ociaudit.formats.base import EventShape, put_origin
+from ociaudit.formats.base import EventEncoder, put_origin
 from ociaudit.planning.shard import Target
 from support.json_bodies import OBJECTS
 
@@ -57,8 +57,8 @@ def test_shape_and_origin_go_together(text: str, target: Target | None) -> None:
     raws = [event.raw for event in parse_page(f"[{text}]".encode())]
     for shape in SHAPES:
         reshaped = [choose_shape(shape)(raw) for raw in raws]
-        assert EventShape(shape).apply(raws, [target]) == reshaped
-        assert EventShape(shape, with_origin=True).apply(raws, [target]) == [
+        assert EventEncoder(shape).apply(raws, [target]) == reshaped
+        assert EventEncoder(shape, with_origin=True).apply(raws, [target]) == [
             put_origin(raw, target) for raw in reshaped
         ]
-    assert EventShape().apply(raws, [target]) is raws
+    assert EventEncoder().apply(raws, [target]) is raws

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, read_facts_and_maps, read_row
-from ociaudit.formats.base import EventShape, Record
+from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.csv import FORMULA_SIGNS
 from ociaudit.formats.parquet import PARQUET_COLUMNS
 from ociaudit.planning.shard import Target
@@ -223,13 +223,13 @@ def test_row_groups_of_parquet_are_bounded() -> None:
 def test_a_shape_changes_the_event_alone(name: str, shape: str) -> None:
     """The columns are the same in every shape; `event` is spelled as asked."""
     served = write_form(name, RAWS[:3], origins=ORIGINS[:3])
-    shaped = write_form(name, RAWS[:3], origins=ORIGINS[:3], spelling=EventShape(shape, with_origin=True))
+    shaped = write_form(name, RAWS[:3], origins=ORIGINS[:3], spelling=EventEncoder(shape, with_origin=True))
     tables = [
         pl.read_csv(io.BytesIO(data)) if name == "csv" else pl.read_parquet(io.BytesIO(data))
         for data in (served, shaped)
     ]
     assert tables[0].drop("event").equals(tables[1].drop("event"))
-    assert tables[1]["event"].to_list() == [event.decode() for event in EventShape(shape).apply(RAWS[:3], ORIGINS[:3])]
+    assert tables[1]["event"].to_list() == [event.decode() for event in EventEncoder(shape).apply(RAWS[:3], ORIGINS[:3])]
 
 
 def test_a_giant_event_is_not_cut() -> None:

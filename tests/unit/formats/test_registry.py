@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ociaudit.errors import DiskError, UsageError
 from ociaudit.events.event import parse_page
-from ociaudit.formats.base import EventShape
+from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import COMPRESSION_NAMES
 from ociaudit.formats.parquet import ROWS_NAME
 from ociaudit.formats.registry import FORMAT_NAMES, choose_output_format, make_format
@@ -150,7 +150,7 @@ def test_nothing_is_left_behind(name, tmp_path) -> None:
     """After `close` the scratch folder is empty and no thread runs, at whatever step the writing was broken off."""
     before = threading.active_count()
     for steps in range(5):
-        layout = make_format(name, EventShape(), scratch=tmp_path)
+        layout = make_format(name, EventEncoder(), scratch=tmp_path)
         rest = None
         if steps > 0:
             layout.begin()
@@ -172,7 +172,7 @@ def test_parquet_keeps_its_rows_private(tmp_path) -> None:
     """The scratch file is for the owner alone, whatever the umask."""
     previous = os.umask(0)
     try:
-        layout = make_format("parquet", EventShape(), scratch=tmp_path)
+        layout = make_format("parquet", EventEncoder(), scratch=tmp_path)
         layout.begin()
         assert (tmp_path / ROWS_NAME).stat().st_mode & 0o777 == 0o600
     finally:
@@ -187,7 +187,7 @@ def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
     scratch.mkdir()
     (tmp_path / "a1").mkdir()
     (tmp_path / "a1" / ROWS_NAME).write_bytes(b"not this one")
-    layout = make_format("parquet", EventShape(), scratch=scratch)
+    layout = make_format("parquet", EventEncoder(), scratch=scratch)
     layout.begin()
     layout.write([b'{"eventId":"i"}'], [None])
     assert read_events("parquet", b"".join(layout.finish())) == ['{"eventId":"i"}']
@@ -196,7 +196,7 @@ def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
 
 def test_a_refused_scratch_file_is_an_error_of_the_disk(tmp_path) -> None:
     """It is named, and is no traceback."""
-    layout = make_format("parquet", EventShape(), scratch=tmp_path / "missing")
+    layout = make_format("parquet", EventEncoder(), scratch=tmp_path / "missing")
     with pytest.raises(DiskError, match=ROWS_NAME):
         layout.begin()
     layout.close()
@@ -204,7 +204,7 @@ def test_a_refused_scratch_file_is_an_error_of_the_disk(tmp_path) -> None:
 
 def test_a_scratch_file_that_is_gone_is_an_error_of_the_disk(tmp_path) -> None:
     """What DuckDB cannot read is said, and no file that is too short comes out."""
-    layout = make_format("parquet", EventShape(), scratch=tmp_path)
+    layout = make_format("parquet", EventEncoder(), scratch=tmp_path)
     layout.begin()
     layout.write([b"{}"], [None])
     (tmp_path / ROWS_NAME).unlink()
@@ -223,7 +223,7 @@ def test_a_full_disk_under_the_scratch_file_is_told(tmp_path) -> None:
             layout.write(raws, [None] * 3)
         list(layout.finish())
 
-    layout = make_format("parquet", EventShape(), scratch=tmp_path)
+    layout = make_format("parquet", EventEncoder(), scratch=tmp_path)
     layout.begin()
     with pytest.raises(DiskError, match="No space left"):
         write()
