@@ -5,12 +5,12 @@ import pytest
 
 from ociaudit.analysis.summary import Overview, make_overview
 from ociaudit.errors import DiskError
-from support.forms import write_form
+from support.event_files import make_event_file
 
 
 def look(path: Path, *events: bytes) -> Overview:
     """Write events as an export does and glance at them."""
-    path.write_bytes(write_form("json", events))
+    path.write_bytes(make_event_file("json", events))
     return make_overview(path)
 
 
