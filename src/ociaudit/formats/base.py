@@ -1,7 +1,7 @@
 """The interface of an output format, and the types that all formats share.
 
-Every reader yields `Record`s. Every output format takes their events, encoded by an `EventEncoder` in the shape
-that the user chose, and returns the bytes of a file. Each format has its own module; one contract suite tests all.
+Readers yield `Record`s. An `EventFormat` encodes their events with an `EventEncoder`, in the shape that the user chose,
+and returns the bytes of a file. Each format has its own module; one contract suite tests them all.
 
 Invariants
 - `begin`, any number of `write`, then `finish` to its end: the concatenated results are the file.
@@ -37,8 +37,8 @@ _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 class InvalidFile(ValueError):
     """A file that is truncated, damaged or not in the expected format.
 
-    The message says what is wrong and where. `reason` is the message without the place; `offset` is the byte from which
-    the file cannot be read, or None where the reason itself names the place.
+    The message says what is wrong and where. `reason` is the message without the offset. `offset` is the byte from
+    which the file cannot be read, or None where the reason itself names the position.
     """
 
     def __init__(self, reason: str, offset: int | None = None) -> None:

@@ -49,7 +49,7 @@ class ObjectStream:
     """The objects of a stream, in batches; iterate it once."""
 
     def __init__(self, pieces: Iterator[bytes], layout: Layout, *, offset: int = 0, line: int = 1) -> None:
-        """Start after an array's `[`, or before the first object of a stream; `offset` and `line` are its place."""
+        """Start after an array's `[`, or before the first object of a stream; `offset` and `line` are that position."""
         self._pieces = pieces
         self._layout = layout
         self._separator = _SEPARATORS[layout]

@@ -10,7 +10,7 @@ without parsing them, three times as fast. The caller checks the events as JSON,
 
 Invariants
 - `open_records` yields every record of a file exactly once, in the file's order, or raises an error that names the
-  file and the place in it.
+  file and the position in it.
 - A file in which no record is detected as an event is rejected.
 - An event changes in nothing but its shape.
 - Memory holds a piece of the file and one batch, whatever the size of the file; the fast path never holds a line of

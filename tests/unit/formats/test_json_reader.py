@@ -12,7 +12,7 @@ from support.json_bodies import OBJECTS, SPACES, WHITE_SPACE, write_body
 
 def split(data: bytes, splits: list[int]) -> list[bytes]:
     """Split bytes as a pipe may deliver them."""
-    bounds = [0, *sorted(min(split, len(data)) for split in splits), len(data)]
+    bounds = [0, *sorted(min(position, len(data)) for position in splits), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
