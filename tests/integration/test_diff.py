@@ -201,7 +201,7 @@ def test_not_an_array_of_events(command, folder, content):
     ended = diff(command, folder, "a.json", "b.json")
     assert ended.status == 6, ended.stdout
     assert "b.json" in ended.stderr
-    assert "from byte" in ended.stderr
+    assert "at byte" in ended.stderr
     assert "hint: " in ended.stderr
 
 

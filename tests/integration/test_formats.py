@@ -17,7 +17,7 @@ import zstandard
 from ociaudit.events.columns import read_row
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.formats.base import Record
-from ociaudit.formats.csv import write_cell
+from ociaudit.formats.csv import format_cell
 from ociaudit.formats.registry import choose_output_format
 from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.diff import compare_exports
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_no_table(run, records, tmp_path, name, room, refused
 def test_a_cell_of_an_event_is_written_as_documented(export, records, tmp_path):
     """A row of CSV is its cells, to the byte."""
     export(tmp_path / "a.csv")
-    expected = [",".join(map(write_cell, read_row(record))).encode() for record in records]
+    expected = [",".join(map(format_cell, read_row(record))).encode() for record in records]
     assert (tmp_path / "a.csv").read_bytes().split(b"\r\n", 1)[1] == b"".join(row + b"\r\n" for row in expected)
 
 

@@ -295,7 +295,7 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
                 counter.add_raws(batch)
                 if counter.untyped:  # perhaps another shape
                     return False
-        except ValueError:  # NotInLines, or a line that is not a JSON object
+        except ValueError:  # NotPlainLines, or not the JSON of an event
             return False
     return True
 

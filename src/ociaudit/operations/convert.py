@@ -24,7 +24,7 @@ from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
-from ociaudit.formats.base import EventShape, Record
+from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.reader import check_source, open_records
 from ociaudit.formats.registry import OutputFormat, make_format
@@ -125,7 +125,7 @@ class ConvertOptions:
     output: Path | None
     event_filter: EventFilter = field(default_factory=EventFilter)
     output_format: OutputFormat = field(default_factory=OutputFormat)
-    shape: EventShape = field(default_factory=EventShape)
+    encoder: EventEncoder = field(default_factory=EventEncoder)
     is_sorted: bool = False
     """Canonical order, every record once; otherwise the order of the inputs, every record."""
     is_redacted: bool = False
@@ -201,7 +201,7 @@ def convert_events(
         written = write_events(
             records,
             locate=_keep_origin,
-            event_format=make_format(options.output_format.format, options.shape, scratch=scratch),
+            event_format=make_format(options.output_format.format, options.encoder, scratch=scratch),
             compressor=make_compressor(options.output_format.compression),
             write=stack.enter_context(
                 open_output_target(options.output, stdout=stdout, check_cancelled=check_cancelled)

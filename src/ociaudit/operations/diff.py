@@ -27,17 +27,10 @@ import msgspec
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import minute_of_instant
-from ociaudit.formats.json_reader import (
-    BadArray,
-    ElementBatch,
-    read_array,
-    read_chunks,
-    read_line_blocks,
-    scan_block,
-    split_lines,
-    unpack_chunks,
-)
-from ociaudit.formats.validate import read_lines
+from ociaudit.formats.base import InvalidFile
+from ociaudit.formats.compression import decompress, read_chunks
+from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
+from ociaudit.formats.json_reader import LocatedEvents
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
@@ -290,24 +283,24 @@ class _Export:
                 if scan is not None:
                     yield [scan.first, scan.last.order]
                 else:
-                    yield [event.order for event in split_lines(block, self.shape).events]
+                    yield [event.order for event in parse_block(block, self.shape).events]
 
-    def _read_batches(self) -> Iterator[ElementBatch]:
+    def _read_batches(self) -> Iterator[LocatedEvents]:
         with self._name_file():
             if self._is_lines:
-                yield from read_lines(self._read_chunks(), shape=self.shape)
+                yield from read_ndjson(self._read_chunks(), shape=self.shape)
                 return
-            yield from read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
+            yield from read_array(self._read_chunks(), shape=self.shape, is_own_layout=self.manifest is not None)
 
     def _read_chunks(self) -> Iterator[bytes]:
         with self._name_file(), explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:
-            yield from unpack_chunks(read_chunks(file))
+            yield from decompress(read_chunks(file), is_single=True)[1]
 
     @contextlib.contextmanager
     def _name_file(self) -> Iterator[None]:
         try:
             yield
-        except BadArray as error:
+        except InvalidFile as error:
             hint = "name files that hold one JSON array of audit events"
             raise CorruptRun(f"{self._path}: {error}", hint=hint) from error
 

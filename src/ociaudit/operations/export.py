@@ -25,7 +25,7 @@ from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
-from ociaudit.formats.base import EventShape
+from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.registry import make_format
 from ociaudit.operations.context import ExportOptions, RunContext, Service, connect, run_async
@@ -319,7 +319,7 @@ class _Export:
                 locate=plan.targets.__getitem__,
                 event_format=make_format(
                     plan.arguments.format,
-                    EventShape(plan.arguments.shape, plan.arguments.with_origin),
+                    EventEncoder(plan.arguments.shape, plan.arguments.with_origin),
                     scratch=self.workspace.folder.path,
                 ),
                 compressor=make_compressor(plan.arguments.compress),

@@ -22,16 +22,11 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_instant_of
-from ociaudit.formats.json_reader import (
-    BadArray,
-    LineBlock,
-    read_chunks,
-    read_line_blocks,
-    scan_block,
-    split_lines,
-    unpack_chunks,
-)
-from ociaudit.formats.validate import NOT_READ_AGAIN, count_rows, read_lines
+from ociaudit.formats.base import InvalidFile
+from ociaudit.formats.compression import decompress, read_chunks
+from ociaudit.formats.csv import count_csv_rows
+from ociaudit.formats.json import LineBlock, parse_block, read_line_blocks, read_ndjson, scan_block
+from ociaudit.formats.parquet import count_parquet_rows
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
@@ -40,6 +35,7 @@ from ociaudit.storage.manifest import FileEntry, Manifest, decode_manifest, has_
 from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
 
 _MAX_PROBLEMS = 100
+_NOT_PARSED = "the events of a table are not parsed: only the file's bytes and its number of rows are checked"
 Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
 """Who made the manifest: not signed; not signed although a signer was expected; a signature that does not match; signed
 by a key that was not named; by another key than the one named; by the one named."""
@@ -67,14 +63,14 @@ class OrderCheck:
         """Check the next lines.
 
         Raises:
-            BadArray: a line does not hold one event.
+            InvalidFile: a line does not hold one event.
         """
         scan = scan_block(block) if self._shape == "api" and not self._is_redacted else None
         if scan is not None and scan.first > self._previous.order:
             self.count += scan.events
             self._previous = scan.last
             return
-        batch = split_lines(block, self._shape)
+        batch = parse_block(block, self._shape)
         self.check_events(batch.events, batch.offsets)
 
     def check_events(self, events: Sequence[Event], offsets: Sequence[int]) -> None:
@@ -257,17 +253,19 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            if arguments.format in {"csv", "parquet"}:
-                order.count = count_rows(unpack_chunks(stream), file, is_csv=arguments.format == "csv")
-                result.notes.append(NOT_READ_AGAIN)
-            elif arguments.format == "ndjson":
-                for batch in read_lines(unpack_chunks(stream), shape=arguments.shape):
-                    order.check_events(batch.events, batch.offsets)
-            else:
-                for block in read_line_blocks(unpack_chunks(stream)):
-                    order.check(block)
-        except BadArray as error:
-            result.problems.append(Problem(stated.name, str(error), error.offset))
+            _, content = decompress(stream, is_single=True)
+            match arguments.format:
+                case "csv" | "parquet" as table:
+                    order.count = count_csv_rows(content) if table == "csv" else count_parquet_rows(file)
+                    result.notes.append(_NOT_PARSED)
+                case "ndjson":
+                    for batch in read_ndjson(content, shape=arguments.shape):
+                        order.check_events(batch.events, batch.offsets)
+                case _:
+                    for block in read_line_blocks(content):
+                        order.check(block)
+        except InvalidFile as error:
+            result.problems.append(Problem(stated.name, error.reason, error.offset))
         for _ in stream:  # after damage the rest still has to be hashed
             pass
     _locate_damage(result, blocks, digest.finish())

@@ -5,12 +5,12 @@ import pytest
 
 from ociaudit.analysis.summary import Overview, make_overview
 from ociaudit.errors import DiskError
-from support.forms import write_form
+from support.event_files import make_event_file
 
 
 def overview(path: Path, *events: bytes) -> Overview:
     """Return the overview of an export of these events."""
-    path.write_bytes(write_form("json", events))
+    path.write_bytes(make_event_file("json", events))
     return make_overview(path)
 
 
