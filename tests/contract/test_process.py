@@ -68,7 +68,7 @@ def test_a_wrong_flag_is_exit_2(tmp_path):
     """Wrong flags, files and folders end with exit 2, one clear sentence, and nothing on stdout."""
     for flags, wanted in (
         (["--page-size", "none"], "whole number"),
-        (["--events", str(tmp_path / "none")], "name a file"),
+        (["--events", str(tmp_path / "none")], "choose a readable file"),
         (["--trust-config", str(tmp_path)], "--write-config"),
     ):
         done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, check=False, timeout=20)

@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from ociaudit_emulator.behaviour import Behaviour
 from ociaudit_emulator.command_line import assemble
 from ociaudit_emulator.control import LogEntry
-from ociaudit_emulator.http import NEXT_PAGE_HEADER, Response
-from ociaudit_emulator.instants import parse_instant_ms
-from ociaudit_emulator.signature import SignedRequest, fingerprint_of
-from support.emulator import cut_array
+from ociaudit_emulator.http import NEXT_PAGE_HEADER, ServerResponse
+from ociaudit_emulator.settings import Settings
+from ociaudit_emulator.signature import SignedRequest, compute_fingerprint
+from ociaudit_emulator.time_formats import parse_time_ms
+from support.emulator import split_array
 
 NOW = "2025-12-10T12:34:00Z"
-NOW_SECONDS = parse_instant_ms(NOW) // 1000
+NOW_SECONDS = parse_time_ms(NOW) // 1000
 USER = "ocid1.user.oc1..tester"
 USUALLY_SIGNED = ("date", "(request-target)", "host")
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -36,14 +36,14 @@ class EmulatedService:
     """A service at a fixed moment; `seconds` and `monotonic` are its clocks."""
 
     def __init__(self, **options: Any) -> None:
-        """Put a service together whose behaviour has these options."""
+        """Put a service together whose settings has these options."""
         self.seconds = float(NOW_SECONDS)
         self.monotonic = 0.0
-        behaviour = Behaviour(**{"now_ms": NOW_SECONDS * 1000, **options})
-        self.assembly = assemble(behaviour, lambda: self.seconds, lambda: self.monotonic)
+        settings = Settings(**{"now_ms": NOW_SECONDS * 1000, **options})
+        self.assembly = assemble(settings, lambda: self.seconds, lambda: self.monotonic)
         self.tenancy = self.assembly.tenancy
         self.assembly.key_ring.trust_api_key(self.tenancy.id, USER, KEY.public_key())
-        self.key_id = f"{self.tenancy.id}/{USER}/{fingerprint_of(KEY.public_key())}"
+        self.key_id = f"{self.tenancy.id}/{USER}/{compute_fingerprint(KEY.public_key())}"
         self.last_entry = LogEntry("", "", "")
 
     def make_request(
@@ -68,13 +68,13 @@ class EmulatedService:
         )
         return SignedRequest(method, target, present, body)
 
-    def serve(self, request: SignedRequest) -> Response:
+    def serve(self, request: SignedRequest) -> ServerResponse:
         """Answer a request, and keep its log entry."""
         path, _, query = request.target.partition("?")
         self.last_entry = LogEntry(request.method, path, query)
-        return self.assembly.service.serve(request, self.last_entry)
+        return self.assembly.handler.handle(request, self.last_entry)
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str) -> Response:
+    def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str) -> ServerResponse:
         """Answer a signed GET."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         return self.serve(self.make_request(target, headers=headers))
@@ -88,7 +88,7 @@ class EmulatedService:
         region: str = "",
         page: str = "",
         headers: Mapping[str, str] | None = None,
-    ) -> Response:
+    ) -> ServerResponse:
         """Answer one ListEvents request."""
         parameters = {"compartmentId": compartment, "startTime": start, "endTime": end}
         if page:
@@ -104,7 +104,7 @@ class EmulatedService:
             answer = self.list_events(compartment, start, end, region=region, page=page)
             if answer.status != 200:
                 raise AssertionError(answer.body.decode())
-            pages.append(cut_array(answer.body))
+            pages.append(split_array(answer.body))
             page = answer.headers.get(NEXT_PAGE_HEADER, "")
         return pages
 

@@ -162,7 +162,7 @@ class Emulator:
         query = urllib.parse.urlencode(
             {"region": region, "compartmentId": compartment_id, "startTime": start, "endTime": end}
         )
-        return cut_array(self.request("GET", f"events?{query}"))
+        return split_array(self.request("GET", f"events?{query}"))
 
     def log(self) -> list[dict[str, Any]]:
         """Give the requests served so far, oldest first."""
@@ -226,7 +226,7 @@ class Emulator:
         return ""
 
 
-def cut_array(body: bytes) -> list[bytes]:
+def split_array(body: bytes) -> list[bytes]:
     """Cut a JSON array into its elements' exact bytes.
 
     Raises: ValueError when the body is no JSON array.

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from ociaudit_emulator.behaviour import PageSize
 from ociaudit_emulator.http import NEXT_PAGE_HEADER
+from ociaudit_emulator.settings import PageSize
 from support.emulated_service import EmulatedService
-from support.emulator import cut_array
+from support.emulator import split_array
 
 START, END = "2025-12-01T00:00:00Z", "2025-12-02T00:00:00Z"
 
@@ -27,7 +27,7 @@ def test_the_pages_joined_are_the_window(service):
 def test_the_control_stream_is_the_truth_of_the_pages(service):
     """The unsigned stream holds the same bytes as the pages, in the order of processing."""
     query = f"compartmentId={service.tenancy.id}&startTime={START}&endTime={END}"
-    stream = cut_array(b"".join(service.assembly.control.stream_events(f"/_emulator/events?{query}")))
+    stream = split_array(b"".join(service.assembly.control.stream_events(f"/_emulator/events?{query}")))
     paged = service.list_all_events(service.tenancy.id, START, END)
     assert sorted(stream) == sorted(paged)
     assert stream != paged, "pages are shuffled unless told otherwise"
@@ -248,7 +248,7 @@ def test_the_log_entry_tells_what_was_asked(service):
         service.tenancy.id,
     )
     assert (entry.startTime, entry.endTime, entry.hasPage) == (START, END, False)
-    assert (entry.status, entry.items) == (200, len(cut_array(response.body)))
+    assert (entry.status, entry.items) == (200, len(split_array(response.body)))
     assert entry.requestId == response.headers["opc-request-id"]
     assert entry.requestId.startswith("mine/")
 

@@ -3,22 +3,22 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit_emulator.behaviour import Behaviour, PageSize
-from ociaudit_emulator.command_line import main, make_parser, read_behaviour
+from ociaudit_emulator.command_line import main, make_parser, read_settings
+from ociaudit_emulator.settings import PageSize, Settings
 
 
 def parse(*arguments):
-    """The behaviour that these flags ask for."""
-    return read_behaviour(make_parser().parse_args(arguments))
+    """The settings that these flags ask for."""
+    return read_settings(make_parser().parse_args(arguments))
 
 
 def test_without_flags_everything_is_as_usual():
-    """The defaults of the flags are the defaults of the behaviour."""
-    assert parse() == Behaviour()
+    """The defaults of the flags are the defaults of the settings."""
+    assert parse() == Settings()
 
 
 def test_every_flag_reaches_the_behaviour():
-    """Each flag about events and answers changes its own part of the behaviour."""
+    """Each flag about events and answers changes its own part of the settings."""
     given = parse(
         *("--seed", "7", "--events", "e.json", "--events-compartment", "c", "--events-region", "r"),
         *("--events-per-day", "10", "--page-size", "50-150", "--latency-ms", "1.5", "--rate-limit", "20"),
@@ -26,7 +26,7 @@ def test_every_flag_reaches_the_behaviour():
         *("--events-also", "r2=f.json", "--events-also", "r3=g=h.json", "--compartments", "40"),
         *("--now", "2025-12-01T00:00:00Z", "--strict-minutes", "--self-audit", "--no-shuffle", "--gzip"),
     )
-    assert given == Behaviour(
+    assert given == Settings(
         seed=7,
         events_file=Path("e.json"),
         events_compartment="c",
@@ -94,7 +94,7 @@ def test_a_missing_file_ends_with_exit_2(capsys, tmp_path):
     assert main(["--events", str(tmp_path / "none.json")]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "name a file that can be read" in captured.err
+    assert "choose a readable file" in captured.err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ociaudit_emulator.config_files import ConfigFolderError, ConfigRequest, trust_config, write_config
-from ociaudit_emulator.signature import KeyRing, fingerprint_of
+from ociaudit_emulator.signature import KeyRing, compute_fingerprint
 from ociaudit_emulator.tenancy import make_tenancy
 
 TENANCY = make_tenancy(1)
@@ -53,7 +53,7 @@ def test_the_default_profile_has_what_clients_need(tmp_path):
     assert set(profile) == {"user", "fingerprint", "tenancy", "region", "key_file"}
     assert (profile["tenancy"], profile["region"]) == (TENANCY.id, "us-ashburn-1")
     key = load_pem_private_key(Path(profile["key_file"]).read_bytes(), None)
-    assert fingerprint_of(key.public_key()) == profile["fingerprint"]
+    assert compute_fingerprint(key.public_key()) == profile["fingerprint"]
     assert ring.find_signer(make_key_id(config)).public_key == key.public_key()
 
 
@@ -98,7 +98,7 @@ def test_nothing_is_overwritten(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     """A path below a file is refused with a hint."""
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigFolderError, match="name a folder that can be written"):
+    with pytest.raises(ConfigFolderError, match="choose a writable folder"):
         write(tmp_path / "file" / "oci")
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit_emulator.behaviour import Behaviour, PageSize
 from ociaudit_emulator.event_file import EventFileError, ScanError, open_event_file, scan_events
+from ociaudit_emulator.settings import PageSize, Settings
 from ociaudit_emulator.tenancy import make_tenancy
 from support.emulated_service import EmulatedService
 
@@ -243,8 +243,8 @@ def test_an_empty_file_is_an_empty_tenancy(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "wanted"),
     [
-        (None, {}, "name a file"),
-        (b"[1]", {}, "give a JSON array of events, or one event per line"),
+        (None, {}, "choose a readable file"),
+        (b"[1]", {}, "provide a JSON array of events, or one event per line"),
         (b"[]", {"events_region": "mars-1"}, "--events-region mars-1"),
         (b"[]", {"events_compartment": "x"}, "--events-compartment x"),
     ],
@@ -255,13 +255,13 @@ def test_a_file_that_cannot_be_served_says_what_to_do(tmp_path, content, options
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(EventFileError, match=wanted):
-        open_event_file(path, TENANCY, Behaviour(**options))
+        open_event_file(path, TENANCY, Settings(**options))
 
 
 def test_the_file_is_not_copied(tmp_path):
     """A large file is mapped, and what a page gives out is a view of it."""
     path = write_lines(tmp_path / "e.ndjson", [make_event(START, number=number) for number in range(1000)])
-    source = open_event_file(path, TENANCY, Behaviour())
+    source = open_event_file(path, TENANCY, Settings())
     (found,) = source._index.values()
     assert len(found.offsets) == 1000
     assert isinstance(source._view[0:10], memoryview)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit_emulator.behaviour import Behaviour
-from ociaudit_emulator.drawing import EventDrawing
-from ociaudit_emulator.event_source import START, Span, Target
+from ociaudit_emulator.event_generator import EventGenerator
+from ociaudit_emulator.event_store import START, Span, Target
 from ociaudit_emulator.events import GeneratedEvents
-from ociaudit_emulator.instants import parse_instant_ms
+from ociaudit_emulator.settings import Settings
 from ociaudit_emulator.special_events import HOSTILE_TEXTS, SpecialCalendar
 from ociaudit_emulator.tenancy import HOME_REGION, make_tenancy
+from ociaudit_emulator.time_formats import parse_time_ms
 
 TENANCY = make_tenancy(1)
 READY_REGIONS = [region.name for region in TENANCY.regions if region.is_ready]
@@ -62,11 +62,11 @@ WANTED_DOMAIN_EVENTS = {
 }
 
 
-def make_source(**options):
-    """Made events with some behaviour."""
+def make_store(**options):
+    """Made events with some settings."""
     return GeneratedEvents(
         TENANCY,
-        Behaviour(**options),
+        Settings(**options),
         SpecialCalendar(TENANCY, 1).list_specials,
     )
 
@@ -89,7 +89,7 @@ def list_places():
 @pytest.fixture(scope="module")
 def week():
     """Every event of one week, by place."""
-    source = make_source()
+    source = make_store()
     return {target: read_all(source, target, WEEK) for target in list_places()}
 
 
@@ -102,8 +102,8 @@ def parsed(week):
 HASHING = """
 import hashlib
 from ociaudit_emulator.command_line import assemble
-from ociaudit_emulator.behaviour import Behaviour
-made = assemble(Behaviour(seed=5, now_ms=1765000000000), lambda: 1.0, lambda: 1.0)
+from ociaudit_emulator.settings import Settings
+made = assemble(Settings(seed=5, now_ms=1765000000000), lambda: 1.0, lambda: 1.0)
 digest = hashlib.sha256()
 for one in made.tenancy.compartments:
     window = "startTime=2025-11-24T00:00:00Z&endTime=2025-12-01T00:00:00Z"
@@ -136,7 +136,7 @@ def test_another_seed_is_another_tenancy():
 @given(st.lists(st.integers(0, 3 * MINUTES_PER_DAY), max_size=12), st.sampled_from([ROOT, PAYMENTS]))
 def test_windows_that_tile_a_span_hold_its_events(cuts, target):
     """However a span is cut into windows, their events joined are the span's, in the same order."""
-    source = make_source(events_per_day=800)
+    source = make_store(events_per_day=800)
     span = Span(FIRST_MINUTE, FIRST_MINUTE + 3 * MINUTES_PER_DAY)
     edges = sorted({span.start_minute, span.end_minute, *(FIRST_MINUTE + cut for cut in cuts)})
     parts = [read_all(source, target, Span(start, end)) for start, end in pairwise(edges)]
@@ -147,7 +147,7 @@ def test_windows_that_tile_a_span_hold_its_events(cuts, target):
 @given(st.integers(1, 400))
 def test_the_size_of_the_pages_does_not_change_the_events(limit):
     """Pages of any size joined are the same events in the same order."""
-    source = make_source(events_per_day=800)
+    source = make_store(events_per_day=800)
     span = Span(FIRST_MINUTE + 100, FIRST_MINUTE + 2 * MINUTES_PER_DAY + 77)
     assert read_all(source, ROOT, span, limit) == read_all(source, ROOT, span, 10_000)
 
@@ -155,14 +155,14 @@ def test_the_size_of_the_pages_does_not_change_the_events(limit):
 def test_only_the_events_of_the_page_are_made(monkeypatch):
     """The first page of a year at a million events a day makes exactly its own events."""
     made = []
-    draw = EventDrawing.draw_event
+    draw = EventGenerator.draw_event
 
     def count(drawing, target, minute, number):
         made.append(minute)
         return draw(drawing, target, minute, number)
 
-    monkeypatch.setattr(EventDrawing, "draw_event", count)
-    source = make_source(events_per_day=1_000_000)
+    monkeypatch.setattr(EventGenerator, "draw_event", count)
+    source = make_store(events_per_day=1_000_000)
     part = source.read(PAYMENTS, Span(FIRST_MINUTE - 300 * MINUTES_PER_DAY, FIRST_MINUTE), START, 100)
     assert len(part.events) == 100
     assert part.next_position is not None
@@ -171,18 +171,18 @@ def test_only_the_events_of_the_page_are_made(monkeypatch):
 
 def test_an_event_lies_in_its_processed_minute(week):
     """Without late events, the event time of an event is in the minute in which it was processed."""
-    source = make_source()
+    source = make_store()
     for minute in range(FIRST_MINUTE, FIRST_MINUTE + MINUTES_PER_DAY):
         for event in source.read(PAYMENTS, Span(minute, minute + 1), START, 100).events:
-            assert parse_instant_ms(STAMP.search(event)[1].decode()) // 60_000 == minute
+            assert parse_time_ms(STAMP.search(event)[1].decode()) // 60_000 == minute
 
 
 def test_late_events_happened_earlier():
     """With a late share of a half about half of the events happened before their window, at most so long."""
-    source = make_source(late_share=0.5, late_minutes=30, events_per_day=20_000)
+    source = make_store(late_share=0.5, late_minutes=30, events_per_day=20_000)
     start = FIRST_MINUTE + 15 * 60
     delays = [
-        minute - parse_instant_ms(STAMP.search(event)[1].decode()) // 60_000
+        minute - parse_time_ms(STAMP.search(event)[1].decode()) // 60_000
         for minute in range(start, start + 120)
         for event in source.read(PAYMENTS, Span(minute, minute + 1), START, 1000).events
     ]
@@ -192,7 +192,7 @@ def test_late_events_happened_earlier():
 
 def test_every_region_has_root_events_every_day():
     """On each of 60 days the root compartment of every region has events."""
-    source = make_source()
+    source = make_store()
     for region in READY_REGIONS:
         for day in range(60):
             start = FIRST_MINUTE + day * MINUTES_PER_DAY
@@ -220,7 +220,7 @@ def test_the_tenancy_has_about_as_many_events_as_asked_for(week):
 
 def test_an_empty_tenancy_can_be_made():
     """With no events a day there is not even a special one."""
-    assert read_all(make_source(events_per_day=0), ROOT, WEEK) == []
+    assert read_all(make_store(events_per_day=0), ROOT, WEEK) == []
 
 
 def test_no_event_comes_twice(week):
@@ -256,7 +256,7 @@ def test_the_names_people_ask_for_come_every_week(parsed):
 def test_every_oddity_comes_every_week(shift_days):
     """Whenever a week begins, it holds every oddity of real records at least once."""
     start = WEEK.start_minute + shift_days * MINUTES_PER_DAY + 700
-    events = read_all(make_source(), ROOT, Span(start, start + 7 * MINUTES_PER_DAY))
+    events = read_all(make_store(), ROOT, Span(start, start + 7 * MINUTES_PER_DAY))
     bodies = [(event, json.loads(event)) for event in events]
     datas = [body["data"] for _, body in bodies]
     identities = [data.get("identity") or {} for data in datas]
@@ -312,7 +312,7 @@ def test_the_forbidden_compartment_has_events_to_miss(week):
 
 def test_a_quiet_year_passes_quickly():
     """A year of a compartment without a single event is planned without making one."""
-    source = make_source(events_per_day=1)
+    source = make_store(events_per_day=1)
     quiet = next(one.id for one in TENANCY.compartments if one.name == "legacy-erp")
     span = Span(FIRST_MINUTE - 365 * MINUTES_PER_DAY, FIRST_MINUTE)
     assert len(read_all(source, Target("ap-tokyo-1", quiet), span)) <= 2
@@ -320,7 +320,7 @@ def test_a_quiet_year_passes_quickly():
 
 def test_a_start_in_the_middle_of_a_minute_list_is_exact():
     """A window of one dense minute holds exactly the events of that minute."""
-    source = make_source(events_per_day=1_000_000)
+    source = make_store(events_per_day=1_000_000)
     start = FIRST_MINUTE + 15 * 60
     counts = [len(read_all(source, PAYMENTS, Span(minute, minute + 1))) for minute in range(start, start + 5)]
     assert sum(counts) == len(read_all(source, PAYMENTS, Span(start, start + 5)))
@@ -329,7 +329,7 @@ def test_a_start_in_the_middle_of_a_minute_list_is_exact():
 
 def test_the_days_of_a_month_differ():
     """No two days of a month are alike in their number of events."""
-    source = make_source(events_per_day=50_000)
+    source = make_store(events_per_day=50_000)
     starts = [int((MONDAY + timedelta(days=day)).timestamp()) // 60 for day in (0, 1, 7, 8)]
     counts = {len(read_all(source, PAYMENTS, Span(start, start + 600))) for start in starts}
     assert len(counts) > 1

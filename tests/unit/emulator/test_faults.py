@@ -9,7 +9,7 @@ from ociaudit_emulator.control import ControlError
 from ociaudit_emulator.faults import FAULT_KINDS
 from ociaudit_emulator.http import NEXT_PAGE_HEADER, CutShort, Reset, Stall, Whole
 from support.emulated_service import EmulatedService
-from support.emulator import cut_array
+from support.emulator import split_array
 
 START, END = "2025-12-01T00:00:00Z", "2025-12-02T00:00:00Z"
 QUIET = ("2025-12-01T00:00:00Z", "2025-12-01T00:10:00Z")
@@ -200,9 +200,9 @@ def test_a_foreign_token_is_refused_when_it_is_used(service):
 
 def test_events_can_come_twice_in_a_page(service):
     """The fault `duplicate_within` puts some of a page's events into it again, byte for byte."""
-    usual = cut_array(ask(service).body)
+    usual = split_array(ask(service).body)
     service.add_fault("duplicate_within", options={"count": 5})
-    events = cut_array(ask(service).body)
+    events = split_array(ask(service).body)
     assert events[: len(usual)] == usual
     assert events[len(usual) :] == usual[:5]
     assert_fired(service)
@@ -210,9 +210,9 @@ def test_events_can_come_twice_in_a_page(service):
 
 def test_events_of_other_windows_can_come(service):
     """The fault `duplicate_across` adds events that the same compartment holds outside the window."""
-    usual = cut_array(ask(service).body)
+    usual = split_array(ask(service).body)
     service.add_fault("duplicate_across", options={"count": 4})
-    strangers = cut_array(ask(service).body)[len(usual) :]
+    strangers = split_array(ask(service).body)[len(usual) :]
     before = service.list_all_events(service.tenancy.id, "2025-11-01T00:00:00Z", START)
     assert len(strangers) == 4
     assert set(strangers) <= set(before)
@@ -222,9 +222,9 @@ def test_events_of_other_windows_can_come(service):
 @pytest.mark.parametrize("is_time_changed", [False, True])
 def test_the_same_id_can_come_with_other_bytes(service, is_time_changed):
     """The fault `same_id_other_bytes` adds a copy with the same eventId that differs, if wanted in its time."""
-    usual = cut_array(ask(service).body)
+    usual = split_array(ask(service).body)
     service.add_fault("same_id_other_bytes", options={"changeEventTime": is_time_changed})
-    (changed,) = cut_array(ask(service).body)[len(usual) :]
+    (changed,) = split_array(ask(service).body)[len(usual) :]
     original, copy = json.loads(usual[0]), json.loads(changed)
     assert copy["eventId"] == original["eventId"]
     assert copy != original
@@ -332,9 +332,9 @@ def test_faults_take_turns(service):
 def test_faults_can_be_forgotten(service):
     """DELETE removes all entries, and a GET tells them with what they did."""
     service.add_fault("status", times=None)
-    service.assembly.control.response("DELETE", "/_emulator/faults", b"")
+    service.assembly.control.respond("DELETE", "/_emulator/faults", b"")
     assert ask(service).status == 200
-    assert service.assembly.control.response("GET", "/_emulator/faults", b"").body == b"[]"
+    assert service.assembly.control.respond("GET", "/_emulator/faults", b"").body == b"[]"
 
 
 def test_a_fault_needs_a_good_signature(service):
@@ -373,5 +373,5 @@ def test_a_fault_needs_a_good_signature(service):
 def test_a_wrong_fault_is_refused_with_what_would_be_right(service, entries, wanted):
     """A fault that cannot be understood is refused when it is sent, and none of the list is taken."""
     with pytest.raises(ControlError, match=wanted):
-        service.assembly.control.response("POST", "/_emulator/faults", entries)
+        service.assembly.control.respond("POST", "/_emulator/faults", entries)
     assert service.fault_states() == []

@@ -25,7 +25,7 @@ def ask_metadata(service, path, **headers):
 
 def make_federation_request(service, *, key=None, key_id="", public_key=PEM, certificate=None, signed=SIGNED):
     """Ask for a token as the SDK does, with some things otherwise."""
-    identity = service.assembly.service._services.metadata.identity
+    identity = service.assembly.handler._parts.metadata.identity
     shown = certificate or identity.leaf
     body = json.dumps(
         {
@@ -117,12 +117,12 @@ def test_a_request_for_a_token_must_prove_who_asks(service, spoil, status):
 
 def make_stranger(service):
     """The intermediate's certificate: real, and not the instance's."""
-    return service.assembly.service._services.metadata.identity.intermediate
+    return service.assembly.handler._parts.metadata.identity.intermediate
 
 
 def ask_control(service, method, body=b""):
     """Ask the control endpoint for tokens."""
-    return json.loads(service.assembly.control.response(method, "/_emulator/tokens", body).body)
+    return json.loads(service.assembly.control.respond(method, "/_emulator/tokens", body).body)
 
 
 @pytest.mark.parametrize("kind", list(HolderKind))

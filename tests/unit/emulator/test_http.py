@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit_emulator.behaviour import PageSize
-from ociaudit_emulator.http import Cursor, ServiceError, TokenCodec, choose_page_size, join_page, shuffle_page
+from ociaudit_emulator.http import ApiError, Cursor, TokenCodec, choose_page_size, join_page, shuffle_page
+from ociaudit_emulator.settings import PageSize
 from support.emulated_service import EmulatedService
 
 CURSORS = st.builds(Cursor, st.text(), st.integers(-1, 2**63 - 1), st.integers(0, 2**32 - 1), st.booleans())
@@ -23,7 +23,7 @@ def test_a_token_read_with_another_question_is_refused(cursor, query):
     codec = TokenCodec(1)
     if query == cursor.query:
         return
-    with pytest.raises(ServiceError) as refused:
+    with pytest.raises(ApiError) as refused:
         codec.decode(codec.encode(cursor), query)
     assert refused.value.status == 400
 
@@ -31,7 +31,7 @@ def test_a_token_read_with_another_question_is_refused(cursor, query):
 @given(st.text(max_size=120))
 def test_anything_else_is_no_token(text):
     """A text that was not made here is a 400, whatever it is."""
-    with pytest.raises(ServiceError) as refused:
+    with pytest.raises(ApiError) as refused:
         TokenCodec(1).decode(text, "question")
     assert refused.value.code == "PaginationTokenFormat"
 
@@ -39,7 +39,7 @@ def test_anything_else_is_no_token(text):
 def test_a_token_of_another_seed_is_refused():
     """Emulators of other seeds do not take each other's tokens."""
     token = TokenCodec(1).encode(Cursor("question"))
-    with pytest.raises(ServiceError):
+    with pytest.raises(ApiError):
         TokenCodec(2).decode(token, "question")
 
 

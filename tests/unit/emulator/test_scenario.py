@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from ociaudit_emulator.instants import format_minute, parse_instant_ms
 from ociaudit_emulator.scenario import BURST_CALLS_PER_MINUTE, BURST_MINUTES, FAILED_SIGN_INS, POLICY_STATEMENT
+from ociaudit_emulator.time_formats import format_minute, parse_time_ms
 from support.emulated_service import NOW_SECONDS, EmulatedService
 
 
@@ -23,7 +23,7 @@ def collect_scenario_events(service, scenario):
 @pytest.fixture
 def scenario(service):
     """The facts that the control endpoint tells."""
-    return json.loads(service.assembly.control.response("GET", "/_emulator/tenancy", b"").body)["story"]
+    return json.loads(service.assembly.control.respond("GET", "/_emulator/tenancy", b"").body)["story"]
 
 
 def test_the_story_can_be_found_by_its_address(service, scenario):
@@ -43,8 +43,8 @@ def test_the_story_can_be_found_by_its_address(service, scenario):
 def test_the_facts_of_the_story_are_told(service, scenario):
     """The control endpoint tells the story's place, time, counts and actors as the events show them."""
     events = collect_scenario_events(service, scenario)
-    start, end = (parse_instant_ms(scenario[name]) for name in ("startTime", "endTime"))
-    assert all(start <= parse_instant_ms(event["eventTime"]) < end for _, event in events)
+    start, end = (parse_time_ms(scenario[name]) for name in ("startTime", "endTime"))
+    assert all(start <= parse_time_ms(event["eventTime"]) < end for _, event in events)
     # The deletion of the key, which ends the story, came from somewhere else.
     assert sum(scenario["eventsByCompartment"].values()) == len(events) + 1
     assert len(scenario["eventsByCompartment"]) > 2
@@ -57,6 +57,6 @@ def test_any_seven_days_hold_a_whole_story(hours):
     """Whenever one looks, the last seven days hold a story from its first event to its last."""
     now_ms = (NOW_SECONDS + hours * 3600) * 1000
     service = EmulatedService(now_ms=now_ms)
-    told = json.loads(service.assembly.control.response("GET", "/_emulator/tenancy", b"").body)["story"]
-    assert now_ms - 7 * 86_400_000 <= parse_instant_ms(told["startTime"])
-    assert parse_instant_ms(told["endTime"]) <= now_ms
+    told = json.loads(service.assembly.control.respond("GET", "/_emulator/tenancy", b"").body)["story"]
+    assert now_ms - 7 * 86_400_000 <= parse_time_ms(told["startTime"])
+    assert parse_time_ms(told["endTime"]) <= now_ms

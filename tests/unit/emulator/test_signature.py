@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ociaudit_emulator.instants import format_http_date
 from ociaudit_emulator.session_token import Holder, HolderKind, make_session_token
+from ociaudit_emulator.time_formats import format_http_date
 from support.emulated_service import KEY, NOW_SECONDS, OTHER_KEY, USER
 
 REGIONS = "/20160918/tenancies/{}/regionSubscriptions"
