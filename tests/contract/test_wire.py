@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from support.emulator import Emulator, EmulatorError
-from support.hand_signing import Credentials, get, make_target, sign_headers
+from support.hand_signing import SigningCredentials, get, make_target, sign_headers
 
 NOW = ("--now", "2026-01-10T00:00:00Z")
 
@@ -30,7 +30,7 @@ def other_credentials(tmp_path_factory):
     """The credentials of an emulator that has ended."""
     folder = tmp_path_factory.mktemp("other") / "oci"
     with Emulator(config_folder=folder):
-        return Credentials.read(folder / "config")
+        return SigningCredentials.read(folder / "config")
 
 
 def make_events_target(credentials, **changes):
@@ -45,7 +45,7 @@ def make_events_target(credentials, **changes):
 
 def ask(emulator, target=None, *, credentials=None, sent=None, seconds=10.0, skew_seconds=0.0, **headers):
     """Sign a target, send it or another one, and give the answer."""
-    credentials = credentials or Credentials.read(emulator.config_path)
+    credentials = credentials or SigningCredentials.read(emulator.config_path)
     target = target or make_target("/20190901/configuration", compartmentId=credentials.tenancy_id)
     signed = sign_headers(credentials, f"127.0.0.1:{emulator.port}", target, skew_seconds=skew_seconds)
     return get(emulator.port, sent or target, {**signed, **headers}, seconds)
@@ -62,7 +62,7 @@ def test_a_request_signed_by_hand_is_answered(emulator):
 
 def test_an_unsigned_request_is_refused(emulator):
     """A request without a signature gets 401 NotAuthenticated, even for a good path."""
-    credentials = Credentials.read(emulator.config_path)
+    credentials = SigningCredentials.read(emulator.config_path)
     answer = get(emulator.port, make_events_target(credentials), {})
     assert (answer.status, json.loads(answer.body)["code"]) == (401, "NotAuthenticated")
 
@@ -74,13 +74,13 @@ def test_an_unknown_key_is_refused(emulator, other_credentials):
 
 def test_a_known_key_id_with_another_key_is_refused(emulator, other_credentials):
     """The second bad signature: a trusted keyId signed with another key gets 401."""
-    forged = replace(Credentials.read(emulator.config_path), key=other_credentials.key)
+    forged = replace(SigningCredentials.read(emulator.config_path), key=other_credentials.key)
     assert ask(emulator, credentials=forged).status == 401
 
 
 def test_an_altered_query_is_refused(emulator):
     """The third bad signature: a query changed after it was signed gets 401."""
-    credentials = Credentials.read(emulator.config_path)
+    credentials = SigningCredentials.read(emulator.config_path)
     target = make_events_target(credentials)
     assert ask(emulator, target).status == 200
     altered = make_events_target(credentials, endTime="2026-01-07T00:00:00Z")
@@ -96,7 +96,7 @@ def test_a_skewed_clock_is_refused(emulator, skew_seconds, status):
 def test_a_config_folder_outlives_its_emulator(tmp_path):
     """A folder written by one emulator is trusted by the next with --trust-config."""
     with Emulator(config_folder=tmp_path / "oci"):
-        credentials = Credentials.read(tmp_path / "oci" / "config")
+        credentials = SigningCredentials.read(tmp_path / "oci" / "config")
     with Emulator("--trust-config", tmp_path / "oci", write_config=False) as again:
         assert ask(again, credentials=credentials).status == 200
 
@@ -104,7 +104,7 @@ def test_a_config_folder_outlives_its_emulator(tmp_path):
 def test_a_session_is_refused_after_its_end():
     """A request signed with a session token gets 200 until the session ends, and then 401."""
     with Emulator("--session-minutes", "0.05") as short:
-        credentials = Credentials.read(short.config_path, profile="SESSION")
+        credentials = SigningCredentials.read(short.config_path, profile="SESSION")
         assert ask(short, credentials=credentials).status == 200
         time.sleep(3.1)
         assert ask(short, credentials=credentials).status == 401
@@ -123,7 +123,7 @@ def test_a_reset_can_come_within_the_body(running):
     """With `afterBytes` the headers and some of the body come first, and the rest never does."""
     running.faults([{"operation": "ListEvents", "fault": {"kind": "reset", "afterBytes": 50}}])
     with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
-        ask(running, make_events_target(Credentials.read(running.config_path)))
+        ask(running, make_events_target(SigningCredentials.read(running.config_path)))
     assert running.fault_states()[0]["completed"]
 
 
@@ -131,7 +131,7 @@ def test_a_short_body_breaks_its_promise(running):
     """The fault `short_body` promises a length in its headers and closes before it."""
     running.faults([{"fault": {"kind": "short_body", "sentBytes": 100}}])
     with pytest.raises(http.client.IncompleteRead) as broken:
-        ask(running, make_events_target(Credentials.read(running.config_path)))
+        ask(running, make_events_target(SigningCredentials.read(running.config_path)))
     assert len(broken.value.partial) == 100
     assert running.fault_states()[0]["completed"]
 
@@ -139,7 +139,7 @@ def test_a_short_body_breaks_its_promise(running):
 def test_a_cut_body_keeps_its_promise(running):
     """The fault `cut_body` has the length that it says, and is no JSON."""
     running.faults([{"fault": {"kind": "cut_body"}}])
-    body = ask(running, make_events_target(Credentials.read(running.config_path))).body
+    body = ask(running, make_events_target(SigningCredentials.read(running.config_path))).body
     with pytest.raises(ValueError):
         json.loads(body)
 
@@ -150,7 +150,7 @@ def test_a_stall_is_silence(running, after):
     running.faults([{"fault": {"kind": "stall", "seconds": 30, "after": after}}])
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        ask(running, make_events_target(Credentials.read(running.config_path)), seconds=0.5)
+        ask(running, make_events_target(SigningCredentials.read(running.config_path)), seconds=0.5)
     assert time.monotonic() - started < 5
     assert running.fault_states()[0]["completed"]
 
@@ -175,7 +175,7 @@ def test_a_stall_ends_with_a_closed_connection(running):
 
 def test_a_connection_is_kept_alive(running):
     """Many requests go over one connection."""
-    credentials = Credentials.read(running.config_path)
+    credentials = SigningCredentials.read(running.config_path)
     connection = http.client.HTTPConnection("127.0.0.1", running.port)
     target = make_target("/20190901/configuration", compartmentId=credentials.tenancy_id)
     connection.connect()
@@ -191,7 +191,7 @@ def test_a_connection_is_kept_alive(running):
 def test_the_log_tells_what_was_served(running):
     """Each request is in the log with operation, window, status, times and fault, and the log can be cleared."""
     running.faults([{"operation": "ListEvents", "fault": {"kind": "status", "status": 503}}])
-    target = make_events_target(Credentials.read(running.config_path))
+    target = make_events_target(SigningCredentials.read(running.config_path))
     assert [ask(running, target).status for _ in range(2)] == [503, 200]
     first, second = running.log()
     assert (first["operation"], first["status"], first["fault"]) == ("ListEvents", 503, "status")
@@ -206,7 +206,7 @@ def test_latency_comes_with_every_page():
     """With --latency-ms a page takes that long, and pages asked at once wait at once."""
     with Emulator(*NOW, "--latency-ms", "300") as slow:
         started = time.monotonic()
-        assert ask(slow, make_events_target(Credentials.read(slow.config_path))).status == 200
+        assert ask(slow, make_events_target(SigningCredentials.read(slow.config_path))).status == 200
         assert time.monotonic() - started >= 0.3
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.storage.run_dir import ExportArguments
-from support.clocks import PatientlessClock
+from support.clocks import NoWaitClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export
 from support.processes import obey_file_modes
@@ -93,7 +93,7 @@ def test_storm_of_429(tmp_path):
     assert (tmp_path / "audit.json").read_bytes() == write_array(expected)
 
 
-class HurriedClock(PatientlessClock):
+class HurriedClock(NoWaitClock):
     """A clock that waits, but not for long."""
 
     async def sleep(self, seconds):
@@ -343,7 +343,7 @@ def test_folder_that_is_read_only(stand, truth, calls, tmp_path_factory):
     assert stand.list_asked() == SECOND_DAY
 
 
-class JumpingClock(PatientlessClock):
+class JumpingClock(NoWaitClock):
     """A clock that is set back by some minutes each time somebody has looked at it ten times."""
 
     def __init__(self, step: timedelta) -> None:

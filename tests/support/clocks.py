@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 
-class PatientlessClock:
+class NoWaitClock:
     """The machine's own time, but every wait is over at once; `waits` are those that were asked for."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class PatientlessClock:
         return 0.5
 
 
-class SkewedClock(PatientlessClock):
+class SkewedClock(NoWaitClock):
     """A clock that goes right, but shows another time."""
 
     def __init__(self, ahead: timedelta) -> None:
@@ -49,7 +49,7 @@ class SkewedClock(PatientlessClock):
         return super().now() + self._ahead
 
 
-class JumpingClock(PatientlessClock):
+class FastForwardClock(NoWaitClock):
     """A clock that jumps over every wait: nobody waits, and the time has passed all the same."""
 
     def monotonic(self) -> float:

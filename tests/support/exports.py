@@ -21,7 +21,7 @@ from ociaudit.formats.registry import choose_output_format
 from ociaudit.operations.context import Callbacks, ExportOrder, RunContext
 from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.storage.run_dir import ExportArguments
-from support.clocks import JumpingClock
+from support.clocks import FastForwardClock
 from support.emulator import Emulator
 from support.processes import Finished, find_command, run_process
 
@@ -62,7 +62,7 @@ def make_tools(
     return RunContext(
         credentials=load_credentials(str(emulator.config_path)),
         endpoints=Endpoints(emulator.url + "/{region}"),
-        clock=clock or JumpingClock(),
+        clock=clock or FastForwardClock(),
         limits=limits or TransportLimits(),
         callbacks=callbacks or Callbacks(),
     )

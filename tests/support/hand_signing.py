@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class SigningCredentials:
     """A keyId and the key that should sign for it."""
 
     key_id: str
@@ -54,7 +54,9 @@ class HandAnswer:
     body: bytes
 
 
-def sign_headers(credentials: Credentials, host: str, target: str, *, skew_seconds: float = 0.0) -> dict[str, str]:
+def sign_headers(
+    credentials: SigningCredentials, host: str, target: str, *, skew_seconds: float = 0.0
+) -> dict[str, str]:
     """Make the headers of a signed GET, as if the client's clock were that much off."""
     date = email.utils.formatdate(time.time() + skew_seconds, usegmt=True)
     text = f"date: {date}\n(request-target): get {target}\nhost: {host}"

@@ -64,14 +64,14 @@ class SilentTransport:
 
     def __init__(self) -> None:
         """Begin with nothing asked."""
-        self.is_asked = asyncio.Event()
+        self.has_request = asyncio.Event()
         self.cancelled = 0
 
     async def fetch(
         self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
     ) -> HttpResponse[T]:
         """Wait for ever."""
-        self.is_asked.set()
+        self.has_request.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:

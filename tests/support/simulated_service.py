@@ -26,7 +26,7 @@ PageOrder = Literal["ascending", "descending", "random"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class MadeEvent(NamedTuple):
+class SimulatedEvent(NamedTuple):
     """When it was processed and when it happened, in minutes since 1970, and its id."""
 
     processed: float
@@ -42,7 +42,7 @@ class SimulatedService:
     requests break. `dead_regions` never answer.
     """
 
-    events: Mapping[Target, Sequence[MadeEvent]]
+    events: Mapping[Target, Sequence[SimulatedEvent]]
     page_size: int = 100
     order: PageOrder = "ascending"
     latency_seconds: float = 0.3
@@ -54,7 +54,7 @@ class SimulatedService:
     dead_regions: frozenset[str] = frozenset()
     seed: int = 0
     has_responded: bool = True
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
@@ -82,7 +82,7 @@ class SimulatedService:
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
         region = parts.path.split("/")[1]
-        self.asked[region] += 1
+        self.requests[region] += 1
         if region in self.dead_regions:
             await asyncio.sleep(60)
             raise ConnectionFailed("silence")

@@ -36,7 +36,7 @@ class AcceptedKey:
 
 
 @dataclass(slots=True)
-class Swept:
+class SweepResult:
     """What a sweep brought. `ids` are those of all pages, `coverage` what is claimed."""
 
     gaps: tuple[Gap, ...] = ()
@@ -49,7 +49,7 @@ class Swept:
 
 
 class _IdSink:
-    def __init__(self, swept: Swept) -> None:
+    def __init__(self, swept: SweepResult) -> None:
         self._swept = swept
 
     async def handle_page(self, page: Page) -> None:
@@ -73,9 +73,9 @@ def simulate_sweep(
     deadline_seconds: float | None = None,
     progress: FetchState | None = None,
     held_bytes: int = 10**8,
-) -> Swept:
+) -> SweepResult:
     """Sweep the places, and return what came."""
-    swept = Swept()
+    swept = SweepResult()
 
     async def sweep() -> None:
         clock = VirtualClock(service.seed)
