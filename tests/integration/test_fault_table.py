@@ -9,7 +9,7 @@ import pytest
 
 from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.verify import judge, verify_export
-from support.clocks import PatientlessClock
+from support.clocks import NoWaitClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export
 from support.processes import obey_file_modes
@@ -92,7 +92,7 @@ def test_storm_of_429(tmp_path):
     assert (tmp_path / "audit.json").read_bytes() == write_array(expected)
 
 
-class HurriedClock(PatientlessClock):
+class HurriedClock(NoWaitClock):
     """A clock that waits, but not for long."""
 
     async def sleep(self, seconds):
@@ -342,7 +342,7 @@ def test_folder_that_is_read_only(stand, truth, calls, tmp_path_factory):
     assert stand.list_asked() == SECOND_DAY
 
 
-class JumpingClock(PatientlessClock):
+class FastForwardClock(NoWaitClock):
     """A clock that is set back by some minutes each time somebody has looked at it ten times."""
 
     def __init__(self, step: timedelta) -> None:
@@ -360,14 +360,14 @@ def test_clock_that_jumps_back(emulator, payments, truth, tmp_path):
     output = tmp_path / "audit.json"
     fault = {"kind": "status", "status": 400}
     emulator.faults([{"operation": "ListEvents", "match": {"startTime": SECOND}, "times": None, "fault": fault}])
-    clock = JumpingClock(timedelta(minutes=4))
+    clock = FastForwardClock(timedelta(minutes=4))
     assert not export_here(
         ask_here(emulator, [payments]), output, make_tools(emulator, clock=clock), max_window_days=1
     ).complete
     assert clock.looks > 10
     emulator.clear_faults()
     emulator.clear_log()
-    back = JumpingClock(timedelta(minutes=-4))
+    back = FastForwardClock(timedelta(minutes=-4))
     outcome = export_here(ask_here(emulator, [payments]), output, make_tools(emulator, clock=back), max_window_days=1)
     assert outcome.complete
     assert output.read_bytes() == write_array(truth)

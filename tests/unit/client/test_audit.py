@@ -190,7 +190,7 @@ def test_cancelling_ends_the_request_on_its_way() -> None:
     async def cancel() -> SilentTransport:
         transport = SilentTransport()
         task = asyncio.ensure_future(anext(AuditReader(transport, ENDPOINTS).follow_shard(SHARD)))
-        await transport.is_asked.wait()
+        await transport.has_request.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -31,7 +31,7 @@ from ociaudit.planning.planner import FetchState, PlannedShard, plan_regions
 from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.journal import PageLine, decode_line
-from support.clocks import PatientlessClock
+from support.clocks import NoWaitClock
 from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
 from support.served_runs import open_run, read_output
 
@@ -138,7 +138,7 @@ class Scene:
         sink: PageCollector | None = None,
         max_in_flight: int = 1,
     ) -> None:
-        self.rate_limiter = RateLimiter(clock=PatientlessClock(), max_in_flight=max_in_flight)
+        self.rate_limiter = RateLimiter(clock=NoWaitClock(), max_in_flight=max_in_flight)
         self.audit = ScriptedAudit(failures, self.rate_limiter, is_late=is_late)
         self.identity = KeyCheck(is_accepted=is_accepted)
         self.callbacks = GapCollector()
