@@ -23,7 +23,7 @@ from urllib.request import getproxies_environment
 
 from ociaudit.client.auth import SignIn
 from ociaudit.client.config_file import DEFAULT_CONFIG_FILE, read_profile
-from ociaudit.client.network import Bundle, Endpoints, check_proxies, choose_bundle, make_ssl_context
+from ociaudit.client.network import CaBundle, Endpoints, check_proxies, choose_bundle, make_ssl_context
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import TransportLimits
 from ociaudit.clock import SystemClock
@@ -173,7 +173,7 @@ class Access:
             regions=tuple(regions),
         )
 
-    def _choose_bundle(self) -> Bundle | None:
+    def _choose_bundle(self) -> CaBundle | None:
         return choose_bundle(Path(self.ca_bundle) if self.ca_bundle is not None else None, os.environ)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import ociaudit
 from support.emulator import Emulator
 from support.exports import make_command, read_manifest
 from support.forward_proxy import ForwardProxy, run_forward_proxy
-from support.private_ca import PrivateCa, make_private_ca
 from support.processes import Finished, run_process
 from support.truth import find_compartment
 
@@ -21,8 +21,28 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_
 
 
 @dataclass(frozen=True)
+class PrivateCa:
+    """The files of a private CA: its certificate, and the certificate and key of a server on 127.0.0.1."""
+
+    bundle: Path
+    server_cert: Path
+    server_key: Path
+
+
+def make_private_ca(folder: Path) -> PrivateCa:
+    """Create a private CA, and a certificate for 127.0.0.1 and no other name."""
+    files = PrivateCa(folder / "ca.pem", folder / "server.pem", folder / "server_key.pem")
+    ca = trustme.CA()
+    server = ca.issue_cert("127.0.0.1")
+    ca.cert_pem.write_to_path(str(files.bundle))
+    server.cert_chain_pems[0].write_to_path(str(files.server_cert))
+    server.private_key_pem.write_to_path(str(files.server_key))
+    return files
+
+
+@dataclass(frozen=True)
 class Secured:
-    """An emulator that speaks TLS with a private CA's certificate, and a folder to export into."""
+    """An emulator that serves TLS with a private CA's certificate, and a folder to export into."""
 
     emulator: Emulator
     ca: PrivateCa

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from ociaudit.client.audit import AuditReader, ParsePage
-from ociaudit.client.http_client import Client, RetryPolicy
+from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
 from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
@@ -223,11 +223,11 @@ async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncI
         proxies=context.proxies,
         ssl_context=context.ssl_context,
     ) as transport:
-        client = Client(
+        client = HttpClient(
             transport,
             rate_limiter=rate_limiter,
             clock=context.clock,
-            budget=MemoryBudget(context.limits.max_held_bytes, max_responses=context.limits.max_in_flight),
+            budget=MemoryBudget(context.limits.memory_budget_bytes, max_responses=context.limits.max_in_flight),
             retry=context.retry,
             first_response_seconds=context.limits.first_response_seconds,
             on_retry=context.callbacks.on_retry,
@@ -235,7 +235,7 @@ async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncI
         )
         try:
             yield Service(
-                audit=AuditReader(client, context.endpoints, cut=cut),
+                audit=AuditReader(client, context.endpoints, parse=cut),
                 identity=IdentityReader(client, context.endpoints, context.credentials),
                 credentials=context.credentials,
                 transport=transport,

@@ -490,7 +490,7 @@ def _repeat_outcome(order: ExportOrder, context: RunContext, workspace: Workspac
 
 
 def _state_policy(context: RunContext) -> str:
-    return context.credentials.state_policy("read audit-events")
+    return context.credentials.format_policy("read audit-events")
 
 
 def _read_gap(entry: GapEntry) -> Gap:

@@ -300,7 +300,7 @@ class Fetcher:
                 await self._rate_limiter.reserve(queue.region)
                 chosen = self._find_next(queue)  # not the one from before: pieces of a dense shard may have come
                 if chosen is None or not self._may_begin(queue):
-                    self._rate_limiter.give_back(queue.region)
+                    self._rate_limiter.release_reserved(queue.region)
                     continue
                 queue.pieces.popleft()
                 queue.active += 1
@@ -342,12 +342,12 @@ class Fetcher:
         if policy is not None and not is_confirming:
             watch = ShardWatch(shard.window, policy, pages_before=cursor.page if cursor else 0)
 
-        def is_cancelled(page: Page) -> bool:
+        def should_stop(page: Page) -> bool:
             return watch is not None and watch.record_page(_read_instants(page))
 
         scanned = 0
         self._callbacks.on_shard_begun(shard)
-        pages = self._audit.follow_shard(shard, cursor=cursor, is_cancelled=is_cancelled)
+        pages = self._audit.follow_shard(shard, cursor=cursor, should_stop=should_stop)
         async with contextlib.aclosing(pages):
             async for page in pages:
                 self._gap_tracker.record_response(shard.target.region)
@@ -494,8 +494,8 @@ class SpoolWriter:
             next_token=page.next_token,
             request_id=page.request_id,
             attempts=page.attempts,
-            at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            is_provisional=floor_minute(page.asked_at) < page.shard.window.end + SETTLE_MINUTES,
+            at=page.requested_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            is_provisional=floor_minute(page.requested_at) < page.shard.window.end + SETTLE_MINUTES,
             tally=self._count_names(page.events),
             unlisted=self._find_unlisted(page.events),
         )
