@@ -459,7 +459,7 @@ def test_a_function_without_its_surroundings_is_told_so(
 @pytest.mark.parametrize(
     ("options", "variables", "words"),
     [
-        ({"auth": "magic"}, {}, "no sign-in 'magic'"),
+        ({"auth": "magic"}, {}, "unknown kind of sign-in: 'magic'"),
         ({}, {"OCI_CLI_AUTH": "magic"}, "OCI_CLI_AUTH is 'magic'"),
         ({}, {"OCI_CLI_AUTH": "pkcs11"}, "OCI_CLI_AUTH is 'pkcs11'"),
         ({"auth": "security_token"}, {}, "security_token_file missing"),

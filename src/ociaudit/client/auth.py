@@ -96,7 +96,7 @@ def load_credentials(
 def _choose_kind(auth: str | None, environment: Mapping[str, str]) -> AuthKind | None:
     if auth is not None:
         if auth not in AUTH_KINDS:
-            raise UsageError(f"there is no sign-in {auth!r}", hint=_list_kinds("--auth"))
+            raise UsageError(f"unknown kind of sign-in: {auth!r}", hint=_list_kinds("--auth"))
         return auth
     text = environment.get(_AUTH_VARIABLE, "")
     return _parse_kind(text, f"{_AUTH_VARIABLE} is {text!r}", _AUTH_VARIABLE) if text else None

@@ -234,9 +234,7 @@ def _translate_errors(kind: AuthKind, build: Callable[[], Any]) -> Any:
     except (InvalidPrivateKey, MissingPrivateKeyPassphrase) as error:
         raise ConfigError(f"{kind}: the private key cannot be read: {error}", hint=_hint_where(kind)) from error
     except InvalidCertificateFromInstanceMetadataError as error:
-        raise ConfigError(
-            f"{kind}: the metadata service returned no certificate", hint=_hint_where(kind)
-        ) from error
+        raise ConfigError(f"{kind}: the metadata service returned no certificate", hint=_hint_where(kind)) from error
     except ServiceError as error:
         raise _translate_service_error(kind, error) from error
     except RequestException as error:

@@ -17,16 +17,17 @@ Requests in flight
 Rate limit of an endpoint
 
 - There is none until the service's first 429. Requests are then spaced evenly; no burst is saved up.
-- The 429 shows the ceiling: the successes of the last second, or of the time of four requests where they are few. The
-  rate is a cubic of the time since the 429, as in TCP's CUBIC (docs/adr/0008). With ceiling C, after t seconds it is
+- The 429 shows the ceiling: the successes per second, measured over the last second, or at a low rate over the time
+  that four requests take. From then on the rate is a cubic of the time since the 429, as in TCP's CUBIC
+  (docs/adr/0008). With ceiling C, after t seconds it is
 
       C * (1 + ((t - P) / K) ** 3)    where K = 20 s and P = K * 0.15 ** (1 / 3), about 10.6 s
 
   It starts at 85 % of C, is back above 95 % within four seconds, stays flat around C, and then grows faster and
   faster, in case the service allows more than it did.
-- A 429 in the first second, or after next to no success, shows no ceiling. The rate is halved then, or starts at four a
-  second, and doubles with every second. Each doubling needs two successes: a rate that grows faster than responses
-  arrive would exceed a low limit again and again.
+- A 429 in the first second, or after next to no successes, shows no ceiling. The rate then starts at four a second, or
+  is halved if there was one, and doubles every second. Each doubling needs two successes: a rate that grows faster
+  than responses arrive would exceed a low limit again and again.
 - One reduction per round trip: a 429 to a request that was sent before the last reduction adds no information.
 - The rate grows to twice the rate in use at most, so that a limit that appears later is found quickly.
 - `Retry-After` pauses the endpoint until the latest moment that was named. The rate does not grow during the pause.
