@@ -74,8 +74,8 @@ FOR_EVER = {
     "no array": ({"kind": "not_an_array"}, "answered 200, but"),
     "no UTF-8": ({"kind": "invalid_utf8"}, "UTF-8"),
     "nested too deeply": ({"kind": "deep_nesting"}, "nested"),
-    "stall": (SHORT_STALL, "silent"),
-    "repeated token": ({"kind": "repeated_token"}, "circles"),
+    "stall": (SHORT_STALL, "stopped responding"),
+    "repeated token": ({"kind": "repeated_token"}, "same page token twice"),
     "foreign token": ({"kind": "foreign_token"}, "400"),
 }
 
@@ -351,7 +351,7 @@ def test_listing_that_goes_round_in_circles_stops_the_run(emulator, tmp_path):
     """A list of compartments whose token comes twice never narrows the scope: the run stops."""
     emulator.faults([{"operation": "ListCompartments", "times": None, "fault": {"kind": "repeated_token"}}])
     options = ExportOptions(start=START, end=END)
-    with pytest.raises(ServiceUnreachable, match="circles"):
+    with pytest.raises(ServiceUnreachable, match="same page token twice"):
         export_here(options, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
     assert_fired(emulator, None)
     assert list(tmp_path.iterdir()) == []

@@ -87,5 +87,5 @@ def make_page(
         next_token=next_token,
         request_id=f"request-{number}",
         attempts=1,
-        asked_at=asked_at or EPOCH + timedelta(minutes=shard.window.end + 1440),
+        requested_at=asked_at or EPOCH + timedelta(minutes=shard.window.end + 1440),
     )

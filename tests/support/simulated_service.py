@@ -67,18 +67,18 @@ class SimulatedService:
         self._random.seed(self.seed)
 
     async def send(
-        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], *, try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         """Respond to one attempt after the latency."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._respond(url, check, attempt, reservation)
+            return await self._respond(url, check, try_number, reservation)
         finally:
             self.in_flight -= 1
 
     async def _respond(
-        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
         region = parts.path.split("/")[1]
@@ -95,8 +95,8 @@ class SimulatedService:
         if target in self.denied:
             raise ServiceError("404 NotAuthorizedOrNotFound", status=404, code="NotAuthorizedOrNotFound", is_oci=True)
         body, token = self._make_page(target, query)
-        await reservation.take(len(body))
-        return HttpResponse(check(body), len(body), token, "id", attempt, START, reservation)
+        await reservation.acquire(len(body))
+        return HttpResponse(check(body), len(body), token, "id", try_number, START, reservation)
 
     def _throttle(self, region: str) -> None:
         if self.per_second is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ociaudit.client.audit import AuditReader, Page
-from ociaudit.client.http_client import Client
+from ociaudit.client.http_client import HttpClient
 from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
@@ -78,7 +78,7 @@ def simulate_sweep(
         clock = VirtualClock(service.seed)
         rate_limiter = RateLimiter(clock=clock, max_in_flight=max_in_flight, max_per_second=max_per_second)
         budget = MemoryBudget(held_bytes, max_responses=max_in_flight)
-        client = Client(service, rate_limiter=rate_limiter, clock=clock, budget=budget)
+        client = HttpClient(service, rate_limiter=rate_limiter, clock=clock, budget=budget)
         callbacks = Callbacks()
         fetcher = Fetcher(
             audit=AuditReader(client, Endpoints("https://audit/{region}")),
@@ -98,7 +98,7 @@ def simulate_sweep(
         result.gaps = await fetcher.run(plan)
         result.coverage = fetcher.coverage
         result.seconds = asyncio.get_running_loop().time()
-        assert budget.held_bytes == 0
+        assert budget.reserved_bytes == 0
         assert all(limit.in_flight == 0 for limit in rate_limiter.limits_by_endpoint.values())
         await rate_limiter.close()
 

@@ -433,7 +433,7 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
 
 
 def _get_policy(context: RunContext) -> str:
-    return context.credentials.state_policy("read audit-events")
+    return context.credentials.format_policy("read audit-events")
 
 
 def _read_gap(entry: GapEntry) -> Gap:

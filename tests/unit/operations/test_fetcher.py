@@ -59,12 +59,12 @@ class ScriptedAudit:
         self.closed = 0
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, should_stop: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the pages."""
         self.asked.append((shard, cursor))
         try:
-            async with self._rate_limiter.enter(shard.target.region):
+            async with self._rate_limiter.acquire(shard.target.region):
                 await asyncio.sleep(0)
             failure = self._failures.get((shard.target, shard.window.start))
             if failure and not self._is_late:
@@ -329,11 +329,11 @@ class EmptyAudit(ScriptedAudit):
     """Answers every shard with one empty page, and fails where it was told to when it is asked again."""
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, should_stop: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the page."""
         self.asked.append((shard, cursor))
-        async with self._rate_limiter.enter(shard.target.region):
+        async with self._rate_limiter.acquire(shard.target.region):
             await asyncio.sleep(0)
         if cursor is not None and (failure := self._failures.get((shard.target, shard.window.start))):
             raise failure
