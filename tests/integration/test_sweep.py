@@ -64,11 +64,11 @@ def test_a_dense_window_is_cut(slow, truth, tmp_path):
     process = start_process(make_command(slow, *DAYS, "-o", "audit.json"), cwd=tmp_path, variables=point_at(slow))
     finished = finish_process(process)
     assert finished.code == INCOMPLETE
-    splits = [line for line in read_journal(tmp_path / "audit.json.run") if line["kind"] == "cut"]
+    splits = [line for line in read_journal(tmp_path / "audit.json.run") if line["kind"] == "split"]
     assert splits
-    for cut in splits:
-        pieces = cut["pieces"]
-        assert [pieces[0][0], pieces[-1][1]] == cut["shard"]["window"]
+    for split in splits:
+        pieces = split["windows"]
+        assert [pieces[0][0], pieces[-1][1]] == split["shard"]["window"]
         assert all(one[1] == other[0] for one, other in pairwise(pieces))
     assert read_manifest(tmp_path / "audit.json")["totals"]["identical"] > 0
     assert (tmp_path / "audit.json").read_bytes() == truth

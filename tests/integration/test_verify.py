@@ -431,6 +431,15 @@ def test_without_ssh_keygen(command, signed, plain):
     assert verify(command, plain.parent, "plain.json", PATH="/nowhere").status == 0
 
 
+def test_a_ledger_of_an_earlier_version_is_accepted(plain):
+    """A ledger that calls a split shard `cut`, as earlier versions did, is consistent."""
+    statement = read_statement(plain)
+    lines = map(json.loads, plain.with_name(statement.ledger.name).read_bytes().splitlines())
+    shards = [line for line in lines if line["kind"] == "shard"]
+    restate(plain, statement, shards=[{**shards[0], "status": "cut", "events": 0}, *shards])
+    assert check(plain).problems == []
+
+
 def test_memory_does_not_grow(plain, tmp_path):
     """An export fifty times as large takes no more than a few megabytes more to verify."""
     template = json.loads(split_lines(plain)[0])

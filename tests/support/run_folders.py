@@ -46,10 +46,10 @@ def read_journal(run_folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b'"}\n')]
 
 
-def find_followers(chains: dict[tuple[str, int], list[int]], offset: int) -> list[int]:
+def find_followers(attempts: dict[tuple[str, int], list[int]], offset: int) -> list[int]:
     """Return the pages behind one in its chain: what was asked with its token is asked again with the new one."""
-    chain = next((offsets for offsets in reversed(chains.values()) if offset in offsets), [offset])
-    return chain[chain.index(offset) + 1 :]
+    attempt = next((offsets for offsets in reversed(attempts.values()) if offset in offsets), [offset])
+    return attempt[attempt.index(offset) + 1 :]
 
 
 def list_committed(run_folder: Path) -> dict[int, Question]:
@@ -59,18 +59,18 @@ def list_committed(run_folder: Path) -> dict[int, Question]:
     """
     tokens: dict[tuple[str, int, int], str | None] = {}
     committed: dict[int, Question] = {}
-    chains: dict[tuple[str, int], list[int]] = {}
+    attempts: dict[tuple[str, int], list[int]] = {}
     for line in read_journal(run_folder) if (run_folder / "plan.json").exists() else ():
         if line["kind"] == "void":
-            for offset in [line["offset"], *find_followers(chains, line["offset"])]:
+            for offset in [line["offset"], *find_followers(attempts, line["offset"])]:
                 committed.pop(offset, None)
         if line["kind"] != "page":
             continue
         shard = line["shard"]
         name = json.dumps(shard)
-        chains.setdefault((name, line["chain"]), []).append(line["offset"])
-        tokens[name, line["chain"], line["page"]] = line["next_token"]
-        token = None if line["page"] == 1 else tokens[name, line["chain"], line["page"] - 1]
+        attempts.setdefault((name, line["attempt"]), []).append(line["offset"])
+        tokens[name, line["attempt"], line["page"]] = line["next_token"]
+        token = None if line["page"] == 1 else tokens[name, line["attempt"], line["page"] - 1]
         start, end = map(_show_minute, shard["window"])
         target = shard["target"]
         committed[line["offset"]] = Question(target["region"], target["compartment"], start, end, token)

@@ -32,14 +32,14 @@ def ask_shard(
     spool: Spool, shard: Shard, events: Sequence[Event], *, page_size: int, cursor: PageCursor | None = None
 ) -> Iterator[int]:
     """Put a shard's pages into the spool, one at each step; a token is the number of the event it leads to."""
-    chain, number = (cursor.chain, cursor.page) if cursor else (0, 0)
+    attempt, number = (cursor.attempt, cursor.page) if cursor else (0, 0)
     start = int(cursor.token or 0) if cursor else 0
     while True:
         number += 1
         end = start + page_size
         page = list(events[start:end])
         token = str(end) if end < len(events) else None
-        line = make_page_line(shard, number, chain=chain, scanned=len(page), kept=len(page), next_token=token)
+        line = make_page_line(shard, number, attempt=attempt, scanned=len(page), kept=len(page), next_token=token)
         spool.append_page(line, page)
         yield number
         if token is None:

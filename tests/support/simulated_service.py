@@ -67,18 +67,18 @@ class SimulatedService:
         self._dice.seed(self.seed)
 
     async def send(
-        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], *, try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
-        """Answer one attempt after the latency."""
+        """Answer one try after the latency."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._answer(url, check, attempt, reservation)
+            return await self._answer(url, check, try_number, reservation)
         finally:
             self.in_flight -= 1
 
     async def _answer(
-        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
         region = parts.path.split("/")[1]
@@ -96,7 +96,7 @@ class SimulatedService:
             raise ServiceError("404 NotAuthorizedOrNotFound", status=404, code="NotAuthorizedOrNotFound", is_oci=True)
         body, token = self._make_page(target, query)
         await reservation.take(len(body))
-        return HttpResponse(check(body), len(body), token, "id", attempt, BEGIN, reservation)
+        return HttpResponse(check(body), len(body), token, "id", try_number, BEGIN, reservation)
 
     def _throttle(self, region: str) -> None:
         if self.per_second is None:

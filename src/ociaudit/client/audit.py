@@ -3,8 +3,8 @@
 Owns: the order of questions within a shard. Must not: decide which shards to ask, or keep events.
 
 Invariants
-- A chain ends only where an answer has no next token.
-- A token is never asked twice in one chain, so a chain of looping tokens ends (`PageLoop`).
+- An attempt ends only where a response has no next token.
+- A token is never requested twice in one attempt, so an attempt with looping tokens ends (`PageLoop`).
 - While a page is being worked on, the next one is already on its way: one page ahead, never more.
 - The bytes of a page are given back to the budget when the next one is wanted.
 """
@@ -36,18 +36,18 @@ _BAD_REQUEST = 400
 class Page:
     """One answer to a shard: its events and where it goes on.
 
-    `number` counts from 1 within a chain. When the service refuses a token the shard is asked from its first
-    page again, which is the next chain. `is_last`: with this page the shard is complete.
+    `number` counts from 1 within an attempt. When the service rejects a token, the shard is requested from its first
+    page again, which is the next attempt. `is_last`: with this page the shard is complete.
     """
 
     shard: Shard
-    chain: int
+    attempt: int
     number: int
     events: list[Event]
     size_bytes: int
     next_token: str | None
     request_id: str | None
-    attempts: int
+    tries: int
     asked_at: datetime
 
     @property
@@ -57,7 +57,7 @@ class Page:
 
 
 class PageLoop(InvalidResponse):
-    """The service gave a token that it had given before in the same chain."""
+    """The service gave a token that it had given before in the same attempt."""
 
 
 class _Configuration(msgspec.Struct):
@@ -111,7 +111,7 @@ class AuditReader:
         Raises:
             RequestError: a page could not be had.
         """
-        chain, number, token = (cursor.chain, cursor.page, cursor.token) if cursor else (0, 0, None)
+        attempt, number, token = (cursor.attempt, cursor.page, cursor.token) if cursor else (0, 0, None)
         restarts = 0
         seen = {token} if token is not None else set()
         retries = RetryBudget()
@@ -124,13 +124,13 @@ class AuditReader:
                 except (ServiceError, PageLoop) as error:
                     if token is None or restarts == _MAX_RESTARTS or not _is_token_refused(error):
                         raise
-                    restarts, chain, number, token = restarts + 1, chain + 1, 0, None
+                    restarts, attempt, number, token = restarts + 1, attempt + 1, 0, None
                     seen.clear()
                     asking = self._ask(shard, None, retries)
                     continue
                 number += 1
                 token = answer.next_token
-                page = _make_page(shard, chain, number, answer)
+                page = _make_page(shard, attempt, number, answer)
                 asking = None
                 if token is not None and not is_cancelled(page):
                     seen.add(token)
@@ -157,16 +157,16 @@ class AuditReader:
         return asyncio.create_task(self._client.fetch(url, self._cut, endpoint=region, retries=retries))
 
 
-def _make_page(shard: Shard, chain: int, number: int, answer: HttpResponse[list[Event]]) -> Page:
+def _make_page(shard: Shard, attempt: int, number: int, answer: HttpResponse[list[Event]]) -> Page:
     return Page(
         shard=shard,
-        chain=chain,
+        attempt=attempt,
         number=number,
         events=answer.body,
         size_bytes=answer.size_bytes,
         next_token=answer.next_token,
         request_id=answer.request_id,
-        attempts=answer.attempts,
+        tries=answer.tries,
         asked_at=answer.asked_at,
     )
 

@@ -3,10 +3,10 @@
 Owns: the arithmetic of waiting. Pure: errors and chance come in, seconds come out.
 
 Invariants
-- At most `max_attempts` attempts per request: with 8 % bad answers, four would leave gaps in a large export.
+- At most `max_tries` tries per request: with 8 % bad answers, four would leave gaps in a large export.
 - `Retry-After` is honoured where it is given, up to a bound that keeps a hostile value from stopping the run.
 - The repeats of one shard have a budget that good answers fill again: with one in two bad it holds for ever,
-  with worse a long chain ends before it takes eight attempts for every page.
+  with worse a long attempt ends before it takes eight tries for every page.
 - The wait grows to a bound and carries jitter, so that many clients do not come back at one moment.
 
 A request brought to its end: at its endpoint's pace, repeated when that can help.
@@ -14,7 +14,7 @@ A request brought to its end: at its endpoint's pace, repeated when that can hel
 Owns: the repeats, and when to give up. Must not: know pages, shards or the disk.
 
 Invariants
-- Every attempt goes through the gate: the pace of an endpoint holds for retries as well.
+- Every try goes through the gate: the pace of an endpoint holds for retries as well.
 - A wait holds no place: others ask meanwhile.
 - Until the first usable answer everything together takes at most `first_answer_seconds`.
 """
@@ -37,23 +37,23 @@ from ociaudit.errors import ConnectionFailed, RequestError, ServiceError, Servic
 class RetryPolicy:
     """How often and how patiently one request is repeated."""
 
-    max_attempts: int = 8
+    max_tries: int = 8
     first_wait_seconds: float = 0.2
     max_wait_seconds: float = 20.0
     max_retry_after_seconds: float = 300.0
 
     def choose_wait(
-        self, error: RequestError, *, attempt: int, chance: float, budget: RetryBudget | None = None
+        self, error: RequestError, *, try_number: int, chance: float, budget: RetryBudget | None = None
     ) -> float | None:
-        """Return the seconds to wait after failed attempt number `attempt` (from 1); None to give up.
+        """Return the seconds to wait after failed try number `try_number` (from 1); None to give up.
 
         `chance` in [0, 1) is the jitter: between half of the wait and all of it. A repeat is taken from `budget`.
         """
-        if not error.retryable or attempt >= self.max_attempts:
+        if not error.retryable or try_number >= self.max_tries:
             return None
         if budget is not None and not budget.take():
             return None
-        wait = min(self.max_wait_seconds, self.first_wait_seconds * 2.0 ** (attempt - 1))
+        wait = min(self.max_wait_seconds, self.first_wait_seconds * 2.0 ** (try_number - 1))
         wait *= 0.5 + chance / 2
         if isinstance(error, ServiceError) and error.retry_after_seconds is not None:
             return max(wait, min(error.retry_after_seconds, self.max_retry_after_seconds))
@@ -61,7 +61,7 @@ class RetryPolicy:
 
 
 class RetryBudget:
-    """How many repeats a chain of requests may still take; every good answer gives one back."""
+    """How many retries the requests of one shard may still take; every good answer gives one back."""
 
     def __init__(self, size: int = 24) -> None:
         """Begin with all of it."""
@@ -88,7 +88,7 @@ _FIRST_SERVER_ERROR = 500
 
 
 class Sender(Protocol):
-    """Sends one attempt; see `transport.Transport`, which is the real one."""
+    """Sends a request once; see `transport.Transport`, which is the real one."""
 
     @property
     def has_responded(self) -> bool:
@@ -96,7 +96,7 @@ class Sender(Protocol):
         ...
 
     async def send(
-        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], *, try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         """Send the request once."""
         ...
@@ -135,16 +135,16 @@ class Client:
         The body's bytes count as held until the answer is released. `retries` is a budget over several requests.
 
         Raises:
-            RequestError: the attempts are used up, or repeating cannot help.
+            RequestError: the tries are used up, or repeating cannot help.
             ServiceUnreachable: no usable answer has come from the service in good time.
         """
-        attempt = 0
+        try_number = 0
         while True:
-            attempt += 1
+            try_number += 1
             try:
-                answer = await self._attempt(url, check, attempt, endpoint)
+                answer = await self._try_once(url, check, try_number, endpoint)
             except RequestError as error:
-                wait = self._retry.choose_wait(error, attempt=attempt, chance=self._clock.draw(), budget=retries)
+                wait = self._retry.choose_wait(error, try_number=try_number, chance=self._clock.draw(), budget=retries)
                 self._give_up_on_silence(error, wait, url)
                 if wait is None:
                     raise
@@ -156,7 +156,7 @@ class Client:
                 return answer
             await self._clock.sleep(wait)
 
-    async def _attempt(self, url: str, check: Callable[[bytes], T], attempt: int, endpoint: str) -> HttpResponse[T]:
+    async def _try_once(self, url: str, check: Callable[[bytes], T], try_number: int, endpoint: str) -> HttpResponse[T]:
         await self._budget.wait_for_room()
         reservation = self._budget.open()
         is_held = False
@@ -164,13 +164,13 @@ class Client:
             async with self._rate_limiter.enter(endpoint) as slot:
                 began_at = self._clock.monotonic()
                 try:
-                    answer = await self._send_in_time(url, check, attempt, reservation)
+                    answer = await self._send_in_time(url, check, try_number, reservation)
                 except RequestError as error:
                     self._report_outcome(slot, error)
-                    self._notify(url, attempt, began_at, error)
+                    self._notify(url, try_number, began_at, error)
                     raise
                 slot.record_success()
-                self._notify(url, attempt, began_at, answer)
+                self._notify(url, try_number, began_at, answer)
                 reservation.record_complete()
                 is_held = True
                 return answer
@@ -178,18 +178,18 @@ class Client:
             if not is_held:
                 reservation.release()
 
-    def _notify(self, url: str, attempt: int, began_at: float, end: HttpResponse[T] | RequestError) -> None:
+    def _notify(self, url: str, try_number: int, began_at: float, end: HttpResponse[T] | RequestError) -> None:
         if self._on_request:
-            self._on_request(finish_request(url, attempt, self._clock.monotonic() - began_at, end))
+            self._on_request(finish_request(url, try_number, self._clock.monotonic() - began_at, end))
 
     async def _send_in_time(
-        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         if self._sender.has_responded:
-            return await self._sender.send(url, check, attempt=attempt, reservation=reservation)
+            return await self._sender.send(url, check, try_number=try_number, reservation=reservation)
         try:
             async with asyncio.timeout(max(0.1, self._first_response_deadline - self._clock.monotonic())):
-                return await self._sender.send(url, check, attempt=attempt, reservation=reservation)
+                return await self._sender.send(url, check, try_number=try_number, reservation=reservation)
         except TimeoutError as error:
             raise ConnectionFailed(f"no answer from {show_host(url)} in time") from error
 

@@ -169,11 +169,11 @@ def _make_federation_options(around: Surroundings) -> dict[str, Any]:
 
 
 def _make_retries() -> Any:
-    """Make the patience of the SDK's own requests: that of a person who waits, not its eight attempts in minutes."""
+    """Make the patience of the SDK's own requests: that of a person who waits, not its eight tries in minutes."""
     from oci.retry import RetryStrategyBuilder
 
     return RetryStrategyBuilder(
-        max_attempts=3,
+        max_tries=3,
         total_elapsed_time_seconds=8,
         service_error_retry_config={-1: [], 429: []},
         retry_max_wait_between_calls_seconds=2,

@@ -2,14 +2,14 @@
 
 Owns: these two forms. Must not: ask.
 
-One attempt of a request over HTTP: signed, sent, checked.
+One try of a request over HTTP: signed, sent, checked.
 
-Owns: the connections, the signature on each attempt, and the translation of everything that can go wrong on the
+Owns: the connections, the signature on each try, and the translation of everything that can go wrong on the
 way into `errors.RequestError`. Must not: repeat, or know pages, shards or the disk.
 
 Invariants
-- An answer counts only when its body passed the caller's check; a bad body is a failed attempt.
-- Every attempt is signed afresh: a signature is valid for five minutes.
+- An answer counts only when its body passed the caller's check; a bad body is a failed try.
+- Every try is signed afresh: a signature is valid for five minutes.
 - No header value of a request reaches a message.
 """
 
@@ -47,7 +47,7 @@ class HttpResponse(Generic[T]):
     size_bytes: int
     next_token: str | None
     request_id: str | None
-    attempts: int
+    tries: int
     asked_at: datetime
     reservation: Reservation | None = None
     """The body's bytes; whoever has worked it off releases them."""
@@ -60,7 +60,7 @@ class HttpResponse(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
-    """One attempt, for those who watch: no header value, no token.
+    """One try of a request, for those who watch: no header value, no token.
 
     `path` is the URL's without its query. `status` and `request_id` are None where nothing was answered,
     `error` is None where the answer was good.
@@ -71,13 +71,13 @@ class FinishedRequest:
     status: int | None
     size_bytes: int
     seconds: float
-    attempt: int
+    try_number: int
     request_id: str | None
     error: str | None
 
 
-def finish_request(url: str, attempt: int, seconds: float, end: HttpResponse[T] | RequestError) -> FinishedRequest:
-    """Return what watchers are told of an attempt that took so long and ended so."""
+def finish_request(url: str, try_number: int, seconds: float, end: HttpResponse[T] | RequestError) -> FinishedRequest:
+    """Return what watchers are told of a try that took so long and ended so."""
     parts = urlsplit(url)
     status: int | None = 200
     if not isinstance(end, HttpResponse | InvalidResponse):
@@ -88,7 +88,7 @@ def finish_request(url: str, attempt: int, seconds: float, end: HttpResponse[T] 
         status=status,
         size_bytes=end.size_bytes if isinstance(end, HttpResponse) else 0,
         seconds=seconds,
-        attempt=attempt,
+        try_number=try_number,
         request_id=end.request_id,
         error=None if isinstance(end, HttpResponse) else str(end),
     )
@@ -108,7 +108,7 @@ class TransportLimits:
 
     connect_seconds: float = 10.0
     silence_seconds: float = 60.0
-    """Without a byte for this long, an attempt has failed. A page can take over ten seconds."""
+    """Without a byte for this long, a try has failed. A page can take over ten seconds."""
     first_response_seconds: float = 14.0
     max_body_bytes: int = 512 * 1024 * 1024
     """A page of 20,000 events of 6 KB has 120 MB; an answer of more than this much is refused."""
@@ -175,7 +175,7 @@ class Transport:
         await self._session.close()
 
     async def send(
-        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], *, try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         """Send one signed GET and return the answer whose body `check` accepted.
 
@@ -188,14 +188,14 @@ class Transport:
         """
         signer = await self._credentials.prepare(self._clock.now().timestamp())
         try:
-            return await self._send(url, check, attempt, reservation)
+            return await self._send(url, check, try_number, reservation)
         except ServiceError as error:
             if error.status != _UNAUTHORIZED or not await self._credentials.refresh(signer):
                 raise
-        return await self._send(url, check, attempt, reservation)
+        return await self._send(url, check, try_number, reservation)
 
     async def _send(
-        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
         asked_at = self._clock.now()
@@ -230,7 +230,7 @@ class Transport:
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise InvalidResponse(f"{show_host(url)} answered 200, but {error}", request_id=request_id) from error
         self.has_responded = True
-        return HttpResponse(checked, len(body), token, request_id, attempt, asked_at, reservation)
+        return HttpResponse(checked, len(body), token, request_id, try_number, asked_at, reservation)
 
     async def _read_body(self, response: aiohttp.ClientResponse, reservation: Reservation) -> bytes:
         """Read a body to its end, uncompressed, but not without end."""

@@ -50,7 +50,7 @@ class Callbacks:
         """The scope is known; so many shards will be asked at least."""
 
     def on_request(self, request: FinishedRequest) -> None:
-        """An attempt of a request has ended, well or not."""
+        """A try of a request has ended, well or not."""
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
         """How fast a region is asked has changed: requests under way, how many may be, and the pace kept, if any."""

@@ -411,7 +411,7 @@ async def _read_a_minute(diagnosis: Diagnosis, targets: Iterable[Target]) -> dic
     return dict(zip(listed, await asyncio.gather(*map(read, listed)), strict=True))
 
 
-_RETRY = RetryPolicy(max_attempts=2, max_retry_after_seconds=5.0)
+_RETRY = RetryPolicy(max_tries=2, max_retry_after_seconds=5.0)
 _LIMITS = TransportLimits(connect_seconds=5.0, silence_seconds=20.0)
 
 _AT_HOME = (

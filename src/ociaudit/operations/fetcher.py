@@ -7,7 +7,7 @@ Invariants
 - A place that was denied once is not asked again; its gap is all of it that is not covered.
 - 401 is a gap of its region only while the key is good elsewhere and the region never answered;
   otherwise the sign-in is over and the run stops (`SignInRejected`), resumable.
-- A region that never answered is given up after `_SILENT_SHARDS` shards: each takes eight attempts, and minutes.
+- A region that never answered is given up after `_SILENT_SHARDS` shards: each takes eight tries, and minutes.
 - Coverage and gaps together are the plan, whatever went wrong.
 - When nothing at all was answered, not even with a no, now or earlier, the run stops (`ServiceUnreachable`).
 
@@ -54,7 +54,7 @@ from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks, CountedName
 from ociaudit.operations.scope_resolution import SETTLE_MINUTES
 from ociaudit.planning.planner import Ask, ShardWatch, SplitPolicy
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window, floor_minute
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
@@ -280,7 +280,7 @@ class Fetcher:
         plan: dict[str, list[Ask]] = {}
         for shard in () if self._unasked else shards:  # until it has answered again, nothing is known of it
             self.coverage[shard.target] = self.coverage.get(shard.target, Coverage()).without(shard.window)
-            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_CHAIN, 0, None)))
+            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_ATTEMPT, 0, None)))
         return await self.run({region: iter(asks) for region, asks in plan.items()})
 
     async def _run_queues(self, queues: Sequence[_RegionQueue]) -> None:
@@ -337,7 +337,7 @@ class Fetcher:
     async def _follow(self, queue: _RegionQueue, turn: _ShardTask) -> Sequence[_ShardTask]:
         """Give the shard's pages to the sink, to the last one, or until it is cut; return the pieces then."""
         shard, cursor, policy = turn
-        is_confirming = cursor is not None and cursor.chain >= CONFIRMING_CHAIN
+        is_confirming = cursor is not None and cursor.attempt >= CONFIRMING_ATTEMPT
         watch = None
         if policy is not None and not is_confirming:
             watch = ShardWatch(shard.window, policy, pages_before=cursor.page if cursor else 0)
@@ -485,7 +485,7 @@ class SpoolWriter:
         kept = self._filter.select(inside)
         line = PageLine(
             shard=page.shard,
-            chain=page.chain,
+            attempt=page.attempt,
             page=page.number,
             scanned=len(page.events),
             kept=len(kept),
@@ -493,7 +493,7 @@ class SpoolWriter:
             is_last=page.is_last,
             next_token=page.next_token,
             request_id=page.request_id,
-            attempts=page.attempts,
+            tries=page.tries,
             at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             is_provisional=floor_minute(page.asked_at) < page.shard.window.end + SETTLE_MINUTES,
             tally=self._count_names(page.events),

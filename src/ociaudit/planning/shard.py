@@ -30,17 +30,17 @@ class Shard(msgspec.Struct, frozen=True, order=True):
         return f"{self.target.region} {self.target.compartment} {self.window}"
 
 
-CONFIRMING_CHAIN = 1_000_000
-"""Chains from this number on ask a shard once more that had brought no event."""
+CONFIRMING_ATTEMPT = 1_000_000
+"""Attempts from this number on request a shard again that returned no event (`--confirm-empty`)."""
 
 
 class PageCursor(msgspec.Struct, frozen=True):
-    """Where to go on in a shard: behind its last committed page (`chain`, `page`), with the token of the next.
+    """Where to go on in a shard: behind its last committed page (`attempt`, `page`), with the token of the next.
 
-    Without a token it is the beginning of that chain.
+    Without a token it is the beginning of that attempt.
     """
 
-    chain: int
+    attempt: int
     page: int
     token: str | None
 
@@ -48,7 +48,7 @@ class PageCursor(msgspec.Struct, frozen=True):
 class Gap(msgspec.Struct, frozen=True, order=True):
     """A part of the plan that did not come back complete.
 
-    `denied`: the service said no to this place. `failed`: every attempt went wrong.
+    `denied`: the service said no to this place. `failed`: every try of a request failed.
     `reason` is one sentence; `request_id` is the `opc-request-id` of the last answer, if there was one.
     """
 

@@ -38,7 +38,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun
 from ociaudit.planning.planner import FetchState
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 
 
@@ -70,7 +70,7 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """
 
     shard: Shard
-    chain: int
+    attempt: int
     page: int
     offset: int = -1
     length: int = 0
@@ -81,7 +81,7 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     is_last: bool
     next_token: str | None
     request_id: str | None
-    attempts: int
+    tries: int
     at: str
     is_provisional: bool = False
     tally: dict[str, int] | None = None
@@ -89,11 +89,11 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """Compartments that occur in the events and not in the listing."""
 
 
-class SplitLine(msgspec.Struct, frozen=True, tag="cut", tag_field="kind"):
+class SplitLine(msgspec.Struct, frozen=True, tag="split", tag_field="kind"):
     """A dense shard is not followed any more; these windows, which make it up, are asked instead."""
 
     shard: Shard
-    pieces: tuple[Window, ...]
+    windows: tuple[Window, ...]
 
 
 class GapLine(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
@@ -155,7 +155,7 @@ class CommittedPage(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a page in the log: little, because a year of a large tenancy has millions of them."""
 
     shard: Shard
-    chain: int
+    attempt: int
     page: int
     offset: int
     length: int
@@ -187,7 +187,7 @@ class JournalState:
         """Count a page."""
         self.pages[line.offset] = CommittedPage(
             self._share(line.shard),
-            line.chain,
+            line.attempt,
             line.page,
             line.offset,
             line.length,
@@ -209,28 +209,28 @@ class JournalState:
 
     def find_progress(self) -> FetchState:
         """Return what the pages cover and where the begun shards go on."""
-        chains: dict[tuple[Shard, int], list[CommittedPage]] = {}
+        attempts: dict[tuple[Shard, int], list[CommittedPage]] = {}
         for offset in sorted(self.pages):
             page = self.pages[offset]
-            chain = chains.setdefault((page.shard, page.chain), [])
-            if 1 <= page.page <= len(chain) + 1:  # else pages before it are missing
-                chain[page.page - 1 :] = [page]
+            attempt = attempts.setdefault((page.shard, page.attempt), [])
+            if 1 <= page.page <= len(attempt) + 1:  # else pages before it are missing
+                attempt[page.page - 1 :] = [page]
         covered: dict[Target, Coverage] = {}
         begun: dict[Shard, PageCursor] = {}
         empty: set[Shard] = set()
-        for (shard, number), pages in sorted(chains.items(), key=lambda item: item[0]):
+        for (shard, number), pages in sorted(attempts.items(), key=lambda item: item[0]):
             if not pages or any(page.is_provisional for page in pages):
                 continue
             token = pages[-1].next_token
             if token is not None:
                 if shard not in self.splits:
                     begun[shard] = PageCursor(number, len(pages), token)
-                if number >= CONFIRMING_CHAIN and shard.target in covered and any(page.has_events for page in pages):
+                if number >= CONFIRMING_ATTEMPT and shard.target in covered and any(page.has_events for page in pages):
                     covered[shard.target] = covered[shard.target].without(shard.window)  # it was not empty after all
                     empty.discard(shard)
                 continue
             covered.setdefault(shard.target, Coverage()).add(shard.window)
-            if number >= CONFIRMING_CHAIN:
+            if number >= CONFIRMING_ATTEMPT:
                 empty.discard(shard)
             elif not any(page.has_events for page in pages):
                 empty.add(shard)
@@ -291,7 +291,7 @@ def _apply_line(state: JournalState, line: JournalLine) -> None:
         case PageLine():
             state.remember(line)
         case SplitLine():
-            state.splits[line.shard] = line.pieces
+            state.splits[line.shard] = line.windows
         case VoidLine():
             state.pages.pop(line.offset, None)
             if state.dictionary is not None and state.dictionary.offset == line.offset:

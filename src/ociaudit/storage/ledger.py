@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, Shard, Target
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, Shard, Target
 from ociaudit.planning.window import Coverage, format_minute
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 
@@ -32,10 +32,10 @@ class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_fiel
     compartment: str
     start: str
     end: str
-    status: Literal["complete", "provisional", "cut", "denied", "failed", "begun"]
+    status: Literal["complete", "provisional", "split", "cut", "denied", "failed", "begun"]
     events: int = 0
     pages: int = 0
-    attempts: int = 0
+    tries: int = msgspec.field(default=0, name="attempts")
     request_ids: tuple[str, ...] = ()
     first_at: str | None = None
     last_at: str | None = None
@@ -129,7 +129,7 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
             is_next = shard.add(line)
             provisional.record_page(line)
             if line.is_last and is_next:  # else a page before it was found damaged, and the shard was asked again
-                totals.confirmed += line.chain >= CONFIRMING_CHAIN
+                totals.confirmed += line.attempt >= CONFIRMING_ATTEMPT
                 totals.shards += 1
                 is_provisional = provisional.is_asked_too_soon(line)
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
@@ -137,7 +137,7 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
                 yield entry
         elif isinstance(line, SplitLine):
             if line.shard in open_shards:  # else its pages were found damaged
-                yield open_shards.pop(line.shard).close("cut")
+                yield open_shards.pop(line.shard).close("split")
         elif isinstance(line, RunLine):
             totals.asked_by.add((line.principal, line.key_fingerprint))
         elif isinstance(line, GapLine):
@@ -157,12 +157,12 @@ class _ProvisionalShards:
 
     def record_page(self, line: PageLine) -> None:
         if line.is_provisional:
-            self._asked_too_soon.add((line.shard, line.chain))
+            self._asked_too_soon.add((line.shard, line.attempt))
         elif line.page == 1:  # asked again, from its beginning
-            self._asked_too_soon.discard((line.shard, line.chain))
+            self._asked_too_soon.discard((line.shard, line.attempt))
 
     def is_asked_too_soon(self, line: PageLine) -> bool:
-        return (line.shard, line.chain) in self._asked_too_soon
+        return (line.shard, line.attempt) in self._asked_too_soon
 
     def record_end(self, line: PageLine, entry: ShardLine) -> None:
         if entry.status == "provisional":
@@ -183,7 +183,7 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.kept += line.kept
     totals.outside += line.outside
     totals.pages += 1
-    totals.requests += line.attempts
+    totals.requests += line.tries
     if len(totals.unlisted) < _MAX_UNLISTED:
         totals.unlisted.update(line.unlisted)
     if line.tally:
@@ -195,7 +195,7 @@ class _OpenShard:
 
     def __init__(self, first: PageLine) -> None:
         self._first = first
-        self._events = self._pages = self._attempts = 0
+        self._events = self._pages = self._tries = 0
         self._request_ids: list[str] = []
         self._reached: dict[int, int] = {}
         self._last_at = first.at
@@ -204,23 +204,23 @@ class _OpenShard:
         """Take a page, and tell whether no page before it in its chain is missing."""
         self._events += line.scanned
         self._pages += 1
-        self._attempts += line.attempts
+        self._tries += line.tries
         self._last_at = line.at
         if line.request_id:
             self._request_ids.append(line.request_id)
-        reached = self._reached.get(line.chain, 0)
+        reached = self._reached.get(line.attempt, 0)
         if line.page > reached + 1:
             return False
-        self._reached[line.chain] = line.page
+        self._reached[line.attempt] = line.page
         return True
 
-    def close(self, status: Literal["begun", "complete", "cut", "provisional"]) -> ShardLine:
+    def close(self, status: Literal["begun", "complete", "split", "provisional"]) -> ShardLine:
         return ShardLine(
             **_name_shard(self._first.shard),
             status=status,
             events=self._events,
             pages=self._pages,
-            attempts=self._attempts,
+            tries=self._tries,
             request_ids=tuple(self._request_ids),
             first_at=self._first.at,
             last_at=self._last_at,

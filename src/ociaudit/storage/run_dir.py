@@ -25,7 +25,7 @@ from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
 TimeKind = Literal["processed-time", "event-time"]
-PLAN_SCHEMA = "oci-audit-plan/1"
+PLAN_SCHEMA = "oci-audit-plan/2"
 _OURS = re.compile(
     r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
 )
@@ -88,6 +88,10 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The SHA-256 of the plan without it."""
 
 
+class _PlanHeader(msgspec.Struct, frozen=True):
+    schema: str
+
+
 def identify_plan(plan: RunPlan) -> str:
     """Return the id of a plan: the SHA-256 of all of it but its window."""
     return _hash(msgspec.structs.replace(plan, id="", window=Window(0, 1), check=""))
@@ -146,13 +150,14 @@ class RunFolder:
         with explain_disk("read", self.plan_path):
             data = self.plan_path.read_bytes()
         try:
-            plan = msgspec.json.decode(data, type=RunPlan)
+            schema = msgspec.json.decode(data, type=_PlanHeader).schema
+            plan = msgspec.json.decode(data, type=RunPlan) if schema == PLAN_SCHEMA else None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise CorruptRun(f"{self.plan_path} is not a plan of oci-audit: {error}") from error
-        if plan.schema != PLAN_SCHEMA:
+        if plan is None:
             raise CorruptRun(
-                f"{self.plan_path} is of form {plan.schema!r}; this version reads {PLAN_SCHEMA!r}",
-                hint="finish the run with the version that began it, or begin anew with --restart",
+                f"{self.plan_path} has the format {schema!r}; this version of oci-audit reads {PLAN_SCHEMA!r}",
+                hint="finish the run with the version that started it, or start again with --restart",
             )
         unchecked = msgspec.structs.replace(plan, check="")
         if plan.id != identify_plan(plan) or plan.check != _hash(unchecked):

@@ -47,10 +47,10 @@ async def follow(transport: ScriptedTransport, cursor: PageCursor | None = None)
 def follow_replies(
     replies: dict[str | None, list[Reply]], cursor: PageCursor | None = None
 ) -> tuple[list[tuple[int, int, str | None]], list[str | None]]:
-    """Follow a table of replies and return (chain, number, next token) of the pages, and the tokens asked."""
+    """Follow a table of replies and return (attempt, number, next token) of the pages, and the tokens asked."""
     transport = ScriptedTransport(replies)
     pages = run(follow(transport, cursor))
-    return [(page.chain, page.number, page.next_token) for page in pages], transport.tokens
+    return [(page.attempt, page.number, page.next_token) for page in pages], transport.tokens
 
 
 def test_pages_are_followed_to_the_one_without_a_token() -> None:
@@ -77,23 +77,23 @@ def test_a_question_says_what_the_api_wants() -> None:
 
 
 def test_a_bookmark_is_gone_on_from() -> None:
-    """The first question has the bookmark's token, and numbers go on in its chain."""
+    """The first question has the bookmark's token, and numbers continue in its attempt."""
     pages, tokens = follow_replies(
-        {"t3": [(b"[]", "t4")], "t4": [(b"[]", None)]}, PageCursor(chain=1, page=3, token="t3")
+        {"t3": [(b"[]", "t4")], "t4": [(b"[]", None)]}, PageCursor(attempt=1, page=3, token="t3")
     )
     assert pages == [(1, 4, "t4"), (1, 5, None)]
     assert tokens == ["t3", "t4"]
 
 
 def test_a_refused_token_begins_the_shard_anew() -> None:
-    """When the service refuses a token the shard is asked from its first page, as the next chain."""
+    """When the service refuses a token the shard is asked from its first page, as the next attempt."""
     pages, tokens = follow_replies({None: [(b"[]", "t1"), (b"[]", "u1")], "t1": [refuse(400)], "u1": [(b"[]", None)]})
     assert pages == [(0, 1, "t1"), (1, 1, "u1"), (1, 2, None)]
     assert tokens == [None, "t1", None, "u1"]
 
 
 def test_a_refused_bookmark_begins_the_shard_anew() -> None:
-    """The token of an earlier run may have expired: the shard begins again, in a chain of its own."""
+    """The token of an earlier run may have expired: the shard begins again, as an attempt of its own."""
     pages, _ = follow_replies({"old": [refuse(400)], None: [(b"[]", None)]}, PageCursor(2, 7, "old"))
     assert pages == [(3, 1, None)]
 
@@ -114,12 +114,12 @@ def test_a_shard_begins_anew_twice_at_most() -> None:
     ],
 )
 def test_a_loop_of_tokens_ends(replies: dict[str | None, list[Reply]]) -> None:
-    """A service that goes round in circles is noticed, and no token is asked twice in one chain."""
+    """A service that goes round in circles is noticed, and no token is asked twice in one attempt."""
     transport = ScriptedTransport(replies)
     with pytest.raises(PageLoop):
         run(follow(transport))
-    first_chain = transport.tokens[: transport.tokens.index(None, 1)]
-    assert len(first_chain) == len(set(first_chain))
+    first_attempt = transport.tokens[: transport.tokens.index(None, 1)]
+    assert len(first_attempt) == len(set(first_attempt))
     assert transport.tokens.count(None) == 3
 
 
@@ -142,7 +142,7 @@ def test_an_error_on_the_first_page_is_passed_on(error: RequestError) -> None:
 
 @pytest.mark.parametrize("error", [refuse(404), ConnectionFailed("x"), InvalidResponse("x"), refuse(500)])
 def test_only_a_refused_token_begins_anew(error: RequestError) -> None:
-    """Any other error in the middle of a chain comes out at once."""
+    """Any other error in the middle of an attempt comes out at once."""
     transport = ScriptedTransport({None: [(b"[]", "t")], "t": [error]})
     with pytest.raises(type(error)):
         run(follow(transport))

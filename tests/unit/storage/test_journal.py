@@ -35,7 +35,7 @@ pages = st.builds(
     make_page_line,
     st.builds(make_shard, st.integers(-9, 9), st.integers(10, 99)),
     st.integers(1, 99),
-    chain=st.integers(0, 3),
+    attempt=st.integers(0, 3),
     offset=st.integers(0, 2**62),
     next_token=st.none() | texts,
     is_provisional=st.booleans(),
@@ -233,10 +233,10 @@ def test_a_chain_is_whole_by_itself() -> None:
     """Pages of an earlier chain do not stand in for missing ones of a later chain."""
     mixed = lay_out(
         make_page_line(SHARD, 1, next_token="a"),
-        make_page_line(SHARD, 2, chain=1),
+        make_page_line(SHARD, 2, attempt=1),
     )
     assert describe(replay(*mixed)) == ({}, {SHARD: PageCursor(0, 1, "a")})
-    later = lay_out(make_page_line(SHARD, 1, next_token="a"), make_page_line(SHARD, 1, chain=1, next_token="b"))
+    later = lay_out(make_page_line(SHARD, 1, next_token="a"), make_page_line(SHARD, 1, attempt=1, next_token="b"))
     assert describe(replay(*later)) == ({}, {SHARD: PageCursor(1, 1, "b")})
 
 

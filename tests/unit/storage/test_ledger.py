@@ -1,15 +1,18 @@
 import hashlib
+import json
 import random
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.planning.shard import Gap
-from ociaudit.storage.journal import GapLine, JournalLine, VoidLine
+from ociaudit.storage.journal import GapLine, JournalLine, SplitLine, VoidLine
 from ociaudit.storage.ledger import (
     BLOCK_BYTES,
     BlockDigest,
     BlockLine,
+    LedgerLine,
     LedgerTotals,
     ShardLine,
     find_void_lines,
@@ -65,6 +68,49 @@ def test_a_gap_is_told_with_its_reason() -> None:
     assert describe(entries) == [("00:00", "denied", 0, 0)]
     assert (entries[0].reason, entries[0].request_ids) == (gap.reason, ("request-9",))
     assert totals.shards == 0
+
+
+def test_a_split_shard_is_listed_as_split() -> None:
+    """A dense shard keeps a line with what it returned before the split; its sub-shards have lines of their own."""
+    first, second = make_shard(0, 5), make_shard(5, 10)
+    entries, totals = draw_up(
+        make_page_line(SHARD, 1, offset=0, scanned=2, next_token="t"),
+        SplitLine(SHARD, (first.window, second.window)),
+        make_page_line(first, 1, offset=1, scanned=1),
+        make_page_line(second, 1, offset=2, scanned=1),
+    )
+    assert describe(entries) == [("00:00", "split", 1, 2), ("00:00", "complete", 1, 1), ("00:05", "complete", 1, 1)]
+    assert (totals.scanned, totals.shards) == (4, 2)
+
+
+def test_a_ledger_line_keeps_its_published_keys() -> None:
+    """The tries of a shard's requests are written as `attempts`."""
+    (entry,), _ = draw_up(make_page_line(SHARD, 1, offset=0))
+    assert json.loads(msgspec.json.encode(entry)) == {
+        "kind": "shard",
+        "region": HERE.region,
+        "compartment": HERE.compartment,
+        "start": "1970-01-01T00:00:00Z",
+        "end": "1970-01-01T00:10:00Z",
+        "status": "complete",
+        "events": 0,
+        "pages": 1,
+        "attempts": 1,
+        "request_ids": ["request-0-1"],
+        "first_at": "2025-12-01T00:00:00Z",
+        "last_at": "2025-12-01T00:00:00Z",
+        "reason": None,
+    }
+
+
+def test_a_ledger_of_an_earlier_version_is_read() -> None:
+    """A split shard was once written as `cut`; such a line still reads."""
+    line = (
+        b'{"kind":"shard","region":"r","compartment":"c","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:10:00Z",'
+        b'"status":"cut","events":3,"pages":1,"attempts":2}'
+    )
+    entry = msgspec.json.decode(line, type=LedgerLine)
+    assert (entry.status, entry.events, entry.tries) == ("cut", 3, 2)
 
 
 def test_one_page_asked_too_soon_makes_the_shard_provisional() -> None:

@@ -63,12 +63,25 @@ def test_what_is_no_plan_is_corrupt(tmp_path: Path, data: bytes) -> None:
         RunFolder(tmp_path).read_plan()
 
 
-def test_a_plan_of_another_version_says_so(tmp_path: Path) -> None:
-    """A plan of a later form is not guessed at, and the hint names the way out."""
-    other = msgspec.structs.replace(PLAN, schema="oci-audit-plan/2")
-    (tmp_path / "plan.json").write_bytes(msgspec.json.encode(other))
-    with pytest.raises(CorruptRun, match="plan/2") as caught:
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(msgspec.json.encode(msgspec.structs.replace(PLAN, schema="oci-audit-plan/3")), id="later"),
+        pytest.param(
+            b'{"schema":"oci-audit-plan/1","id":"x","arguments":{},"tenancy":"x","window":[0,60],'
+            b'"places":[{"region":"r","compartment":"c"}],"started_at":"2025-12-01T00:00:00Z","check":""}',
+            id="earlier",
+        ),
+    ],
+)
+def test_a_plan_of_another_version_is_refused(tmp_path: Path, data: bytes) -> None:
+    """A plan in an earlier or later format is refused by its format's name, and the hint names the way out."""
+    (tmp_path / "plan.json").write_bytes(data)
+    with pytest.raises(
+        CorruptRun, match=r"has the format 'oci-audit-plan/[13]'; .* reads 'oci-audit-plan/2'"
+    ) as caught:
         RunFolder(tmp_path).read_plan()
+    assert caught.value.exit_code == 6
     assert "--restart" in caught.value.hint
 
 
