@@ -16,7 +16,7 @@ from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
 from support.kill_at_call import Ended
 from support.processes import find_command, make_environment, run_process
-from support.run_folders import list_files, list_questions
+from support.run_directories import list_files, list_requests
 from support.stands import (
     END,
     FIRST_DAY,
@@ -223,7 +223,7 @@ def export_later(emulator, output: Path, minutes: int, *, start: datetime, end: 
     emulator.clear_log()
     context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
     manifest = export_here(arguments, output, context).manifest
-    return manifest, {(one.start, one.end) for one in list_questions(emulator.log())}
+    return manifest, {(one.start, one.end) for one in list_requests(emulator.log())}
 
 
 def show_time(moment: datetime) -> str:
@@ -330,10 +330,10 @@ def test_relative_range_complete(stand):
 @pytest.fixture
 def left_spent(stand):
     """A complete output of three days until now, whose run was killed before it was cleaned up."""
-    plan = stand.run_folder / "plan.json"
+    plan = stand.run_directory / "plan.json"
     number = len(stand.export(start="3d", end="now").calls)
     while not plan.exists():  # commits vary from run to run, so the call is looked for, from the last one on
-        shutil.rmtree(stand.run_folder, ignore_errors=True)
+        shutil.rmtree(stand.run_directory, ignore_errors=True)
         for path in stand.folder.glob("audit.json*"):
             path.unlink()
         stand.export(start="3d", end="now", call=number)

@@ -16,13 +16,13 @@ from ociaudit.storage.ledger import BlockDigest
 from ociaudit.storage.manifest import FileEntry, Manifest, decode_manifest, encode_manifest, name_manifest
 
 
-def read_statement(output: Path) -> Manifest:
+def parse_manifest(output: Path) -> Manifest:
     """Return the manifest beside an output."""
     path = name_manifest(output)
     return decode_manifest(path.read_bytes(), where=str(path))
 
 
-def restate(output: Path, manifest: Manifest, *, shards: Sequence[dict[str, Any]] | None = None) -> None:
+def forge_manifest(output: Path, manifest: Manifest, *, shards: Sequence[dict[str, Any]] | None = None) -> None:
     """Write ledger and manifest anew for the output as it is now, whatever it is, and state what `manifest` does.
 
     `shards` are the ledger's lines about shards; by default those that it has.

@@ -37,7 +37,7 @@ _COUNTED = {
     ),
     fcntl: ("flock", "fcntl"),  # macOS syncs by the latter
 }
-_STORE = os.sep + os.path.join("ociaudit", "store") + os.sep  # noqa: PTH118 -- compared with the names in frames
+_STORAGE = os.sep + os.path.join("ociaudit", "storage") + os.sep  # noqa: PTH118 -- compared with the names in frames
 _TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -158,7 +158,7 @@ class _Counter:
 
         @functools.wraps(function)
         def counting(*arguments: Any, **options: Any) -> Any:
-            if not _is_from_store():
+            if not _is_from_storage():
                 return function(*arguments, **options)
             self.calls.append(_describe(name, arguments))
             is_chosen = len(self.calls) == self._call
@@ -181,11 +181,11 @@ class _Counter:
         setattr(module, name, counting)
 
 
-def _is_from_store() -> bool:
+def _is_from_storage() -> bool:
     """Tell whether the call comes from `ociaudit.storage`, maybe by way of the standard library."""
     frame = sys._getframe(2)
     for _ in range(8):
-        if _STORE in frame.f_code.co_filename:
+        if _STORAGE in frame.f_code.co_filename:
             return True
         if "ociaudit" in frame.f_code.co_filename or frame.f_back is None:
             return False

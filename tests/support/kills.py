@@ -45,18 +45,20 @@ def measure(stand: Stand) -> float:
     return seconds
 
 
-def stop_at_random(stand: Stand, number: signal.Signals, *, seconds: float, chance: random.Random) -> Iterator[Stopped]:
+def stop_at_random(
+    stand: Stand, number: signal.Signals, *, seconds: float, randomness: random.Random
+) -> Iterator[Stopped]:
     """Begin exports and send a signal to each at some moment of its time; yield those that it met at work.
 
     Each begins with what the one before has left.
     """
     while True:
         running = stand.start()
-        time.sleep(chance.uniform(0, seconds))
+        time.sleep(randomness.uniform(0, seconds))
         os.kill(running.process_id, number)
         sent = time.monotonic()
         ended = running.wait()
         if ended.status != 0:
             yield Stopped(ended, time.monotonic() - sent)
-        elif chance.random() < 0.9:  # it had come to its end: begin anew, or let the next one find the output
+        elif randomness.random() < 0.9:  # it had come to its end: begin anew, or let the next one find the output
             empty_folder(stand)

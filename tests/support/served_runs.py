@@ -14,7 +14,7 @@ from ociaudit.events.event import Event
 from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.recovery import Recovered, open_spool
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 from ociaudit.storage.spool import Spool
 from support.drawn_shards import HERE, THERE, make_page_line
 
@@ -25,7 +25,7 @@ Service = Mapping[Shard, Sequence[Event]]
 
 def open_run(path: Path) -> Recovered:
     """Open the run's spool, new or left over."""
-    return open_spool(RunFolder(path), plan_id=PLAN_ID, origins=ORIGINS, at="2025-12-10T12:00:00Z")
+    return open_spool(RunDirectory(path), plan_id=PLAN_ID, origins=ORIGINS, at="2025-12-10T12:00:00Z")
 
 
 def ask_shard(

@@ -38,7 +38,7 @@ from ociaudit.storage.atomic_io import (
 )
 from ociaudit.storage.journal import replay_journal
 from ociaudit.storage.manifest import Manifest, decode_manifest, name_ledger, name_manifest
-from ociaudit.storage.run_dir import ExportArguments, RunFolder, RunPlan
+from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan
 from ociaudit.storage.signing import name_signature
 
 
@@ -213,7 +213,7 @@ def _show(value: object) -> str:
 class Workspace:
     """An output's files. `output` is None when the events go to stdout."""
 
-    folder: RunFolder
+    folder: RunDirectory
     output: Path | None
     manifest_path: Path | None
     ledger_path: Path
@@ -264,14 +264,14 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
         check_replaceable(manifest)
     if output is None:
         with _make_temporary_folder() as temporary:
-            folder = RunFolder(Path(temporary))
+            folder = RunDirectory(Path(temporary))
             ledger = manifest or folder.path / "stdout"
             yield Workspace(folder, None, manifest, name_ledger(ledger), None, None, PreviousRun())
         return
     check_replaceable(output)
     manifest_path = manifest or name_manifest(output)
     _check_distinct(output, manifest_path)
-    folder = RunFolder(resolve_run_path(output))
+    folder = RunDirectory(resolve_run_path(output))
     folder.check_ours()
     with _lock_run(folder) as is_held:  # whoever is refused here must not take the folder away from the other
         try:
@@ -282,7 +282,7 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
 
 
 @contextlib.contextmanager
-def _lock_run(folder: RunFolder) -> Iterator[Callable[[], bool]]:
+def _lock_run(folder: RunDirectory) -> Iterator[Callable[[], bool]]:
     make_private_folder(folder.path)
     with contextlib.ExitStack() as stack:
         try:
@@ -305,7 +305,7 @@ def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
         ) from error
 
 
-def _look_around(folder: RunFolder, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
+def _look_around(folder: RunDirectory, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
     plan, is_published = _read_run(folder, output, may_discard=may_discard)
     manifest = _read_manifest(manifest_path)
     left = PreviousRun(
@@ -324,7 +324,7 @@ def _look_around(folder: RunFolder, output: Path, manifest_path: Path, *, may_di
     return Workspace(folder, output, manifest_path, name_ledger(output), plan, manifest, left)
 
 
-def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
+def _read_run(folder: RunDirectory, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
     """Return the plan, and whether the output is of that run."""
     try:
         plan = folder.read_plan()
@@ -370,7 +370,7 @@ def _read_manifest(path: Path) -> Manifest | None:
     return None
 
 
-def _is_published(folder: RunFolder, plan_id: str, output: Path) -> bool:
+def _is_published(folder: RunDirectory, plan_id: str, output: Path) -> bool:
     """Tell whether the output is one that this run was about to give its name."""
     if not output.exists() or not folder.journal_path.exists():
         return False

@@ -23,7 +23,7 @@ from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, sync_data
 from ociaudit.storage.event_log import BadBlock, FrameCodec, measure_head, read_lengths
 from ociaudit.storage.journal import CommittedPage, JournalState, RunLine, VoidLine, replay_journal
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 from ociaudit.storage.spool import Spool
 
 
@@ -38,7 +38,7 @@ class Recovered:
 
 
 def open_spool(
-    folder: RunFolder,
+    folder: RunDirectory,
     *,
     plan_id: str,
     origins: Mapping[Target, int],
@@ -81,7 +81,7 @@ def open_spool(
     return Recovered(spool, state.find_progress(), state, tuple(notices))
 
 
-def _read_state(folder: RunFolder, plan_id: str) -> tuple[JournalState, list[str]]:
+def _read_state(folder: RunDirectory, plan_id: str) -> tuple[JournalState, list[str]]:
     path = folder.journal_path
     if not path.exists():
         return JournalState(), []
@@ -91,7 +91,7 @@ def _read_state(folder: RunFolder, plan_id: str) -> tuple[JournalState, list[str
     return state, [f"the journal's end is torn; {torn:,} bytes are cut off"] if torn else []
 
 
-def _read_dictionary(folder: RunFolder, state: JournalState) -> bytes | None:
+def _read_dictionary(folder: RunDirectory, state: JournalState) -> bytes | None:
     line = state.dictionary
     if line is None:
         return None
@@ -106,7 +106,7 @@ def _find_log_end(state: JournalState) -> int:
     return max(ends, default=0)
 
 
-def _truncate_file(folder: RunFolder, path: os.PathLike[str], length: int) -> None:
+def _truncate_file(folder: RunDirectory, path: os.PathLike[str], length: int) -> None:
     target = folder.path / path
     if not target.exists() or target.stat().st_size <= length:
         return
@@ -120,7 +120,7 @@ def _truncate_file(folder: RunFolder, path: os.PathLike[str], length: int) -> No
 
 
 def _index_pages(
-    folder: RunFolder,
+    folder: RunDirectory,
     state: JournalState,
     spool: Spool,
     origins: Mapping[Target, int],
@@ -151,7 +151,7 @@ def _index_pages(
     return damaged
 
 
-def _read_range(folder: RunFolder, offset: int, length: int) -> bytes:
+def _read_range(folder: RunDirectory, offset: int, length: int) -> bytes:
     path = folder.log_path
     if not path.exists():
         return b""

@@ -102,7 +102,7 @@ def _hash(plan: RunPlan) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class RunDirectory:
     """The paths of one run."""
 
     path: Path

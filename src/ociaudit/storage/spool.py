@@ -29,7 +29,7 @@ from ociaudit.storage.atomic_io import open_private, sync_data, sync_folder, wri
 from ociaudit.storage.event_log import FrameCodec, LogReader, build_block, measure_head, train_dictionary
 from ociaudit.storage.journal import DictionaryLine, JournalLine, PageLine, encode_line
 from ociaudit.storage.merge import EventIndex
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 
 COMMIT_BYTES = 1 * 1024 * 1024
 COMMIT_SECONDS = 0.25
@@ -50,7 +50,7 @@ class Spool:
 
     def __init__(
         self,
-        folder: RunFolder,
+        folder: RunDirectory,
         origins: Mapping[Target, int],
         *,
         dictionary: bytes | None = None,

@@ -10,7 +10,7 @@ from ociaudit.errors import CorruptRun, DiskError
 from ociaudit.planning.window import Coverage
 from ociaudit.storage.journal import PageLine, RunLine, decode_line, encode_line
 from ociaudit.storage.recovery import Recovered
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 from ociaudit.storage.spool import Spool
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import (
@@ -284,7 +284,7 @@ def test_a_spool_is_committed_when_it_is_left(tmp_path: Path) -> None:
 
 def test_what_is_appended_while_a_batch_is_written_is_the_next_batch(tmp_path: Path) -> None:
     """A batch holds what was taken before it, with the bytes of its events; nothing is lost or written twice."""
-    with Spool(RunFolder(tmp_path), {HERE: 0}) as spool:
+    with Spool(RunDirectory(tmp_path), {HERE: 0}) as spool:
         first, second = make_event(1), make_event(2)
         spool.append_page(make_page_line(make_shard(), 1, next_token="t"), [first])
         assert spool.pending_bytes == len(first.raw)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.planning.window import Window
-from ociaudit.storage.run_dir import ExportArguments, RunFolder, RunPlan, identify_plan
+from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan, identify_plan
 from support.drawn_shards import HERE, THERE
 
 _UNNAMED = RunPlan(
@@ -24,7 +24,7 @@ PLAN = msgspec.structs.replace(_UNNAMED, id=identify_plan(_UNNAMED))
 
 def test_a_plan_survives(tmp_path: Path) -> None:
     """What was written is read back, from a private file."""
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     assert folder.read_plan() is None
     folder.write_plan(PLAN)
     assert folder.read_plan() == PLAN
@@ -35,7 +35,7 @@ def test_a_plan_survives(tmp_path: Path) -> None:
 def test_a_changed_plan_is_noticed(target: int, change: int) -> None:
     """A changed byte is an error, or changes nothing of what was planned but the window, which may grow."""
     with tempfile.TemporaryDirectory() as name:
-        folder = RunFolder(Path(name))
+        folder = RunDirectory(Path(name))
         folder.write_plan(PLAN)
         data = bytearray(folder.plan_path.read_bytes())
         data[target % len(data)] ^= change
@@ -60,7 +60,7 @@ def test_what_is_no_plan_is_corrupt(tmp_path: Path, data: bytes) -> None:
     """Other bytes end as exit 6 that names the file."""
     (tmp_path / "plan.json").write_bytes(data)
     with pytest.raises(CorruptRun, match=r"plan\.json is not a plan"):
-        RunFolder(tmp_path).read_plan()
+        RunDirectory(tmp_path).read_plan()
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path, data: bytes) -> No
     with pytest.raises(
         CorruptRun, match=r"has the format 'oci-audit-plan/[13]'; .* reads 'oci-audit-plan/2'"
     ) as caught:
-        RunFolder(tmp_path).read_plan()
+        RunDirectory(tmp_path).read_plan()
     assert caught.value.exit_code == 6
     assert "--restart" in caught.value.hint
 
 
 def test_a_discarded_run_is_none(tmp_path: Path) -> None:
     """Nothing that counts is left, and discarding again is no failure."""
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_plan(PLAN)
     folder.journal_path.touch()
     folder.discard()
@@ -97,7 +97,7 @@ def test_a_discarded_run_is_none(tmp_path: Path) -> None:
 
 def test_a_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     """A run's folder is removed in the end, so one in which something else stands is left alone."""
-    folder = RunFolder(tmp_path / "audit.json.run")
+    folder = RunDirectory(tmp_path / "audit.json.run")
     folder.check_ours()
     folder.path.mkdir()
     for name in ("lock", "journal.ndjson", "events.log", "order-00001.part", ".plan.json.partial"):
@@ -110,7 +110,7 @@ def test_a_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
 
 def test_any_changed_digit_of_a_plan_is_noticed(tmp_path: Path) -> None:
     """A plan whose window or places were edited is damaged, not another plan."""
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_plan(PLAN)
     whole = folder.plan_path.read_text()
     digits = [target for target, character in enumerate(whole) if character.isdigit()]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 
-class Question(NamedTuple):
+class EventRequest(NamedTuple):
     """One request for events: place, window and page token."""
 
     region: str
@@ -23,10 +23,10 @@ class Question(NamedTuple):
     token: str | None
 
 
-def list_questions(log: Iterable[Mapping[str, Any]]) -> list[Question]:
+def list_requests(log: Iterable[Mapping[str, Any]]) -> list[EventRequest]:
     """Return the requests for events in an emulator's log."""
     return [
-        Question(
+        EventRequest(
             entry["region"],
             entry["compartmentId"],
             entry["startTime"],
@@ -38,9 +38,9 @@ def list_questions(log: Iterable[Mapping[str, Any]]) -> list[Question]:
     ]
 
 
-def read_journal(run_folder: Path) -> list[dict[str, Any]]:
+def read_journal(run_directory: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a run's journal; a torn last one does not count."""
-    path = run_folder / "journal.ndjson"
+    path = run_directory / "journal.ndjson"
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b'"}\n')]
@@ -52,15 +52,15 @@ def find_followers(attempts: dict[tuple[str, int], list[int]], offset: int) -> l
     return attempt[attempt.index(offset) + 1 :]
 
 
-def list_committed(run_folder: Path) -> dict[int, Question]:
+def list_committed(run_directory: Path) -> dict[int, EventRequest]:
     """Return the questions whose answers count, by where these stand in the log: the journal speaks of them.
 
     Without a plan there is nothing to go on with, and nothing counts.
     """
     tokens: dict[tuple[str, int, int], str | None] = {}
-    committed: dict[int, Question] = {}
+    committed: dict[int, EventRequest] = {}
     attempts: dict[tuple[str, int], list[int]] = {}
-    for line in read_journal(run_folder) if (run_folder / "plan.json").exists() else ():
+    for line in read_journal(run_directory) if (run_directory / "plan.json").exists() else ():
         if line["kind"] == "void":
             for offset in [line["offset"], *find_followers(attempts, line["offset"])]:
                 committed.pop(offset, None)
@@ -73,7 +73,7 @@ def list_committed(run_folder: Path) -> dict[int, Question]:
         token = None if line["page"] == 1 else tokens[name, line["attempt"], line["page"] - 1]
         start, end = map(_show_minute, shard["window"])
         target = shard["target"]
-        committed[line["offset"]] = Question(target["region"], target["compartment"], start, end, token)
+        committed[line["offset"]] = EventRequest(target["region"], target["compartment"], start, end, token)
     return committed
 
 
