@@ -337,7 +337,7 @@ def test_folder_that_is_read_only(stand, truth, calls, tmp_path_factory):
     finally:
         stand.folder.chmod(0o700)
     assert finished.code == 5, finished.stderr
-    assert "cannot be written to" in finished.stderr
+    assert "is not writable" in finished.stderr
     assert stand.emulator.log() == []
     assert_whole(stand, truth, stand.export())
     assert stand.list_asked() == SECOND_DAY

@@ -450,7 +450,7 @@ def test_two_processes(stand, truth):
     )
     ended = first.wait()
     assert second.code == 2
-    assert "another oci-audit is working" in second.stderr
+    assert "another oci-audit process is using" in second.stderr
     assert stand.emulator.fault_states()[0]["fired"] == 1
     assert_whole(stand, truth, ended)
 
@@ -460,7 +460,7 @@ def test_foreign_folder(stand):
     """A folder with somebody else's files is not touched, although it has the run's name."""
     (stand.folder / "audit.json.run").mkdir()
     (stand.folder / "audit.json.run" / "thesis.txt").write_text("mine")
-    assert_refused(stand, stand.export(), "holds what is not of oci-audit")
+    assert_refused(stand, stand.export(), "contains files that oci-audit did not write")
     assert list_files(stand.folder) == {"audit.json.run", "audit.json.run/thesis.txt"}
 
 

@@ -47,9 +47,8 @@ from ociaudit.analysis.stats import feed_files
 from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import UsageError
 from ociaudit.events.fields import format_instant
-from ociaudit.planning.window import parse_minute
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
-from ociaudit.storage.manifest import Manifest, decode_manifest, has_own_digest, name_ledger, name_manifest
+from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
 from ociaudit.version import VERSION
 
 Verdict = Literal["complete", "incomplete", "unknown", "altered"]
@@ -63,14 +62,6 @@ class FileFacts:
     name: str
     digest: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """A manifest as it was found: its content, and whether its digest of itself is right."""
-
-    manifest: Manifest
-    has_own_digest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,9 +338,7 @@ def _read_manifest_file(path: Path, *, is_required: bool) -> ManifestFile | None
         if is_required:
             raise UsageError(f"{path} is not a file", hint="name the manifest of the export, or leave --manifest out")
         return None
-    with explain_disk("read", path):
-        content = path.read_bytes()
-    return ManifestFile(decode_manifest(content, where=str(path)), has_own_digest(content))
+    return load_manifest(path)
 
 
 def _hash_file(path: Path) -> tuple[str, int]:
@@ -360,5 +349,5 @@ def _hash_file(path: Path) -> tuple[str, int]:
 def _choose_span(manifest: Manifest | None, tally: ReportStats) -> tuple[int, int]:
     """Return the range of the time axes in seconds since 1970: what was asked, else what the events span."""
     if manifest is not None:
-        return parse_minute(manifest.range.start) * 60, parse_minute(manifest.range.end) * 60
+        return manifest.window.start * 60, manifest.window.end * 60
     return tally.times.find_range() or (0, _A_DAY_SECONDS)

@@ -33,8 +33,8 @@ from ociaudit.analysis.detections import Detection, Line, describe_timeline, fin
 from ociaudit.analysis.report_stats import EPOCH, SERIES, Kept, ReportStats, Series
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import Facts
-from ociaudit.planning.window import Coverage, Window, parse_minute
-from ociaudit.storage.manifest import GapEntry, Manifest
+from ociaudit.planning.window import Coverage, Window
+from ociaudit.storage.manifest import Manifest
 
 STATES = ("covered", "provisional", "waived", "not asked", "denied", "failed")
 """From best to worst. In a pattern each is its first letter, `x` for a failed one."""
@@ -80,7 +80,7 @@ class GapRow(NamedTuple):
 
 def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
     """Return the picture of a manifest's coverage; `names` are those of compartments, where known."""
-    window = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+    window = manifest.window
     step = _DAY
     while -(-window.end // step) - window.start // step > _MOST_BINS:
         step += _DAY
@@ -151,18 +151,13 @@ def _map_states(manifest: Manifest) -> dict[_TargetRow, _Layers]:
         spans.setdefault(target, [[] for _ in STATES])[STATES.index(state)].extend(windows)
 
     for entry in manifest.coverage:
-        windows = [Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows]
-        put((entry.region, entry.compartment), "covered", windows)
+        put((entry.region, entry.compartment), "covered", entry.coverage.windows)
     for each in manifest.provisional:
-        put((each.region, each.compartment), "provisional", [Window(parse_minute(each.start), parse_minute(each.end))])
+        put((each.region, each.compartment), "provisional", [each.window])
     for gaps, state in ((manifest.waived_gaps, "waived"), (manifest.gaps, "")):
         for gap in gaps:
-            put((gap.region, gap.compartment), state or gap.kind, [_read_window(gap)])
+            put((gap.region, gap.compartment), state or gap.kind, [gap.window])
     return {target: [Coverage(windows) for windows in layers] for target, layers in spans.items()}
-
-
-def _read_window(gap: GapEntry) -> Window:
-    return Window(parse_minute(gap.start), parse_minute(gap.end))
 
 
 def _judge_bins(bins: Sequence[Window], layers: _Layers) -> list[int]:

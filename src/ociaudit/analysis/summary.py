@@ -31,7 +31,7 @@ from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
-from ociaudit.storage.manifest import GapEntry, Manifest, decode_manifest, name_manifest
+from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
 
 
 class CoverageEntry(msgspec.Struct, frozen=True):
@@ -199,11 +199,11 @@ def read_coverage(path: Path | None) -> CoverageEntry:
         return CoverageEntry("stdin", "unknown")
     manifest_path = name_manifest(path)
     with explain_disk("read", manifest_path):
-        if not manifest_path.is_file():
+        found = load_manifest(manifest_path) if manifest_path.is_file() else None
+        if found is None:
             return CoverageEntry(str(path), "unknown")
-        data = manifest_path.read_bytes()
         size_bytes = path.stat().st_size
-    return _state_coverage(str(path), size_bytes, decode_manifest(data, where=str(manifest_path)))
+    return _state_coverage(str(path), size_bytes, found.manifest)
 
 
 def _state_coverage(name: str, size_bytes: int, manifest: Manifest) -> CoverageEntry:

@@ -57,7 +57,7 @@ from ociaudit.operations.scope_resolution import (
 from ociaudit.planning.planner import Ask, FetchState, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name, is_relative
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, floor_minute, parse_minute
+from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, floor_minute
 from ociaudit.storage.atomic_io import explain_disk, new_file, remove_file, write_all, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals
@@ -494,5 +494,4 @@ def _state_policy(context: RunContext) -> str:
 
 
 def _read_gap(entry: GapEntry) -> Gap:
-    window = Window(parse_minute(entry.start), parse_minute(entry.end))
-    return Gap(Target(entry.region, entry.compartment), window, entry.kind, entry.reason, entry.request_id)
+    return Gap(entry.target, entry.window, entry.kind, entry.reason, entry.request_id)

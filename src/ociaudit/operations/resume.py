@@ -29,7 +29,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.planning.time_range import is_relative
-from ociaudit.planning.window import Window, parse_minute
+from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import (
     check_replaceable,
     explain_disk,
@@ -37,7 +37,7 @@ from ociaudit.storage.atomic_io import (
     make_private_folder,
 )
 from ociaudit.storage.journal import replay_journal
-from ociaudit.storage.manifest import Manifest, decode_manifest, name_ledger, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest
 from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan
 from ociaudit.storage.signing import name_signature
 
@@ -307,7 +307,7 @@ def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _look_around(folder: RunDirectory, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
     plan, is_published = _read_run(folder, output, may_discard=may_discard)
-    manifest = _read_manifest(manifest_path)
+    manifest = _load_own_manifest(manifest_path)
     left = PreviousRun(
         output_exists=output.exists(),
         run=plan.arguments if plan else None,
@@ -315,7 +315,7 @@ def _look_around(folder: RunDirectory, output: Path, manifest_path: Path, *, may
         may_replace=plan.may_replace if plan else False,
         output_is_ours=is_published,
         finished=manifest.arguments if manifest else None,
-        finished_window=_read_window(manifest) if manifest else None,
+        finished_window=_find_window(manifest) if manifest else None,
         foreign=_find_foreign(output, manifest_path, manifest) if plan is None else (),
         is_complete=manifest.complete if manifest else False,
         is_provisional=bool(manifest.provisional) if manifest else False,
@@ -335,9 +335,9 @@ def _read_run(folder: RunDirectory, output: Path, *, may_discard: bool) -> tuple
         raise
 
 
-def _read_window(manifest: Manifest) -> Window | None:
+def _find_window(manifest: Manifest) -> Window | None:
     try:
-        return Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+        return manifest.window
     except ValueError:
         return None
 
@@ -360,13 +360,10 @@ def _check_distinct(output: Path, manifest_path: Path) -> None:
         )
 
 
-def _read_manifest(path: Path) -> Manifest | None:
-    if not path.exists():
-        return None
-    with explain_disk("read", path):
-        data = path.read_bytes()
-    with contextlib.suppress(CorruptRun):  # a foreign file of that name is no statement of ours
-        return decode_manifest(data, where=str(path))
+def _load_own_manifest(path: Path) -> Manifest | None:
+    with contextlib.suppress(CorruptRun):  # a foreign file of that name
+        found = load_manifest(path)
+        return found.manifest if found else None
     return None
 
 
