@@ -1,6 +1,6 @@
-"""What stands in a folder while an export runs, after it was killed, and when it is over.
+"""The files of an export while it runs, after it was killed and when it has ended, and the requests it sent.
 
-Owns: an own reading of the journal, and what is left over. Must not: import the program.
+The journal is parsed here independently: this module does not import the program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 
 class EventRequest(NamedTuple):
-    """One request for events: place, window and page token."""
+    """One request for events: target, window and page token."""
 
     region: str
     compartment: str
@@ -24,7 +24,7 @@ class EventRequest(NamedTuple):
 
 
 def list_requests(log: Iterable[Mapping[str, Any]]) -> list[EventRequest]:
-    """Return the requests for events in an emulator's log."""
+    """Return the requests for events in an emulator's request log."""
     return [
         EventRequest(
             entry["region"],
@@ -39,7 +39,7 @@ def list_requests(log: Iterable[Mapping[str, Any]]) -> list[EventRequest]:
 
 
 def read_journal(run_directory: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a run's journal; a torn last one does not count."""
+    """Return the whole lines of a run's journal; a torn last line does not count."""
     path = run_directory / "journal.ndjson"
     if not path.exists():
         return []
@@ -47,15 +47,15 @@ def read_journal(run_directory: Path) -> list[dict[str, Any]]:
 
 
 def find_followers(attempts: dict[tuple[str, int], list[int]], offset: int) -> list[int]:
-    """Return the pages behind one in its chain: what was asked with its token is asked again with the new one."""
+    """Return the offsets of the pages after one in its attempt: they are fetched again with the new page's token."""
     attempt = next((offsets for offsets in reversed(attempts.values()) if offset in offsets), [offset])
     return attempt[attempt.index(offset) + 1 :]
 
 
 def list_committed(run_directory: Path) -> dict[int, EventRequest]:
-    """Return the questions whose answers count, by where these stand in the log: the journal speaks of them.
+    """Return the requests whose responses the journal refers to, by the offset of their block in the log.
 
-    Without a plan there is nothing to go on with, and nothing counts.
+    Without a plan nothing can be resumed, and nothing counts.
     """
     tokens: dict[tuple[str, int, int], str | None] = {}
     committed: dict[int, EventRequest] = {}
@@ -71,16 +71,16 @@ def list_committed(run_directory: Path) -> dict[int, EventRequest]:
         attempts.setdefault((name, line["attempt"]), []).append(line["offset"])
         tokens[name, line["attempt"], line["page"]] = line["next_token"]
         token = None if line["page"] == 1 else tokens[name, line["attempt"], line["page"] - 1]
-        start, end = map(_show_minute, shard["window"])
+        start, end = map(_format_minute, shard["window"])
         target = shard["target"]
         committed[line["offset"]] = EventRequest(target["region"], target["compartment"], start, end, token)
     return committed
 
 
 def list_files(folder: Path) -> set[str]:
-    """Return every file and folder below a folder, by its path in it."""
+    """Return the relative path of every file and folder below a folder."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def _show_minute(minute: int) -> str:
+def _format_minute(minute: int) -> str:
     return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -59,7 +59,7 @@ class RunLine(msgspec.Struct, frozen=True, tag="run", tag_field="kind"):
 
 
 class DictionaryLine(msgspec.Struct, frozen=True, tag="dictionary", tag_field="kind"):
-    """The place of the compression dictionary in the log, and its SHA-256."""
+    """Where the compression dictionary is in the log, and its SHA-256."""
 
     offset: int
     length: int

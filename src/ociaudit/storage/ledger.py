@@ -147,7 +147,7 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
             if line.is_last and is_next:  # otherwise a page before it is void, and the shard was fetched again
                 totals.confirmed += line.attempt >= CONFIRMING_ATTEMPT
                 totals.shards += 1
-                is_provisional = provisional.is_asked_too_soon(line)
+                is_provisional = provisional.is_provisional(line)
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
                 provisional.record_end(line, entry)
                 yield entry
@@ -216,18 +216,18 @@ class _ProvisionalShards:
     """The shards that were fetched too soon after their end, and not again later."""
 
     def __init__(self) -> None:
-        self._asked_too_soon: set[tuple[Shard, int]] = set()
+        self._fetched_too_soon: set[tuple[Shard, int]] = set()
         self._ended: dict[Shard, ShardLine] = {}
         self._settled: dict[Target, Coverage] = {}
 
     def record_page(self, line: PageLine) -> None:
         if line.is_provisional:
-            self._asked_too_soon.add((line.shard, line.attempt))
+            self._fetched_too_soon.add((line.shard, line.attempt))
         elif line.page == 1:  # the attempt starts again from its first page
-            self._asked_too_soon.discard((line.shard, line.attempt))
+            self._fetched_too_soon.discard((line.shard, line.attempt))
 
-    def is_asked_too_soon(self, line: PageLine) -> bool:
-        return (line.shard, line.attempt) in self._asked_too_soon
+    def is_provisional(self, line: PageLine) -> bool:
+        return (line.shard, line.attempt) in self._fetched_too_soon
 
     def record_end(self, line: PageLine, entry: ShardLine) -> None:
         if entry.status == "provisional":
