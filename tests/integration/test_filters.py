@@ -9,6 +9,7 @@ from typing import Any
 
 import oci
 import pytest
+from support.run_folders import list_questions
 
 import ociaudit
 from ociaudit.operations.context import Callbacks, ExportOptions
@@ -18,7 +19,6 @@ from support.clocks import FastForwardClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest, run_export
 from support.processes import Finished, find_command, run_process
-from support.run_folders import list_questions
 from support.truth import find_compartment, list_events, write_array
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,7 @@
 """The Audit API: the events of a shard, page by page, and the retention period.
 
 A shard is read in *attempts*. An attempt is one pass over the shard's pages from the first; when the service rejects a
-page token, the next attempt begins. `Page.chain` and `PageCursor.chain` number the attempts.
+page token, the next attempt begins. `Page.attempt` and `PageCursor.attempt` number them.
 
 Invariants
 - A shard is complete only at a response without a next page token.
@@ -38,18 +38,18 @@ _BAD_REQUEST = 400
 class Page:
     """One response for a shard: its events, and the token of the next page.
 
-    `chain` is the number of the attempt, and `number` counts its pages from 1. `attempts` is how many tries the
+    `attempt` is the number of the attempt, and `number` counts its pages from 1. `tries` is how many tries the
     request took.
     """
 
     shard: Shard
-    chain: int
+    attempt: int
     number: int
     events: list[Event]
     size_bytes: int
     next_token: str | None
     request_id: str | None
-    attempts: int
+    tries: int
     requested_at: datetime
 
     @property
@@ -152,13 +152,13 @@ class AuditReader:
 def _make_page(shard: Shard, attempt: int, number: int, response: HttpResponse[list[Event]]) -> Page:
     return Page(
         shard=shard,
-        chain=attempt,
+        attempt=attempt,
         number=number,
         events=response.body,
         size_bytes=response.size_bytes,
         next_token=response.next_token,
         request_id=response.request_id,
-        attempts=response.tries,
+        tries=response.tries,
         requested_at=response.requested_at,
     )
 

@@ -69,7 +69,7 @@ class FinishedRequest:
     """One try of a request, as progress and logs show it: no header value, no token.
 
     `path` is that of the URL, without the query. `status` and `request_id` are None if no response arrived, `error`
-    is None if the response was valid. `attempt` is the number of the try, from 1.
+    is None if the response was valid. `try_number` counts from 1.
     """
 
     host: str
@@ -77,7 +77,7 @@ class FinishedRequest:
     status: int | None
     size_bytes: int
     seconds: float
-    attempt: int
+    try_number: int
     request_id: str | None
     error: str | None
 
@@ -96,7 +96,7 @@ def finish_request(
         status=status,
         size_bytes=result.size_bytes if isinstance(result, HttpResponse) else 0,
         seconds=seconds,
-        attempt=try_number,
+        try_number=try_number,
         request_id=result.request_id,
         error=None if isinstance(result, HttpResponse) else str(result),
     )

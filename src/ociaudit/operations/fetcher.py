@@ -470,7 +470,7 @@ class SpoolWriter:
         kept = self._filter.select(inside)
         line = PageLine(
             shard=page.shard,
-            chain=page.chain,
+            attempt=page.attempt,
             page=page.number,
             scanned=len(page.events),
             kept=len(kept),
@@ -478,7 +478,7 @@ class SpoolWriter:
             is_last=page.is_last,
             next_token=page.next_token,
             request_id=page.request_id,
-            attempts=page.attempts,
+            tries=page.tries,
             at=page.requested_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             is_provisional=settled_until(page.requested_at) < page.shard.window.end,
             tally=self._count_names(page.events),

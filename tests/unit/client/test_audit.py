@@ -48,10 +48,10 @@ async def follow(transport: ScriptedTransport, cursor: PageCursor | None = None)
 def follow_replies(
     replies: dict[str | None, list[Reply]], cursor: PageCursor | None = None
 ) -> tuple[list[tuple[int, int, str | None]], list[str | None]]:
-    """Follow a table of replies and return (chain, number, next token) of the pages, and the tokens requested."""
+    """Follow a table of replies and return (attempt, number, next token) of the pages, and the tokens requested."""
     transport = ScriptedTransport(replies)
     pages = run(follow(transport, cursor))
-    return [(page.chain, page.number, page.next_token) for page in pages], transport.tokens
+    return [(page.attempt, page.number, page.next_token) for page in pages], transport.tokens
 
 
 def test_pages_are_followed_to_the_one_without_a_token() -> None:
