@@ -171,7 +171,7 @@ def test_stopped_run_to_stdout_promises_nothing(stand):
     assert ended.status == 130
     assert ended.stdout == ""
     assert "is kept" not in ended.stderr.replace("nothing is kept", "")
-    assert "go on from here" not in ended.stderr
+    assert "continue from here" not in ended.stderr
     assert list_files(stand.folder) == set()
 
 
