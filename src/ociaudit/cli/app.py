@@ -228,4 +228,4 @@ def _suggest(name: str, names: Iterable[str], context: click.Context) -> str:
 
 def _make_hint(names: Sequence[str], context: click.Context | None) -> str:
     see = f"see `{context.command_path if context else _PROGRAM} --help`"
-    return f"did you mean {' or '.join(names[:2])}? {see}" if names else see
+    return f"did you mean {names[0]}? {see}" if names else see

@@ -73,8 +73,8 @@ _UNAUTHORIZED = "401 "
             "oci-audit export --start 2025-12-01 --end 2025-12-07 -o 'audit-{start}.json.gz'",
         ),
         (
-            "The sign-ins of one region, as Parquet",
-            "oci-audit export --start 36h --region eu-frankfurt-1 --preset sign-ins -o logins.parquet",
+            "What happened to MFA in one region, as Parquet",
+            "oci-audit export --start 7d --region uk-london-1 --preset mfa -o mfa.parquet",
         ),
         ("What a large export would take", "oci-audit export --start 90d --dry-run --probe"),
     ),

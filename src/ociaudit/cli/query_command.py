@@ -59,10 +59,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     cls=Command,
     usage="IN... SQL [OPTIONS]",
     examples=(
-        (
-            "The most frequent events",
-            'oci-audit query audit.json "SELECT event_name, count(*) FROM events GROUP BY 1"',
-        ),
+        ("Events by name", 'oci-audit query a.json "SELECT event_name, count(*) FROM events GROUP BY 1"'),
         ("A named query, as CSV", "oci-audit query audit.json --named sign-in-failures -o failures.csv"),
         ("The named queries and the columns", "oci-audit query --list"),
     ),

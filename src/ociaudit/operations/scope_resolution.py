@@ -38,7 +38,7 @@ def resolve_times(arguments: ExportArguments, *, now: datetime) -> TimeRange:
     if arguments.by == "event-time":
         if arguments.settle_minutes:
             raise UsageError(
-                "--settle is for ranges of processed time", hint="leave it out, or leave out --by event-time"
+                "--settle is for ranges of processed time", hint="omit it, or omit --time-basis event-time"
             )
         return resolve_event_range(arguments.start, arguments.end, late=arguments.late, now=now)
     return resolve_range(arguments.start, arguments.end, now=now, settle_minutes=arguments.settle_minutes)

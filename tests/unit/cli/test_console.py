@@ -80,7 +80,7 @@ def test_a_closed_screen_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bar_that_was_not_started_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """Showing and stopping are harmless before and after."""
-    bar = console.Bar()
+    bar = console.ProgressBar()
     bar.show(0.5, "x")
     bar.stop()
     bar.stop()

@@ -14,9 +14,9 @@ from ociaudit.cli.export_command import (
     describe_effort,
     describe_empty_filter,
     describe_gaps,
-    describe_outcome,
     describe_preview,
-    show_preview,
+    describe_result,
+    encode_preview,
 )
 from ociaudit.cli.progress import RunStats
 from ociaudit.client.transport import FinishedRequest
@@ -54,7 +54,7 @@ MANIFEST = Manifest(
 )
 
 
-def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> ExportResult:
+def make_result(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> ExportResult:
     """Make an outcome whose filter let nothing pass."""
     return ExportResult(
         manifest=MANIFEST,
@@ -77,25 +77,25 @@ def make_gap(target: Target, start: int = 0, reason: str = "404 no", request_id:
 
 def test_the_summary_adds_up() -> None:
     """What was scanned, written, filtered and identical, the file, the digest, and what cannot be proven."""
-    text = "\n".join(describe_outcome(make_outcome()))
+    text = "\n".join(describe_result(make_result()))
     assert "0 events written to /x/a.json (5 bytes)" in text
     assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
-    assert "ocid1.compartment.oc1..gone occurs in events but is not listed" in text
+    assert "ocid1.compartment.oc1..gone occurs in events but is no longer listed" in text
     assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
     assert f"sha256:{'d' * 64}" in text
 
 
 def test_a_repeated_command_says_that_nothing_was_asked() -> None:
     """One line, and no words about filters."""
-    outcome = make_outcome(was_complete_before=True)
-    (line,) = describe_outcome(outcome)
-    assert "nothing was asked" in line
-    assert not list(describe_empty_filter(outcome))
+    result = make_result(was_complete_before=True)
+    (line,) = describe_result(result)
+    assert "nothing was requested" in line
+    assert not list(describe_empty_filter(result))
 
 
 def test_a_filter_that_matched_nothing_is_explained() -> None:
     """The patterns, the most frequent types in a fixed order, and what Audit records instead."""
-    lines = list(describe_empty_filter(make_outcome({"b": 2, "a": 2, "c": 3, **{f"t{n}": 1 for n in range(20)}})))
+    lines = list(describe_empty_filter(make_result({"b": 2, "a": 2, "c": 3, **{f"t{n}": 1 for n in range(20)}})))
     assert lines[0] == "no event matched 'LoginFailure' or 'x{2}' among 1,234 scanned"
     assert [line.split()[-1] for line in lines[2:6]] == ["c", "a", "b", "t0"]
     assert len(lines) == 2 + 10 + 1
@@ -106,11 +106,11 @@ def test_a_filter_of_several_conditions_is_told_in_words() -> None:
     """The conditions are named, and names that Audit does not record lead to a hint wherever they were typed."""
     spec = FilterSpec(event_names=["LoginFailure"], exclude=Criteria(principals=["bob"]))
     manifest = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=(), filter=spec))
-    lines = list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=manifest)))
+    lines = list(describe_empty_filter(dataclasses.replace(make_result(), manifest=manifest)))
     assert lines[0] == "no event matched event name 'LoginFailure'; not principal 'bob' among 1,234 scanned"
     assert "IdentitySignOn.InteractiveLogin" in lines[-1]
     unfiltered = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=()))
-    assert not list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=unfiltered)))
+    assert not list(describe_empty_filter(dataclasses.replace(make_result(), manifest=unfiltered)))
 
 
 @pytest.mark.parametrize("is_settled", [True, False])
@@ -121,7 +121,7 @@ def test_what_a_range_of_event_times_dropped_is_told(*, is_settled: bool) -> Non
         event_range=EventRange("a", "b", "1h", is_settled=is_settled),
         totals=replace(MANIFEST.totals, outside_event_range=1000),
     )
-    text = "\n".join(describe_outcome(dataclasses.replace(make_outcome(), manifest=manifest)))
+    text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=manifest)))
     assert "1,000 of the filtered out happened outside a .. b" in text
     assert ("late ones may be missing" in text) is not is_settled
 
@@ -142,12 +142,12 @@ def test_gaps_of_one_cause_are_one_line() -> None:
     lines = list(describe_gaps([*gaps, make_gap(Target("r2", "c0"))], policy=POLICY))
     assert lines[0] == "INCOMPLETE: 4 gaps"
     assert "and the same for 2 more compartments" in lines[1]
-    assert any("has not subscribed" in line for line in lines)
+    assert any("is not subscribed" in line for line in lines)
 
 
 def test_a_run_to_stdout_promises_no_resume() -> None:
     """Only where a run directory stays does the same command go on."""
-    assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)], policy=POLICY))
+    assert any("requests only the gaps" in line for line in describe_gaps([make_gap(HERE)], policy=POLICY))
     assert not any(
         line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], policy=POLICY, is_kept=False)
     )
@@ -172,7 +172,7 @@ def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
         run_stats.on_shard_done(shard)
     now = 20.0
     lines = list(describe_effort(run_stats))
-    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows cut"
+    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows split"
     assert lines[1] == "slowest windows:"
     assert lines[2] == f"  {make_shard(0, 60)}: 12.5 s, 1 page, 100 events"
     assert lines[3] == f"  {make_shard(120, 180)}: 2.0 s, 1 page, 100 events"
@@ -220,7 +220,7 @@ def test_without_a_sample_there_is_no_guess() -> None:
     """Only what is known is said, and that nothing was written."""
     said = describe()
     assert "3 requests made, nothing written" in said
-    assert "at least 4: 2 windows of at most 1 day for each place" in said
+    assert "at least 4: 2 windows of at most 1 day for each target" in said
     assert "90 days: the whole range is kept" in said
     assert "about" not in said
 
@@ -228,12 +228,12 @@ def test_without_a_sample_there_is_no_guess() -> None:
 def test_a_guess_is_rounded_and_has_its_range() -> None:
     """Three digits, low and high, the time at the pace allowed, the method, and what may be unlike."""
     said = describe(estimate=GUESS, probes=24)
-    assert "24 questions: the first page of 16 of 400 windows, 2 of them with more pages and slices of those" in said
+    assert "24 requests: the first page of 16 of 400 windows, 2 of them with more pages and slices of those" in said
     assert "about 123,000 (4,320 to 235,000)" in said
     assert "about 5.0 GB (1.0 MB to 9.0 GB)" in said
     assert "about 40 s (1 s to 1.9 h) with 16 requests in flight and at most 5 per second" in said
     assert "two standard errors" in said
-    assert "up to 19% of the windows may be unlike" in said
+    assert "up to 19% of the windows may differ" in said
 
 
 def test_what_is_exact_is_no_guess() -> None:
@@ -243,15 +243,15 @@ def test_what_is_exact_is_no_guess() -> None:
     assert "events      123,456\n" in said
     assert "requests    700\n" in said
     assert "method" not in said
-    assert "unlike" not in said
+    assert "differ" not in said
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"is_beyond_retention": True}, "THE RANGE BEGINS BEFORE THAT"),
-        ({"settled_until": 2879}, "--settle 15m leaves it out"),
-        ({"plan": msgspec.structs.replace(PLAN, retention_days=None)}, "not known"),
+        ({"is_beyond_retention": True}, "THE RANGE STARTS BEFORE THAT"),
+        ({"settled_until": 2879}, "--settle 15m omits them"),
+        ({"plan": msgspec.structs.replace(PLAN, retention_days=None)}, "unknown"),
     ],
 )
 def test_what_will_be_missing_is_said(changes: dict[str, object], words: str) -> None:
@@ -265,25 +265,25 @@ def test_refusals_are_listed_but_not_without_end() -> None:
     refused = tuple((make_shard(number, number + 1), error) for number in range(12))
     said = describe(refused=refused).splitlines()
     assert len([line for line in said if "404 no (opc-request-id r-1)" in line]) == 10
-    assert said[-1] == "refused     and 2 more"
+    assert said[-1] == "rejected    and 2 more"
 
 
 def test_json_has_the_same_facts() -> None:
     """One object that JSON can write, with nothing rounded away but fractions."""
-    shown = json.loads(json.dumps(show_preview(dataclasses.replace(PREVIEW, estimate=GUESS, probes=24))))
+    shown = json.loads(json.dumps(encode_preview(dataclasses.replace(PREVIEW, estimate=GUESS, probes=24))))
     assert shown["start"] == "1970-01-01T00:00:00Z"
     assert (shown["targets"], shown["requests_at_least"], shown["requests_made"]) == (2, 4, 3)
     assert shown["estimate"]["events"] == {"likely": 123456, "low": 4321, "high": 234567}
     assert shown["estimate"]["max_requests_per_second"] == 5.0
-    assert show_preview(PREVIEW)["estimate"] is None
+    assert encode_preview(PREVIEW)["estimate"] is None
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"output": None, "dry_run": False, "probe": False, "as_json": False}, "-o"),
-        ({"output": "a", "dry_run": False, "probe": True, "as_json": False}, "--probe"),
-        ({"output": "a", "dry_run": False, "probe": False, "as_json": True}, "--json"),
+        ({"output": Path("a"), "dry_run": False, "probe": True, "as_json": False}, "--probe"),
+        ({"output": Path("a"), "dry_run": False, "probe": False, "as_json": True}, "--json"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(given: dict, words: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.cli.json_log import LINES, JsonLog, _clean
+from ociaudit.cli.json_log import RECORDS, JsonLog, _clean
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, Interrupted, OciAuditError, UsageError
 from ociaudit.planning.shard import Gap
@@ -50,7 +50,7 @@ def tell_all(log: JsonLog) -> None:
 def read_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """The lines said since the last look; each must be one object with a name and a time."""
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    known = {one.__struct_config__.tag: set(one.__struct_fields__) | {"event"} for one in LINES}
+    known = {one.__struct_config__.tag: set(one.__struct_fields__) | {"event"} for one in RECORDS}
     for line in lines:
         assert line.keys() == known[line["event"]]
         assert line["at"] == "2025-12-10T12:34:56.789Z"
@@ -62,8 +62,8 @@ def read_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     [
         (0, True, ["notice", "gap"]),
         (0, False, ["notice", "plan", "retry", "gap"]),
-        (1, False, ["notice", "plan", "rate", "retry", "shard", "cut", "gap"]),
-        (2, False, ["notice", "plan", "rate", "request", "retry", "shard", "cut", "gap"]),
+        (1, False, ["notice", "plan", "rate", "retry", "shard", "split", "gap"]),
+        (2, False, ["notice", "plan", "rate", "request", "retry", "shard", "split", "gap"]),
     ],
 )
 def test_each_line_comes_at_its_level(
@@ -86,7 +86,7 @@ def test_the_lines_say_what_happened(capsys: pytest.CaptureFixture[str]) -> None
     assert said["gap"].items() >= {**where, "kind": "denied", "reason": "404 no", "waived": True}.items()
     assert said["gap"]["request_id"] == "r-2"
     assert said["shard"].items() >= {**where, "seconds": 0.0, "pages": 1, "events": 100}.items()
-    assert said["cut"].items() >= {"start": "1970-01-01T01:00:00Z", "pieces": 8}.items()
+    assert said["split"].items() >= {"start": "1970-01-01T01:00:00Z", "sub_shards": 8}.items()
     assert said["retry"].items() >= {"reason": "reset", "wait_seconds": 0.25, "request_id": "r-1"}.items()
     assert said["request"].items() >= {"method": "GET", "host": "audit.example", "bytes": 120, "seconds": 0.25}.items()
 
@@ -102,7 +102,12 @@ def test_progress_comes_every_few_seconds(capsys: pytest.CaptureFixture[str]) ->
     log.on_page(make_shard(), scanned=900, kept=0)
     (line,) = read_lines(capsys)
     assert line["event"] == "progress"
-    assert (line["phase"], line["events"], line["events_per_second"], line["seconds"]) == ("asking", 1000, 100.0, 10.0)
+    assert (line["phase"], line["events"], line["events_per_second"], line["seconds"]) == (
+        "requesting",
+        1000,
+        100.0,
+        10.0,
+    )
     assert (line["shards"], line["shards_done"], line["splits"], line["requests"]) == (11, 1, 1, 1)
     assert (line["gaps"], line["in_flight"], line["seconds_left"]) == (1, 1, 100.0)
     assert [region["region"] for region in line["regions"]] == [HERE.region, THERE.region]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.cli.console import Bar, count, describe_seconds
+from ociaudit.cli.console import ProgressBar, format_count, format_duration
+from ociaudit.cli.export_command import choose_progress
 from ociaudit.cli.json_log import JsonLog
-from ociaudit.cli.options import choose_progress
 from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, UsageError
@@ -123,12 +123,12 @@ def test_quiet_says_only_notices(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_span_is_said_as_a_person_would(seconds: float, words: str) -> None:
     """Seconds, minutes or hours."""
-    assert describe_seconds(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_a_number_has_its_plural() -> None:
     """One gap, two gaps, a thousand with its comma."""
-    assert [count(number, "gap") for number in (0, 1, 2, 1000)] == ["0 gaps", "1 gap", "2 gaps", "1,000 gaps"]
+    assert [format_count(number, "gap") for number in (0, 1, 2, 1000)] == ["0 gaps", "1 gap", "2 gaps", "1,000 gaps"]
 
 
 REQUEST = FinishedRequest(
@@ -148,8 +148,8 @@ def test_pace_throttling_and_cuts_are_in_the_line(progress: LineProgress, watch:
     watch.seconds += 4
     progress.on_shard_done(make_shard(0, 30))
     said = progress.describe()
-    assert "1 of 11 windows (1 cut)" in said
-    assert "7 in flight, pace 18.5/s" in said
+    assert "1 of 11 windows (1 split)" in said
+    assert "7 in flight, at most 18.5/s" in said
     assert "1 × 429" in said
     assert "about 40 s left" in said
 
@@ -165,7 +165,7 @@ def test_a_long_sweep_has_a_line_for_each_region(
     watch.seconds += 31
     progress.on_page(make_shard(), scanned=7, kept=7)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1] == "  us-ashburn-1    0 events, 0 of 2 windows, 2 of 8 in flight, pace 18.5/s, 1 gap"
+    assert lines[1] == "  us-ashburn-1    0 events, 0 of 2 windows, 2 of 8 in flight, at most 18.5/s, 1 gap"
     assert lines[2] == "  eu-frankfurt-1  7 events, 1 of 2 windows"
     watch.seconds += 6
     progress.on_page(make_shard(), scanned=7, kept=7)
@@ -206,9 +206,9 @@ def test_verbose_says_windows_cuts_pace_and_retries(watch: Watch, capsys: pytest
         lines.on_rate(HERE.region, in_flight=in_flight, ceiling=4, per_second=None)
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"done: {make_shard()}: 2.5 s, 1 page, 7 events"
-    assert said[1] == f"cut: {make_shard(60, 120)} is dense and asked in 8 pieces"
-    assert said[2] == "asking again: reset"
-    assert said[3] == f"pace: {HERE.region} up to 4 in flight, no limit known"
+    assert said[1] == f"split: {make_shard(60, 120)} is dense and requested as 8 sub-shards"
+    assert said[2] == "retrying: reset"
+    assert said[3] == f"rate: {HERE.region} up to 4 in flight, no limit known"
     assert len(said) == 4
 
 
@@ -220,7 +220,7 @@ def test_very_verbose_says_each_request(watch: Watch, capsys: pytest.CaptureFixt
     first, second = capsys.readouterr().err.splitlines()
     wanted = "GET audit.example /20190901/auditEvents 429 120 bytes 0.250 s attempt 2 opc-request-id r-9"
     assert first == f"request: {wanted}: 429 TooManyRequests: slow"
-    assert second == "request: GET h /p no answer 0 bytes 1.000 s attempt 1: reset"
+    assert second == "request: GET h /p no response 0 bytes 1.000 s attempt 1: reset"
 
 
 @given(st.lists(st.floats(0, 1000), max_size=40))
@@ -236,7 +236,7 @@ def test_the_slowest_windows_are_kept(seconds: list[float]) -> None:
         run_stats.on_page(shard, scanned=1, kept=1)
         run_stats.on_shard_done(shard)
     assert [one.seconds for one in run_stats.slowest] == sorted(seconds, reverse=True)[:5]
-    assert run_stats._begun == {}
+    assert run_stats._started == {}
 
 
 def test_what_was_denied_or_cut_is_not_kept(watch: Watch) -> None:
@@ -248,7 +248,7 @@ def test_what_was_denied_or_cut_is_not_kept(watch: Watch) -> None:
             run_stats.on_split(make_shard(start, start + 60), 2)
         else:
             run_stats.on_gap(Gap(HERE, Window(start, start + 60), "failed", "reset"))
-    assert run_stats._begun == {}
+    assert run_stats._started == {}
 
 
 def test_quiet_and_verbose_exclude_each_other() -> None:
@@ -281,7 +281,7 @@ def draw(
     monkeypatch.setenv("COLUMNS", "60")
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", terminal)
-        bar = Bar()
+        bar = ProgressBar()
         if start:
             bar.start()
         bar.show(fraction, text, lines)

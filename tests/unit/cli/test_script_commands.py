@@ -70,7 +70,7 @@ def test_another_form_is_answered_with_the_right_one(script: Script, text: str) 
 
 def test_the_other_scripts_form_is_refused() -> None:
     """Neither script takes the other's dates, so that 01.02.24 means one thing only."""
-    with pytest.raises(UsageError, match="has not the form"):
+    with pytest.raises(UsageError, match="does not have the required form"):
         _check_date(STREAMER, "29.02.24")
-    with pytest.raises(UsageError, match="has not the form"):
+    with pytest.raises(UsageError, match="does not have the required form"):
         _check_date(LOGSTREAMER, "2024-02-29")

@@ -82,12 +82,12 @@ def test_gaps_cannot_be_missed() -> None:
         7,
     )
     lines = show(tell("ListUsers"), files=(coverage,)).splitlines()
-    assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 places")
+    assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 targets")
     assert "GAP denied iad …000000000000" in lines[3]
     assert "… and 6 more gaps" in lines[6]
     assert "7 events filtered out at export" in "\n".join(lines[7:10])
     assert "coverage   unknown" in show(tell("ListUsers"))
-    assert "UNKNOWN: the manifest beside it tells another size" in show(files=(CoverageEntry("a", "altered"),))
+    assert "UNKNOWN: the manifest beside it states another size" in show(files=(CoverageEntry("a", "altered"),))
 
 
 def test_an_empty_file_is_said_in_two_lines() -> None:
@@ -97,4 +97,4 @@ def test_an_empty_file_is_said_in_two_lines() -> None:
 
 def test_nothing_to_look_at_is_said() -> None:
     """Where no rule fires the screen says so, rather than nothing."""
-    assert "worth a look: nothing that the rules know" in show(tell("ListUsers"))
+    assert "worth a look: no rule matched" in show(tell("ListUsers"))
