@@ -96,7 +96,7 @@ class Program(click.Group):
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help as it is printed to stdout."""
-        return _render_program_help(ctx, color=console.uses_color(sys.stdout))
+        return _render_program_help(ctx, color=console.uses_color())
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands and options that begin with `incomplete`, without importing a command."""
@@ -119,7 +119,7 @@ def app(context: click.Context) -> int:
     """Every audit event of an Oracle Cloud tenancy, once, provably, fast."""
     if context.invoked_subcommand is not None:
         return ExitCode.OK
-    console.print_help(_render_program_help(context, color=console.uses_color(sys.stderr)), to_stderr=True)
+    console.print_lines(_render_program_help(context, color=console.uses_color(to_stderr=True)), to_stderr=True)
     return ExitCode.USAGE
 
 
@@ -144,7 +144,7 @@ def completion(shell: str) -> int:
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"click has no completion for {shell}", hint=f"choose one of {', '.join(_SHELLS)}")
-    sys.stdout.write(kind(app, {}, _PROGRAM, _COMPLETION_VARIABLE).source())
+    console.print_lines(kind(app, {}, _PROGRAM, _COMPLETION_VARIABLE).source())
     return ExitCode.OK
 
 

@@ -69,8 +69,8 @@ def print_bug(error: BaseException) -> None:
     print_message("hint: please report it with the lines above, after removing names you do not want to share")
 
 
-def print_help(text: str, *, to_stderr: bool = False) -> None:
-    """Print the lines of a help text, which may hold the escape sequences of its own colors."""
+def print_lines(text: str, *, to_stderr: bool = False) -> None:
+    """Print a text of our own, such as help with its colors, without cleaning it."""
     for line in text.splitlines():
         _print(line, sys.stderr if to_stderr else sys.stdout)
 
@@ -80,8 +80,9 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def uses_color(stream: TextIO | None) -> bool:
-    """Return whether to color what goes to a stream: as `--color` says, else on a terminal without `NO_COLOR`."""
+def uses_color(*, to_stderr: bool = False) -> bool:
+    """Return whether to color the output: as `--color` says, or else on a terminal without `NO_COLOR`."""
+    stream = sys.stderr if to_stderr else sys.stdout
     context = click.get_current_context(silent=True)
     if context is not None and context.color is not None:
         return context.color
@@ -166,7 +167,7 @@ class ProgressBar:
         # While the bar is shown, rich replaces sys.stderr, so `print_message` prints above it without knowing it.
         self._live = Live(
             get_renderable=self._render,
-            console=Console(stderr=True, highlight=False, markup=False, no_color=not uses_color(sys.stderr)),
+            console=Console(stderr=True, highlight=False, markup=False, no_color=not uses_color(to_stderr=True)),
             transient=True,
             redirect_stdout=False,
         )
@@ -230,7 +231,7 @@ def clean_line(text: str) -> str:
 
 
 def _print_labelled(label: str, text: str, *, color: str) -> None:
-    shown = click.style(label, fg=color, bold=True) if uses_color(sys.stderr) else label
+    shown = click.style(label, fg=color, bold=True) if uses_color(to_stderr=True) else label
     _print(f"{shown}: {clean_line(text)}", sys.stderr)
 
 

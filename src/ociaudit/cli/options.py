@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -111,7 +110,7 @@ class Command(click.Command):
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help as it is printed to stdout."""
-        return render_help(self, ctx, color=console.uses_color(sys.stdout))
+        return render_help(self, ctx, color=console.uses_color())
 
 
 def is_argument(parameter: click.Parameter) -> bool:
@@ -173,7 +172,7 @@ def _set_color(context: click.Context, _: click.Parameter, value: str | None) ->
 
 def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's protocol
     if value and not context.resilient_parsing:
-        console.print_help(context.get_help())
+        console.print_lines(context.get_help())
         context.exit()
 
 

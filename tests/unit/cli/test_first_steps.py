@@ -18,7 +18,7 @@ ARGUMENTS = ["--startdate", "2024-01-01", "--enddate", "2024-01-31", "--profilen
 
 
 def run(*arguments: str) -> int:
-    """Run a command line in this process."""
+    """Run `oci-audit` with these arguments in this process."""
     return run_command_line(arguments)
 
 
