@@ -57,7 +57,7 @@ def test_what_the_command_lists_is_read(options, clients, tenancy, week, truth, 
     printed = list_events(clients, tenancy, week, *options)
     events, description = read(tmp_path / "listed", printed)
     assert "'data'" in description
-    assert "as the OCI command spells them" in description
+    assert "in the OCI CLI's shape" in description
     respelled = [json.loads(choose_shape("cli")(event)) for event in events]
     assert normalize(respelled) == normalize(json.loads(printed)["data"])
     ids = [json.loads(event)["eventId"] for event in events]
@@ -68,7 +68,7 @@ def test_what_the_command_passes_through_is_read_as_served(clients, tenancy, wee
     """With `--skip-deserialization` nothing was dropped, and nothing is lost in reading."""
     printed = list_events(clients, tenancy, week, "--stream-output", "--skip-deserialization")
     events, description = read(tmp_path / "listed", printed)
-    assert description.endswith("events as Audit serves them")
+    assert description.endswith("events in the API's shape")
     assert normalize(map(json.loads, events)) == normalize(truth)
 
 
@@ -90,7 +90,7 @@ def test_a_dump_of_the_sdk_is_read(layout, clients, tenancy, week, truth, tmp_pa
     )
     data = json.dumps(printed) if layout == "array" else printed[0]
     events, description = read(tmp_path / "dump", data.encode())
-    assert "as the SDK spells them" in description
+    assert "in the SDK's shape" in description
     respelled = [json.loads(choose_shape("sdk")(event)) for event in events]
     dumped = printed if layout == "array" else [json.loads(line) for line in data.splitlines()]
     assert normalize(respelled) == normalize(dumped)

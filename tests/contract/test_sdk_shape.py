@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oci.audit import models
 
-from ociaudit.events.field_naming import EVENT, SDK_FIELDS, choose_shape
+from ociaudit.events.field_naming import EVENT_MODEL, SDK_FIELDS, choose_shape
 
 TENANCY = "ocid1.tenancy.oc1..aaaaexample"
 HEADERS = {
@@ -217,13 +217,13 @@ def test_the_table_is_the_sdks(model: str) -> None:
 def test_the_table_has_every_model_of_an_event() -> None:
     """No model that an event can contain is missing in the table."""
     kinds = {kind for fields in SDK_FIELDS.values() for kind in fields.values()}
-    assert {kind for kind in kinds if hasattr(models, kind)} | {EVENT} == set(SDK_FIELDS)
+    assert {kind for kind in kinds if hasattr(models, kind)} | {EVENT_MODEL} == set(SDK_FIELDS)
 
 
 @made_events
 def test_an_event_is_spelled_as_the_sdk_does(client: Any, event: Any) -> None:
     """What the SDK gives for an event is what we give without the fields that the SDK drops, in its order."""
-    ours = drop_unknown(to_api_shape(event), EVENT)
+    ours = drop_unknown(to_api_shape(event), EVENT_MODEL)
     assert json.dumps(ours) == json.dumps(respell_by_sdk(client, event))
 
 
@@ -237,7 +237,7 @@ def test_an_event_is_spelled_as_the_official_command_does(contract_bin: Path) ->
     )
     assert done.returncode == 0, done.stderr.decode()
     printed = json.loads(done.stdout.decode("utf-8", "surrogatepass"))["data"]
-    assert [drop_unknown(to_api_shape(event, "cli"), EVENT, "-") for event in MADE_EVENTS.values()] == printed
+    assert [drop_unknown(to_api_shape(event, "cli"), EVENT_MODEL, "-") for event in MADE_EVENTS.values()] == printed
 
 
 @given(

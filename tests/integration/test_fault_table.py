@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.verify import judge, verify_export
-from ociaudit.storage.run_dir import ExportArguments
 from support.clocks import PatientlessClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export
@@ -69,10 +69,9 @@ def assert_whole(stand, truth, ended) -> None:
 
 def ask_here(emulator, compartments, *, regions=(REGION,)):
     """Return the arguments of an export of both days in this process."""
-    return ExportArguments(
+    return ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=tuple(regions),
         compartments=tuple(compartments),
         is_subtree=False,
@@ -169,8 +168,8 @@ def test_region_that_is_down(emulator, payments, tmp_path):
     down, *up = list_regions(emulator)
     fault = {"kind": "status", "status": 503}
     emulator.faults([{"operation": "ListEvents", "match": {"region": down}, "times": None, "fault": fault}])
-    arguments = ask_here(emulator, [payments], regions=[down, *up])
-    outcome = export_here(arguments, tmp_path / "audit.json", make_tools(emulator), max_window_days=1)
+    options = ask_here(emulator, [payments], regions=[down, *up])
+    outcome = export_here(options, tmp_path / "audit.json", make_tools(emulator), max_window_days=1)
     assert emulator.fault_states()[0]["fired"] >= 8
     assert {gap.region for gap in outcome.manifest.gaps} == {down}
     expected = list_events(emulator, START, END, regions=up, compartments=[payments])

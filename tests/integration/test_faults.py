@@ -7,8 +7,7 @@ import pytest
 
 from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ScopeUnreadable, ServiceUnreachable, SignInRejected
-from ociaudit.operations.context import Callbacks
-from ociaudit.storage.run_dir import ExportArguments
+from ociaudit.operations.context import Callbacks, ExportOptions
 from support.clocks import JumpingClock, PatientlessClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, run_export
@@ -115,16 +114,15 @@ def undisturbed(shared_emulator):
 
 def export(emulator, undisturbed, output: Path, *, clock=None, callbacks=None, limits=IMPATIENT):
     """Export the compartment in windows of a day, without waiting."""
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=(REGION,),
         compartments=(undisturbed.compartment,),
         is_subtree=False,
     )
     context = make_tools(emulator, clock=clock, limits=limits, callbacks=callbacks)
-    return export_here(arguments, output, context, max_window_days=1)
+    return export_here(options, output, context, max_window_days=1)
 
 
 def script(emulator, fault, *, page="any", times: int | None = 1, skip=0, **match):
@@ -343,8 +341,8 @@ LISTINGS = ["ListRegionSubscriptions", "ListCompartments"]
 def test_listing_survives_a_fault_that_passes(emulator, tmp_path, operation, fault):
     """A listing that comes only at the third attempt gives the whole scope."""
     emulator.faults([{"operation": operation, "times": 2, "fault": fault}])
-    arguments = ExportArguments(start=START, end="2025-06-02T00:01:00Z", profile="DEFAULT")
-    outcome = export_here(arguments, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
+    options = ExportOptions(start=START, end="2025-06-02T00:01:00Z")
+    outcome = export_here(options, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
     assert_fired(emulator, 2)
     assert len(outcome.manifest.coverage) == 45
 
@@ -352,9 +350,9 @@ def test_listing_survives_a_fault_that_passes(emulator, tmp_path, operation, fau
 def test_listing_that_goes_round_in_circles_stops_the_run(emulator, tmp_path):
     """A list of compartments whose token comes twice never narrows the scope: the run stops."""
     emulator.faults([{"operation": "ListCompartments", "times": None, "fault": {"kind": "repeated_token"}}])
-    arguments = ExportArguments(start=START, end=END, profile="DEFAULT")
+    options = ExportOptions(start=START, end=END)
     with pytest.raises(ServiceUnreachable, match="circles"):
-        export_here(arguments, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
+        export_here(options, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
     assert_fired(emulator, None)
     assert list(tmp_path.iterdir()) == []
 
@@ -363,9 +361,9 @@ def test_listing_that_goes_round_in_circles_stops_the_run(emulator, tmp_path):
 def test_listing_that_is_forbidden_stops_the_run(emulator, tmp_path, operation):
     """A listing that may not be read stops the run with the policy to ask for."""
     emulator.faults([{"operation": operation, "times": None, "fault": {"kind": "status", "status": 404}}])
-    arguments = ExportArguments(start=START, end=END, profile="DEFAULT")
+    options = ExportOptions(start=START, end=END)
     with pytest.raises(ScopeUnreadable) as caught:
-        export_here(arguments, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
+        export_here(options, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
     assert_fired(emulator, None)
     assert "Allow group" in caught.value.hint
     assert list(tmp_path.iterdir()) == []

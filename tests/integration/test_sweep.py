@@ -80,7 +80,7 @@ def test_a_deadline_leaves_gaps_that_the_same_command_fills(slow, truth, tmp_pat
     hurried = run_export(slow, tmp_path, *arguments, "--deadline", "0m")
     assert hurried.code == INCOMPLETE, hurried.stderr
     gaps = read_manifest(tmp_path / "audit.json")["gaps"]
-    assert {gap["reason"] for gap in gaps} == {"the deadline came before it was answered"}
+    assert {gap["reason"] for gap in gaps} == {"the deadline passed before it was complete"}
     finished = run_export(slow, tmp_path, *DAYS, "-o", "audit.json")
     assert finished.code == INCOMPLETE
     assert (tmp_path / "audit.json").read_bytes() == truth

@@ -37,7 +37,7 @@ _COUNTED = {
     ),
     fcntl: ("flock", "fcntl"),  # macOS syncs by the latter
 }
-_STORE = os.sep + os.path.join("ociaudit", "store") + os.sep  # noqa: PTH118 -- compared with the names in frames
+_STORE = os.sep + os.path.join("ociaudit", "storage") + os.sep  # noqa: PTH118 -- compared with the names in frames
 _TESTS = Path(__file__).resolve().parents[1]
 
 

@@ -32,7 +32,7 @@ def ask_shard(
     spool: Spool, shard: Shard, events: Sequence[Event], *, page_size: int, cursor: PageCursor | None = None
 ) -> Iterator[int]:
     """Put a shard's pages into the spool, one at each step; a token is the number of the event it leads to."""
-    chain, number = (cursor.chain, cursor.page) if cursor else (0, 0)
+    chain, number = (cursor.attempt, cursor.page) if cursor else (0, 0)
     start = int(cursor.token or 0) if cursor else 0
     while True:
         number += 1

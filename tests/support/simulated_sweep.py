@@ -89,7 +89,7 @@ def simulate_sweep(
             gap_tracker=GapTracker(
                 identity=AcceptedKey(), credentials=_CREDENTIALS, callbacks=callbacks, has_responded_before=False
             ),
-            sink=_IdSink(swept),
+            handler=_IdSink(swept),
             targets=targets,
             window=window,
             covered=progress.covered if progress else {},

@@ -80,7 +80,7 @@ def _convert(
 ) -> Conversion:
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.events.filters import EventFilter
-    from ociaudit.formats.base import EventShape
+    from ociaudit.formats.base import EventEncoder
     from ociaudit.formats.registry import choose_output_format
     from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import ConvertOptions, convert_events
@@ -93,15 +93,17 @@ def _convert(
         inputs=tuple(inputs),
         output=output,
         event_filter=event_filter,
-        form=choose_output_format(output, file_format=options["file_format"], compression=options["compression"]),
-        spelling=EventShape(options["shape"], options["with_origin"]),
+        output_format=choose_output_format(
+            output, file_format=options["file_format"], compression=options["compression"]
+        ),
+        encoder=EventEncoder(options["shape"], options["with_origin"]),
         is_sorted=options["sort"],
         is_redacted=options["redact"],
         overwrite=options["overwrite"],
     )
     cancellation = Cancellation()
-    with console.handle_signals(cancellation.ask):
-        return convert_events(convert_options, callbacks=progress, stop=cancellation)
+    with console.handle_signals(cancellation.cancel):
+        return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
 
 
 def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator[str]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from ociaudit.analysis.summary import Overview
     from ociaudit.operations.export import ExportResult
 
-T = TypeVar("T")
 _NAMES_SHOWN = 8
 _FAILURES_SHOWN = 6
 _SHORT_OCID = 12
@@ -52,23 +50,24 @@ def demo(*, folder: Path, days: int) -> int:
 def _export(folder: Path, days: int, output: Path) -> ExportResult:
     from ociaudit import api
     from ociaudit.cli.export_command import choose_progress
-    from ociaudit.operations.context import Cancellation
+    from ociaudit.operations.context import Cancellation, ConnectionOptions, ExportOptions
     from ociaudit.operations.resume import ResumeOptions
 
     progress = choose_progress(is_quiet=False)
     cancellation = Cancellation()
-    with console.handle_signals(cancellation.ask), _run_emulator(folder) as url:
+    with console.handle_signals(cancellation.cancel), _run_emulator(folder) as url:
         console.print_message(f"a synthetic tenancy is served at {url}")
         try:
-            return api.export(
-                f"{days}d",
-                "now",
-                output=output,
-                config_file=str(folder / "config"),
-                endpoint=url + "/{region}",
-                resume_options=ResumeOptions(overwrite=True, restart=True),
+            return api.run_export(
+                ExportOptions(
+                    start=f"{days}d",
+                    end="now",
+                    output=api.resolve_path(output),
+                    resume=ResumeOptions(overwrite=True, restart=True),
+                ),
+                ConnectionOptions(config_file=str(folder / "config"), endpoint=url + "/{region}"),
                 callbacks=progress,
-                stop=cancellation,
+                cancellation=cancellation,
             )
         finally:
             progress.close()
@@ -99,15 +98,17 @@ def _run_emulator(folder: Path) -> Iterator[str]:
 
 def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     """Yield the screen of the demo, line by line."""
+    from ociaudit.analysis.stats import rank_counts
+
     yield ""
     yield f"{overview.events:,} audit events in {result.output}"
     yield ""
     yield "most frequent"
-    for name, number in _rank(overview.names, _NAMES_SHOWN):
+    for name, number in rank_counts(overview.names, _NAMES_SHOWN):
         yield f"  {number:>7,}  {name}"
     yield ""
     yield f"failed sign-ins: {overview.sign_in_failures.total():,}"
-    for (who, address), number in _rank(overview.sign_in_failures, _FAILURES_SHOWN):
+    for (who, address), number in rank_counts(overview.sign_in_failures, _FAILURES_SHOWN):
         yield f"  {number:>7,}  {who} from {address}"
     yield ""
     yield from _describe_coverage(result)
@@ -121,10 +122,6 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     yield "  oci-audit export --start 7d -o audit.json"
     yield "  oci-audit export --start 2025-12-01 --end 2025-12-07 --event-type 'Login|ApiKey' -o logins.json"
     yield "  oci-audit export --start 90d --region eu-frankfurt-1 -o 'audit-{start}.json.gz'"
-
-
-def _rank(counter: Counter[T], number: int) -> list[tuple[T, int]]:
-    return sorted(counter.items(), key=lambda item: (-item[1], str(item[0])))[:number]
 
 
 def _describe_coverage(result: ExportResult) -> Iterator[str]:

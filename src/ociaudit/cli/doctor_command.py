@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import OUTPUT, Command, option, region_option, sign_in_options
+from ociaudit.cli.options import OUTPUT, Command, make_connection_options, option, region_option, sign_in_options
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def doctor(*, as_json: bool, **options: Any) -> int:
 def _diagnose(options: dict[str, Any]) -> tuple[CheckResult, ...]:
     from ociaudit import api
 
-    return api.diagnose(**options)
+    return api.diagnose(make_connection_options(options), regions=options["regions"])
 
 
 def is_ready(results: Sequence[CheckResult]) -> bool:

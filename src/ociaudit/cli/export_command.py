@@ -22,6 +22,7 @@ from ociaudit.cli.options import (
     Command,
     file_options,
     filter_options,
+    make_connection_options,
     option,
     region_option,
     sign_in_options,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ociaudit.cli.progress import QuietProgress, RunStats
+    from ociaudit.operations.context import ExportOptions
     from ociaudit.operations.export import ExportResult
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
@@ -42,16 +44,10 @@ LogFormat = Literal["text", "json"]
 
 _RANGE, _SPEED = "Range", "Speed"
 _STDOUT = "-"
-# Options that an export and its preview pass on unchanged.
-_REQUEST = (
-    *("profile", "config_file", "auth", "ca_bundle", "endpoint"),
-    *("regions", "compartments", "by", "late", "settle"),
-    *("max_window_days", "concurrency", "max_requests_per_second"),
-)
-# Options that only an export passes on.
-_RESULT = (
-    *("file_format", "compression", "shape", "with_origin", "redact", "manifest", "signing_key"),
-    *("deadline", "confirm_empty"),
+# Options whose values are fields of `ExportOptions` as they are.
+_EXPORT_FIELDS = (
+    *("start", "end", "time_basis", "late", "settle", "regions", "compartments"),
+    *("shape", "with_origin", "redact", "max_window_days", "deadline", "confirm_empty"),
 )
 
 _GAPS_SHOWN = 40
@@ -70,7 +66,7 @@ _UNAUTHORIZED = "401 "
         ("The last seven days of the whole tenancy", "oci-audit export --start 7d -o audit.json"),
         (
             "One week, compressed, with the dates in the name of the file",
-            "oci-audit export --start 2025-12-01 --end 2025-12-07 -o 'audit-{start}.json.gz'",
+            "oci-audit export --start 2025-12-01 --end 2025-12-07 -o '{start}.json.gz'",
         ),
         (
             "What happened to MFA in one region, as Parquet",
@@ -95,7 +91,6 @@ _UNAUTHORIZED = "401 "
 )
 @option(
     "--time-basis",
-    "by",
     section=_RANGE,
     aliases=["--by"],
     type=click.Choice(["processed-time", "event-time"], case_sensitive=False),
@@ -266,36 +261,44 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
 def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProgress) -> ExportResult:
     from ociaudit import api
     from ociaudit.operations.context import Cancellation
-    from ociaudit.operations.resume import ResumeOptions
 
     cancellation = Cancellation()
-    with console.handle_signals(cancellation.ask):
-        return api.export(
-            options["start"],
-            options["end"],
-            output=None if str(output) == _STDOUT else output,
-            filter=options["wanted"],
-            is_subtree=not options["no_subtree"],
-            waived=progress.waived,
-            resume_options=ResumeOptions(
-                overwrite=options["overwrite"], resume=options["resume"], restart=options["restart"]
-            ),
+    export_options = _make_export_options(output, options, waived=progress.waived)
+    with console.handle_signals(cancellation.cancel):
+        return api.run_export(
+            export_options,
+            make_connection_options(options),
+            file_format=options["file_format"],
+            compression=options["compression"],
             callbacks=progress,
-            stop=cancellation,
-            **{name: options[name] for name in (*_REQUEST, *_RESULT)},
+            cancellation=cancellation,
         )
 
 
 def _preview(options: Mapping[str, Any], progress: QuietProgress, *, is_probing: bool) -> Preview:
     from ociaudit import api
 
-    return api.preview(
-        options["start"],
-        options["end"],
+    export_options = _make_export_options(None, options)
+    connection = make_connection_options(options)
+    return api.run_preview(export_options, connection, is_probing=is_probing, callbacks=progress)
+
+
+def _make_export_options(
+    output: Path | None, options: Mapping[str, Any], *, waived: frozenset[str] = frozenset()
+) -> ExportOptions:
+    from ociaudit.api import resolve_path
+    from ociaudit.operations.context import ExportOptions
+    from ociaudit.operations.resume import ResumeOptions
+
+    return ExportOptions(
+        **{name: options[name] for name in _EXPORT_FIELDS},
         is_subtree=not options["no_subtree"],
-        is_probing=is_probing,
-        callbacks=progress,
-        **{name: options[name] for name in _REQUEST},
+        filter=options["wanted"],
+        output=None if str(output) == _STDOUT else resolve_path(output),
+        manifest=resolve_path(options["manifest"]),
+        signing_key=options["signing_key"].expanduser() if options["signing_key"] else None,
+        waived=waived,
+        resume=ResumeOptions(overwrite=options["overwrite"], resume=options["resume"], restart=options["restart"]),
     )
 
 
@@ -553,11 +556,11 @@ def describe_preview(preview: Preview) -> Iterator[str]:
     yield f"settled     {_describe_horizon(preview)}"
     if preview.estimate is not None:
         yield from _describe_estimate(preview, preview.estimate)
-    for shard, error in preview.refused[:_FAILED_PROBES_SHOWN]:
+    for shard, error in preview.failed[:_FAILED_PROBES_SHOWN]:
         request_id = f" (opc-request-id {error.request_id})" if error.request_id else ""
         yield f"rejected    {shard}: {error}{request_id}"
-    if len(preview.refused) > _FAILED_PROBES_SHOWN:
-        yield f"rejected    and {len(preview.refused) - _FAILED_PROBES_SHOWN:,} more"
+    if len(preview.failed) > _FAILED_PROBES_SHOWN:
+        yield f"rejected    and {len(preview.failed) - _FAILED_PROBES_SHOWN:,} more"
 
 
 def encode_preview(preview: Preview) -> dict[str, Any]:
@@ -589,7 +592,7 @@ def encode_preview(preview: Preview) -> dict[str, Any]:
                 "reason": str(error),
                 "request_id": error.request_id,
             }
-            for shard, error in preview.refused
+            for shard, error in preview.failed
         ],
     }
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ociaudit.events.filters import FilterSpec
+    from ociaudit.operations.context import ConnectionOptions
 
 SCOPE, OUTPUT, FILTERS, SIGN_IN, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Behavior"
 _OPTIONS = "Options"
@@ -49,6 +50,12 @@ AUTH_KINDS = (
 FORMATS = ("json", "ndjson", "csv", "parquet")
 COMPRESSIONS = ("none", "gz", "zst")
 SHAPES = ("api", "sdk", "cli")
+
+# Options whose values are fields of `ConnectionOptions` as they are.
+_CONNECTION_FIELDS = (
+    *("profile", "config_file", "auth", "ca_bundle", "endpoint"),
+    *("concurrency", "max_requests_per_second"),
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -307,6 +314,14 @@ endpoint_option = option(
 )
 sign_in_options = combine(profile_option, config_file_option, auth_option, ca_bundle_option, endpoint_option)
 """The parameters `profile`, `config_file`, `auth`, `ca_bundle` and `endpoint`."""
+
+
+def make_connection_options(values: Mapping[str, Any]) -> ConnectionOptions:
+    """Return the connection options among the values of a command's options."""
+    from ociaudit.operations.context import ConnectionOptions
+
+    return ConnectionOptions(**{name: values[name] for name in _CONNECTION_FIELDS if name in values})
+
 
 region_option = option(
     "--region",

@@ -109,31 +109,31 @@ def _export(script: Script, given: argparse.Namespace) -> int:
 def _run_export(script: Script, given: argparse.Namespace, progress: QuietProgress) -> ExportResult:
     from ociaudit import api
     from ociaudit.client.auth import load_credentials
-    from ociaudit.operations.context import Cancellation
+    from ociaudit.operations.context import Cancellation, ConnectionOptions, ExportOptions
     from ociaudit.operations.resume import ResumeOptions
 
     compartment, patterns = split_filter(given.eventfilter, given.compartment)
     credentials = load_credentials(given.ociconfig, given.profilename)
     cancellation = Cancellation()
-    with console.handle_signals(cancellation.ask):
-        return api.export(
-            given.startdate,
-            given.enddate,
-            output=given.outputfile,
-            profile=given.profilename,
-            config_file=given.ociconfig,
-            uses_cli_variables=False,
-            regions=[credentials.region],
-            compartments=[compartment or credentials.tenancy],
-            is_subtree=False,
-            event_types=patterns,
-            shape="sdk",
+    with console.handle_signals(cancellation.cancel):
+        return api.run_export(
+            ExportOptions(
+                start=given.startdate,
+                end=given.enddate,
+                output=api.resolve_path(given.outputfile),
+                regions=[credentials.region],
+                compartments=[compartment or credentials.tenancy],
+                is_subtree=False,
+                event_types=patterns,
+                shape="sdk",
+                max_window_days=script.max_chunk_days,
+                resume=ResumeOptions(is_script=True),
+                counted_name="event_name" if script.counts_path else None,
+            ),
+            ConnectionOptions(profile=given.profilename, config_file=given.ociconfig, uses_cli_variables=False),
             file_format="json",
-            max_window_days=script.max_chunk_days,
-            resume_options=ResumeOptions(is_script=True),
-            tally="event_name" if script.counts_path else None,
             callbacks=progress,
-            stop=cancellation,
+            cancellation=cancellation,
         )
 
 

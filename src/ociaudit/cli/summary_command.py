@@ -18,7 +18,7 @@ from ociaudit.cli.options import FILE, Command, argument, check_output, option
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
-    from ociaudit.analysis.summary import CoverageEntry, DetectionEntry, Seen, Summary
+    from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
 
 _COLUMN = 32
 _COUNT = 9
@@ -54,7 +54,7 @@ _LABEL = 11
 @option("--overwrite", is_flag=True, help="Replace that file if it exists.")
 def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool) -> int:
     """Show range, gaps, detections, most frequent events, failures, sign-ins, what is new, and IAM changes."""
-    from ociaudit.analysis.stats import count_files
+    from ociaudit.analysis.stats import EventStats, count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
     from ociaudit.storage.atomic_io import write_file
 
@@ -62,7 +62,7 @@ def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
     with console.handle_signals(console.raise_interrupted):
-        stats = count_files(paths)
+        stats = count_files(paths, EventStats)
     result = make_summary(stats, [read_coverage(path) for path in paths])
     if event_counts:
         write_file(event_counts, encode_counts(stats))
@@ -140,10 +140,10 @@ def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:
     for one in strong[:_STRONG_SHOWN]:
         yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {one.events:,} events")
         is_one_day = _is_one_day(one)
-        for line in one.story:
+        for line in one.timeline:
             time = _format_minute(line.time) if line.time else "?"
             yield _truncate(f"     {time[11:] if is_one_day else time[5:]}  {line.text}")
-        if not one.story:
+        if not one.timeline:
             yield _truncate(f"     {'; '.join(one.reasons)}")
     for one in strong[_STRONG_SHOWN : 2 * _STRONG_SHOWN] + weak[:_WEAK_SHOWN]:
         mark = "!!" if one.weight >= _STRONG else "! "
@@ -169,7 +169,7 @@ def _describe_range(detection: DetectionEntry) -> str:
 
 
 def _is_one_day(detection: DetectionEntry) -> bool:
-    days = {line.time[:10] for line in detection.story if line.time}
+    days = {line.time[:10] for line in detection.timeline if line.time}
     return len(days) == 1 and (detection.first or "")[:10] in days
 
 
@@ -197,7 +197,7 @@ def _describe_rest(summary: Summary) -> Iterator[str]:
         "new", f"since {since}: {summary.new_principals_total:,} principals", _name_new(summary.new_principals)
     )
     yield _format_row("", f"since then {summary.new_addresses_total:,} addresses", _name_new(summary.new_addresses))
-    yield _format_row("IAM", f"{summary.iam_changes:,} changes", _rank(summary.iam_change_names))
+    yield _format_row("IAM", f"{summary.iam_changes:,} changes", _list_counts(summary.iam_change_names))
     for change in summary.iam_changes_latest[:_CHANGES_SHOWN]:
         who = f"{change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
         yield _truncate(
@@ -218,13 +218,13 @@ def _list_bad_days(days: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
             yield f"{outcomes['failure']:,} failed on {day}"
 
 
-def _name_new(seen: Sequence[Seen]) -> Iterator[str]:
+def _name_new(seen: Sequence[ActorEntry]) -> Iterator[str]:
     for one in seen[:_NEW_SHOWN]:
         partner = f" ({one.with_[0]})" if one.with_ else ""
         yield f"{one.name}{partner} {one.events:,}"
 
 
-def _rank(counts: Mapping[str, int]) -> Iterator[str]:
+def _list_counts(counts: Mapping[str, int]) -> Iterator[str]:
     for name, number in list(counts.items())[:_NAMES_SHOWN]:
         yield f"{name} {number:,}"
 

@@ -111,7 +111,7 @@ class AuditReader:
         Raises:
             RequestError: a page could not be had.
         """
-        chain, number, token = (cursor.chain, cursor.page, cursor.token) if cursor else (0, 0, None)
+        chain, number, token = (cursor.attempt, cursor.page, cursor.token) if cursor else (0, 0, None)
         restarts = 0
         seen = {token} if token is not None else set()
         retries = RetryBudget()

@@ -38,7 +38,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun
 from ociaudit.planning.planner import FetchState
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 
 
@@ -225,12 +225,12 @@ class JournalState:
             if token is not None:
                 if shard not in self.splits:
                     begun[shard] = PageCursor(number, len(pages), token)
-                if number >= CONFIRMING_CHAIN and shard.target in covered and any(page.has_events for page in pages):
+                if number >= CONFIRMING_ATTEMPT and shard.target in covered and any(page.has_events for page in pages):
                     covered[shard.target] = covered[shard.target].without(shard.window)  # it was not empty after all
                     empty.discard(shard)
                 continue
             covered.setdefault(shard.target, Coverage()).add(shard.window)
-            if number >= CONFIRMING_CHAIN:
+            if number >= CONFIRMING_ATTEMPT:
                 empty.discard(shard)
             elif not any(page.has_events for page in pages):
                 empty.add(shard)

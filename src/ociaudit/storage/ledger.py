@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, Shard, Target
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, Shard, Target
 from ociaudit.planning.window import Coverage, format_minute
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 
@@ -129,7 +129,7 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
             is_next = shard.add(line)
             provisional.record_page(line)
             if line.is_last and is_next:  # else a page before it was found damaged, and the shard was asked again
-                totals.confirmed += line.chain >= CONFIRMING_CHAIN
+                totals.confirmed += line.chain >= CONFIRMING_ATTEMPT
                 totals.shards += 1
                 is_provisional = provisional.is_asked_too_soon(line)
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")

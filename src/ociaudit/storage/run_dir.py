@@ -24,18 +24,18 @@ from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
-TimeKind = Literal["processed-time", "event-time"]
+TimeBasis = Literal["processed-time", "event-time"]
 PLAN_SCHEMA = "oci-audit-plan/1"
 _OURS = re.compile(
     r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
 )
 
 
-class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
+class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_basis": "by"}):
     """What was asked for, as typed, and of which tenancy; two runs with equal arguments are the same request.
 
-    `event_types` are part of the filter; `filter` is the rest of it, and has none of its own. `by` is the time that
-    `start` and `end` mean; `late` is how long after the end processing was waited for, where they mean event time.
+    `event_types` are part of the filter; `filter` is the rest of it, and has none of its own. `time_basis` is the time
+    that `start` and `end` mean; `late` is how long after the end processing was waited for, where they mean event time.
     """
 
     tenancy: str = ""
@@ -47,7 +47,7 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True):
     is_subtree: bool = True
     event_types: tuple[str, ...] = ()
     filter: FilterSpec = FilterSpec()
-    by: TimeKind = "processed-time"
+    time_basis: TimeBasis = "processed-time"
     late: str = ""
     shape: Literal["api", "sdk", "cli"] = "api"
     settle_minutes: int = 0

@@ -262,8 +262,8 @@ def test_what_will_be_missing_is_printed(changes: dict[str, object], words: str)
 def test_rejected_probes_are_listed_up_to_a_number() -> None:
     """The first ten rejected requests are listed with reason and request id, the others are counted."""
     error = ServiceError("404 no", status=404, code="N", is_oci=True, request_id="r-1")
-    refused = tuple((make_shard(number, number + 1), error) for number in range(12))
-    printed = describe(refused=refused).splitlines()
+    failed = tuple((make_shard(number, number + 1), error) for number in range(12))
+    printed = describe(failed=failed).splitlines()
     assert len([line for line in printed if "404 no (opc-request-id r-1)" in line]) == 10
     assert printed[-1] == "rejected    and 2 more"
 

@@ -119,7 +119,7 @@ def test_the_former_name_of_time_basis_is_accepted(capsys: pytest.CaptureFixture
     arguments = ["--start", "7d", "-o", "a.json"]
     for name in ("--by", "--time-basis"):
         context = load("export").make_context("export", [*arguments, name, "Event-Time"])
-        assert context.params["by"] == "event-time"
+        assert context.params["time_basis"] == "event-time"
     assert run("export", "--help") == 0
     assert "--by" not in capsys.readouterr().out
 

@@ -79,7 +79,7 @@ def test_a_question_says_what_the_api_wants() -> None:
 def test_a_bookmark_is_gone_on_from() -> None:
     """The first question has the bookmark's token, and numbers go on in its chain."""
     pages, tokens = follow_replies(
-        {"t3": [(b"[]", "t4")], "t4": [(b"[]", None)]}, PageCursor(chain=1, page=3, token="t3")
+        {"t3": [(b"[]", "t4")], "t4": [(b"[]", None)]}, PageCursor(attempt=1, page=3, token="t3")
     )
     assert pages == [(1, 4, "t4"), (1, 5, None)]
     assert tokens == ["t3", "t4"]

@@ -27,7 +27,7 @@ from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
-from ociaudit.planning.planner import Ask, FetchState, plan_regions
+from ociaudit.planning.planner import FetchState, PlannedShard, plan_regions
 from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.journal import PageLine, decode_line
@@ -150,7 +150,7 @@ class Scene:
         """Sweep windows of ten minutes."""
         return asyncio.run(self.sweep(lambda sweep: sweep.run(self.plan())))
 
-    def plan(self) -> Mapping[str, Iterator[Ask]]:
+    def plan(self) -> Mapping[str, Iterator[PlannedShard]]:
         """Plan windows of ten minutes, in every region."""
         return plan_regions(
             TARGETS, RANGE, max_minutes=10, settled_until=100, progress=FetchState(covered=self.covered)
@@ -168,12 +168,12 @@ class Scene:
             audit=self.audit,
             rate_limiter=self.rate_limiter,
             gap_tracker=gap_tracker,
-            sink=self.sink,
+            handler=self.sink,
             targets=TARGETS,
             window=RANGE,
             covered=self.covered,
             callbacks=self.callbacks,
-            is_noting_empty=True,
+            records_empty=True,
         )
         self.coverage = sweep.coverage
         return await work(sweep)
