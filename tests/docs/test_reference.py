@@ -4,26 +4,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
-from typer.main import get_command
 
 import ociaudit
-from ociaudit.cli import diff_command, verify_command
-from ociaudit.cli.app import BUG_EXIT_CODE, SIGNAL_EXIT_BASE, register_commands
-from ociaudit.cli.options import FilterCommand
+from ociaudit.cli.app import app
+from ociaudit.cli.options import has_filters
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, _make_parser
-from ociaudit.errors import Interrupted, OciAuditError, RequestError
+from ociaudit.errors import ExitCode, Interrupted, OciAuditError, RequestError, find_exit_status
 from support.documents import cut_section, read_prose, read_table
 
-COMMANDS = get_command(register_commands()).commands
+CONTEXT = click.Context(app, info_name="oci-audit")
+COMMANDS = {name: app.get_command(CONTEXT, name) for name in app.list_commands(CONTEXT)}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # What Python gets from `export` and `stream` beyond the command line, for the commands themselves.
 FOR_THE_COMMANDS = {"callbacks", "stop", "tally"}
 
 
 def list_options(command) -> set[str]:
-    """The spellings of a command's options."""
-    return {name for parameter in command.params for name in parameter.opts if name.startswith("-")}
+    """The names of a command's options, except former ones that are still accepted."""
+    options = [parameter for parameter in command.get_params(CONTEXT) if isinstance(parameter, click.Option)]
+    return {name for option in options for name in option.opts if name not in getattr(option, "aliases", ())}
 
 
 def list_script_options() -> set[str]:
@@ -48,10 +49,10 @@ def readme(repository: Path) -> str:
 def test_every_command_and_option_is_in_the_readme(name: str, readme: str) -> None:
     """A command has a section of its own in the README, which names each of its options."""
     section = cut_section(readme, f"### oci-audit {name}")
-    if isinstance(COMMANDS[name], FilterCommand):  # its filters are documented once, for all commands
+    if has_filters(COMMANDS[name]):  # its filters are documented once, for all commands
         section += cut_section(readme, "### Filters")
     missing = {option for option in list_options(COMMANDS[name]) if f"`{option}" not in section}
-    assert missing - {"-h", "--help"} == set()
+    assert missing - {"-h", "--help", "--color"} == set()
 
 
 def test_the_options_of_the_scripts_are_documented(repository: Path) -> None:
@@ -69,7 +70,7 @@ def test_the_options_of_the_emulator_are_documented(repository: Path) -> None:
 def test_no_document_names_an_option_that_does_not_exist(repository: Path) -> None:
     """What README and docs/ call an option of ours is one."""
     ours = {name for command in COMMANDS.values() for name in list_options(command)}
-    known = ours | list_script_options() | list_emulator_options() | {"--help", "--version"}
+    known = ours | list_script_options() | list_emulator_options() | {"--help", "--version", "--color"}
     documents = ["README.md", "docs/exit-codes.md", "docs/times-and-scope.md", "docs/scripts.md", "docs/library.md"]
     documents += ["docs/filters.md", "docs/presets.md"]
     named = {name for document in documents for name in OPTION.findall((repository / document).read_text("utf-8"))}
@@ -103,15 +104,15 @@ def test_the_table_of_exit_codes_is_that_of_the_errors(repository: Path) -> None
         for name in re.findall(r"`(\w+)`", names):
             stated.setdefault(name, set()).add(int(code))
     real = {one.__name__: {one.exit_code} for one in list_error_classes(OciAuditError)}
-    real[Interrupted.__name__] = {SIGNAL_EXIT_BASE + 2, SIGNAL_EXIT_BASE + 15}
+    real[Interrupted.__name__] = {find_exit_status(Interrupted("x", signal_number=number)) for number in (2, 15)}
     assert stated == real
 
 
 def test_the_codes_without_an_error_are_in_the_table(repository: Path) -> None:
     """Success, a bug and the findings of `verify` and `diff` have their rows too."""
     rows = read_table((repository / "docs/exit-codes.md").read_text("utf-8"))
-    assert verify_command.ALTERED_EXIT_CODE == diff_command.DIFFERENT_EXIT_CODE == 7
-    assert {int(row[0]) for row in rows} == {0, BUG_EXIT_CODE, 2, 3, 4, 5, 6, 7, 10, 130, 143}
+    assert {int(row[0]) for row in rows} == set(ExitCode) == {0, 1, 2, 3, 4, 5, 6, 7, 10, 130, 143}
+    assert ExitCode.ALTERED == ExitCode.DIFFERENT == 7
 
 
 def test_the_readme_and_the_table_of_exit_codes_agree(repository: Path, readme: str) -> None:
