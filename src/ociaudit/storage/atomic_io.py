@@ -215,7 +215,9 @@ def check_replaceable(path: Path) -> None:
         is_folder = folder.is_dir()
         is_other = path.exists() and not path.is_file()
     if is_other:
-        raise UsageError(f"{path} is not a file and cannot be replaced by one", hint="name a file, or write to stdout with -o -")
+        raise UsageError(
+            f"{path} is not a file and cannot be replaced by one", hint="name a file, or write to stdout with -o -"
+        )
     if not is_folder:
         raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
