@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.run_folders import list_files, list_questions
 
 from ociaudit.operations.context import ExportOptions
 from support.clocks import SkewedClock
@@ -17,6 +16,7 @@ from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
 from support.kill_at_call import Ended
 from support.processes import find_command, make_environment, run_process
+from support.run_directories import list_files, list_requests
 from support.stands import (
     END,
     FIRST_DAY,
@@ -221,7 +221,7 @@ def export_later(emulator, output: Path, minutes: int, *, start: datetime, end: 
     emulator.clear_log()
     context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
     manifest = export_here(options, output, context).manifest
-    return manifest, {(one.start, one.end) for one in list_questions(emulator.log())}
+    return manifest, {(one.start, one.end) for one in list_requests(emulator.log())}
 
 
 def show_time(moment: datetime) -> str:
@@ -328,10 +328,10 @@ def test_relative_range_complete(stand):
 @pytest.fixture
 def left_spent(stand):
     """A complete output of three days until now, whose run was killed before it was cleaned up."""
-    plan = stand.run_folder / "plan.json"
+    plan = stand.run_directory / "plan.json"
     number = len(stand.export(start="3d", end="now").calls)
     while not plan.exists():  # commits vary from run to run, so the call is looked for, from the last one on
-        shutil.rmtree(stand.run_folder, ignore_errors=True)
+        shutil.rmtree(stand.run_directory, ignore_errors=True)
         for path in stand.folder.glob("audit.json*"):
             path.unlink()
         stand.export(start="3d", end="now", call=number)
@@ -448,7 +448,7 @@ def test_two_processes(stand, truth):
     )
     ended = first.wait()
     assert second.code == 2
-    assert "another oci-audit is working" in second.stderr
+    assert "another oci-audit process is using" in second.stderr
     assert stand.emulator.fault_states()[0]["fired"] == 1
     assert_whole(stand, truth, ended)
 
@@ -458,7 +458,7 @@ def test_foreign_folder(stand):
     """A folder with somebody else's files is not touched, although it has the run's name."""
     (stand.folder / "audit.json.run").mkdir()
     (stand.folder / "audit.json.run" / "thesis.txt").write_text("mine")
-    assert_refused(stand, stand.export(), "holds what is not of oci-audit")
+    assert_refused(stand, stand.export(), "contains files that oci-audit did not write")
     assert list_files(stand.folder) == {"audit.json.run", "audit.json.run/thesis.txt"}
 
 
