@@ -90,7 +90,7 @@ def _read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="millions of events too; needs 67 GB of disk")
     parser.add_argument("--only", action="append", choices=names, help="this benchmark alone; repeatable")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json", metavar="FILE")
-    parser.add_argument("--document", action="store_true", help="put the figures into docs/performance.md")
+    parser.add_argument("--document", action="store_true", help="put the figures into docs/explanation/performance.md")
     return parser.parse_args(arguments)
 
 

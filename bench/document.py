@@ -1,4 +1,4 @@
-"""The figures of a run as Markdown, put into docs/performance.md between its marks.
+"""The figures of a run as Markdown, put into docs/explanation/performance.md between its marks.
 
 Owns: that section. Must not: touch the text around it.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from bench.benchmark import ROOT, Benchmark, Row
 from bench.table import list_cells
 
-_PATH = ROOT / "docs" / "performance.md"
+_PATH = ROOT / "docs/explanation/performance.md"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
 
 

@@ -131,7 +131,7 @@ _DESCRIPTION = (
     "trying, testing and measuring without an account. Oracle's own command and SDK accept it. The first line on "
     "stdout is its base URL; it runs until SIGINT or SIGTERM."
 )
-_EPILOG = "How to point a client at it, the faults that can be scripted, and what it does not fake: docs/emulator.md."
+_EPILOG = "Clients, scripted faults and what the emulator does not fake: docs/reference/emulator.md."
 
 
 class TlsError(Exception):

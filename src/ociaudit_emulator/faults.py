@@ -463,7 +463,7 @@ def _read_match(content: object) -> Mapping[str, str]:
 def _read_object(content: object, name: str, allowed: frozenset[str] | None) -> dict[str, object]:
     """Insist on a JSON object with known keys."""
     if not isinstance(content, dict):
-        message = f"{name} is a JSON object; see docs/emulator.md for its keys"
+        message = f"{name} is a JSON object; see docs/reference/emulator.md for its keys"
         raise FaultRequestError(message)
     if allowed is not None and content.keys() - allowed:
         raise _wrong(f"key of {name}", ", ".join(sorted(content.keys() - allowed)), set(allowed))

@@ -1,4 +1,4 @@
-"""What a command does about what an earlier one left: one test for each row of docs/running-again.md."""
+"""What a command does about what an earlier one left: one test for each row of docs/how-to/resuming.md."""
 
 import json
 import re
@@ -107,8 +107,8 @@ def assert_refused(stand, ended, words, *, status=2) -> None:
 
 
 def test_every_row_has_its_test(repository):
-    """Each row of the table in docs/running-again.md is proved by a test of this file, and none twice."""
-    text = (repository / "docs" / "running-again.md").read_text("utf-8")
+    """Each row of the table in docs/how-to/resuming.md is proved by a test of this file, and none twice."""
+    text = (repository / "docs/how-to/resuming.md").read_text("utf-8")
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert sorted(rows[1:]) == sorted(ROWS)
 

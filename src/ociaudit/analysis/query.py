@@ -12,7 +12,7 @@ Invariants
 
 Queries that are asked again and again, by name.
 
-Owns: their text. docs/queries.md shows each of them; a test holds the two together.
+Owns: their text. docs/reference/query.md shows each of them; a test holds the two together.
 """
 
 from __future__ import annotations

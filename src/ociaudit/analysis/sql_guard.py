@@ -86,7 +86,7 @@ def explain_refusal(error: duckdb.Error) -> OciAuditError:
         )
     if isinstance(error, duckdb.ParserException):
         return UsageError(f"the query cannot be read: {first}", hint=_ONE_SELECT)
-    return UsageError(f"the query cannot be answered: {first}", hint="see docs/queries.md for examples that work")
+    return UsageError(f"the query cannot be answered: {first}", hint="for examples, see docs/reference/query.md")
 
 
 def _explain_column(name: str) -> UsageError:

@@ -1,6 +1,6 @@
 """The lines of `--log-format json`: their names and fields, which are an interface.
 
-Owns: these forms; docs/logs.md lists them, and a test compares. Must not: print, or count.
+Owns: these forms; docs/reference/logs.md lists them, and a test compares. Must not: print, or count.
 
 A run as lines of JSON on stderr, for programs that watch.
 

@@ -1,6 +1,6 @@
 """What a command does about what an earlier one left: pure decisions on facts.
 
-Owns: the table of docs/running-again.md. Must not: touch the disk.
+Owns: the table of docs/how-to/resuming.md. Must not: touch the disk.
 
 Invariants
 - Nothing that oci-audit did not write for the same request is replaced without being told to.

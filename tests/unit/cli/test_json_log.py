@@ -69,7 +69,7 @@ def read_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_each_line_comes_at_its_level(
     verbosity: int, is_quiet: bool, events: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Quiet, as it is, verbose and very verbose: which lines come stands in docs/logs.md."""
+    """Quiet, as it is, verbose and very verbose: which lines come stands in docs/reference/logs.md."""
     tell_all(make_log(verbosity=verbosity, is_quiet=is_quiet))
     assert [line["event"] for line in read_lines(capsys)] == events
 
