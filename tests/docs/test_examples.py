@@ -68,6 +68,7 @@ def trials(make_folder, reader):
         yield {path: threads.submit(try_document, path, make_folder()) for path in DOCUMENTS}
 
 
+@pytest.mark.timeout(600)  # the first of them waits for those before it
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_a_document_shows_can_be_done(path: Path, trials) -> None:
     """Every shell and Python example ends as the document says, one after the other in one folder."""

@@ -62,7 +62,7 @@ PHRASES = {
     r"\btold (?:apart|by|here|above|below|about|from|as|which|what|whether|with|to)\b": "reported, distinguished",
     r"\b(?:unless|until|without being|being|as|so) told\b": "unless requested, by default",
     rf"(?<!there )(?<!nor )(?<!which )\b{_BE} no (?!{_NO}\b)\w+": "is not a",
-    r"\bis none\b(?! of\b)": "is not one, is not valid",
+    r"\b(?-i:is none)\b(?! of\b)": "is not one, is not valid",  # `is None` is Python
     r"\bone behind the other\b": "concatenated, one after the other",
     r"\bnot any ?more\b|\bno \w+ any ?more\b": "no longer",
     r"\bonce more\b": "again",

@@ -66,7 +66,8 @@ def read_help(name: str) -> set[str]:
     """Return the options that `oci-audit NAME --help` lists."""
     command = [sys.executable, "-m", "ociaudit", name, "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return rename(option for line in HELP_LINE.finditer(text) for option in ANY_OPTION.findall(line["names"]))
+    names = [option for line in HELP_LINE.finditer(text) for option in ANY_OPTION.findall(line["names"])]
+    return rename(name for name in names if not name.endswith("-"))  # `--exclude-...` in a heading
 
 
 def read_documented(page: Path) -> set[str]:

@@ -31,7 +31,7 @@ def write_presets() -> Iterator[str]:
 
 def write_names() -> Iterator[str]:
     """Yield the table of names that Audit does not record, line by line."""
-    yield from ("| asked for | means |", "|---|---|")
+    yield from ("| name | what Audit records |", "|---|---|")
     for asked in RECORDED_AS:
         yield f"| `{asked}` | {'; '.join(map(format_rule, list_name_rules(asked)))} |"
 
