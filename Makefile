@@ -81,11 +81,12 @@ test: setup setup-contract setup-browser ## the whole suite, on the installed wh
 	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
-check: setup ## lint, format, types, the floors of the house, and what the documentation shows
+check: setup ## lint, format, types, layers, and what the documentation shows
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest tests/unit/test_floors.py $(wildcard tests/docs)
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m pytest tests/unit/test_architecture.py $(wildcard tests/docs)
 
 .PHONY: format
 format: setup ## put the code into the form that `check` asks for

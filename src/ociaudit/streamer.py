@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ociaudit.api import When, stream
+from ociaudit.api import stream
 from ociaudit.client.auth import load_credentials
 from ociaudit.errors import IncompleteExport
 from ociaudit.events.fields import read_sdk_facts
 from ociaudit.events.filters import EventFilter
 from ociaudit.formats.json import JsonArray
+from ociaudit.operations.context import When
 from ociaudit.planning.shard import Gap
 from ociaudit.storage.atomic_io import new_file, write_all
 

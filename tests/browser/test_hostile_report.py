@@ -12,7 +12,7 @@ TABLE = "#event-table"
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A report of events, a file name and gaps that are nothing but attacks."""
+    """Write a report whose events, file name and gaps all hold hostile text."""
     export = tmp_path_factory.mktemp("hostile") / "<img src=x onerror=alert(1)>\u202enosj.json"
     events = [make_hostile_event(number, text) for number, text in enumerate(HOSTILE) for _ in range(2)]
     count = write_export(export, events)
@@ -24,12 +24,12 @@ def hostile(tmp_path_factory):
 
 
 def count_elements(page) -> dict[str, int]:
-    """How many elements there are of the kinds that could do harm."""
+    """Return the number of elements of each kind that could do harm."""
     return {name: page.locator(name).count() for name in ("script", "img", "svg", "iframe", "object", "b", "style")}
 
 
 def test_no_text_becomes_markup_or_code(hostile, open_page):
-    """The page has its own two scripts and its style, no element of the events', and nothing was run."""
+    """The page has only its own two scripts, its style and no element from an event, and no injected code ran."""
     report, _ = hostile
     page = open_page(report)
     while page.locator(f"{TABLE} .open-row[aria-expanded=false]").count():
@@ -44,8 +44,8 @@ def test_no_text_becomes_markup_or_code(hostile, open_page):
     assert page.evaluate("[window.pwned, {}.polluted, document.title.includes('\\u202e')]") == [None, None, False]
 
 
-def test_what_cannot_be_seen_is_named(hostile, open_page):
-    """No control character and no mark of direction is on the page as itself; each is shown by its number."""
+def test_invisible_characters_are_shown_by_number(hostile, open_page):
+    """No control character or direction mark is on the page; each is replaced by its number."""
     report, _ = hostile
     page = open_page(report)
     shown = page.evaluate("document.body.innerText") + page.evaluate(
@@ -56,8 +56,8 @@ def test_what_cannot_be_seen_is_named(hostile, open_page):
         assert f"⟨{number}⟩" in shown, number
 
 
-def test_every_text_arrives_whole(hostile, open_page):
-    """What a row opens is the event's JSON as served, however hostile."""
+def test_every_event_is_complete(hostile, open_page):
+    """The JSON that a row opens is the event as served, however hostile."""
     report, events = hostile
     page = open_page(report)
     raws = page.evaluate("JSON.parse(document.getElementById('data').textContent).sample.map((row) => row[7])")
@@ -66,9 +66,9 @@ def test_every_text_arrives_whole(hostile, open_page):
 
 
 def test_the_policy_forbids_everything_but_the_page_itself(hostile, open_page, browser):
-    """A script, a style and a request that somebody did get into the page are refused by its policy."""
+    """The policy of the page blocks injected scripts, styles and requests."""
     report, _ = hostile
-    planted = report.with_name("planted.html")
+    injected = report.with_name("injected.html")
     text = report.read_text(encoding="utf-8")
     assert text.count("<main>") == 1
     attack = (
@@ -76,16 +76,16 @@ def test_the_policy_forbids_everything_but_the_page_itself(hostile, open_page, b
         "<style>main { display: none }</style><link rel=stylesheet href=https://example.com/x.css>"
         "<iframe src=https://example.com/></iframe>"
     )
-    planted.write_text(text.replace("<main>", attack), encoding="utf-8")
+    injected.write_text(text.replace("<main>", attack), encoding="utf-8")
     context = browser.new_context()
-    asked, refused = [], []
-    context.route("http*://**", lambda route: (asked.append(route.request.url), route.abort()))
+    requested, messages = [], []
+    context.route("http*://**", lambda route: (requested.append(route.request.url), route.abort()))
     page = context.new_page()
-    page.on("console", lambda message: refused.append(message.text))
-    page.goto(planted.as_uri())
+    page.on("console", lambda message: messages.append(message.text))
+    page.goto(injected.as_uri())
     page.wait_for_selector("html[data-ready=true]")
     assert page.evaluate("window.pwned") is None
     assert page.locator("main").is_visible()
-    assert asked == []
-    assert sum("Content Security Policy" in text for text in refused) >= 4
+    assert requested == []
+    assert sum("Content Security Policy" in text for text in messages) >= 4
     context.close()

@@ -11,49 +11,49 @@ SEARCH = "Search the events"
 
 
 def find_attacker(events) -> str:
-    """The address that only the story uses."""
+    """Return the address that only the attacker uses."""
     addresses = {(event["data"].get("identity") or {}).get("ipAddress") for event in events}
     (attacker,) = {address for address in addresses if address and address.startswith("192.0.2.")}
     return attacker
 
 
 def open_first_row(page) -> str:
-    """Open the first event by mouse and return its JSON as shown."""
+    """Open the first event with the mouse and return its JSON as shown."""
     page.locator(f"{TABLE} .open-row").first.click()
     return page.locator(f"{TABLE} pre").first.inner_text()
 
 
-def test_the_page_shows_what_the_export_holds(made, open_page):
-    """The figures on top, the pictures and the lists agree with the file, and nothing is left out in silence."""
-    page = open_page(made.report)
-    run_stats = dict(
+def test_the_page_shows_what_the_export_holds(week, open_page):
+    """The figures, charts and lists match the file, and the page states what it omits."""
+    page = open_page(week.report)
+    figures = dict(
         zip(page.locator(".figures dt").all_inner_texts(), page.locator(".figures dd").all_inner_texts(), strict=True)
     )
-    assert run_stats["events"] == f"{len(made.events):,}"
+    assert figures["events"] == f"{len(week.events):,}"
     for chart in ("#timeline", "#sign-ins", "#coverage"):
         assert len(count_colors(page, chart)) > 2, chart
     lead = page.locator("#events-lead").inner_text()
-    assert f"out of {len(made.events):,}" in lead
+    assert f"out of {len(week.events):,}" in lead
     assert "sample" in lead
     types = page.locator("#types .rank li")
     name = types.first.locator("button").inner_text()
     shown = types.first.locator(".count > span:last-child").inner_text()
-    assert shown == f"{sum(event['eventType'].endswith(name) for event in made.events):,}"
+    assert shown == f"{sum(event['eventType'].endswith(name) for event in week.events):,}"
 
 
-def test_the_stolen_key_is_seen_at_once(made, open_page):
-    """Without scrolling the page names the address, the guessed password, the new key and what was done with it."""
-    page = open_page(made.report)
-    attacker = find_attacker(made.events)
+def test_the_stolen_key_is_on_the_first_screen(week, open_page):
+    """Without scrolling, the page names the address, the guessed password, the new key and its use."""
+    page = open_page(week.report)
+    attacker = find_attacker(week.events)
     assert attacker in page.locator("#findings h3").first.inner_text()
     for text in (attacker, "9 failed sign-ins", "UploadApiKey", "Allow any-user to manage all-resources", "120 calls"):
         assert is_on_first_screen(page, text), text
     assert count_colors(page, "#timeline").get(read_variable(page, "bad"), 0) > 100
 
 
-def test_a_gap_cannot_be_missed(made, open_page):
-    """The first thing on the page says that the export is not complete, in signal colours; the map shows where."""
-    page = open_page(made.report)
+def test_a_gap_cannot_be_missed(week, open_page):
+    """The first element of the page states in a warning color that the export is not complete; the map shows where."""
+    page = open_page(week.report)
     assert page.locator("main > :first-child h2").inner_text() == "NOT complete"
     assert is_on_first_screen(page, "NOT complete")
     assert "3 gaps" in page.locator(".verdict").inner_text()
@@ -61,23 +61,23 @@ def test_a_gap_cannot_be_missed(made, open_page):
     assert count_colors(page, "#coverage").get(read_variable(page, "bad"), 0) > 5_000
 
 
-def test_search_narrows_and_says_how_many(made, open_page):
-    """Every row that stays holds the words, a search without a hit says so, and an empty one brings all back."""
-    page = open_page(made.report)
-    attacker = find_attacker(made.events)
+def test_search_filters_and_shows_the_count(week, open_page):
+    """Every remaining row contains the words, a search without a match says so, and an empty one shows all rows."""
+    page = open_page(week.report)
+    attacker = find_attacker(week.events)
     everything = page.locator(f"{TABLE} .pager span").inner_text()
     page.get_by_label(SEARCH).fill(f"{attacker} uploadapikey")
     assert read_column(page, TABLE, "Event") == ["UploadApiKey"]
     assert read_column(page, TABLE, "Address") == [attacker]
     page.get_by_label(SEARCH).fill("no such thing")
-    assert page.locator(f"{TABLE} tbody").inner_text() == "Nothing here."
+    assert page.locator(f"{TABLE} tbody").inner_text() == "No matching rows."
     page.get_by_label(SEARCH).fill("")
     assert page.locator(f"{TABLE} .pager span").inner_text() == everything
 
 
-def test_filters_by_outcome_and_kind(made, open_page):
-    """A chosen outcome leaves events of that outcome alone, a chosen kind those of that kind."""
-    page = open_page(made.report)
+def test_filters_by_outcome_and_kind(week, open_page):
+    """The filters show only events of the selected outcome and of the selected kind."""
+    page = open_page(week.report)
     page.get_by_label("Outcome", exact=True).select_option("failure")
     assert set(read_column(page, TABLE, "Outcome")) == {"failure"}
     page.get_by_label("Kind", exact=True).select_option("Sign-ins")
@@ -86,9 +86,9 @@ def test_filters_by_outcome_and_kind(made, open_page):
 
 
 @pytest.mark.parametrize("title", ["Principal", "Time", "Event", "Address"])
-def test_a_column_sorts_both_ways(made, open_page, title):
-    """A click on a head sorts by it and says so, a second one turns it around."""
-    page = open_page(made.report)
+def test_a_column_sorts_both_ways(week, open_page, title):
+    """A click on a column header sorts by it and is announced, a second click reverses the order."""
+    page = open_page(week.report)
     head = page.locator(f"{TABLE} th", has_text=title)
     other = page.locator(f"{TABLE} th", has_text="Compartment")
     other.get_by_role("button").click()
@@ -100,17 +100,17 @@ def test_a_column_sorts_both_ways(made, open_page, title):
     assert other.get_attribute("aria-sort") is None
 
 
-def test_an_event_is_shown_as_it_was_served(made, open_page):
-    """What opens is the event's JSON, with every value of the file."""
-    page = open_page(made.report)
+def test_an_event_is_shown_as_it_was_served(week, open_page):
+    """An opened event is its JSON, with every value in the file."""
+    page = open_page(week.report)
     page.get_by_label(SEARCH).fill("uploadapikey")
     shown = json.loads(open_first_row(page))
-    assert shown in made.events
+    assert shown in week.events
 
 
-def test_the_table_is_used_by_keyboard_alone(made, open_page):
-    """Tab leads to the rows, arrows move between them and over the page's end, Enter opens, Escape closes."""
-    page = open_page(made.report)
+def test_the_table_is_used_by_keyboard_alone(week, open_page):
+    """Tab reaches the rows, arrow keys move between them and to the next page, Enter opens one, Escape closes it."""
+    page = open_page(week.report)
     page.get_by_label(SEARCH).focus()
     for _ in range(12):
         page.keyboard.press("Tab")
@@ -129,9 +129,9 @@ def test_the_table_is_used_by_keyboard_alone(made, open_page):
     assert page.evaluate("document.activeElement.className") == "open-row"
 
 
-def test_the_pictures_are_read_by_keyboard(made, open_page):
-    """Arrow keys move over the bars and the cells, and what is under the cursor stands as text."""
-    page = open_page(made.report)
+def test_the_charts_are_read_by_keyboard(week, open_page):
+    """Arrow keys move between bars and between cells, and the value under the cursor is shown as text."""
+    page = open_page(week.report)
     page.locator("#timeline .panel").first.focus()
     page.keyboard.press("Home")
     assert re.search(r"2025-12-01 00:00.*success", page.locator("#timeline .readout").inner_text())
@@ -142,9 +142,9 @@ def test_the_pictures_are_read_by_keyboard(made, open_page):
     assert "GAP: denied" in page.locator("#coverage .readout").inner_text()
 
 
-def test_a_part_of_the_timeline_is_chosen_and_given_back(made, open_page):
-    """Dragging over the picture narrows the table to that time, and a button gives the whole range back."""
-    page = open_page(made.report)
+def test_a_part_of_the_timeline_is_selected_and_reset(week, open_page):
+    """Dragging across the chart filters the table by that time, and a button restores the whole range."""
+    page = open_page(week.report)
     before = page.locator(f"{TABLE} .pager span").inner_text()
     page.locator("#timeline").scroll_into_view_if_needed()
     box = page.locator("#timeline .u-over").first.bounding_box()
@@ -160,9 +160,9 @@ def test_a_part_of_the_timeline_is_chosen_and_given_back(made, open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_is_readable(made, open_page, width, scheme):
-    """Nothing runs out of the page sideways, and every text stands out from its ground (WCAG AA)."""
-    page = open_page(made.report, width=width, scheme=scheme)
+def test_it_is_readable(week, open_page, width, scheme):
+    """Nothing overflows the page horizontally, and every text has enough contrast (WCAG AA)."""
+    page = open_page(week.report, width=width, scheme=scheme)
     open_first_row(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     wide = page.evaluate(
@@ -175,9 +175,9 @@ def test_it_is_readable(made, open_page, width, scheme):
     assert [one for one in contrasts if one[0] < 4.5] == []
 
 
-def test_light_and_dark_change_by_a_switch(made, open_page):
-    """The switch turns the page and its pictures around, and back."""
-    page = open_page(made.report)
+def test_a_button_switches_light_and_dark(week, open_page):
+    """The button changes the colors of the page and of its charts, and changes them back."""
+    page = open_page(week.report)
     light = page.evaluate("getComputedStyle(document.body).backgroundColor"), set(count_colors(page, "#timeline"))
     page.get_by_role("button", name="Dark").click()
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor"), set(count_colors(page, "#timeline"))
@@ -187,9 +187,9 @@ def test_light_and_dark_change_by_a_switch(made, open_page):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == light[0]
 
 
-def test_it_prints(made, open_page):
-    """On paper it is dark on white even from a dark screen, without controls, and nothing is cut off sideways."""
-    page = open_page(made.report, scheme="dark")
+def test_it_prints(week, open_page):
+    """A printed page is dark on white even from a dark screen, has no controls, and nothing is cut off."""
+    page = open_page(week.report, scheme="dark")
     pdf = page.pdf(format="A4")
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
@@ -203,7 +203,7 @@ def test_it_prints(made, open_page):
 
 
 def test_without_a_manifest_coverage_is_unknown(tmp_path, open_page):
-    """A file alone gives a page that says so on top, and claims nothing."""
+    """Without a manifest, the page states on top that coverage is unknown."""
     export = tmp_path / "alone.json"
     write_export(export, [make_event(number) for number in range(30)])
     page = open_page(write_report(export))
@@ -214,7 +214,7 @@ def test_without_a_manifest_coverage_is_unknown(tmp_path, open_page):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_an_export_of_almost_nothing_is_a_page(tmp_path, open_page, count):
-    """No event, or one, is shown like many."""
+    """A page of no event or of one event is complete."""
     export = tmp_path / "few.json"
     write_export(export, [make_event(number) for number in range(count)])
     write_manifest(export, targets=[("r", "c")], written=count)
@@ -224,7 +224,7 @@ def test_an_export_of_almost_nothing_is_a_page(tmp_path, open_page, count):
 
 
 def test_a_year_of_two_thousand_compartments_stays_usable(tmp_path, open_page):
-    """6,000 places by 365 days: a gap of one minute stands in the first row, and a compartment can be found."""
+    """With 6,000 targets and 365 days, a gap of one minute is in the first row, and a compartment can be found."""
     export = tmp_path / "year.json"
     count = write_export(export, [make_event(number) for number in range(10)])
     targets = [
@@ -237,7 +237,7 @@ def test_a_year_of_two_thousand_compartments_stays_usable(tmp_path, open_page):
     report = write_report(export)
     assert report.stat().st_size < 2_000_000
     page = open_page(report)
-    assert "5,999 of 6,000 places" in page.locator("#coverage-lead").inner_text()
+    assert "5,999 of 6,000 targets" in page.locator("#coverage-lead").inner_text()
     page.locator("#coverage .panel").focus()
     page.keyboard.press("ArrowDown")
     assert "ocid1.compartment" not in page.locator("#coverage .readout").inner_text()

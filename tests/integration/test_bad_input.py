@@ -15,8 +15,8 @@ import pytest
 from ociaudit.client.network import Endpoints
 from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ServiceUnreachable, SignInRejected
-from ociaudit.storage.run_dir import ExportArguments
-from support.clocks import JumpingClock, SkewedClock
+from ociaudit.operations.context import ExportOptions
+from support.clocks import FastForwardClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_command, make_tools, point_at, read_manifest, run_export
 from support.processes import (
@@ -299,12 +299,10 @@ def test_expired_session(emulator, work, keep, scope):
 def test_skewed_clock(emulator, work, minutes, words, scope):
     """A clock that is ten minutes wrong is exit 3, and the message says by how much and in which direction."""
     targets = {"regions": ("us-ashburn-1",), "compartments": (emulator.tenancy()["id"],), "is_subtree": False}
-    arguments = ExportArguments(
-        start="2025-06-02", end="2025-06-04", profile="DEFAULT", **(targets if scope == "named places" else {})
-    )
+    options = ExportOptions(start="2025-06-02", end="2025-06-04", **(targets if scope == "named places" else {}))
     context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
     with pytest.raises(SignInRejected) as caught:
-        export_here(arguments, work / "audit.json", context)
+        export_here(options, work / "audit.json", context)
     shown = int(str(caught.value).partition("clock is ")[2].partition(" s ")[0])
     assert abs(shown - 600) <= 2
     assert words.partition(" s ")[2] in str(caught.value)
@@ -354,7 +352,7 @@ def test_folder_that_takes_no_file(emulator, work, target):
         folder.write_text("")
     else:
         folder.mkdir(mode=0o500)
-    finished = run_export(emulator, work, *DAYS, "-o", "place/audit.json", wrap=obey_file_modes)
+    finished = run_export(emulator, work, *DAYS, "-o", "target/audit.json", wrap=obey_file_modes)
     assert_explained(finished, 2 if target == "a file" else 5, str(folder))
     assert list_names(work) == ["target"]
     assert emulator.log() == []
@@ -507,12 +505,12 @@ def test_first_answer_is_waited_for_15_seconds_at_most(shared_emulator, elsewher
         "html": f"http://127.0.0.1:{elsewhere.server_address[1]}/html",
         "silent": f"http://127.0.0.1:{silent_port}",
     }[kind]
-    clock = JumpingClock()
+    clock = FastForwardClock()
     limits = TransportLimits(silence_seconds=0.1)
     context = replace(make_tools(shared_emulator, clock=clock, limits=limits), endpoints=Endpoints(url))
     begun = clock.monotonic()
     with pytest.raises(ServiceUnreachable) as caught:
-        export_here(ExportArguments(start=START, end=END, profile="DEFAULT"), work / "audit.json", context)
+        export_here(ExportOptions(start=START, end=END), work / "audit.json", context)
     assert 5 < clock.monotonic() - begun < 15
     assert "--endpoint" in caught.value.hint
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ociaudit.events.field_naming import choose_shape
-from ociaudit.storage.run_dir import ExportArguments
+from ociaudit.operations.context import ExportOptions
 from support.exports import export_here, make_tools
 from support.processes import Finished, find_command, make_environment, obey_file_modes, run_process
 from support.stands import END, REGION, START
@@ -28,8 +28,8 @@ CONVERT = (find_command("oci-audit"), "convert")
 def original(shared_emulator, tmp_path_factory) -> Path:
     """An export of two days, with its manifest and ledger."""
     path = tmp_path_factory.mktemp("original") / "audit.json"
-    arguments = ExportArguments(start=START, end=END, profile="DEFAULT", regions=(REGION,))
-    export_here(arguments, path, make_tools(shared_emulator))
+    options = ExportOptions(start=START, end=END, regions=(REGION,))
+    export_here(options, path, make_tools(shared_emulator))
     return path
 
 
@@ -238,8 +238,8 @@ def test_an_output_is_not_replaced_unasked(original, tmp_path):
     [
         (b"", 6, ["in.json is empty"]),
         (b"hello", 6, ["in.json", "neither JSON"]),
-        (b'[{"eventType":"x"},\n{"eventType":', 6, ["in.json", "cut", "byte"]),
-        (gzip.compress(b'[{"eventType":"x"}]' * 1000, mtime=0)[:-8], 6, ["in.json", "gzip stream is cut"]),
+        (b'[{"eventType":"x"},\n{"eventType":', 6, ["in.json", "truncated", "byte"]),
+        (gzip.compress(b'[{"eventType":"x"}]' * 1000, mtime=0)[:-8], 6, ["in.json", "gzip stream is truncated"]),
         (b'{"a":1}', 6, ["in.json", "audit event"]),
         (b'[{"eventType":"\x1b[31m"},{"eventType":"x"]', 6, ["in.json", "byte"]),
         (None, 2, ["in.json does not exist"]),

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ociaudit.operations.context import ExportOptions
 from ociaudit.storage.manifest import name_manifest
-from ociaudit.storage.run_dir import ExportArguments
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
-from support.forging import read_statement, restate
+from support.forging import forge_manifest, parse_manifest
 from support.kill_at_call import Ended
 from support.processes import make_environment
 from support.stands import END, REGION, SECOND, START
@@ -27,16 +27,15 @@ TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*")|([{}\[\],:])')
 
 def export(emulator, output: Path, *, compartments=None, start=START, end=END, regions=(REGION,), **given):
     """Export in this process."""
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=start,
         end=end,
-        profile="DEFAULT",
         regions=regions,
         compartments=tuple(compartments or [emulator.tenancy()["id"]]),
         is_subtree=False,
         **given,
     )
-    return export_here(arguments, output, make_tools(emulator))
+    return export_here(options, output, make_tools(emulator))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def split_lines(path: Path) -> list[bytes]:
 def rewrite(path: Path, lines: list[bytes]) -> None:
     """Write other events into an output, in their order, and state them with all hashes right."""
     path.write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n")
-    restate(path, read_statement(path))
+    forge_manifest(path, parse_manifest(path))
 
 
 def forget_manifest(path: Path) -> None:
@@ -202,7 +201,7 @@ def test_not_an_array_of_events(command, folder, content):
     ended = diff(command, folder, "a.json", "b.json")
     assert ended.status == 6, ended.stdout
     assert "b.json" in ended.stderr
-    assert "from byte" in ended.stderr
+    assert "at byte" in ended.stderr
     assert "hint: " in ended.stderr
 
 
@@ -247,15 +246,14 @@ def test_gap_is_not_a_difference(command, emulator, folder):
     """What one of them could not get is not comparable; what it should have is."""
     fault = {"kind": "status", "status": 400}
     emulator.faults([{"operation": "ListEvents", "match": {"startTime": SECOND}, "times": None, "fault": fault}])
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=(REGION,),
         compartments=(emulator.tenancy()["id"],),
         is_subtree=False,
     )
-    outcome = export_here(arguments, folder / "gap.json", make_tools(emulator), max_window_days=1)
+    outcome = export_here(options, folder / "gap.json", make_tools(emulator), max_window_days=1)
     assert not outcome.complete
     answer = compare(command, folder, "a.json", "gap.json")
     assert answer["is_same"] is True

@@ -9,17 +9,16 @@ from typing import Any
 
 import oci
 import pytest
+from support.run_folders import list_questions
 
 import ociaudit
-from ociaudit.operations.context import Callbacks
+from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.storage.manifest import EventRange
-from ociaudit.storage.run_dir import ExportArguments
 from support import naive_filter
-from support.clocks import SkewedClock
+from support.clocks import FastForwardClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest, run_export
 from support.processes import Finished, find_command, run_process
-from support.run_folders import list_questions
 from support.truth import find_compartment, list_events, write_array
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +140,7 @@ def test_a_name_that_audit_does_not_record_is_explained_once(asked: Asked, tmp_p
     """A notice says what the name is taken for, also when all else is quiet; events are those that failed."""
     options = ("--event-name", "LoginFailure", "--event-name", "loginfailure", "--quiet")
     finished = run_export(asked.emulator, tmp_path, *asked.scope, *options, "-o", "audit.json")
-    assert finished.stderr.count("Audit records no LoginFailure") == 1
+    assert finished.stderr.count("Audit does not record LoginFailure") == 1
     events = json.loads((tmp_path / "audit.json").read_bytes())
     assert {event["data"]["message"] for event in events} <= {
         f" {name} failed" for name in ("InteractiveLogin", "FederatedInteractiveLogin", "VerifyMfaToken")
@@ -196,7 +195,7 @@ def test_both_scripts_take_the_names_people_ask_for(
     """`--eventfilter LoginFailure` writes the sign-ins that failed, beside what other parts find; a notice says so."""
     finished = run_script(asked, tmp_path, script, days, eventfilter)
     assert finished.code == 0, finished.stderr
-    assert finished.stderr.count("Audit records no LoginFailure") == 1
+    assert finished.stderr.count("Audit does not record LoginFailure") == 1
     region = oci.config.from_file(str(asked.emulator.config_path))["region"]
     root = asked.emulator.tenancy()["id"]
     lines = list_events(asked.emulator, START, END, regions=[region], compartments=[root])
@@ -258,7 +257,7 @@ def test_a_range_of_event_times(late: Emulator, tmp_path: Path, late_span: str, 
     assert manifest["totals"]["outside_event_range"] == manifest["totals"]["filtered"] == outside
     assert manifest["event_times"]["outside_range"] == 0
     assert f"{outside:,} of the filtered out happened outside {START} .. {END}" in finished.stderr
-    assert "the range is one of event times" in finished.stderr
+    assert "the range is in event times" in finished.stderr
     if late_span == "90m":  # nothing comes later than that here, so all that ever happened then is there
         whole = list_happened(late, payments, until="2025-06-08T00:00:00Z")
         assert len(whole) == len(happened)
@@ -306,6 +305,41 @@ def show_minute(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
+class MinuteHand(FastForwardClock):
+    """A clock that moves on by a minute after it was read for the first time."""
+
+    def __init__(self) -> None:
+        """Start at the present minute."""
+        super().__init__()
+        self.reads = 0
+        self._began_at = datetime.now(UTC).replace(second=0, microsecond=0)
+
+    def now(self) -> datetime:
+        """Return the minute of the start, then the next."""
+        self.reads += 1
+        return self._began_at + timedelta(minutes=min(self.reads - 1, 1))
+
+
+def test_a_relative_range_is_resolved_once_per_run(shared_emulator, tmp_path: Path) -> None:
+    """However long a run takes, the window requested and the range of event times are those of one moment."""
+    options = ExportOptions(
+        start="3h",
+        end="1h",
+        regions=("us-ashburn-1",),
+        is_subtree=False,
+        time_basis="event-time",
+        late="10m",
+        compartments=(shared_emulator.tenancy()["id"],),
+    )
+    clock = MinuteHand()
+    manifest = export_here(options, tmp_path / "audit.json", make_tools(shared_emulator, clock=clock)).manifest
+    assert clock.reads > 2, "the clock has moved on during the run"
+    assert manifest.event_range is not None
+    assert manifest.range.start == manifest.event_range.start
+    end, late_end = (datetime.fromisoformat(one) for one in (manifest.event_range.end, manifest.range.end))
+    assert late_end - end == timedelta(minutes=10)
+
+
 def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Path) -> None:
     """While late events may come, the manifest says so; the same command later asks for the rest and no more."""
     if datetime.now(UTC).second > 40:  # both runs belong into one minute
@@ -315,25 +349,24 @@ def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Pat
     moments = []
     with Emulator("--events-per-day", "9000", "--late-share", "0.3") as emulator:
         root = emulator.tenancy()["id"]
-        arguments = ExportArguments(
+        options = ExportOptions(
             start=show_minute(start),
             end=show_minute(end),
-            profile="DEFAULT",
             compartments=(root,),
             is_subtree=False,
-            by="event-time",
+            time_basis="event-time",
             late="31m",
         )
         for minutes in (0, 4):
             emulator.clear_log()
             callbacks = NoticeKeeper()
             context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)), callbacks=callbacks)
-            manifest = export_here(arguments, tmp_path / "audit.json", context).manifest
+            manifest = export_here(options, tmp_path / "audit.json", context).manifest
             asked_from = min(question.start for question in list_questions(emulator.log()))
             events = json.loads((tmp_path / "audit.json").read_bytes())
             moments.append((manifest, callbacks.notices, asked_from, [event["eventTime"] for event in events]))
     (first, notices, asked_from, times), (second, later_notices, asked_again_from, later_times) = moments
-    assert any("31m after the end is still to come" in notice for notice in notices)
+    assert any("31m after the end is in the future" in notice for notice in notices)
     assert first.event_range == EventRange(show_minute(start), show_minute(end), "31m", is_settled=False)
     assert (first.range.end, asked_from) == (show_minute(present), show_minute(start))
     assert not any("still to come" in notice for notice in later_notices)
@@ -351,8 +384,8 @@ WRONG = [
     (("--ip", "10.0.0.0/40"), ("'10.0.0.0/40'", "neither an address nor a network")),
     (("--exclude-ip", "host.example.com"), ("'host.example.com'",)),
     (("--preset", "sgin-ins"), ("'sgin-ins'", "did you mean sign-ins")),
-    (("--exclude-preset", "x"), ("no preset 'x'",)),
-    (("--outcome", "failed"), ("no outcome 'failed'", "failure")),
+    (("--exclude-preset", "x"), ("'x' is not a preset",)),
+    (("--outcome", "failed"), ("'failed' is not an outcome", "failure")),
     (("--status", "20"), ("'20'",)),
     (("--status", "5xx-6xx"), ("'5xx-6xx'",)),
     (("--principal", ""), ("empty principal",)),

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import stat
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +17,14 @@ import zstandard
 from ociaudit.events.columns import read_row
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.formats.base import Record
-from ociaudit.formats.csv import write_cell
+from ociaudit.formats.csv import format_cell
 from ociaudit.formats.registry import choose_output_format
-from ociaudit.operations.context import ExportOrder
+from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.diff import compare_exports
 from ociaudit.operations.export import export_events
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.planning.shard import Target
 from ociaudit.storage.manifest import name_manifest
-from ociaudit.storage.run_dir import ExportArguments
 from support.exports import make_tools, read_manifest, run_export
 from support.processes import prepare_in_shell
 from support.truth import find_compartment, list_events
@@ -75,19 +75,18 @@ def export(shared_emulator, compartment):
 
     def run(output: Path, *, shape="api", with_origin=False, **words) -> None:
         form = choose_output_format(output, **words)
-        arguments = ExportArguments(
+        options = ExportOptions(
             start=START,
             end=END,
-            profile="DEFAULT",
             regions=tuple(REGIONS),
             compartments=(compartment,),
             is_subtree=False,
             shape=shape,
             format=form.format,
-            compress=form.compression,
+            compression=form.compression,
             with_origin=with_origin,
         )
-        assert export_events(ExportOrder(arguments, output), make_tools(shared_emulator)).complete
+        assert export_events(replace(options, output=output), make_tools(shared_emulator)).complete
 
     return run
 
@@ -298,7 +297,7 @@ def test_a_full_disk_leaves_no_table(run, records, tmp_path, name, room, refused
 def test_a_cell_of_an_event_is_written_as_documented(export, records, tmp_path):
     """A row of CSV is its cells, to the byte."""
     export(tmp_path / "a.csv")
-    expected = [",".join(map(write_cell, read_row(record))).encode() for record in records]
+    expected = [",".join(map(format_cell, read_row(record))).encode() for record in records]
     assert (tmp_path / "a.csv").read_bytes().split(b"\r\n", 1)[1] == b"".join(row + b"\r\n" for row in expected)
 
 

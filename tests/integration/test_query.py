@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from support.processes import Finished, find_command, run_process, start_process
-from support.told_events import tell, tell_sign_in, write_lines
+from support.sample_events import encode_event, encode_export, encode_sign_in
 
 EVENTS = [
-    tell("ListUsers", hours=1),
-    tell("ListUsers", "bob", hours=2),
-    tell("=cmd()", "\x1b[31mred", hours=3, status="404"),
-    tell_sign_in("failure", hours=4),
+    encode_event("ListUsers", hours=1),
+    encode_event("ListUsers", "bob", hours=2),
+    encode_event("=cmd()", "\x1b[31mred", hours=3, status="404"),
+    encode_sign_in("failure", hours=4),
 ]
 ENDLESS = "SELECT count(*) FROM range(100000000000) a, range(100000) b"
 
@@ -23,7 +23,7 @@ ENDLESS = "SELECT count(*) FROM range(100000000000) a, range(100000) b"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a small export."""
-    (tmp_path / "audit.json").write_bytes(write_lines(EVENTS))
+    (tmp_path / "audit.json").write_bytes(encode_export(EVENTS))
     return tmp_path
 
 
@@ -87,18 +87,18 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["audit.json", "SELECT principal FROM events"], 2, "no column 'principal'; near: principal_"),
-        (["audit.json", "COPY events TO 'audit.json'"], 2, "not one SELECT"),
+        (["audit.json", "SELECT principal FROM events"], 2, "no column 'principal'; did you mean principal_"),
+        (["audit.json", "COPY events TO 'audit.json'"], 2, "not a single SELECT"),
         (["audit.json", "WITH a AS (COPY events TO 'audit.json') SELECT 1"], 2, "query"),
         (["audit.json", "SELECT * FROM read_text('audit.json')"], 2, "read_text()"),
-        (["audit.json", "SELECT 1; SELECT 2"], 2, "not one SELECT"),
-        (["audit.json", "DROP TABLE events"], 2, "not one SELECT"),
-        (["audit.json", ""], 2, "not one SELECT"),
-        (["audit.json", "SELECT error('no') FROM events"], 2, "cannot be answered"),
+        (["audit.json", "SELECT 1; SELECT 2"], 2, "not a single SELECT"),
+        (["audit.json", "DROP TABLE events"], 2, "not a single SELECT"),
+        (["audit.json", ""], 2, "not a single SELECT"),
+        (["audit.json", "SELECT error('no') FROM events"], 2, "the query failed"),
         (["audit.json"], 2, "the query is missing"),
         (["SELECT 1"], 2, "no file was named"),
         ([], 2, "neither a file nor a query"),
-        (["audit.json", "--named", "sign-in"], 2, "near: sign-in-failures"),
+        (["audit.json", "--named", "sign-in"], 2, "did you mean sign-in-failures"),
         (["-", "-", "SELECT 1"], 2, "stdin can be read only once"),
         (["none.json", "SELECT count(*) FROM events"], 2, "does not exist"),
         (["cut.json", "SELECT count(*) FROM events"], 6, "cut.json"),

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.run_folders import list_files, list_questions
 
-from ociaudit.storage.run_dir import ExportArguments
+from ociaudit.operations.context import ExportOptions
 from support.clocks import SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
 from support.kill_at_call import Ended
 from support.processes import find_command, make_environment, run_process
-from support.run_folders import list_files, list_questions
 from support.stands import (
     END,
     FIRST_DAY,
@@ -149,17 +149,16 @@ def test_gaps_filled(stand, truth):
 def test_gaps_that_fail_again(stand, truth):
     """A service that has answered before is not unreachable: what fails again is a gap again, not exit 4."""
     failing = {**BROKEN, "fault": {"kind": "status", "status": 503}}
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=(REGION,),
         compartments=(stand.compartment,),
         is_subtree=False,
     )
 
     def export():
-        return export_here(arguments, stand.output, make_tools(stand.emulator), max_window_days=1)
+        return export_here(options, stand.output, make_tools(stand.emulator), max_window_days=1)
 
     stand.emulator.faults([failing])
     first = export()
@@ -212,17 +211,16 @@ def test_already_complete(stand, truth):
 
 def export_later(emulator, output: Path, minutes: int, *, start: datetime, end: datetime):
     """Export root in this process, with a clock some minutes ahead; return the manifest and what was asked."""
-    arguments = ExportArguments(
+    options = ExportOptions(
         start=show_time(start),
         end=show_time(end),
-        profile="DEFAULT",
         regions=(REGION,),
         compartments=(emulator.tenancy()["id"],),
         is_subtree=False,
     )
     emulator.clear_log()
     context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
-    manifest = export_here(arguments, output, context).manifest
+    manifest = export_here(options, output, context).manifest
     return manifest, {(one.start, one.end) for one in list_questions(emulator.log())}
 
 
@@ -412,12 +410,12 @@ def test_file_that_appeared(stand, calls):
     """A file that was not there when the run began is not touched, even if it has the right size."""
     stand.kill_half_way(calls)
     stand.output.write_text("somebody else's")
-    assert_refused(stand, stand.export(), "is not of this run")
+    assert_refused(stand, stand.export(), "this run did not write it")
     stand.output.unlink()
     shutil.rmtree(stand.folder / "audit.json.run")
     kill_before(stand, calls, r"replace\(.*\.manifest\.json\.partial")
     stand.output.write_bytes(b"x" * stand.output.stat().st_size)
-    assert_refused(stand, stand.export(), "is not of this run")
+    assert_refused(stand, stand.export(), "this run did not write it")
 
 
 @row("an output that has been truncated since")
@@ -425,7 +423,7 @@ def test_output_that_was_cut(stand, truth):
     """An output that is shorter than its manifest states is not called complete."""
     assert stand.export().status == 0
     stand.output.write_bytes(truth[:-100])
-    assert_refused(stand, stand.export(), "has not the size(.|\n)*verify")
+    assert_refused(stand, stand.export(), "does not have the size(.|\n)*verify")
 
 
 @row("an incomplete output, without its run")
@@ -540,7 +538,7 @@ def test_script_resumes(stand):
     assert ended.status == 0, ended.stderr
     assert stand.output.read_bytes() == expected
     assert 0 < len(stand.list_asked()) < len(FIRST_DAY + SECOND_DAY)
-    assert "thrown away" not in ended.stderr
+    assert "discarding" not in ended.stderr
 
 
 @row("a documented script, and an unfinished run of another request")
@@ -552,6 +550,6 @@ def test_script_discards(stand):
     assert run_streamer(stand, end="2025-06-03", call=list_commits(undisturbed.calls)[1]).status == KILLED
     ended = run_streamer(stand, end="2025-06-02")
     assert ended.status == 0, ended.stderr
-    assert "thrown away" in ended.stderr
+    assert "discarding" in ended.stderr
     assert len(json.loads(stand.output.read_bytes())) > 10
     assert not (stand.folder / "audit.json.run").exists()

@@ -10,7 +10,7 @@ import pytest
 from support.emulator import Emulator
 from support.exports import run_export
 from support.processes import Finished, find_command, run_process
-from support.told_events import tell, write_lines
+from support.sample_events import encode_event, encode_export
 
 
 def run_summary(folder: Path, *arguments: str) -> Finished:
@@ -72,7 +72,7 @@ def test_json_names_the_events(told, tmp_path) -> None:
     finding = summary["findings"][0]
     assert (finding["principal"], finding["address"]) == (story["victimName"], story["address"])
     events = {event["eventId"]: event for event in json.loads(path.read_bytes())}
-    named = [events[line["event_id"]]["data"]["eventName"] for line in finding["story"] if line["event_id"]]
+    named = [events[line["event_id"]]["data"]["eventName"] for line in finding["timeline"] if line["event_id"]]
     assert named == ["UploadApiKey", "CreatePolicy", "DeleteApiKey"]
     counts = json.loads((tmp_path / "counts.json").read_bytes())
     names = [event["data"]["eventName"] for event in events.values() if event["data"]["eventName"]]
@@ -89,7 +89,7 @@ def test_gaps_are_shown_and_an_altered_file_is_noticed(told, tmp_path) -> None:
     _, path, text = told
     assert "coverage   INCOMPLETE: 3 gaps" in text
     manifest = path.with_name("audit.json.manifest.json").read_bytes()
-    (tmp_path / "b.json").write_bytes(write_lines([tell("ListUsers")]))
+    (tmp_path / "b.json").write_bytes(encode_export([encode_event("ListUsers")]))
     (tmp_path / "b.json.manifest.json").write_bytes(manifest)
     assert b"coverage   UNKNOWN" in run_summary(tmp_path, "b.json").stdout
     (tmp_path / "b.json.manifest.json").write_bytes(b"{}")
@@ -98,12 +98,12 @@ def test_gaps_are_shown_and_an_altered_file_is_noticed(told, tmp_path) -> None:
 
 def test_stdin_and_several_files(tmp_path) -> None:
     """Files and stdin are counted together, and the summary says what that means."""
-    (tmp_path / "a.json").write_bytes(write_lines([tell("ListUsers")]))
+    (tmp_path / "a.json").write_bytes(encode_export([encode_event("ListUsers")]))
     command = '"$0" summary a.json - < a.json'
     done = run_process(["/bin/sh", "-c", command, find_command("oci-audit")], cwd=tmp_path)
     assert done.code == 0, done.stderr
     assert b"a.json, stdin: 2 events" in done.stdout
-    assert b"note: an event that stands in several files counts several times" in done.stdout
+    assert b"note: an event that occurs in several files is counted several times" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_stdin_and_several_files(tmp_path) -> None:
 )
 def test_bad_input_is_a_sentence(tmp_path, arguments, code, words) -> None:
     """What cannot be read or written is told with a hint, and leaves nothing behind."""
-    good = write_lines([tell("ListUsers")] * 3)
+    good = encode_export([encode_event("ListUsers")] * 3)
     files = {"good.json": good, "cut.json": good[:-30], "empty.json": b"", "text.json": b"hello\n", "there.json": b"{}"}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)

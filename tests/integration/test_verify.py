@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from ociaudit.errors import CorruptRun
+from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.storage.manifest import name_manifest
-from ociaudit.storage.run_dir import ExportArguments
 from support.exports import export_here, make_tools, read_manifest
 from support.forging import read_statement, restate
 from support.kill_at_call import Ended
@@ -28,10 +28,8 @@ SPAN = {"start": START, "end": SECOND}
 
 def export(emulator, output: Path, compartments, **given):
     """Export a day in this process."""
-    arguments = ExportArguments(
-        **{**SPAN, **given}, profile="DEFAULT", regions=(REGION,), compartments=tuple(compartments), is_subtree=False
-    )
-    return export_here(arguments, output, make_tools(emulator))
+    options = ExportOptions(**{**SPAN, **given}, regions=(REGION,), compartments=tuple(compartments), is_subtree=False)
+    return export_here(options, output, make_tools(emulator))
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +269,7 @@ def test_forged_duplicate(plain):
     lines = split_lines(plain)
     totals = read_statement(plain).totals
     texts = forge(plain, [lines[0], *lines], written=totals.written + 1, scanned=totals.scanned + 1)
-    assert any("a record stands twice" in text for text in texts)
+    assert any("a record is repeated" in text for text in texts)
 
 
 def test_forged_count(plain):
@@ -293,7 +291,7 @@ def test_forged_coverage(folder):
     whole = ((SPAN["start"], SPAN["end"]),)
     coverage = tuple(msgspec.structs.replace(entry, windows=whole) for entry in manifest.coverage)
     restate(output, msgspec.structs.replace(manifest, gaps=(), complete=True, coverage=coverage))
-    assert any("not that of the ledger" in problem.text for problem in check(output).problems)
+    assert any("does not match the ledger" in problem.text for problem in check(output).problems)
     restate(output, msgspec.structs.replace(manifest, complete=True))
     assert any("contradict" in problem.text for problem in check(output).problems)
 
@@ -390,7 +388,7 @@ def tell_author(command, output: Path, *options: str) -> tuple[str, str, int]:
 
 
 def test_signature_proves_what_hashes_cannot(command, signed, keys):
-    """A forgery whose hashes are all right is consistent when it is unsigned; the signature does not fit it."""
+    """A forgery whose hashes are all right is consistent when it is unsigned; the signature does not match it."""
     output = signed / "audit.json"
     manifest = read_statement(output)
     lines = split_lines(output)
@@ -400,7 +398,7 @@ def test_signature_proves_what_hashes_cannot(command, signed, keys):
     restate(output, manifest)
     ended = verify(command, signed, "audit.json", "--signer", str(keys / "mine.pub"))
     assert ended.status == 7
-    assert "the signature does not fit" in ended.stdout
+    assert "the signature does not match" in ended.stdout
     (signed / "audit.json.manifest.json.sig").unlink()
     assert verify(command, signed, "audit.json").status == 0
 

@@ -1,4 +1,4 @@
-"""The promises of the evidence that hold for every input: nothing missed, nothing twice, canonical."""
+"""Promises of the spool for every input: no event is missing or written twice, and the order is canonical."""
 
 import os
 import tempfile
@@ -24,17 +24,17 @@ services = st.fixed_dictionaries(
         for target in (HERE, THERE)
     },
 )
-# What happens to a run: so many pages come, of such a size, and then it is killed, with or without a commit,
-# and one of its files is cut or changed, at such a part of it.
+# What happens to a run: it receives a number of pages of a given size and is killed, with or without a commit. Then one
+# of its files is truncated or changed, at a given part of its length.
 damages = st.tuples(
-    st.sampled_from(["none", "cut", "flip"]), st.sampled_from(["events.log", "journal.ndjson"]), st.floats(0, 1)
+    st.sampled_from(["none", "truncate", "flip"]), st.sampled_from(["events.log", "journal.ndjson"]), st.floats(0, 1)
 )
-lives = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.booleans(), damages), max_size=5)
+incidents_of_a_run = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.booleans(), damages), max_size=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_disk() -> Iterator[None]:
-    """Let syncing return at once."""
+    """Make syncing return immediately."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(os, "fdatasync", lambda _: None, raising=False)
@@ -42,18 +42,18 @@ def quick_disk() -> Iterator[None]:
 
 
 def damage(path: Path, how: str, part: float) -> None:
-    """Cut a file, or change one of its bits."""
+    """Truncate a file, or change one of its bits."""
     data = bytearray(path.read_bytes())
-    target = int(part * (len(data) - 1)) if data else 0
-    if how == "cut":
-        del data[target:]
+    position = int(part * (len(data) - 1)) if data else 0
+    if how == "truncate":
+        del data[position:]
     elif how == "flip" and data:
-        data[target] ^= 1 << target % 8
+        data[position] ^= 1 << position % 8
     path.write_bytes(data)
 
 
 def check_progress_is_true(recovered: Recovered, service: Service) -> None:
-    """Check that what counts as covered is there with every event, and nothing that the service never gave."""
+    """Check that every covered event is held, and no event that the service does not have."""
     held = read_output(recovered.spool)[0]
     assert set(held) <= set(sort_events(service))
     for shard, events in service.items():
@@ -62,14 +62,14 @@ def check_progress_is_true(recovered: Recovered, service: Service) -> None:
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-@given(services, lives, st.integers(1, 9))
-def test_whatever_happened_to_a_run_its_end_is_the_same(
-    service: Service, troubles: list[tuple[int, int, bool, tuple[str, str, float]]], page_size: int
+@given(services, incidents_of_a_run, st.integers(1, 9))
+def test_kills_and_damage_do_not_change_the_output(
+    service: Service, incidents: list[tuple[int, int, bool, tuple[str, str, float]]], page_size: int
 ) -> None:
-    """Killed and damaged any number of times, asked in pages of any size: the same bytes, or exit 6 at once."""
+    """A run that is killed and damaged any number of times ends with the same bytes, or immediately with exit 6."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
-        for page_count, size, is_committed, (how, file, part) in troubles:
+        for page_count, size, is_committed, (how, file, part) in incidents:
             recovered = open_run(path)
             check_progress_is_true(recovered, service)
             for _, _ in zip(range(page_count), ask_missing(recovered, service, page_size=size), strict=False):
@@ -95,8 +95,8 @@ def test_whatever_happened_to_a_run_its_end_is_the_same(
 
 @settings(max_examples=60)
 @given(services, st.lists(st.integers(1, 5), min_size=2, max_size=2))
-def test_page_sizes_leave_no_trace(service: Service, sizes: list[int]) -> None:
-    """Two undisturbed runs over the same service give the same events and counts, however it paged."""
+def test_page_sizes_do_not_change_the_output(service: Service, sizes: list[int]) -> None:
+    """Two undisturbed runs over the same service have the same events and counts, whatever its page sizes."""
     found = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as name, (recovered := open_run(Path(name))).spool:

@@ -1,4 +1,4 @@
-"""Promises 1 to 5: the bytes depend on the events, and on nothing that happens on the way to them."""
+"""Promises 1 to 5: the output depends on the events alone, whatever happens during the export."""
 
 import json
 import shutil
@@ -12,21 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.operations.context import Callbacks, ExportOrder
+from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.operations.export import export_events
 from ociaudit.operations.verify import judge, verify_export
 from ociaudit.planning.shard import Shard
 from ociaudit.storage import spool
-from ociaudit.storage.run_dir import ExportArguments
 from support.emulator import Emulator
 from support.exports import make_tools
-from support.run_folders import list_files
+from support.run_directories import list_files
 from support.stands import PUBLISHED
 from support.truth import find_compartment, join_lines, list_events, sort_events, write_array
 
 REGIONS = ("eu-frankfurt-1", "us-ashburn-1")
 START, END = "2025-06-02T00:00:00Z", "2025-06-05T00:00:00Z"
-# The same tenancy, paged in very different ways.
+# The same tenancy with very different paging.
 PAGINGS = (
     ("--page-size", "7", "--no-shuffle"),
     ("--page-size", "1-40"),
@@ -36,7 +35,7 @@ FEW = settings(max_examples=10)
 
 
 class Content(bytes):
-    """A file's bytes, which say little of themselves when a test fails."""
+    """A file's bytes, with a short representation for failed tests."""
 
     __slots__ = ()
 
@@ -45,7 +44,7 @@ class Content(bytes):
 
 
 class Events(list[bytes]):
-    """Events, which say little of themselves when a test fails."""
+    """Events, with a short representation for failed tests."""
 
     __slots__ = ()
 
@@ -55,7 +54,7 @@ class Events(list[bytes]):
 
 @pytest.fixture(scope="module")
 def emulators():
-    """One emulator for each way to page."""
+    """Start one emulator for each kind of paging."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(Emulator("--retention-days", "36500", "--events-per-day", "150", *flags))
@@ -65,13 +64,13 @@ def emulators():
 
 @pytest.fixture(scope="module")
 def compartments(emulators):
-    """Two compartments, one of them root with all its oddities."""
+    """Return two compartments, one of them the root with all its special events."""
     return emulators[0].tenancy()["id"], find_compartment(emulators[0], "payments")
 
 
 @pytest.fixture(scope="module")
 def served(emulators, compartments):
-    """Every event that the service holds, as it serves it."""
+    """Return every event that the service holds, as it serves it."""
     return Events(
         event
         for region in REGIONS
@@ -82,24 +81,24 @@ def served(emulators, compartments):
 
 @pytest.fixture(scope="module")
 def truth(emulators, compartments):
-    """The file that every export of the range holds."""
+    """Return the file that every export of the range must be."""
     return Content(write_array(list_events(emulators[0], START, END, regions=REGIONS, compartments=compartments)))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def often_committed():
-    """Commit every page, so that an image of the disk taken anywhere holds some."""
+    """Commit every page, so that an image of the disk taken at any time holds some."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spool, "COMMIT_BYTES", 0)
         yield
 
 
 class KilledError(BaseException):
-    """The end of a run as far as its caller is concerned; the disk is what the image holds."""
+    """Ends a run; the state of the disk is in the image."""
 
 
 class CrashAt(Callbacks):
-    """Takes an image of the disk at a page, and lets the run end there."""
+    """Copies the run's folder at a given page, and ends the run there."""
 
     def __init__(self, page: int, folder: Path, image: Path) -> None:
         self._left, self._folder, self._image = page, folder, image
@@ -112,11 +111,10 @@ class CrashAt(Callbacks):
 
 
 def export(emulator, folder: Path, compartments, *, days: int, crash_page: int = 0, image: Path | None = None):
-    """Export in this process; with a page to crash at, return nothing and leave `image`."""
-    arguments = ExportArguments(
+    """Export in this process; after a crash at `crash_page` return None, with the folder copied to `image`."""
+    options = ExportOptions(
         start=START,
         end=END,
-        profile="DEFAULT",
         regions=REGIONS,
         compartments=tuple(compartments),
         is_subtree=False,
@@ -125,7 +123,7 @@ def export(emulator, folder: Path, compartments, *, days: int, crash_page: int =
     if image is not None:
         context = replace(context, callbacks=CrashAt(crash_page, folder, image))
     try:
-        return export_events(ExportOrder(arguments, folder / "audit.json", max_window_days=days), context)
+        return export_events(replace(options, output=folder / "audit.json", max_window_days=days), context)
     except KilledError:
         return None
 
@@ -138,7 +136,7 @@ STEPS = st.lists(
 @FEW
 @given(steps=STEPS)
 def test_paging_windows_and_kills_change_no_byte(emulators, compartments, truth, steps):
-    """Whatever the paging, the windows and the crashes, and in whatever order, the file is the same to the byte."""
+    """The file is identical byte for byte, whatever the paging, the windows and the crashes, in any order."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "0"
         folder.mkdir()
@@ -158,8 +156,8 @@ def test_paging_windows_and_kills_change_no_byte(emulators, compartments, truth,
         assert judge(verify_export(folder / "audit.json", manifest_path=outcome.manifest_path)) == "complete"
 
 
-# A window is begun again twice at most: more tokens that are refused, or come a second time as that of an empty
-# page here does, would be a gap.
+# A window is restarted at most twice. More page cursors that are rejected, or repeated as that of an empty page is
+# here, would make it a gap.
 REPEATS = st.lists(
     st.tuples(st.integers(0, 9), st.sampled_from(["duplicate_within", "expired_token", "empty_page"])), max_size=6
 ).filter(lambda hits: sum(kind != "duplicate_within" for _, kind in hits) <= 2)
@@ -167,8 +165,8 @@ REPEATS = st.lists(
 
 @FEW
 @given(hits=REPEATS, paging=st.integers(0, 1))
-def test_nothing_is_missing_and_nothing_is_twice(emulators, compartments, served, hits, paging):
-    """However often the service repeats itself, every event is written once, as it was served, and all is counted."""
+def test_nothing_is_missing_or_duplicated(emulators, compartments, served, hits, paging):
+    """Every event is written once, as served, and counted, however often the service repeats it."""
     emulator = emulators[paging]
     emulator.clear_faults()
     emulator.clear_log()
@@ -188,8 +186,8 @@ def test_nothing_is_missing_and_nothing_is_twice(emulators, compartments, served
 
 @FEW
 @given(days=st.integers(1, 3), broken=st.sets(st.sampled_from(["2025-06-02", "2025-06-03", "2025-06-04"]), min_size=1))
-def test_what_does_not_come_is_a_gap(emulators, compartments, days, broken):
-    """Whatever windows the service refuses, coverage and gaps together are exactly what was asked for."""
+def test_every_rejected_window_is_a_gap(emulators, compartments, days, broken):
+    """Coverage and gaps together are exactly the requested range, whatever windows the service rejects."""
     emulator = emulators[0]
     emulator.clear_faults()
     fault = {"kind": "status", "status": 400}
@@ -205,8 +203,8 @@ def test_what_does_not_come_is_a_gap(emulators, compartments, days, broken):
         verified = verify_export(output, manifest_path=outcome.manifest_path)
         events = json.loads(output.read_bytes())
     emulator.clear_faults()
-    asked = {(region, compartment) for region in REGIONS for compartment in compartments}
-    assert {(gap.region, gap.compartment) for gap in outcome.manifest.gaps} == asked
+    requested = {(region, compartment) for region in REGIONS for compartment in compartments}
+    assert {(gap.region, gap.compartment) for gap in outcome.manifest.gaps} == requested
     assert verified.problems == []  # among them would be a minute that is neither covered nor a gap
     assert judge(verified) == "incomplete"
     assert len(events) == outcome.manifest.totals.written

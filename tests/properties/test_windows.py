@@ -1,4 +1,4 @@
-"""No hole and no overlap, from what was typed to the last question."""
+"""Planned windows have no hole and no overlap, for every form of start and end that a user can type."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -13,17 +13,17 @@ from support.drawn_shards import HERE
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 nows = st.datetimes(datetime(2024, 1, 1), datetime(2026, 12, 31)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001 - hypothesis wants them naive
-day_forms = st.sampled_from(["%Y-%m-%d", "%d.%m.%y"])
+day_formats = st.sampled_from(["%Y-%m-%d", "%d.%m.%y"])
 
 
 @st.composite
 def draw_moment(draw: st.DrawFn, now: datetime) -> tuple[str, datetime, datetime]:
-    """Draw a typed time in any form; return it with the first moment it holds and the first behind it."""
+    """Draw a time as a user types it; return it with the first moment of it and the first one after it."""
     back = timedelta(minutes=draw(st.integers(2, 200_000)))
     match draw(st.sampled_from(["day", "time", "age"])):
         case "day":
             day = (now - back).replace(hour=0, minute=0, second=0, microsecond=0)
-            return day.strftime(draw(day_forms)), day, day + timedelta(days=1)
+            return day.strftime(draw(day_formats)), day, day + timedelta(days=1)
         case "time":
             moment = (now - back).replace(microsecond=0)
             offset = timedelta(minutes=draw(st.integers(-720, 840)))
@@ -35,23 +35,23 @@ def draw_moment(draw: st.DrawFn, now: datetime) -> tuple[str, datetime, datetime
 
 
 @given(st.data(), nows, st.integers(1, 20_000), st.integers(0, 30))
-def test_the_questions_cover_what_was_typed(data: st.DataObject, now: datetime, max_minutes: int, settle: int) -> None:
-    """For every form of start and end: every moment between them lies in exactly one question, leap days included."""
+def test_the_windows_cover_the_typed_range(data: st.DataObject, now: datetime, max_minutes: int, settle: int) -> None:
+    """Every moment between start and end is in exactly one window, leap days included."""
     start, first, _ = data.draw(draw_moment(now))
-    end, _, behind = data.draw(draw_moment(now))
-    assume(first < behind - timedelta(minutes=1))
+    end, _, after = data.draw(draw_moment(now))
+    assume(first < after - timedelta(minutes=1))
     try:
         window = resolve_range(start, end, now=now).window
     except UsageError:
         assert first > now - timedelta(minutes=1)
         return
     shards = plan_shards([HERE], window, max_minutes=max_minutes, settled_until=window.end - settle)
-    tiles = [shard.window for shard, _ in shards]
-    assert tiles[0].start == window.start
-    assert tiles[-1].end == window.end
-    assert all(left.end == right.start for left, right in itertools.pairwise(tiles))
-    assert all(0 < tile.minutes <= max_minutes for tile in tiles)
+    windows = [shard.window for shard, _ in shards]
+    assert windows[0].start == window.start
+    assert windows[-1].end == window.end
+    assert all(left.end == right.start for left, right in itertools.pairwise(windows))
+    assert all(0 < each.minutes <= max_minutes for each in windows)
     assert EPOCH + timedelta(minutes=window.start) <= first
     is_age = end.endswith("m")
-    last = min(behind, now.replace(second=0, microsecond=0))
+    last = min(after, now.replace(second=0, microsecond=0))
     assert EPOCH + timedelta(minutes=window.end + is_age) >= last

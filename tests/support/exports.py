@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from ociaudit.client.auth import load_credentials
 from ociaudit.client.network import Endpoints
 from ociaudit.client.transport import TransportLimits
 from ociaudit.clock import Clock
 from ociaudit.formats.registry import choose_output_format
-from ociaudit.operations.context import Callbacks, ExportOrder, RunContext
+from ociaudit.operations.context import Callbacks, ExportOptions, RunContext
 from ociaudit.operations.export import ExportResult, export_events
-from ociaudit.storage.run_dir import ExportArguments
-from support.clocks import JumpingClock
+from support.clocks import FastForwardClock
 from support.emulator import Emulator
 from support.processes import Finished, find_command, run_process
 
@@ -62,19 +60,27 @@ def make_tools(
     return RunContext(
         credentials=load_credentials(str(emulator.config_path)),
         endpoints=Endpoints(emulator.url + "/{region}"),
-        clock=clock or JumpingClock(),
+        clock=clock or FastForwardClock(),
         limits=limits or TransportLimits(),
         callbacks=callbacks or Callbacks(),
     )
 
 
 def export_here(
-    arguments: ExportArguments, output: Path, context: RunContext, *, max_window_days: int = 14
+    options: ExportOptions, output: Path, context: RunContext, *, max_window_days: int = 14
 ) -> ExportResult:
-    """Export in this process; the output's suffix says in which form."""
-    form = choose_output_format(output)
-    arguments = msgspec.structs.replace(arguments, format=form.format, compress=form.compression)
-    return export_events(ExportOrder(arguments, output, max_window_days=max_window_days), context)
+    """Export in this process; the output's suffix selects the format."""
+    chosen = choose_output_format(output)
+    return export_events(
+        replace(
+            options,
+            output=output,
+            format=chosen.format,
+            compression=chosen.compression,
+            max_window_days=max_window_days,
+        ),
+        context,
+    )
 
 
 def read_manifest(output: Path) -> dict[str, Any]:

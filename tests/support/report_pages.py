@@ -1,7 +1,4 @@
-"""What a person sees of a report in a browser: rows, colours, contrast, pixels.
-
-Owns: those questions to a page. Must not: judge the answers.
-"""
+"""What a person sees of a report in a browser: table columns, colors, contrasts and pixels."""
 
 from __future__ import annotations
 
@@ -49,19 +46,19 @@ _COLORS = """(canvas) => {
 
 
 def read_contrasts(page: Page) -> list[tuple[float, str, str]]:
-    """Return (contrast, element, text) of everything that holds text and can be seen."""
+    """Return (contrast, element, text) of every visible element that contains text."""
     found: list[list[Any]] = page.evaluate(_CONTRASTS)
     return [(ratio, element, text) for ratio, element, text in found]
 
 
 def count_colors(page: Page, selector: str) -> dict[str, int]:
-    """Return how many pixels of a canvas have which opaque color, as `r,g,b`."""
+    """Return the number of pixels of each opaque color in a canvas; colors are `r,g,b`."""
     colors: dict[str, int] = page.locator(f"{selector} canvas").first.evaluate(_COLORS)
     return colors
 
 
 def read_variable(page: Page, name: str) -> str:
-    """Return a colour of the page's palette as `r,g,b`."""
+    """Return a color of the page's palette as `r,g,b`."""
     color: str = page.evaluate(
         """(name) => {
           const probe = document.createElement("i");
@@ -77,12 +74,12 @@ def read_variable(page: Page, name: str) -> str:
 
 
 def read_column(page: Page, table: str, title: str) -> list[str]:
-    """Return what stands in a column of a table, from top to bottom of the shown page."""
+    """Return the texts of a table column, from top to bottom of the page shown."""
     return page.locator(f'{table} tbody td[data-label="{title}"]').all_inner_texts()
 
 
 def is_on_first_screen(page: Page, text: str) -> bool:
-    """Tell whether a text can be seen without scrolling."""
+    """Return whether a text is visible without scrolling."""
     page.evaluate("scrollTo(0, 0)")
     size = page.viewport_size
     box = page.get_by_text(text).first.bounding_box()

@@ -1,7 +1,6 @@
-"""Exports for reports: events with hostile text in every field, and manifests with gaps.
+"""Exports for tests of the report: events with hostile text in every field, and manifests with gaps.
 
-Owns: files as `oci-audit export` would leave them, made without a service.
-Must not: judge what a report makes of them.
+The files are those that `oci-audit export` would write, without a service.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _IDENTITY = ("principalName", "principalId", "ipAddress", "userAgent", "authType
 
 
 def make_event(number: int, **changes: Any) -> dict[str, Any]:
-    """Make an ordinary event; `data` and `identity` in `changes` are merged into those of the event."""
+    """Return an ordinary event; `data` and `identity` in `changes` are merged into those of the event."""
     minute = number % 1_440
     event: dict[str, Any] = {
         "eventType": "com.oraclecloud.computeApi.GetInstance",
@@ -74,7 +73,7 @@ def make_event(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def make_hostile_event(number: int, text: str) -> dict[str, Any]:
-    """Make an event with a text in every field, keys of free maps included."""
+    """Return an event with a text in every field, including the keys of free maps."""
     data: dict[str, Any] = dict.fromkeys(_NAMES, text)
     data["identity"] = dict.fromkeys(_IDENTITY, text)
     data["request"] = {"path": text, "action": text, "headers": {text: [text]}, "parameters": {text: [text]}}
@@ -91,7 +90,7 @@ def make_hostile_event(number: int, text: str) -> dict[str, Any]:
 
 
 def write_export(path: Path, events: Iterable[dict[str, Any]]) -> int:
-    """Write events as an export does, and return how many."""
+    """Write events in the layout of an export and return their number."""
     lines = [json.dumps(event, ensure_ascii=False) for event in events]
     path.write_text("[\n" + ",\n".join(lines) + ("\n" if lines else "") + "]\n", encoding="utf-8")
     return len(lines)
@@ -106,7 +105,7 @@ def write_manifest(
     start: str = "2025-12-01T00:00:00Z",
     end: str = "2025-12-08T00:00:00Z",
 ) -> None:
-    """Write a manifest beside an export: every place covered whole, but for those with a gap."""
+    """Write a manifest beside an export: every target without a gap is covered for the whole range."""
     content = path.read_bytes()
     missing = {(gap.region, gap.compartment) for gap in gaps}
     manifest = Manifest(
@@ -136,13 +135,13 @@ def write_manifest(
 
 
 def make_gap(region: str, compartment: str, *, reason: str = "404", start: str, end: str) -> GapEntry:
-    """Make a gap that was denied."""
+    """Return a gap that was denied."""
     return GapEntry(region, compartment, start, end, "denied", reason, "A/B/C")
 
 
 @dataclass(frozen=True)
-class Made:
-    """An export and its report."""
+class ReportedExport:
+    """An export, its report and its events."""
 
     export: Path
     report: Path
@@ -150,7 +149,7 @@ class Made:
 
 
 def write_report(export: Path, *arguments: str) -> Path:
-    """Run the installed command over an export, with gaps or without, and return the page."""
+    """Write the report of an export with the installed command and return its path."""
     output = export.with_name(export.name + ".html")
     command = [find_command("oci-audit"), "report", str(export), "-o", str(output), "--overwrite", *arguments]
     done = run_process(command, cwd=export.parent)
@@ -160,7 +159,7 @@ def write_report(export: Path, *arguments: str) -> Path:
 
 
 def read_data(page: Path) -> dict[str, Any]:
-    """Return the data that stands in a page."""
+    """Return the data in a page."""
     text = page.read_text(encoding="utf-8")
     _, _, rest = text.partition('<script type="application/json" id="data">')
     data: dict[str, Any] = json.loads(rest.partition("</script>")[0])

@@ -1,1 +1,1 @@
-"""Looking: what an export tells."""
+"""Analysis of exported events: statistics, detections, the summary, SQL queries and the HTML report."""

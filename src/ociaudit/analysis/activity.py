@@ -1,21 +1,15 @@
-"""What one principal did from one address, as far as it may matter to somebody who looks for trouble.
+"""The activity of each principal from each address, collected while events stream by.
 
-Owns: what is remembered of such a pair while the events stream by. Must not: judge.
-
-Invariants
-- A trace is bounded: long lists are cut, and what was left out is counted.
-- Failed sign-ins belong to the success that follows within an hour, in the order in which events are read.
-
-Every pair of principal and address, followed through the events.
-
-Owns: the traces and their bound. Must not: judge.
+An `Activity` counts the events of one (principal, address) pair. When the pair signs in or makes a change, the
+activity also records `NotableActions`: the changes as steps of a timeline, failed sign-ins, a password that was
+probably guessed, and the calls that follow. `ActivityTracker` keeps the activities of a whole file;
+`summarize_actors` sums them up by principal or by address. `detections` applies its rules to them.
 
 Invariants
-- There are never more than 100,000 traces and what a batch adds; those that are forgotten are counted, and a
-  trace with something special goes last.
-- First and last are exact in whatever order events come; what came after what is told in the order of reading.
-
-When a principal or an address was seen, and with whom. Owns: that view of the traces. Pure.
+- Memory is bounded: at most 100,000 activities plus those of one batch are held, each with short lists. Whatever is
+  dropped is counted, and an activity with notable actions is dropped last.
+- First and last times are exact whatever the order of the events. What follows what is decided in reading order:
+  failed sign-ins belong to the success that follows within an hour.
 """
 
 from __future__ import annotations
@@ -25,6 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -32,15 +27,19 @@ from ociaudit.analysis.classification import ChangeKind, EventBatch, EventClass,
 from ociaudit.events.fields import NANOSECONDS, Facts, Outcome, replace_surrogates
 
 HOUR = 3600 * NANOSECONDS
+_ACTIVITIES_KEPT = 50_000
+_IDS_KEPT = 50_000
 _STEPS_KEPT = 24
 _NAMES_KEPT = 40
-_TOOLS_KEPT = 8
+_USER_AGENTS_KEPT = 8
 _NOTE_CHARACTERS = 200
 _MOST_EVENTS = 2**50
+_get_id, _get_name = attrgetter("principal_id"), attrgetter("principal_name")
+_get_first_and_name = attrgetter("first", "name")
 
 
 class Step(NamedTuple):
-    """Something that was done: `note` is the fingerprint of a new key or the statements of a policy."""
+    """A change that a principal made; `note` is the fingerprint of a new key or the statements of a policy."""
 
     instant: int
     kind: ChangeKind | None
@@ -50,44 +49,45 @@ class Step(NamedTuple):
     note: str
 
 
-class Guess(NamedTuple):
-    """Failed sign-ins, and the success that followed."""
+class GuessedPassword(NamedTuple):
+    """A run of failed sign-ins and the success that followed; `first` and `success` are instants."""
 
     failures: int
     first: int
     success: int
 
 
-class Special:
-    """What one principal did from one address that not everybody does."""
+class NotableActions:
+    """The sign-ins and changes of one pair, and its calls since the first change or guessed password."""
 
     __slots__ = (
-        "failed_sign_ins", "guess", "sign_ins", "steps", "steps_left_out", "streak", "streak_first", "streak_last",
-        "tools", "use_first", "use_last", "uses", "uses_left_out",
+        "calls", "calls_left_out", "failed_sign_ins", "first_call", "guess", "last_call", "sign_ins", "steps",
+        "steps_left_out", "streak", "streak_first", "streak_last", "user_agents",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start without any action."""
         self.sign_ins = self.failed_sign_ins = 0
         self.streak = self.streak_first = self.streak_last = 0
-        """The failed sign-ins since the last success, none longer than an hour after the one before."""
-        self.guess: Guess | None = None
+        """The failed sign-ins since the last success, each at most an hour after the previous one."""
+        self.guess: GuessedPassword | None = None
+        """The longest streak that ended with a success."""
         self.steps: tuple[Step, ...] = ()
         self.steps_left_out = 0
-        self.uses: Counter[str] = Counter()
-        """Name -> how often it was called since the first step or guess; a name that is missing is empty."""
-        self.uses_left_out = 0
-        self.use_first = self.use_last = 0
-        self.tools: dict[str, int] = {}
-        """User agent -> when it was first used since the first step or guess."""
+        self.calls: Counter[str] = Counter()
+        """Event name -> number of calls since the first step or guess; an absent name is empty."""
+        self.calls_left_out = 0
+        self.first_call = self.last_call = 0
+        self.user_agents: dict[str, int] = {}
+        """User agent -> instant of its first call since the first step or guess."""
 
     @property
     def is_watched(self) -> bool:
-        """Tell whether something has happened after which each call is of interest."""
+        """Return whether a change or a guessed password makes every further call relevant."""
         return bool(self.steps) or self.guess is not None
 
     def record_sign_in(self, instant: int, outcome: Outcome) -> None:
-        """Take a sign-in into account."""
+        """Record a sign-in."""
         if outcome == "failure":
             self.failed_sign_ins += 1
             if not self.streak or instant - self.streak_last > HOUR:
@@ -98,146 +98,107 @@ class Special:
             self.sign_ins += 1
             is_longest = self.guess is None or self.streak > self.guess.failures
             if self.streak and instant - self.streak_last <= HOUR and is_longest:
-                self.guess = Guess(self.streak, self.streak_first, instant)
+                self.guess = GuessedPassword(self.streak, self.streak_first, instant)
             self.streak = 0
 
     def record_step(self, step: Step) -> None:
-        """Remember something that was done."""
+        """Record a change."""
         if len(self.steps) < _STEPS_KEPT:
             self.steps += (step,)
         else:
             self.steps_left_out += 1
 
-    def record_use(self, instant: int, name: str | None, tool: str | None) -> None:
-        """Remember an ordinary call of somebody who has done something special."""
-        self.use_first = self.use_first or instant
-        self.use_last = max(self.use_last, instant)
-        if (name or "") in self.uses or len(self.uses) < _NAMES_KEPT:
-            self.uses[name or ""] += 1
+    def record_call(self, instant: int, name: str | None, user_agent: str | None) -> None:
+        """Record an ordinary call of a watched pair."""
+        self.first_call = self.first_call or instant
+        self.last_call = max(self.last_call, instant)
+        if (name or "") in self.calls or len(self.calls) < _NAMES_KEPT:
+            self.calls[name or ""] += 1
         else:
-            self.uses_left_out += 1
-        if tool and tool not in self.tools and len(self.tools) < _TOOLS_KEPT:
-            self.tools[tool] = instant
+            self.calls_left_out += 1
+        if user_agent and user_agent not in self.user_agents and len(self.user_agents) < _USER_AGENTS_KEPT:
+            self.user_agents[user_agent] = instant
 
 
-_NOTHING = Special()
-"""What most have done; only `begin_special` gives what may be added to, and never this."""
+_NO_ACTIONS = NotableActions()
+"""What `Activity.notable` returns for most activities; nothing is ever recorded in it."""
 
 
 class Activity:
-    """One principal from one address: instants are 0 while no time could be read."""
+    """The events of one principal from one address; instants are 0 until a readable time is seen."""
 
-    __slots__ = ("_special", "events", "failures", "first", "last")
+    __slots__ = ("_notable", "events", "failures", "first", "last")
 
     def __init__(self, instant: int) -> None:
-        """Begin with the first event."""
+        """Start with the first event, at `instant`."""
         self.events = 1
         self.failures = 0
         self.first = self.last = instant
-        self._special: Special | None = None
+        self._notable: NotableActions | None = None
 
     @property
-    def special(self) -> Special:
-        """What was done that not everybody does; empty for most."""
-        return self._special or _NOTHING
+    def notable(self) -> NotableActions:
+        """The notable actions; empty for most activities. Read only: `start_notable` returns what to record in."""
+        return self._notable or _NO_ACTIONS
 
     @property
-    def is_special(self) -> bool:
-        """Tell whether anything was done that not everybody does."""
-        return self._special is not None
+    def is_notable(self) -> bool:
+        """Return whether there are notable actions."""
+        return self._notable is not None
 
     @property
-    def rank(self) -> int:
-        """Tell how little this may be forgotten: least where all failed, most after something special; then by size."""
-        if self._special is not None and self._special.is_watched:
+    def priority(self) -> int:
+        """Return how important it is to keep this activity.
+
+        Lowest if every event failed, highest if the pair is watched; within each group, by number of events.
+        """
+        if self._notable is not None and self._notable.is_watched:
             return 2 * _MOST_EVENTS + self.events
         return self.events if self.failures >= self.events else _MOST_EVENTS + self.events
 
-    def begin_special(self) -> Special:
-        """Return what was done that not everybody does, to add to it."""
-        if self._special is None:
-            self._special = Special()
-        return self._special
-
-
-def make_step(facts: Facts, raw: bytes, instant: int, kind: ChangeKind | None) -> Step:
-    """Make a step of an event; its JSON is read whole where it may name a key or a policy's statements."""
-    details = facts.details
-    note = _find_detail(raw) if kind in {"credential", "rights"} else ""
-    return Step(
-        instant=instant,
-        kind=kind,
-        name=details.event_name or facts.event_type or "",
-        event_id=facts.event_id,
-        resource_id=details.resource_id,
-        note=note,
-    )
-
-
-def is_wide_open(statement: str) -> bool:
-    """Tell whether a policy's statement gives everything, or something to manage to everybody."""
-    words = " ".join(statement.casefold().split())
-    return "any-user to manage" in words or "any-group to manage" in words or "manage all-resources in tenancy" in words
-
-
-def _find_detail(raw: bytes) -> str:
-    try:
-        data = json.loads(raw).get("data")
-    except (ValueError, RecursionError):
-        return ""
-    for path in (("response", "payload"), ("stateChange", "current"), ("request", "payload")):
-        target: Any = data
-        for name in path:
-            target = target.get(name) if isinstance(target, dict) else None
-        if isinstance(target, dict):
-            fingerprint, statements = target.get("fingerprint"), target.get("statements")
-            if isinstance(fingerprint, str):
-                return replace_surrogates(fingerprint[:_NOTE_CHARACTERS])
-            if isinstance(statements, list):
-                widest_first = sorted(map(str, statements), key=lambda one: not is_wide_open(one))
-                return replace_surrogates("; ".join(widest_first)[:_NOTE_CHARACTERS])
-    return ""
-
-
-_TRACES_KEPT = 50_000
-_IDS_KEPT = 50_000
-_get_id, _get_name = attrgetter("principal_id"), attrgetter("principal_name")
+    def start_notable(self) -> NotableActions:
+        """Return the notable actions of this activity, to record in them."""
+        if self._notable is None:
+            self._notable = NotableActions()
+        return self._notable
 
 
 @dataclass(slots=True)
 class ActivityTracker:
-    """What each principal did from each address."""
+    """The activities of a whole file."""
 
     activities: dict[Pair, Activity] = field(default_factory=dict)
-    """(principal, address) -> what was done; either may be an empty text."""
+    """(principal, address) -> activity; either text may be empty."""
     dropped: int = 0
-    """How many traces were forgotten."""
+    """Number of activities dropped to bound memory."""
     names_by_id: dict[str | None, str | None] = field(default_factory=dict)
-    """A principal's id -> its name, for the first fifty thousand."""
+    """Principal id -> principal name, for the first 50,000 ids."""
     _watched: set[Pair] = field(default_factory=set)
 
     @property
     def watched(self) -> AbstractSet[Pair]:
-        """The pairs that have done something after which each call is of interest."""
+        """The pairs whose every further call is relevant."""
         return self._watched
 
     def add(self, batch: EventBatch, event_classes: Sequence[EventClass], steps: Mapping[int, Step]) -> None:
-        """Follow events; `meanings` has one for each, `steps` holds those that are a step by their index."""
+        """Add a batch of events.
+
+        `event_classes` has one entry for each event. `steps` maps the index of an event that is a change to its step.
+        """
         self._count(batch)
-        special = set(steps).union([index for index, event_class in enumerate(event_classes) if event_class.is_sign_in])
-        watched = self._watched  # there may be many: they are not copied for every batch
-        interesting = {pair for pair, index in batch.pairs if index in special or pair in watched}
-        if interesting:
+        notable = set(steps).union([index for index, event_class in enumerate(event_classes) if event_class.is_sign_in])
+        watched = self._watched  # can be large, so it is not copied for every batch
+        relevant = {pair for pair, index in batch.pairs if index in notable or pair in watched}
+        if relevant:
             for pair, index in batch.pairs:
-                if pair in interesting:
+                if pair in relevant:
                     self._record(batch, pair, index, event_classes[index], steps.get(index))
         if len(self.names_by_id) < _IDS_KEPT:
             self.names_by_id.update(zip(map(_get_id, batch.identities), map(_get_name, batch.identities), strict=True))
-        if len(self.activities) > 2 * _TRACES_KEPT:
-            self._forget()
+        if len(self.activities) > 2 * _ACTIVITIES_KEPT:
+            self._drop_least_important()
 
     def _count(self, batch: EventBatch) -> None:
-        """Count, and find first and last."""
         activities, instants = self.activities, batch.instants
         find = activities.get
         for pair, index in batch.pairs:
@@ -247,7 +208,7 @@ class ActivityTracker:
                 activities[pair] = Activity(instant)
                 continue
             activity.events += 1
-            if instant > activity.last:  # noqa: PLR1730 - asked of every event, and `max` takes three times as long
+            if instant > activity.last:  # noqa: PLR1730 - runs for every event, and `max` takes three times as long
                 activity.last = instant
             if instant < activity.first or not activity.first:
                 activity.first = instant or activity.first
@@ -256,26 +217,28 @@ class ActivityTracker:
                 activities[pair].failures += 1
 
     def _record(self, batch: EventBatch, pair: Pair, index: int, event_class: EventClass, step: Step | None) -> None:
-        special = self.activities[pair].begin_special()
+        actions = self.activities[pair].start_notable()
         if step:
-            special.record_step(step)
+            actions.record_step(step)
         elif event_class.is_sign_in:
-            special.record_sign_in(batch.instants[index], batch.outcomes[index])
-        elif special.is_watched:
-            special.record_use(batch.instants[index], batch.datas[index].event_name, batch.identities[index].user_agent)
-        if special.is_watched:
+            actions.record_sign_in(batch.instants[index], batch.outcomes[index])
+        elif actions.is_watched:
+            actions.record_call(
+                batch.instants[index], batch.datas[index].event_name, batch.identities[index].user_agent
+            )
+        if actions.is_watched:
             self._watched.add(pair)
 
-    def _forget(self) -> None:
-        """Forget half of the traces: first those that only failed, then the shortest."""
-        ranks = [activity.rank for activity in self.activities.values()]
-        last = sorted(ranks, reverse=True)[_TRACES_KEPT]
-        room = _TRACES_KEPT - sum(rank > last for rank in ranks)
+    def _drop_least_important(self) -> None:
+        """Keep the `_ACTIVITIES_KEPT` activities of highest priority."""
+        priorities = [activity.priority for activity in self.activities.values()]
+        threshold = sorted(priorities, reverse=True)[_ACTIVITIES_KEPT]
+        room = _ACTIVITIES_KEPT - sum(priority > threshold for priority in priorities)
         kept: dict[Pair, Activity] = {}
-        for (pair, activity), rank in zip(self.activities.items(), ranks, strict=True):
-            if rank == last:  # of equals those stay that came first: their first is exact
+        for (pair, activity), priority in zip(self.activities.items(), priorities, strict=True):
+            if priority == threshold:  # among equals the earliest stay, because their first time is exact
                 room -= 1
-            if rank > last or (rank == last and room >= 0):
+            if priority > threshold or (priority == threshold and room >= 0):
                 kept[pair] = activity
         self.dropped += len(self.activities) - len(kept)
         self.activities = kept
@@ -283,7 +246,7 @@ class ActivityTracker:
 
 
 class ActorSummary(NamedTuple):
-    """A principal or an address; instants as in the census, 0 where no time could be read."""
+    """A principal or an address with its totals; `first` and `last` are instants, 0 without a readable time."""
 
     name: str
     first: int
@@ -291,27 +254,31 @@ class ActorSummary(NamedTuple):
     events: int
     failures: int
     partners: tuple[str, ...]
-    """The addresses of a principal, or the principals of an address, by first seen; an empty text is none."""
+    """The addresses of a principal, or the principals of an address, by first seen; an absent one is empty."""
 
 
-_get_first_and_name = attrgetter("first", "name")
+def summarize_actors(entries: Iterable[tuple[str, str, Activity]]) -> list[ActorSummary]:
+    """Group (name, partner, activity) entries by name and return the summaries by first seen.
 
-
-def summarize_actors(pairs: Iterable[tuple[str, str, Activity]]) -> list[ActorSummary]:
-    """Gather (name, partner, trace) by name, and return them by first seen; an empty name is left out."""
-    gathered: defaultdict[str, list[tuple[str, Activity]]] = defaultdict(list)
-    for name, partner, activity in pairs:
+    Entries with an empty name are omitted.
+    """
+    grouped: defaultdict[str, list[tuple[str, Activity]]] = defaultdict(list)
+    for name, partner, activity in entries:
         if name:
-            gathered[name].append((partner, activity))
-    return sorted(map(_gather, gathered.items()), key=_get_first_and_name)
+            grouped[name].append((partner, activity))
+    return sorted((_summarize(name, found) for name, found in grouped.items()), key=_get_first_and_name)
 
 
-def _gather(item: tuple[str, list[tuple[str, Activity]]]) -> ActorSummary:
-    name, found = item
-    if len(found) == 1:  # so it is for nearly all addresses
+def rank_actors(actors: Iterable[ActorSummary], number: int) -> list[ActorSummary]:
+    """Return the `number` actors with the most events; equal counts by name."""
+    return nsmallest(number, actors, key=lambda actor: (-actor.events, actor.name))
+
+
+def _summarize(name: str, found: list[tuple[str, Activity]]) -> ActorSummary:
+    if len(found) == 1:  # the common case: nearly every address has one principal
         partner, activity = found[0]
         return ActorSummary(name, activity.first, activity.last, activity.events, activity.failures, (partner,))
-    found.sort(key=lambda one: (one[1].first, one[0]))
+    found.sort(key=lambda entry: (entry[1].first, entry[0]))
     activities = [activity for _, activity in found]
     return ActorSummary(
         name=name,
@@ -321,3 +288,42 @@ def _gather(item: tuple[str, list[tuple[str, Activity]]]) -> ActorSummary:
         failures=sum(activity.failures for activity in activities),
         partners=tuple(partner for partner, _ in found),
     )
+
+
+def make_step(facts: Facts, raw: bytes, instant: int, kind: ChangeKind | None) -> Step:
+    """Make the step of an event; only a change of credentials or permissions has its whole JSON parsed."""
+    details = facts.details
+    return Step(
+        instant=instant,
+        kind=kind,
+        name=details.event_name or facts.event_type or "",
+        event_id=facts.event_id,
+        resource_id=details.resource_id,
+        note=_read_note(raw) if kind in {"credential", "permission"} else "",
+    )
+
+
+def is_overly_permissive(statements: str) -> bool:
+    """Return whether policy statements let anyone manage something, or a group manage the whole tenancy."""
+    words = " ".join(statements.casefold().split())
+    return "any-user to manage" in words or "any-group to manage" in words or "manage all-resources in tenancy" in words
+
+
+def _read_note(raw: bytes) -> str:
+    """Return the fingerprint or the statements in an event, the most permissive statement first."""
+    try:
+        data = json.loads(raw).get("data")
+    except (ValueError, RecursionError):
+        return ""
+    for path in (("response", "payload"), ("stateChange", "current"), ("request", "payload")):
+        value: Any = data
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, dict):
+            fingerprint, statements = value.get("fingerprint"), value.get("statements")
+            if isinstance(fingerprint, str):
+                return replace_surrogates(fingerprint[:_NOTE_CHARACTERS])
+            if isinstance(statements, list):
+                ordered = sorted(map(str, statements), key=lambda statement: not is_overly_permissive(statement))
+                return replace_surrogates("; ".join(ordered)[:_NOTE_CHARACTERS])
+    return ""

@@ -1,19 +1,14 @@
-"""What a kind of event means to somebody who looks for trouble.
+"""The classification of events: sign-ins, changes to IAM, and the kinds of change that detections look for.
 
-Owns: which events are sign-ins, changes to IAM, new credentials, wider rights, a weaker second factor, blinded
-watchers and things taken away. Pure; decided by names alone, and so once for each name.
+An event is classified by its names alone, so `stats` classifies each distinct set of names once. `read_batch` reads
+the fields of many events side by side, one list for each field, so that counting can run in C.
+
+Source of the names: Oracle's documentation of the events that its services emit, and recorded events.
 
 Invariants
-- Names are compared without regard to case; `.begin` and `.end` of the Events service do not count.
-- A name that is not listed is never more than a change to IAM, by its service and its verb.
-
-Source: Oracle's documentation of the services' events, and recorded events.
-
-Some events side by side: a list for each thing that is counted, so that counting runs in C.
-
-Owns: reading events into such lists. Must not: count.
-
-Invariant: every list but `pairs` has one entry for each event; all are in the order of the events.
+- Names are compared without regard to case; the suffixes `.begin` and `.end` of the Events service are ignored.
+- An event whose name is not listed is at most a change to IAM, decided by its service and its verb.
+- Every list of an `EventBatch` except `pairs` has one entry for each event; all lists are in the events' order.
 """
 
 from __future__ import annotations
@@ -38,34 +33,28 @@ from ociaudit.events.fields import (
     split_addresses,
 )
 
-ChangeKind = Literal["credential", "rights", "second factor", "people", "blinding", "taking"]
+ChangeKind = Literal["credential", "permission", "mfa", "user", "monitoring", "data access"]
+Pair = tuple[str, str]
+"""(principal, address). A principal is a name, or else an id; either text is empty where the event has none."""
+ClassificationKey = str | tuple[str | None, str | None, str | None]
+"""What a classification depends on: (event type, event name, domain event), or the event type where that suffices."""
 
-
-class EventClass(NamedTuple):
-    """What the name of an event tells; `kind` is None for most."""
-
-    is_sign_in: bool
-    is_iam_change: bool
-    kind: ChangeKind | None
-
-
-ORDINARY = EventClass(is_sign_in=False, is_iam_change=False, kind=None)
 _NAMES: Mapping[ChangeKind, str] = MappingProxyType(
     {
         "credential": """
             UploadApiKey CreateApiKey CreateAuthToken CreateCustomerSecretKey CreateSmtpCredential CreateDbCredential
             CreateOAuthClientCredential CreateOAuth2ClientCredential CreateSwiftPassword CreateOrResetPassword
             CreateOrResetUIPassword UpdateUserUIPassword""",
-        "rights": """
+        "permission": """
             CreatePolicy UpdatePolicy DeletePolicy AddUserToGroup CreateDynamicGroup UpdateDynamicGroup
             CreateIdentityProvider UpdateIdentityProvider CreateIdpGroupMapping UpdateIdpGroupMapping
             UpdateAuthenticationPolicy UpdateUserCapabilities CreateNetworkSource UpdateNetworkSource""",
-        "second factor": "DeleteMfaTotpDevice",
-        "people": "CreateUser UpdateUserState DeleteUser",
-        "blinding": """
+        "mfa": "DeleteMfaTotpDevice",
+        "user": "CreateUser UpdateUserState DeleteUser",
+        "monitoring": """
             DeleteLog DeleteLogGroup DeleteServiceConnector DeactivateServiceConnector DeleteDetectorRecipe
             DeleteFlowLog DeleteUnifiedAgentConfiguration""",
-        "taking": """
+        "data access": """
             GetSecretBundle GetSecretBundleByName GenerateAutonomousDatabaseWallet CreatePreauthenticatedRequest
             CreateKubeconfig ExportImage GetConsoleHistoryContent ExportKey""",
     }
@@ -74,24 +63,38 @@ _KINDS: Mapping[str, ChangeKind] = MappingProxyType(
     {name.casefold(): kind for kind, names in _NAMES.items() for name in names.split()}
 )
 _SERVICE_KINDS: tuple[tuple[str, str, ChangeKind], ...] = (
-    ("audit", "updateconfiguration", "blinding"),
-    ("cloudguard", "updateconfiguration", "blinding"),
-    ("cloudguard", "deletetarget", "blinding"),
-    ("event", "deleterule", "blinding"),
+    ("audit", "updateconfiguration", "monitoring"),
+    ("cloudguard", "updateconfiguration", "monitoring"),
+    ("cloudguard", "deletetarget", "monitoring"),
+    ("event", "deleterule", "monitoring"),
 )
-"""Names that several services have: (part of the service, name, kind)."""
+"""Names that several services share: (part of the service, name, kind)."""
 _DOMAIN_CREDENTIAL = re.compile(
     r"apikey|authtoken|customersecretkey|smtpcredential|dbcredential|password", re.IGNORECASE
 )
 _IAM_SERVICES = ("identitycontrolplane", "identityprovisioning", "identitydomain", "compartments")
 _READING = re.compile(r"(get|list|search|summarize|head|validate|check|test|authenticate|fetch|read|count|describe)")
 _DOMAIN_READING = re.compile(r"\.(search|get|list|read|view)\.", re.IGNORECASE)
+_NO_DATA, _NO_IDENTITY, _NO_RESPONSE, _NO_DETAILS = Data(), Identity(), Response(), Details()
+_NO_SOURCE = ("",)
+
+
+class EventClass(NamedTuple):
+    """The classification of an event; `kind` is None for most events."""
+
+    is_sign_in: bool
+    is_iam_change: bool
+    kind: ChangeKind | None
+
+
+ORDINARY = EventClass(is_sign_in=False, is_iam_change=False, kind=None)
 
 
 def classify_event(event_type: str | None, event_name: str | None, domain_event: str | None) -> EventClass:
-    """Find out what an event of these names means; `domain_event` as in `events.facts`.
+    """Return the classification of an event with these names.
 
-    What means nothing is the object `ORDINARY` itself.
+    `domain_event` is the identity domain's own name of the event, as in `Facts.domain_event`. An ordinary event
+    returns the object `ORDINARY` itself, so that callers can compare by identity.
     """
     service, name = _split_type(event_type or event_name or "")
     kind = _KINDS.get(name) or _find_service_kind(service, name)
@@ -104,9 +107,9 @@ def classify_event(event_type: str | None, event_name: str | None, domain_event:
     return ORDINARY if event_class == ORDINARY else event_class
 
 
-def is_taking(event_name: str) -> bool:
-    """Tell whether an event of this name takes secrets or data out."""
-    return _KINDS.get(event_name.casefold()) == "taking"
+def is_data_access(event_name: str) -> bool:
+    """Return whether an event of this name fetches secrets or takes data out of the tenancy."""
+    return _KINDS.get(event_name.casefold()) == "data access"
 
 
 def _split_type(event_type: str) -> tuple[str, str]:
@@ -117,21 +120,14 @@ def _split_type(event_type: str) -> tuple[str, str]:
 
 
 def _find_service_kind(service: str, name: str) -> ChangeKind | None:
-    for part, wanted, kind in _SERVICE_KINDS:
-        if name == wanted and part in service:
+    for service_part, shared_name, kind in _SERVICE_KINDS:
+        if name == shared_name and service_part in service:
             return kind
     return None
 
 
-_NO_DATA, _NO_IDENTITY, _NO_RESPONSE, _NO_DETAILS = Data(), Identity(), Response(), Details()
-_NO_SOURCE = ("",)
-Pair = tuple[str, str]
-EventKind = str | tuple[str | None, str | None, str | None]
-"""The event type; or event type, event name and the identity domain's own name, where there is more than the type."""
-
-
 class EventBatch(NamedTuple):
-    """Events side by side. A principal is a name, else an id; an empty text stands for none, as for no address."""
+    """The fields of many events, side by side."""
 
     raws: Sequence[bytes]
     facts: list[Facts]
@@ -140,25 +136,24 @@ class EventBatch(NamedTuple):
     statuses: list[str | None]
     outcomes: list[Outcome]
     instants: list[int]
-    kinds: list[EventKind]
-    """All that its meaning depends on."""
-    people: list[str]
+    keys: list[ClassificationKey]
+    principals: list[str]
     pairs: list[tuple[Pair, int]]
-    """(principal, address) and the index of the event, which comes once for each of its addresses."""
+    """The pair and the index of its event; an event with several addresses has one entry for each of them."""
 
 
 def read_batch(raws: Sequence[bytes]) -> EventBatch:
-    """Read events.
+    """Read events in shape `api`.
 
     Raises:
-        ValueError: one is not a JSON object.
+        ValueError: one of them is not a JSON object.
     """
     facts = list(map(read_facts, raws))
     datas = [one.data or _NO_DATA for one in facts]
     identities = [data.identity or _NO_IDENTITY for data in datas]
-    people = [one.principal_name or one.principal_id or one.caller_name or "" for one in identities]
+    principals = [one.principal_name or one.principal_id or one.caller_name or "" for one in identities]
     statuses = [(data.response or _NO_RESPONSE).status for data in datas]
-    details = [(data.additional_details or _NO_DETAILS).event_id for data in datas]
+    domain_events = [(data.additional_details or _NO_DETAILS).event_id for data in datas]
     return EventBatch(
         raws=raws,
         facts=facts,
@@ -166,22 +161,20 @@ def read_batch(raws: Sequence[bytes]) -> EventBatch:
         identities=identities,
         statuses=statuses,
         outcomes=[
-            OUTCOME_BY_STATUS.get(status) or judge_outcome(status, detail, data.message)
-            for status, detail, data in zip(statuses, details, datas, strict=True)
+            OUTCOME_BY_STATUS.get(status) or judge_outcome(status, domain_event, data.message)
+            for status, domain_event, data in zip(statuses, domain_events, datas, strict=True)
         ],
         instants=[read_instant(one.event_time) for one in facts],
-        kinds=[
-            one.event_type if one.event_type and detail is None else (one.event_type, data.event_name, detail)
-            for one, data, detail in zip(facts, datas, details, strict=True)
+        keys=[
+            one.event_type
+            if one.event_type and domain_event is None
+            else (one.event_type, data.event_name, domain_event)
+            for one, data, domain_event in zip(facts, datas, domain_events, strict=True)
         ],
-        people=people,
-        pairs=_pair(people, identities),
+        principals=principals,
+        pairs=[
+            ((principal, address), index)
+            for index, (principal, identity) in enumerate(zip(principals, identities, strict=True))
+            for address in split_addresses(identity.ip_address) or _NO_SOURCE
+        ],
     )
-
-
-def _pair(people: Sequence[str], identities: Sequence[Identity]) -> list[tuple[Pair, int]]:
-    return [
-        ((person, address), index)
-        for index, (person, one) in enumerate(zip(people, identities, strict=True))
-        for address in split_addresses(one.ip_address) or _NO_SOURCE
-    ]

@@ -1,30 +1,27 @@
-"""What is worth a look: a few plain rules over what each principal did from each address.
+"""The detections: a few simple rules about the activity of each principal from each address.
 
-Owns: the rules, and what each weighs. Must not: know any tenancy, or print.
+Each rule that matches gives a `Reason` with a weight. A (principal, address) pair whose reasons weigh 5 or more is a
+detection of its own, and `describe_timeline` describes what happened in a few lines:
 
-The rules, with their weights; a pair of principal and address with five or more is a finding of its own:
-
-- 5  failed sign-ins, then one that succeeded within an hour of the last
-- 5  a policy that gives everything, or lets everybody manage something
-- 5  something was deleted or switched off that watches the tenancy
-- 5  an address nobody had used before is used, and not just once or twice, for a principal of few addresses
-     within a day of a new credential for it
+- 5  failed sign-ins, then a successful one within an hour of the last failure
+- 5  a policy that lets a group manage the whole tenancy, or lets anyone manage something
+- 5  something that monitors the tenancy was deleted or disabled
+- 5  within a day of a new credential for a principal with few addresses, a previously unseen address is used for
+     that principal, and not just once or twice
 - 2  a new credential (API key, token, password…)
-- 1  other rights, groups or policies were changed; 1 a second factor was removed
-- 1  the principal was known, and used this address for the first time
-- 1  after one of these: secrets, wallets, keys or pre-authenticated requests were fetched
+- 1  changed permissions, such as group memberships or policies; 1 for a removed MFA device
+- 1  a known principal used this address for the first time
+- 1  after one of these, secrets, wallets, keys or pre-authenticated requests were fetched
 
-What weighs less is gathered: changes to IAM from new addresses (a line for each principal), an address that tries
-many principals, many failed sign-ins without success, a principal that is refused nearly everything.
+Other rules group many small observations into one detection of less weight: changes to IAM from new addresses (one
+detection for each principal), an address that tries many principals, many failed sign-ins without success, and a
+principal whose calls nearly all fail. The summary and the report present detections as their *findings*.
 
 Invariants
-- A finding says which rules made it; nothing is decided by names of people or addresses.
-- "New" needs a past: the first eighth of the range, a day at most, is only learned from.
-- Findings come in the order of their weight, then of their time: the same events give the same list.
-
-The story of a suspicion: a few lines with their times, so that a reader sees what happened.
-
-Owns: which lines, and their words. Must not: judge, or print; the strings are the events' own.
+- A detection names the rules that matched; no rule depends on the names of people or on particular addresses.
+- "New" needs a baseline: the first eighth of the range, at most a day, is only learned from.
+- Detections are ordered by weight, then by time: the same events give the same list.
+- All strings are the events' own and therefore untrusted.
 """
 
 from __future__ import annotations
@@ -34,26 +31,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ociaudit.analysis.activity import HOUR, Activity, ActorSummary, Step, is_wide_open
-from ociaudit.analysis.classification import Pair, is_taking
+from ociaudit.analysis.activity import HOUR, Activity, ActorSummary, Step, is_overly_permissive
+from ociaudit.analysis.classification import Pair, is_data_access
 from ociaudit.analysis.stats import EventStats
 
-GUESSES = 5
-"""Failed sign-ins from which on a success is suspicious."""
+DETECTION_WEIGHT = 5
+"""The weight from which a pair is a detection of its own."""
 _DAY = 24 * HOUR
-_FINDING_WEIGHT = 5
+_GUESSES = 5
 _FEW_ADDRESSES = 3
-_USED_EVENTS = 5
-_SPRAYED = 5
-_TRIES = 10
-_REFUSED_EVENTS = 10
-_REFUSED_SHARE = 0.8
-_FINDINGS_KEPT = 100
-_Special = Sequence[tuple[Pair, Activity]]
+_LEAST_EVENTS_FROM_NEW_ADDRESS = 5
+_SPRAYED_PRINCIPALS = 5
+_FAILED_SIGN_INS = 10
+_LEAST_CALLS = 10
+_FAILED_SHARE = 0.8
+_DETECTIONS_KEPT = 100
+_SHORT_ACTIVITY = 3 * _DAY
+_STEPS_SHOWN = 6
+_CALLS_SHOWN = 4
+_REVERSALS_SHOWN = 3
+_USER_AGENT_CHARACTERS = 40
+_NotableActivities = Sequence[tuple[Pair, Activity]]
 
 
 class Reason(NamedTuple):
-    """A rule that fired."""
+    """A rule that matched."""
 
     weight: int
     text: str
@@ -61,7 +63,7 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Something worth a look; the empty address stands for several."""
+    """What one or more rules matched; `principal` or `address` is empty if there are several."""
 
     principal: str
     address: str
@@ -70,262 +72,266 @@ class Detection:
     events: int
     reasons: tuple[Reason, ...]
     activity: Activity | None = None
-    """What was done, where it is the story of one principal and one address."""
+    """The activity of the pair, where the detection is about one pair as a whole."""
 
     @property
     def weight(self) -> int:
-        """How much speaks for it."""
+        """The sum of the reasons' weights."""
         return sum(reason.weight for reason in self.reasons)
 
 
 def find_detections(
     stats: EventStats, principals: Sequence[ActorSummary], addresses: Sequence[ActorSummary]
 ) -> list[Detection]:
-    """Return what is worth a look, the heaviest first, at most a hundred.
+    """Return the detections, the heaviest first, at most 100.
 
-    `principals` and `addresses` are all that the census lists.
+    `principals` and `addresses` are the complete lists of `stats`.
     """
-    special = [(pair, activity) for pair, activity in stats.activities.items() if activity.is_special]
-    past = _Past(stats, special, principals, addresses)
+    notable = [(pair, activity) for pair, activity in stats.activities.items() if activity.is_notable]
+    baseline = _Baseline(stats, notable, principals, addresses)
     found = [
         Detection(*pair, activity.first, activity.last, activity.events, reasons, activity)
         for pair, activity in stats.activities.items()
-        if (activity.is_special or pair[0] in past.credentials)
-        and (reasons := tuple(_judge(past, pair, activity)))
-        and sum(one.weight for one in reasons) >= _FINDING_WEIGHT
+        if (activity.is_notable or pair[0] in baseline.credentials)
+        and (reasons := tuple(_match_rules(baseline, pair, activity)))
+        and sum(one.weight for one in reasons) >= DETECTION_WEIGHT
     ]
-    told = {(one.principal, one.address) for one in found}
-    found += _gather_changes(special, past, told)
-    found += _find_sprayers(special)
-    found += _find_tries(special, told)
-    found += _find_refused(special, principals)
+    reported = {(one.principal, one.address) for one in found}
+    found += _find_changes_from_new_addresses(notable, baseline, reported)
+    found += _find_password_spraying(notable)
+    found += _find_failed_sign_ins(notable, reported)
+    found += _find_failing_principals(notable, principals)
     found.sort(key=lambda one: (-one.weight, one.first, one.principal, one.address))
-    return found[:_FINDINGS_KEPT]
+    return found[:_DETECTIONS_KEPT]
 
 
-class _Past:
-    """What was known before: when principals and addresses were first seen, and who got a credential when."""
+class _Baseline:
+    """What is normal: when principals and addresses were first seen, and who got which credential when."""
 
     def __init__(
         self,
         stats: EventStats,
-        special: _Special,
+        notable: _NotableActivities,
         principals: Sequence[ActorSummary],
         addresses: Sequence[ActorSummary],
     ) -> None:
-        self.learned = stats.first + min(_DAY, (stats.last - stats.first) // 8)
-        """From here on what is seen for the first time is new."""
-        self.people = {one.name: one.first for one in principals if one.first}
+        self.end = stats.first + min(_DAY, (stats.last - stats.first) // 8)
+        """From this instant on, what is seen for the first time is new."""
+        self.principals = {one.name: one.first for one in principals if one.first}
         self.addresses = {one.name: one.first for one in addresses if one.first}
         self.credentials: defaultdict[str, list[Step]] = defaultdict(list)
-        for (person, _), activity in special:
-            for step in activity.special.steps:
+        """Principal -> steps that created a credential for it."""
+        for (principal, _), activity in notable:
+            for step in activity.notable.steps:
                 if step.kind == "credential":
-                    self.credentials[find_owner(stats, step) or person].append(step)
-        self.habits: defaultdict[str, list[int]] = defaultdict(list)
-        """Principal with a new credential -> when each of its addresses was first seen."""
-        for (person, _), activity in stats.activities.items() if self.credentials else ():
-            if activity.first and person in self.credentials:
-                self.habits[person].append(activity.first)
+                    self.credentials[_find_owner(stats, step) or principal].append(step)
+        self.first_uses: defaultdict[str, list[int]] = defaultdict(list)
+        """Principal with a new credential -> the instant at which each of its addresses was first seen."""
+        for (principal, _), activity in stats.activities.items() if self.credentials else ():
+            if activity.first and principal in self.credentials:
+                self.first_uses[principal].append(activity.first)
 
     def is_new(self, pair: Pair, activity: Activity) -> bool:
-        """Tell whether a principal that was known uses an address for the first time."""
-        return activity.first > self.learned and self.people.get(pair[0], activity.first) < activity.first
+        """Return whether a known principal uses this address for the first time."""
+        return activity.first > self.end and self.principals.get(pair[0], activity.first) < activity.first
 
     def find_credential(self, pair: Pair, activity: Activity) -> Step | None:
-        """Find the new credential after which a principal came from an address that nobody had used before."""
-        made = self.credentials.get(pair[0])
-        if not made or not all(pair) or activity.events < _USED_EVENTS or not self.is_new(pair, activity):
+        """Find the new credential after which a principal used an address that no principal had used before."""
+        created = self.credentials.get(pair[0])
+        is_too_small = activity.events < _LEAST_EVENTS_FROM_NEW_ADDRESS
+        if not created or not all(pair) or is_too_small or not self.is_new(pair, activity):
             return None
-        earlier = sum(first < activity.first for first in self.habits[pair[0]])
+        earlier = sum(first < activity.first for first in self.first_uses[pair[0]])
         if earlier > _FEW_ADDRESSES or self.addresses[pair[1]] < activity.first:
             return None
-        steps = [one for one in made if 0 < activity.first - one.instant <= _DAY]
-        return max(steps, key=lambda one: one.instant, default=None)
+        recent = [step for step in created if 0 < activity.first - step.instant <= _DAY]
+        return max(recent, key=lambda step: step.instant, default=None)
 
 
-def find_owner(stats: EventStats, step: Step) -> str | None:
-    """Find whose credential a step made, where the event says so and the principal was seen."""
-    return stats.following.names_by_id.get(step.resource_id or "")
+def _find_owner(stats: EventStats, step: Step) -> str | None:
+    """Return for whom a step created a credential, if the event names a principal that was seen."""
+    return stats.tracker.names_by_id.get(step.resource_id or "")
 
 
-def _judge(past: _Past, pair: Pair, activity: Activity) -> Iterator[Reason]:
-    """Yield the rules that a pair breaks; nothing for what is merely new."""
-    credential = past.find_credential(pair, activity)
-    if not activity.special.is_watched and credential is None:
+def _match_rules(baseline: _Baseline, pair: Pair, activity: Activity) -> Iterator[Reason]:
+    """Yield the rules that a pair matches; none for a pair that is merely new."""
+    credential = baseline.find_credential(pair, activity)
+    actions = activity.notable
+    if not actions.is_watched and credential is None:
         return
-    guess, kinds = activity.special.guess, {step.kind for step in activity.special.steps}
-    is_wide = any(step.kind == "rights" and is_wide_open(step.note) for step in activity.special.steps)
-    guesses = guess.failures if guess else 0
-    for weight, text, does_apply in (
-        (5, f"{guesses:,} failed sign-ins, then one that succeeded", guesses >= GUESSES),
-        (5, "a policy that gives away everything", is_wide),
-        (5, "what watches the tenancy was deleted or switched off", "blinding" in kinds),
-        (5, "an address nobody had used before, soon after a new credential", credential is not None),
+    kinds = {step.kind for step in actions.steps}
+    is_open = any(step.kind == "permission" and is_overly_permissive(step.note) for step in actions.steps)
+    guesses = actions.guess.failures if actions.guess else 0
+    for weight, text, is_match in (
+        (5, f"{guesses:,} failed sign-ins, then a successful one", guesses >= _GUESSES),
+        (5, "an overly permissive policy", is_open),
+        (5, "monitoring deleted or disabled", "monitoring" in kinds),
+        (5, "a previously unseen address soon after a new credential", credential is not None),
         (2, "a new credential", "credential" in kinds),
-        (1, "changed rights", "rights" in kinds),
-        (1, "a second factor removed", "second factor" in kinds),
-        (1, "an address new for this principal", past.is_new(pair, activity)),
-        (1, "secrets or data fetched", any(map(is_taking, activity.special.uses))),
+        (1, "changed permissions", "permission" in kinds),
+        (1, "a removed MFA device", "mfa" in kinds),
+        (1, "a new address for this principal", baseline.is_new(pair, activity)),
+        (1, "secrets or data fetched", any(map(is_data_access, actions.calls))),
     ):
-        if does_apply:
+        if is_match:
             yield Reason(weight, text)
 
 
-def _gather_changes(special: _Special, past: _Past, told: set[Pair]) -> Iterator[Detection]:
-    """Yield a line for each principal that changed IAM from new addresses."""
-    gathered: defaultdict[str, list[tuple[str, Activity]]] = defaultdict(list)
-    for pair, activity in special:
-        if pair not in told and all(pair) and activity.special.steps and past.is_new(pair, activity):
-            gathered[pair[0]].append((pair[1], activity))
-    for person, found in gathered.items():
+def _find_changes_from_new_addresses(
+    notable: _NotableActivities, baseline: _Baseline, reported: set[Pair]
+) -> Iterator[Detection]:
+    """Yield one detection for each principal that changed IAM from new addresses."""
+    grouped: defaultdict[str, list[tuple[str, Activity]]] = defaultdict(list)
+    for pair, activity in notable:
+        if pair not in reported and all(pair) and activity.notable.steps and baseline.is_new(pair, activity):
+            grouped[pair[0]].append((pair[1], activity))
+    for principal, found in grouped.items():
         activities = [activity for _, activity in found]
-        steps = sum(len(activity.special.steps) + activity.special.steps_left_out for activity in activities)
-        where = "an address" if len(found) == 1 else f"{len(found):,} addresses"
-        yield Detection(
-            principal=person,
-            address=found[0][0] if len(found) == 1 else "",
-            first=min(activity.first for activity in activities),
-            last=max(activity.last for activity in activities),
-            events=sum(activity.events for activity in activities),
-            reasons=(Reason(2, f"{_count(steps, 'change')} to IAM from {where} new for this principal"),),
-        )
+        steps = sum(len(activity.notable.steps) + activity.notable.steps_left_out for activity in activities)
+        changes = f"{steps:,} change{'' if steps == 1 else 's'}"
+        where = "a new address" if len(found) == 1 else f"{len(found):,} new addresses"
+        reason = Reason(2, f"{changes} to IAM from {where} for this principal")
+        yield _group(principal, found[0][0] if len(found) == 1 else "", activities, reason)
 
 
-def _find_sprayers(special: _Special) -> Iterator[Detection]:
-    """Yield the addresses from which sign-ins of many principals failed."""
-    gathered: defaultdict[str, list[Activity]] = defaultdict(list)
-    for (_, address), activity in special:
-        if address and activity.special.failed_sign_ins:
-            gathered[address].append(activity)
-    for address, activities in gathered.items():
-        if len(activities) >= _SPRAYED:
-            reached = sum(activity.special.sign_ins > 0 for activity in activities)
-            failed = sum(activity.special.failed_sign_ins for activity in activities)
-            end = f"; {reached:,} also succeeded" if reached else ""
-            yield Detection(
-                principal="",
-                address=address,
-                first=min(activity.first for activity in activities),
-                last=max(activity.last for activity in activities),
-                events=sum(activity.events for activity in activities),
-                reasons=(Reason(4, f"{failed:,} failed sign-ins of {len(activities):,} principals{end}"),),
-            )
+def _find_password_spraying(notable: _NotableActivities) -> Iterator[Detection]:
+    """Yield the addresses from which the sign-ins of many principals failed."""
+    grouped: defaultdict[str, list[Activity]] = defaultdict(list)
+    for (_, address), activity in notable:
+        if address and activity.notable.failed_sign_ins:
+            grouped[address].append(activity)
+    for address, activities in grouped.items():
+        if len(activities) >= _SPRAYED_PRINCIPALS:
+            succeeded = sum(activity.notable.sign_ins > 0 for activity in activities)
+            failed = sum(activity.notable.failed_sign_ins for activity in activities)
+            end = f"; {succeeded:,} also succeeded" if succeeded else ""
+            reason = Reason(4, f"{failed:,} failed sign-ins of {len(activities):,} principals{end}")
+            yield _group("", address, activities, reason)
 
 
-def _find_tries(special: _Special, told: set[Pair]) -> Iterator[Detection]:
+def _group(principal: str, address: str, activities: Sequence[Activity], reason: Reason) -> Detection:
+    return Detection(
+        principal=principal,
+        address=address,
+        first=min(activity.first for activity in activities),
+        last=max(activity.last for activity in activities),
+        events=sum(activity.events for activity in activities),
+        reasons=(reason,),
+    )
+
+
+def _find_failed_sign_ins(notable: _NotableActivities, reported: set[Pair]) -> Iterator[Detection]:
     """Yield the pairs with many failed sign-ins and no success."""
-    for pair, activity in special:
-        if activity.special.failed_sign_ins >= _TRIES and not activity.special.sign_ins and pair not in told:
-            reason = Reason(3, f"{activity.special.failed_sign_ins:,} failed sign-ins, none succeeded")
+    for pair, activity in notable:
+        failed = activity.notable.failed_sign_ins
+        if failed >= _FAILED_SIGN_INS and not activity.notable.sign_ins and pair not in reported:
+            reason = Reason(3, f"{failed:,} failed sign-ins, none succeeded")
             yield Detection(*pair, activity.first, activity.last, activity.events, (reason,))
 
 
-def _find_refused(special: _Special, principals: Sequence[ActorSummary]) -> Iterator[Detection]:
-    """Yield the principals whose calls nearly all failed; sign-ins are told elsewhere."""
-    signed_in, failed_to = Counter[str](), Counter[str]()
-    for (person, _), activity in special:
-        signed_in[person] += activity.special.sign_ins
-        failed_to[person] += activity.special.failed_sign_ins
+def _find_failing_principals(notable: _NotableActivities, principals: Sequence[ActorSummary]) -> Iterator[Detection]:
+    """Yield the principals whose calls nearly all failed; sign-ins do not count as calls."""
+    sign_ins, failed_sign_ins = Counter[str](), Counter[str]()
+    for (principal, _), activity in notable:
+        sign_ins[principal] += activity.notable.sign_ins
+        failed_sign_ins[principal] += activity.notable.failed_sign_ins
     for one in principals:
-        failed = one.failures - failed_to[one.name]
-        calls = one.events - failed_to[one.name] - signed_in[one.name]
-        if calls >= _REFUSED_EVENTS and failed >= calls * _REFUSED_SHARE:
+        failed = one.failures - failed_sign_ins[one.name]
+        calls = one.events - failed_sign_ins[one.name] - sign_ins[one.name]
+        if calls >= _LEAST_CALLS and failed >= calls * _FAILED_SHARE:
             address = one.partners[0] if len(one.partners) == 1 else ""
             reason = Reason(2, f"{failed:,} of {calls:,} calls failed")
             yield Detection(one.name, address, one.first, one.last, one.events, (reason,))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-_AFTERMATH = 24 * HOUR
-_LONG_LIFE = 3 * 24 * HOUR
-_STEPS_TOLD = 6
-_USES_TOLD = 4
-_AFTERMATH_TOLD = 3
-_TOOL_CHARACTERS = 40
-
-
-class Line(NamedTuple):
-    """What happened from an instant on; `event_id` where it is one event."""
+class TimelineItem(NamedTuple):
+    """What happened at an instant or from then on; `event_id` is given where it is one event."""
 
     instant: int
     text: str
     event_id: str | None = None
 
 
-def describe_timeline(stats: EventStats, detection: Detection) -> list[Line]:
-    """Return what happened, in the order of time; nothing where there is no one story."""
+def describe_timeline(stats: EventStats, detection: Detection) -> list[TimelineItem]:
+    """Return the timeline of a detection, in the order of time; empty where it is not about one pair as a whole."""
     activity = detection.activity
     if activity is None:
         return []
-    lines = []
-    guess = activity.special.guess
-    if guess and guess.failures >= GUESSES:
-        after = _describe_span(guess.success - guess.first)
-        lines.append(Line(guess.first, f"{guess.failures:,} failed sign-ins; one succeeded after {after}"))
+    actions = activity.notable
+    items = []
+    if actions.guess and actions.guess.failures >= _GUESSES:
+        guess = actions.guess
+        duration = _format_duration(guess.success - guess.first)
+        items.append(TimelineItem(guess.first, f"{guess.failures:,} failed sign-ins; one succeeded after {duration}"))
     steps = _choose_steps(activity)
-    lines += [_describe_step(stats, detection, step) for step in steps[:_STEPS_TOLD]]
-    left_out = len(steps) - _STEPS_TOLD + activity.special.steps_left_out
+    items += [_describe_step(stats, detection, step) for step in steps[:_STEPS_SHOWN]]
+    left_out = len(steps) - _STEPS_SHOWN + actions.steps_left_out
     if left_out > 0:
-        lines.append(Line(steps[_STEPS_TOLD - 1].instant, f"… and {left_out:,} more changes from here"))
-    is_short = activity.last - activity.first <= _LONG_LIFE
-    if activity.special.uses and is_short:
-        lines.append(_describe_uses(activity))
-    elif not activity.special.is_watched:
-        lines.append(Line(activity.first, f"{activity.events:,} events from here, soon after a new credential"))
-    lines += list(_describe_aftermath(stats, detection, steps))[:_AFTERMATH_TOLD]
-    return sorted(lines, key=lambda line: line.instant)
+        text = f"… and {left_out:,} more changes from this address"
+        items.append(TimelineItem(steps[_STEPS_SHOWN - 1].instant, text))
+    if actions.calls and _is_short(activity):
+        items.append(_describe_calls(activity))
+    elif not actions.is_watched:
+        text = f"{activity.events:,} events from this address soon after a new credential"
+        items.append(TimelineItem(activity.first, text))
+    items += list(_describe_reversals(stats, detection, steps))[:_REVERSALS_SHOWN]
+    return sorted(items, key=lambda item: item.instant)
+
+
+def _is_short(activity: Activity) -> bool:
+    return activity.last - activity.first <= _SHORT_ACTIVITY
 
 
 def _choose_steps(activity: Activity) -> list[Step]:
-    """Return what to tell: of an address that is in daily use only what is suspicious by itself."""
-    steps = activity.special.steps
-    listed = [step for step in steps if step.kind]
-    if activity.last - activity.first <= _LONG_LIFE:
-        return listed or list(steps)
-    grave = [step for step in listed if step.kind == "blinding" or (step.kind == "rights" and is_wide_open(step.note))]
-    return grave or listed
+    """Return the steps to show; for an address in long use, only those that are suspicious on their own, if any."""
+    steps = activity.notable.steps
+    with_kind = [step for step in steps if step.kind]
+    if _is_short(activity):
+        return with_kind or list(steps)
+    severe = [
+        step
+        for step in with_kind
+        if step.kind == "monitoring" or (step.kind == "permission" and is_overly_permissive(step.note))
+    ]
+    return severe or with_kind
 
 
-def _describe_step(stats: EventStats, detection: Detection, step: Step) -> Line:
-    owner = find_owner(stats, step)
+def _describe_step(stats: EventStats, detection: Detection, step: Step) -> TimelineItem:
+    owner = _find_owner(stats, step)
     text = step.name
     if owner and owner != detection.principal and step.kind == "credential":
         text += f" for {owner}"
     if step.note:
         text += f" {step.note}" if step.kind == "credential" else f": {step.note}"
-    return Line(step.instant, text, step.event_id)
+    return TimelineItem(step.instant, text, step.event_id)
 
 
-def _describe_uses(activity: Activity) -> Line:
-    uses, tools = activity.special.uses, activity.special.tools
-    ranked = sorted(uses.items(), key=lambda item: (not is_taking(item[0]), -item[1], item[0]))
-    names = ", ".join(f"{name or '(none)'} {number:,}" for name, number in ranked[:_USES_TOLD])
-    more = f" and {len(ranked) - _USES_TOLD:,} other kinds" if len(ranked) > _USES_TOLD else ""
-    number = sum(uses.values()) + activity.special.uses_left_out
-    with_tool = f" with {min(tools, key=lambda one: tools[one]).split(' ')[0][:_TOOL_CHARACTERS]}" if tools else ""
-    span = _describe_span(activity.special.use_last - activity.special.use_first)
-    return Line(activity.special.use_first, f"{number:,} calls within {span}{with_tool}: {names}{more}")
+def _describe_calls(activity: Activity) -> TimelineItem:
+    actions = activity.notable
+    calls, user_agents = actions.calls, actions.user_agents
+    ranked = sorted(calls.items(), key=lambda item: (not is_data_access(item[0]), -item[1], item[0]))
+    names = ", ".join(f"{name or '(none)'} {number:,}" for name, number in ranked[:_CALLS_SHOWN])
+    more = f" and {len(ranked) - _CALLS_SHOWN:,} other kinds" if len(ranked) > _CALLS_SHOWN else ""
+    number = sum(calls.values()) + actions.calls_left_out
+    first_agent = min(user_agents, key=lambda agent: user_agents[agent], default="")
+    client = f" with {first_agent.split(' ')[0][:_USER_AGENT_CHARACTERS]}" if user_agents else ""
+    duration = _format_duration(actions.last_call - actions.first_call)
+    return TimelineItem(actions.first_call, f"{number:,} calls within {duration}{client}: {names}{more}")
 
 
-def _describe_aftermath(stats: EventStats, detection: Detection, steps: list[Step]) -> Iterator[Line]:
-    """Yield what others took back within a day, such as a new key that was deleted."""
-    since = {step.resource_id: step.instant for step in reversed(steps) if step.resource_id}
+def _describe_reversals(stats: EventStats, detection: Detection, steps: list[Step]) -> Iterator[TimelineItem]:
+    """Yield what others reversed within a day, such as the deletion of a new key."""
+    changed_at = {step.resource_id: step.instant for step in reversed(steps) if step.resource_id}
     for change in stats.changes:
-        begin = since.get(change.step.resource_id or "")
+        begin = changed_at.get(change.step.resource_id or "")
         is_other = (change.principal, change.address) != (detection.principal, detection.address)
-        is_undone = change.step.name.casefold().startswith(("delete", "remove"))
-        if begin is not None and is_other and is_undone and begin < change.step.instant <= begin + _AFTERMATH:
-            text = (
-                f"{change.step.name} by {change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
-            )
-            yield Line(change.step.instant, text, change.step.event_id)
+        is_removal = change.step.name.casefold().startswith(("delete", "remove"))
+        if begin is not None and is_other and is_removal and begin < change.step.instant <= begin + _DAY:
+            source = f"{change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
+            yield TimelineItem(change.step.instant, f"{change.step.name} by {source}", change.step.event_id)
 
 
-def _describe_span(nanoseconds: int) -> str:
+def _format_duration(nanoseconds: int) -> str:
     minutes = max(round(nanoseconds / HOUR * 60), 1)
     if minutes < 120:
         return f"{minutes} minute{'' if minutes == 1 else 's'}"

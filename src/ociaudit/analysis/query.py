@@ -1,18 +1,13 @@
-"""A question in SQL about files of events.
+"""An SQL query over files of events, and the named queries.
 
-Owns: the engine that answers it, and what that engine may: nothing but think.
-
-The events are loaded into a database of its own, in a private folder that goes with the answer. The query runs on
-a second connection, which is read-only, has neither files, network nor extensions, and whose settings are locked.
+`run_query` loads the events into a DuckDB database of its own, in a private folder that is deleted with the result.
+The query runs on a second connection that is read-only, has no access to files, the network or extensions, and whose
+settings are locked. docs/reference/query.md shows the text of each named query; a test keeps both equal.
 
 Invariants
-- A query is checked, names and all, before the first event is read.
-- Memory is bounded by `MEMORY_LIMIT`; what does not fit goes into the private folder.
-- Rows come as they are made: an answer of any size is not held.
-
-Queries that are asked again and again, by name.
-
-Owns: their text. docs/reference/query.md shows each of them; a test holds the two together.
+- A query is checked, including the names in it, before the first event is read.
+- Memory is bounded by `MEMORY_LIMIT`; what does not fit is written to the private folder.
+- Rows are yielded as they are produced: a result of any size is never held as a whole.
 """
 
 from __future__ import annotations
@@ -27,16 +22,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ociaudit.analysis.event_table import create_table, fill_table, run_call
-from ociaudit.analysis.sql_guard import check_query, explain_refusal
+from ociaudit.analysis.sql_guard import check_query, explain_error
 from ociaudit.errors import UsageError
 
 if TYPE_CHECKING:
     import duckdb
 
-
 MEMORY_LIMIT = "1GiB"
-_ROWS = 500
-_LOADING: Mapping[str, str] = MappingProxyType(
+_BATCH_ROWS = 500
+_LOAD_SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "memory_limit": MEMORY_LIMIT,
         "autoinstall_known_extensions": "false",
@@ -45,12 +39,12 @@ _LOADING: Mapping[str, str] = MappingProxyType(
         "python_enable_replacements": "false",
     }
 )
-_ANSWERING: Mapping[str, str] = MappingProxyType({**_LOADING, "enable_external_access": "false"})
+_QUERY_SETTINGS: Mapping[str, str] = MappingProxyType({**_LOAD_SETTINGS, "enable_external_access": "false"})
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """The rows of an answer, in batches; `types` are DuckDB's own names of the columns' types."""
+    """The rows of a result, in batches; `types` are DuckDB's own names of the columns' types."""
 
     names: tuple[str, ...]
     types: tuple[str, ...]
@@ -59,65 +53,65 @@ class QueryResult:
 
 @contextmanager
 def run_query(sources: Sequence[Path | None], sql: str) -> Iterator[QueryResult]:
-    """Answer a query over the events of all files; None is stdin.
+    """Run a query over the events of all files (None is stdin).
 
     Raises:
-        UsageError: the query is not one that can be answered, or a file does not exist.
-        UnreadableInput: a file is not what it should be.
-        DiskError: the disk refused.
+        UsageError: the query is not a valid SELECT over the table `events`, or a file does not exist.
+        UnreadableInput: a file does not hold audit events, or is truncated or damaged.
+        DiskError: a file cannot be read, or a temporary file cannot be written.
     """
     import duckdb
 
-    needed = _rehearse(sql)
+    needed = _check(sql)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as name:
         folder = Path(name)
         database = str(folder / "events.duckdb")
         spill = {"temp_directory": str(folder / "spill")}
         try:
-            with duckdb.connect(database, config={**_LOADING, **spill}) as engine:
-                _settle(engine)
-                create_table(engine)
-                fill_table(engine, sources, needed, folder)
-            with duckdb.connect(database, read_only=True, config={**_ANSWERING, **spill}) as engine:
-                _settle(engine)
-                engine.execute("SET lock_configuration = true")
-                run_call(engine, lambda: engine.execute(sql))
-                described = engine.description or []
+            with duckdb.connect(database, config={**_LOAD_SETTINGS, **spill}) as connection:
+                _configure(connection)
+                create_table(connection)
+                fill_table(connection, sources, needed, folder)
+            with duckdb.connect(database, read_only=True, config={**_QUERY_SETTINGS, **spill}) as connection:
+                _configure(connection)
+                connection.execute("SET lock_configuration = true")
+                run_call(connection, lambda: connection.execute(sql))
+                described = connection.description or []
                 names = tuple(str(column[0]) for column in described)
                 types = tuple(str(column[1]) for column in described)
-                yield QueryResult(names, types, _fetch(engine))
+                yield QueryResult(names, types, _fetch(connection))
         except duckdb.Error as error:
-            raise explain_refusal(error) from error
+            raise explain_error(error) from error
 
 
-def _rehearse(sql: str) -> frozenset[str]:
-    """Check a query against an empty table, and return the columns that it needs."""
+def _check(sql: str) -> frozenset[str]:
+    """Check a query against an empty table and return the columns that it needs."""
     import duckdb
 
-    with duckdb.connect(config={**_ANSWERING}) as engine:
-        _settle(engine)
-        create_table(engine)
-        engine.execute("SET lock_configuration = true")
-        needed = check_query(sql, engine)
+    with duckdb.connect(config={**_QUERY_SETTINGS}) as connection:
+        _configure(connection)
+        create_table(connection)
+        connection.execute("SET lock_configuration = true")
+        needed = check_query(sql, connection)
         try:
-            engine.execute(f"EXPLAIN {sql}")
+            connection.execute(f"EXPLAIN {sql}")
         except duckdb.Error as error:
-            raise explain_refusal(error) from error
+            raise explain_error(error) from error
     return needed
 
 
-def _settle(engine: duckdb.DuckDBPyConnection) -> None:
-    engine.execute("SET TimeZone = 'UTC'")
-    engine.execute("SET enable_progress_bar = false")
+def _configure(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
 
 
-def _fetch(engine: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[Any, ...]]]:
-    while rows := run_call(engine, lambda: engine.fetchmany(_ROWS)):
+def _fetch(connection: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[Any, ...]]]:
+    while rows := run_call(connection, lambda: connection.fetchmany(_BATCH_ROWS)):
         yield rows
 
 
 class NamedQuery(NamedTuple):
-    """What a query answers, and its SQL."""
+    """The question that a query answers, and its SQL."""
 
     question: str
     sql: str
@@ -126,14 +120,14 @@ class NamedQuery(NamedTuple):
 NAMED_QUERIES = MappingProxyType(
     {
         "top-events": NamedQuery(
-            "What happens most?",
+            "Which events are most frequent?",
             """
 SELECT event_name, count(*) AS n, count(DISTINCT principal_name) AS principals,
        count(*) FILTER (outcome = 'failure') AS failures
 FROM events GROUP BY event_name ORDER BY n DESC, event_name LIMIT 25""",
         ),
         "principals": NamedQuery(
-            "Who does how much, from how many addresses, and how often does it fail?",
+            "How active is each principal, from how many addresses, and how often do its calls fail?",
             """
 SELECT coalesce(principal_name, principal_id) AS principal, count(*) AS n,
        count(*) FILTER (outcome = 'failure') AS failures, count(DISTINCT ip_address) AS addresses,
@@ -141,7 +135,7 @@ SELECT coalesce(principal_name, principal_id) AS principal, count(*) AS n,
 FROM events GROUP BY principal ORDER BY n DESC, principal""",
         ),
         "sign-in-failures": NamedQuery(
-            "Whose sign-ins failed, from where, and did one succeed afterwards?",
+            "Whose sign-ins failed, from where, and did any succeed?",
             """
 SELECT principal_name, ip_address, count(*) FILTER (outcome = 'failure') AS failures,
        count(*) FILTER (outcome = 'success') AS successes,
@@ -158,7 +152,7 @@ FROM events WHERE event_type LIKE '%identityControlPlane.%' AND outcome = 'succe
 ORDER BY event_time""",
         ),
         "new-api-keys": NamedQuery(
-            "Which API keys were made, by whom, and what is their fingerprint?",
+            "Which API keys were created, by whom, and with which fingerprint?",
             """
 SELECT event_time, principal_name, ip_address, resource_id AS user_id,
        event->>'$.data.response.payload.fingerprint' AS fingerprint, event_id
@@ -175,7 +169,7 @@ SELECT seen.principal_name, seen.ip_address, seen.first_seen, seen.n
 FROM seen, bounds WHERE first_seen > last_event - (last_event - first_event) / 4 ORDER BY first_seen""",
         ),
         "failures": NamedQuery(
-            "What is refused to whom?",
+            "Which calls fail most often, and for whom?",
             """
 SELECT event_name, status, principal_name, count(*) AS n
 FROM events WHERE outcome = 'failure' GROUP BY ALL ORDER BY n DESC, event_name, principal_name LIMIT 50""",
@@ -194,7 +188,7 @@ SELECT date_trunc('hour', event_time) AS hour, count(*) AS n, count(*) FILTER (o
 FROM events GROUP BY hour ORDER BY hour""",
         ),
         "tools": NamedQuery(
-            "With which tools is the tenancy used?",
+            "Which tools access the tenancy?",
             """
 SELECT regexp_extract(user_agent, '^[^ ]+') AS tool, count(*) AS n, count(DISTINCT principal_name) AS principals
 FROM events GROUP BY tool ORDER BY n DESC, tool LIMIT 25""",
@@ -204,14 +198,14 @@ FROM events GROUP BY tool ORDER BY n DESC, tool LIMIT 25""",
 
 
 def find_named_query(name: str) -> NamedQuery:
-    """Return the query of a name.
+    """Return the named query; the case of the name does not matter.
 
     Raises:
-        UsageError: there is none; near names are in the message.
+        UsageError: there is no such query; the message suggests similar names.
     """
     query = NAMED_QUERIES.get(name.casefold())
     if query is None:
         near = difflib.get_close_matches(name.casefold(), NAMED_QUERIES, n=3, cutoff=0.4)
-        meant = f"; near: {', '.join(near)}" if near else ""
-        raise UsageError(f"no query is named {name!r}{meant}", hint="`oci-audit query --list` shows all of them")
+        suggestion = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"no query is named {name!r}{suggestion}", hint="`oci-audit query --list` lists all names")
     return query

@@ -1,29 +1,16 @@
-"""The head of a report: what the file is, and whether it is complete.
+"""The report of an export: one self-contained HTML page.
 
-Owns: that verdict, in words. Must not: count events, or draw.
-
-Invariants
-- Without a manifest nothing is said to be complete.
-- Gaps, a file that is not the one of its manifest, and a manifest that was changed are never just mentioned:
-  they are the verdict.
-
-The page of a report: one HTML file that needs nothing else.
-
-Owns: putting data, style and script together so that nothing in the data can become markup or code.
-Must not: count, or read events.
+`report_export` reads the file and its manifest, counts the events, and writes the page. The head of the page, built
+here, states what the file is and whether it is complete; `report_data` builds what the page's script draws.
 
 Invariants
-- The page loads nothing: its policy allows its own script and style, by their hashes, and nothing else.
-- Data stands in a JSON block in which `<`, `>`, `&` and the line separators are escaped; what stands in the HTML
-  itself is escaped by jinja2, and control characters and marks of direction in it are made visible.
-
-The report of an export: from a file of events to one page.
-
-Owns: the steps. Must not: count, judge or draw.
-
-Invariants
-- What is read is only read; the page gets its name when it is whole, and is private from its first byte.
-- Nothing that stands there is replaced unless asked for, and never the input, its manifest or its ledger.
+- Inputs are only read. The output is private from its first byte, appears under its name only when it is whole, and
+  replaces an existing file only on request, never the input, its manifest or its ledger.
+- Without a manifest, nothing is called complete. Gaps, a file that does not match its manifest, and a manifest that
+  was changed are the verdict itself, not a note beside it.
+- The page loads nothing: its content security policy allows only its own script and style, by their hashes.
+- Nothing in the data can become markup or code. The JSON block escapes `<`, `>`, `&` and the line separators;
+  jinja2 escapes the text of the HTML, and invisible characters in it are shown by their number.
 """
 
 from __future__ import annotations
@@ -43,172 +30,17 @@ import msgspec
 
 from ociaudit.analysis.report_data import CoverageMap, GapRow, ReportData, list_gaps, make_report_data, map_coverage
 from ociaudit.analysis.report_stats import ReportStats
-from ociaudit.analysis.stats import feed_files
+from ociaudit.analysis.stats import count_files
 from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import UsageError
 from ociaudit.events.fields import format_instant
-from ociaudit.planning.window import parse_minute
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
-from ociaudit.storage.manifest import Manifest, decode_manifest, has_own_digest, name_ledger, name_manifest
+from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
 from ociaudit.version import VERSION
 
 Verdict = Literal["complete", "incomplete", "unknown", "altered"]
-_TARGETS_NAMED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """What is known of the file itself; `digest` and `size_bytes` are those of the bytes read."""
-
-    name: str
-    digest: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """A manifest as it was found: its content, and whether its digest of itself is right."""
-
-    manifest: Manifest
-    has_own_digest: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReportHead:
-    """What stands on top of the page; texts may be hostile."""
-
-    title: str
-    verdict: Verdict
-    headline: str
-    explanation: Sequence[str]
-    file: Sequence[tuple[str, str, str]]
-    """(word, value, form): range and digests; the form is `code` for digests and names."""
-    facts: Sequence[tuple[str, str, str]]
-    """The same for what matters less."""
-    run_stats: Sequence[tuple[str, str, str]]
-    """(word, number, tone)."""
-    gaps: Sequence[GapRow]
-    gaps_left_out: int
-    notes: Sequence[str]
-
-
-def make_head(
-    file: FileFacts, statement: ManifestFile | None, tally: ReportStats, data: ReportData, version: str
-) -> ReportHead:
-    """Say what the file is, and whether it is complete."""
-    manifest = statement.manifest if statement else None
-    verdict, headline, explanation = _judge(file, statement, tally, data.coverage)
-    gaps, left_out = list_gaps(manifest, tally.compartment_names) if manifest else ([], 0)
-    return ReportHead(
-        title=file.name,
-        verdict=verdict,
-        headline=headline,
-        explanation=explanation,
-        file=_name_file(file, manifest, tally),
-        facts=_list_facts(file, manifest, version),
-        run_stats=_list_figures(tally, data),
-        gaps=gaps,
-        gaps_left_out=left_out,
-        notes=_list_notes(manifest, tally),
-    )
-
-
-def _judge(
-    file: FileFacts, statement: ManifestFile | None, tally: ReportStats, coverage: CoverageMap | None
-) -> tuple[Verdict, str, list[str]]:
-    if statement is None or coverage is None:
-        text = "There is no manifest beside this file. Nobody can say from it alone what was asked, or what is missing."
-        return "unknown", "Coverage unknown", [text]
-    manifest = statement.manifest
-    if not statement.has_own_digest:
-        return "altered", "The manifest was changed", ["Its digest does not fit its content; do not rely on it."]
-    if manifest.output.sha256 != file.digest or manifest.totals.written != tally.stats.events:
-        text = (
-            "The bytes of this file are not those that its manifest states. Run oci-audit verify to see from where on."
-        )
-        return "altered", "This is not the file of its manifest", [text]
-    if manifest.gaps or not manifest.complete:
-        return "incomplete", "NOT complete", _describe_gaps(manifest, coverage)
-    text = f"All {coverage.targets:,} places (region × compartment) answered for the whole range."
-    waived = f" {len(manifest.waived_gaps):,} known denials are waived." if manifest.waived_gaps else ""
-    return "complete", "Complete", [text + waived]
-
-
-def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
-    kinds = {kind: sum(gap.kind == kind for gap in manifest.gaps) for kind in ("denied", "failed")}
-    counted = " and ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-    compartments = {gap.compartment for gap in manifest.gaps}
-    regions = sorted({gap.region for gap in manifest.gaps})
-    shown = ", ".join(regions[:_TARGETS_NAMED]) + (" and more" if len(regions) > _TARGETS_NAMED else "")
-    gaps = _count(len(manifest.gaps), "gap", "gaps")
-    where = f"{_count(len(compartments), 'compartment', 'compartments')} in {shown}"
-    complete = f"{coverage.targets - coverage.targets_with_gaps:,} of {coverage.targets:,} places are complete."
-    return [
-        f"{gaps} ({counted or 'no reason stated'}): {where}.",
-        f"{complete} What happened in the gaps is not in this report.",
-    ]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def _name_file(file: FileFacts, manifest: Manifest | None, tally: ReportStats) -> list[tuple[str, str, str]]:
-    if manifest:
-        span = f"{show_minute(manifest.range.start)} to {show_minute(manifest.range.end)} UTC, {manifest.range.time}"
-        statement = f"sha256:{manifest.digest}"
-    else:
-        times = [format_instant(instant)[:16].replace("T", " ") for instant in (tally.stats.first, tally.stats.last)]
-        span = (
-            f"{times[0]} to {times[1]} UTC, the first and the last event"
-            if tally.stats.first
-            else "no event has a time"
-        )
-        statement = "none beside the file"
-    return [("Range", span, ""), ("File", f"sha256:{file.digest}", "code"), ("Manifest", statement, "code")]
-
-
-def _list_facts(file: FileFacts, manifest: Manifest | None, version: str) -> list[tuple[str, str, str]]:
-    facts = [("Size", f"{file.size_bytes:,} bytes", "")]
-    if manifest:
-        facts.append(("Asked by", manifest.asked_by.principal, "code"))
-        facts.append(("Tenancy", manifest.asked_by.tenancy, "code"))
-    return [*facts, ("Made with", f"oci-audit {version}", "")]
-
-
-def _list_figures(tally: ReportStats, data: ReportData) -> list[tuple[str, str, str]]:
-    stats = tally.stats
-    failures, changes = stats.outcomes["failure"], tally.changes - tally.failed_changes
-    failed_sign_ins = sum(number for (_, outcome), number in stats.sign_ins.items() if outcome == "failure")
-    return [
-        ("events", f"{stats.events:,}", ""),
-        ("failures", f"{failures:,}", "bad" if failures else ""),
-        ("failed sign-ins", f"{failed_sign_ins:,}", "bad" if failed_sign_ins else ""),
-        ("changes to IAM", f"{changes:,}", "warn" if changes else ""),
-        ("principals", f"{data.principals.distinct:,}", ""),
-        ("source addresses", f"{data.top_addresses.distinct:,}", ""),
-    ]
-
-
-def _list_notes(manifest: Manifest | None, tally: ReportStats) -> list[str]:
-    notes = []
-    if manifest and manifest.provisional:
-        notes.append(f"{len(manifest.provisional):,} windows were asked too soon after their end to be final.")
-    if manifest and manifest.totals.filtered:
-        notes.append(f"The export was filtered: {manifest.totals.filtered:,} events were left out.")
-    if manifest and manifest.scope.reaches_beyond_retention:
-        notes.append("The range reaches beyond what the tenancy keeps.")
-    if tally.stats.untimed:
-        notes.append(f"{tally.stats.untimed:,} events have no readable time; they are on no time axis.")
-    notes += [f"Not exact: {limit}." for limit in list_limits(tally.stats, ())]
-    return notes
-
-
-def show_minute(text: str) -> str:
-    """Return a time of a manifest as people read it; all times of a report are UTC."""
-    return text.removesuffix("Z").removesuffix(":00").replace("T", " ")
-
-
+_DAY_SECONDS = 86_400
+_REGIONS_SHOWN = 3
 _ASSETS = files("ociaudit.analysis") / "assets"
 _STYLES = ("uPlot.min.css", "report.css")
 _SCRIPTS = ("uPlot.iife.min.js", "report_text.js", "report_charts.js", "report_tables.js", "report.js")
@@ -222,14 +54,238 @@ _ESCAPES: dict[str, str | int | None] = {
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
-def write_page(head: ReportHead, data: ReportData) -> bytes:
-    """Return the page."""
+@dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    """What `report_export` wrote; each of `findings` is one line of text."""
+
+    output: Path
+    size_bytes: int
+    events: int
+    events_in_table: int
+    verdict: Verdict
+    gaps: int
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """The file of the report; `digest` (SHA-256) and `size_bytes` are those of the bytes read."""
+
+    name: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportHead:
+    """The static part of the page; all texts may be hostile."""
+
+    title: str
+    verdict: Verdict
+    headline: str
+    explanation: Sequence[str]
+    file: Sequence[tuple[str, str, str]]
+    """(label, value, class): the range and the digests; the class is `code` for digests and ids."""
+    facts: Sequence[tuple[str, str, str]]
+    """The same for what matters less."""
+    figures: Sequence[tuple[str, str, str]]
+    """(label, number, tone)."""
+    gaps: Sequence[GapRow]
+    gaps_left_out: int
+    notes: Sequence[str]
+
+
+def report_export(
+    source: Path, output: Path, *, manifest_path: Path | None = None, may_overwrite: bool = False
+) -> ReportOutcome:
+    """Write the report of an export; its manifest is looked for beside it, unless `manifest_path` is given.
+
+    Raises:
+        UsageError: the input or the given manifest does not exist, or the output would replace something.
+        UnreadableInput: the file does not hold audit events, or is truncated or damaged.
+        CorruptRun: the manifest cannot be read.
+        DiskError: an input cannot be read, or the output cannot be written.
+    """
+    if not source.is_file():
+        raise UsageError(f"{source} is not a file", hint="pass a file that oci-audit export wrote")
+    own_manifest_path = manifest_path or name_manifest(source)
+    _check_output(output, (source, own_manifest_path, name_ledger(source)), may_overwrite=may_overwrite)
+    manifest_file = _read_manifest_file(own_manifest_path, is_required=manifest_path is not None)
+    with ThreadPoolExecutor(1) as executor:
+        digest = executor.submit(_hash_file, source)  # on another core: hashing releases the interpreter lock
+        report_stats = count_files([source], ReportStats)
+        file = FileFacts(source.name, *digest.result())
+    manifest = manifest_file.manifest if manifest_file else None
+    coverage = map_coverage(manifest, report_stats.compartment_names) if manifest else None
+    data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats))
+    head = _make_head(file, manifest_file, report_stats, data)
+    page = _render_page(head, data)
+    write_file(output, page)
+    return ReportOutcome(
+        output=output,
+        size_bytes=len(page),
+        events=report_stats.stats.events,
+        events_in_table=len(data.sample),
+        verdict=head.verdict,
+        gaps=len(manifest.gaps) if manifest else 0,
+        findings=tuple(
+            f"{' from '.join(filter(None, (one.principal, one.address)))}: {one.reasons}" for one in data.findings
+        ),
+    )
+
+
+def _check_output(output: Path, inputs: Sequence[Path], *, may_overwrite: bool) -> None:
+    """Raise an error if the output would replace an input, or any other file without permission."""
+    for path in inputs:
+        if output.resolve() == path.resolve() or (output.exists() and path.exists() and output.samefile(path)):
+            raise UsageError(
+                f"{output} would replace a file that the report is made from", hint="choose another file with -o"
+            )
+    check_replaceable(output)
+    if output.exists() and not may_overwrite:
+        raise UsageError(f"{output} exists", hint="choose another file with -o, or replace it with --overwrite")
+
+
+def _read_manifest_file(path: Path, *, is_required: bool) -> ManifestFile | None:
+    if not path.is_file():
+        if is_required:
+            raise UsageError(f"{path} is not a file", hint="pass the manifest of the export, or omit --manifest")
+        return None
+    return load_manifest(path)
+
+
+def _hash_file(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 and the size of a file."""
+    with explain_disk("read", path), path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def _choose_time_span(manifest: Manifest | None, report_stats: ReportStats) -> tuple[int, int]:
+    """Return the range of the time axes in seconds since 1970: the requested one, else that of the events."""
+    if manifest is not None:
+        return manifest.window.start * 60, manifest.window.end * 60
+    return report_stats.times.find_range() or (0, _DAY_SECONDS)
+
+
+def _make_head(
+    file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats, data: ReportData
+) -> ReportHead:
+    manifest = manifest_file.manifest if manifest_file else None
+    verdict, headline, explanation = _judge(file, manifest_file, report_stats, data.coverage)
+    gaps, gaps_left_out = list_gaps(manifest, report_stats.compartment_names) if manifest else ([], 0)
+    return ReportHead(
+        title=file.name,
+        verdict=verdict,
+        headline=headline,
+        explanation=explanation,
+        file=_describe_file(file, manifest, report_stats),
+        facts=_list_facts(file, manifest),
+        figures=_list_figures(report_stats, data),
+        gaps=gaps,
+        gaps_left_out=gaps_left_out,
+        notes=_list_notes(manifest, report_stats),
+    )
+
+
+def _judge(
+    file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats, coverage: CoverageMap | None
+) -> tuple[Verdict, str, list[str]]:
+    """Return the verdict, its headline and its explanation."""
+    if manifest_file is None or coverage is None:
+        text = "There is no manifest beside this file. The file alone does not show what was requested or is missing."
+        return "unknown", "Coverage unknown", [text]
+    manifest = manifest_file.manifest
+    if not manifest_file.has_own_digest:
+        return "altered", "The manifest was changed", ["Its digest does not match its content. Do not rely on it."]
+    if manifest.output.sha256 != file.digest or manifest.totals.written != report_stats.stats.events:
+        text = "Its content is not what the manifest states. Run oci-audit verify to find the first difference."
+        return "altered", "The file does not match its manifest", [text]
+    if manifest.gaps or not manifest.complete:
+        return "incomplete", "NOT complete", _describe_gaps(manifest, coverage)
+    text = f"All {coverage.targets:,} targets (region × compartment) answered for the whole range."
+    waived = f" {len(manifest.waived_gaps):,} known denials are waived." if manifest.waived_gaps else ""
+    return "complete", "Complete", [text + waived]
+
+
+def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
+    counts = {kind: sum(gap.kind == kind for gap in manifest.gaps) for kind in ("denied", "failed")}
+    by_kind = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    compartments = {gap.compartment for gap in manifest.gaps}
+    regions = sorted({gap.region for gap in manifest.gaps})
+    shown = ", ".join(regions[:_REGIONS_SHOWN]) + (" and others" if len(regions) > _REGIONS_SHOWN else "")
+    gaps = _count(len(manifest.gaps), "gap")
+    where = f"{_count(len(compartments), 'compartment')} in {shown}"
+    complete = f"{coverage.targets - coverage.targets_with_gaps:,} of {coverage.targets:,} targets are complete."
+    return [
+        f"{gaps} ({by_kind or 'no reason stated'}): {where}.",
+        f"{complete} This report does not show what happened in the gaps.",
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _describe_file(file: FileFacts, manifest: Manifest | None, report_stats: ReportStats) -> list[tuple[str, str, str]]:
+    first, last = report_stats.stats.first, report_stats.stats.last
+    if manifest:
+        span = f"{_show_minute(manifest.range.start)} to {_show_minute(manifest.range.end)} UTC, {manifest.range.time}"
+        digest = f"sha256:{manifest.digest}"
+    else:
+        minutes = f"{_show_minute(format_instant(first))} to {_show_minute(format_instant(last))}" if first else ""
+        span = f"{minutes} UTC, the first and the last event" if first else "no event has a time"
+        digest = "none beside the file"
+    return [("Range", span, ""), ("File", f"sha256:{file.digest}", "code"), ("Manifest", digest, "code")]
+
+
+def _list_facts(file: FileFacts, manifest: Manifest | None) -> list[tuple[str, str, str]]:
+    facts = [("Size", f"{file.size_bytes:,} bytes", "")]
+    if manifest:
+        facts.append(("Requested by", manifest.asked_by.principal, "code"))
+        facts.append(("Tenancy", manifest.asked_by.tenancy, "code"))
+    return [*facts, ("Created with", f"oci-audit {VERSION}", "")]
+
+
+def _list_figures(report_stats: ReportStats, data: ReportData) -> list[tuple[str, str, str]]:
+    stats = report_stats.stats
+    failures, changes = stats.outcomes["failure"], report_stats.changes - report_stats.failed_changes
+    failed_sign_ins = sum(number for (_, outcome), number in stats.sign_ins.items() if outcome == "failure")
+    return [
+        ("events", f"{stats.events:,}", ""),
+        ("failures", f"{failures:,}", "bad" if failures else ""),
+        ("failed sign-ins", f"{failed_sign_ins:,}", "bad" if failed_sign_ins else ""),
+        ("changes to IAM", f"{changes:,}", "warn" if changes else ""),
+        ("principals", f"{data.principals.distinct:,}", ""),
+        ("source addresses", f"{data.top_addresses.distinct:,}", ""),
+    ]
+
+
+def _list_notes(manifest: Manifest | None, report_stats: ReportStats) -> list[str]:
+    notes = []
+    if manifest and manifest.provisional:
+        notes.append(f"{len(manifest.provisional):,} windows were requested too soon after their end to be final.")
+    if manifest and manifest.totals.filtered:
+        notes.append(f"The export was filtered: {manifest.totals.filtered:,} events were omitted.")
+    if manifest and manifest.scope.reaches_beyond_retention:
+        notes.append("The range extends beyond the retention period of the tenancy.")
+    if report_stats.stats.untimed:
+        notes.append(f"{report_stats.stats.untimed:,} events have no readable time and are not on any time axis.")
+    notes += [f"Not exact: {limit}." for limit in list_limits(report_stats.stats, ())]
+    return notes
+
+
+def _show_minute(time: str) -> str:
+    """Return `YYYY-MM-DD HH:MM` of an RFC 3339 time; all times of a report are UTC."""
+    return time[:16].replace("T", " ")
+
+
+def _render_page(head: ReportHead, data: ReportData) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["visible"] = show_hidden
-    environment.filters["minute"] = show_minute
-    style, script = (join_assets(names) for names in (_STYLES, _SCRIPTS))
+    environment.filters["minute"] = _show_minute
+    style, script = _join_assets(_STYLES), _join_assets(_SCRIPTS)
     page = environment.from_string(_read_asset("report.html")).render(
         head=head,
         data_json=encode_for_page(data),
@@ -242,13 +298,13 @@ def write_page(head: ReportHead, data: ReportData) -> bytes:
 
 
 def encode_for_page(data: object) -> str:
-    """Return JSON that can stand in a script element: nothing in it can end the element or begin a comment."""
+    """Return JSON that is safe inside a script element: nothing in it can end the element or start a comment."""
     text = msgspec.json.encode(data).decode("utf-8")
     return text.translate(str.maketrans(_ESCAPES))
 
 
 def show_hidden(text: str) -> str:
-    """Return text in which every character that cannot be seen, or turns others around, is named."""
+    """Return text in which every invisible or direction-changing character is replaced by its number."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -257,108 +313,14 @@ def show_hidden(text: str) -> str:
 
 
 def hash_source(text: str) -> str:
-    """Return the hash by which a content security policy knows an inline script or style."""
+    """Return the hash source expression that allows an inline script or style in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 @cache
-def join_assets(names: tuple[str, ...]) -> str:
-    """Return files of the package, one after the other."""
+def _join_assets(names: tuple[str, ...]) -> str:
     return "\n".join(_read_asset(name) for name in names)
 
 
 def _read_asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-_A_DAY_SECONDS = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class ReportOutcome:
-    """What was written."""
-
-    output: Path
-    size_bytes: int
-    events: int
-    events_in_table: int
-    verdict: Verdict
-    gaps: int
-    findings: tuple[str, ...]
-
-
-def report_export(
-    source: Path, output: Path, *, manifest_path: Path | None = None, may_overwrite: bool = False
-) -> ReportOutcome:
-    """Write a report of an export.
-
-    Raises:
-        UsageError: there is no such file, or the output would replace something.
-        UnreadableInput: the file holds no audit events, or is cut or damaged.
-        CorruptRun: its manifest cannot be read.
-        DiskError: the disk refused.
-    """
-    if not source.is_file():
-        raise UsageError(f"{source} is not a file", hint="name a file that oci-audit export wrote")
-    manifest_path_beside = manifest_path or name_manifest(source)
-    check_output(output, source, manifest_path_beside, may_overwrite=may_overwrite)
-    statement = _read_manifest_file(manifest_path_beside, is_required=manifest_path is not None)
-    with ThreadPoolExecutor(1) as aside:
-        digest = aside.submit(_hash_file, source)  # on another core: hashing leaves the interpreter alone
-        tally = feed_files([source], ReportStats)
-        file = FileFacts(source.name, *digest.result())
-    manifest = statement.manifest if statement else None
-    coverage = map_coverage(manifest, tally.compartment_names) if manifest else None
-    data = make_report_data(tally, coverage, _choose_span(manifest, tally))
-    head = make_head(file, statement, tally, data, VERSION)
-    page = write_page(head, data)
-    write_file(output, page)
-    return ReportOutcome(
-        output=output,
-        size_bytes=len(page),
-        events=tally.stats.events,
-        events_in_table=len(data.sample),
-        verdict=head.verdict,
-        gaps=len(manifest.gaps) if manifest else 0,
-        findings=tuple(
-            f"{' from '.join(filter(None, (one.principal, one.address)))}: {one.reasons}" for one in data.findings
-        ),
-    )
-
-
-def check_output(output: Path, source: Path, manifest_path: Path, *, may_overwrite: bool) -> None:
-    """Refuse an output that would replace an input, or anything else without being told to.
-
-    Raises:
-        UsageError: it would.
-        DiskError: its folder cannot be written to.
-    """
-    inputs = (source, manifest_path, name_ledger(source))
-    for path in inputs:
-        if output.resolve() == path.resolve() or (output.exists() and path.exists() and output.samefile(path)):
-            raise UsageError(f"{output} is what the report is made from", hint="choose another file with -o")
-    check_replaceable(output)
-    if output.exists() and not may_overwrite:
-        raise UsageError(f"{output} exists", hint="choose another file with -o, or replace it with --overwrite")
-
-
-def _read_manifest_file(path: Path, *, is_required: bool) -> ManifestFile | None:
-    if not path.is_file():
-        if is_required:
-            raise UsageError(f"{path} is not a file", hint="name the manifest of the export, or leave --manifest out")
-        return None
-    with explain_disk("read", path):
-        content = path.read_bytes()
-    return ManifestFile(decode_manifest(content, where=str(path)), has_own_digest(content))
-
-
-def _hash_file(path: Path) -> tuple[str, int]:
-    with explain_disk("read", path), path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-
-
-def _choose_span(manifest: Manifest | None, tally: ReportStats) -> tuple[int, int]:
-    """Return the range of the time axes in seconds since 1970: what was asked, else what the events span."""
-    if manifest is not None:
-        return parse_minute(manifest.range.start) * 60, parse_minute(manifest.range.end) * 60
-    return tally.times.find_range() or (0, _A_DAY_SECONDS)

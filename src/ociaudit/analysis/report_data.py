@@ -1,55 +1,68 @@
-"""The coverage of an export, as a picture shows it: places by bins of time, the worst state in each.
+"""The data of a report: everything that its page draws, within fixed limits.
 
-Owns: turning a manifest's coverage and gaps into rows of states. Pure. Must not: read files, or draw.
-
-Invariants
-- A bin shows the worst that is true anywhere in it: a gap of one minute colours its whole day.
-- Time inside the range that is neither covered nor a gap is shown as not asked, never as covered.
-- However many places there are, the rows with gaps come first, and what is cut off is counted.
-
-What a report says, ready to be put into its page.
-
-Owns: the form of the data that the page draws, and its limits. Pure. Must not: read files, or know of HTML.
+`make_report_data` turns the statistics into `ReportData`, which the page reads as JSON. `map_coverage` turns the
+coverage and gaps of a manifest into a `CoverageMap`: a row for each target, a bin for each day or group of days.
 
 Invariants
-- It is small, whatever the file is: every list and every text has a limit, and says what is left out.
-- Times are milliseconds since 1970, or None where an event has none that can be read.
-- Texts are the events' own, hostile; the page makes them harmless.
+- The data is small however large the file is: every list and every text has a limit, and what is left out is counted.
+- A bin shows the worst state of any of its minutes: a gap of one minute colors its whole day. Time inside the range
+  that is neither covered nor a gap is shown as not requested, never as covered. Rows with gaps come first.
+- Times of events are milliseconds since 1970, or None if an event has no readable time.
+- All texts are the events' own and therefore untrusted; the page makes them harmless.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import nlargest, nsmallest
+from collections.abc import Iterable, Sequence
+from heapq import nlargest
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from ociaudit.analysis.activity import ActorSummary
-from ociaudit.analysis.classification import classify_event
-from ociaudit.analysis.detections import Detection, Line, describe_timeline, find_detections
-from ociaudit.analysis.report_stats import EPOCH, SERIES, Kept, ReportStats, Series
+from ociaudit.analysis.activity import ActorSummary, rank_actors
+from ociaudit.analysis.classification import Pair, classify_event
+from ociaudit.analysis.detections import (
+    DETECTION_WEIGHT,
+    Detection,
+    TimelineItem,
+    describe_timeline,
+    find_detections,
+)
+from ociaudit.analysis.report_stats import EPOCH, SERIES, ReportStats, SampledEvent, Series
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import Facts
-from ociaudit.planning.window import Coverage, Window, parse_minute
-from ociaudit.storage.manifest import GapEntry, Manifest
+from ociaudit.planning.shard import Target
+from ociaudit.planning.window import Coverage, Window
+from ociaudit.storage.manifest import Manifest
 
-STATES = ("covered", "provisional", "waived", "not asked", "denied", "failed")
-"""From best to worst. In a pattern each is its first letter, `x` for a failed one."""
-_LETTERS = "cpwndx"
+STATES = ("covered", "provisional", "waived", "not requested", "denied", "failed")
+"""The states of coverage, from best to worst."""
+LONGEST_TEXT = 400
+_STATE_LETTERS = "cpwndx"
+_SERIES_INDEX = {name: number for number, name in enumerate(SERIES)}
 _DAY = 1_440
 _MOST_BINS = 400
 _MOST_ROWS = 6_000
 _MOST_GAPS = 300
+_MOST_RANKED = 50
+_MOST_ADDRESSES = 1_000
+_MOST_PARTNERS = 3
+_MOST_HIGH, _MOST_MEDIUM = 10, 3
+_SIGN_IN, _CHANGE = 1, 2
+_REVERSALS = ("delete", "remove")
+_TargetKey = tuple[str, str]
+_CoverageByState = list[Coverage]
 
 
 class CoverageMap(msgspec.Struct, frozen=True):
-    """Rows of states.
+    """The states of all targets over time.
 
-    `patterns` are runs such as `c6x1`: six covered bins, then one that failed. A row is (region, compartment,
-    pattern), each an index; rows with gaps first. `bins` bins of `step` seconds begin at `start`.
+    There are `bins` bins of `step` seconds from `start`, in seconds since 1970. A pattern is a text of runs such as
+    `c6x1`: six covered bins, then one that failed; the letter of a state is its first one, except `x` for failed. A
+    row is (region, compartment, pattern), each an index; a compartment is (id, name).
     """
 
     start: int
@@ -62,11 +75,10 @@ class CoverageMap(msgspec.Struct, frozen=True):
     targets: int
     targets_with_gaps: int
     rows_left_out: int
-    worst: str
 
 
 class GapRow(NamedTuple):
-    """A gap as text, for a list."""
+    """A gap as a row of the table of gaps."""
 
     region: str
     compartment: str
@@ -79,8 +91,8 @@ class GapRow(NamedTuple):
 
 
 def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
-    """Return the picture of a manifest's coverage; `names` are those of compartments, where known."""
-    window = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+    """Return the map of a manifest's coverage; `names` maps compartment ids to names, where known."""
+    window = manifest.window
     step = _DAY
     while -(-window.end // step) - window.start // step > _MOST_BINS:
         step += _DAY
@@ -89,16 +101,14 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         Window(max(window.start, number * step), min(window.end, (number + 1) * step))
         for number in range(first, -(-window.end // step))
     ]
-    states = _map_states(manifest)
+    targets = _read_targets(manifest)
     patterns: dict[str, int] = {}
     regions: dict[str, int] = {}
     compartments: dict[str, int] = {}
-    worst_of_all = [0] * len(bins)
     ranked: list[tuple[int, str, str, int]] = []
-    for (region, compartment), layers in states.items():
-        levels = _judge_bins(bins, layers)
-        worst_of_all = list(map(max, worst_of_all, levels))
-        pattern = patterns.setdefault(_write_runs(levels), len(patterns))
+    for (region, compartment), coverage in targets.items():
+        levels = _find_worst_states(bins, coverage)
+        pattern = patterns.setdefault(_encode_runs(levels), len(patterns))
         ranked.append((-max(levels), region, compartment, pattern))
     ranked.sort(key=lambda row: (row[0], names.get(row[2], "~"), row[2], row[1]))
     shown = ranked[:_MOST_ROWS]
@@ -115,14 +125,13 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         patterns=tuple(patterns),
         rows=rows,
         targets=len(ranked),
-        targets_with_gaps=sum(-row[0] >= STATES.index("not asked") for row in ranked),
+        targets_with_gaps=sum(-row[0] >= STATES.index("not requested") for row in ranked),
         rows_left_out=len(ranked) - len(shown),
-        worst=_write_runs(worst_of_all),
     )
 
 
 def list_gaps(manifest: Manifest, names: dict[str, str]) -> tuple[list[GapRow], int]:
-    """Return the first gaps of a manifest as rows, and how many more there are."""
+    """Return the first gaps of a manifest as rows, and the number of all others."""
     gaps = [
         GapRow(
             gap.region,
@@ -139,45 +148,38 @@ def list_gaps(manifest: Manifest, names: dict[str, str]) -> tuple[list[GapRow], 
     return gaps, len(manifest.gaps) - len(gaps)
 
 
-_TargetRow = tuple[str, str]
-_Layers = list[Coverage]
+def _read_targets(manifest: Manifest) -> dict[_TargetKey, _CoverageByState]:
+    """Return for each target the coverage of each state, in the order of `STATES`."""
+    windows_by_state: dict[_TargetKey, list[list[Window]]] = {}
 
-
-def _map_states(manifest: Manifest) -> dict[_TargetRow, _Layers]:
-    """Return for each place one coverage per state, in the order of `STATES`."""
-    spans: dict[_TargetRow, list[list[Window]]] = {}
-
-    def put(target: _TargetRow, state: str, windows: Iterable[Window]) -> None:
-        spans.setdefault(target, [[] for _ in STATES])[STATES.index(state)].extend(windows)
+    def add(target: Target, state: str, windows: Iterable[Window]) -> None:
+        by_state = windows_by_state.setdefault((target.region, target.compartment), [[] for _ in STATES])
+        by_state[STATES.index(state)].extend(windows)
 
     for entry in manifest.coverage:
-        windows = [Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows]
-        put((entry.region, entry.compartment), "covered", windows)
+        add(entry.target, "covered", entry.coverage.windows)  # even without a window: the target is in the map
     for each in manifest.provisional:
-        put((each.region, each.compartment), "provisional", [Window(parse_minute(each.start), parse_minute(each.end))])
-    for gaps, state in ((manifest.waived_gaps, "waived"), (manifest.gaps, "")):
-        for gap in gaps:
-            put((gap.region, gap.compartment), state or gap.kind, [_read_window(gap)])
-    return {target: [Coverage(windows) for windows in layers] for target, layers in spans.items()}
+        add(each.target, "provisional", [each.window])
+    for gap in manifest.waived_gaps:
+        add(gap.target, "waived", [gap.window])
+    for gap in manifest.gaps:
+        add(gap.target, gap.kind, [gap.window])
+    return {target: [Coverage(windows) for windows in by_state] for target, by_state in windows_by_state.items()}
 
 
-def _read_window(gap: GapEntry) -> Window:
-    return Window(parse_minute(gap.start), parse_minute(gap.end))
-
-
-def _judge_bins(bins: Sequence[Window], layers: _Layers) -> list[int]:
+def _find_worst_states(bins: Sequence[Window], coverage: _CoverageByState) -> list[int]:
     """Return the worst state of each bin, as an index of `STATES`."""
     levels = [0] * len(bins)
-    known = Coverage([window for layer in layers for window in layer.windows])
-    _paint(levels, bins, known.find_missing(Window(bins[0].start, bins[-1].end)), STATES.index("not asked"))
-    for level, layer in enumerate(layers):
+    known = Coverage([window for one in coverage for window in one.windows])
+    _raise_levels(levels, bins, known.find_missing(Window(bins[0].start, bins[-1].end)), STATES.index("not requested"))
+    for level, one in enumerate(coverage):
         if level:
-            _paint(levels, bins, layer.windows, level)
+            _raise_levels(levels, bins, one.windows, level)
     return levels
 
 
-def _paint(levels: list[int], bins: Sequence[Window], windows: Iterable[Window], level: int) -> None:
-    """Put a state into each bin that a window touches, unless a worse one stands there."""
+def _raise_levels(levels: list[int], bins: Sequence[Window], windows: Iterable[Window], level: int) -> None:
+    """Raise the level of each bin that a window touches to at least `level`."""
     for window in windows:
         first = bisect_right(bins, window.start, key=lambda one: one.end)
         for number in range(first, len(bins)):
@@ -186,55 +188,31 @@ def _paint(levels: list[int], bins: Sequence[Window], windows: Iterable[Window],
             levels[number] = max(levels[number], level)
 
 
-def _write_runs(levels: Sequence[int]) -> str:
-    return "".join(f"{_LETTERS[level]}{count}" for level, count in _count_runs(levels))
-
-
-def _count_runs(levels: Sequence[int]) -> Iterator[tuple[int, int]]:
-    previous, count = -1, 0
-    for level in levels:
-        if level == previous:
-            count += 1
-            continue
-        if count:
-            yield previous, count
-        previous, count = level, 1
-    if count:
-        yield previous, count
-
-
-LONGEST_TEXT = 400
-_MOST_RANKED = 50
-_MOST_ADDRESSES = 1_000
-_MOST_PARTNERS = 3
-_MOST_HIGH, _MOST_MEDIUM = 10, 3
-_HIGH_WEIGHT = 5
-_SERIES = {name: number for number, name in enumerate(SERIES)}
-_SIGN_IN, _CHANGE = 1, 2
-_UNDOING = ("delete", "remove")
+def _encode_runs(levels: Sequence[int]) -> str:
+    return "".join(f"{_STATE_LETTERS[level]}{sum(1 for _ in run)}" for level, run in groupby(levels))
 
 
 class Ranking(msgspec.Struct, frozen=True):
-    """The most frequent names as (name, events, failures); `distinct` counts all that are known."""
+    """The most frequent names as (name, events, failures); `distinct` is the number of all known names."""
 
     rows: tuple[tuple[str, int, int], ...]
     distinct: int
 
 
 class ChangeRow(NamedTuple):
-    """An identity change; `outcome` is an index of `SERIES`."""
+    """A change to IAM; `outcome` is an index of `SERIES`."""
 
     time: int | None
     name: str
     outcome: int
     principal: str
     address: str
-    target: str
+    resource: str
     event_id: str
 
 
 class AddressRow(NamedTuple):
-    """A source address."""
+    """A source address with its totals and a few of its principals."""
 
     address: str
     first: int | None
@@ -247,7 +225,7 @@ class AddressRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event of the table; `kinds` is 1 for a sign-in plus 2 for an identity change; `raw` is empty if too long."""
+    """An event; `kinds` is 1 for a sign-in plus 2 for a change to IAM, `raw` is empty if the event is too long."""
 
     time: int | None
     name: str
@@ -259,8 +237,8 @@ class EventRow(NamedTuple):
     raw: str
 
 
-class StepRow(NamedTuple):
-    """A line of a story."""
+class TimelineRow(NamedTuple):
+    """One line of a finding's timeline."""
 
     time: int | None
     text: str
@@ -268,7 +246,7 @@ class StepRow(NamedTuple):
 
 
 class FindingRow(NamedTuple):
-    """Something worth a look: who, from where, why, and what happened."""
+    """A finding: who, from where, why, and what happened."""
 
     severity: Literal["high", "medium"]
     principal: str
@@ -277,11 +255,11 @@ class FindingRow(NamedTuple):
     first: int | None
     last: int | None
     events: int
-    steps: tuple[StepRow, ...]
+    timeline: tuple[TimelineRow, ...]
 
 
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the page draws; `start` and `end` are seconds since 1970."""
+    """Everything that the page draws; `start` and `end` of the time axes are seconds since 1970."""
 
     start: int
     end: int
@@ -301,132 +279,135 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     is_sampled: bool
 
 
-def make_report_data(tally: ReportStats, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
-    """Bring a tally into the form of the page; `span` is the range that the time axes show."""
-    stats, (start, end) = tally.stats, span
-    principals, actor_summaries = stats.list_principals(), stats.list_addresses()
-    suspicions = find_detections(stats, principals, actor_summaries)
-    high = [one for one in suspicions if one.weight >= _HIGH_WEIGHT]
-    shown = high[:_MOST_HIGH] + suspicions[len(high) :][:_MOST_MEDIUM]
-    told = {(one.principal, one.address) for one in high}
-    kept = tally.sample.choose(stats.types.counts, lambda facts: _is_reported(facts, told))
+def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
+    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970."""
+    stats, (start, end) = report_stats.stats, span
+    principals, addresses = stats.list_principals(), stats.list_addresses()
+    detections = find_detections(stats, principals, addresses)
+    high = [one for one in detections if one.weight >= DETECTION_WEIGHT]
+    shown = high[:_MOST_HIGH] + detections[len(high) :][:_MOST_MEDIUM]
+    detected = {(one.principal, one.address) for one in high}
+    sample = report_stats.sample.choose(stats.types.counts, lambda facts: _is_detected(facts, detected))
     return ReportData(
         start=start,
         end=end,
         events=stats.events,
-        timeline=tally.times.show(start, end),
-        sign_ins=tally.sign_ins.show(start, end),
-        types=_rank_types(tally),
+        timeline=report_stats.times.make_series(start, end),
+        sign_ins=report_stats.sign_ins.make_series(start, end),
+        types=_rank_types(report_stats),
         principals=_rank(principals),
-        top_addresses=_rank(actor_summaries),
-        addresses=tuple(_list_addresses(stats, actor_summaries)),
-        changes=tuple(_show_change(change.facts) for change in sorted(tally.latest_changes)),
-        all_changes=tally.changes,
-        findings=tuple(_show_finding(stats, one) for one in shown),
-        findings_left_out=len(suspicions) - len(shown),
+        top_addresses=_rank(addresses),
+        addresses=tuple(_list_addresses(stats, addresses)),
+        changes=tuple(_make_change_row(change.facts) for change in sorted(report_stats.latest_changes)),
+        all_changes=report_stats.changes,
+        findings=tuple(_make_finding_row(stats, one) for one in shown),
+        findings_left_out=len(detections) - len(shown),
         coverage=coverage,
-        sample=tuple(_show_event(each) for each in kept),
-        is_sampled=len(kept) < stats.events,
+        sample=tuple(_make_event_row(each) for each in sample),
+        is_sampled=len(sample) < stats.events,
     )
 
 
-def _is_reported(facts: Facts, told: set[tuple[str, str]]) -> bool:
+def _is_detected(facts: Facts, detected: set[Pair]) -> bool:
     identity = facts.identity
-    person = identity.principal_name or identity.principal_id or identity.caller_name or ""
-    return any((person, address) in told or ("", address) in told for address in facts.addresses)
+    principal = identity.principal_name or identity.principal_id or identity.caller_name or ""
+    return any((principal, address) in detected or ("", address) in detected for address in facts.addresses)
 
 
-def _rank_types(tally: ReportStats) -> Ranking:
-    types, failed = tally.stats.types, tally.failed_types.counts
-    rows = tuple((_cut(name), number, failed[name]) for name, number in types.rank(_MOST_RANKED))
+def _rank_types(report_stats: ReportStats) -> Ranking:
+    types, failed = report_stats.stats.types, report_stats.failed_types.counts
+    rows = tuple((_truncate(name), number, failed[name]) for name, number in types.rank(_MOST_RANKED))
     return Ranking(rows, len(types.counts))
 
 
-def _rank(actor_summaries: Sequence[ActorSummary]) -> Ranking:
-    ranked = nsmallest(_MOST_RANKED, actor_summaries, key=lambda one: (-one.events, one.name))
-    return Ranking(tuple((_cut(one.name), one.events, one.failures) for one in ranked), len(actor_summaries))
+def _rank(actors: Sequence[ActorSummary]) -> Ranking:
+    ranked = rank_actors(actors, _MOST_RANKED)
+    return Ranking(tuple((_truncate(one.name), one.events, one.failures) for one in ranked), len(actors))
 
 
-def _list_addresses(stats: EventStats, actor_summaries: Sequence[ActorSummary]) -> list[AddressRow]:
-    """List the addresses by first seen; when there are too many, those with failed sign-ins and changes first."""
+def _list_addresses(stats: EventStats, actors: Sequence[ActorSummary]) -> list[AddressRow]:
+    """Return the addresses by first seen.
+
+    If there are too many, those with failed sign-ins or changes to IAM are preferred, then the newest.
+    """
     failed: defaultdict[str, int] = defaultdict(int)
     changes: defaultdict[str, int] = defaultdict(int)
     for (_, address), activity in stats.activities.items():
-        special = activity.special
-        if activity.is_special and (special.failed_sign_ins or special.steps):
-            failed[address] += special.failed_sign_ins
-            changes[address] += len(special.steps) + special.steps_left_out
-    chosen = nlargest(_MOST_ADDRESSES, actor_summaries, key=lambda one: (one.name in failed, one.first, one.name))
+        actions = activity.notable
+        if activity.is_notable and (actions.failed_sign_ins or actions.steps):
+            failed[address] += actions.failed_sign_ins
+            changes[address] += len(actions.steps) + actions.steps_left_out
+    chosen = nlargest(_MOST_ADDRESSES, actors, key=lambda one: (one.name in failed, one.first, one.name))
     return [
         AddressRow(
-            address=_cut(one.name),
+            address=_truncate(one.name),
             first=to_milliseconds(one.first),
             last=to_milliseconds(one.last),
             events=one.events,
             failures=one.failures,
             failed_sign_ins=failed.get(one.name, 0),
             changes=changes.get(one.name, 0),
-            principals=tuple(map(_cut, filter(None, one.partners)))[:_MOST_PARTNERS],
+            principals=tuple(map(_truncate, filter(None, one.partners)))[:_MOST_PARTNERS],
         )
         for one in sorted(chosen, key=lambda one: (one.first, one.name))
     ]
 
 
-def _show_change(facts: Facts) -> ChangeRow:
+def _make_change_row(facts: Facts) -> ChangeRow:
     details = facts.details
     return ChangeRow(
         to_milliseconds(facts.instant),
-        _cut(details.event_name or facts.event_type),
-        _SERIES[facts.outcome],
-        _cut(facts.identity.principal_name),
-        _cut(facts.identity.ip_address),
-        _cut(details.resource_name or details.resource_id),
-        _cut(facts.event_id),
+        _truncate(details.event_name or facts.event_type),
+        _SERIES_INDEX[facts.outcome],
+        _truncate(facts.identity.principal_name),
+        _truncate(facts.identity.ip_address),
+        _truncate(details.resource_name or details.resource_id),
+        _truncate(facts.event_id),
     )
 
 
-def _show_event(kept: Kept) -> EventRow:
-    facts, details = kept.facts, kept.facts.details
+def _make_event_row(event: SampledEvent) -> EventRow:
+    facts, details = event.facts, event.facts.details
     event_class = classify_event(facts.event_type, details.event_name, facts.domain_event)
     return EventRow(
         to_milliseconds(facts.instant),
-        _cut(details.event_name or facts.event_type),
-        _SERIES[facts.outcome],
-        _cut(facts.identity.principal_name),
-        _cut(facts.identity.ip_address),
-        _cut(details.compartment_name or details.compartment_id),
+        _truncate(details.event_name or facts.event_type),
+        _SERIES_INDEX[facts.outcome],
+        _truncate(facts.identity.principal_name),
+        _truncate(facts.identity.ip_address),
+        _truncate(details.compartment_name or details.compartment_id),
         _SIGN_IN * event_class.is_sign_in + _CHANGE * event_class.is_iam_change,
-        kept.raw.decode("utf-8", "replace"),
+        event.raw.decode("utf-8", "replace"),
     )
 
 
-def _show_finding(stats: EventStats, detection: Detection) -> FindingRow:
-    is_high = detection.weight >= _HIGH_WEIGHT
+def _make_finding_row(stats: EventStats, detection: Detection) -> FindingRow:
+    is_high = detection.weight >= DETECTION_WEIGHT
     return FindingRow(
         severity="high" if is_high else "medium",
-        principal=_cut(detection.principal),
-        address=_cut(detection.address),
+        principal=_truncate(detection.principal),
+        address=_truncate(detection.address),
         reasons="; ".join(reason.text for reason in detection.reasons),
         first=to_milliseconds(detection.first),
         last=to_milliseconds(detection.last),
         events=detection.events,
-        steps=tuple(_show_line(line, is_high=is_high) for line in describe_timeline(stats, detection)),
+        timeline=tuple(_make_timeline_row(item, is_high=is_high) for item in describe_timeline(stats, detection)),
     )
 
 
-def _show_line(line: Line, *, is_high: bool) -> StepRow:
-    is_undoing = line.text.casefold().startswith(_UNDOING) and " by " in line.text
-    return StepRow(
-        to_milliseconds(line.instant), _cut(line.text), "calm" if is_undoing else "bad" if is_high else "warn"
+def _make_timeline_row(item: TimelineItem, *, is_high: bool) -> TimelineRow:
+    is_reversal = item.text.casefold().startswith(_REVERSALS) and " by " in item.text
+    return TimelineRow(
+        to_milliseconds(item.instant), _truncate(item.text), "calm" if is_reversal else "bad" if is_high else "warn"
     )
 
 
 def to_milliseconds(instant: int) -> int | None:
-    """Return an instant in milliseconds since 1970, None for an unreadable one."""
+    """Return an instant as milliseconds since 1970, or None for an unreadable one."""
     return (instant - EPOCH) // 1_000_000 if instant else None
 
 
-def _cut(text: str | None) -> str:
+def _truncate(text: str | None) -> str:
     if not text:
         return ""
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -1,19 +1,12 @@
-"""The form of a summary, as `oci-audit summary --json` prints it.
+"""The summary of files of events: what `oci-audit summary` shows and prints as JSON.
 
-Owns: its fields. Must not: fill them. Strings are the events' own: hostile on a screen; times are RFC 3339 in UTC.
-
-What a file of events tells at a glance: the summary, ready to be printed or encoded.
-
-Owns: what is in a summary, and how long its lists are. Must not: print, or count.
+`Summary` and the structs it holds are the JSON form of `oci-audit summary --json`; `make_summary` fills it from the
+statistics of the files. `make_overview` counts the few things that `oci-audit demo` shows of one export.
 
 Invariants
-- Coverage is what a manifest beside a file states, or unknown; it is never inferred from events.
-- What was cut or forgotten is said in `limits`.
-- The strings are the events' own: hostile on a screen.
-
-A first look at an export: how many events, of which kinds, and which sign-ins failed.
-
-Owns: the counting. Must not: print, or hold the events.
+- Coverage is what the manifest beside a file states, or unknown; it is never inferred from events.
+- Whatever was truncated or dropped is stated in `limits`.
+- All strings are the events' own and therefore untrusted. Times are RFC 3339 in UTC.
 """
 
 from __future__ import annotations
@@ -21,23 +14,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from pathlib import Path
 
 import msgspec
 
-from ociaudit.analysis.activity import ActorSummary
+from ociaudit.analysis.activity import ActorSummary, rank_actors
 from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
-from ociaudit.storage.manifest import GapEntry, Manifest, decode_manifest, name_manifest
+from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
+
+_TOP = 50
+_PARTNERS = 20
+_CHANGES = 100
+_NEW_PART = 4
+"""Actors are new if they first appear in the last quarter of the range."""
 
 
 class CoverageEntry(msgspec.Struct, frozen=True):
-    """What the manifest beside a file states; all but the first two are empty without one.
+    """What the manifest beside a file states; without one, all fields but the first two are empty.
 
-    `state` is `complete`, `incomplete`, `unknown` (no manifest), or `altered` (the manifest tells another size).
+    `state` is `complete`, `incomplete`, `unknown` (no manifest) or `altered` (the manifest states another size).
     """
 
     file: str
@@ -52,8 +50,8 @@ class CoverageEntry(msgspec.Struct, frozen=True):
     filtered: int = 0
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """A principal with its addresses, or an address with its principals (`with_`, by first seen, at most twenty)."""
+class ActorEntry(msgspec.Struct, frozen=True):
+    """A principal with its addresses, or an address with its principals; `with_` has the first 20 by first seen."""
 
     name: str
     events: int
@@ -64,8 +62,8 @@ class Seen(msgspec.Struct, frozen=True):
     with_total: int = 0
 
 
-class Failure(msgspec.Struct, frozen=True):
-    """What failed how often."""
+class FailureEntry(msgspec.Struct, frozen=True):
+    """How often an event name failed with a status."""
 
     event_name: str
     status: str
@@ -73,7 +71,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class ChangeEntry(msgspec.Struct, frozen=True):
-    """One change to IAM."""
+    """A change to IAM."""
 
     time: str | None
     event_name: str
@@ -84,7 +82,7 @@ class ChangeEntry(msgspec.Struct, frozen=True):
 
 
 class TimelineEntry(msgspec.Struct, frozen=True):
-    """A line of a finding's story."""
+    """One line of a finding's timeline."""
 
     time: str | None
     text: str
@@ -92,7 +90,7 @@ class TimelineEntry(msgspec.Struct, frozen=True):
 
 
 class DetectionEntry(msgspec.Struct, frozen=True):
-    """Something worth a look, and why; `weight` is the sum of the rules' weights."""
+    """A finding: what was detected, why, and its timeline; `weight` is the sum of the rules' weights."""
 
     principal: str
     address: str
@@ -101,7 +99,7 @@ class DetectionEntry(msgspec.Struct, frozen=True):
     events: int
     weight: int
     reasons: tuple[str, ...]
-    story: tuple[TimelineEntry, ...]
+    timeline: tuple[TimelineEntry, ...]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,64 +114,57 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     disordered: int
     findings: tuple[DetectionEntry, ...]
     event_names: dict[str, int]
-    """The most frequent ones, as `event_types`."""
+    """The 50 most frequent event names, in descending order; `event_types` likewise."""
     event_types: dict[str, int]
-    principals: tuple[Seen, ...]
-    addresses: tuple[Seen, ...]
+    principals: tuple[ActorEntry, ...]
+    addresses: tuple[ActorEntry, ...]
     principals_total: int
     addresses_total: int
     outcomes: dict[str, int]
     statuses: dict[str, int]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailureEntry, ...]
     sign_ins: dict[str, int]
     sign_ins_by_day: dict[str, dict[str, int]]
     new_since: str | None
-    new_principals: tuple[Seen, ...]
-    new_addresses: tuple[Seen, ...]
+    new_principals: tuple[ActorEntry, ...]
+    new_addresses: tuple[ActorEntry, ...]
     new_principals_total: int
     new_addresses_total: int
     iam_changes: int
     iam_change_names: dict[str, int]
     iam_changes_latest: tuple[ChangeEntry, ...]
     limits: tuple[str, ...]
-    """What is not exact because there was too much of it."""
-
-
-_TOP = 50
-_PARTNERS = 20
-_CHANGES = 100
-_LAST_PART = 4
-"""New is what appears first in the last quarter of the range."""
+    """What is not exact, in one clause each."""
 
 
 def make_summary(stats: EventStats, files: Sequence[CoverageEntry]) -> Summary:
-    """Make the summary of a census."""
+    """Make the summary of the statistics of `files`."""
     principals, addresses = stats.list_principals(), stats.list_addresses()
-    new_since = stats.last - (stats.last - stats.first) // _LAST_PART
-    new = [[one for one in seen if one.first > new_since] for seen in (principals, addresses)]
+    new_since = stats.last - (stats.last - stats.first) // _NEW_PART
+    new = [[one for one in actors if one.first > new_since] for actors in (principals, addresses)]
     return Summary(
         files=tuple(files),
         events=stats.events,
         raw_bytes=stats.raw_bytes,
-        first_event_time=_show(stats.first),
-        last_event_time=_show(stats.last),
+        first_event_time=_format_time(stats.first),
+        last_event_time=_format_time(stats.last),
         untimed=stats.untimed,
         disordered=stats.disordered,
         findings=_list_findings(stats, principals, addresses),
         event_names=dict(stats.names.rank(_TOP)),
         event_types=dict(stats.types.rank(_TOP)),
-        principals=_rank(principals),
-        addresses=_rank(addresses),
+        principals=_list_top(principals),
+        addresses=_list_top(addresses),
         principals_total=len(principals),
         addresses_total=len(addresses),
         outcomes={str(outcome): number for outcome, number in stats.outcomes.items()},
         statuses=dict(sorted(stats.statuses.items())),
-        failures=tuple(Failure(*key, number) for key, number in stats.failures.rank(_TOP)),
+        failures=tuple(FailureEntry(*key, number) for key, number in stats.failures.rank(_TOP)),
         sign_ins=dict(_sum_sign_ins(stats)),
         sign_ins_by_day=_group_sign_ins(stats),
-        new_since=_show(new_since),
-        new_principals=_rank(new[0]),
-        new_addresses=_rank(new[1]),
+        new_since=_format_time(new_since),
+        new_principals=_list_top(new[0]),
+        new_addresses=_list_top(new[1]),
         new_principals_total=len(new[0]),
         new_addresses_total=len(new[1]),
         iam_changes=stats.change_names.counts.total() + stats.change_names.dropped,
@@ -184,33 +175,54 @@ def make_summary(stats: EventStats, files: Sequence[CoverageEntry]) -> Summary:
 
 
 def encode_counts(stats: EventStats) -> bytes:
-    """Return the plain map from event name to count, most frequent first, as JSON."""
+    """Return a JSON object of event name and count, most frequent first."""
     return msgspec.json.format(msgspec.json.encode(dict(stats.names.rank())), indent=1) + b"\n"
 
 
 def read_coverage(path: Path | None) -> CoverageEntry:
-    """Read what the manifest beside a file says of its coverage; the file is not checked but for its size.
+    """Read the coverage that the manifest beside a file states; of the file itself only the size is checked.
 
     Raises:
         CorruptRun: the manifest cannot be read.
-        DiskError: the disk refused.
+        DiskError: the file or its manifest cannot be accessed.
     """
     if path is None:
         return CoverageEntry("stdin", "unknown")
     manifest_path = name_manifest(path)
     with explain_disk("read", manifest_path):
-        if not manifest_path.is_file():
-            return CoverageEntry(str(path), "unknown")
-        data = manifest_path.read_bytes()
-        size_bytes = path.stat().st_size
-    return _state_coverage(str(path), size_bytes, decode_manifest(data, where=str(manifest_path)))
+        found = load_manifest(manifest_path) if manifest_path.is_file() else None
+        size_bytes = path.stat().st_size if found else 0
+    if found is None:
+        return CoverageEntry(str(path), "unknown")
+    return _make_coverage_entry(str(path), size_bytes, found.manifest)
 
 
-def _state_coverage(name: str, size_bytes: int, manifest: Manifest) -> CoverageEntry:
-    is_fitting = manifest.output.size_bytes == size_bytes
+def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
+    """Return what is not exact in the statistics of `files`, in one clause each."""
+    limits = []
+    for noun, is_capped in (
+        ("event names or types", stats.names.is_capped or stats.types.is_capped),
+        ("principals", stats.principals.is_capped),
+        ("addresses", stats.addresses.is_capped),
+    ):
+        if is_capped:
+            limits.append(f"there are too many {noun} to count each of them; the rarest are omitted")
+    if stats.tracker.dropped:
+        limits.append("there are too many pairs of principal and address to track; some may be first seen earlier")
+    if stats.change_names.counts.total() > len(stats.changes):
+        limits.append(f"only the first {len(stats.changes):,} changes to IAM were examined one by one")
+    if stats.disordered:
+        limits.append("the events are not in the order of time; timelines may show the wrong sequence")
+    if len(files) > 1:
+        limits.append("an event that occurs in several files is counted several times")
+    return limits
+
+
+def _make_coverage_entry(name: str, size_bytes: int, manifest: Manifest) -> CoverageEntry:
+    is_same_size = manifest.output.size_bytes == size_bytes
     return CoverageEntry(
         file=name,
-        state=("complete" if manifest.complete else "incomplete") if is_fitting else "altered",
+        state=("complete" if manifest.complete else "incomplete") if is_same_size else "altered",
         asked_start=manifest.range.start,
         asked_end=manifest.range.end,
         targets=len(manifest.coverage),
@@ -222,23 +234,22 @@ def _state_coverage(name: str, size_bytes: int, manifest: Manifest) -> CoverageE
     )
 
 
-def _show(instant: int) -> str | None:
+def _format_time(instant: int) -> str | None:
     return format_instant(instant) if instant else None
 
 
-def _rank(seen: Sequence[ActorSummary]) -> tuple[Seen, ...]:
-    ranked = nsmallest(_TOP, seen, key=lambda one: (-one.events, one.name))
+def _list_top(actors: Sequence[ActorSummary]) -> tuple[ActorEntry, ...]:
     return tuple(
-        Seen(
+        ActorEntry(
             name=one.name,
             events=one.events,
             failures=one.failures,
-            first_seen=_show(one.first),
-            last_seen=_show(one.last),
+            first_seen=_format_time(one.first),
+            last_seen=_format_time(one.last),
             with_=tuple(filter(None, one.partners))[:_PARTNERS],
             with_total=sum(map(bool, one.partners)),
         )
-        for one in ranked
+        for one in rank_actors(actors, _TOP)
     )
 
 
@@ -249,13 +260,14 @@ def _list_findings(
         DetectionEntry(
             principal=one.principal,
             address=one.address,
-            first=_show(one.first),
-            last=_show(one.last),
+            first=_format_time(one.first),
+            last=_format_time(one.last),
             events=one.events,
             weight=one.weight,
             reasons=tuple(reason.text for reason in one.reasons),
-            story=tuple(
-                TimelineEntry(_show(line.instant), line.text, line.event_id) for line in describe_timeline(stats, one)
+            timeline=tuple(
+                TimelineEntry(_format_time(item.instant), item.text, item.event_id)
+                for item in describe_timeline(stats, one)
             ),
         )
         for one in find_detections(stats, principals, addresses)
@@ -270,19 +282,20 @@ def _sum_sign_ins(stats: EventStats) -> Counter[str]:
 
 
 def _group_sign_ins(stats: EventStats) -> dict[str, dict[str, int]]:
+    """Return the sign-ins by day and outcome."""
     days: dict[str, dict[str, int]] = {}
     for (hour, outcome), number in sorted(stats.sign_ins.items()):
         day = format_instant(hour // 24 * 24 * 3600 * NANOSECONDS)[:10]
-        of_day = days.setdefault(day, {})
-        of_day[outcome] = of_day.get(outcome, 0) + number
+        outcomes = days.setdefault(day, {})
+        outcomes[outcome] = outcomes.get(outcome, 0) + number
     return days
 
 
 def _list_changes(stats: EventStats) -> tuple[ChangeEntry, ...]:
-    latest = sorted(stats.changes, key=lambda one: one.step.instant, reverse=True)[:_CHANGES]
+    latest = sorted(stats.changes, key=lambda change: change.step.instant, reverse=True)[:_CHANGES]
     return tuple(
         ChangeEntry(
-            time=_show(one.step.instant),
+            time=_format_time(one.step.instant),
             event_name=one.step.name,
             principal=one.principal,
             address=one.address,
@@ -293,30 +306,9 @@ def _list_changes(stats: EventStats) -> tuple[ChangeEntry, ...]:
     )
 
 
-def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
-    """Return what is not exact because there was too much of it, a sentence each."""
-    limits = []
-    for noun, is_capped in (
-        ("event names or types", stats.names.is_capped or stats.types.is_capped),
-        ("principals", stats.principals.is_capped),
-        ("addresses", stats.addresses.is_capped),
-    ):
-        if is_capped:
-            limits.append(f"there are more {noun} than are counted one by one; those that are rare are left out")
-    if stats.following.dropped:
-        limits.append("there are more pairs of principal and address than can be followed; first seen may be too late")
-    if stats.change_names.counts.total() > len(stats.changes):
-        limits.append(f"of the changes to IAM only the first {len(stats.changes):,} were looked at one by one")
-    if stats.disordered:
-        limits.append("the events do not stand in the order of time; what followed what may be told wrongly")
-    if len(files) > 1:
-        limits.append("an event that stands in several files counts several times")
-    return limits
-
-
 @dataclass(slots=True)
 class Overview:
-    """Counts over an export. The strings are the events' own: treat them as hostile on a screen."""
+    """The counts that the demo shows of an export."""
 
     events: int = 0
     names: Counter[str] = field(default_factory=Counter)
@@ -325,23 +317,23 @@ class Overview:
 
 
 def make_overview(path: Path) -> Overview:
-    """Read an uncompressed JSON array as `oci-audit export` writes it, line by line.
+    """Count the events of an uncompressed JSON array in the layout that `oci-audit export` writes.
 
     Raises:
         DiskError: the file cannot be read.
     """
-    glance = Overview()
+    overview = Overview()
     with explain_disk("read", path), path.open("rb") as file:
         for line in file:
             text = line.rstrip(b"\n").rstrip(b",")
             if text not in {b"[", b"]"}:
-                _count(glance, read_facts(text))
-    return glance
+                _count_event(overview, read_facts(text))
+    return overview
 
 
-def _count(glance: Overview, facts: Facts) -> None:
-    glance.events += 1
-    glance.names[facts.details.event_name or "(none)"] += 1
+def _count_event(overview: Overview, facts: Facts) -> None:
+    overview.events += 1
+    overview.names[facts.details.event_name or "(none)"] += 1
     if facts.is_sign_in and facts.outcome == "failure":
-        who = facts.identity.principal_name or "(unknown)"
-        glance.sign_in_failures[who, facts.identity.ip_address or "(no address)"] += 1
+        principal = facts.identity.principal_name or "(unknown)"
+        overview.sign_in_failures[principal, facts.identity.ip_address or "(no address)"] += 1

@@ -70,7 +70,7 @@ def convert(  # long because: typer reads the options from the signature
     from ociaudit.cli.console import cancel_on_signals
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.events.filters import EventFilter
-    from ociaudit.formats.base import EventShape
+    from ociaudit.formats.base import EventEncoder
     from ociaudit.formats.registry import choose_output_format
     from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import ConvertOptions, convert_events
@@ -85,7 +85,7 @@ def convert(  # long because: typer reads the options from the signature
         output=target,
         event_filter=event_filter,
         form=choose_output_format(target, file_format=file_format, compression=compress),
-        spelling=EventShape(shape, with_origin),
+        encoder=EventEncoder(shape, with_origin),
         is_sorted=sort,
         is_redacted=redact,
         overwrite=overwrite,

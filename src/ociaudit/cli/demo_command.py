@@ -13,13 +13,13 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
+from ociaudit.analysis.stats import rank_counts
 from ociaudit.analysis.summary import Overview
 from ociaudit.cli import console
 from ociaudit.operations.export import ExportResult
@@ -86,7 +86,6 @@ def _run_emulator(folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-T = TypeVar("T")
 _NAMES_SHOWN = 8
 _FAILURES_SHOWN = 6
 _SHORT_OCID = 12
@@ -98,14 +97,14 @@ def describe_demo(outcome: ExportResult, glance: Overview) -> Iterator[str]:
     yield f"{glance.events:,} audit events in {outcome.output}"
     yield ""
     yield "most frequent"
-    for name, number in _rank(glance.names, _NAMES_SHOWN):
+    for name, number in rank_counts(glance.names, _NAMES_SHOWN):
         yield f"  {number:>7,}  {name}"
     yield ""
     yield f"failed sign-ins: {glance.sign_in_failures.total():,}"
-    for (who, address), number in _rank(glance.sign_in_failures, _FAILURES_SHOWN):
+    for (who, address), number in rank_counts(glance.sign_in_failures, _FAILURES_SHOWN):
         yield f"  {number:>7,}  {who} from {address}"
     yield ""
-    yield from _describe_coverage(outcome)
+    yield from _draw_coverage(outcome)
     yield ""
     yield f"the proof: {outcome.manifest_path} (sha256:{outcome.digest})"
     yield ""
@@ -118,11 +117,7 @@ def describe_demo(outcome: ExportResult, glance: Overview) -> Iterator[str]:
     yield "  oci-audit export --start 90d --region eu-frankfurt-1 -o 'audit-{start}.json.gz'"
 
 
-def _rank(counter: Counter[T], number: int) -> list[tuple[T, int]]:
-    return sorted(counter.items(), key=lambda item: (-item[1], str(item[0])))[:number]
-
-
-def _describe_coverage(outcome: ExportResult) -> Iterator[str]:
+def _draw_coverage(outcome: ExportResult) -> Iterator[str]:
     """Yield a table: a line per compartment, a column per region."""
     targets = outcome.manifest.coverage
     regions = sorted({target.region for target in targets})

@@ -138,7 +138,7 @@ class RateRecord(LogRecord, frozen=True, kw_only=True, tag="rate"):
 
 
 class RequestRecord(LogRecord, frozen=True, kw_only=True, tag="request"):
-    """One attempt of a request has ended."""
+    """One try of a request has ended."""
 
     method: str
     host: str
@@ -286,12 +286,13 @@ class JsonLog(QuietProgress):
             )
 
     def on_request(self, request: FinishedRequest) -> None:
-        """Count the attempt."""
+        """Count the try."""
         super().on_request(request)
         if self._verbosity >= VERY_VERBOSE:
             fields = asdict(request)
             size, seconds = fields.pop("size_bytes"), _round(fields.pop("seconds"))
-            self._say(RequestRecord, method="GET", bytes=size, seconds=seconds, **fields)
+            attempt = fields.pop("try_number")  # the published key
+            self._say(RequestRecord, method="GET", bytes=size, seconds=seconds, attempt=attempt, **fields)
         self._report_if_due()
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:

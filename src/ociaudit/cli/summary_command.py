@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ociaudit.analysis.summary import CoverageEntry, DetectionEntry, Seen, Summary
+from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text
 
@@ -31,7 +31,7 @@ def summary(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file if it exists.")] = False,
 ) -> int:
     """Show what a file tells: range, gaps, what is worth a look, most frequent, failures, sign-ins, new, IAM."""
-    from ociaudit.analysis.stats import count_files
+    from ociaudit.analysis.stats import EventStats, count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
     from ociaudit.cli.console import interrupt_on_signals
     from ociaudit.cli.options import check_output
@@ -41,7 +41,7 @@ def summary(
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
     with interrupt_on_signals():
-        stats = count_files(paths)
+        stats = count_files(paths, EventStats)
     result = make_summary(stats, [read_coverage(path) for path in paths])
     if event_counts:
         write_file(event_counts, encode_counts(stats))
@@ -101,7 +101,7 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
     if coverage.state == "unknown":
         yield f"{'coverage':<{_LABEL}}unknown: there is no manifest beside it{where}"
         return
-    answered = f"{coverage.targets_answered:,} of {coverage.targets:,} places (region × compartment) answered"
+    answered = f"{coverage.targets_answered:,} of {coverage.targets:,} targets (region × compartment) answered"
     asked = f"asked {coverage.asked_start} to {coverage.asked_end}"
     if coverage.state == "altered":
         text = "UNKNOWN: the manifest beside it tells another size; see `oci-audit verify`"
@@ -131,10 +131,10 @@ def _describe_findings(findings: Sequence[DetectionEntry]) -> Iterator[str]:
     for one in strong[:_STRONG_SHOWN]:
         yield _cut(f"!! {_name_finding(one)}, {_describe_range(one)}, {one.events:,} events")
         is_one_day = _is_one_day(one)
-        for line in one.story:
+        for line in one.timeline:
             time = _minute(line.time) if line.time else "?"
             yield _cut(f"     {time[11:] if is_one_day else time[5:]}  {line.text}")
-        if not one.story:
+        if not one.timeline:
             yield _cut(f"     {'; '.join(one.reasons)}")
     for one in strong[_STRONG_SHOWN : 2 * _STRONG_SHOWN] + weak[:_WEAK_SHOWN]:
         mark = "!!" if one.weight >= _STRONG else "! "
@@ -160,7 +160,7 @@ def _describe_range(finding: DetectionEntry) -> str:
 
 
 def _is_one_day(finding: DetectionEntry) -> bool:
-    days = {line.time[:10] for line in finding.story if line.time}
+    days = {line.time[:10] for line in finding.timeline if line.time}
     return len(days) == 1 and (finding.first or "")[:10] in days
 
 
@@ -186,7 +186,7 @@ def _describe_rest(summary: Summary) -> Iterator[str]:
     since = _minute(summary.new_since) if summary.new_since else "?"
     yield _say("new", f"since {since}: {summary.new_principals_total:,} principals", _name_new(summary.new_principals))
     yield _say("", f"since then {summary.new_addresses_total:,} addresses", _name_new(summary.new_addresses))
-    yield _say("IAM", f"{summary.iam_changes:,} changes", _rank(summary.iam_change_names))
+    yield _say("IAM", f"{summary.iam_changes:,} changes", _list_counts(summary.iam_change_names))
     for change in summary.iam_changes_latest[:_CHANGES_SHOWN]:
         who = f"{change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
         yield _cut(f"{'':<{_LABEL}}{_minute(change.time) if change.time else '?'} {change.event_name} by {who}")
@@ -205,13 +205,13 @@ def _list_bad_days(days: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
             yield f"{outcomes['failure']:,} failed on {day}"
 
 
-def _name_new(seen: Sequence[Seen]) -> Iterator[str]:
+def _name_new(seen: Sequence[ActorEntry]) -> Iterator[str]:
     for one in seen[:_NEW_SHOWN]:
         partner = f" ({one.with_[0]})" if one.with_ else ""
         yield f"{one.name}{partner} {one.events:,}"
 
 
-def _rank(counts: Mapping[str, int]) -> Iterator[str]:
+def _list_counts(counts: Mapping[str, int]) -> Iterator[str]:
     for name, number in list(counts.items())[:_NAMES_SHOWN]:
         yield f"{name} {number:,}"
 

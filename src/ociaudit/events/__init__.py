@@ -1,1 +1,1 @@
-"""What an event is: bytes as served, and the few fields the program reads. Pure; no I/O."""
+"""Audit events: their bytes as served, and the fields that the program reads from them. Pure: no I/O."""

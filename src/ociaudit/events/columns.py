@@ -1,22 +1,15 @@
-"""An event as one row: the scalar columns of CSV, Parquet and queries, and the whole event behind them.
+"""Events as rows: the scalar columns of CSV, Parquet and queries, the whole event, and the free maps as JSON.
 
-Owns: the columns, their order, and how each is read. Must not: know how a row is written.
-
-Invariants
-- A row has a value or None for every column; it never fails on an event that is a JSON object.
-- Nothing is guessed: the origin is what the record says, and None where it does not know.
-- Every text can be encoded as UTF-8. A lone surrogate stands as the escape it came as: in `event` as it is in
-  the JSON, elsewhere as its code behind a backslash.
-- A time is RFC 3339 in UTC: as served where Audit wrote it so, with milliseconds; else converted. What is no
-  time is None, and stays readable in `event`.
-
-The parts of an event whose keys are anybody's: tags, headers, parameters, payloads; each as its JSON.
-
-Owns: which they are, and how they are cut out beside the facts. Must not: decode them.
+The free maps are the parts of an event with arbitrary keys: tags, headers, parameters and payloads. They are read in
+the same pass as the facts, without being decoded.
 
 Invariants
-- A part is given to the byte as served; one that is absent or null is None.
-- Cutting never fails on an event that is a JSON object; the facts are those of `events.facts`.
+- A row has a value or None for every column. Reading never fails on an event that is a JSON object.
+- Nothing is guessed: the origin is the one on the record, or None.
+- Every text can be encoded as UTF-8. A lone surrogate is replaced by its escape; in `event` it stays as in the JSON.
+- A time is RFC 3339 in UTC: as served if Audit wrote it in that form with milliseconds, else converted. An unreadable
+  time is None, and remains in `event`.
+- A free map is the JSON byte for byte as served; an absent or null one is None.
 """
 
 from __future__ import annotations
@@ -41,6 +34,7 @@ from ociaudit.events.fields import (
     judge_outcome,
     read_facts,
     read_instant,
+    read_status,
     split_addresses,
 )
 
@@ -50,7 +44,7 @@ Row = tuple[Value, ...]
 
 
 class Column(NamedTuple):
-    """A column: its name, what it holds, and where in the event it comes from."""
+    """A column: its name, its kind, and the field or a description of its source."""
 
     name: str
     kind: ColumnKind
@@ -69,8 +63,8 @@ COLUMNS: tuple[Column, ...] = (
         "success, failure or unknown: by data.response.status, data.additionalDetails.eventId or data.message",
     ),
     Column("status", "integer", "data.response.status"),
-    Column("origin_region", "text", "the region the event was asked from"),
-    Column("origin_compartment", "text", "the compartment it was asked from"),
+    Column("origin_region", "text", "the region the event was fetched from"),
+    Column("origin_compartment", "text", "the compartment it was fetched from"),
     Column("compartment_id", "text", "data.compartmentId"),
     Column("compartment_name", "text", "data.compartmentName"),
     Column("principal_name", "text", "data.identity.principalName"),
@@ -94,46 +88,92 @@ COLUMNS: tuple[Column, ...] = (
     Column("event_grouping_id", "text", "data.eventGroupingId"),
     Column("event", "json", "the whole event as JSON"),
 )
-"""The columns, in their order."""
+"""The columns of a row, in order."""
+
+MAP_COLUMNS: tuple[Column, ...] = (
+    Column("freeform_tags", "json", "data.freeformTags"),
+    Column("defined_tags", "json", "data.definedTags"),
+    Column("request_parameters", "json", "data.request.parameters"),
+    Column("request_headers", "json", "data.request.headers"),
+    Column("response_headers", "json", "data.response.headers"),
+    Column("response_payload", "json", "data.response.payload"),
+    Column("state_change", "json", "data.stateChange"),
+    Column("additional_details", "json", "data.additionalDetails"),
+)
+"""The columns of the free maps, in order; each description is the path of the field."""
+
+Maps = tuple[str | None, ...]
+"""A value for each of `MAP_COLUMNS`."""
 
 _NO_DATA = Data()
 _NO_IDENTITY = Identity()
 _NO_REQUEST = Request()
 _NO_RESPONSE = Response()
-_MOST_STATUS_DIGITS = 9
 _AUDIT_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII)
+_NULL = b"null"
+_ABSENT = msgspec.Raw(_NULL)
 
 
 class Origin(Protocol):
-    """Where an event was asked from."""
+    """The region and compartment of the request that returned an event."""
 
     @property
     def region(self) -> str:
-        """The region."""
+        """Return the region."""
         ...
 
     @property
     def compartment(self) -> str:
-        """The compartment."""
+        """Return the compartment."""
         ...
 
 
-class Recorded(Protocol):
-    """An event with its origin, such as `formats.record.Record`."""
+class EventWithOrigin(Protocol):
+    """An event with its origin, such as `formats.base.Record`."""
 
     @property
     def raw(self) -> bytes:
-        """One line of JSON in shape `api`."""
+        """Return the event as one line of JSON in shape `api`."""
         ...
 
     @property
     def origin(self) -> Origin | None:
-        """Where it was asked from, if that is known."""
+        """Return the origin, if known."""
         ...
 
 
-def read_row(record: Recorded) -> Row:
-    """Return an event's values, one for each of `COLUMNS`.
+class _RequestMaps(Request, gc=False, rename="camel"):
+    parameters: msgspec.Raw = _ABSENT
+    headers: msgspec.Raw = _ABSENT
+
+
+class _ResponseMaps(Response, gc=False, rename="camel"):
+    headers: msgspec.Raw = _ABSENT
+    payload: msgspec.Raw = _ABSENT
+
+
+class _DataMaps(Data, gc=False, rename="camel"):
+    request: _RequestMaps | None = None
+    response: _ResponseMaps | None = None
+    freeform_tags: msgspec.Raw = _ABSENT
+    defined_tags: msgspec.Raw = _ABSENT
+    state_change: msgspec.Raw = _ABSENT
+    additional_details: msgspec.Raw = _ABSENT  # type: ignore[assignment] # replaced once it has been extracted
+
+
+class _EventMaps(Facts, gc=False, rename="camel"):
+    data: _DataMaps | None = None
+
+
+_facts_decoder = msgspec.json.Decoder(_EventMaps)
+_details_decoder = msgspec.json.Decoder(Details | None)
+_NO_REQUEST_MAPS = _RequestMaps()
+_NO_RESPONSE_MAPS = _ResponseMaps()
+_NO_MAPS: Maps = (None,) * len(MAP_COLUMNS)
+
+
+def read_row(record: EventWithOrigin) -> Row:
+    """Return the row of an event, with one value for each of `COLUMNS`.
 
     Raises:
         ValueError: the record is not a JSON object in UTF-8.
@@ -143,7 +183,7 @@ def read_row(record: Recorded) -> Row:
 
 
 def make_row(facts: Facts, origin: Origin | None) -> Row:
-    """Return the row of an event whose facts have been read, without its last value, which is the event."""
+    """Return the row of an event with these facts, without its last value (the event itself)."""
     data = facts.data or _NO_DATA
     identity = data.identity or _NO_IDENTITY
     request = data.request or _NO_REQUEST
@@ -151,7 +191,7 @@ def make_row(facts: Facts, origin: Origin | None) -> Row:
     details = data.additional_details
     addresses = identity.ip_address
     return (
-        show_time(facts.event_time),
+        format_time(facts.event_time),
         facts.event_id,
         facts.event_type,
         data.event_name,
@@ -178,14 +218,14 @@ def make_row(facts: Facts, origin: Origin | None) -> Row:
         request.id,
         request.action,
         request.path,
-        show_time(response.response_time),
+        format_time(response.response_time),
         data.message if response.message is None else response.message,
         data.event_grouping_id,
     )
 
 
-def show_time(text: str | None) -> str | None:
-    """Write a served time as RFC 3339 in UTC; None where it is none."""
+def format_time(text: str | None) -> str | None:
+    """Return a served time as RFC 3339 in UTC, or None if it is unreadable."""
     if text is None:
         return None
     if _AUDIT_TIME.fullmatch(text) and _is_day(text[:10]):
@@ -196,68 +236,12 @@ def show_time(text: str | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _is_day(text: str) -> bool:
-    """Tell whether there is such a day; neighbouring events share theirs."""
+    """Return whether the day exists; cached, because adjacent events share their day."""
     return read_instant(f"{text}T00:00:00.001Z") != UNREADABLE_INSTANT
 
 
-def read_status(text: str | None) -> int | None:
-    """Read an HTTP status; None where it is none."""
-    if text is not None and len(text) <= _MOST_STATUS_DIGITS and text.isascii() and text.isdigit():
-        return int(text)
-    return None
-
-
-MAP_COLUMNS: tuple[Column, ...] = (
-    Column("freeform_tags", "json", "data.freeformTags"),
-    Column("defined_tags", "json", "data.definedTags"),
-    Column("request_parameters", "json", "data.request.parameters"),
-    Column("request_headers", "json", "data.request.headers"),
-    Column("response_headers", "json", "data.response.headers"),
-    Column("response_payload", "json", "data.response.payload"),
-    Column("state_change", "json", "data.stateChange"),
-    Column("additional_details", "json", "data.additionalDetails"),
-)
-"""The columns of these parts, in their order."""
-
-Maps = tuple[str | None, ...]
-"""A value for each of `MAP_COLUMNS`."""
-
-_NULL = b"null"
-_ABSENT = msgspec.Raw(_NULL)
-
-
-class _RequestMaps(Request, gc=False, rename="camel"):
-    parameters: msgspec.Raw = _ABSENT
-    headers: msgspec.Raw = _ABSENT
-
-
-class _ResponseMaps(Response, gc=False, rename="camel"):
-    headers: msgspec.Raw = _ABSENT
-    payload: msgspec.Raw = _ABSENT
-
-
-class _DataMaps(Data, gc=False, rename="camel"):
-    request: _RequestMaps | None = None
-    response: _ResponseMaps | None = None
-    freeform_tags: msgspec.Raw = _ABSENT
-    defined_tags: msgspec.Raw = _ABSENT
-    state_change: msgspec.Raw = _ABSENT
-    additional_details: msgspec.Raw = _ABSENT  # type: ignore[assignment] # replaced as soon as it has been cut out
-
-
-class _EventMaps(Facts, gc=False, rename="camel"):
-    data: _DataMaps | None = None
-
-
-_facts_decoder = msgspec.json.Decoder(_EventMaps)
-_details_decoder = msgspec.json.Decoder(Details | None)
-_NO_REQUEST_MAPS = _RequestMaps()
-_NO_RESPONSE_MAPS = _ResponseMaps()
-_NO_MAPS: Maps = (None,) * len(MAP_COLUMNS)
-
-
 def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
-    """Read an event's facts and, in the same pass, cut out its free maps.
+    """Return the facts of an event and its free maps, in the order of `MAP_COLUMNS`, read in one pass.
 
     Raises:
         ValueError: the bytes are not a JSON object.
@@ -270,34 +254,34 @@ def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
         details = data.additional_details
         data.additional_details = _details_decoder.decode(details)
     except (msgspec.MsgspecError, RecursionError):
-        return read_facts(raw), _extract_tolerantly(raw)
+        return read_facts(raw), _extract_leniently(raw)
     request = data.request or _NO_REQUEST_MAPS
     response = data.response or _NO_RESPONSE_MAPS
     return facts, (
-        _show(data.freeform_tags),
-        _show(data.defined_tags),
-        _show(request.parameters),
-        _show(request.headers),
-        _show(response.headers),
-        _show(response.payload),
-        _show(data.state_change),
-        _show(details),
+        _null_to_none(data.freeform_tags),
+        _null_to_none(data.defined_tags),
+        _null_to_none(request.parameters),
+        _null_to_none(request.headers),
+        _null_to_none(response.headers),
+        _null_to_none(response.payload),
+        _null_to_none(data.state_change),
+        _null_to_none(details),
     )
 
 
-def _show(value: bytes) -> str | None:
-    text = str(value, "utf-8")  # a msgspec.Raw equals no bytes
+def _null_to_none(value: bytes) -> str | None:
+    text = str(value, "utf-8")  # a msgspec.Raw never equals bytes
     return None if text == "null" else text
 
 
-def _extract_tolerantly(raw: bytes) -> Maps:
-    """Cut an event with fields of any type, object after object."""
+def _extract_leniently(raw: bytes) -> Maps:
+    """Return the free maps of an event whose fields may have any type, by splitting one object after another."""
     data = _extract_member(split_members(raw), "data")
     parts = {"data": data, "request": _extract_member(data, "request"), "response": _extract_member(data, "response")}
     values = []
     for column in MAP_COLUMNS:
         model, name = column.description.rsplit(".", 2)[-2:]
-        values.append(_show(bytes(parts[model].get(name, _NULL))))
+        values.append(_null_to_none(bytes(parts[model].get(name, _NULL))))
     return tuple(values)
 
 

@@ -1,20 +1,13 @@
-"""Addresses and networks, of both versions of the Internet protocol.
+"""The conditions of a filter: what the values of each option mean for one event.
 
-Owns: how they are read and compared. Must not: know events.
-
-Invariants
-- An IPv4 address that is written as an IPv6 one (`::ffff:10.0.0.5`) is that IPv4 address.
-- A text that is no address lies in no network.
-
-The conditions a filter is made of: what each option's values mean for one event.
-
-Owns: the meaning of globs, expressions, addresses, statuses, outcomes and rules, and their bad input.
-Must not: know how conditions are combined.
+A condition decides by event type and name if these are enough; otherwise it returns a test of the event's facts.
+Addresses and networks are compared here too, because the standard library takes four times as long.
 
 Invariants
-- A condition decides by event type and name where that is enough; else it returns a test of the event's facts.
 - A field that an event does not have matches nothing.
-- Only expressions on the event type look at case.
+- Only regular expressions on the event type are case-sensitive.
+- An IPv4 address written as an IPv6 one (`::ffff:10.0.0.5`) is that IPv4 address.
+- A text that is not an address is in no network.
 """
 
 from __future__ import annotations
@@ -30,20 +23,229 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import get_args
 
 from ociaudit.errors import UsageError
-from ociaudit.events.event_names import NameMatcher, NameRule, find_asked_names, list_name_rules
-from ociaudit.events.fields import Facts, Outcome, judge_outcome, split_addresses
+from ociaudit.events.event_names import NameMatcher, NameRule, find_aliases, list_name_rules
+from ociaudit.events.fields import Facts, Outcome, judge_outcome, read_status, split_addresses
 
+FactsTest = Callable[[Facts], bool]
+TextPairReader = Callable[[Facts], tuple[str | None, str | None]]
 Network = IPv4Network | IPv6Network
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+OUTCOME_FIELDS = frozenset({"data.response.status", "data.additional_details.event_id", "data.message"})
+TYPE_FIELDS = frozenset({"event_type", "data.event_name"})
+
+_DOMAIN_FIELDS = frozenset({"data.additional_details.event_id"})
+_STATUS = re.compile(r"(?P<family>[1-9])xx|(?P<first>\d{3})(-(?P<last>\d{3}))?", re.ASCII)
+_GLOB_CHARACTERS = frozenset("*?[")
+_MAX_ADDRESS_LIST = 4_000  # characters; a longer text is not a list of real addresses, and would fill the cache
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
-_MAPPED_BITS = 96  # of an IPv6 network that holds nothing but IPv4 addresses
+_MAPPED_BITS = 96  # prefix length of the IPv6 network that holds the IPv4 addresses
 
 
-def read_network(text: str) -> Network:
-    """Read an address, or a network with the length of its prefix; bits behind the prefix are not looked at.
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The values of one option, of which any must match.
+
+    `decide` takes event type and event name. `needed` are the facts that its tests read, named as in
+    `fields.make_facts_reader`.
+    """
+
+    decide: Callable[[str, str | None], bool | FactsTest]
+    needed: frozenset[str]
+
+
+def any_of(conditions: Sequence[Condition]) -> Condition:
+    """Return the condition that is met if any of these is."""
+    if len(conditions) == 1:
+        return conditions[0]
+
+    def decide(event_type: str, event_name: str | None) -> bool | FactsTest:
+        decisions = [condition.decide(event_type, event_name) for condition in conditions]
+        tests = [decision for decision in decisions if not isinstance(decision, bool)]
+        if True in decisions or not tests:
+            return True in decisions
+        return lambda facts: any(test(facts) for test in tests)
+
+    return Condition(decide, frozenset[str]().union(*(condition.needed for condition in conditions)))
+
+
+def match_types(patterns: Sequence[str]) -> Condition:
+    """Match events whose type contains a match of any regular expression, or that an alias stands for.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: a pattern is not a regular expression; the message says which one and where.
+    """
+    searches = tuple(compile_pattern(pattern).search for pattern in patterns)
+    own = Condition(lambda event_type, _: any(search(event_type) for search in searches), frozenset())
+    return any_of([own, *_match_aliases(patterns)])
+
+
+def match_names(patterns: Sequence[str]) -> Condition:
+    """Match events whose name matches any glob; a glob with a dot also matches identity domains' names.
+
+    Raises:
+        UsageError: a pattern is empty.
+    """
+    is_match = compile_globs(patterns, "event name")
+    dotted = [pattern for pattern in patterns if "." in pattern]
+    parts = [Condition(lambda _, event_name: event_name is not None and is_match(event_name), frozenset())]
+    if dotted:
+        parts.append(match_texts(dotted, "event name", lambda facts: (facts.domain_event, None), *_DOMAIN_FIELDS))
+    return any_of([*parts, *_match_aliases(patterns)])
+
+
+def match_texts(patterns: Sequence[str], what: str, read: TextPairReader, *needed: str) -> Condition:
+    """Match events for which any glob matches one of the two texts that `read` returns.
+
+    Raises:
+        UsageError: a pattern is empty.
+    """
+    is_match = compile_globs(patterns, what)
+
+    def test(facts: Facts) -> bool:
+        first, second = read(facts)
+        return (first is not None and is_match(first)) or (second is not None and is_match(second))
+
+    return Condition(lambda _, __: test, frozenset(needed))
+
+
+def match_addresses(values: Sequence[str]) -> Condition:
+    """Match events with a source address in any of these networks.
+
+    Raises:
+        UsageError: a value is neither an address nor a network.
+    """
+    networks = NetworkSet([parse_network(part) for part in split_list(values, "address")])
+    cannot_contain = networks.cannot_contain
+
+    @lru_cache(maxsize=2_000)
+    def is_inside(text: str) -> bool:
+        return any(part in networks for part in split_addresses(text)) if "," in text else text.strip() in networks
+
+    def test(facts: Facts) -> bool:
+        data = facts.data
+        identity = data.identity if data is not None else None
+        text = identity.ip_address if identity is not None else None
+        if text is None or cannot_contain(text):
+            return False
+        return len(text) <= _MAX_ADDRESS_LIST and is_inside(text)
+
+    return Condition(lambda _, __: test, frozenset({"data.identity.ip_address"}))
+
+
+def match_outcomes(values: Sequence[str]) -> Condition:
+    """Match events with any of these outcomes.
+
+    Raises:
+        UsageError: a value is not an outcome.
+    """
+    wanted = {part.casefold() for part in split_list(values, "outcome")}
+    for part in sorted(wanted - set(OUTCOMES)):
+        raise UsageError(
+            f"{part!r} is not an outcome{suggest(part, OUTCOMES)}",
+            hint=f"write {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}",
+        )
+    return Condition(lambda _, __: lambda facts: read_outcome(facts) in wanted, OUTCOME_FIELDS)
+
+
+def match_statuses(values: Sequence[str]) -> Condition:
+    """Match events with an HTTP response status in any of these ranges.
+
+    Raises:
+        UsageError: a value is neither a status nor a range of them.
+    """
+    ranges = tuple(_parse_statuses(part) for part in split_list(values, "status"))
+
+    def test(facts: Facts) -> bool:
+        status = read_status(facts.response.status)
+        return status is not None and any(first <= status <= last for first, last in ranges)
+
+    return Condition(lambda _, __: test, frozenset({"data.response.status"}))
+
+
+def match_name_rules(rules: Sequence[NameRule]) -> Condition:
+    """Match events for which any rule matches the event type or the identity domain's name."""
+    return any_of([_match_name_rule(name_rule) for name_rule in rules])
+
+
+def read_outcome(facts: Facts) -> Outcome:
+    """Return the same as `facts.outcome`, but faster, because an export may call it for every event."""
+    data = facts.data
+    if data is None:
+        return "unknown"
+    response, details = data.response, data.additional_details
+    return judge_outcome(
+        response.status if response is not None else None,
+        details.event_id if details is not None else None,
+        data.message,
+    )
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Return a compiled regular expression.
+
+    Raises:
+        UsageError: the pattern is not one; the message says why and where.
+    """
+    try:
+        with warnings.catch_warnings():  # `[[a]` still has its current meaning
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        where = f" at position {error.pos}" if isinstance(error, re.error) and error.pos is not None else ""
+        what = error.msg if isinstance(error, re.error) else str(error)
+        raise UsageError(
+            f"the event filter {pattern!r} is not a regular expression: {what}{where}",
+            hint="write a Python regular expression, for example 'Instance|Compute'; \\. matches a dot",
+        ) from error
+
+
+def compile_globs(patterns: Sequence[str], what: str) -> Callable[[str], bool]:
+    """Return a function that checks whether any shell-style pattern matches a whole text, ignoring case.
+
+    Raises:
+        UsageError: a pattern is empty.
+    """
+    for pattern in patterns:
+        _check_not_empty(pattern, what)
+    folded = [pattern.casefold() for pattern in patterns]
+    literals = frozenset(text for text in folded if not _GLOB_CHARACTERS & set(text))
+    globs = [translate(text) for text in folded if text not in literals]
+    if not globs:
+        return lambda text: text.casefold() in literals
+    match = re.compile("|".join(globs)).match
+
+    def is_match(text: str) -> bool:
+        lower = text.casefold()
+        return lower in literals or match(lower) is not None
+
+    return is_match
+
+
+def split_list(values: Sequence[str], what: str) -> list[str]:
+    """Return the parts of values that may be comma-separated lists.
+
+    Raises:
+        UsageError: a part is empty.
+    """
+    parts = [part.strip() for value in values for part in value.split(",")]
+    for part in parts:
+        _check_not_empty(part, what)
+    return parts
+
+
+def suggest(text: str, known: Iterable[str]) -> str:
+    """Return "; did you mean …?" with the known names similar to a mistyped one, or an empty text."""
+    near = get_close_matches(text.casefold(), list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def parse_network(text: str) -> Network:
+    """Return an address or a network in CIDR notation as a network; bits after the prefix are ignored.
+
+    Raises:
+        UsageError: the text is neither.
     """
     try:
         network = ip_network(text, strict=False)
@@ -59,277 +261,37 @@ def read_network(text: str) -> Network:
     return network
 
 
-def _explain(error: ValueError, text: str) -> str:
-    """Return the reason of a refused network; the standard library's own for a wrong address repeats the text."""
-    prefix = text.partition("/")[2]
-    try:
-        ip_address(text.partition("/")[0])
-    except ValueError as reason:
-        return str(reason)
-    return f"/{prefix} is no length of a prefix" if prefix else str(error)
-
-
 class NetworkSet:
-    """Tells whether an address lies in any of some networks."""
+    """A set of networks that addresses are looked up in."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        """Take the networks."""
-        self._of_version_4 = _list_masks(networks, IPv4Network)
-        self._of_version_6 = _list_masks(networks, IPv6Network)
-        self._beginnings = tuple(_write_beginning(one) for one in networks if isinstance(one, IPv4Network))
+        """Store the networks as masks."""
+        self._masks_v4 = _list_masks(networks, IPv4Network)
+        self._masks_v6 = _list_masks(networks, IPv6Network)
+        self._prefixes = tuple(_format_prefix(one) for one in networks if isinstance(one, IPv4Network))
 
-    def is_surely_outside(self, text: str) -> bool:
-        """Tell of a text at first sight that no address in it lies in one of them; False where one has to look.
+    def cannot_contain(self, text: str) -> bool:
+        """Return True if a quick look shows that no address in `text` is in a network; False decides nothing.
 
-        Every IPv4 address in a network begins with the octets that all of its addresses share.
+        Every IPv4 address in a network starts with the octets that all of its addresses share.
         """
-        return not text.startswith(self._beginnings) and ":" not in text and "," not in text and text[:1].isdigit()
+        return not text.startswith(self._prefixes) and ":" not in text and "," not in text and text[:1].isdigit()
 
     def __contains__(self, text: str) -> bool:
-        """Tell whether a text is an address in one of them; the library's care takes four times as long."""
+        """Return whether a text is an address in one of the networks."""
         if _IPV4.fullmatch(text):
-            return _is_in(int.from_bytes(bytes(map(int, text.split(".")))), self._of_version_4)
+            return _matches_mask(int.from_bytes(bytes(map(int, text.split(".")))), self._masks_v4)
         try:
             address = IPv6Address(text)
         except ValueError:
             return False
         mapped = address.ipv4_mapped
-        return _is_in(int(mapped), self._of_version_4) if mapped else _is_in(int(address), self._of_version_6)
+        return _matches_mask(int(mapped), self._masks_v4) if mapped else _matches_mask(int(address), self._masks_v6)
 
 
-def _is_in(number: int, masks: Sequence[tuple[int, int]]) -> bool:
-    for base, mask in masks:  # noqa: SIM110 - a generator costs as much as all the rest
-        if number & mask == base:
-            return True
-    return False
-
-
-def _write_beginning(network: IPv4Network) -> str:
-    """Write the octets that all addresses of a network share, with the dot behind them."""
-    octets = str(network.network_address).split(".")[: network.prefixlen // 8]
-    return ".".join(octets) + "." * (0 < len(octets) < 4)
-
-
-def _list_masks(networks: Sequence[Network], version: type[Network]) -> tuple[tuple[int, int], ...]:
-    return tuple(
-        (int(network.network_address), int(network.netmask)) for network in networks if isinstance(network, version)
-    )
-
-
-Test = Callable[[Facts], bool]
-Read = Callable[[Facts], tuple[str | None, str | None]]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-
-OUTCOME_FIELDS = frozenset({"data.response.status", "data.additional_details.event_id", "data.message"})
-TYPE_FIELDS = frozenset({"event_type", "data.event_name"})
-_DOMAIN_FIELDS = frozenset({"data.additional_details.event_id"})
-_STATUS = re.compile(r"(?P<family>[1-9])xx|(?P<first>\d{3})(-(?P<last>\d{3}))?", re.ASCII)
-_GLOB_SIGNS = frozenset("*?[")
-_LONGEST_STATUS = 9
-_LONGEST_LIST = 4_000  # of addresses: what is longer is no list of real ones, and would fill the memory
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One option's values: met when any of them is.
-
-    `decide` takes event type and event name. `needed` are the facts that its tests read, as `events.slim_facts`
-    names them.
-    """
-
-    decide: Callable[[str, str | None], bool | Test]
-    needed: frozenset[str]
-
-
-def join_any(conditions: Sequence[Condition]) -> Condition:
-    """Return the condition that is met when any of these is."""
-    if len(conditions) == 1:
-        return conditions[0]
-
-    def decide(event_type: str, event_name: str | None) -> bool | Test:
-        verdicts = [condition.decide(event_type, event_name) for condition in conditions]
-        tests = [verdict for verdict in verdicts if not isinstance(verdict, bool)]
-        if True in verdicts or not tests:
-            return True in verdicts
-        return lambda facts: any(test(facts) for test in tests)
-
-    return Condition(decide, frozenset[str]().union(*(condition.needed for condition in conditions)))
-
-
-def match_types(patterns: Sequence[str]) -> Condition:
-    """Any expression is found in the event type; a name that Audit does not record means what it does record.
-
-    Raises:
-        UsageError: a pattern is no regular expression; the message says which one and where.
-    """
-    searches = tuple(compile_pattern(pattern).search for pattern in patterns)
-    asked = [name for pattern in patterns for name in find_asked_names(pattern)]
-    own = Condition(lambda event_type, _: any(search(event_type) for search in searches), frozenset())
-    return join_any([own, *(match_name_rules(list_name_rules(name)) for name in asked)])
-
-
-def match_names(patterns: Sequence[str]) -> Condition:
-    """Any glob is the event name, or the identity domain's name of the event where the glob has a dot.
-
-    Raises:
-        UsageError: a pattern is empty.
-    """
-    is_own = compile_globs(patterns, "event name")
-    dotted = [pattern for pattern in patterns if "." in pattern]
-    asked = [name for pattern in patterns for name in find_asked_names(pattern)]
-    parts = [Condition(lambda _, event_name: event_name is not None and is_own(event_name), frozenset())]
-    if dotted:
-        parts.append(match_texts(dotted, "event name", lambda facts: (facts.domain_event, None), *_DOMAIN_FIELDS))
-    return join_any([*parts, *(match_name_rules(list_name_rules(name)) for name in asked)])
-
-
-def match_texts(patterns: Sequence[str], what: str, read: Read, *needed: str) -> Condition:
-    """Any glob is one of the two texts that `read` reads.
-
-    Raises:
-        UsageError: a pattern is empty.
-    """
-    is_match = compile_globs(patterns, what)
-
-    def test(facts: Facts) -> bool:
-        first, second = read(facts)
-        return (first is not None and is_match(first)) or (second is not None and is_match(second))
-
-    return Condition(lambda _, __: test, frozenset(needed))
-
-
-def match_addresses(values: Sequence[str]) -> Condition:
-    """Any source address of the event lies in any of these networks.
-
-    Raises:
-        UsageError: a value is neither an address nor a network.
-    """
-    networks = NetworkSet([read_network(part) for part in split_list(values, "address")])
-    is_surely_outside = networks.is_surely_outside
-
-    @lru_cache(maxsize=2_000)
-    def is_in(text: str) -> bool:
-        return any(part in networks for part in split_addresses(text)) if "," in text else text.strip() in networks
-
-    def test(facts: Facts) -> bool:
-        data = facts.data
-        identity = data.identity if data is not None else None
-        text = identity.ip_address if identity is not None else None
-        if text is None or is_surely_outside(text):
-            return False
-        return len(text) <= _LONGEST_LIST and is_in(text)
-
-    return Condition(lambda _, __: test, frozenset({"data.identity.ip_address"}))
-
-
-def match_outcomes(values: Sequence[str]) -> Condition:
-    """The outcome is one of these.
-
-    Raises:
-        UsageError: a value is no outcome.
-    """
-    wanted = {part.casefold() for part in split_list(values, "outcome")}
-    for part in sorted(wanted - set(OUTCOMES)):
-        raise UsageError(
-            f"there is no outcome {part!r}{suggest(part, OUTCOMES)}",
-            hint=f"write {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}",
-        )
-    return Condition(lambda _, __: lambda facts: read_outcome(facts) in wanted, OUTCOME_FIELDS)
-
-
-def match_statuses(values: Sequence[str]) -> Condition:
-    """The HTTP status of the response lies in any of these ranges.
-
-    Raises:
-        UsageError: a value is neither a status nor a range of them.
-    """
-    ranges = tuple(_read_statuses(part) for part in split_list(values, "status"))
-
-    def test(facts: Facts) -> bool:
-        status = facts.response.status
-        if not status or not (status.isascii() and status.isdigit()) or len(status) > _LONGEST_STATUS:
-            return False
-        number = int(status)
-        return any(first <= number <= last for first, last in ranges)
-
-    return Condition(lambda _, __: test, frozenset({"data.response.status"}))
-
-
-def read_outcome(facts: Facts) -> Outcome:
-    """Return what `facts.outcome` is, without detours: this is done for every event of an export."""
-    data = facts.data
-    if data is None:
-        return "unknown"
-    response, details = data.response, data.additional_details
-    return judge_outcome(
-        response.status if response is not None else None,
-        details.event_id if details is not None else None,
-        data.message,
-    )
-
-
-def match_name_rules(rules: Sequence[NameRule]) -> Condition:
-    """Any of the rules is met, by the event type or by the identity domain's name of the event."""
-    return join_any([_match_name_rule(name_rule) for name_rule in rules])
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a regular expression.
-
-    Raises:
-        UsageError: it is none; the message says which one and where.
-    """
-    try:
-        with warnings.catch_warnings():  # a doubtful set such as [[a] still means what it meant
-            warnings.simplefilter("ignore", FutureWarning)
-            return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        where = f" at position {error.pos}" if isinstance(error, re.error) and error.pos is not None else ""
-        what = error.msg if isinstance(error, re.error) else str(error)
-        raise UsageError(
-            f"the event filter {pattern!r} is not a regular expression: {what}{where}",
-            hint="write a Python regular expression, for example 'Instance|Compute'; \\. means a real dot",
-        ) from error
-
-
-def compile_globs(patterns: Sequence[str], what: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a whole text matches any of the shell-style patterns, in any case.
-
-    Raises:
-        UsageError: a pattern is empty.
-    """
-    for pattern in patterns:
-        _check_not_empty(pattern, what)
-    folded = [pattern.casefold() for pattern in patterns]
-    literals = frozenset(text for text in folded if not _GLOB_SIGNS & set(text))
-    globs = [translate(text) for text in folded if text not in literals]
-    if not globs:
-        return lambda text: text.casefold() in literals
-    match = re.compile("|".join(globs)).match
-
-    def is_match(text: str) -> bool:
-        lower = text.casefold()
-        return lower in literals or match(lower) is not None
-
-    return is_match
-
-
-def split_list(values: Sequence[str], what: str) -> list[str]:
-    """Return the parts of values that may be comma lists.
-
-    Raises:
-        UsageError: a part is empty.
-    """
-    parts = [part.strip() for value in values for part in value.split(",")]
-    for part in parts:
-        _check_not_empty(part, what)
-    return parts
-
-
-def suggest(text: str, known: Iterable[str]) -> str:
-    """Return the names that are like a mistyped one, as the end of a sentence."""
-    near = get_close_matches(text.casefold(), list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+def _match_aliases(patterns: Sequence[str]) -> list[Condition]:
+    aliases = [alias for pattern in patterns for alias in find_aliases(pattern)]
+    return [match_name_rules(list_name_rules(alias)) for alias in aliases]
 
 
 def _match_name_rule(name_rule: NameRule) -> Condition:
@@ -340,31 +302,61 @@ def _match_name_rule(name_rule: NameRule) -> Condition:
     def has_outcome(facts: Facts) -> bool:
         return outcome is None or read_outcome(facts) == outcome
 
-    def is_met_by_domain(facts: Facts) -> bool:
+    def matches_domain_name(facts: Facts) -> bool:
         return is_named(facts.domain_event) and has_outcome(facts)
 
-    def decide(event_type: str, _: str | None) -> bool | Test:
+    def decide(event_type: str, _: str | None) -> bool | FactsTest:
         if is_named(event_type):
             return True if outcome is None else has_outcome
-        return is_met_by_domain if name_rule.is_about_domains else False
+        return matches_domain_name if name_rule.is_about_domains else False
 
     return Condition(decide, needed | (OUTCOME_FIELDS if outcome else frozenset()))
 
 
 def _check_not_empty(text: str, what: str) -> None:
     if not text.strip():
-        raise UsageError(f"an empty {what} was given to filter by", hint="give a value, or leave the option away")
+        raise UsageError(f"the filter has an empty {what}", hint="give a value, or omit the option")
 
 
-def _read_statuses(text: str) -> tuple[int, int]:
+def _parse_statuses(text: str) -> tuple[int, int]:
+    """Return the first and the last status of a range."""
     match = _STATUS.fullmatch(text.casefold())
     if match is None:
         hint = "write a status (404), a family (4xx) or a range (400-499)"
-        raise UsageError(f"{text!r} is no HTTP status", hint=hint)
+        raise UsageError(f"{text!r} is not an HTTP status", hint=hint)
     if match["family"]:
         family = int(match["family"]) * 100
         return family, family + 99
     first, last = int(match["first"]), int(match["last"] or match["first"])
     if first > last:
-        raise UsageError(f"the range of statuses {text!r} ends before it begins", hint=f"write {last}-{first}")
+        raise UsageError(f"the range of statuses {text!r} ends before it starts", hint=f"write {last}-{first}")
     return first, last
+
+
+def _explain(error: ValueError, text: str) -> str:
+    """Return why a network is invalid; the standard library's message for a wrong address repeats the text."""
+    address, _, prefix = text.partition("/")
+    try:
+        ip_address(address)
+    except ValueError as reason:
+        return str(reason)
+    return f"/{prefix} is not a prefix length" if prefix else str(error)
+
+
+def _matches_mask(number: int, masks: Sequence[tuple[int, int]]) -> bool:
+    for base, mask in masks:  # noqa: SIM110 - a generator costs as much as all the rest
+        if number & mask == base:
+            return True
+    return False
+
+
+def _format_prefix(network: IPv4Network) -> str:
+    """Return the octets that all addresses of a network share, with the dot after them."""
+    octets = str(network.network_address).split(".")[: network.prefixlen // 8]
+    return ".".join(octets) + "." * (0 < len(octets) < 4)
+
+
+def _list_masks(networks: Sequence[Network], version: type[Network]) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (int(network.network_address), int(network.netmask)) for network in networks if isinstance(network, version)
+    )

@@ -1,44 +1,29 @@
-"""The fields of an audit event that Oracle's Python SDK knows, in the API's spelling and the SDK's order.
+"""Field naming: the shapes `api`, `sdk` and `cli` of an event, and conversion between them and from CloudEvents.
 
-Owns: that table. Source: `attribute_map` and `swagger_types` of the models in `oci.audit.models`.
-Must not: import the SDK, which is big and slow to import; a contract test holds the table against it.
+Shape `api` is the event as served, `sdk` names fields as Oracle's Python SDK does (`event_type`), and `cli` as Oracle's
+CLI does (`event-type`). Input may also be a CloudEvents 1.0 event, as Logging Search and Connector Hub write it
+(`type`). The table `SDK_FIELDS` has the fields that the SDK knows. It is a copy, because importing the SDK is slow; a
+contract test compares it with the SDK.
 
-Invariant: a type that is itself a key of the table is a model; every other type is a value or a free map.
+Invariants of the conversion to `sdk` and `cli`
+- No field is lost, and no value is decoded and encoded again.
+- Every model has every field that the SDK knows, in the SDK's order, null if absent. An absent or null model is null.
+- Fields that the SDK does not know follow under their served names, sorted. If such a name equals a converted name of
+  the model, underscores are appended until it is unique: a served `event_type` becomes `event_type_`.
+- A time is written as Python's `isoformat` does; without an offset it is UTC, as in the SDK. A time that is not RFC
+  3339, does not exist, is finer than microseconds or contains JSON escapes stays as served.
+- Every other value keeps its bytes: free maps with their keys (the SDK would rename `_self`), the digits of numbers,
+  lone surrogates as escapes, and values of an unexpected type, which the SDK rejects or distorts.
+- If a model's object has a key twice, the last value counts, as in every common JSON reader.
 
-The spellings of an event's fields: `api` as served, `sdk` as Oracle's SDK, `cli` as Oracle's command.
+Invariants of the conversion to `api`
+- Only names of fields that the SDK knows change, and only in its models. The keys of free maps, all values and the
+  order of fields stay. A time stays as it is.
+- A name is not converted if the object already has the converted name, so no field hides another.
+- White space around the members of a model is removed; white space within values stays.
 
-Owns: the change from one spelling to another.
-Must not: drop a field, or decode a value only to write it again.
-
-Invariants, for `sdk` and `cli`
-- Every field that the SDK knows is there at every model level, null where it is absent, in the SDK's order:
-  `event_type` in `sdk`, `event-type` in `cli`. An absent or null model is null.
-- Fields that the SDK does not know follow behind under their served names, sorted. A name that is already
-  the new spelling of a field of the model gets underscores until it is free: a served `event_type` becomes
-  `event_type_`.
-- A time is written as Python's `isoformat` does; without an offset it is UTC, as in the SDK. One that is not
-  RFC 3339, names no real instant, is finer than microseconds or is written with JSON escapes stays as served.
-- Every other value keeps its bytes: free maps with their keys (the SDK would rename `_self`), numbers with
-  their digits, lone surrogates as escapes, and values of an unexpected type, on which the SDK fails or which
-  it tears apart.
-- Of a key that comes twice in a model's object the last value counts, as in every common JSON reader.
-
-The quick way is one pass of msgspec over an event of known fields and types. What it refuses goes the
-tolerant way, which cuts one object after the other, takes anything and costs twice the time. Both write the
-same.
-
-An event in another tool's spelling, written as the Audit API spells it: the inverse of `events.shapes`.
-
-Owns: which names mean the same. Must not: drop a field, change a value, or fill in what is not said.
-
-Known spellings: the SDK's (`event_type`), the official command's (`event-type`), and CloudEvents 1.0 as Logging
-Search and Connector Hub write it (`type`).
-
-Invariants
-- Only names of fields that the SDK knows change, and only at the level of its models; the keys of free maps, all
-  values and the order of fields stay. A time stays as it is written.
-- A name whose new spelling the same object already has stays: no field hides another.
-- White space around the members of a model goes; within values none does.
+An event with known fields of known types is converted in one pass of msgspec. Any other event takes the lenient path,
+which splits one object after another, accepts anything and takes twice the time. Both write the same bytes.
 """
 
 from __future__ import annotations
@@ -52,21 +37,33 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-TIME = "datetime"
-"""The type of the fields that hold an RFC 3339 time."""
+Shape = Literal["api", "sdk", "cli"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 
-EVENT = "AuditEvent"
+FieldNaming = Literal["api", "sdk", "cli", "cloudevents"]
+"""The shapes, and the other naming that input may have."""
+
+Converter = Callable[[bytes], bytes]
+"""Takes and returns an event as one line of JSON."""
+
+ToApiShape = Callable[[Mapping[str, bytes]], bytes]
+"""Takes the members of an event, as `split_members` returns them."""
+
+TIME_TYPE = "datetime"
+"""The SDK's type for RFC 3339 times."""
+
+EVENT_MODEL = "AuditEvent"
 """The model of a whole event."""
 
 SDK_FIELDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        EVENT: {
+        EVENT_MODEL: {
             "eventType": "str",
             "cloudEventsVersion": "str",
             "eventTypeVersion": "str",
             "source": "str",
             "eventId": "str",
-            "eventTime": TIME,
+            "eventTime": TIME_TYPE,
             "contentType": "str",
             "data": "Data",
         },
@@ -107,7 +104,7 @@ SDK_FIELDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "Response": {
             "status": "str",
-            "responseTime": TIME,
+            "responseTime": TIME_TYPE,
             "headers": "dict(str, list[str])",
             "payload": "dict(str, object)",
             "message": "str",
@@ -118,19 +115,32 @@ SDK_FIELDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""Model -> field as served -> the SDK's type."""
+"""Model -> field as served -> the SDK's type, in the SDK's order.
 
-SEEN_BESIDE: Mapping[str, tuple[str, ...]] = MappingProxyType({"Data": ("internalDetails", "message")})
-"""Model -> fields that Audit writes and the SDK does not know, sorted; being listed here only saves time."""
+A type that is a key of this table is a model; every other type is a value or a free map. Source: `attribute_map` and
+`swagger_types` of the models in `oci.audit.models`.
+"""
 
+EXTRA_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType({"Data": ("internalDetails", "message")})
+"""Model -> fields that Audit writes and the SDK does not know, sorted; listing them here only saves time."""
 
-Shape = Literal["api", "sdk", "cli"]
-Converter = Callable[[bytes], bytes]
-
-SHAPES: tuple[Shape, ...] = get_args(Shape)
+_CLOUD_EVENT_NAMES = MappingProxyType(
+    {
+        "type": "eventType",
+        "specversion": "cloudEventsVersion",
+        "dataschema": "eventTypeVersion",
+        "id": "eventId",
+        "time": "eventTime",
+        "datacontenttype": "contentType",
+        "source": "source",
+        "data": "data",
+        "oracle": "oracle",
+    }
+)
+"""CloudEvents 1.0 name -> Audit's name, which follows an early draft of CloudEvents."""
 
 _NULL = b"null"
-_NOTHING = b""
+_ABSENT = b""
 _CAPITAL = re.compile("[A-Z]")
 _TIME = re.compile(
     rb'"(\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6}0*)?)'
@@ -141,35 +151,68 @@ _TOKEN = re.compile(_STRING + rb"|[{}\[\],]")
 _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
 
 _members_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_IDENTIFYING_FIELDS = ("eventType", "eventId", "eventTime", "cloudEventsVersion", "eventTypeVersion")
 
 
 def choose_shape(shape: Shape) -> Converter:
-    """Return the function that writes an event (one line of JSON as served) in a spelling, again as one line.
+    """Return the function that converts an event from shape `api` to `shape`.
 
-    It expects valid JSON, as `cut_page` gives it, and does not check it again.
+    It expects valid JSON, as in `Event.raw`, and does not validate it again.
     """
     return _CONVERTERS[shape]
 
 
-class _ModelWriter:
-    """Writes the objects of one model in one spelling."""
+def detect_naming(members: Mapping[str, bytes]) -> FieldNaming | None:
+    """Return the field naming of an event, or None if the object has no name that identifies one.
 
-    def __init__(self, model: str, joint: str) -> None:
+    If an object has names of several shapes, `api` wins over `sdk`, and `sdk` over `cli`.
+    """
+    for naming, names in _IDENTIFYING_NAMES_BY_SHAPE.items():
+        if not names.isdisjoint(members):
+            return naming
+    if "type" in members and ("specversion" in members or ("data" in members and "time" in members)):
+        return "cloudevents"
+    return None
+
+
+def split_members(raw: bytes) -> dict[str, bytes]:
+    """Return the members of an object that is known to be valid JSON, each value byte for byte.
+
+    A value may be a `msgspec.Raw`, which keeps the whole object in memory. Of a repeated name the last value counts.
+    """
+    try:
+        members: dict[str, bytes] = _members_decoder.decode(raw)
+    except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or very deep nesting
+        return _split_by_tokens(raw)
+    return members
+
+
+def write_name(name: str) -> bytes:
+    """Return a member's name as JSON; a lone surrogate is written as its escape."""
+    if name.isascii() and name.isprintable() and '"' not in name and "\\" not in name:
+        return b'"%b"' % name.encode()
+    return json.dumps(name).encode()
+
+
+class _ModelWriter:
+    """Converts the objects of one model to one shape."""
+
+    def __init__(self, model: str, separator: str) -> None:
         fields = SDK_FIELDS[model]
-        beside = SEEN_BESIDE.get(model, ())
-        spelled = [_CAPITAL.sub(lambda capital: joint + capital[0].lower(), name) for name in fields]
+        extra = EXTRA_FIELDS.get(model, ())
+        names = [_convert_name(name, separator) for name in fields]
         self._fields = tuple(fields)
-        self._taken = frozenset(spelled)
-        self._known = b"{" + b",".join(b'"%b":%%b' % name.encode() for name in spelled)
-        self._whole = self._known + b"%b" * len(beside) + b"}"
-        self._times = [index for index, kind in enumerate(fields.values()) if kind == TIME]
+        self._names = frozenset(names)
+        self._known = b"{" + b",".join(b'"%b":%%b' % name.encode() for name in names)
+        self._whole = self._known + b"%b" * len(extra) + b"}"
+        self._times = [index for index, kind in enumerate(fields.values()) if kind == TIME_TYPE]
         self._models = [
-            (index, _ModelWriter(kind, joint)) for index, kind in enumerate(fields.values()) if kind in SDK_FIELDS
+            (index, _ModelWriter(kind, separator)) for index, kind in enumerate(fields.values()) if kind in SDK_FIELDS
         ]
-        self._beside = [(index, b',"%b":%%b' % name.encode()) for index, name in enumerate(beside, len(fields))]
+        self._extra = [(index, b',"%b":%%b' % name.encode()) for index, name in enumerate(extra, len(fields))]
 
     def write_quickly(self, served: msgspec.Struct | None) -> bytes:
-        """Write an object that has no other fields than its struct."""
+        """Return the converted object, which has no other fields than its struct."""
         if served is None:
             return _NULL
         values: list[Any] = list(msgspec.structs.astuple(served))
@@ -177,14 +220,14 @@ class _ModelWriter:
             values[index] = _convert_time(values[index])
         for index, writer in self._models:
             values[index] = writer.write_quickly(values[index])
-        for index, member in self._beside:
-            if values[index] is not _NOTHING:
+        for index, member in self._extra:
+            if values[index] is not _ABSENT:
                 values[index] = member % values[index]
         return self._whole % tuple(values)
 
-    def write_tolerantly(self, value: bytes) -> bytes:
-        """Write any object; null and values of an unexpected type come back as they are."""
-        value = bytes(value).strip()  # a msgspec.Raw is not quite bytes
+    def write_leniently(self, value: bytes) -> bytes:
+        """Return the converted object; null and values of other types are returned as they are."""
+        value = bytes(value).strip()  # a msgspec.Raw lacks the methods of bytes
         if not value.startswith(b"{"):
             return value
         members = split_members(value)
@@ -192,52 +235,103 @@ class _ModelWriter:
         for index in self._times:
             values[index] = _convert_time(values[index])
         for index, writer in self._models:
-            values[index] = writer.write_tolerantly(values[index])
-        unknown = [b",%b:%b" % (self._name_unknown(name, members), members[name]) for name in sorted(members)]
+            values[index] = writer.write_leniently(values[index])
+        unknown = [b",%b:%b" % (self._write_unknown_name(name, members), members[name]) for name in sorted(members)]
         return self._known % tuple(values) + b"".join(unknown) + b"}"
 
-    def _name_unknown(self, name: str, unknown: dict[str, bytes]) -> bytes:
-        """Write the name of a field that the SDK does not know, changed only where it would hide another."""
-        if name in self._taken:
-            while name in self._taken or name in unknown:
+    def _write_unknown_name(self, name: str, unknown: dict[str, bytes]) -> bytes:
+        """Return the name of a field that the SDK does not know as JSON, changed only if it would hide another."""
+        if name in self._names:
+            while name in self._names or name in unknown:
                 name += "_"
-        return json.dumps(name).encode()  # in ASCII: a lone surrogate stays the escape that it was
+        return json.dumps(name).encode()  # in ASCII, so that a lone surrogate is written as its escape
 
 
 def _make_struct(model: str) -> Any:
-    """Make the struct into which the quick way reads a model."""
+    """Return the struct that the fast path decodes a model into."""
     known = [
         (name, _make_struct(kind) | None, None) if kind in SDK_FIELDS else (name, msgspec.Raw, _NULL)
         for name, kind in SDK_FIELDS[model].items()
     ]
-    beside = [(name, msgspec.Raw, _NOTHING) for name in SEEN_BESIDE.get(model, ())]
-    return msgspec.defstruct(model, [*known, *beside], forbid_unknown_fields=True, gc=False)
+    extra = [(name, msgspec.Raw, _ABSENT) for name in EXTRA_FIELDS.get(model, ())]
+    return msgspec.defstruct(model, [*known, *extra], forbid_unknown_fields=True, gc=False)
 
 
-_event_decoder = msgspec.json.Decoder(_make_struct(EVENT))
+_event_decoder = msgspec.json.Decoder(_make_struct(EVENT_MODEL))
 
 
-def _make_converter(joint: str) -> Converter:
-    writer = _ModelWriter(EVENT, joint)
+def _make_converter(separator: str) -> Converter:
+    writer = _ModelWriter(EVENT_MODEL, separator)
 
-    def converter(raw: bytes) -> bytes:
+    def convert(raw: bytes) -> bytes:
         try:
             served = _event_decoder.decode(raw)
         except (msgspec.MsgspecError, RecursionError):
-            return writer.write_tolerantly(raw)
+            return writer.write_leniently(raw)
         return writer.write_quickly(served)
 
-    return converter
+    return convert
+
+
+class _ModelReader:
+    """Converts the objects of one model to shape `api`."""
+
+    def __init__(self, names: Mapping[str, str], models: Mapping[str, _ModelReader]) -> None:
+        """Store the mappings from foreign name to API name, and from foreign name to the reader of that model."""
+        self._heads = {name: b'"%b":' % new.encode() for name, new in names.items()}
+        self._new_names = frozenset(new for name, new in names.items() if new != name)
+        self._models = models
+
+    def to_api_shape(self, members: Mapping[str, bytes]) -> bytes:
+        """Return an object of the model with the API's names."""
+        heads = self._heads if self._new_names.isdisjoint(members) else self._choose_heads(members)
+        models = self._models
+        return b"{%b}" % b",".join(
+            [
+                b"%b%b"
+                % (
+                    heads.get(name) or b"%b:" % write_name(name),
+                    models[name].convert_value(value) if name in models else value,
+                )
+                for name, value in members.items()
+            ]
+        )
+
+    def _choose_heads(self, members: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return the renamed heads without those whose new name the object already has."""
+        taken = {b'"%b":' % name.encode() for name in self._new_names.intersection(members)}
+        return {name: head for name, head in self._heads.items() if head not in taken}
+
+    def convert_value(self, value: bytes) -> bytes:
+        """Return a converted model; a value that is not an object is returned as it is."""
+        value = bytes(value)  # a msgspec.Raw lacks the methods of bytes
+        return self.to_api_shape(split_members(value)) if value.startswith(b"{") else value
+
+
+def _make_reader(model: str, separator: str) -> _ModelReader:
+    names: dict[str, str] = {}
+    models: dict[str, _ModelReader] = {}
+    for name, kind in SDK_FIELDS[model].items():
+        foreign = _convert_name(name, separator)
+        names[foreign] = name
+        if kind in SDK_FIELDS:
+            models[foreign] = _make_reader(kind, separator)
+    return _ModelReader(MappingProxyType(names), MappingProxyType(models))
+
+
+def _convert_name(name: str, separator: str) -> str:
+    """Return an API name with its words in lower case, joined by `separator`."""
+    return _CAPITAL.sub(lambda capital: separator + capital[0].lower(), name)
 
 
 def _convert_time(value: bytes) -> bytes:
-    """Write a time as the SDK's `to_dict` does, if no part of it is lost by that."""
+    """Return a time as the SDK's `to_dict` writes it, if that loses no part of it."""
     match = _TIME.fullmatch(value)
     if match is None:
         return value
     text, hours, minutes = match.groups()
     try:
-        time = datetime.fromisoformat(text.decode()).isoformat().encode()  # an offset would slow both down
+        time = datetime.fromisoformat(text.decode()).isoformat().encode()  # an offset would slow down both calls
     except ValueError:
         return value
     if hours is None or hours + minutes == b"-0000":
@@ -245,27 +339,15 @@ def _convert_time(value: bytes) -> bytes:
     return b'"%b%b:%b"' % (time, hours, minutes)
 
 
-def split_members(raw: bytes) -> dict[str, bytes]:
-    """Cut an object that is known to be valid JSON into its members, each value to the byte.
-
-    A value may be a `msgspec.Raw`, which pins the whole object. Of a name that comes twice the last value counts.
-    """
-    try:
-        members: dict[str, bytes] = _members_decoder.decode(raw)
-    except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or what is nested very deeply
-        return _split_by_marks(raw)
-    return members
-
-
-def _split_by_marks(raw: bytes) -> dict[str, bytes]:
-    """Cut an object that is known to be valid JSON, by nothing but its strings, brackets and commas."""
+def _split_by_tokens(raw: bytes) -> dict[str, bytes]:
+    """Return the members of an object that is known to be valid JSON, found by strings, brackets and commas alone."""
     members: dict[str, bytes] = {}
     depth = start = 0
     for token in _TOKEN.finditer(raw):
         mark = token[0]
         if depth == 1 and mark in {b",", b"}"}:
             member = _MEMBER.fullmatch(raw, start, token.start())
-            if member is not None:  # there is none in an empty object
+            if member is not None:  # an empty object has none
                 members[json.loads(member[1])] = member[2].strip()
         if mark in {b"{", b"["}:
             depth += 1
@@ -282,111 +364,22 @@ def _keep_served(raw: bytes) -> bytes:
 
 _CONVERTERS = MappingProxyType({"api": _keep_served, "sdk": _make_converter("_"), "cli": _make_converter("-")})
 
-
-FieldNaming = Literal["api", "sdk", "cli", "cloudevents"]
-ToApiShape = Callable[[Mapping[str, bytes]], bytes]
-"""Takes an event's members, as `cut_object` gives them."""
-
-_CLOUD_EVENT_NAMES = MappingProxyType(
-    {
-        "type": "eventType",
-        "specversion": "cloudEventsVersion",
-        "dataschema": "eventTypeVersion",
-        "id": "eventId",
-        "time": "eventTime",
-        "datacontenttype": "contentType",
-        "source": "source",
-        "data": "data",
-        "oracle": "oracle",
-    }
-)
-"""How CloudEvents 1.0 names what Audit, which follows an early draft of it, calls otherwise."""
-
-
-class _ModelReader:
-    """Renames the fields of one model's objects."""
-
-    def __init__(self, names: Mapping[str, str], models: Mapping[str, _ModelReader]) -> None:
-        """Keep foreign name -> the API's name, the same or another, and foreign name -> the reader of its model."""
-        self._heads = {name: b'"%b":' % new.encode() for name, new in names.items()}
-        self._new_names = frozenset(new for name, new in names.items() if new != name)
-        self._models = models
-
-    def to_api_shape(self, members: Mapping[str, bytes]) -> bytes:
-        """Write an object of the model with the API's names."""
-        heads = self._heads if self._new_names.isdisjoint(members) else self._choose_heads(members)
-        models = self._models
-        return b"{%b}" % b",".join(
-            [
-                b"%b%b"
-                % (
-                    heads.get(name) or b"%b:" % write_name(name),
-                    models[name].convert_value(value) if name in models else value,
-                )
-                for name, value in members.items()
-            ]
-        )
-
-    def _choose_heads(self, members: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Return the renamings without those whose new name is there already."""
-        taken = {b'"%b":' % name.encode() for name in self._new_names.intersection(members)}
-        return {name: head for name, head in self._heads.items() if head not in taken}
-
-    def convert_value(self, value: bytes) -> bytes:
-        """Write a model; what is no object stays as it is."""
-        value = bytes(value)  # a msgspec.Raw is not quite bytes
-        return self.to_api_shape(split_members(value)) if value.startswith(b"{") else value
-
-
-def write_name(name: str) -> bytes:
-    """Write a member's name; a lone surrogate stays the escape that it was."""
-    if name.isascii() and name.isprintable() and '"' not in name and "\\" not in name:
-        return b'"%b"' % name.encode()
-    return json.dumps(name).encode()
-
-
-def _make_reader(model: str, joint: str) -> _ModelReader:
-    names: dict[str, str] = {}
-    models: dict[str, _ModelReader] = {}
-    for name, kind in SDK_FIELDS[model].items():
-        spelled = _CAPITAL.sub(lambda capital: joint + capital[0].lower(), name)
-        names[spelled] = name
-        if kind in SDK_FIELDS:
-            models[spelled] = _make_reader(kind, joint)
-    return _ModelReader(MappingProxyType(names), MappingProxyType(models))
-
-
 TO_API_SHAPE: Mapping[FieldNaming, ToApiShape] = MappingProxyType(
     {
-        "sdk": _make_reader(EVENT, "_").to_api_shape,
-        "cli": _make_reader(EVENT, "-").to_api_shape,
+        "sdk": _make_reader(EVENT_MODEL, "_").to_api_shape,
+        "cli": _make_reader(EVENT_MODEL, "-").to_api_shape,
         "cloudevents": _ModelReader(_CLOUD_EVENT_NAMES, MappingProxyType({})).to_api_shape,
     }
 )
-"""Spelling -> the function that writes an event of it as the API does, in one line if its values are."""
+"""Field naming -> the function that converts an event to shape `api`; it writes one line if the values are one line."""
 
-_SURE_NAMES = ("eventType", "eventId", "eventTime", "cloudEventsVersion", "eventTypeVersion")
-_SURE: Mapping[FieldNaming, frozenset[str]] = MappingProxyType(
+_IDENTIFYING_NAMES_BY_SHAPE: Mapping[FieldNaming, frozenset[str]] = MappingProxyType(
     {
-        "api": frozenset(_SURE_NAMES),
-        "sdk": frozenset(_CAPITAL.sub(lambda capital: "_" + capital[0].lower(), name) for name in _SURE_NAMES),
-        "cli": frozenset(_CAPITAL.sub(lambda capital: "-" + capital[0].lower(), name) for name in _SURE_NAMES),
+        "api": frozenset(_IDENTIFYING_FIELDS),
+        "sdk": frozenset(_convert_name(name, "_") for name in _IDENTIFYING_FIELDS),
+        "cli": frozenset(_convert_name(name, "-") for name in _IDENTIFYING_FIELDS),
     }
 )
 
-
-TELLING_NAMES = frozenset({"specversion"}).union(*_SURE.values())
-"""Names of members that only an event has, whoever wrote it."""
-
-
-def detect_naming(members: Mapping[str, bytes]) -> FieldNaming | None:
-    """Tell how an object spells an event's fields; None where it has none of the names by which that is known.
-
-    Several spellings in one object: the API's counts before the SDK's, that before the command's.
-    """
-    for spelling, names in _SURE.items():
-        if not names.isdisjoint(members):
-            return spelling
-    if "type" in members and ("specversion" in members or ("data" in members and "time" in members)):
-        return "cloudevents"
-    return None
+IDENTIFYING_NAMES = frozenset({"specversion"}).union(*_IDENTIFYING_NAMES_BY_SHAPE.values())
+"""Names of members that only an event has, in any field naming."""

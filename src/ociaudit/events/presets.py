@@ -1,12 +1,10 @@
-"""Filters with a name: the questions that are asked of audit events again and again.
-
-Owns: which presets there are, and which real event types each means. Must not: match.
+"""Presets: named filters for common questions about audit events, and the event names that each matches.
 
 Sources: event types recorded in public repositories, the operations of Oracle's SDK (an event is named after its
-operation), Oracle's list of the events of identity domains, and the event types that public checks of the CIS OCI
-Foundations Benchmark look for. Case never matters, so the names of the Events service are met as well.
+operation), Oracle's list of identity-domain events, and the event types that public checks of the CIS OCI Foundations
+Benchmark look for. Matching ignores case, so the names of the Events service match too.
 
-Invariant: a preset that asks for changes never matches an operation that only reads.
+Invariant: a preset for changes never matches a read-only operation.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from ociaudit.events.event_names import NameRule
 
 @dataclass(frozen=True, slots=True)
 class PresetPart:
-    """A part of a preset: what it is about, and the rule for it."""
+    """A part of a preset: its title and its rule."""
 
     title: str
     name_rule: NameRule
@@ -29,7 +27,7 @@ class PresetPart:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A named filter; an event passes when the rule of any part is met."""
+    """A named filter; an event passes if the rule of any part matches."""
 
     name: str
     title: str
@@ -54,13 +52,13 @@ def _iam(*names: str) -> tuple[str, ...]:
 
 
 def _edit(service: str, nouns: str, verbs: str = "Create Update Delete") -> tuple[str, ...]:
-    """Return the names of operations on things; without a service, of any."""
+    """Return the operation names of every verb with every noun; without a service, for any service."""
     prefix = f"{service}." if service else ""
     return tuple(f"{prefix}{verb}{noun}" for noun in nouns.split() for verb in verbs.split())
 
 
-def _keep(nouns: str) -> tuple[str, ...]:
-    """Return the names of the operations on parts of a network, in whichever service they are."""
+def _change(nouns: str) -> tuple[str, ...]:
+    """Return the names of the operations that change network resources, in any service."""
     moved = tuple(f"Change{noun}Compartment" for noun in nouns.split())
     return (*_edit("", nouns), *moved)
 
@@ -68,7 +66,7 @@ def _keep(nouns: str) -> tuple[str, ...]:
 _POLICIES = _edit(_IAM, "Policy")
 _NSG_RULES = _edit("", "NetworkSecurityGroupSecurityRules", "Add Update Remove")
 _GATEWAYS = (
-    *_keep("Drg InternetGateway LocalPeeringGateway NatGateway ServiceGateway"),
+    *_change("Drg InternetGateway LocalPeeringGateway NatGateway ServiceGateway"),
     *_edit("", "DrgAttachment"),
     *("UpgradeDrg", "ConnectLocalPeeringGateways", "AttachServiceId", "DetachServiceId"),
 )
@@ -76,7 +74,7 @@ _GATEWAYS = (
 PRESETS = (
     Preset(
         "iam",
-        "changes to identities and rights: users, groups, policies, credentials, compartments, domains",
+        "changes to identities and permissions: users, groups, policies, credentials, compartments, domains",
         (
             _part(
                 "identity service",
@@ -96,7 +94,7 @@ PRESETS = (
             ),
         ),
     ),
-    Preset("sign-ins", "people signing in to the console, or trying to", (_part("sign-ins", *_SIGN_INS),)),
+    Preset("sign-ins", "sign-ins to the console, successful or not", (_part("sign-ins", *_SIGN_INS),)),
     Preset(
         "sign-in-failures",
         "sign-ins that failed",
@@ -104,7 +102,7 @@ PRESETS = (
     ),
     Preset(
         "mfa",
-        "second factors: devices, bypass codes, settings, and their use",
+        "multi-factor authentication: devices, bypass codes, settings and their use",
         (
             _part("identity service", *_edit("", "MfaTotpDevice", "Create Activate Update Delete"), "GenerateTotpSeed"),
             _part("sign-in", "IdentitySignOn.VerifyMfaToken"),
@@ -125,7 +123,7 @@ PRESETS = (
     ),
     Preset(
         "auth-tokens",
-        "the other credentials of users: auth tokens, secret keys, SMTP, OAuth and database credentials",
+        "other user credentials: auth tokens, secret keys, SMTP, OAuth and database credentials",
         (
             _part(
                 "identity service",
@@ -141,7 +139,7 @@ PRESETS = (
     ),
     Preset(
         "passwords",
-        "passwords set, changed and reset, and the rules for them",
+        "passwords set, changed and reset, and password policies",
         (
             _part(
                 "identity service",
@@ -154,7 +152,7 @@ PRESETS = (
     ),
     Preset(
         "sessions",
-        "console sessions begun, changed and ended",
+        "console sessions started, changed and ended",
         (_part("identity domains", "sso.session.create.*", "sso.session.modify.*", "sso.session.delete.*"),),
     ),
     Preset(
@@ -171,7 +169,7 @@ PRESETS = (
     ),
     Preset(
         "policy-changes",
-        "policies of rights, of sign-on and of authentication",
+        "changes to IAM, sign-on and authentication policies",
         (
             _part("identity service", *_POLICIES, *_iam("UpdateAuthenticationPolicy")),
             _part("identity domains", "admin.policy.*", "admin.rule.*", "admin.passwordpolicy.*"),
@@ -179,28 +177,28 @@ PRESETS = (
     ),
     Preset(
         "network-changes",
-        "networks, subnets, routes, security rules, gateways, public addresses and links to the outside",
+        "changes to networks, subnets, routes, security rules, gateways, public addresses and external connections",
         (
             _part(
                 "networks and routes",
-                *_keep("Vcn Subnet Vlan RouteTable DhcpOptions"),
+                *_change("Vcn Subnet Vlan RouteTable DhcpOptions"),
                 *_edit("", "VcnCidr", "Add Modify Remove"),
                 *_edit("", "DrgRouteTable DrgRouteDistribution"),
                 *_edit("", "DrgRouteRules DrgRouteDistributionStatements", "Add Update Remove"),
             ),
-            _part("security lists and groups", *_keep("SecurityList NetworkSecurityGroup"), *_NSG_RULES),
+            _part("security lists and groups", *_change("SecurityList NetworkSecurityGroup"), *_NSG_RULES),
             _part("gateways", *_GATEWAYS),
-            _part("public addresses", *_keep("PublicIp PublicIpPool")),
+            _part("public addresses", *_change("PublicIp PublicIpPool")),
             _part(
-                "links to the outside",
-                *_keep("Cpe IPSecConnection VirtualCircuit CrossConnect RemotePeeringConnection"),
+                "external connections",
+                *_change("Cpe IPSecConnection VirtualCircuit CrossConnect RemotePeeringConnection"),
                 *("ConnectRemotePeeringConnections", "UpdateIPSecConnectionTunnel*"),
             ),
         ),
     ),
     Preset(
         "deletions",
-        "whatever was deleted, terminated or scheduled for deletion, in any service",
+        "everything deleted, terminated or scheduled for deletion, in any service",
         (
             _part(
                 "any service",
@@ -211,7 +209,7 @@ PRESETS = (
     ),
     Preset(
         "cis",
-        "the changes that the CIS OCI Foundations Benchmark wants monitored: 4.3 to 4.12, 4.15 and 4.18",
+        "events that the CIS OCI Foundations Benchmark requires to be monitored: 4.3 to 4.12, 4.15 and 4.18",
         (
             _part("4.3 identity providers", *_edit(_IAM, "IdentityProvider"), "admin.identityprovider.*"),
             _part("4.4 identity provider group mappings", *_edit(_IAM, "IdpGroupMapping")),
@@ -229,10 +227,10 @@ PRESETS = (
                 *("admin.user.create.*", "admin.user.update.*", "admin.user.delete.*"),
                 *("admin.user.activated.*", "admin.user.deactivated.*"),
             ),
-            _part("4.8 networks", *_keep("Vcn")),
-            _part("4.9 route tables", *_keep("RouteTable")),
-            _part("4.10 security lists", *_keep("SecurityList")),
-            _part("4.11 network security groups", *_keep("NetworkSecurityGroup"), *_NSG_RULES),
+            _part("4.8 networks", *_change("Vcn")),
+            _part("4.9 route tables", *_change("RouteTable")),
+            _part("4.10 security lists", *_change("SecurityList")),
+            _part("4.11 network security groups", *_change("NetworkSecurityGroup"), *_NSG_RULES),
             _part("4.12 network gateways", *_GATEWAYS),
             _part(
                 "4.15 Cloud Guard problems",
@@ -242,31 +240,31 @@ PRESETS = (
         ),
     ),
 )
-"""Every preset, in the order in which they are listed."""
+"""Every preset, in display order."""
 
 PRESET_NAMES = tuple(preset.name for preset in PRESETS)
 
 
 def find_preset(name: str) -> Preset:
-    """Return a preset by its name, in any case.
+    """Return a preset by its name, ignoring case.
 
     Raises:
-        UsageError: there is none of this name; the message shows those that are like it.
+        UsageError: no preset has this name; the message suggests similar names.
     """
     folded = name.strip().casefold()
     for preset in PRESETS:
         if preset.name == folded:
             return preset
     raise UsageError(
-        f"there is no preset {name!r}{suggest(name, PRESET_NAMES)}",
+        f"{name!r} is not a preset{suggest(name, PRESET_NAMES)}",
         hint=f"`oci-audit presets` lists them: {', '.join(PRESET_NAMES)}",
     )
 
 
-def list_rules(names: Iterable[str]) -> tuple[NameRule, ...]:
-    """Return the rules of presets.
+def list_preset_rules(names: Iterable[str]) -> tuple[NameRule, ...]:
+    """Return the rules of the named presets.
 
     Raises:
-        UsageError: a name is of none.
+        UsageError: a name is not that of a preset.
     """
     return tuple(name_rule for name in names for name_rule in find_preset(name).rules)

@@ -1,25 +1,16 @@
-"""What looks like a credential: names that say so, and forms of text that do.
+"""Redaction: replacing what looks like a credential in an event with a fixed mark, so that the event can be shared.
 
-Owns: those names and forms. Must not: know JSON or events.
-
-Invariants
-- No time grows faster than the text: every search is bounded, whatever an attacker writes.
-- What takes the place of a credential is no credential: redacting twice is redacting once.
-
-Events made fit to be shared: what looks like a credential is replaced by a fixed mark.
-
-Owns: what looks like a credential, and the change of one event. Must not: decide whether to redact, or print.
-
-Two rules. By name: every text and number below a member whose name says credential (`Authorization`, `Cookie`,
-`opc-obo-token`, `credentials`, `newPassword`, `x-…-token`, …), wherever it stands; and the `value` beside a `name`
-that does. By form: JSON Web Tokens, PEM blocks, `Bearer …`, `password=…`, URLs with a password or a
-pre-authenticated request in them, in every other text and name, also in JSON that stands inside a text.
+There are two rules. By name: every text and number under a member whose name denotes a credential (`Authorization`,
+`Cookie`, `opc-obo-token`, `credentials`, `newPassword`, `x-…-token`, …) at any depth, and the `value` next to such a
+`name`. By form: JSON Web Tokens, PEM blocks, `Bearer …`, `password=…`, and URLs with a password or a pre-authenticated
+request, in every other text and name, including JSON inside a text.
 
 Invariants
-- The result is valid JSON of the same structure whenever the event is; an odd event is no reason to fail.
-- Whatever is not replaced keeps its bytes, but that a text of which a part is replaced may spell its escapes anew.
-- null, true, false, and what is masked already (`*****`) stay. Redacting twice is redacting once.
-- What is counted is where (the path of names) and how often, never what. Paths are bounded in number and length.
+- The result is valid JSON with the same structure whenever the event is; an unusual event is never an error.
+- Everything that is not replaced keeps its bytes, except that a partly replaced text may be escaped differently.
+- null, true, false and masked values (`*****`) stay. Redacting twice is the same as redacting once.
+- Statistics record where (the path of names) and how often, never what. Paths are limited in number and length.
+- Time is linear in the length of the text: every search is bounded, whatever an attacker writes.
 """
 
 from __future__ import annotations
@@ -33,6 +24,9 @@ from functools import lru_cache
 import msgspec
 
 MARK = "(redacted)"
+"""Replaces a credential."""
+OTHER_PATHS = "(other fields)"
+"""Stands for the paths beyond the limit on their number."""
 
 _NAME_ENDS = (
     "accesskey",
@@ -75,7 +69,7 @@ _NAME_ENDS = (
     "userdata",
     "verificationcode",
 )
-"""A name that ends so, in lower case and without marks between its words, is that of a credential."""
+"""A name with one of these endings, in lower case and without separators, denotes a credential."""
 _NAMES = frozenset({"opcprincipal", "otp", "seed", "sig", "totp", "xauth"})
 _HARMLESS_NAMES = frozenset({"accesscontrolallowcredentials"})
 _ROOTS = ("credential", "passphrase", "passwd", "password", "privatekey", "secret", "token")
@@ -83,7 +77,7 @@ _ROOT_ENDS = (
     "base64", "content", "contents", "current", "data", "digest", "hash", "hashed", "header", "new", "old", "pem",
     "plain", "plaintext", "string", "text", "value", "values",
 )  # fmt: skip
-"""A name with one of the roots in it is that of a credential, too, if it ends so: `secretBundleContent`."""
+"""A name that contains a root and has one of these endings also denotes a credential: `secretBundleContent`."""
 
 _WORDS = (
     r"(?:authorization|cookie|credentials?|passcode|passphrase|passwd|password|pwd|signature|"
@@ -93,24 +87,56 @@ _TRIGGERS = (
     "authorization", "cookie", "credential", "passcode", "passphrase", "passw", "pwd", "signature", "key", "secret",
     "token", "eyj", "-----begin", "/p/", "://", "bearer", "basic",
 )  # fmt: skip
-"""No form is in a text whose lower case has none of these in it; looking for them is quicker than matching."""
+"""A text without any of these, in lower case, has no form to match; this check is faster than matching."""
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{1,64}-----(?:(?!-----END ).)*+(?:-----END [A-Z0-9 ]{1,64}-----)?", re.DOTALL)
 _WEB_TOKEN = re.compile(r"eyJ[\w-]{8,512}\.[\w-]{8,}+(?:\.[\w-]*+){0,3}")
 _SCHEME = re.compile(r"(\b(?i:bearer|basic)\s{1,8})(?=[^\s,;\"']{0,64}(?:[0-9=+/._-]|[a-z][A-Z]))[\w.~+/=-]{8,}")
-_HIDDEN = re.escape(MARK)
+_ESCAPED_MARK = re.escape(MARK)
 _PAIR = re.compile(
     rf"({_WORDS}s?[\"']?\s{{0,8}}(?:[:=>]|%3d|%3a)\s{{0,8}})"
-    rf"(?:\"(?!\**\"|{_HIDDEN}\")[^\"]++\"?|'(?!\**'|{_HIDDEN}')[^']++'?|"
-    rf"(?!\**(?:[\s\"'&,;<>}}]|\Z)|{_HIDDEN}|(?:true|false|null|AUTH_[A-Z]{{4,12}})\b)[^\s\"'&,;{{}}\[\]<>]+)",
+    rf"(?:\"(?!\**\"|{_ESCAPED_MARK}\")[^\"]++\"?|'(?!\**'|{_ESCAPED_MARK}')[^']++'?|"
+    rf"(?!\**(?:[\s\"'&,;<>}}]|\Z)|{_ESCAPED_MARK}|(?:true|false|null|AUTH_[A-Z]{{4,12}})\b)[^\s\"'&,;{{}}\[\]<>]+)",
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(://[^/\s:@\"']{0,256}:)(?!\(redacted\)@)[^/\s@\"']{1,256}(?=@)")
 _PRE_AUTHENTICATED = re.compile(r"(/p/)[\w-]{16,}(?=/n/)")
 
+_MAX_PATHS = 1000
+_MAX_PATH_LENGTH = 200  # characters
+_MAX_NESTED_TEXTS = 4
+_MAX_NAME_MEMBER_LENGTH = 6
+_QUOTE, _OPENING, _CLOSING = 0x22, b"{[", b"}]"
+_STRING = rb'"((?:[^"\\]++|\\.)*+)"'
+_TOKEN = re.compile(_STRING + rb"([ \t\r\n]*:)?|[{}\[\]]|(-?[0-9][^,\]} \t\r\n]*)", re.DOTALL)
+_MASKED = re.compile(rb'"(?:\**|%b)"' % re.escape(MARK).encode())
+_MARK_STRING = b'"%b"' % MARK.encode()
+_NAME_MEMBERS = frozenset({"name", "key", "header"})
+_VALUE_MEMBER = "value"
+_JSON_STARTS = frozenset({"{", "["})
+_MAX_CACHED_BYTES = 128
+_value_decoder = msgspec.json.Decoder(msgspec.Raw)
+
+
+class Redactor:
+    """Redacts events and counts the replacements."""
+
+    def __init__(self) -> None:
+        """Start with empty counts."""
+        self.paths: Counter[str] = Counter()
+        """Path of a field -> number of values replaced, partly or whole."""
+        self.events = 0
+        """The number of events changed."""
+
+    def redact(self, raw: bytes) -> bytes:
+        """Return an event (valid JSON) without credentials; the same object if nothing was replaced."""
+        redacted = _RedactionPass(self.paths, raw).run()
+        self.events += redacted is not raw
+        return redacted
+
 
 @lru_cache(maxsize=8192)
 def is_credential_name(name: str) -> bool:
-    """Tell whether what has this name is a credential, however the name is spelled: `userPassword`, `USER-PASSWORD`."""
+    """Return whether a name denotes a credential, in any naming style: `userPassword`, `USER-PASSWORD`."""
     letters = "".join(filter(str.isalnum, name)).lower()
     if letters in _HARMLESS_NAMES:
         return False
@@ -120,7 +146,7 @@ def is_credential_name(name: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """Return a text with every part that has the form of a credential replaced."""
+    """Return a text in which every part with the form of a credential is replaced by `MARK`."""
     if not any(map(text.lower().__contains__, _TRIGGERS)):
         return text
     text = _PEM.sub(MARK, text)
@@ -128,67 +154,33 @@ def redact_text(text: str) -> str:
     text = _URL_PASSWORD.sub(rf"\g<1>{MARK}", text)
     text = _PRE_AUTHENTICATED.sub(rf"\g<1>{MARK}", text)
     text = _SCHEME.sub(rf"\g<1>{MARK}", text)
-    return _PAIR.sub(_hide_second, text)
+    return _PAIR.sub(_replace_value, text)
 
 
-def _hide_second(match: re.Match[str]) -> str:
-    """Keep what stands before the value, and the quotes around it."""
+def _replace_value(match: re.Match[str]) -> str:
+    """Return a name-value pair with its value replaced; the quotes around the value stay."""
     head, value = match[1], match[0][len(match[1]) :]
     quote = value[0] if value[0] in "\"'" else ""
     return f"{head}{quote}{MARK}{quote if value[-1] == quote else ''}"
 
 
-OTHER_PATHS = "(other fields)"
-_MOST_PATHS = 1000
-_MOST_PATH_CHARACTERS = 200
-_MOST_NESTED_TEXTS = 4
-_LONGEST_NAMING = 6
-_QUOTE, _OPENING, _CLOSING = 0x22, b"{[", b"}]"
-_STRING = rb'"((?:[^"\\]++|\\.)*+)"'
-_TOKEN = re.compile(_STRING + rb"([ \t\r\n]*:)?|[{}\[\]]|(-?[0-9][^,\]} \t\r\n]*)", re.DOTALL)
-_MASKED = re.compile(rb'"(?:\**|%b)"' % re.escape(MARK).encode())
-_MARK_STRING = b'"%b"' % MARK.encode()
-_NAMING = frozenset({"name", "key", "header"})
-_VALUE = "value"
-_JSON_BEGINNINGS = frozenset({"{", "["})
-_MOST_CACHED_BYTES = 128
-_value_decoder = msgspec.json.Decoder(msgspec.Raw)
-
-
 @dataclass(slots=True)
 class _Frame:
-    """An object or array that is open, and the member that is at hand."""
+    """An open object or array, and its current member."""
 
     is_object: bool
     is_secret: bool
-    """Everything in it is."""
+    """Everything inside is a credential."""
     name: str = ""
     is_member_secret: bool = False
     is_value_secret: bool = False
-    """A `name` in it is that of a credential, so its `value` is one."""
+    """It has a `name` that denotes a credential, so its `value` is one."""
     value: tuple[int, int] | None = None
-    """Where the text of its `value` stands, should the `name` follow."""
+    """The span of its `value`, in case the `name` follows."""
 
 
-class Redactor:
-    """Redacts events and counts what it touched."""
-
-    def __init__(self) -> None:
-        """Begin with nothing counted."""
-        self.paths: Counter[str] = Counter()
-        """Path of a field -> how many values of it were replaced, in part or whole."""
-        self.events = 0
-        """How many events were changed."""
-
-    def redact(self, raw: bytes) -> bytes:
-        """Return an event (valid JSON) without credentials."""
-        redacted = _Pass(self.paths, raw).run()
-        self.events += redacted is not raw
-        return redacted
-
-
-class _Pass:
-    """One text of JSON, gone through once."""
+class _RedactionPass:
+    """One pass over one JSON text."""
 
     def __init__(self, paths: Counter[str], raw: bytes, *, depth: int = 0) -> None:
         self._paths = paths
@@ -196,18 +188,18 @@ class _Pass:
         self._depth = depth
         self._stack = [_Frame(is_object=False, is_secret=False)]
         self._edits: dict[int, tuple[int, bytes]] = {}
-        """Where something is replaced: start -> (end, what stands there instead)."""
+        """Replacements: start -> (end, new bytes)."""
 
     def run(self) -> bytes:
-        """Return the text without credentials; itself, where there were none."""
+        """Return the text without credentials; the same object if there are none."""
         raw, stack = self._raw, self._stack
         for token in _TOKEN.finditer(raw):
             mark = raw[token.start()]
             if mark == _QUOTE:
                 if token[2] is not None:
-                    self._take_name(token)
+                    self._handle_name(token)
                 else:
-                    self._take_text(token)
+                    self._handle_text(token)
             elif mark in _OPENING:
                 frame = stack[-1]
                 is_secret = frame.is_member_secret or frame.is_secret
@@ -218,38 +210,38 @@ class _Pass:
                 self._replace(token.span(), _MARK_STRING)
         return self._apply() if self._edits else raw
 
-    def _take_name(self, token: re.Match[bytes]) -> None:
+    def _handle_name(self, token: re.Match[bytes]) -> None:
         frame = self._stack[-1]
-        frame.name, is_secret, new = _judge_name(token[1])
+        frame.name, is_secret, new = _classify_name(token[1])
         frame.is_member_secret = (
-            frame.is_secret or is_secret or (frame.is_value_secret and frame.name.lower() == _VALUE)
+            frame.is_secret or is_secret or (frame.is_value_secret and frame.name.lower() == _VALUE_MEMBER)
         )
         if new is not None:
             self._replace((token.start(), token.end(1) + 1), new)
 
-    def _take_text(self, token: re.Match[bytes]) -> None:
+    def _handle_text(self, token: re.Match[bytes]) -> None:
         frame = self._stack[-1]
         content = token[1]
         if frame.is_member_secret or frame.is_secret:
             if not _is_masked(token[0]):
                 self._replace(token.span(), _MARK_STRING)
             return
-        is_short = len(content) <= _MOST_CACHED_BYTES
+        is_short = len(content) <= _MAX_CACHED_BYTES
         new = _redact_cached(content) if is_short else _redact_string(content, depth=self._depth)
         if new is not None:
             self._replace(token.span(), new)
-        if frame.is_object and len(frame.name) <= _LONGEST_NAMING:
-            self._pair(frame, content, token.span())
+        if frame.is_object and len(frame.name) <= _MAX_NAME_MEMBER_LENGTH:
+            self._match_pair(frame, content, token.span())
 
-    def _pair(self, frame: _Frame, content: bytes, span: tuple[int, int]) -> None:
-        """Take note of `{"name": "password", "value": …}`, in either order."""
+    def _match_pair(self, frame: _Frame, content: bytes, span: tuple[int, int]) -> None:
+        """Handle `{"name": "password", "value": …}`, in either order."""
         name = frame.name.lower()
-        if name == _VALUE:
+        if name == _VALUE_MEMBER:
             frame.value = span
-        elif name in _NAMING and is_credential_name(_read_string(content)):
+        elif name in _NAME_MEMBERS and is_credential_name(_read_string(content)):
             frame.is_value_secret = True
             if frame.value is not None and not _is_masked(self._raw[slice(*frame.value)]):
-                frame.name = _VALUE
+                frame.name = _VALUE_MEMBER
                 self._replace(frame.value, _MARK_STRING)
 
     def _replace(self, span: tuple[int, int], new: bytes) -> None:
@@ -258,22 +250,22 @@ class _Pass:
             return
         self._edits[span[0]] = (span[1], new)
         names = [frame.name for frame in self._stack if frame.is_object]
-        path = ".".join(names)[:_MOST_PATH_CHARACTERS]
-        self._paths[path if path in self._paths or len(self._paths) < _MOST_PATHS else OTHER_PATHS] += 1
+        path = ".".join(names)[:_MAX_PATH_LENGTH]
+        self._paths[path if path in self._paths or len(self._paths) < _MAX_PATHS else OTHER_PATHS] += 1
 
     def _apply(self) -> bytes:
-        pieces: list[bytes] = []
+        parts: list[bytes] = []
         position = 0
         for start in sorted(self._edits):
             end, new = self._edits[start]
-            pieces += (self._raw[position:start], new)
+            parts += (self._raw[position:start], new)
             position = end
-        return b"".join([*pieces, self._raw[position:]])
+        return b"".join([*parts, self._raw[position:]])
 
 
 @lru_cache(maxsize=8192)
-def _judge_name(content: bytes) -> tuple[str, bool, bytes | None]:
-    """Return how a member is called, whether it is a credential, and what replaces a name that holds one itself."""
+def _classify_name(content: bytes) -> tuple[str, bool, bytes | None]:
+    """Return a member's name as shown, whether it denotes a credential, and the redacted name if it contains one."""
     new = _redact_string(content, depth=0)
     name = _read_string(content)
     shown = name if new is None else _read_string(new[1:-1])
@@ -282,29 +274,29 @@ def _judge_name(content: bytes) -> tuple[str, bool, bytes | None]:
 
 @lru_cache(maxsize=8192)
 def _redact_cached(content: bytes) -> bytes | None:
-    """Do as `_redact_string` does, for the many short texts that come again and again."""
+    """Return the same as `_redact_string`, for short texts that recur."""
     return _redact_string(content, depth=0)
 
 
 def _redact_string(content: bytes, *, depth: int) -> bytes | None:
-    """Return what replaces a text, which may be JSON itself; None where nothing does."""
+    """Return the redacted string for the content of one, which may be JSON itself, or None if nothing is replaced."""
     text = _read_string(content)
-    redacted = _redact_json(text, depth) if text[:1] in _JSON_BEGINNINGS else None
+    redacted = _redact_json(text, depth) if text[:1] in _JSON_STARTS else None
     if redacted is None:
         redacted = redact_text(text)
     return None if redacted == text else _write_string(redacted, content)
 
 
 def _redact_json(text: str, depth: int) -> str | None:
-    """Redact a text that is JSON; None where it is not, or stands in too many others."""
-    if depth >= _MOST_NESTED_TEXTS:
+    """Return a redacted JSON text, or None if the text is not JSON or is nested in too many others."""
+    if depth >= _MAX_NESTED_TEXTS:
         return None
     try:
         inner = text.encode()
         _value_decoder.decode(inner)
     except (UnicodeEncodeError, msgspec.MsgspecError, RecursionError):
         return None
-    return _Pass(Counter(), inner, depth=depth + 1).run().decode()
+    return _RedactionPass(Counter(), inner, depth=depth + 1).run().decode()
 
 
 def _is_masked(string: bytes) -> bool:
@@ -312,7 +304,7 @@ def _is_masked(string: bytes) -> bool:
 
 
 def _read_string(content: bytes) -> str:
-    """Read what stands between a string's quotes."""
+    """Return the text between a string's quotes, unescaped."""
     if b"\\" not in content:
         return content.decode()
     text: str = json.loads(b'"%b"' % content)
@@ -320,5 +312,5 @@ def _read_string(content: bytes) -> str:
 
 
 def _write_string(text: str, before: bytes) -> bytes:
-    """Write a text in the place of `before`; without escapes there, it needs none."""
+    """Return a text as a JSON string that replaces the content `before`; if that has no escapes, it needs none."""
     return json.dumps(text).encode() if b"\\" in before else b'"%b"' % text.encode()

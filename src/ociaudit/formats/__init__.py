@@ -1,1 +1,1 @@
-"""Writing: how events stand in a file."""
+"""Files of events: the output formats, and the readers of every input that holds audit events."""

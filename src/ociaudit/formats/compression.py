@@ -1,37 +1,49 @@
-"""Compression of a file's bytes. Owns: that the same bytes give the same compressed bytes.
+"""gzip and zstd: compression of output files, and decompression of input files.
 
-The bytes of a file that may be compressed, as a stream of uncompressed pieces.
-
-Owns: gzip and zstd, told by their first bytes. Must not: know what the bytes mean.
+The compression of an input is detected from its first bytes, never from its name.
 
 Invariants
-- Several gzip members or zstd frames one behind the other are one stream, as archives and `cat` make them.
-- A stream that is cut or damaged ends in `BadFile`; nothing of it is passed over in silence.
-- Pieces are bounded: a small file can unpack to anything.
+- The same bytes give the same compressed bytes, in whatever pieces they arrive.
+- Consecutive gzip members or zstd frames are one stream, as archives and `cat` create them, unless the caller allows
+  only one. An output of this program is exactly one.
+- A stream that is truncated or damaged raises `InvalidFile`; no part of it is skipped silently.
+- A small file can expand to any size, so what is decompressed is yielded in bounded pieces.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import BinaryIO, Literal, Protocol, get_args
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, get_args
 
 import zstandard
+
+from ociaudit.formats.base import InvalidFile
 
 CompressionName = Literal["none", "gz", "zst"]
 COMPRESSION_NAMES: tuple[CompressionName, ...] = get_args(CompressionName)
 
-_GZIP_HEAD_WINDOW = 31  # zlib: a 32 KiB window with a gzip header, whose time stamp stays zero
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+_GZIP_WINDOW = 31  # zlib: a 32 KiB window with a gzip header, whose time stamp stays zero
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 
+_CHUNK_BYTES = 4 * 1024 * 1024
+"""Reading and hashing are fastest in large chunks."""
+_PIECE_BYTES = 256 * 1024
+"""Pieces that are parsed should fit in the processor's cache."""
+_COMPRESSED_BYTES = 64 * 1024
+"""zstd returns everything that its input expands to: small inputs keep that bounded."""
+
 
 class Compressor(Protocol):
-    """What stands between a format and the file."""
+    """Compresses the bytes of one file."""
 
     def compress(self, data: bytes) -> bytes:
-        """Return what is ready of the compressed bytes."""
+        """Return the compressed bytes that are ready."""
         ...
 
     def flush(self) -> bytes:
@@ -39,11 +51,11 @@ class Compressor(Protocol):
         ...
 
 
-class Plain:
-    """No compression."""
+class NoCompression:
+    """Leaves the bytes as they are."""
 
     def compress(self, data: bytes) -> bytes:
-        """Return the bytes as they are."""
+        """Return the bytes unchanged."""
         return data
 
     def flush(self) -> bytes:
@@ -52,113 +64,102 @@ class Plain:
 
 
 def make_compressor(name: CompressionName) -> Compressor:
-    """Return what compresses. A gzip header has neither name nor time; a zstd frame ends with a check sum."""
+    """Return a compressor. A gzip header has neither name nor time; a zstd frame ends with a checksum."""
     match name:
         case "gz":
-            return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_HEAD_WINDOW)
+            return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
         case "zst":
             return zstandard.ZstdCompressor(_ZSTD_LEVEL, write_checksum=True).compressobj()
         case _:
-            return Plain()
+            return NoCompression()
 
 
-GZIP_MAGIC = b"\x1f\x8b"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_GZIP_WINDOW = 31
-_READ_BYTES = 4 * 1024 * 1024
-_PIECE_BYTES = 256 * 1024
-"""What is cut at a time stays in the processor's cache; reading likes larger pieces."""
-_PACKED_BYTES = 64 * 1024
-"""zstd gives all that a piece holds at once: a small piece keeps that bounded."""
-
-
-class BadFile(ValueError):
-    """A file that is not what it should be; the message says what is wrong and where."""
-
-
-class _Unpacker(Protocol):
-    """One gzip member or zstd frame."""
-
-    @property
-    def eof(self) -> bool:
-        """Tell whether its end has been reached."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """Return what stands behind its end."""
-        ...
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file's bytes in chunks of up to 4 MiB, a good size for hashing."""
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
 
 
 def read_pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file's bytes in pieces."""
-    while chunk := file.read(_READ_BYTES):
-        for start in range(0, len(chunk), _PIECE_BYTES):
-            yield chunk[start : start + _PIECE_BYTES]
+    """Yield a file's bytes in pieces of up to 256 KiB, a good size for parsing."""
+    return _split(read_chunks(file), _PIECE_BYTES)
 
 
-def unpack_pieces(pieces: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
-    """Return the name of the compression ("" where there is none), and the uncompressed pieces.
+def decompress(chunks: Iterable[bytes], *, is_single: bool = False) -> tuple[str, Iterator[bytes]]:
+    """Return the name of the compression ("" for none) and the uncompressed bytes.
+
+    With `is_single` the file must be exactly one gzip member or zstd frame.
 
     Raises:
-        BadFile: while iterating: the stream is damaged or cut.
+        InvalidFile: while iterating: the stream is damaged or truncated; the offset counts compressed bytes.
     """
+    stream = iter(chunks)
     first = b""
-    while len(first) < len(ZSTD_MAGIC) and (piece := next(pieces, b"")):
-        first += piece
-    whole = chain([first], pieces) if first else pieces
-    if first.startswith(GZIP_MAGIC):
-        return "gzip", _unpack(whole, "gzip", _start_gzip)
-    if first.startswith(ZSTD_MAGIC):
-        return "zstd", _unpack(whole, "zstd", _start_zstd)
+    while len(first) < len(ZSTD_MAGIC) and (chunk := next(stream, b"")):
+        first += chunk
+    whole = chain([first], stream) if first else stream
+    for magic, codec in _CODECS.items():
+        if first.startswith(magic):
+            return codec.name, _decompress(_split(whole, _COMPRESSED_BYTES), codec, is_single=is_single)
     return "", whole
 
 
-def _unpack(
-    pieces: Iterator[bytes], name: str, start: Callable[[], tuple[_Unpacker, Callable[[bytes], Iterator[bytes]]]]
-) -> Iterator[bytes]:
-    unpacker, feed = start()
-    position = 0
-    is_begun = False
+def _split(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
+class _Codec(NamedTuple):
+    """How to decompress one gzip member or zstd frame: create a decompressor, then feed it."""
+
+    name: str
+    create: Callable[[], Any]
+    feed: Callable[[Any, bytes], Iterator[bytes]]
+
+
+def _decompress(pieces: Iterator[bytes], codec: _Codec, *, is_single: bool) -> Iterator[bytes]:
+    decompressor: Any = codec.create()
+    is_inside = True
+    offset = 0
     for piece in pieces:
-        position += len(piece)
-        packed = piece
-        while packed:
-            if not is_begun:
-                packed = packed.lstrip(b"\0")  # padding behind a member, as tapes and block devices leave it
-                if not packed:
+        data = piece
+        while data:
+            if not is_inside:
+                if is_single:
+                    raise InvalidFile(
+                        f"data follows the end of the {codec.name} stream", offset + len(piece) - len(data)
+                    )
+                data = data.lstrip(b"\0")  # padding after a member, as tapes and block devices leave it
+                if not data:
                     break
-                unpacker, feed = start()
-                is_begun = True
+                decompressor = codec.create()
+                is_inside = True
             try:
-                yield from feed(packed)
+                yield from codec.feed(decompressor, data)
             except (zlib.error, zstandard.ZstdError) as error:
-                raise BadFile(f"the {name} stream is damaged ({error}), before byte {position:,}") from error
-            packed = unpacker.unused_data if unpacker.eof else b""
-            is_begun = not unpacker.eof
-    if is_begun:
-        raise BadFile(f"the {name} stream is cut at byte {position:,}")
+                raise InvalidFile(f"the {codec.name} stream is damaged ({error})", offset) from error
+            is_inside = not decompressor.eof
+            data = b"" if is_inside else decompressor.unused_data
+        offset += len(piece)
+    if is_inside:
+        raise InvalidFile(f"the {codec.name} stream is truncated", offset)
 
 
-def _start_gzip() -> tuple[_Unpacker, Callable[[bytes], Iterator[bytes]]]:
-    unpacker = zlib.decompressobj(_GZIP_WINDOW)
-
-    def feed(packed: bytes) -> Iterator[bytes]:
-        while packed:
-            piece = unpacker.decompress(packed, _PIECE_BYTES)
-            packed = unpacker.unconsumed_tail
-            if piece:
-                yield piece
-
-    return unpacker, feed
+def _feed_gzip(decompressor: Any, data: bytes) -> Iterator[bytes]:
+    while data:
+        piece = decompressor.decompress(data, _PIECE_BYTES)
+        data = decompressor.unconsumed_tail
+        if piece:
+            yield piece
 
 
-def _start_zstd() -> tuple[_Unpacker, Callable[[bytes], Iterator[bytes]]]:
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
+def _feed_zstd(decompressor: Any, data: bytes) -> Iterator[bytes]:
+    if piece := decompressor.decompress(data):
+        yield piece
 
-    def feed(packed: bytes) -> Iterator[bytes]:
-        for start in range(0, len(packed), _PACKED_BYTES):
-            if piece := unpacker.decompress(packed[start : start + _PACKED_BYTES]):
-                yield piece
 
-    return unpacker, feed
+_CODECS = {
+    GZIP_MAGIC: _Codec("gzip", lambda: zlib.decompressobj(_GZIP_WINDOW), _feed_gzip),
+    ZSTD_MAGIC: _Codec("zstd", lambda: zstandard.ZstdDecompressor().decompressobj(), _feed_zstd),
+}

@@ -1,21 +1,22 @@
-"""A table as CSV: a head, then a row per event, with the whole event as JSON in the last column.
+"""The format `csv`: a header, then one row per event, with the whole event as JSON in the last column.
 
-Owns: that form. The columns are those of `events.columns`.
+The columns are those of `events.columns`. `verify` counts the rows of such a file; `open_records` reads the events of
+any CSV that has the column `event`.
 
 Invariants
-- RFC 4180 in UTF-8: comma, CRLF, quotes doubled. Every text is quoted, a number and what is absent is not, so
-  that an empty text can be told from none.
-- A spreadsheet must not run what a caller wrote: a text that begins with a sign which it would take for the
-  beginning of a formula gets an apostrophe in front. `event` begins with a brace, and is never changed.
-- Nothing is cut. A row ends in `}"` and CRLF, which stands nowhere else.
+- RFC 4180 in UTF-8: comma, CRLF, quotes doubled. Every text is quoted; numbers and absent values are not, so that an
+  empty text differs from an absent one.
+- A spreadsheet must not run what a caller wrote: a text that begins like a formula is preceded by an apostrophe.
+  `event` begins with a brace and is never changed.
+- Nothing is truncated. Every row ends in `}"` and CRLF, which occurs nowhere else.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from ociaudit.events.columns import COLUMNS, Value, make_row
@@ -24,62 +25,60 @@ from ociaudit.formats.base import (
     EVENT_COLUMN,
     ORIGIN_COLUMNS,
     ROWS_PER_BATCH,
-    EventShape,
+    EventEncoder,
+    InvalidFile,
     Rows,
     check_rows,
     make_target,
 )
-from ociaudit.formats.compression import BadFile
 from ociaudit.planning.shard import Target
 
 FORMULA_SIGNS = frozenset("=+-@\t\r\n＝＋－＠")
-"""What a spreadsheet may take for the beginning of a formula, the full-width forms included."""
-ROW_END = b'}"\r\n'
-"""Ends every row behind the head."""
+"""Characters that a spreadsheet may take for the beginning of a formula, including the full-width forms."""
 
-HEAD = ",".join(column.name for column in COLUMNS).encode() + b"\r\n"
-"""The first line."""
-
-
+_HEADER = ",".join(column.name for column in COLUMNS).encode() + b"\r\n"
+_ROW_END = b'}"\r\n'
 _MAX_CELL_CHARACTERS = 64 * 1024 * 1024
+_BUFFER_BYTES = 256 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class CsvTable:
     """Writes events as rows of CSV."""
 
-    def __init__(self, spelling: EventShape) -> None:
-        """Write the column `event` as `spelling` says; an origin has columns of its own."""
-        self._apply = EventShape(spelling.shape).apply
+    def __init__(self, encoder: EventEncoder) -> None:
+        """Write the column `event` in the encoder's shape; the origin has its own columns."""
+        self._encode = EventEncoder(encoder.shape).encode
 
     def begin(self) -> bytes:
-        """Return the head."""
-        return HEAD
+        """Return the header."""
+        return _HEADER
 
     def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Return the events' rows."""
-        return b"".join(map(_write_row, raws, self._apply(raws, origins), origins))
+        return b"".join(map(_format_row, raws, self._encode(raws, origins), origins))
 
     def finish(self) -> Iterator[bytes]:
-        """Nothing stands behind the last row."""
+        """Yield nothing: the file ends with the last row."""
         yield b""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources to release."""
 
 
-def _write_row(raw: bytes, event: bytes, origin: Target | None) -> bytes:
+def _format_row(raw: bytes, event: bytes, origin: Target | None) -> bytes:
     cells = [
         f'"{value}"'
         if value.__class__ is str and '"' not in value and value[:1] not in FORMULA_SIGNS
-        else write_cell(value)
+        else format_cell(value)
         for value in make_row(read_facts(raw), origin)
     ]
     cells.append('"')
     return b'%b%b"\r\n' % (",".join(cells).encode(), event.replace(b'"', b'""'))
 
 
-def write_cell(value: Value) -> str:
-    """Write one value; a text never begins a formula."""
+def format_cell(value: Value) -> str:
+    """Return one value as a cell; a text never begins a formula."""
     if value is None:
         return ""
     if isinstance(value, int):
@@ -91,8 +90,43 @@ def write_cell(value: Value) -> str:
     return f'"{value}"'
 
 
+def is_csv_header(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes is a CSV with the column `event`."""
+    line = head.removeprefix(_BYTE_ORDER_MARK).split(b"\n", 1)[0].rstrip(b"\r")
+    return EVENT_COLUMN.encode() in [name.strip(b'"') for name in line.split(b",")]
+
+
+def read_csv(pieces: Iterator[bytes]) -> Iterator[Rows]:
+    """Yield the rows of a CSV that has the column `event`.
+
+    Raises:
+        InvalidFile: the file is truncated or not a CSV, or an event in it is not a JSON object; the message names the
+            line or the row.
+    """
+    text = io.TextIOWrapper(io.BufferedReader(_PieceFile(pieces), _BUFFER_BYTES), encoding="utf-8-sig", newline="")
+    csv.field_size_limit(_MAX_CELL_CHARACTERS)
+    reader = csv.reader(text, strict=True)
+    try:
+        row_count = 0
+        header = next(reader, [])
+        event_at = header.index(EVENT_COLUMN)
+        origin_at = [header.index(name) if name in header else None for name in ORIGIN_COLUMNS]
+        while batch := list(islice(reader, ROWS_PER_BATCH)):
+            batch = [row for row in batch if row]
+            if any(len(row) != len(header) for row in batch):
+                where = f"in or before line {reader.line_num:,}"
+                raise InvalidFile(f"a row does not have {len(header)} cells, as the header has, {where}")
+            origins = [make_target(*("" if at is None else row[at] for at in origin_at)) for row in batch]
+            yield check_rows([row[event_at].encode() for row in batch], origins, row_count)
+            row_count += len(batch)
+    except csv.Error as error:
+        raise InvalidFile(f"the CSV is truncated or damaged: {error}, in or before line {reader.line_num:,}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidFile(f"this is not UTF-8, after line {reader.line_num:,}") from error
+
+
 class _PieceFile(io.RawIOBase):
-    """Pieces of bytes as a file that can be read once."""
+    """An iterator of bytes as a file that can be read once."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -113,34 +147,25 @@ class _PieceFile(io.RawIOBase):
         return count
 
 
-def is_csv_head(head: bytes) -> bool:
-    """Tell whether a file that begins so is a CSV with the column `event`."""
-    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].rstrip(b"\r")
-    return EVENT_COLUMN.encode() in [name.strip(b'"') for name in line.split(b",")]
-
-
-def read_csv(pieces: Iterator[bytes]) -> Iterator[Rows]:
-    """Yield the rows of a CSV that has the column `event`.
+def count_csv_rows(chunks: Iterable[bytes]) -> int:
+    """Return how many rows a file has that `CsvTable` wrote, without parsing them.
 
     Raises:
-        BadFile: the file is cut, is no CSV, or an event in it is no JSON object; the message names the line.
+        InvalidFile: the file does not begin or end as `CsvTable` writes it.
     """
-    text = io.TextIOWrapper(io.BufferedReader(_PieceFile(pieces), 1 << 18), encoding="utf-8-sig", newline="")
-    csv.field_size_limit(_MAX_CELL_CHARACTERS)
-    reader = csv.reader(text, strict=True)
-    try:
-        row_count = 0
-        head = next(reader, [])
-        event_at = head.index(EVENT_COLUMN)
-        origin_at = [head.index(name) if name in head else None for name in ORIGIN_COLUMNS]
-        while batch := list(islice(reader, ROWS_PER_BATCH)):
-            batch = [row for row in batch if row]
-            if any(len(row) != len(head) for row in batch):
-                raise BadFile(f"a row has not the {len(head)} cells of the head, in or before line {reader.line_num:,}")
-            origins = [make_target(*("" if at is None else row[at] for at in origin_at)) for row in batch]
-            yield check_rows([row[event_at].encode() for row in batch], origins, row_count)
-            row_count += len(batch)
-    except csv.Error as error:
-        raise BadFile(f"the CSV is cut or damaged: {error}, in or before line {reader.line_num:,}") from error
-    except UnicodeDecodeError as error:
-        raise BadFile(f"this is not UTF-8, behind line {reader.line_num:,}") from error
+    stream = iter(chunks)
+    text = b""
+    while len(text) < len(_HEADER) and (chunk := next(stream, b"")):
+        text += chunk
+    if not text.startswith(_HEADER):
+        raise InvalidFile("this does not begin with the header of an exported CSV", 0)
+    count = 0
+    position = len(_HEADER)
+    tail = b""
+    for chunk in chain([text[len(_HEADER) :]], stream):
+        position += len(chunk)
+        count += (tail[-len(_ROW_END) + 1 :] + chunk).count(_ROW_END)
+        tail = (tail + chunk)[-len(_ROW_END) :]
+    if tail not in {b"", _ROW_END}:
+        raise InvalidFile("the CSV is truncated", position)
+    return count

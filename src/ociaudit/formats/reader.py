@@ -1,23 +1,20 @@
-"""Events read from a file of any kind, or from stdin.
+"""The reader of audit events from any file or from stdin.
 
-Owns: what a file is taken for, told by its first bytes and never by its name; and how one reads it.
-Must not: change an event beyond its spelling, or hold a file.
+`open_records` accepts a JSON array, alone or as `data` or `results` of an object (as the OCI CLI and Logging Search
+print it); JSON objects that follow each other; CSV and Parquet with the column `event`; and all of these but Parquet
+compressed with gzip or zstd. What a file is follows from its first bytes, never from its name (`formats/detect.py`).
 
-Kinds: a JSON array, alone or as `data` or `results` of an object, as the OCI command and Logging Search print
-it; JSON objects one behind the other; our CSV; our Parquet; gzip and zstd of all but the last.
+`read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
+without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again with
+`open_records` when the layout or an event is not as expected.
 
 Invariants
-- Every record of a file comes out once, in the file's order; or an error names the file and the place in it.
-- A file of which no record is recognised as an event is refused, not passed through.
-- Memory is a piece of the file and one batch, however large the file is.
-
-Events that stand one in a line, cut without a look inside: three times as fast as reading them with care.
-
-Owns: that shortcut, for uncompressed files in the layout of `json_array` and for ndjson.
-Must not: judge a file. Whoever reads the events checks them as JSON; whatever is not as it should be is
-`NotInLines`, and then the file is to be read anew, with care.
-
-Invariant: a line of more than a megabyte is never held.
+- `open_records` yields every record of a file exactly once, in the file's order, or raises an error that names the
+  file and the position in it.
+- A file in which no record is detected as an event is rejected.
+- An event changes in nothing but its shape.
+- Memory holds a piece of the file and one batch, whatever the size of the file; the fast path never holds a line of
+  more than a megabyte.
 """
 
 from __future__ import annotations
@@ -33,44 +30,50 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ociaudit.errors import DiskError, UnreadableInput, UsageError
-from ociaudit.formats.base import Record
-from ociaudit.formats.compression import BadFile, read_pieces, unpack_pieces
-from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, open_detected
+from ociaudit.formats.base import InvalidFile, Record
+from ociaudit.formats.compression import decompress, read_pieces
+from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input
 
-_MOST_UNKNOWN_FIRST = 1000
+_MAX_UNKNOWN_FIRST = 1000
 _HINT = (
-    "name an export, or what `oci audit event list`, the SDK, Connector Hub or Logging Search wrote; "
-    "if it was one, it is damaged: make it anew"
+    "name an export, or a file that `oci audit event list`, the SDK, Connector Hub or Logging Search wrote; "
+    "if it is one, it is damaged: create it again"
 )
 _LINES_SUFFIX = re.compile(r"\.(ndjson|jsonl)(\.(gz|zst))?\Z", re.IGNORECASE)
 
+_LINES_PER_BATCH = 64
+"""The lines and what is read from them should fit in the processor's cache."""
+_MAX_LINE_BYTES = 1024 * 1024
+_ARRAY_START = b"[\n"
+_ARRAY_END = b"]\n"
 
-class EventSource:
-    """The records of one file. Iterate it once; counters and description grow meanwhile."""
+
+class RecordSource:
+    """The records of one file. Iterate it once; the counters and the description grow meanwhile."""
 
     def __init__(self, name: str, detected: DetectedInput, compression: str) -> None:
-        """Read what `container` holds."""
+        """Read the events of `detected`; `name` is the file's name in messages."""
         self.name = name
-        """The file as a person is told of it."""
+        """The file's name in messages."""
         self._detected = detected
         self._compression = compression
         self._detector = ObjectDetector()
         self.records = 0
-        """How many records have been given out."""
+        """How many records have been read."""
 
     @property
     def kinds(self) -> Counter[str]:
-        """Spelling (`api`, `sdk`, `cli`, `cloudevents`, `unknown`) -> how many records had it."""
+        """Kind of record (`api`, `sdk`, `cli`, `cloudevents`, `unknown`) -> how many there were."""
         return self._detector.kinds
 
     @property
     def with_origin(self) -> int:
-        """How many records know where they were asked from."""
+        """How many records state their origin."""
         return self._detector.with_origin
 
     @property
     def description(self) -> str:
-        """What the file is taken for, in words; of its events, what has been seen so far."""
+        """What the file is, in words, and the kinds of events read so far."""
         words = self._detected.description
         if self._compression:
             words += f", {self._compression}"
@@ -81,36 +84,35 @@ class EventSource:
         """Yield the records in batches, none of them empty.
 
         Raises:
-            UnreadableInput: the file is cut, damaged, or holds no events.
+            UnreadableInput: the file is truncated, damaged, or holds no events.
             DiskError: it cannot be read.
         """
-        unknown: list[Record] = []  # held back until the first one is recognised
-        with _explain_file(self.name):
+        unknown: list[Record] = []  # held back until the first event is detected
+        with _explain_invalid(self.name):
             for objects, origins in self._detected.rows:
                 records = self._detector.detect(objects, origins)
                 self.records += len(records)
-                if not self._is_detected:
+                if not self._has_events:
                     unknown += records
-                    if len(unknown) >= _MOST_UNKNOWN_FIRST:
+                    if len(unknown) >= _MAX_UNKNOWN_FIRST:
                         break
                 elif records:
                     yield unknown + records if unknown else records
                     unknown = []
             if unknown:
-                raise BadFile(f"no audit event is among its JSON objects ({len(unknown):,} looked at)")
+                raise InvalidFile(f"none of its JSON objects is an audit event ({len(unknown):,} checked)")
 
     @property
-    def _is_detected(self) -> bool:
-        kinds = self.kinds
-        return any(count for kind, count in kinds.items() if kind != UNKNOWN)
+    def _has_events(self) -> bool:
+        return any(count for kind, count in self.kinds.items() if kind != UNKNOWN)
 
 
 @contextmanager
-def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[EventSource]:
-    """Open a file, or stdin (None: the descriptor `stdin`), and tell what it is.
+def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[RecordSource]:
+    """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is.
 
-    An empty file is an export without events only where its name says that it holds lines (`.ndjson`, `.jsonl`);
-    otherwise it is refused: there is nothing by which to tell it from a file that was never written.
+    An empty file counts as an export without events only if its name says that it holds lines (`.ndjson`, `.jsonl`).
+    Any other empty file is rejected, because it may be one that was never written.
 
     Raises:
         UsageError: it does not exist, or is a folder.
@@ -121,26 +123,26 @@ def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[EventSource
     if source is not None:
         check_source(source)
     with contextlib.ExitStack() as stack:
-        with _explain_file(name):
+        with _explain_invalid(name):
             if source is None:
                 file = stack.enter_context(open(stdin, "rb", buffering=0, closefd=False))
             else:
                 with _explain_disk(name):
                     file = stack.enter_context(source.open("rb", buffering=0))
-            compression, pieces = unpack_pieces(_explain_reading(read_pieces(file), name))
+            compression, pieces = decompress(_explain_reading(read_pieces(file), name))
             regular = source if source is not None and source.is_file() and not compression else None
-            detected = open_detected(pieces, file=regular)
+            detected = detect_input(pieces, file=regular)
             if detected is None:
-                detected = _take_empty(name, source)
-        yield EventSource(name, detected, compression)
+                detected = _accept_empty(name, source)
+        yield RecordSource(name, detected, compression)
 
 
 def check_source(path: Path) -> None:
-    """Refuse early what cannot be opened as a file.
+    """Check that a path is a file, before any work starts.
 
     Raises:
         UsageError: it does not exist, or is a folder.
-        DiskError: it cannot be looked at.
+        DiskError: its folder cannot be read.
     """
     with _explain_disk(str(path)):
         if path.is_dir():
@@ -149,12 +151,12 @@ def check_source(path: Path) -> None:
             raise UsageError(f"{path} does not exist", hint="name a file that holds audit events, or - for stdin")
 
 
-def _take_empty(name: str, source: Path | None) -> DetectedInput:
+def _accept_empty(name: str, source: Path | None) -> DetectedInput:
     if source is not None and _LINES_SUFFIX.search(source.name):
-        return DetectedInput("an empty file of lines", iter(()))
+        return DetectedInput("an empty NDJSON file", iter(()))
     raise UnreadableInput(
         f"{name} is empty",
-        hint="what should have written it failed, or, if it was `oci audit event list`, found no event",
+        hint="the command that should have written it failed, or it was `oci audit event list` and found no events",
     )
 
 
@@ -169,61 +171,56 @@ def _explain_disk(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(
-            f"cannot read {name}: {error.strerror or error}", hint="check the file's mode, and the disk it is on"
+            f"cannot read {name}: {error.strerror or error}", hint="check the file's mode and the disk it is on"
         ) from error
 
 
 @contextmanager
-def _explain_file(name: str) -> Iterator[None]:
+def _explain_invalid(name: str) -> Iterator[None]:
     try:
         yield
-    except BadFile as error:
+    except InvalidFile as error:
         raise UnreadableInput(f"{name}: {error}", hint=_HINT) from error
 
 
-_LINES = 64
-"""Held at a time: with what is read from them they stay in the processor's cache."""
-_LINE_BYTES = 1024 * 1024
-_HEAD = b"[\n"
-_TAIL = b"]\n"
-
-
-class NotInLines(ValueError):
-    """A file that has to be read with care."""
+class NotPlainLines(ValueError):
+    """A file that `read_plain_lines` cannot read, because its layout is another one."""
 
 
 def read_plain_lines(file: BinaryIO) -> Iterator[list[bytes]]:
-    """Yield what stands in the lines of a file, unchecked; it was opened with a buffer and stands at its beginning.
+    """Yield the events in the lines of a file, in batches and unchecked.
+
+    The file has been opened with a buffer and is at its beginning.
 
     Raises:
-        NotInLines: the layout is another one.
+        NotPlainLines: the layout is not that of `JsonArray` or `Ndjson`, or a line is longer than a megabyte.
     """
-    head = file.readline(len(_HEAD))
-    if head == _HEAD:
+    start = file.readline(len(_ARRAY_START))
+    if start == _ARRAY_START:
         yield from _read_array(file)
-    elif head[:1] == b"{":
+    elif start[:1] == b"{":
         file.seek(0)
         yield from _read_lines(file)
     else:
-        raise NotInLines
+        raise NotPlainLines
 
 
 def _read_array(file: BinaryIO) -> Iterator[list[bytes]]:
     held: list[bytes] = []
     for lines in _read_lines(file):
         held += lines
-        events, held = held[:-2], held[-2:]  # the last event has no comma behind it
+        events, held = held[:-2], held[-2:]  # the last event is not followed by a comma
         if events:
             yield [line[:-2] for line in events]
-    if not held or held[-1] != _TAIL:
-        raise NotInLines
+    if not held or held[-1] != _ARRAY_END:
+        raise NotPlainLines
     if len(held) == 2:
         yield held[:1]
 
 
 def _read_lines(file: BinaryIO) -> Iterator[list[bytes]]:
-    lines = iter(partial(file.readline, _LINE_BYTES), b"")
-    while batch := list(islice(lines, _LINES)):
-        if max(map(len, batch)) == _LINE_BYTES:
-            raise NotInLines
+    lines = iter(partial(file.readline, _MAX_LINE_BYTES), b"")
+    while batch := list(islice(lines, _LINES_PER_BATCH)):
+        if max(map(len, batch)) == _MAX_LINE_BYTES:
+            raise NotPlainLines
         yield batch

@@ -1,140 +1,266 @@
-"""What a run tells whoever watches it. Owns: the interface. Must not: print.
+"""What a use case works with: its options, its callbacks, its cancellation, and its connection to the service.
 
-A stop asked for from outside, by a signal or by closing a stream.
-
-Owns: passing the wish on. Must not: install signal handlers; only `cli` does.
-
-What an export is to do, and with whose help. Owns: the two argument bundles of the job.
-
-The service as a job sees it: one connection, and what can be asked through it.
-
-Owns: how the readers are put together from the tools. Must not: ask anything.
+`ExportOptions` and `ConnectionOptions` are the one form in which options travel, from the command line or the Python
+API to export, stream and preview. They hold values as typed and are validated once, when they are made. `RunContext`
+holds the collaborators of a run: what the connection options were resolved to, and who watches.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from ociaudit.client.audit import AuditReader, ParsePage
-from ociaudit.client.http_client import Client, RetryPolicy
+from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
 from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
-from ociaudit.client.signer import Credentials
+from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import FinishedRequest, Transport, TransportLimits
 from ociaudit.clock import Clock
 from ociaudit.errors import Interrupted, RequestError, UsageError
 from ociaudit.events.event import parse_page
+from ociaudit.events.field_naming import Shape
 from ociaudit.events.filters import FilterSpec
+from ociaudit.formats.compression import CompressionName
+from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.planning.shard import Gap, Shard, Target
+from ociaudit.planning.time_range import parse_duration
 from ociaudit.planning.window import Window
-from ociaudit.storage.run_dir import ExportArguments, TimeKind
+from ociaudit.storage.run_dir import ExportArguments, TimeBasis
+
+T = TypeVar("T")
+When = str | date | datetime
+"""A point in time as a caller gives it: text in any form that `planning.time_range` reads, a date, or a datetime."""
+CountedName = Literal["event_type", "event_name"]
+DEFAULT_LATE = "1h"
+"""How long after the end of a range of event times processing is requested for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """How to sign in, where to connect and how fast. None leaves a value to the environment and the profile.
+
+    Raises:
+        UsageError: no request could ever be sent.
+    """
+
+    profile: str | None = None
+    config_file: str | None = None
+    auth: AuthKind | None = None
+    uses_cli_variables: bool = True
+    """Whether the `OCI_CLI_*` variables count."""
+    ca_bundle: str | Path | None = None
+    endpoint: str | None = None
+    """A URL, with `{region}` where the region's name goes."""
+    concurrency: int = 16
+    """The most requests in flight."""
+    max_requests_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the limits."""
+        if self.concurrency < 1:
+            raise UsageError("concurrency is below 1", hint="omit it for 16 requests in flight; 1 sends one at a time")
+        if self.max_requests_per_second is not None and not self.max_requests_per_second > 0:
+            raise UsageError("the maximum of requests per second must be above 0", hint="omit it for no such limit")
+
+    @property
+    def limits(self) -> TransportLimits:
+        """Return the limits in the transport's form."""
+        return TransportLimits(max_in_flight=self.concurrency, max_per_second=self.max_requests_per_second)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What to export, and into what.
+
+    `start` and `end` are as typed. Without `regions` and `compartments` the scope is the whole tenancy. `event_types`
+    are regular expressions, and `filter` holds all other conditions. `late`, `settle` and `deadline` are durations such
+    as "15m". `output` None means stdout; `manifest` None puts the manifest beside the output.
+
+    Raises:
+        UsageError: a value cannot be what it is given for, or two of them contradict each other.
+    """
+
+    start: When
+    end: When
+    regions: Sequence[str] = ()
+    compartments: Sequence[str] = ()
+    is_subtree: bool = True
+    """Whether a compartment includes those below it."""
+    event_types: Sequence[str] = ()
+    filter: FilterSpec | None = None
+    time_basis: TimeBasis = "processed-time"
+    """The time that `start` and `end` mean."""
+    late: str | None = None
+    """How long after the end events may be processed, where the range means event time."""
+    settle: str | None = None
+    """The range ends at least this long before the present."""
+    max_window_days: int = 14
+    output: Path | None = None
+    shape: Shape = "api"
+    format: FormatName = "json"
+    compression: CompressionName = "none"
+    with_origin: bool = False
+    redact: bool = False
+    manifest: Path | None = None
+    signing_key: Path | None = None
+    waived: frozenset[str] = frozenset()
+    """Compartments whose denial is known: their gaps do not make the run incomplete."""
+    confirm_empty: bool = False
+    """Request shards that returned no event once more at the end."""
+    deadline: str | None = None
+    """What is not complete after this long becomes gaps."""
+    resume: ResumeOptions = field(default_factory=ResumeOptions)
+    counted_name: CountedName | None = None
+    """What to count over all scanned events."""
+
+    def __post_init__(self) -> None:
+        """Validate what does not need the clock or the service."""
+        if self.max_window_days < 1:
+            raise UsageError(f"the longest window is {self.max_window_days} days", hint="choose at least 1")
+        if self.late is not None and self.time_basis != "event-time":
+            raise UsageError(
+                "late events are waited for only by event time",
+                hint="add --time-basis event-time, or omit --late",
+            )
+        if self.settle is not None and self.time_basis == "event-time":
+            raise UsageError(
+                "--settle is for ranges of processed time", hint="omit it, or omit --time-basis event-time"
+            )
+        for duration in (self.late, self.settle, self.deadline):
+            if duration is not None:
+                parse_duration(duration)
+
+    @property
+    def deadline_seconds(self) -> float | None:
+        """Return the deadline in seconds."""
+        return 60 * parse_duration(self.deadline) if self.deadline is not None else None
+
+    def to_arguments(self, credentials: Credentials) -> ExportArguments:
+        """Return the part that makes two exports the same request, in the form in which plan and manifest keep it."""
+        spec = self.filter or FilterSpec()
+        late = (self.late or DEFAULT_LATE) if self.time_basis == "event-time" else ""
+        return ExportArguments(
+            tenancy=credentials.tenancy,
+            start=_to_text(self.start),
+            end=_to_text(self.end),
+            profile=credentials.profile,
+            regions=tuple(self.regions),
+            compartments=tuple(self.compartments),
+            is_subtree=self.is_subtree,
+            event_types=(*self.event_types, *spec.event_types),
+            filter=msgspec.structs.replace(spec, event_types=()),
+            time_basis=self.time_basis,
+            late=late,
+            shape=self.shape,
+            settle_minutes=parse_duration(self.settle) if self.settle is not None else 0,
+            format=self.format,
+            compress=self.compression,
+            with_origin=self.with_origin,
+            redact=self.redact,
+        )
+
+
+def _to_text(moment: When) -> str:
+    return moment if isinstance(moment, str) else moment.isoformat()
+
+
+def parse_time_basis(text: str) -> TimeBasis:
+    """Return the time that a range means.
+
+    Raises:
+        UsageError: the text names neither.
+    """
+    folded = text.strip().casefold()
+    if folded == "event-time":
+        return "event-time"
+    if folded == "processed-time":
+        return "processed-time"
+    raise UsageError(
+        f"{text!r} is not a time basis", hint="write --time-basis event-time, or omit it for processed time"
+    )
 
 
 class Callbacks:
-    """Told of everything that happens; this one does nothing with it."""
+    """What a run reports while it works. Every method of this class does nothing; override what you want to see."""
 
     def on_notice(self, text: str) -> None:
-        """Something a person should know, and that does not stop the run."""
+        """Handle something a person should know that does not stop the run."""
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
-        """The scope is known; so many shards will be asked at least."""
+        """Handle the resolved scope; at least `shard_count` shards will be requested."""
 
     def on_request(self, request: FinishedRequest) -> None:
-        """An attempt of a request has ended, well or not."""
+        """Handle one try of a request that has ended, well or not."""
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
-        """How fast a region is asked has changed: requests under way, how many may be, and the pace kept, if any."""
+        """Handle a changed rate limit: requests in flight, how many may be, and requests per second if limited."""
 
     def on_split(self, shard: Shard, piece_count: int) -> None:
-        """A dense shard is asked in so many pieces instead."""
+        """Handle a dense shard that was split into `piece_count` sub-shards."""
 
     def on_shard_begun(self, shard: Shard) -> None:
-        """The first question of a shard goes out; told again where it is asked anew."""
+        """Handle the first request of a shard; called again when the shard starts over."""
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
-        """A page of a shard has arrived: events scanned, and those that passed the filter."""
+        """Handle a page that has arrived: the events scanned, and those that passed the filter."""
 
     def on_shard_done(self, shard: Shard) -> None:
-        """A shard is complete."""
+        """Handle a shard that is complete."""
 
     def on_gap(self, gap: Gap) -> None:
-        """A shard did not come back complete."""
+        """Handle a shard that did not come back complete."""
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
-        """A request failed and is repeated after a wait."""
+        """Handle a failed request that will be sent again after a wait."""
 
     def on_publish(self, event_count: int) -> None:
-        """All shards are answered; so many events in the spool are being put in order."""
+        """Handle the end of fetching: `event_count` events of the spool are about to be merged."""
 
     def on_written(self, event_count: int) -> None:
-        """So many events more stand in the output."""
+        """Handle `event_count` more events that are in the output."""
 
 
 class Cancellation:
-    """Remembers that somebody wants the run to stop, and wakes whoever waits."""
+    """A request to stop a run, passed from a signal handler or a closed stream to where the work is done."""
 
     def __init__(self) -> None:
-        """Nobody wants to stop yet."""
+        """Start without a request to stop."""
         self.signal_number: int | None = None
         self._wake: Callable[[], object] | None = None
 
-    def ask(self, signal_number: int) -> None:
-        """Ask the run to stop; safe to call from a signal handler, and again."""
+    def cancel(self, signal_number: int) -> None:
+        """Request a stop. Safe to call from a signal handler, and more than once."""
         self.signal_number = signal_number
         if self._wake is not None:
             self._wake()
 
     def attach(self, wake: Callable[[], object] | None) -> None:
-        """Call `wake` when a stop is asked for; at once, if it has been asked for already."""
+        """Call `wake` when a stop is requested, or immediately if one has been."""
         self._wake = wake
         if wake is not None and self.signal_number is not None:
             wake()
 
     def check(self, moment: str = "") -> None:
-        """Stop here if that was asked for; `moment` says in the message how far the run had got.
+        """Stop here if a stop was requested; `moment` completes the message with how far the run had come.
 
         Raises:
-            Interrupted: it was.
+            Interrupted: a stop was requested.
         """
         if self.signal_number is not None:
             raise Interrupted(f"interrupted {moment}".rstrip(), signal_number=self.signal_number)
-
-
-CountedName = Literal["event_type", "event_name"]
-DEFAULT_LATE = "1h"
-"""How long after the end of a range of event times processing is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOrder:
-    """One export.
-
-    `output` None means stdout. `manifest` None puts it beside the output. `waived` are compartments whose
-    denial is known and does not make the run incomplete. `tally` is what is counted over all scanned events.
-    """
-
-    arguments: ExportArguments
-    output: Path | None
-    manifest: Path | None = None
-    max_window_days: int = 14
-    resume_options: ResumeOptions = field(default_factory=ResumeOptions)
-    waived: frozenset[str] = frozenset()
-    tally: CountedName | None = None
-    signing_key: Path | None = None
-    confirm_empty: bool = False
-    """Ask shards that brought no event once more at the end."""
-    deadline_seconds: float | None = None
-    """How long may be asked; what is not answered by then becomes gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,58 +271,20 @@ class RunContext:
     endpoints: Endpoints
     clock: Clock
     callbacks: Callbacks = field(default_factory=Callbacks)
-    stop: Cancellation = field(default_factory=Cancellation)
+    cancellation: Cancellation = field(default_factory=Cancellation)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: TransportLimits = field(default_factory=TransportLimits)
     proxies: Mapping[str, str] = field(default_factory=dict)
-    """Scheme to proxy URL, and `no` for the exceptions, as `urllib.request.getproxies_environment` gives them."""
+    """Scheme to proxy URL, and `no` for the exceptions, as `urllib.request.getproxies_environment` returns them."""
     ssl_context: ssl.SSLContext | None = None
-    """Which certificates are trusted; None for those that the system trusts."""
+    """The trusted certificates; None for those that the system trusts."""
     stdout: int = 1
-    """The descriptor that `output=None` writes to."""
-
-
-def split_filter(event_types: Sequence[str], spec: FilterSpec | None) -> dict[str, Any]:
-    """Return the arguments that a filter is stored in; event types stand apart, wherever they were named."""
-    spec = spec or FilterSpec()
-    return {
-        "event_types": (*event_types, *spec.event_types),
-        "filter": msgspec.structs.replace(spec, event_types=()),
-    }
-
-
-def check_time_kind(text: str) -> TimeKind:
-    """Return which time a range means.
-
-    Raises:
-        UsageError: the text is no kind of time.
-    """
-    folded = text.strip().casefold()
-    if folded == "event-time":
-        return "event-time"
-    if folded == "processed-time":
-        return "processed-time"
-    raise UsageError(f"a range cannot be one of {text!r}", hint="write --by event-time, or leave --by away")
-
-
-def choose_time(by: TimeKind, late: str | None) -> dict[str, Any]:
-    """Return the arguments that say which time a range means.
-
-    Raises:
-        UsageError: `late` is given, and the range is one of processed time.
-    """
-    if by == "event-time":
-        return {"by": by, "late": late if late is not None else DEFAULT_LATE}
-    if late is not None:
-        raise UsageError(
-            "late events are waited for only by event time", hint="add --by event-time, or leave --late away"
-        )
-    return {}
+    """The descriptor that an export without an output file writes to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Audit and Identity over one transport, asked in the name of `credentials`."""
+    """Audit and Identity over one transport, called in the name of `credentials`."""
 
     audit: AuditReader
     identity: IdentityReader
@@ -206,8 +294,8 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncIterator[Service]:
-    """Open the connections for the time of the block; `cut` makes events of a page's body."""
+async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> AsyncIterator[Service]:
+    """Open the connections for the duration of the block; `parse` turns a page's body into events."""
     rate_limiter = RateLimiter(
         clock=context.clock,
         max_in_flight=context.limits.max_in_flight,
@@ -223,11 +311,11 @@ async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncI
         proxies=context.proxies,
         ssl_context=context.ssl_context,
     ) as transport:
-        client = Client(
+        client = HttpClient(
             transport,
             rate_limiter=rate_limiter,
             clock=context.clock,
-            budget=MemoryBudget(context.limits.max_held_bytes, max_responses=context.limits.max_in_flight),
+            budget=MemoryBudget(context.limits.memory_budget_bytes, max_responses=context.limits.max_in_flight),
             retry=context.retry,
             first_response_seconds=context.limits.first_response_seconds,
             on_retry=context.callbacks.on_retry,
@@ -235,7 +323,7 @@ async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncI
         )
         try:
             yield Service(
-                audit=AuditReader(client, context.endpoints, cut=cut),
+                audit=AuditReader(client, context.endpoints, parse=parse),
                 identity=IdentityReader(client, context.endpoints, context.credentials),
                 credentials=context.credentials,
                 transport=transport,
@@ -243,3 +331,17 @@ async def connect(context: RunContext, *, cut: ParsePage = parse_page) -> AsyncI
             )
         finally:
             await rate_limiter.close()
+
+
+def run_async(work: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine to its end; inside a running loop, as in a notebook, in a thread with a loop of its own."""
+
+    async def run() -> T:
+        return await work()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run())
+    with ThreadPoolExecutor(1, thread_name_prefix="ociaudit") as thread:
+        return thread.submit(lambda: asyncio.run(run())).result()

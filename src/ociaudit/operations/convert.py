@@ -1,20 +1,11 @@
-"""Records of any files in canonical order, each once.
-
-Owns: the scratch file in which they wait. Order and identity are those of `store.canonical`, as in an export.
+"""Conversion: events of any files, filtered, ordered, redacted, and written in another format or shape.
 
 Invariants
-- Memory does not grow with the records: they wait compressed in one private file, their order in part files.
-- A record that several files hold is given out once; if only some of them know its origin, with that origin.
-
-Events of files, in another form: read, filtered, put in order, redacted, spelled, written.
-
-Owns: the steps, and what is refused before the first one. Must not: print.
-
-Invariants
-- The inputs' order is kept; or it is the canonical one, with every record once.
-- The output is none of the inputs, whatever they are called, and gets its name only when it is whole.
+- The order of the inputs is kept; with `is_sorted` it is the canonical order, every record once. A record that several
+  inputs hold is then written with its origin, if any of them knows it.
+- The output is none of the inputs, whatever they are called, and gets its name only when it is complete.
 - Everything read is written, filtered out, or identical to what was written: the counts add up.
-- Memory does not grow with the inputs.
+- Memory does not grow with the inputs: sorted records wait compressed in a private scratch file.
 """
 
 from __future__ import annotations
@@ -33,7 +24,7 @@ from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
-from ociaudit.formats.base import EventShape, Record
+from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.reader import check_source, open_records
 from ociaudit.formats.registry import OutputFormat, make_format
@@ -42,20 +33,21 @@ from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
-from ociaudit.storage.manifest import decode_manifest, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
 
 _UNKNOWN_ORIGIN = 2**32 - 1
-"""Sorts behind every known one, so that of equal records the one with an origin is kept."""
+"""Sorts after every known origin, so that of equal records the one with an origin is kept."""
 _END = 2**71
 _SAMPLE_EVENTS = 400
+_SIDECAR = re.compile(r"\.(manifest\.json(\.sig)?|ledger\.ndjson)\Z")
 
 
 class OrderedRecords:
-    """Takes records in any order and gives them back in canonical order."""
+    """Accepts records in any order and returns them in canonical order, each once."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep everything in `folder`, which is private, empty, and removed by the caller."""
+        """Keep everything in `folder`, which is created here and removed by the caller."""
         make_private_folder(folder)
         self._path = folder / "records"
         self._index = EventIndex(folder)
@@ -63,15 +55,15 @@ class OrderedRecords:
         self._codec: FrameCodec | None = None
         self._offset = 0
         self._numbers: dict[Target | None, int] = {None: _UNKNOWN_ORIGIN}
-        self._places: list[Target] = []
+        self._targets: list[Target] = []
         self.counts = MergeCounts()
-        """What the merge met; filled while the records are given out."""
+        """The counts of the merge; filled while the records are read back."""
 
     def add(self, records: Sequence[Record]) -> None:
-        """Take records.
+        """Add records.
 
         Raises:
-            DiskError: there is no room.
+            DiskError: the disk is full.
         """
         for origin, group in groupby(records, key=lambda record: record.origin):
             self._add([record.raw for record in group], self._number_origin(origin))
@@ -87,7 +79,7 @@ class OrderedRecords:
             merge = CanonicalReader(self._index, reader, start=0, end=_END)
             self.counts = merge.counts
             for raw, number in merge:
-                yield Record(raw, None if number == _UNKNOWN_ORIGIN else self._places[number])
+                yield Record(raw, None if number == _UNKNOWN_ORIGIN else self._targets[number])
 
     def close(self) -> None:
         """Close the scratch file."""
@@ -100,8 +92,8 @@ class OrderedRecords:
         write_all(self._descriptor, b"".join(frames), self._path)
         try:
             events = parse_page(b"[" + b",".join(raws) + b"]")
-        except BadPage as error:  # what a reader gives is valid JSON, but one may be nested too deeply for this
-            raise UnreadableInput(f"an event cannot be put in order: {error}", hint="convert without --sort") from error
+        except BadPage as error:  # a reader returns valid JSON, but it may be nested too deeply for this
+            raise UnreadableInput(f"an event cannot be ordered: {error}", hint="convert without --sort") from error
         lengths = list(map(len, frames))
         self._index.add(events, origin=origin, offset=self._offset, lengths=lengths)
         self._offset += sum(lengths)
@@ -109,23 +101,20 @@ class OrderedRecords:
     def _number_origin(self, origin: Target | None) -> int:
         number = self._numbers.get(origin)
         if number is None:
-            number = self._numbers[origin] = len(self._places)
+            number = self._numbers[origin] = len(self._targets)
             if origin is not None:
-                self._places.append(origin)
+                self._targets.append(origin)
         return number
 
 
 @contextmanager
 def order_records(scratch: Path, batches: Iterable[Sequence[Record]]) -> Iterator[OrderedRecords]:
-    """Take all records of `batches`; `scratch` is a folder name that is free to use."""
+    """Collect all records of `batches` in `scratch`, a folder that does not exist yet."""
     ordered = OrderedRecords(scratch)
     with contextlib.closing(ordered):
         for batch in batches:
             ordered.add(batch)
         yield ordered
-
-
-_STATEMENT = re.compile(r"\.(manifest\.json(\.sig)?|ledger\.ndjson)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +124,17 @@ class ConvertOptions:
     inputs: tuple[Path | None, ...]
     output: Path | None
     event_filter: EventFilter = field(default_factory=EventFilter)
-    form: OutputFormat = field(default_factory=OutputFormat)
-    spelling: EventShape = field(default_factory=EventShape)
+    output_format: OutputFormat = field(default_factory=OutputFormat)
+    encoder: EventEncoder = field(default_factory=EventEncoder)
     is_sorted: bool = False
-    """Canonical order, every record once; else the inputs' order, everything."""
+    """Canonical order, every record once; otherwise the order of the inputs, every record."""
     is_redacted: bool = False
     overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InputSummary:
-    """What an input was taken for, and how many events it held."""
+    """What an input was detected as, and how many events it held."""
 
     name: str
     description: str
@@ -158,9 +147,8 @@ class InputSummary:
 class Conversion:
     """How a conversion ended. `read` = `written` + `filtered` + `identical`.
 
-    `redacted_events` were changed by redaction; `redacted_fields` counts the values replaced by their path,
-    None where nothing was to be redacted.
-    `conflicting_ids` have more than one record; it is counted only where the records were put in order.
+    `redacted_events` were changed by redaction; `redacted_fields` counts the replaced values by path, None without
+    redaction. `conflicting_ids` have more than one record; they are counted only in canonical order.
     """
 
     inputs: list[InputSummary] = field(default_factory=list)
@@ -175,7 +163,11 @@ class Conversion:
 
 
 def convert_events(
-    order: ConvertOptions, *, callbacks: Callbacks | None = None, stop: Cancellation | None = None, stdout: int = 1
+    options: ConvertOptions,
+    *,
+    callbacks: Callbacks | None = None,
+    cancellation: Cancellation | None = None,
+    stdout: int = 1,
 ) -> Conversion:
     """Convert, and return the counts.
 
@@ -183,42 +175,44 @@ def convert_events(
         UsageError: an input does not exist, or the output must not be written.
         UnreadableInput: an input is damaged, or holds no events.
         DiskError: a file cannot be read or written.
-        Interrupted: a stop was asked for; nothing stands under the output's name that did not before.
+        Interrupted: a stop was requested; nothing has changed under the output's name.
     """
     watch = callbacks or Callbacks()
-    wish = stop or Cancellation()
-    inputs = _choose_inputs(order.inputs, watch)
-    _check_output(order, inputs)
-    for notice in (*order.form.notices, *order.event_filter.notices):
+    cancelled = cancellation or Cancellation()
+    inputs = _choose_inputs(options.inputs, watch)
+    _check_output(options, inputs)
+    for notice in (*options.output_format.notices, *options.event_filter.notices):
         watch.on_notice(notice)
     conversion = Conversion()
 
     def check_cancelled() -> None:
-        wish.check("; nothing was written")
+        cancelled.check("; nothing was written")
 
-    batches = _read_inputs(inputs, order.event_filter, conversion, check_cancelled)
+    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled)
     redactor = Redactor()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
         records: Iterable[Record] = chain.from_iterable(batches)
-        if order.is_sorted:
+        if options.is_sorted:
             ordered = stack.enter_context(order_records(scratch / "order", batches))
             records = ordered.iterate()
-        if order.is_redacted:
+        if options.is_redacted:
             records = (Record(redactor.redact(raw), origin) for raw, origin in records)
         written = write_events(
             records,
             locate=_keep_origin,
-            event_format=make_format(order.form.format, order.spelling, scratch=scratch),
-            compressor=make_compressor(order.form.compression),
-            write=stack.enter_context(open_output_target(order.output, stdout=stdout, check_cancelled=check_cancelled)),
+            event_format=make_format(options.output_format.format, options.encoder, scratch=scratch),
+            compressor=make_compressor(options.output_format.compression),
+            write=stack.enter_context(
+                open_output_target(options.output, stdout=stdout, check_cancelled=check_cancelled)
+            ),
             on_written=watch.on_written,
         )
-        if order.is_sorted:
+        if options.is_sorted:
             conversion.identical = ordered.counts.identical
             conversion.conflicting_ids = ordered.counts.conflicting_count
     conversion.size_bytes = written.size_bytes
-    if order.is_redacted:
+    if options.is_redacted:
         conversion.redacted_events = redactor.events
         conversion.redacted_fields = dict(redactor.paths.most_common())
     conversion.written = conversion.read - conversion.filtered - conversion.identical
@@ -226,7 +220,7 @@ def convert_events(
 
 
 def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
-    """Check the inputs, and leave out what stands beside exports and holds no events, as a glob may name it."""
+    """Check the inputs, and omit manifests and ledgers, which a glob may name."""
     chosen: list[Path | None] = []
     for path in inputs:
         if path is None:
@@ -234,12 +228,12 @@ def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[
                 raise UsageError("stdin is named twice", hint="name - once")
         else:
             check_source(path)
-            if _STATEMENT.search(path.name):
-                callbacks.on_notice(f"{path} is left out: it stands beside an export and holds no events")
+            if _SIDECAR.search(path.name):
+                callbacks.on_notice(f"{path} is omitted: it accompanies an export and holds no events")
                 continue
             for other in chosen:
                 if other is not None and _is_same(path, other):
-                    raise UsageError(f"{path} and {other} are the same file", hint="name every file once")
+                    raise UsageError(f"{path} and {other} are the same file", hint="name each file once")
             _report_gaps(path, callbacks)
         chosen.append(path)
     if not chosen:
@@ -248,42 +242,42 @@ def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[
 
 
 def _report_gaps(path: Path, callbacks: Callbacks) -> None:
-    """Say so where the statement beside an input says that it is not complete."""
-    beside = name_manifest(path)
-    if not beside.exists():
-        return
+    """Report an input that its manifest states to be incomplete."""
     try:
-        with explain_disk("read", beside):
-            manifest = decode_manifest(beside.read_bytes(), where=str(beside))
+        found = load_manifest(name_manifest(path))
     except CorruptRun as error:
-        callbacks.on_notice(f"{error}; whether {path} is complete is not known")
+        callbacks.on_notice(f"{error}; whether {path} is complete is unknown")
         return
-    if not manifest.complete:
+    if found is not None and not found.manifest.complete:
         callbacks.on_notice(
-            f"{path} is incomplete, with {len(manifest.gaps)} gaps as its manifest says; so is what is made of it"
+            f"{path} is incomplete: its manifest states {_count_gaps(found.manifest)}. The output is incomplete, too"
         )
 
 
-def _check_output(order: ConvertOptions, inputs: Sequence[Path | None]) -> None:
-    """Refuse an output that must not be written, before anything is read."""
-    output = order.output
+def _count_gaps(manifest: Manifest) -> str:
+    return "1 gap" if len(manifest.gaps) == 1 else f"{len(manifest.gaps):,} gaps"
+
+
+def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> None:
+    """Reject an output that must not be written, before anything is read."""
+    output = options.output
     if output is None:
         return
     check_replaceable(output)
     for path in inputs:
         if path is not None and _is_same(path, output):
             raise UsageError(f"the output {output} is the input {path}", hint="write to another file")
-    if output.exists() and not order.overwrite:
+    if output.exists() and not options.overwrite:
         raise UsageError(f"{output} exists", hint="replace it with --overwrite, or choose another name with -o")
     if name_manifest(output).exists():
         raise UsageError(
-            f"{output} is an export with a manifest, which would speak of another file then",
+            f"{output} is an export with a manifest, which would then describe another file",
             hint="choose another name with -o",
         )
 
 
 def _is_same(a: Path, b: Path) -> bool:
-    """Tell whether two names lead to one file, through links or not."""
+    """Return whether two names lead to one file, through links or not."""
     with explain_disk("look at", a):
         return b.exists() and a.samefile(b)
 
@@ -294,7 +288,7 @@ def _read_inputs(
     conversion: Conversion,
     check_cancelled: Callable[[], None],
 ) -> Iterator[list[Record]]:
-    """Yield what passes the filter, input by input."""
+    """Yield the records that pass the filter, input by input."""
     for path in inputs:
         with open_records(path) as source:
             for batch in source:

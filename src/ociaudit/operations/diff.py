@@ -1,23 +1,14 @@
-"""What two exports cover both.
+"""Comparison: two exports event by event, within what both cover.
 
-Owns: whether an event that only one of them has should be in the other. Must not: read events.
+Both files are read once in canonical order, side by side; a file in another order is first sorted outside memory.
 
-An event does not say when the service processed it nor from which region it was read. So where two exports do
-not cover the same, an event that only one of them has is judged by its compartment and the minute of its
-`eventTime`: it is a difference when the other export covers that minute of that compartment in every region in
-which the first one does; otherwise it is not comparable, and counted apart.
-
-Two exports compared event by event.
-
-Owns: what counts as a difference, and what cannot be compared. Must not: print.
-
-Both files are walked once in canonical order. One that does not stand in that order (another tool's) is sorted
-outside memory first.
-
-Where the two do not cover the same, `jobs.shared_coverage` says what is comparable.
+An event does not say when the service processed it nor from which region it was read. Where two exports cover different
+things, an event that only one of them has is judged by its compartment and the minute of its `eventTime`: it is a
+difference if the other export covers that minute of that compartment in every region in which the first one does;
+otherwise it is not comparable, and counted apart.
 
 Invariants
-- Every event of both files is in exactly one of: in both, only in A, only in B, not comparable.
+- Every event of both files is exactly one of: in both, only in A, only in B, not comparable.
 - Memory does not grow with the files; only examples are kept.
 """
 
@@ -36,40 +27,37 @@ import msgspec
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import minute_of_instant
-from ociaudit.formats.json_reader import (
-    BadArray,
-    ElementBatch,
-    read_array,
-    read_chunks,
-    read_line_blocks,
-    scan_block,
-    split_lines,
-    unpack_chunks,
-)
-from ociaudit.formats.validate import read_lines
+from ociaudit.formats.base import InvalidFile
+from ociaudit.formats.compression import decompress, read_chunks
+from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
+from ociaudit.formats.json_reader import LocatedEvents
 from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
-from ociaudit.storage.manifest import Manifest, decode_manifest, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
+
+_STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
+_EXAMPLES = 20
+_IDS_REMEMBERED = 100_000
 
 
 class SharedCoverage:
-    """Which events both exports should hold."""
+    """What both exports cover: which events both should hold."""
 
     def __init__(self, a: Manifest | None, b: Manifest | None, notes: list[str]) -> None:
-        """Compare what two manifests state, None being like the other; `notes` gets what is not comparable."""
+        """Compare two manifests; None counts as equal to the other. What is not comparable is added to `notes`."""
         self._always = a is None or b is None or _list_coverage(a) == _list_coverage(b)
         self._coverages = [_map_coverage(manifest) for manifest in (a, b)]
         if a is None or b is None:
-            notes.append("a file without a manifest is taken to cover what the other one does")
+            notes.append("a file without a manifest is assumed to cover what the other one does")
         elif not self._always:
-            notes.append("the two do not cover the same; what only one of them asked for is not comparable")
-        if a is not None and b is not None and _list_boundaries(a) != _list_boundaries(b):
-            notes.append("the two were filtered differently; what the filters took out shows as a difference")
+            notes.append("the two cover different things; what only one of them requested is not comparable")
+        if a is not None and b is not None and _list_filters(a) != _list_filters(b):
+            notes.append("the two were filtered differently; events that only one filter removed show as differences")
 
     def is_comparable(self, number: int, event: Event) -> bool:
-        """Tell whether the other export should hold an event of export `number` as well."""
+        """Return whether the other export should hold this event of export `number`."""
         if self._always:
             return True
         instant = read_order(event.order)[0]
@@ -86,8 +74,8 @@ def _is_in(target: Target, event: Event, coverage: Coverage | None, moment: Wind
     return coverage is not None and target.compartment == event.compartment and not coverage.find_missing(moment)
 
 
-def _list_boundaries(manifest: Manifest) -> tuple[object, ...]:
-    """Return what was taken out of an export."""
+def _list_filters(manifest: Manifest) -> tuple[object, ...]:
+    """Return what restricted an export beside its coverage."""
     return manifest.arguments.whole_filter, manifest.event_range
 
 
@@ -100,22 +88,12 @@ def _list_coverage(manifest: Manifest) -> list[tuple[Target, tuple[Window, ...]]
 def _map_coverage(manifest: Manifest | None) -> dict[Target, Coverage]:
     if manifest is None:
         return {}
-    return {
-        Target(entry.region, entry.compartment): Coverage(
-            Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows
-        )
-        for entry in manifest.coverage
-    }
-
-
-_STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
-_EXAMPLES = 20
-_IDS_REMEMBERED = 100_000
+    return {entry.target: entry.coverage for entry in manifest.coverage}
 
 
 @dataclass(slots=True)
 class Side:
-    """What only one of the two files holds. `examples` are (order, event) of the first ones."""
+    """What only one of the two files holds; `examples` are the first such events."""
 
     events: int = 0
     only: int = 0
@@ -127,7 +105,7 @@ class Side:
 class Difference:
     """How two exports differ.
 
-    `changed_ids` counts event ids that both files hold with other bytes; their records are among `only`, too.
+    `changed_ids` counts event ids that both files hold with different bytes; their records also count as `only`.
     `notes` say what could not be compared.
     """
 
@@ -140,7 +118,7 @@ class Difference:
 
     @property
     def is_same(self) -> bool:
-        """Tell whether, as far as they can be compared, they hold the same."""
+        """Return whether both hold the same events, as far as they can be compared."""
         return not (self.a.only or self.b.only)
 
 
@@ -148,10 +126,9 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
     """Compare two exports, with their manifests where they have one.
 
     Raises:
-        UsageError: a file is missing, or the two spell their fields differently.
-        CorruptRun: a manifest cannot be read.
+        UsageError: a file is missing, or the two have different shapes.
+        CorruptRun: a manifest cannot be read, or a file is not a JSON array of events; the message names it.
         DiskError: a file cannot be read.
-        CorruptRun: a file is not a JSON array of events; the message names it.
     """
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
@@ -162,8 +139,8 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
         redacted = path_a if exports[0].is_redacted else path_b
         raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
     if exports[0].with_origin != exports[1].with_origin:
-        words = f"of {path_a} and {path_b} only one has the events' origins"
-        raise UsageError(words, hint="export both with --with-origin, or none")
+        words = f"only one of {path_a} and {path_b} includes the events' origins"
+        raise UsageError(words, hint="export both with --with-origin, or neither")
     shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -172,22 +149,22 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
         ]
         is_exact = all(export.manifest is not None for export in exports)
         if not is_exact:
-            difference.notes.append("white space between the tokens of JSON does not count")
+            difference.notes.append("white space between JSON tokens is ignored")
         normalize = bytes if is_exact else _strip_white_space
         _walk(_group(ordered[0], normalize), _group(ordered[1], normalize), difference, shared)
     return difference
 
 
 _Group = dict[bytes, Event]
-"""The distinct records of one instant and id, by what is compared."""
+"""The distinct records of one instant and id, keyed by the bytes that are compared."""
 
 
 def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shared: SharedCoverage) -> None:
-    """Walk both in step, group by group of the same instant and id."""
+    """Read both side by side, group by group of the same instant and id."""
     ids: tuple[set[str], set[str]] = (set(), set())
     sides = (difference.a, difference.b)
 
-    def take_only(number: int, events: Iterable[Event]) -> None:
+    def count_only(number: int, events: Iterable[Event]) -> None:
         for event in events:
             if not shared.is_comparable(number, event):
                 sides[number].not_comparable += 1
@@ -201,15 +178,15 @@ def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shar
     left, right = next(a, None), next(b, None)
     while left or right:
         if not right or (left and _read_order(left) < _read_order(right)):
-            take_only(0, (left or {}).values())
+            count_only(0, (left or {}).values())
             left = next(a, None)
         elif not left or _read_order(right) < _read_order(left):
-            take_only(1, right.values())
+            count_only(1, right.values())
             right = next(b, None)
         else:
             difference.in_both += len(left.keys() & right.keys())
-            take_only(0, (event for record, event in left.items() if record not in right))
-            take_only(1, (event for record, event in right.items() if record not in left))
+            count_only(0, (event for record, event in left.items() if record not in right))
+            count_only(1, (event for record, event in right.items() if record not in left))
             left, right = next(a, None), next(b, None)
     changed = sorted((ids[0] & ids[1]) - {""})
     difference.changed_ids = len(changed)
@@ -227,7 +204,7 @@ def _read_order(group: _Group) -> bytes:
 
 
 def _strip_white_space(raw: bytes) -> bytes:
-    """Take out white space between tokens, which says nothing where another tool wrote the file."""
+    """Remove white space between tokens, which means nothing in a file of another tool."""
     try:
         return msgspec.json.format(raw, indent=-1)
     except msgspec.MsgspecError:  # lone surrogates
@@ -243,15 +220,12 @@ class _Export:
         if path.is_dir():
             raise UsageError(f"{path} is a folder", hint="name two files that hold JSON arrays of audit events")
         self._path = path
-        manifest_path = name_manifest(path)
-        self.manifest: Manifest | None = None
-        if manifest_path.exists():
-            with explain_disk("read", manifest_path):
-                self.manifest = decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
+        found = load_manifest(name_manifest(path))
+        self.manifest: Manifest | None = found.manifest if found else None
         arguments = self.manifest.arguments if self.manifest else None
         if arguments and arguments.format in {"csv", "parquet"}:
             raise UsageError(
-                f"{path} is a table, a derived form; events are compared as JSON",
+                f"{path} is a table; events are compared as JSON",
                 hint="compare exports in json or ndjson",
             )
         self._is_lines = arguments is not None and arguments.format == "ndjson"
@@ -260,7 +234,7 @@ class _Export:
         self.shape = arguments.shape if arguments else _guess_shape(self._read_chunks())
 
     def read_in_order(self, scratch: Path, side: Side) -> Iterator[Event]:
-        """Yield the events in canonical order; `scratch` is a folder name that is free to use."""
+        """Yield the events in canonical order; `scratch` is a folder that does not exist yet."""
         if self._is_sorted():
             for batch in self._read_batches():
                 side.events += len(batch.events)
@@ -268,8 +242,8 @@ class _Export:
             return
         make_private_folder(scratch)
         index = EventIndex(scratch)
-        spread = scratch / "events"
-        with explain_disk("write to", spread), spread.open("w+b") as file:
+        unsorted = scratch / "events"
+        with explain_disk("write to", unsorted), unsorted.open("w+b") as file:
             offset = 0
             for batch in self._read_batches():
                 lengths = [len(event.raw) for event in batch.events]
@@ -291,7 +265,7 @@ class _Export:
         return True
 
     def _read_orders(self) -> Iterator[list[bytes]]:
-        """Yield the orders of the events; of those known to ascend only the first and the last."""
+        """Yield the sort keys of the events; of blocks known to ascend, only the first and the last."""
         if self.manifest is None or self.shape != "api" or self._is_lines:
             yield from ([event.order for event in batch.events] for batch in self._read_batches())
             return
@@ -301,30 +275,30 @@ class _Export:
                 if scan is not None:
                     yield [scan.first, scan.last.order]
                 else:
-                    yield [event.order for event in split_lines(block, self.shape).events]
+                    yield [event.order for event in parse_block(block, self.shape).events]
 
-    def _read_batches(self) -> Iterator[ElementBatch]:
+    def _read_batches(self) -> Iterator[LocatedEvents]:
         with self._name_file():
             if self._is_lines:
-                yield from read_lines(self._read_chunks(), shape=self.shape)
+                yield from read_ndjson(self._read_chunks(), shape=self.shape)
                 return
-            yield from read_array(self._read_chunks(), shape=self.shape, is_ours=self.manifest is not None)
+            yield from read_array(self._read_chunks(), shape=self.shape, is_own_layout=self.manifest is not None)
 
     def _read_chunks(self) -> Iterator[bytes]:
         with self._name_file(), explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:
-            yield from unpack_chunks(read_chunks(file))
+            yield from decompress(read_chunks(file), is_single=True)[1]
 
     @contextlib.contextmanager
     def _name_file(self) -> Iterator[None]:
         try:
             yield
-        except BadArray as error:
+        except InvalidFile as error:
             hint = "name files that hold one JSON array of audit events"
             raise CorruptRun(f"{self._path}: {error}", hint=hint) from error
 
 
 def _guess_shape(chunks: Iterator[bytes]) -> str:
-    """Guess from the first event how a file without a manifest spells its fields."""
+    """Guess the shape of a file without a manifest from its first event."""
     head = next((chunk for chunk in chunks if chunk), b"")[:4096]
     if b'"event_type"' in head or b'"event_time"' in head:
         return "sdk"

@@ -1,25 +1,7 @@
-"""What an examination found. Owns: the form of a finding, and the policies that are asked for. Must not: look.
+"""The doctor: checks whether everything is ready for an export, from the configuration to every compartment.
 
-What is examined, and what is known of it so far.
-
-Owns: these two forms. Must not: look.
-
-What can be looked at without asking the service: configuration, private files, certificates, proxy.
-
-Owns: these checks. Must not: show a key, a pass phrase, a token or a password.
-
-What only the service can tell: clock, key, permissions, regions, compartments, retention.
-
-Owns: these checks. Must not: ask for more than a minute of a place's events, or more than `MAX_COMPARTMENTS` places.
-
-Whether everything is in place for an export, and what to do where it is not.
-
-Owns: which checks there are, and which need which. Must not: write.
-
-Invariants
-- Each check is a function of its own; none stops another, but one that needs a failed one is skipped.
-- Every finding that is not ok says what to do; a missing permission comes with the policy to ask for.
-- No key, pass phrase, token or password stands in a finding.
+Checks run in order; one that needs another that failed is skipped. Local checks come before those that send requests.
+Each result is `ok`, `warning`, `failed` or `skipped`, with what to do and the IAM policy to ask for.
 """
 
 from __future__ import annotations
@@ -46,10 +28,10 @@ from ociaudit.errors import (
     SignInRejected,
 )
 from ociaudit.operations.context import RunContext, Service, connect
-from ociaudit.operations.scope_resolution import SETTLE_MINUTES
+from ociaudit.operations.scope_resolution import settled_until
 from ociaudit.planning.scope import Compartment, Region
 from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import Window, floor_minute
+from ociaudit.planning.window import Window
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 Subject = TypeVar("Subject")
@@ -58,12 +40,24 @@ READ_EVENTS = "Allow group <group> to read audit-events in tenancy"
 INSPECT_COMPARTMENTS = "Allow group <group> to inspect compartments in tenancy"
 INSPECT_TENANCIES = "Allow group <group> to inspect tenancies in tenancy"
 
+_PROXY_SECONDS = 5.0
+MAX_COMPARTMENTS = 200
+_IN_FLIGHT = 8
+_LONGEST_RETENTION_DAYS = 365
+_MAX_SKEW_SECONDS = 300
+_DOUBTFUL_SKEW_SECONDS = 60
+_UNAUTHORIZED = 401
+_DENIED_STATUSES = frozenset({403, 404})
+_NAMES_SHOWN = 5
+_RETRY = RetryPolicy(max_tries=2, max_retry_after_seconds=5.0)
+_LIMITS = TransportLimits(connect_seconds=5.0, silence_seconds=20.0)
+
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line of a diagnosis.
+    """The result of one check.
 
-    `hint` is what to do, `policy` the IAM statement to ask an administrator for; both None where all is well.
+    `hint` is what to do, `policy` the IAM statement to ask an administrator for; both are None where nothing is wrong.
     """
 
     check: str
@@ -75,31 +69,31 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[Subject]):
-    """One thing to look at. It is skipped when one of `needs`, which come before it, has not gone well."""
+    """A check. It is skipped if one of `needs`, which run before it, failed or was skipped."""
 
     name: str
-    look: Callable[[Subject], Awaitable[list[CheckResult]]]
+    run: Callable[[Subject], Awaitable[list[CheckResult]]]
     needs: tuple[str, ...] = ()
 
 
 async def run_checks(
     checks: Iterable[Check[Subject]], diagnosis: Subject, found: list[CheckResult]
 ) -> list[CheckResult]:
-    """Run the checks one after the other and return what was found before and now."""
+    """Run the checks in order and return their results, appended to `found`."""
     for check in checks:
-        broken = {finding.check for finding in found if finding.status in {"failed", "skipped"}}
+        broken = {result.check for result in found if result.status in {"failed", "skipped"}}
         missing = [need for need in check.needs if need in broken][:1]
         if missing:
             found.append(CheckResult(check.name, "skipped", f"not checked, because of: {missing[0]}"))
         else:
-            found.extend(await check.look(diagnosis))
+            found.extend(await check.run(diagnosis))
     return found
 
 
 def describe_failure(
     check: str, error: OciAuditError, *, status: Status = "failed", policy: str | None = None
 ) -> CheckResult:
-    """Make a finding of an error."""
+    """Return an error as a result."""
     request_id = error.request_id if isinstance(error, RequestError) else None
     suffix = f" (opc-request-id {request_id})" if request_id else ""
     return CheckResult(check, status, f"{error}{suffix}", error.hint, policy)
@@ -107,10 +101,10 @@ def describe_failure(
 
 @dataclass(frozen=True, slots=True)
 class DoctorInputs:
-    """What is to be examined. `load` and `read_fields` raise `ConfigError` where the configuration is not usable.
+    """What to check. `load` and `read_fields` raise `ConfigError` where the configuration cannot be used.
 
-    `config_file` is None where the sign-in needs no file. `authorities` are the files of certificates that were named,
-    each with what names it. `regions` are those to look at; without any, all that the tenancy has subscribed to.
+    `config_file` is None where the sign-in needs no file. `authorities` are the certificate files that were named, each
+    with what names it. `regions` are those to check; without any, all that the tenancy has subscribed to.
     """
 
     config_file: Path | None
@@ -123,7 +117,7 @@ class DoctorInputs:
 
 @dataclass(slots=True)
 class Diagnosis:
-    """What is known so far."""
+    """What the checks have found out so far."""
 
     inputs: DoctorInputs
     context: RunContext | None = None
@@ -132,22 +126,19 @@ class Diagnosis:
     rejection: SignInRejected | None = None
     compartments: tuple[Compartment, ...] = ()
     regions: tuple[str, ...] = ()
-    answers: dict[str, RequestError | None] = field(default_factory=dict)
+    errors: dict[str, RequestError | None] = field(default_factory=dict)
 
     @property
-    def asked(self) -> tuple[RunContext, Service]:
-        """Return the collaborators of checks that ask; those run only when there are some."""
+    def connection(self) -> tuple[RunContext, Service]:
+        """Return the collaborators of checks that send requests."""
         if self.context is None or self.service is None:
-            raise AssertionError("a check that asks needs the configuration")
+            raise AssertionError("a check that sends requests needs the configuration")
         return self.context, self.service
 
     @property
     def readable_regions(self) -> list[str]:
         """Return the regions in which the root compartment can be read."""
-        return [region for region, error in self.answers.items() if error is None]
-
-
-_PROXY_SECONDS = 5.0
+        return [region for region, error in self.errors.items() if error is None]
 
 
 async def check_configuration(diagnosis: Diagnosis) -> list[CheckResult]:
@@ -166,10 +157,10 @@ async def check_configuration(diagnosis: Diagnosis) -> list[CheckResult]:
 
 
 async def check_private_files(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Look at who may read the configuration, the key and the token."""
+    """Check who may read the configuration, the key and the token."""
     config_file = diagnosis.inputs.config_file
     if config_file is None:
-        return [CheckResult("private files", "ok", "none is needed for this sign-in")]
+        return [CheckResult("private files", "ok", "this sign-in needs none")]
     try:
         fields = diagnosis.inputs.read_fields()
     except ConfigError:
@@ -186,17 +177,15 @@ async def check_private_files(diagnosis: Diagnosis) -> list[CheckResult]:
         if file.is_exposed and file.mode is not None
     ]
     found += [
-        CheckResult(
-            "private files", "failed", f"{file.named_by} {file.path}: {file.problem}", "name a file that can be read"
-        )
+        CheckResult("private files", "failed", f"{file.named_by} {file.path}: {file.problem}", "name a readable file")
         for file in files
         if file.problem
     ]
-    return found or [CheckResult("private files", "ok", f"{len(files)} files, readable by their owner alone")]
+    return found or [CheckResult("private files", "ok", f"{len(files)} files, readable only by their owner")]
 
 
 async def check_certificates(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Load the certificates that were named."""
+    """Load the certificate files that were named."""
     found = []
     for named_by, path in diagnosis.inputs.authorities:
         try:
@@ -204,13 +193,13 @@ async def check_certificates(diagnosis: Diagnosis) -> list[CheckResult]:
                 cafile=None if path.is_dir() else str(path), capath=str(path) if path.is_dir() else None
             )
         except (OSError, ValueError) as error:  # an SSLError is an OSError
-            reason = getattr(error, "strerror", None) or "no path of a file"
+            reason = getattr(error, "strerror", None) or "not a file path"
             hint = "name a PEM file with the certificates of the authorities to trust"
             found.append(CheckResult("certificates", "failed", f"{named_by} {path} cannot be used: {reason}", hint))
         else:
             number = len(context.get_ca_certs())
             found.append(CheckResult("certificates", "ok", f"{named_by} {path}: {number} authorities are trusted"))
-    return found or [CheckResult("certificates", "ok", "the system's authorities are trusted; none is named")]
+    return found or [CheckResult("certificates", "ok", "the system's authorities are trusted; no others are named")]
 
 
 async def check_proxy(diagnosis: Diagnosis) -> list[CheckResult]:
@@ -222,29 +211,19 @@ async def check_proxy(diagnosis: Diagnosis) -> list[CheckResult]:
     url = context.endpoints.locate("identity", context.credentials.region)
     proxy = choose_proxy(url, proxies)
     if proxy is None:
-        why = "NO_PROXY excepts the service" if proxies.keys() - {"no"} else "the environment names none"
+        why = "NO_PROXY exempts the service" if proxies.keys() - {"no"} else "the environment names none"
         return [CheckResult("proxy", "ok", f"none is used: {why}")]
     try:
         await try_proxy(proxy, timeout_seconds=_PROXY_SECONDS)
     except RequestError as error:
-        hint = "correct HTTPS_PROXY, or except the service with NO_PROXY"
+        hint = "correct HTTPS_PROXY, or exempt the service with NO_PROXY"
         return [CheckResult("proxy", "failed", str(error), hint)]
     return [CheckResult("proxy", "ok", f"{show_proxy(proxy)} is used")]
 
 
-MAX_COMPARTMENTS = 200
-_IN_FLIGHT = 8
-_LONGEST_RETENTION_DAYS = 365
-_MAX_SKEW_SECONDS = 300
-_DOUBTFUL_SKEW_SECONDS = 60
-_UNAUTHORIZED = 401
-_DENIED_STATUSES = frozenset({403, 404})
-_NAMES_SHOWN = 5
-
-
 async def check_service(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Ask for the regions: the answer tells of the service, the clock, the key and the permission at once."""
-    context, service = diagnosis.asked
+    """List the regions: one response shows whether service, clock, key and permission are in order."""
+    context, service = diagnosis.connection
     try:
         diagnosis.listing = await service.identity.list_regions()
     except SignInRejected as error:
@@ -256,36 +235,38 @@ async def check_service(diagnosis: Diagnosis) -> list[CheckResult]:
         return [replace(describe_failure("service", error), hint=hint)]
     return [
         CheckResult(
-            "service", "ok", f"Identity answers at {context.endpoints.locate('identity', context.credentials.region)}"
+            "service", "ok", f"Identity responds at {context.endpoints.locate('identity', context.credentials.region)}"
         )
     ]
 
 
 async def check_clock(diagnosis: Diagnosis) -> list[CheckResult]:
     """Compare the local clock with the service's."""
-    _, service = diagnosis.asked
+    _, service = diagnosis.connection
     skew = service.transport.skew_seconds
     if skew is None:
-        return [CheckResult("clock", "warning", "the service does not say its time", "check the local clock by hand")]
+        return [
+            CheckResult("clock", "warning", "the service does not state its time", "check the local clock yourself")
+        ]
     way = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the service's"
     hint = "set the clock, for example with: timedatectl set-ntp true"
     if abs(skew) > _MAX_SKEW_SECONDS:
-        return [CheckResult("clock", "failed", f"{way}; signatures are refused beyond {_MAX_SKEW_SECONDS} s", hint)]
+        return [CheckResult("clock", "failed", f"{way}; signatures are rejected beyond {_MAX_SKEW_SECONDS} s", hint)]
     if abs(skew) > _DOUBTFUL_SKEW_SECONDS:
-        return [CheckResult("clock", "warning", f"{way}; beyond {_MAX_SKEW_SECONDS} s signatures are refused", hint)]
+        return [CheckResult("clock", "warning", f"{way}; beyond {_MAX_SKEW_SECONDS} s signatures are rejected", hint)]
     return [CheckResult("clock", "ok", "within a minute of the service's")]
 
 
 async def check_sign_in(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Judge whether the key was accepted."""
+    """Report whether the key was accepted."""
     if diagnosis.rejection is not None:
         return [describe_failure("sign-in", diagnosis.rejection)]
     return [CheckResult("sign-in", "ok", "the service accepts the signature")]
 
 
 async def check_region_list(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Judge the list of regions, and choose those to look at."""
-    context, _ = diagnosis.asked
+    """Report the list of regions, and choose those to check."""
+    context, _ = diagnosis.connection
     listing, named = diagnosis.listing, diagnosis.inputs.regions
     if isinstance(listing, ScopeUnreadable):
         diagnosis.regions = named or (context.credentials.region,)
@@ -305,8 +286,8 @@ async def check_region_list(diagnosis: Diagnosis) -> list[CheckResult]:
 
 
 async def check_compartment_list(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Ask for the compartments."""
-    _, service = diagnosis.asked
+    """List the compartments."""
+    _, service = diagnosis.connection
     try:
         listing = await service.identity.list_compartments()
     except ScopeUnreadable as error:
@@ -319,84 +300,84 @@ async def check_compartment_list(diagnosis: Diagnosis) -> list[CheckResult]:
 
 
 async def check_regions(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Ask a minute of the root compartment's events in each region."""
-    context, _ = diagnosis.asked
+    """Request a minute of the root compartment's events in each region."""
+    context, _ = diagnosis.connection
     targets = [Target(region, context.credentials.tenancy) for region in diagnosis.regions]
-    answers = await _read_a_minute(diagnosis, targets)
-    diagnosis.answers = {target.region: error for target, error in answers.items()}
-    return [_judge_region(region, error) for region, error in diagnosis.answers.items()]
+    errors = await _read_a_minute(diagnosis, targets)
+    diagnosis.errors = {target.region: error for target, error in errors.items()}
+    return [_report_region(region, error) for region, error in diagnosis.errors.items()]
 
 
 async def check_events(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Judge the permission to read audit events."""
+    """Report whether audit events may be read."""
     denied = {
         region: error
-        for region, error in diagnosis.answers.items()
+        for region, error in diagnosis.errors.items()
         if isinstance(error, ServiceError) and error.is_oci and error.status in _DENIED_STATUSES
     }
     if denied:
         where = f"in {', '.join(denied)}"
-        finding = describe_failure("audit events", next(iter(denied.values())), policy=READ_EVENTS)
+        failure = describe_failure("audit events", next(iter(denied.values())), policy=READ_EVENTS)
         hint = "ask for the policy; `inspect` is not enough"
-        return [replace(finding, message=f"the root compartment cannot be read {where}: {finding.message}", hint=hint)]
+        return [replace(failure, message=f"the root compartment cannot be read {where}: {failure.message}", hint=hint)]
     if not diagnosis.readable_regions:
-        return [CheckResult("audit events", "skipped", "not checked, because of: no region answers")]
-    return [CheckResult("audit events", "ok", "the root compartment can be read in every region that answers")]
+        return [CheckResult("audit events", "skipped", "not checked, because of: no region responds")]
+    return [CheckResult("audit events", "ok", "the root compartment can be read in every region that responds")]
 
 
 async def check_compartments(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Ask a minute of every compartment's events, in the first region that answers."""
+    """Request a minute of every compartment's events, in the first region that responds."""
     region = next(iter(diagnosis.readable_regions), None)
     if region is None:
-        return [CheckResult("compartments", "skipped", "not checked, because of: no region answers")]
+        return [CheckResult("compartments", "skipped", "not checked, because of: no region responds")]
     step = -(-len(diagnosis.compartments) // MAX_COMPARTMENTS) or 1
     chosen = {Target(region, one.id): one for one in diagnosis.compartments[::step]}
-    answers = await _read_a_minute(diagnosis, chosen)
-    denied = [chosen[target] for target, error in answers.items() if isinstance(error, ServiceError)]
-    failed = sum(error is not None for error in answers.values()) - len(denied)
+    errors = await _read_a_minute(diagnosis, chosen)
+    denied = [chosen[target] for target, error in errors.items() if isinstance(error, ServiceError)]
+    failed = sum(error is not None for error in errors.values()) - len(denied)
     some = f" of {len(diagnosis.compartments)}" if step > 1 else ""
     if not denied and not failed:
-        return [CheckResult("compartments", "ok", f"all {len(chosen)}{some} asked can be read")]
+        return [CheckResult("compartments", "ok", f"all {len(chosen)}{some} requested can be read")]
     names = ", ".join(f"{one.name} ({one.id})" for one in denied[:_NAMES_SHOWN])
     more = f" and {len(denied) - _NAMES_SHOWN} more" if len(denied) > _NAMES_SHOWN else ""
-    message = f"{len(denied)} of {len(chosen)}{some} asked cannot be read: {names}{more}"
+    message = f"{len(denied)} of {len(chosen)}{some} requested cannot be read: {names}{more}"
     if failed:
-        message += f"; {failed} did not answer"
-    hint = "each is a gap of an export; where that is meant to be, --waive OCID keeps it on record without exit 10"
+        message += f"; {failed} did not respond"
+    hint = "each becomes a gap; if that is intended, --waive OCID keeps it on record without exit 10"
     return [CheckResult("compartments", "warning", message, hint, READ_EVENTS if denied else None)]
 
 
 async def check_retention(diagnosis: Diagnosis) -> list[CheckResult]:
-    """Ask for how long events are kept."""
-    context, service = diagnosis.asked
+    """Request the retention period."""
+    context, service = diagnosis.connection
     region = next(iter(diagnosis.readable_regions), context.credentials.region)
     try:
         days = await service.audit.read_retention_days(region=region, tenancy=context.credentials.tenancy)
     except RequestError as error:
-        hint = "an export goes on without knowing it, and cannot say when its range begins too early"
+        hint = "an export continues without it, and cannot say when its range begins too early"
         return [replace(describe_failure("retention", error, status="warning"), hint=hint)]
     if days < _LONGEST_RETENTION_DAYS:
         hint = (
-            f"raise it to {_LONGEST_RETENTION_DAYS} days in the console (tenancy details), and export before events go"
+            f"raise it to {_LONGEST_RETENTION_DAYS} days in the console (tenancy details); export before events expire"
         )
-        return [CheckResult("retention", "warning", f"events are kept for {days} days only", hint)]
+        return [CheckResult("retention", "warning", f"events are kept for only {days} days", hint)]
     return [CheckResult("retention", "ok", f"events are kept for {days} days")]
 
 
-def _judge_region(region: str, error: RequestError | None) -> CheckResult:
+def _report_region(region: str, error: RequestError | None) -> CheckResult:
     name = f"region {region}"
     if error is None or (isinstance(error, ServiceError) and error.is_oci and error.status in _DENIED_STATUSES):
-        return CheckResult(name, "ok", "Audit answers")
-    finding = describe_failure(name, error)
+        return CheckResult(name, "ok", "Audit responds")
+    failure = describe_failure(name, error)
     if isinstance(error, ServiceError) and error.is_oci and error.status == _UNAUTHORIZED:
-        return replace(finding, hint="the tenancy has not subscribed to this region, or is still subscribing")
-    return replace(finding, hint="check the network and https://ocistatus.oraclecloud.com; an export has a gap there")
+        return replace(failure, hint="the tenancy has not subscribed to this region, or is still subscribing")
+    return replace(failure, hint="check the network and https://ocistatus.oraclecloud.com; an export has a gap there")
 
 
 async def _read_a_minute(diagnosis: Diagnosis, targets: Iterable[Target]) -> dict[Target, RequestError | None]:
-    """Ask a settled minute of each place, a few at a time; return what went wrong, or None."""
-    context, service = diagnosis.asked
-    minute = floor_minute(context.clock.now()) - SETTLE_MINUTES - 1
+    """Request a settled minute of each target, a few at a time; return the error of each, or None."""
+    context, service = diagnosis.connection
+    minute = settled_until(context.clock.now()) - 1
     room = asyncio.Semaphore(_IN_FLIGHT)
 
     async def read(target: Target) -> RequestError | None:
@@ -411,16 +392,13 @@ async def _read_a_minute(diagnosis: Diagnosis, targets: Iterable[Target]) -> dic
     return dict(zip(listed, await asyncio.gather(*map(read, listed)), strict=True))
 
 
-_RETRY = RetryPolicy(max_attempts=2, max_retry_after_seconds=5.0)
-_LIMITS = TransportLimits(connect_seconds=5.0, silence_seconds=20.0)
-
-_AT_HOME = (
+_LOCAL_CHECKS = (
     Check("configuration", check_configuration),
     Check("private files", check_private_files),
     Check("certificates", check_certificates),
     Check("proxy", check_proxy),
 )
-_ASKING = (
+_SERVICE_CHECKS = (
     Check("service", check_service, ("configuration", "certificates", "proxy")),
     Check("clock", check_clock, ("service",)),
     Check("sign-in", check_sign_in, ("service", "clock")),
@@ -434,18 +412,18 @@ _ASKING = (
 
 
 async def run_doctor(inputs: DoctorInputs) -> tuple[CheckResult, ...]:
-    """Run every check and return what was found, in the order in which a person would look.
+    """Run every check and return the results in the order in which a person would check.
 
     Raises:
-        UsageError: a region or the endpoint that was named cannot be one.
+        UsageError: a region or the endpoint is malformed.
     """
     diagnosis = Diagnosis(inputs)
-    found = await run_checks(_AT_HOME, diagnosis, [])
+    found = await run_checks(_LOCAL_CHECKS, diagnosis, [])
     if diagnosis.context is None:
-        return tuple(await run_checks(_ASKING, diagnosis, found))
+        return tuple(await run_checks(_SERVICE_CHECKS, diagnosis, found))
     context = replace(diagnosis.context, retry=_RETRY, limits=_LIMITS)
     for region in inputs.regions:
         context.endpoints.check_region(region)
     async with connect(context) as service:
         diagnosis.service = service
-        return tuple(await run_checks(_ASKING, diagnosis, found))
+        return tuple(await run_checks(_SERVICE_CHECKS, diagnosis, found))

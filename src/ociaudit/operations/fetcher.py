@@ -1,37 +1,23 @@
-"""What a failed question means: a gap, or the end of the run.
+"""Fetching: every shard of a plan, many in flight, its pages to a handler and its failures to gaps.
 
-Owns: that judgement, and the list of gaps it comes to. Must not: ask shards.
-
-Invariants
-- Every shard given ends complete or as part of a gap; nothing is left out in silence.
-- A place that was denied once is not asked again; its gap is all of it that is not covered.
-- 401 is a gap of its region only while the key is good elsewhere and the region never answered;
-  otherwise the sign-in is over and the run stops (`SignInRejected`), resumable.
-- A region that never answered is given up after `_SILENT_SHARDS` shards: each takes eight attempts, and minutes.
-- Coverage and gaps together are the plan, whatever went wrong.
-- When nothing at all was answered, not even with a no, now or earlier, the run stops (`ServiceUnreachable`).
-
-Asking every shard of a plan, many at a time.
-
-Owns: which shard is asked next, and the tasks that ask. Must not: keep events, or know the disk.
+`Fetcher` chooses the next shard of each region and follows its pages. `GapTracker` decides what a failed shard means: a
+gap, or the end of the run. `SpoolWriter` is the handler of an export: it filters pages and commits them to the spool.
 
 Invariants
-- A shard is covered when its last page is with the sink, and not before.
-- A region's shards are taken one by one, when a request of that region could leave; the pieces of a dense shard
-  go before what is still to come. At most `_USUALLY_ACTIVE` shards of a region are under way, or as many as requests
-  may be.
-- A region that answers no more begins nothing new while something is under way: an outage costs few shards.
-- A dense shard is cut at the end of a page, when the sink has it; its pieces make it up.
-- Whatever ends the sweep early ends every request that is under way.
-
-What happens to a page on its way into the spool.
-
-Owns: filter, tally and provisional mark of a page, and when what has come is committed.
-Must not: wait for the disk in the event loop.
-
-Invariants
-- A page is committed within `COMMIT_SECONDS`, and the time the disk takes for it and for the batch before.
-- At most twice `COMMIT_BYTES` wait while a batch is written out; then whoever brings pages waits.
+- Every shard ends complete or in a gap; coverage and gaps together are the plan, whatever went wrong.
+- A shard is covered when its last page is with the handler, and not before.
+- A region's next shard is chosen when a request to that region could leave; sub-shards of a dense shard go first. A
+  region has at most `_USUALLY_ACTIVE` shards in flight, or as many as requests may be.
+- A dense shard is split at the end of a page, when the handler has that page; its sub-shards make it up exactly.
+- A region that stops responding begins nothing new while a request is in flight: an outage costs few shards. One that
+  never responded is given up after `_SILENT_SHARDS` shards: each takes eight tries, and minutes.
+- A target that was denied once is not requested again; its gap is all of it that is not covered.
+- 401 is a gap of its region only while the key is good elsewhere and the region never responded; otherwise the sign-in
+  has ended and the run stops (`SignInRejected`), resumable. When nothing at all was answered, not even with a
+  rejection, now or earlier, the run stops (`ServiceUnreachable`).
+- A page is committed within `COMMIT_SECONDS`, plus the time the disk takes for it and for the batch before. At most
+  twice `COMMIT_BYTES` wait while a batch is written; then handling a page waits.
+- Whatever ends fetching early ends every request in flight.
 """
 
 from __future__ import annotations
@@ -52,34 +38,37 @@ from ociaudit.events.event import Event, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks, CountedName
-from ociaudit.operations.scope_resolution import SETTLE_MINUTES
-from ociaudit.planning.planner import Ask, ShardWatch, SplitPolicy
-from ociaudit.planning.shard import CONFIRMING_CHAIN, Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window, floor_minute
+from ociaudit.operations.scope_resolution import settled_until
+from ociaudit.planning.planner import PlannedShard, SplitDecider, SplitPolicy
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
+from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
 
 Key = TypeVar("Key")
 _SILENT_SHARDS = 3
+_USUALLY_ACTIVE = 64
 _UNAUTHORIZED = 401
 _DENIED_STATUSES = frozenset({403, 404})
+NO_NAME = "(none)"
+_MAX_NAME = 200
 
 
 class KeyCheck(Protocol):
-    """Knows whether the key still works anywhere."""
+    """Knows whether the key is still accepted anywhere."""
 
     async def is_sign_in_accepted(self) -> bool:
-        """Ask."""
+        """Return whether the service accepts the signature, by one request."""
         ...
 
 
 class GapTracker:
-    """Takes the failures of a sweep and makes gaps of them."""
+    """Turns the failures of a run into gaps."""
 
     def __init__(
         self, *, identity: KeyCheck, credentials: Credentials, callbacks: Callbacks, has_responded_before: bool
     ) -> None:
-        """Begin without gaps; `has_answered_before` tells whether an earlier run got answers."""
+        """Start without gaps; `has_responded_before`: the service responded to an earlier run."""
         self._identity = identity
         self._credentials = credentials
         self._callbacks = callbacks
@@ -92,19 +81,19 @@ class GapTracker:
         self._has_responded = has_responded_before
 
     def record_response(self, region: str) -> None:
-        """A page of this region has come."""
+        """Record that a page of this region has arrived."""
         self._responding_regions.add(region)
         self._has_responded = True
 
     def is_closed(self, target: Target) -> bool:
-        """Tell whether asking this place is in vain."""
+        """Return whether requesting this target is pointless."""
         return target in self._denied or target.region in self._dead_regions or target.region in self._silent_regions
 
     async def record_shard_failure(self, shard: Shard, error: RequestError) -> None:
-        """Make a gap of a shard that did not come.
+        """Turn a failed shard into a gap.
 
         Raises:
-            SignInRejected: the key is not accepted any more.
+            SignInRejected: the key is no longer accepted.
         """
         target = shard.target
         if isinstance(error, ServiceError) and error.is_oci:
@@ -133,13 +122,13 @@ class GapTracker:
         *,
         unasked: str | None = None,
     ) -> tuple[Gap, ...]:
-        """Return the gaps in canonical order; `unasked` says why what was not asked was not.
+        """Return the gaps in canonical order; `unasked` is the reason for what was never requested.
 
         Raises:
-            ServiceUnreachable: no shard was ever answered or refused, and at least one failed.
+            ServiceUnreachable: no request was ever answered or rejected, and at least one failed.
         """
         if self._failed and not self._has_responded:
-            raise ServiceUnreachable(f"no question was answered; the last one: {self._failed[-1].reason}")
+            raise ServiceUnreachable(f"no request was answered; the last failure: {self._failed[-1].reason}")
         failed: dict[Target, list[Gap]] = {}
         for gap in self._failed:
             failed.setdefault(gap.target, []).append(gap)
@@ -155,12 +144,12 @@ class GapTracker:
                     gaps.append(_make_gap(Shard(target, missing), "denied", error))
                 elif silence is not None:
                     gaps.append(_make_gap(Shard(target, missing), "failed", silence))
-                else:  # without a deadline this cannot be; if it is all the same, it is a gap and not a silence
-                    gaps.append(Gap(target, missing, "failed", unasked or "it was not asked, which is a bug"))
+                else:  # impossible without a deadline; if it happens, it is a gap and not silence
+                    gaps.append(Gap(target, missing, "failed", unasked or "it was never requested, which is a bug"))
         return tuple(sorted(gaps, key=lambda gap: (gap.target, gap.window)))
 
     def _close(self, closed: dict[Key, RequestError], key: Key, shard: Shard, error: RequestError) -> None:
-        """Ask here no more; said once, however many questions were under way."""
+        """Request nothing more there; report it once, however many requests were in flight."""
         if key not in closed:
             closed[key] = error
             self._callbacks.on_gap(_make_gap(shard, "denied", error))
@@ -170,23 +159,20 @@ def _make_gap(shard: Shard, kind: Literal["denied", "failed"], error: RequestErr
     return Gap(shard.target, shard.window, kind, str(error), error.request_id)
 
 
-_USUALLY_ACTIVE = 64
-
-
 class PageHandler(Protocol):
-    """Takes the pages of a sweep."""
+    """Handles the pages that a fetcher brings."""
 
     async def handle_page(self, page: Page) -> None:
-        """Keep the page; the next one is asked for meanwhile."""
+        """Keep the page; the next one is being requested meanwhile."""
         ...
 
     async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
-        """Note that the shard is asked in pieces from here on."""
+        """Record that the shard is replaced by these sub-shards."""
         ...
 
 
 class _ShardTask(NamedTuple):
-    """A shard to ask, where to go on in it, and when to cut it."""
+    """A shard to fetch, where to continue in it, and when to split it."""
 
     shard: Shard
     cursor: PageCursor | None
@@ -195,26 +181,26 @@ class _ShardTask(NamedTuple):
 
 @dataclass(slots=True)
 class _RegionQueue:
-    """One region: the plan, the pieces that go first, and how many shards are under way."""
+    """One region: its plan, the sub-shards that go first, and how many shards are in flight."""
 
     region: str
-    plan: Iterator[Ask]
+    plan: Iterator[PlannedShard]
     pieces: deque[_ShardTask] = field(default_factory=deque)
     active: int = 0
     has_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def peek(self, policy: SplitPolicy | None) -> _ShardTask | None:
-        """Return what is asked next, which stays the next; what is new is cut by `policy`."""
+        """Return the next shard without removing it; a new one is split by `policy`."""
         if not self.pieces:
-            ask = next(self.plan, None)
-            if ask is None:
+            planned = next(self.plan, None)
+            if planned is None:
                 return None
-            self.pieces.append(_ShardTask(*ask, policy))
+            self.pieces.append(_ShardTask(*planned, policy))
         return self.pieces[0]
 
 
 class Fetcher:
-    """Asks shards, as many at a time as the gate lets through, and gives their pages to a sink."""
+    """Fetches shards, as many at a time as the rate limiter lets through, and passes their pages to a handler."""
 
     def __init__(
         self,
@@ -222,25 +208,25 @@ class Fetcher:
         audit: AuditReader,
         rate_limiter: RateLimiter,
         gap_tracker: GapTracker,
-        sink: PageHandler,
+        handler: PageHandler,
         targets: Sequence[Target],
         window: Window,
         covered: Mapping[Target, Coverage],
         callbacks: Callbacks,
         split_policy: SplitPolicy | None = None,
         deadline_seconds: float | None = None,
-        is_noting_empty: bool = False,
+        records_empty: bool = False,
     ) -> None:
-        """Sweep towards `window` of all `places`; `covered` is what earlier runs hold already.
+        """Fetch `window` of all `targets`; `covered` is what earlier runs hold already.
 
-        Without a `cut_policy` no shard is cut. `deadline_seconds` counts from the beginning of `run`; what is not
-        answered by then becomes gaps.
+        Without a `split_policy` no shard is split. `deadline_seconds` counts from the start of `run`; what is not
+        complete by then becomes gaps.
         """
         self._audit = audit
         self._rate_limiter = rate_limiter
         self._gap_tracker = gap_tracker
-        self._sink = sink
-        self._places = targets
+        self._handler = handler
+        self._targets = targets
         self._window = window
         self._callbacks = callbacks
         self._split_policy = split_policy
@@ -248,16 +234,16 @@ class Fetcher:
         self._deadline_at: float | None = None
         self._unasked: str | None = None
         self.coverage = {target: Coverage(coverage.windows) for target, coverage in covered.items()}
-        self._is_noting_empty = is_noting_empty
+        self._records_empty = records_empty
         self.empty: set[Shard] = set()
-        """Shards that were answered complete in this run and brought no event; empty unless they are noted."""
+        """Shards that were completed in this run without an event; recorded only where the options request it."""
 
-    async def run(self, plan: Mapping[str, Iterator[Ask]]) -> tuple[Gap, ...]:
-        """Ask every shard of every region's plan and return the gaps, in canonical order.
+    async def run(self, plan: Mapping[str, Iterator[PlannedShard]]) -> tuple[Gap, ...]:
+        """Fetch every shard of every region's plan and return the gaps, in canonical order.
 
         Raises:
-            SignInRejected: the key is not accepted any more.
-            ServiceUnreachable: no shard was answered or refused, and at least one failed.
+            SignInRejected: the key is no longer accepted.
+            ServiceUnreachable: no request was answered or rejected, and at least one failed.
         """
         if self._deadline_seconds is not None and self._deadline_at is None:
             self._deadline_at = asyncio.get_running_loop().time() + self._deadline_seconds
@@ -268,19 +254,19 @@ class Fetcher:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            self._unasked = "the deadline came before it was answered"
-        return self._gap_tracker.list_gaps(self._places, self._window, self.coverage, unasked=self._unasked)
+            self._unasked = "the deadline passed before it was complete"
+        return self._gap_tracker.list_gaps(self._targets, self._window, self.coverage, unasked=self._unasked)
 
     async def confirm_empty(self, shards: Sequence[Shard]) -> tuple[Gap, ...]:
-        """Ask shards that brought no event once more; return all gaps, those among them that did not answer now.
+        """Request shards without events once more; return all gaps, including those that failed this time.
 
         Raises:
             SignInRejected, ServiceUnreachable: as `run`.
         """
-        plan: dict[str, list[Ask]] = {}
-        for shard in () if self._unasked else shards:  # until it has answered again, nothing is known of it
+        plan: dict[str, list[PlannedShard]] = {}
+        for shard in () if self._unasked else shards:  # until it is complete again, nothing is known about it
             self.coverage[shard.target] = self.coverage.get(shard.target, Coverage()).without(shard.window)
-            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_CHAIN, 0, None)))
+            plan.setdefault(shard.target.region, []).append((shard, PageCursor(CONFIRMING_ATTEMPT, 0, None)))
         return await self.run({region: iter(asks) for region, asks in plan.items()})
 
     async def _run_queues(self, queues: Sequence[_RegionQueue]) -> None:
@@ -298,13 +284,15 @@ class Fetcher:
         while True:
             if self._may_begin(queue) and self._find_next(queue) is not None:
                 await self._rate_limiter.reserve(queue.region)
-                chosen = self._find_next(queue)  # not the one from before: pieces of a dense shard may have come
+                chosen = self._find_next(
+                    queue
+                )  # not the one from before: sub-shards of a dense shard may have been added
                 if chosen is None or not self._may_begin(queue):
-                    self._rate_limiter.give_back(queue.region)
+                    self._rate_limiter.release_reserved(queue.region)
                     continue
                 queue.pieces.popleft()
                 queue.active += 1
-                tasks.create_task(self._ask(queue, chosen))
+                tasks.create_task(self._fetch(queue, chosen))
             elif queue.active:
                 queue.has_changed.clear()
                 await queue.has_changed.wait()
@@ -312,54 +300,54 @@ class Fetcher:
                 return
 
     def _may_begin(self, queue: _RegionQueue) -> bool:
-        """Tell whether another shard may be begun: not while those that have begun find no answer any more."""
+        """Return whether another shard may begin: not while the region no longer responds to those in flight."""
         most = max(_USUALLY_ACTIVE, self._rate_limiter.max_in_flight)
         return queue.active < most and not (queue.active and self._rate_limiter.is_failing(queue.region))
 
     def _find_next(self, queue: _RegionQueue) -> _ShardTask | None:
-        """Return the next shard that is not asked in vain; it stays the next."""
+        """Return the next shard that is worth requesting, without removing it."""
         while (chosen := queue.peek(self._split_policy)) is not None and self._gap_tracker.is_closed(
             chosen.shard.target
         ):
             queue.pieces.popleft()
         return chosen
 
-    async def _ask(self, queue: _RegionQueue, turn: _ShardTask) -> None:
+    async def _fetch(self, queue: _RegionQueue, task: _ShardTask) -> None:
         try:
-            pieces = await self._follow(queue, turn)
+            pieces = await self._follow(queue, task)
             queue.pieces.extendleft(reversed(pieces))
         except RequestError as error:
-            await self._gap_tracker.record_shard_failure(turn.shard, error)
+            await self._gap_tracker.record_shard_failure(task.shard, error)
         finally:
             queue.active -= 1
             queue.has_changed.set()
 
-    async def _follow(self, queue: _RegionQueue, turn: _ShardTask) -> Sequence[_ShardTask]:
-        """Give the shard's pages to the sink, to the last one, or until it is cut; return the pieces then."""
-        shard, cursor, policy = turn
-        is_confirming = cursor is not None and cursor.chain >= CONFIRMING_CHAIN
-        watch = None
+    async def _follow(self, queue: _RegionQueue, task: _ShardTask) -> Sequence[_ShardTask]:
+        """Pass the shard's pages to the handler, up to the last or until it is split; return the sub-shards, if any."""
+        shard, cursor, policy = task
+        is_confirming = cursor is not None and cursor.attempt >= CONFIRMING_ATTEMPT
+        decider = None
         if policy is not None and not is_confirming:
-            watch = ShardWatch(shard.window, policy, pages_before=cursor.page if cursor else 0)
+            decider = SplitDecider(shard.window, policy, pages_before=cursor.page if cursor else 0)
 
-        def is_cancelled(page: Page) -> bool:
-            return watch is not None and watch.record_page(_read_instants(page))
+        def should_stop(page: Page) -> bool:
+            return decider is not None and decider.record_page(_read_instants(page))
 
         scanned = 0
         self._callbacks.on_shard_begun(shard)
-        pages = self._audit.follow_shard(shard, cursor=cursor, is_cancelled=is_cancelled)
+        pages = self._audit.follow_shard(shard, cursor=cursor, should_stop=should_stop)
         async with contextlib.aclosing(pages):
             async for page in pages:
                 self._gap_tracker.record_response(shard.target.region)
                 queue.has_changed.set()
-                await self._sink.handle_page(page)
+                await self._handler.handle_page(page)
                 scanned += len(page.events)
-        if watch is not None and watch.pieces:
-            await self._sink.handle_split(shard, watch.pieces)
-            self._callbacks.on_split(shard, len(watch.pieces))
-            return [_ShardTask(Shard(shard.target, piece), None, watch.piece_policy) for piece in watch.pieces]
+        if decider is not None and decider.sub_windows:
+            await self._handler.handle_split(shard, decider.sub_windows)
+            self._callbacks.on_split(shard, len(decider.sub_windows))
+            return [_ShardTask(Shard(shard.target, piece), None, decider.sub_policy) for piece in decider.sub_windows]
         self.coverage.setdefault(shard.target, Coverage()).add(shard.window)
-        if self._is_noting_empty and not scanned and not is_confirming:
+        if self._records_empty and not scanned and not is_confirming:
             self.empty.add(shard)
         self._callbacks.on_shard_done(shard)
         return ()
@@ -375,9 +363,6 @@ def _find_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _find_cause(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-NO_NAME = "(none)"
-_MAX_NAME = 200
-
 _TALLIED: dict[CountedName, Callable[[Event], str | None]] = {
     "event_type": lambda event: event.event_type,
     "event_name": lambda event: event.event_name,
@@ -385,7 +370,7 @@ _TALLIED: dict[CountedName, Callable[[Event], str | None]] = {
 
 
 class SpoolWriter:
-    """Filters pages, appends them to the spool, and commits them in turn."""
+    """A page handler that filters pages, appends them to the spool, and commits them batch by batch."""
 
     def __init__(
         self,
@@ -397,7 +382,7 @@ class SpoolWriter:
         listed_compartments: frozenset[str] | None,
         callbacks: Callbacks,
     ) -> None:
-        """`tally` names what is counted over all scanned events; None counts nothing. `span` is of event times."""
+        """`tally` is what to count over all scanned events, if anything; `span` keeps a range of event times."""
         self._spool = open_spool
         self._span = span
         self._filter = event_filter
@@ -412,15 +397,15 @@ class SpoolWriter:
         self._is_closing = False
 
     async def handle_page(self, page: Page) -> None:
-        """Keep a page; returns at once, unless too much waits for the disk already.
+        """Keep a page; returns immediately unless too much is waiting for the disk.
 
         Raises:
-            DiskError: the disk refused an earlier page.
+            DiskError: an earlier page could not be written.
         """
         try:
             while not self._has_room.is_set():
                 await self._has_room.wait()
-        except asyncio.CancelledError:  # a stop from outside loses no page that has arrived
+        except asyncio.CancelledError:  # a cancellation loses no page that has arrived
             self._append(page)
             raise
         self._raise_failure()
@@ -429,15 +414,15 @@ class SpoolWriter:
         self._callbacks.on_page(page.shard, scanned=len(page.events), kept=kept)
 
     async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
-        """Note that a shard is asked in pieces from here on."""
+        """Record that a shard is replaced by these sub-shards."""
         self._spool.append_line(SplitLine(shard, pieces))
         self._record_pending()
 
     async def close(self) -> None:
-        """End the committing; leaving the spool commits what is left.
+        """Stop committing; closing the spool commits the rest.
 
         Raises:
-            DiskError: a commit was refused.
+            DiskError: a commit failed.
         """
         self._is_closing = True
         self._is_pending.set()
@@ -448,17 +433,17 @@ class SpoolWriter:
 
     def _record_pending(self) -> None:
         if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_in_turn())
+            self._committing = asyncio.create_task(self._commit_batches())
         self._is_pending.set()
         if self._spool.pending_bytes >= spool.COMMIT_BYTES:
             self._is_full.set()
         if self._spool.pending_bytes >= 2 * spool.COMMIT_BYTES:
             self._has_room.clear()
 
-    async def _commit_in_turn(self) -> None:
-        """Commit again and again: when enough is pending, or has been for long enough.
+    async def _commit_batches(self) -> None:
+        """Commit whenever enough is pending, or has been pending for long enough.
 
-        The batch is written out in a thread: compressing and waiting for the disk hold up no question.
+        A batch is written in a thread, so that compressing and waiting for the disk delay no request.
         """
         try:
             while True:
@@ -476,7 +461,7 @@ class SpoolWriter:
             self._has_room.set()
 
     def _raise_failure(self) -> None:
-        """Raise what ended the committing, if it has ended."""
+        """Raise what ended the committing, if anything did."""
         if self._committing is not None and self._committing.done():
             self._committing.result()
 
@@ -485,7 +470,7 @@ class SpoolWriter:
         kept = self._filter.select(inside)
         line = PageLine(
             shard=page.shard,
-            chain=page.chain,
+            attempt=page.attempt,
             page=page.number,
             scanned=len(page.events),
             kept=len(kept),
@@ -493,9 +478,9 @@ class SpoolWriter:
             is_last=page.is_last,
             next_token=page.next_token,
             request_id=page.request_id,
-            attempts=page.attempts,
-            at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            is_provisional=floor_minute(page.asked_at) < page.shard.window.end + SETTLE_MINUTES,
+            tries=page.tries,
+            at=page.requested_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            is_provisional=settled_until(page.requested_at) < page.shard.window.end,
             tally=self._count_names(page.events),
             unlisted=self._find_unlisted(page.events),
         )

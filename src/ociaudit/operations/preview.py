@@ -1,31 +1,28 @@
-"""What an export would ask, without exporting: the scope, and on demand a sample of pages.
+"""The dry run: what an export would request, and an estimate of what it would return.
 
-Owns: the dry run. Must not: write anything, or look at what earlier runs left.
+Nothing is written, and what earlier runs left is not looked at.
 
 Invariants
-- Without a sample only the questions about the scope are asked: regions, compartments, retention.
-- A sample asks at most `MAX_PROBES` questions, one after the other, and says how many it asked.
+- Without probing, only the scope is requested: regions, compartments, retention.
+- Probing sends at most `MAX_PROBES` requests for pages, one after the other, and reports how many.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from ociaudit.client.audit import Page
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import read_order
-from ociaudit.operations.context import Callbacks, RunContext, Service, connect
+from ociaudit.operations.context import Callbacks, ExportOptions, RunContext, Service, connect, run_async
 from ociaudit.operations.scope_resolution import (
-    SETTLE_MINUTES,
     check_scope,
     is_beyond_retention,
     make_plan,
     resolve_times,
+    settled_until,
 )
 from ociaudit.planning.estimate import (
     Estimate,
@@ -38,19 +35,18 @@ from ociaudit.planning.estimate import (
 )
 from ociaudit.planning.planner import plan_shards
 from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute
+from ociaudit.planning.window import MINUTES_PER_DAY, Window
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 
 MAX_PROBES = 24
 _SLICES = 8
 _OUTERMOST = 20
 _NANOSECONDS_PER_MINUTE = 60 * 10**9
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast the export may ask: requests in flight, and requests per second in all if that is bounded."""
+    """How fast the export may be: requests in flight, and requests per second in total if limited."""
 
     concurrency: int = 16
     max_per_second: float | None = None
@@ -58,9 +54,9 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an export would ask. `settled_until`: what lies after that minute would be provisional.
+    """What an export would request. Windows after the minute `settled_until` would be provisional.
 
-    `requests_made` are those of the preview itself. `refused` are sampled questions that were not answered.
+    `requests_made` counts the preview's own requests. `failed` are the probes that got no page, with the reason.
     """
 
     plan: RunPlan
@@ -72,12 +68,12 @@ class Preview:
     requests_made: int = 0
     probes: int = 0
     estimate: Estimate | None = None
-    refused: tuple[tuple[Shard, RequestError], ...] = ()
+    failed: tuple[tuple[Shard, RequestError], ...] = ()
 
 
 @dataclass(slots=True)
 class _RequestCounter(Callbacks):
-    """Passes on what a preview has to say, and counts its requests."""
+    """Passes on what a preview reports, and counts its requests."""
 
     inner: Callbacks
     count: int = field(default=0)
@@ -96,120 +92,105 @@ class _RequestCounter(Callbacks):
         self.inner.on_request(request)
 
 
-def preview_export(
-    arguments: ExportArguments, context: RunContext, *, max_window_days: int, is_probing: bool
-) -> Preview:
-    """Find out what an export with these arguments would ask.
+def preview_export(options: ExportOptions, context: RunContext, *, is_probing: bool) -> Preview:
+    """Find out what an export with these options would request.
 
     Raises:
-        OciAuditError: as the export itself would, before its first question for events.
+        OciAuditError: as the export itself would, before its first request for events.
     """
+    arguments = options.to_arguments(context.credentials)
     time_range = resolve_times(arguments, now=context.clock.now())
     check_scope(arguments, context.endpoints)
     for notice in time_range.notices:
         context.callbacks.on_notice(notice)
     counter = _RequestCounter(context.callbacks)
 
-    async def ask() -> Preview:
+    async def request() -> Preview:
         async with connect(replace(context, callbacks=counter)) as service:
-            preview = await _ask_scope(arguments, context, service, time_range.window, max_window_days)
+            preview = await _request_scope(arguments, context, service, time_range.window, options.max_window_days)
             preview = replace(preview, speed=Speed(context.limits.max_in_flight, context.limits.max_per_second))
             if is_probing:
                 preview = await _Prober(service, context, preview).probe()
             return replace(preview, requests_made=counter.count)
 
-    return run_loop(ask)
+    return run_async(request)
 
 
-def run_loop(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a coroutine to its end, in a thread of its own where the caller is inside a loop already."""
-
-    async def run() -> T:
-        return await work()
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(run())
-    with ThreadPoolExecutor(1, thread_name_prefix="ociaudit-ask") as thread:
-        return thread.submit(lambda: asyncio.run(run())).result()
-
-
-async def _ask_scope(
+async def _request_scope(
     arguments: ExportArguments, context: RunContext, service: Service, window: Window, max_window_days: int
 ) -> Preview:
     now = context.clock.now()
     plan = await make_plan(
         arguments, window=window, service=service, now=now, may_replace=False, callbacks=context.callbacks
     )
-    settled_until = floor_minute(now) - SETTLE_MINUTES
+    settled = settled_until(now)
     return Preview(
         plan=plan,
         max_window_days=max_window_days,
-        windows=len(plan.targets) * len(_tile(plan, max_window_days, settled_until)),
-        settled_until=settled_until,
+        windows=len(plan.targets) * len(_tile(plan, max_window_days, settled)),
+        settled_until=settled,
         is_beyond_retention=is_beyond_retention(plan, now=now),
         speed=Speed(),
     )
 
 
-def _tile(plan: RunPlan, max_window_days: int, settled_until: int) -> list[Window]:
-    """Return the windows in which each place is asked at first; they are the same everywhere."""
+def _tile(plan: RunPlan, max_window_days: int, settled: int) -> list[Window]:
+    """Return the first windows of a target; they are the same for every target."""
     shards = plan_shards(
-        plan.targets[:1], plan.window, max_minutes=max_window_days * MINUTES_PER_DAY, settled_until=settled_until
+        plan.targets[:1], plan.window, max_minutes=max_window_days * MINUTES_PER_DAY, settled_until=settled
     )
     return [shard.window for shard, _ in shards]
 
 
 class _Prober:
-    """Asks the first pages of a sample."""
+    """Requests the first pages of a sample of windows."""
 
     def __init__(self, service: Service, context: RunContext, preview: Preview) -> None:
         self._service = service
         self._clock = context.clock
         self._preview = preview
-        self._asked = 0
-        self._refused: list[tuple[Shard, RequestError]] = []
+        self._sent = 0
+        self._failed: list[tuple[Shard, RequestError]] = []
         self._denied: set[Target] = set()
 
     async def probe(self) -> Preview:
-        """Ask the sample and return the preview with the estimate."""
+        """Request the sample and return the preview with the estimate."""
         preview = self._preview
         tiles = _tile(preview.plan, preview.max_window_days, preview.settled_until)
         parts = divide_targets(preview.plan.targets, tiles, tenancy=preview.plan.tenancy)
-        # Slices of dense windows come out of the same number; where every window can be asked, all are.
+        # Slices of dense windows count towards the same maximum; where every window fits in it, all are requested.
         limit = preview.windows if preview.windows <= MAX_PROBES else MAX_PROBES - _SLICES
         shares = share_probes(parts, limit)
-        firsts = [await self._ask_all(part.choose(share)) for part, share in zip(parts, shares, strict=True)]
+        firsts = [await self._request_all(part.choose(share)) for part, share in zip(parts, shares, strict=True)]
         sampled = await self._slice(firsts)
         speed = preview.speed
         estimate = estimate_total(
             list(zip(parts, sampled, strict=True)), concurrency=speed.concurrency, max_per_second=speed.max_per_second
         )
-        return replace(preview, probes=self._asked, estimate=estimate, refused=tuple(self._refused))
+        return replace(preview, probes=self._sent, estimate=estimate, failed=tuple(self._failed))
 
     async def _slice(self, firsts: Sequence[Sequence[Probe]]) -> list[list[Sampled]]:
-        """Ask slices of the windows that go on behind their first page, the densest first."""
+        """Request slices of the windows that have more than one page, the densest first."""
         dense = [probe for some in firsts for probe in some if probe.has_more]
         dense.sort(key=lambda probe: -probe.events / probe.covered_minutes)
-        room = MAX_PROBES - self._asked
+        room = MAX_PROBES - self._sent
         slices: dict[Shard, tuple[Probe, ...]] = {}
         for number, probe in enumerate(dense[:room]):
             count = room // len(dense) + (number < room % len(dense))
-            slices[probe.shard] = tuple(await self._ask_all(choose_slices(probe, count)))
+            slices[probe.shard] = tuple(await self._request_all(choose_slices(probe, count)))
         return [[Sampled(probe, slices.get(probe.shard, ())) for probe in some] for some in firsts]
 
-    async def _ask_all(self, shards: Iterable[Shard]) -> list[Probe]:
+    async def _request_all(self, shards: Iterable[Shard]) -> list[Probe]:
         probes = []
         for shard in shards:
             if shard.target in self._denied:
                 continue
-            self._asked += 1
+            self._sent += 1
             began_at = self._clock.monotonic()
             try:
                 page = await self._service.audit.read_first_page(shard)
             except RequestError as error:
-                self._refused.append((shard, error))
+                self._failed.append((shard, error))
                 if isinstance(error, ServiceError) and not error.retryable:
                     self._denied.add(shard.target)
                 continue
@@ -229,7 +210,7 @@ def _make_probe(page: Page, seconds: float) -> Probe:
 
 
 def _measure_spread(instants: list[int]) -> float:
-    """Return over how many minutes a page's events are spread, judged without the outermost twentieth at either end."""
+    """Return over how many minutes a page's events are spread, ignoring the outermost twentieth at either end."""
     if not instants:
         return 0.0
     instants = sorted(instants)

@@ -1,23 +1,10 @@
-"""From the spool to the file under its final name.
-
-Owns: the pass over all events: canonical order, shape, format, compression, hash, disk.
-Must not: ask anything, or know what was asked.
+"""Publishing: from merged events to an output under its final name, and the ledger and manifest that describe it.
 
 Invariants
-- The bytes depend on the records, the spelling, the format and the compression; on nothing else.
-- The next chunk is made while the last one is hashed and written; at most two chunks are in memory.
-
-The manifest and the ledger of a finished pass.
-
-Owns: what the manifest states about a run. Must not: decide whether a run is good.
-
-Invariants
-- `scanned = written + filtered + identical`, or the run directory is corrupt and nothing is stated.
+- The bytes depend on the records, the shape, the format and the compression, and on nothing else.
+- The next chunk is encoded while the last one is hashed and written; at most two chunks are in memory.
+- `scanned = written + filtered + identical`, or the run directory is corrupt and no manifest is written.
 - The ledger is written before the manifest that names its hash.
-
-Where the bytes of an output go: a file that gets its name when it is whole, or stdout.
-
-Owns: that choice. Must not: make the bytes.
 """
 
 from __future__ import annotations
@@ -64,16 +51,17 @@ from ociaudit.storage.manifest import (
     Totals,
 )
 from ociaudit.storage.merge import MergeCounts
-from ociaudit.storage.run_dir import RunFolder, RunPlan
+from ociaudit.storage.run_dir import RunDirectory, RunPlan
 from ociaudit.version import VERSION
 
 _EVENTS_PER_CHUNK = 1_000
+_LINES_PER_WRITE = 1_000
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """What has been written: bytes, their SHA-256, and that of each block, so that damage can be located."""
+    """What was written: size, SHA-256, and the SHA-256 up to each block, so that damage can be located."""
 
     size_bytes: int
     sha256: str
@@ -89,10 +77,10 @@ def write_events(
     write: Callable[[bytes], None],
     on_written: Callable[[int], None],
 ) -> WrittenFile:
-    """Write events through `write` and return what was written; `locate` turns what comes with each into its origin.
+    """Write events through `write` and return what was written; `locate` turns what accompanies each into its origin.
 
     Raises:
-        DiskError: as `write` does, or a format's scratch file was refused.
+        DiskError: as `write` does, or a format's scratch file cannot be written.
     """
     digest = BlockDigest()
 
@@ -134,12 +122,9 @@ def _make_chunks(
     yield from event_format.finish()
 
 
-_LINES_PER_WRITE = 1_000
-
-
 @dataclass(frozen=True, slots=True)
 class ManifestFacts:
-    """All that a pass has found, ready to be stated."""
+    """Everything that a manifest states about a run."""
 
     plan: RunPlan
     credentials: Credentials
@@ -155,13 +140,15 @@ class ManifestFacts:
     redaction: Redaction | None = None
 
 
-def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
+def write_ledger(folder: RunDirectory, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
     """Write the ledger from the run's journal and the output's `blocks`, fill `totals`, and return its entry.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: it cannot be written.
     """
-    has_void = any(isinstance(line, VoidLine) for line in _read_journal(folder))  # hardly ever; memory is per page then
+    has_void = any(
+        isinstance(line, VoidLine) for line in _read_journal(folder)
+    )  # rare; memory then grows with the pages
     void = find_void_lines(_read_journal(folder)) if has_void else set()
     encoder = msgspec.json.Encoder()
     digest = hashlib.sha256()
@@ -176,31 +163,31 @@ def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Se
 
 
 def make_manifest(found: ManifestFacts) -> Manifest:
-    """State what was found.
+    """Return the manifest.
 
     Raises:
-        CorruptRun: the counts of journal and log do not add up.
+        CorruptRun: the counts of journal and event log do not add up.
     """
     plan, counts = found.plan, found.counts
     if found.totals.kept != counts.written + counts.identical:
         raise CorruptRun(
-            f"the journal speaks of {found.totals.kept} events, the log holds {counts.written + counts.identical}"
+            f"the journal counts {found.totals.kept} events, the event log holds {counts.written + counts.identical}"
         )
     return Manifest(
         complete=not found.gaps,
         tool=Tool("oci-audit", VERSION),
         arguments=plan.arguments,
         asked_by=Principal(plan.tenancy, found.credentials.principal, found.credentials.fingerprint),
-        also_asked_by=_state_others(found),
+        also_asked_by=_make_others(found),
         range=Range(format_minute(plan.window.start), format_minute(plan.window.end)),
-        event_range=_state_event_range(plan),
-        event_times=_state_event_times(counts),
-        scope=_state_scope(found),
-        totals=_state_totals(found),
+        event_range=_make_event_range(plan),
+        event_times=_make_event_times(counts),
+        scope=_make_scope(found),
+        totals=_make_totals(found),
         conflicting_ids=tuple(counts.conflicting_ids),
-        coverage=tuple(_state_coverage(target, found.coverage.get(target)) for target in plan.targets),
-        gaps=tuple(map(_state_gap, found.gaps)),
-        waived_gaps=tuple(map(_state_gap, found.waived)),
+        coverage=tuple(_make_coverage(target, found.coverage.get(target)) for target in plan.targets),
+        gaps=tuple(map(_make_gap, found.gaps)),
+        waived_gaps=tuple(map(_make_gap, found.waived)),
         provisional=tuple(
             ProvisionalEntry(line.region, line.compartment, line.start, line.end, line.last_at or "")
             for line in found.totals.provisional
@@ -215,17 +202,17 @@ def make_manifest(found: ManifestFacts) -> Manifest:
 
 
 def describe_file(path: Path, written: WrittenFile) -> FileEntry:
-    """Return a written file's entry."""
+    """Return the manifest entry of a written file."""
     return FileEntry(path.name, written.size_bytes, written.sha256)
 
 
-def _state_others(found: ManifestFacts) -> tuple[Principal, ...]:
+def _make_others(found: ManifestFacts) -> tuple[Principal, ...]:
     own = (found.credentials.principal, found.credentials.fingerprint)
     others = sorted(found.totals.asked_by - {own, ("", None)}, key=str)
     return tuple(Principal(found.plan.tenancy, principal, fingerprint) for principal, fingerprint in others)
 
 
-def _state_event_times(counts: MergeCounts) -> EventTimes:
+def _make_event_times(counts: MergeCounts) -> EventTimes:
     return EventTimes(
         first=format_instant(read_order(counts.first_order)[0]) if counts.first_order else None,
         last=format_instant(read_order(counts.last_order)[0]) if counts.first_order else None,
@@ -234,7 +221,7 @@ def _state_event_times(counts: MergeCounts) -> EventTimes:
     )
 
 
-def _state_event_range(plan: RunPlan) -> EventRange | None:
+def _make_event_range(plan: RunPlan) -> EventRange | None:
     window, late = plan.event_window, plan.arguments.late
     if window is None:
         return None
@@ -242,7 +229,7 @@ def _state_event_range(plan: RunPlan) -> EventRange | None:
     return EventRange(format_minute(window.start), format_minute(window.end), late, is_settled=is_settled)
 
 
-def _state_scope(found: ManifestFacts) -> Scope:
+def _make_scope(found: ManifestFacts) -> Scope:
     plan = found.plan
     return Scope(
         regions=tuple(sorted({target.region for target in plan.targets})),
@@ -255,7 +242,7 @@ def _state_scope(found: ManifestFacts) -> Scope:
     )
 
 
-def _state_totals(found: ManifestFacts) -> Totals:
+def _make_totals(found: ManifestFacts) -> Totals:
     totals, counts = found.totals, found.counts
     return Totals(
         scanned=totals.scanned,
@@ -271,7 +258,7 @@ def _state_totals(found: ManifestFacts) -> Totals:
     )
 
 
-def _state_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
+def _make_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
     windows = coverage.windows if coverage else ()
     return CoveredTarget(
         target.region,
@@ -280,7 +267,7 @@ def _state_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
     )
 
 
-def _state_gap(gap: Gap) -> GapEntry:
+def _make_gap(gap: Gap) -> GapEntry:
     return GapEntry(
         region=gap.target.region,
         compartment=gap.target.compartment,
@@ -292,7 +279,7 @@ def _state_gap(gap: Gap) -> GapEntry:
     )
 
 
-def _read_journal(folder: RunFolder) -> Iterator[JournalLine]:
+def _read_journal(folder: RunDirectory) -> Iterator[JournalLine]:
     with folder.journal_path.open("rb") as file:
         yield from map(decode_line, file)
 
@@ -311,13 +298,13 @@ def _in_chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
 def open_output_target(
     output: Path | None, *, stdout: int, check_cancelled: Callable[[], None]
 ) -> Iterator[Callable[[bytes], None]]:
-    """Give the function that writes; `output` None means the descriptor `stdout`.
+    """Yield the function that writes; `output` None means the descriptor `stdout`.
 
-    A file stands under its name after a clean exit; after an exception nothing stands there that did not before.
+    After a clean exit the file has its name; after an exception nothing has changed under that name.
 
     Raises:
-        DiskError: the disk refused, or nobody reads stdout any more.
-        Interrupted: as `check_stop` does.
+        DiskError: the file cannot be written, or stdout was closed.
+        Interrupted: as `check_cancelled` does.
     """
     if output is None:
         yield lambda data: write_to_stdout(stdout, data, check_cancelled)
@@ -335,7 +322,7 @@ def write_to_stdout(descriptor: int, data: bytes, check_cancelled: Callable[[], 
     """Write to a reader that may pause.
 
     Raises:
-        DiskError: nobody reads any more.
+        DiskError: the reader has closed its end.
     """
     try:
         write_to_reader(descriptor, data, Path("stdout"), check=check_cancelled)

@@ -1,10 +1,8 @@
-"""What the arguments mean for this tenancy, asked once at the run's beginning.
-
-Owns: turning typed scope into places, and the questions that needs. Must not: ask for events.
+"""The scope of a run, resolved once at its start: from options as typed to a plan of targets and a window.
 
 Invariants
 - A listing that cannot be read stops the run; it never narrows the scope.
-- What was named by hand is not looked up where that is not needed.
+- Regions or compartments that are named are not listed where the listing is not needed.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import msgspec
 
 from ociaudit.client.identity import explain_rejection
 from ociaudit.client.network import Endpoints
-from ociaudit.errors import RequestError, ServiceError, UsageError
+from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import TimeSpan
 from ociaudit.operations.context import Callbacks, Service
@@ -26,31 +24,32 @@ from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, form
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
 
 SETTLE_MINUTES = 15
-"""Events usually show up within 15 minutes; what is asked sooner may still grow."""
+"""Events usually show up within 15 minutes of being processed; a window requested earlier may still grow."""
+
+
+def settled_until(now: datetime) -> int:
+    """Return the minute before which windows requested at `now` are settled; what ends later is provisional."""
+    return floor_minute(now) - SETTLE_MINUTES
 
 
 def resolve_times(arguments: ExportArguments, *, now: datetime) -> TimeRange:
-    """Return what the times typed mean now: a range of processed time, or one of event times and what to ask for it.
+    """Return what the times as typed mean at `now`. Called once per run: later, relative times mean something else.
 
     Raises:
-        UsageError: they mean nothing.
+        UsageError: they cannot be read, or the range is empty.
     """
-    if arguments.by == "event-time":
-        if arguments.settle_minutes:
-            raise UsageError(
-                "--settle is for ranges of processed time", hint="leave it out, or leave out --by event-time"
-            )
+    if arguments.time_basis == "event-time":
         return resolve_event_range(arguments.start, arguments.end, late=arguments.late, now=now)
     return resolve_range(arguments.start, arguments.end, now=now, settle_minutes=arguments.settle_minutes)
 
 
 def make_span(window: Window | None) -> TimeSpan | None:
-    """Return what keeps the events of a range of event times; None keeps all."""
+    """Return the filter that keeps the events of a range of event times; None keeps all."""
     return TimeSpan(instant_of_minute(window.start), instant_of_minute(window.end)) if window else None
 
 
 def check_scope(arguments: ExportArguments, endpoints: Endpoints) -> None:
-    """Refuse names that cannot be right, before anything is asked.
+    """Reject names that cannot be right, before anything is requested.
 
     Raises:
         UsageError: a region or an OCID is malformed or unknown.
@@ -71,10 +70,10 @@ async def make_plan(
     may_replace: bool,
     callbacks: Callbacks,
 ) -> RunPlan:
-    """Ask what the scope is and return the plan.
+    """List what the scope needs and return the plan.
 
     Raises:
-        ScopeUnreadable, SignInRejected, ServiceUnreachable: a listing did not come.
+        ScopeUnreadable, SignInRejected, ServiceUnreachable: a listing could not be read.
         UsageError: a named compartment is not in the tenancy.
     """
     tenancy = service.credentials.tenancy
@@ -113,22 +112,23 @@ async def make_plan(
 
 
 def is_beyond_retention(plan: RunPlan, *, now: datetime) -> bool:
-    """Tell whether the range begins before what the tenancy still keeps."""
+    """Return whether the range begins before what the tenancy still keeps."""
     days = plan.retention_days
     return days is not None and plan.window.start < floor_minute(now) - days * MINUTES_PER_DAY
 
 
 def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], None]) -> None:
-    """Say where the range reaches beyond what can be complete."""
+    """Report where the range cannot be complete, or not yet."""
     if is_beyond_retention(plan, now=now):
         notify(
             f"the range begins before what the tenancy keeps ({plan.retention_days} days); "
-            "older events are gone, and the service may refuse the window"
+            "older events are gone, and the service may reject the window"
         )
-    if plan.window.end > floor_minute(now) - SETTLE_MINUTES:
+    settled = settled_until(now)
+    if plan.window.end > settled:
         notify(
             f"the range ends within the last {SETTLE_MINUTES} minutes; events processed later may still join it, "
-            f"so what lies after {format_minute(floor_minute(now) - SETTLE_MINUTES)} is marked provisional"
+            f"so everything after {format_minute(settled)} is marked provisional"
         )
 
 
@@ -144,5 +144,5 @@ async def _read_retention(service: Service, region: str, callbacks: Callbacks) -
             and not await service.identity.is_sign_in_accepted()
         ):
             raise explain_rejection(error, service.credentials) from error
-        callbacks.on_notice(f"the retention period cannot be read ({error}); going on without knowing it")
+        callbacks.on_notice(f"the retention period cannot be read ({error}); continuing without it")
         return None

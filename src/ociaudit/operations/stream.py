@@ -1,16 +1,12 @@
 """Events as they arrive, for a program that reads them in a plain loop.
 
-Owns: the thread that asks, and the bounded way from it to the reader. Must not: keep events.
+A thread with an event loop of its own fetches; the reader takes events from a bounded channel.
 
 Invariants
-- At most `_PAGES_AHEAD` pages wait for the reader; a slow reader slows the questions.
-- Works inside a running event loop, because its own loop runs in a thread of its own.
-- Closing it, or forgetting it, ends the requests that are under way.
-- Within one shard a record that comes again byte for byte is given once.
-
-Events as Python's own objects, for whoever iterates.
-
-Owns: turning the lines of a stream into dictionaries. Must not: ask.
+- At most `_PAGES_AHEAD` pages wait for the reader: a slow reader slows the requests.
+- Works inside a running event loop.
+- Closing or garbage-collecting a stream ends its requests and its thread.
+- Within one shard, a record that arrives again byte for byte is returned once.
 """
 
 from __future__ import annotations
@@ -31,12 +27,13 @@ from ociaudit.errors import IncompleteExport, ServiceUnreachable
 from ociaudit.events.event import Event
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.events.filters import EventFilter, TimeSpan
-from ociaudit.operations.context import ExportOrder, RunContext, connect
+from ociaudit.operations.context import ExportOptions, RunContext, connect
 from ociaudit.operations.fetcher import Fetcher, GapTracker
-from ociaudit.operations.scope_resolution import SETTLE_MINUTES, check_scope, make_plan, make_span, resolve_times
+from ociaudit.operations.scope_resolution import check_scope, make_plan, make_span, resolve_times, settled_until
 from ociaudit.planning.planner import plan_regions
 from ociaudit.planning.shard import Gap, Shard
-from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute
+from ociaudit.planning.window import MINUTES_PER_DAY, Window
+from ociaudit.storage.run_dir import ExportArguments
 
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
@@ -44,13 +41,13 @@ OnGap = Literal["raise", "collect"]
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The last thing in a channel: nothing more comes, and why, if not because everything has come."""
+    """The last item of a channel, with the error that ended it, if any."""
 
     error: BaseException | None
 
 
 class _Channel:
-    """The bounded way from the thread that asks to the one that reads."""
+    """The bounded channel from the fetching thread to the reading one."""
 
     def __init__(self) -> None:
         self._pages: queue.SimpleQueue[list[bytes] | _End] = queue.SimpleQueue()
@@ -59,11 +56,11 @@ class _Channel:
         self._is_cancelled = False
         self._room = asyncio.Semaphore(_PAGES_AHEAD)
 
-    def work(self, ask: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Run `ask` to its end, in the asking thread, and pass on how it ended."""
+    def work(self, fetch: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run `fetch` to its end, in the fetching thread, and pass on how it ended."""
         error: BaseException | None = None
         try:
-            error = asyncio.run(self._run(ask))
+            error = asyncio.run(self._run(fetch))
         except OSError as refusal:
             error = ServiceUnreachable(
                 f"no connection can be opened from here: {refusal.strerror}",
@@ -73,12 +70,12 @@ class _Channel:
             self._pages.put(_End(error))
 
     async def put(self, events: list[bytes]) -> None:
-        """Hand a page over, when there is room."""
+        """Hand over a page when there is room."""
         await self._room.acquire()
         self._pages.put(events)
 
     def read(self) -> Iterator[list[bytes]]:
-        """Yield the pages, in the reading thread, and raise what the asking one raised."""
+        """Yield the pages, in the reading thread, and raise what the fetching thread raised."""
         while not isinstance(page := self._pages.get(), _End):
             yield page
             self._call(self._room.release)
@@ -86,14 +83,14 @@ class _Channel:
             raise page.error
 
     def cancel(self) -> None:
-        """End the asking, at once or as soon as it has begun."""
+        """End the fetching, immediately or as soon as it has started."""
         self._is_cancelled = True
         if self._task is not None:
             self._call(self._task.cancel)
 
-    async def _run(self, ask: Callable[[], Coroutine[None, None, None]]) -> BaseException | None:
+    async def _run(self, fetch: Callable[[], Coroutine[None, None, None]]) -> BaseException | None:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.ensure_future(ask())
+        self._task = asyncio.ensure_future(fetch())
         if self._is_cancelled:
             self._task.cancel()
         await asyncio.wait([self._task])
@@ -101,23 +98,23 @@ class _Channel:
 
     def _call(self, work: Callable[[], object]) -> None:
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            with contextlib.suppress(RuntimeError):  # the loop has already ended
                 self._loop.call_soon_threadsafe(work)
 
 
 class EventStream:
-    """Events of a range as lines of JSON, in the order of arrival. Iterate once; close early at will.
+    """The events of a range as lines of JSON, in the order of arrival. Iterate once; may be closed early.
 
-    `gaps` is complete when the iteration has ended.
+    `gaps` is final when the iteration has ended.
     """
 
-    def __init__(self, order: ExportOrder, context: RunContext, *, on_gap: OnGap = "raise") -> None:
-        """Check the arguments; nothing is asked before the first event is wanted.
+    def __init__(self, options: ExportOptions, context: RunContext, *, on_gap: OnGap = "raise") -> None:
+        """Check the options; nothing is requested before the first event is read.
 
         Raises:
-            UsageError: the arguments cannot be carried out.
+            UsageError: the options cannot be used.
         """
-        arguments = order.arguments
+        arguments = options.to_arguments(context.credentials)
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
@@ -125,9 +122,11 @@ class EventStream:
         self._window = time_range.window
         self._filter = EventFilter(arguments.whole_filter)
         check_scope(arguments, context.endpoints)
-        # The thread must not hold on to this object, or forgetting it could not end the thread.
-        sink = _ChannelWriter(self._channel, self._filter, make_span(time_range.event_window))
-        self._ask = functools.partial(_ask, order, context, self._window, sink, self._filter.parse_page)
+        # The thread holds no reference to this object: otherwise garbage collection could not end the thread.
+        writer = _ChannelWriter(self._channel, self._filter, make_span(time_range.event_window))
+        self._fetch = functools.partial(
+            _fetch, arguments, context, self._window, options.max_window_days, writer, self._filter.parse_page
+        )
         self._found: list[Gap] = []
         self._on_gap = on_gap
         self._pages: Iterator[list[bytes]] | None = None
@@ -142,8 +141,8 @@ class EventStream:
 
         Raises:
             StopIteration: there are no more.
-            IncompleteExport: all else has been given, and there are gaps.
-            OciAuditError: the run could not go on.
+            IncompleteExport: all events have been returned, and there are gaps.
+            OciAuditError: the run could not continue.
         """
         for event in self._page:
             return event
@@ -163,56 +162,58 @@ class EventStream:
         self.close()
 
     def __del__(self) -> None:
-        """Close it when it is forgotten."""
+        """Close it when it is garbage-collected."""
         if hasattr(self, "_thread"):  # construction may have failed
             self.close()
 
     def close(self) -> None:
-        """End the requests under way and the thread; may be called again."""
+        """End the requests in flight and the thread; may be called more than once."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._channel.cancel()
-            if thread is not threading.current_thread():  # where a collection of garbage may come to run
+            if thread is not threading.current_thread():  # garbage collection may run there
                 thread.join()
 
     def _begin(self) -> Iterator[list[bytes]]:
-        ask, found = self._ask, self._found
+        fetch, found = self._fetch, self._found
         self._thread = threading.Thread(
-            target=self._channel.work, args=(lambda: ask(found),), name="ociaudit-stream", daemon=True
+            target=self._channel.work, args=(lambda: fetch(found),), name="ociaudit-stream", daemon=True
         )
         self._thread.start()
         self._pages = self._channel.read()
         return self._pages
 
     def _end(self) -> NoReturn:
-        """Say how it ended; said once, it is over."""
+        """Raise how it ended; gaps are raised once."""
         gaps, self._found = tuple(self._found), []
         self.gaps = self.gaps or gaps
         if gaps and self._on_gap == "raise":
-            raise IncompleteExport(f"{len(gaps)} gaps; the first: {gaps[0].reason}", gaps=gaps)
+            count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
+            raise IncompleteExport(f"{count}; the first: {gaps[0].reason}", gaps=gaps)
         raise StopIteration
 
 
-async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
-    order: ExportOrder,
+async def _fetch(  # noqa: PLR0917 - bound one by one where the thread starts
+    arguments: ExportArguments,
     context: RunContext,
     window: Window,
-    sink: _ChannelWriter,
-    cut: ParsePage,
+    max_window_days: int,
+    writer: _ChannelWriter,
+    parse: ParsePage,
     gaps: list[Gap],
 ) -> None:
-    """Ask for everything, put the pages into the channel, and leave the gaps behind."""
-    async with connect(context, cut=cut) as service:
+    """Fetch everything, put the pages into the channel, and add the gaps to `gaps`."""
+    async with connect(context, parse=parse) as service:
         plan = await make_plan(
-            order.arguments,
+            arguments,
             window=window,
             service=service,
             now=context.clock.now(),
             may_replace=False,
             callbacks=context.callbacks,
         )
-        # No shard is cut: what was read before a cut would be given twice.
-        sweep = Fetcher(
+        # No shard is split: what was read before a split would be returned twice.
+        fetcher = Fetcher(
             audit=service.audit,
             rate_limiter=service.rate_limiter,
             gap_tracker=GapTracker(
@@ -221,7 +222,7 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
                 callbacks=context.callbacks,
                 has_responded_before=False,
             ),
-            sink=sink,
+            handler=writer,
             targets=plan.targets,
             window=plan.window,
             covered={},
@@ -230,14 +231,14 @@ async def _ask(  # noqa: PLR0917 - bound one by one where the thread starts
         regions = plan_regions(
             plan.targets,
             plan.window,
-            max_minutes=order.max_window_days * MINUTES_PER_DAY,
-            settled_until=floor_minute(context.clock.now()) - SETTLE_MINUTES,
+            max_minutes=max_window_days * MINUTES_PER_DAY,
+            settled_until=settled_until(context.clock.now()),
         )
-        gaps += await sweep.run(regions)
+        gaps += await fetcher.run(regions)
 
 
 class _ChannelWriter:
-    """Puts filtered pages into the channel, each record of a shard once."""
+    """A page handler that puts filtered pages into the channel, each record of a shard once."""
 
     def __init__(self, channel: _Channel, event_filter: EventFilter, span: TimeSpan | None) -> None:
         self._channel = channel
@@ -246,7 +247,7 @@ class _ChannelWriter:
         self._seen: dict[Shard, set[bytes]] = {}
 
     async def handle_page(self, page: Page) -> None:
-        """Wait for room and hand the page over."""
+        """Wait for room and hand over the page."""
         seen = self._seen.pop(page.shard, set())
         if not page.is_last:
             self._seen[page.shard] = seen
@@ -254,8 +255,8 @@ class _ChannelWriter:
         await self._channel.put([event.raw for event in self._filter.select(inside) if _is_new(event, seen)])
 
     async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
-        """Nothing is cut here."""
-        raise AssertionError(f"{shard} was cut into {pieces} without a policy")
+        """Never called: there is no split policy."""
+        raise AssertionError(f"{shard} was split into {pieces} without a policy")
 
 
 def _is_new(event: Event, seen: set[bytes]) -> bool:
@@ -266,12 +267,12 @@ def _is_new(event: Event, seen: set[bytes]) -> bool:
 
 
 class Events:
-    """The events of `stream`: an iterator of dictionaries, which can be closed early."""
+    """The events of `stream`: an iterator of dictionaries that may be closed early."""
 
     def __init__(self, lines: EventStream, shape: Shape) -> None:
-        """Read from `lines` and spell as `shape` says."""
+        """Read from `lines` and convert each event to `shape`."""
         self._lines = lines
-        self._reshape = choose_shape(shape)
+        self._convert = choose_shape(shape)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Return itself."""
@@ -279,7 +280,7 @@ class Events:
 
     def __next__(self) -> dict[str, Any]:
         """Return the next event; see `stream` for what is raised."""
-        event: dict[str, Any] = json.loads(self._reshape(next(self._lines)), parse_int=_parse_int)
+        event: dict[str, Any] = json.loads(self._convert(next(self._lines)), parse_int=_parse_int)
         return event
 
     def __enter__(self) -> Self:
@@ -292,16 +293,16 @@ class Events:
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """Return what did not come back complete; final when the iteration has ended."""
+        """Return the gaps; final when the iteration has ended."""
         return self._lines.gaps
 
     def close(self) -> None:
-        """End the requests under way."""
+        """End the requests in flight."""
         self._lines.close()
 
 
 def _parse_int(text: str) -> int | str:
-    """Numbers of thousands of digits, which Python will not convert, stay text."""
+    """Read a number; one of thousands of digits, which Python does not convert, stays text."""
     try:
         return int(text)
     except ValueError:

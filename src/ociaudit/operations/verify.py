@@ -1,21 +1,12 @@
-"""The events of a file that this program wrote: do they ascend, and does none stand twice?
-
-Owns: that check, block by block. Must not: read the file.
-
-Invariants
-- Events are made only of blocks in which something is unusual; a sound file costs one look at each line.
-- Two records of the same time and id stand in the order of their bytes as served; where those were derived from,
-  by another spelling, an origin or redaction, the order of equal ones is not looked at.
-- Of redacted events only the times are compared: the order is that of the events as served, and an id may be gone.
-
-An export checked against what it states of itself, offline.
-
-Owns: what is checked. Must not: ask the service, or change anything.
+"""Verification: an export checked offline against its manifest, ledger and signature.
 
 Invariants
 - Every byte of output, ledger and manifest is covered by a hash that is compared.
-- The file streams by: memory does not grow with it.
-- "Consistent" is all that an unsigned manifest proves; who made it, only a signature does.
+- The file is read as a stream: memory does not grow with it.
+- "Consistent" is all that an unsigned manifest proves; only a signature proves who made it.
+- Events are decoded only in blocks where something is unusual; a sound file costs one look at each line.
+- Two records of the same time and id are ordered by their bytes as served. Where the bytes were derived (another shape,
+  an origin), the order of such equals is not checked; of redacted events only the times are, since ids may be redacted.
 """
 
 from __future__ import annotations
@@ -31,31 +22,33 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import Event, read_instant_of
-from ociaudit.formats.json_reader import (
-    BadArray,
-    LineBlock,
-    read_chunks,
-    read_line_blocks,
-    scan_block,
-    split_lines,
-    unpack_chunks,
-)
-from ociaudit.formats.validate import NOT_READ_AGAIN, count_rows, read_lines
+from ociaudit.formats.base import InvalidFile
+from ociaudit.formats.compression import decompress, read_chunks
+from ociaudit.formats.csv import count_csv_rows
+from ociaudit.formats.json import LineBlock, parse_block, read_line_blocks, read_ndjson, scan_block
+from ociaudit.formats.parquet import count_parquet_rows
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
-from ociaudit.storage.manifest import FileEntry, Manifest, decode_manifest, has_own_digest, name_manifest
+from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest
 from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
+
+_MAX_PROBLEMS = 100
+_NOT_PARSED = "the events of a table are not parsed: only the file's bytes and its number of rows are checked"
+Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
+"""Who made the manifest: not signed; not signed although a signer was expected; a signature that does not match; signed
+by a key that was not named; by another key than the one named; by the one named."""
+Verdict = Literal["complete", "incomplete", "altered"]
 
 
 class OrderCheck:
-    """Takes the blocks of a file in turn; `count` is how many events they held."""
+    """Checks that the events of a file ascend and that none is repeated, block by block; `count` is their number."""
 
     def __init__(
         self, shape: str, *, is_as_served: bool = True, is_redacted: bool = False, report: Callable[[str, int], None]
     ) -> None:
-        """Check events in this shape; `report` gets what is wrong, in words, and at which byte.
+        """Check events in this shape; `report` receives what is wrong and at which byte.
 
         `is_as_served`: their bytes are those that Oracle sent.
         """
@@ -67,21 +60,21 @@ class OrderCheck:
         self._previous = Event(b"", b"", "", None, None)
 
     def check(self, block: LineBlock) -> None:
-        """Take the next lines.
+        """Check the next lines.
 
         Raises:
-            BadArray: they do not hold an event each.
+            InvalidFile: a line does not hold one event.
         """
         scan = scan_block(block) if self._shape == "api" and not self._is_redacted else None
         if scan is not None and scan.first > self._previous.order:
             self.count += scan.events
             self._previous = scan.last
             return
-        batch = split_lines(block, self._shape)
+        batch = parse_block(block, self._shape)
         self.check_events(batch.events, batch.offsets)
 
     def check_events(self, events: Sequence[Event], offsets: Sequence[int]) -> None:
-        """Take the next events, with the byte at which each begins."""
+        """Check the next events, each with the byte at which it begins."""
         previous = self._previous
         for event, offset in zip(events, offsets, strict=True):
             if event.order <= previous.order:
@@ -94,20 +87,14 @@ class OrderCheck:
         if self._is_redacted and read_instant_of(event.order) >= read_instant_of(previous.order):
             return
         if event.order < previous.order or (self._is_as_served and event.raw < previous.raw):
-            self._report("an event stands out of order", offset)
+            self._report("an event is out of order", offset)
         elif self._is_as_served and event.raw == previous.raw:
-            self._report("a record stands twice", offset)
-
-
-_MAX_PROBLEMS = 100
-Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
-"""Who made the manifest: not signed; not signed although a signer was expected; a signature that does not fit; one by
-a key that nobody named; by another key than the one named; by the one named."""
+            self._report("a record is repeated", offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that does not agree; `offset` is the byte of the file from which on, where that is known."""
+    """A disagreement; `offset` is the byte of the file where it begins, if known."""
 
     file: str
     text: str
@@ -116,7 +103,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Verification:
-    """What the check found. `signature` None means that the manifest is not signed."""
+    """The result of a verification. `signature` None means that the manifest is not signed."""
 
     manifest: Manifest
     manifest_sha256: str
@@ -124,21 +111,21 @@ class Verification:
     authorship: Authorship = "unsigned"
     problems: list[Problem] = field(default_factory=list)
     settled: dict[Target, Coverage] = field(default_factory=dict)
-    """What the ledger's shards cover that were answered in good time."""
+    """What the ledger's complete and settled shards cover."""
     answered: dict[Target, Coverage] = field(default_factory=dict)
-    """The same, with those that were asked too soon, which may have been asked again in vain."""
+    """The same with provisional shards, which may have been requested again without success."""
     has_ledger: bool = False
     notes: list[str] = field(default_factory=list)
-    """What was not looked at."""
+    """What was not checked."""
 
     @property
     def is_consistent(self) -> bool:
-        """Tell whether nothing disagreed."""
+        """Return whether nothing disagrees."""
         return not self.problems
 
 
 def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Path | None = None) -> Verification:
-    """Check an output with its ledger, manifest and signature; the manifest stands beside it, unless it is named.
+    """Check an output with its ledger, manifest and signature; the manifest is beside it unless it is named.
 
     Raises:
         CorruptRun: there is no manifest, or it cannot be read.
@@ -146,25 +133,30 @@ def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Pa
         DiskError: a file cannot be read.
     """
     if not output.is_file():
-        raise UsageError(f"{output} is not a file that is there", hint="name the file that oci-audit export wrote")
+        raise UsageError(f"{output} is not a file", hint="name the file that oci-audit export wrote")
     manifest_path = manifest_path or name_manifest(output)
-    data = _read_manifest(manifest_path)
-    manifest = decode_manifest(data, where=str(manifest_path))
+    found = load_manifest(manifest_path)
+    if found is None:
+        raise CorruptRun(
+            f"there is no manifest {manifest_path}",
+            hint="without it nothing can be proven; name it with --manifest if it was moved",
+        )
+    manifest, data = found.manifest, found.data
     result = Verification(manifest, hashlib.sha256(data).hexdigest())
-    if not has_own_digest(data):
-        result.problems.append(Problem(manifest_path.name, "its bytes are not those that its digest speaks of"))
+    if not found.has_own_digest:
+        result.problems.append(Problem(manifest_path.name, "its bytes do not match its digest"))
     _check_signature(result, data, manifest_path, signer)
     blocks = _check_ledger(result, _find_ledger(output, manifest_path, manifest))
     _check_output(result, output, blocks)
     try:
-        _check_statement(result, manifest_path.name)
+        _check_manifest(result, manifest_path.name)
     except ValueError as error:
         result.problems.append(Problem(manifest_path.name, f"a time in it cannot be read: {error}"))
     return result
 
 
 def _find_ledger(output: Path, manifest_path: Path, manifest: Manifest) -> Path | None:
-    """Return the ledger, which stands beside the output, or beside the manifest where the output was stdout."""
+    """Return the ledger, which is beside the output, or beside the manifest where the output was stdout."""
     name = manifest.ledger.name
     if not name or name != Path(name).name:
         return None
@@ -172,26 +164,17 @@ def _find_ledger(output: Path, manifest_path: Path, manifest: Manifest) -> Path 
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_manifest(path: Path) -> bytes:
-    if not path.exists():
-        raise CorruptRun(
-            f"there is no manifest {path}", hint="without it nothing can be proven; name it with --manifest if it moved"
-        )
-    with explain_disk("read", path):
-        return path.read_bytes()
-
-
 def _check_signature(result: Verification, data: bytes, manifest_path: Path, signer: Path | None) -> None:
     path = name_signature(manifest_path)
     if not path.exists():
         if signer is not None:
             result.authorship = "missing"
-            result.problems.append(Problem(path.name, "there is no signature, and one was expected"))
+            result.problems.append(Problem(path.name, "there is no signature, although one was expected"))
         return
     result.signature = check_signature(data, path, signer)
     if not result.signature.is_good:
         result.authorship = "unfit"
-        result.problems.append(Problem(path.name, f"the signature does not fit: {result.signature.message}"))
+        result.problems.append(Problem(path.name, f"the signature does not match: {result.signature.message}"))
     elif signer is None:
         result.authorship = "unknown_signer"
     elif result.signature.is_expected_signer:
@@ -205,7 +188,7 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
     """Check the ledger's bytes and sums; return the output's block hashes."""
     stated = result.manifest.ledger
     if path is None:
-        result.problems.append(Problem("ledger", "it is missing, beside the file and beside the manifest"))
+        result.problems.append(Problem("ledger", "it is missing, both beside the file and beside the manifest"))
         return []
     result.has_ledger = True
     blocks: list[BlockLine] = []
@@ -220,7 +203,7 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
                 if isinstance(line, ShardLine):
                     _cover(result, line)
             except (msgspec.MsgspecError, RecursionError, ValueError):
-                result.problems.append(Problem(stated.name, "this line is not of a ledger", position))
+                result.problems.append(Problem(stated.name, "this is not a line of a ledger", position))
                 return blocks
             position += len(raw)
             if isinstance(line, BlockLine):
@@ -265,18 +248,20 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         stream = _hash_beside(read_chunks(file), digest)
         try:
-            if arguments.format in {"csv", "parquet"}:
-                order.count = count_rows(unpack_chunks(stream), file, is_csv=arguments.format == "csv")
-                result.notes.append(NOT_READ_AGAIN)
-            elif arguments.format == "ndjson":
-                for batch in read_lines(unpack_chunks(stream), shape=arguments.shape):
-                    order.check_events(batch.events, batch.offsets)
-            else:
-                for block in read_line_blocks(unpack_chunks(stream)):
-                    order.check(block)
-        except BadArray as error:
-            result.problems.append(Problem(stated.name, str(error), error.offset))
-        for _ in stream:  # behind a bad place the rest still has to be hashed
+            _, content = decompress(stream, is_single=True)
+            match arguments.format:
+                case "csv" | "parquet" as table:
+                    order.count = count_csv_rows(content) if table == "csv" else count_parquet_rows(file)
+                    result.notes.append(_NOT_PARSED)
+                case "ndjson":
+                    for batch in read_ndjson(content, shape=arguments.shape):
+                        order.check_events(batch.events, batch.offsets)
+                case _:
+                    for block in read_line_blocks(content):
+                        order.check(block)
+        except InvalidFile as error:
+            result.problems.append(Problem(stated.name, error.reason, error.offset))
+        for _ in stream:  # after damage the rest still has to be hashed
             pass
     _locate_damage(result, blocks, digest.finish())
     _compare_file(result, stated, digest.size_bytes, digest.sha256)
@@ -295,14 +280,14 @@ def _locate_damage(result: Verification, stated: Sequence[BlockLine], found: Seq
     begin = 0
     for line, seen in zip(stated, found, strict=False):
         if line != seen:
-            text = f"it is altered somewhere in the {seen.end - begin:,} bytes from here on"
+            text = f"it was altered somewhere in the {seen.end - begin:,} bytes from here on"
             result.problems.append(Problem(result.manifest.output.name, text, begin))
             return
         begin = line.end
 
 
 def _hash_beside(chunks: Iterable[bytes], digest: BlockDigest) -> Iterator[bytes]:
-    """Pass the chunks on while another thread hashes them."""
+    """Yield the chunks while another thread hashes them."""
     with ThreadPoolExecutor(1) as thread:
         pending: Future[None] | None = None
         for chunk in chunks:
@@ -314,30 +299,29 @@ def _hash_beside(chunks: Iterable[bytes], digest: BlockDigest) -> Iterator[bytes
             pending.result()
 
 
-def _check_statement(result: Verification, name: str) -> None:
-    """Check that the manifest agrees with itself: sums, and that coverage and gaps make up what was asked."""
+def _check_manifest(result: Verification, name: str) -> None:
+    """Check the manifest against itself: sums, and that coverage and gaps make up what was requested."""
     manifest = result.manifest
     totals = manifest.totals
     if totals.scanned != totals.written + totals.filtered + totals.identical:
-        result.problems.append(Problem(name, "scanned is not written + filtered + identical"))
+        result.problems.append(Problem(name, "scanned does not equal written + filtered + identical"))
     if manifest.complete == bool(manifest.gaps):
         result.problems.append(Problem(name, "complete and the list of gaps contradict each other"))
-    asked = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
-    known = {Target(entry.region, entry.compartment): Coverage() for entry in manifest.coverage}
+    requested = manifest.window
+    known = {entry.target: Coverage() for entry in manifest.coverage}
     for entry in manifest.coverage:
-        for start, end in entry.windows:
-            known[Target(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
+        for window in entry.coverage.windows:
+            known[entry.target].add(window)
     accounted = {target: Coverage(coverage.windows) for target, coverage in known.items()}
     for gap in (*manifest.gaps, *manifest.waived_gaps):
-        window = Window(parse_minute(gap.start), parse_minute(gap.end))
-        accounted.setdefault(Target(gap.region, gap.compartment), Coverage()).add(window)
+        accounted.setdefault(gap.target, Coverage()).add(gap.window)
     for target in sorted({*known, *result.answered}) if result.has_ledger else ():
         is_less = not _holds(accounted.get(target), result.settled.get(target))
         if is_less or not _holds(result.answered.get(target), known.get(target)):
-            text = f"the coverage of {target.region} {target.compartment} is not that of the ledger's complete shards"
+            text = f"the coverage of {target.region} {target.compartment} does not match the ledger's complete shards"
             result.problems.append(Problem(name, text))
     for target, coverage in accounted.items():
-        for missing in coverage.find_missing(asked):
+        for missing in coverage.find_missing(requested):
             text = f"{target.region} {target.compartment} {missing} is neither covered nor a gap"
             result.problems.append(Problem(name, text))
 
@@ -346,11 +330,8 @@ def _holds(outer: Coverage | None, inner: Coverage | None) -> bool:
     return inner is None or not any((outer or Coverage()).find_missing(window) for window in inner.windows)
 
 
-Verdict = Literal["complete", "incomplete", "altered"]
-
-
 def judge(result: Verification) -> Verdict:
-    """Return what the check comes to."""
+    """Return the verdict on a verified export."""
     if not result.is_consistent:
         return "altered"
     return "complete" if result.manifest.complete else "incomplete"

@@ -1,1 +1,1 @@
-"""What to ask. Pure; no I/O, no clock."""
+"""What to fetch: time ranges, scope, windows, shards and the plan made of them. Pure: no I/O and no clock."""

@@ -1,11 +1,12 @@
-"""What a whole sweep may bring, judged from a few first pages.
+"""The estimate of an export's size and duration, extrapolated from the first pages of a few sampled windows.
 
-Owns: which windows are sampled, and the arithmetic from a sample to a total. Must not: ask.
+It chooses the windows to sample and does the arithmetic; requests are sent elsewhere.
 
 Invariants
-- The sample is spread over places and over time by a fixed rule: the same plan is sampled at the same windows.
-- Root compartments are a part of their own, because sign-ins and identity land there; each part has its own mean.
-- A guess only ever informs a person. Coverage is never claimed from it.
+- The sample is spread over targets and time by a fixed rule: the same plan is sampled at the same windows.
+- Root compartments are a part of their own, because sign-ins and identity events are recorded there. Each part has
+  its own mean.
+- An estimate only informs the user; coverage is never derived from it.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import Window
 
 _ROOT_SHARE = 0.25
-_STEPS = (0.7548776662466927, 0.5698402909980532)  # of the plastic number: even over a square, however many points
+# Powers of the plastic number: multiples modulo 1 fill a square evenly, however many points are taken.
+_STEPS = (0.7548776662466927, 0.5698402909980532)
 _GOLDEN = 0.6180339887498949
 _STANDARD_ERRORS = 2.0
 _RULE_OF_THREE = 3.0
 _SLICES_PER_WINDOW = 16
-_SHORTEST_SPREAD_MINUTES = 0.01  # events at one instant: no page tells more
+_SHORTEST_SPREAD_MINUTES = 0.01  # for pages whose events all have the same time
 
 
 @dataclass(frozen=True, slots=True)
 class ScopePart:
-    """Places that are alike enough for one mean, and how each of them is asked."""
+    """Targets similar enough for one mean, and the windows that each of them is fetched in."""
 
     targets: Sequence[Target]
     tiles: Sequence[Window]
 
     @property
     def count(self) -> int:
-        """Return how many windows that makes."""
+        """Return how many windows these targets have together."""
         return len(self.targets) * len(self.tiles)
 
     @property
@@ -44,7 +46,7 @@ class ScopePart:
         return len(self.targets) * sum(tile.minutes for tile in self.tiles)
 
     def choose(self, limit: int) -> Iterator[Shard]:
-        """Yield at most `limit` different windows, spread over places and time."""
+        """Yield at most `limit` different windows, spread over targets and time."""
         if self.count <= limit:
             yield from (Shard(target, tile) for target in self.targets for tile in self.tiles)
             return
@@ -53,17 +55,17 @@ class ScopePart:
             if len(chosen) == limit:
                 return
             sides = (len(self.targets), len(self.tiles))
-            spot = tuple(int((0.5 + step * by) % 1.0 * side) for by, side in zip(_STEPS, sides, strict=True))
-            if spot not in chosen:
-                chosen.add((spot[0], spot[1]))
-                yield Shard(self.targets[spot[0]], self.tiles[spot[1]])
+            row, column = (int((0.5 + step * by) % 1.0 * side) for by, side in zip(_STEPS, sides, strict=True))
+            if (row, column) not in chosen:
+                chosen.add((row, column))
+                yield Shard(self.targets[row], self.tiles[column])
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One first page: what it held, and whether more would follow.
+    """The first page of a window: its size, and whether more pages follow.
 
-    `spread_minutes` is the time that its events are spread over, without the outermost: a late one stretches it.
+    `spread_minutes` is the time that its events span, without the outermost ones, because late events stretch it.
     """
 
     shard: Shard
@@ -75,37 +77,37 @@ class Probe:
 
     @property
     def covered_minutes(self) -> float:
-        """Return how many minutes the page speaks of: all of the window, or those that its events are spread over."""
+        """Return how many minutes the page covers: the whole window, or the span of its events if more pages follow."""
         minutes: float = self.shard.window.minutes
         return max(_SHORTEST_SPREAD_MINUTES, min(self.spread_minutes, minutes)) if self.has_more else minutes
 
     @property
     def at_least(self) -> int:
-        """Return how many events the window has for sure."""
+        """Return the least number of events that the window can have."""
         return self.events + self.has_more
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A sampled window: its first page, and those of slices of it where that page was not all."""
+    """A sampled window: its first page and, if more pages follow it, the first pages of slices of the window."""
 
     first: Probe
     slices: tuple[Probe, ...] = ()
 
     @property
     def per_minute(self) -> float:
-        """Return the events of its pages by the minutes they cover: a burst has no more weight than it lasts."""
+        """Return the events per minute over the minutes that the pages cover, so a burst weighs by its length."""
         probes = (self.first, *self.slices)
         return sum(probe.events for probe in probes) / sum(probe.covered_minutes for probe in probes)
 
     @property
     def events(self) -> float:
-        """Return how many events the window may have."""
+        """Return the estimated number of events in the window."""
         return max(self.first.at_least, self.per_minute * self.first.shard.window.minutes)
 
     @property
     def pages(self) -> float:
-        """Return how many pages the window may have."""
+        """Return the estimated number of pages in the window."""
         if not self.first.has_more:
             return 1.0
         return max(2.0, math.ceil(self.events / max(1, self.first.events)))
@@ -113,20 +115,23 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A guess, and the range of two standard errors of the sample around it."""
+    """An estimated quantity, and the range of two standard errors around it."""
 
     likely: float
     low: float
     high: float
 
     def scale(self, factor: float) -> Amount:
-        """Return all three numbers multiplied."""
+        """Return this amount with all three numbers multiplied by `factor`."""
         return Amount(self.likely * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a sweep may bring. `unlike_share`: so much of the windows may be unlike all that were sampled (95 %)."""
+    """The estimated size and duration of an export.
+
+    `unlike_share` is the share of windows that may be unlike every sampled one (at 95 % confidence).
+    """
 
     events: Amount
     size_bytes: Amount
@@ -141,14 +146,14 @@ class Estimate:
 
 
 def divide_targets(targets: Sequence[Target], tiles: Sequence[Window], *, tenancy: str) -> tuple[ScopePart, ...]:
-    """Return the root compartments and all others as parts; a part without places is left out."""
+    """Return the root compartments and all others as parts, omitting a part without targets."""
     roots = [target for target in targets if target.compartment == tenancy]
     others = [target for target in targets if target.compartment != tenancy]
     return tuple(ScopePart(some, tiles) for some in (roots, others) if some)
 
 
 def share_probes(parts: Sequence[ScopePart], limit: int) -> list[int]:
-    """Return how many windows of each part are sampled: a quarter in the roots, the rest elsewhere."""
+    """Return how many windows to sample in each part: a quarter in the root compartments, the rest elsewhere."""
     if len(parts) == 1:
         return [min(limit, parts[0].count)]
     roots = min(parts[0].count, max(1, round(limit * _ROOT_SHARE), limit - parts[1].count))
@@ -156,7 +161,7 @@ def share_probes(parts: Sequence[ScopePart], limit: int) -> list[int]:
 
 
 def choose_slices(probe: Probe, count: int) -> Iterator[Shard]:
-    """Yield short windows inside a dense one, spread over it, each meant to fit into a page."""
+    """Yield `count` short windows spread over a dense one, each meant to fit in one page."""
     window = probe.shard.window
     length = window.minutes / _SLICES_PER_WINDOW
     if probe.spread_minutes:
@@ -170,16 +175,16 @@ def choose_slices(probe: Probe, count: int) -> Iterator[Shard]:
 def estimate_total(
     sampled: Sequence[tuple[ScopePart, Sequence[Sampled]]], *, concurrency: int, max_per_second: float | None = None
 ) -> Estimate | None:
-    """Return what all parts may hold together; None where nothing was sampled.
+    """Return the estimate for all parts together, or None if nothing was sampled.
 
-    `concurrency` is how many requests are in flight, `max_per_second` how many are sent at most; the time is that of
-    answers, without any pause the service asks.
+    `concurrency` is the number of requests in flight, `max_per_second` the most that are sent per second. The duration
+    counts response times only, without the pauses that a rate limit may require.
     """
     windows = [one for _, some in sampled for one in some]
     if not windows:
         return None
     probes = [probe for one in windows for probe in (one.first, *one.slices)]
-    seen = sum(one.first.at_least for one in windows)
+    observed = sum(one.first.at_least for one in windows)
     known = [(part, some) for part, some in sampled if some]
     minutes = [
         (part.minutes, part.count, [one.events / one.first.shard.window.minutes for one in some])
@@ -187,11 +192,11 @@ def estimate_total(
     ]
     pages = [(part.count, part.count, [one.pages for one in some]) for part, some in known]
     count = sum(part.count for part, _ in known)
-    events = _add_up(minutes, least=seen)
-    requests = _add_up(pages, least=count)
+    events = _extrapolate(minutes, least=observed)
+    requests = _extrapolate(pages, least=count)
     total = sum(probe.events for probe in probes)
     seconds = sum(probe.seconds for probe in probes) / len(probes)
-    is_whole = len(windows) == count
+    is_complete = len(windows) == count
     dense = sum(one.first.has_more for one in windows)
     return Estimate(
         events=events,
@@ -201,14 +206,14 @@ def estimate_total(
         windows=count,
         sampled=len(windows),
         dense=dense,
-        unlike_share=0.0 if is_whole else min(1.0, _RULE_OF_THREE / len(windows)),
-        is_exact=is_whole and not dense,
+        unlike_share=0.0 if is_complete else min(1.0, _RULE_OF_THREE / len(windows)),
+        is_exact=is_complete and not dense,
         seconds_per_request=seconds,
     )
 
 
-def _add_up(parts: Iterable[tuple[int, int, Sequence[float]]], *, least: float) -> Amount:
-    """Add up parts of (size, windows, values per unit of size), with two standard errors."""
+def _extrapolate(parts: Iterable[tuple[int, int, Sequence[float]]], *, least: float) -> Amount:
+    """Return the sum over parts of (size, number of windows, sampled values per unit of size), and its range."""
     likely = variance = 0.0
     for size, count, values in parts:
         mean = sum(values) / len(values)

@@ -1,28 +1,22 @@
-"""The plan: coarse shards for every place, minus what is already covered.
+"""The plan of an export: coarse shards for every target, minus the coverage of earlier runs, and the rule for splits.
 
-Owns: which questions are asked, and in which order. Must not: ask them.
+Invariants of a plan
+- The shards of a target are disjoint, and their union is exactly the range minus the coverage given.
+- No shard is longer than the given maximum, except one that an earlier run started; none is shorter than a minute.
+- A shard that an earlier run started keeps its window and continues from its page cursor.
+- No shard crosses `settled_until`, so minutes that may still change are separate from those that may not. No shard
+  crosses a split of an earlier run, so a dense target is not fetched as one coarse shard again.
+- Every target's first window comes before any target's second: a denied target costs one request.
 
-Invariants
-- The shards of a place are disjoint and their union is exactly the range minus the coverage given.
-- No shard is longer than asked, except one that an earlier run had begun; none is shorter than a minute.
-- A shard that an earlier run had begun goes on from its bookmark, as it was asked then.
-- No shard reaches across `settled_until`: what may still change is asked apart from what may not. None reaches
-  across a cut that an earlier run has made: a dense place is not begun anew in one piece.
-- Every place is asked for its first window before any is asked for its second: one that is denied costs a request.
+Invariants of a split
+- The sub-windows are consecutive, without holes or overlaps, and none is shorter than a minute. There are at least
+  two, whatever the policy, so that splitting ends.
+- A window of one minute is never split; its pages are fetched one after the other.
 
-When a shard is asked in pieces instead of page by page.
-
-Owns: the guess at how many pages a shard has, and the pieces. Pure. A wrong guess costs requests, never events:
-what was read before the cut is kept, and the pieces make up the whole window.
-
-Invariants
-- The pieces of a window follow each other without hole or overlap, and none is shorter than a minute. There are
-  at least two, whatever the policy says: so cutting comes to an end.
-- A window of one minute is never cut; it is just paged.
-
-How dense a place is, the spread of the first page's event times tells: twice the distance between their quartiles,
-because late events stretch the plain span and hide density. A service that fills its pages from all over the
-window defeats that; then the length of the chain tells.
+The density of a target is estimated from the event times of the first page: twice the distance between their
+quartiles, because late events stretch the full range and hide density. If the service fills pages from all over the
+window, this estimate fails, and the number of pages read decides. A wrong estimate costs requests but never events:
+pages read before the split are kept, and the sub-shards make up the whole window.
 """
 
 from __future__ import annotations
@@ -35,15 +29,20 @@ from math import ceil, inf
 from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window, tile_window
 
-Ask = tuple[Shard, PageCursor | None]
+PlannedShard = tuple[Shard, PageCursor | None]
+"""A shard to fetch, and where to continue if an earlier run started it."""
+
+_NANOSECONDS_PER_MINUTE = 60_000_000_000
+_MIN_SAMPLE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class FetchState:
-    """What earlier runs of a plan have brought: the minutes answered, the shards begun, those cut, those empty.
+    """The result of earlier runs of a plan.
 
-    `empty` are complete shards that brought no event and were not asked a second time to confirm that. `cuts` are
-    the minutes, ascending, at which a dense place was cut into pieces.
+    `covered` has the minutes answered, `begun` the shards started but not complete. `empty` are complete shards that
+    returned no events and were not fetched again to confirm it. `splits` are the minutes, ascending, at which a dense
+    target was split into sub-shards.
     """
 
     covered: Mapping[Target, Coverage] = field(default_factory=dict)
@@ -59,20 +58,20 @@ def plan_shards(
     max_minutes: int,
     settled_until: int,
     progress: FetchState | None = None,
-) -> Iterator[Ask]:
-    """Yield the shards to ask and where to go on in each: what was begun first, then window after window.
+) -> Iterator[PlannedShard]:
+    """Yield the shards to fetch: first those already started, then window after window.
 
-    It is lazy: 100,000 shards take no memory.
+    The plan is lazy: its memory does not grow with the number of shards.
     """
     progress = progress or FetchState()
     known = {target: Coverage(progress.covered[target].windows) for target in targets if target in progress.covered}
-    yield from _choose_begun(targets, window, progress, known)
-    for settled in _split_at(window, (settled_until,)):
-        for tile in tile_window(settled, max_minutes):
+    yield from _plan_started(targets, window, progress, known)
+    for part in _split_at(window, (settled_until,)):
+        for tile in tile_window(part, max_minutes):
             for target in targets:
                 for missing in known[target].find_missing(tile) if target in known else (tile,):
-                    for piece in _split_at(missing, progress.splits.get(target, ())):
-                        yield Shard(target, piece), None
+                    for sub_window in _split_at(missing, progress.splits.get(target, ())):
+                        yield Shard(target, sub_window), None
 
 
 def plan_regions(
@@ -82,8 +81,8 @@ def plan_regions(
     max_minutes: int,
     settled_until: int,
     progress: FetchState | None = None,
-) -> dict[str, Iterator[Ask]]:
-    """Return a plan for each region, so that none has to wait for another."""
+) -> dict[str, Iterator[PlannedShard]]:
+    """Return one plan per region, so that no region waits for another."""
     by_region: dict[str, list[Target]] = {}
     for target in targets:
         by_region.setdefault(target.region, []).append(target)
@@ -93,13 +92,13 @@ def plan_regions(
     }
 
 
-def _choose_begun(
+def _plan_started(
     targets: Sequence[Target], window: Window, progress: FetchState, known: dict[Target, Coverage]
-) -> Iterator[Ask]:
-    """Yield the begun shards that can go on as they are, and count them as known."""
+) -> Iterator[PlannedShard]:
+    """Yield the started shards that lie in `window` and overlap nothing known, and add them to `known`."""
     wanted = set(targets)
     for shard, cursor in sorted(progress.begun.items(), key=lambda pair: pair[0]):
-        if shard.target not in wanted or not _lies_within(shard.window, window):
+        if shard.target not in wanted or not _contains(window, shard.window):
             continue
         own = known.setdefault(shard.target, Coverage())
         if own.find_missing(shard.window) == (shard.window,):
@@ -107,7 +106,7 @@ def _choose_begun(
             yield shard, cursor
 
 
-def _lies_within(inner: Window, outer: Window) -> bool:
+def _contains(outer: Window, inner: Window) -> bool:
     return outer.start <= inner.start and inner.end <= outer.end
 
 
@@ -120,63 +119,56 @@ def _split_at(window: Window, minutes: Sequence[int]) -> Iterator[Window]:
         start = end
 
 
-NANOSECONDS_PER_MINUTE = 60_000_000_000
-_FEWEST_TIMES = 4
-
-
 @dataclass(frozen=True, slots=True)
 class SplitPolicy:
-    """When a shard is cut, in pages, and into how many pieces.
+    """When a shard is split, in pages, and into how many sub-shards.
 
-    Above `max_pages` estimated pages the window is cut into pieces of `pages_per_piece`, at most `max_pieces`; so
-    is a chain that has come to `max_chain` pages and is not at its end, as if it had `chain_guess` times as many.
-    Where that happened the estimate had failed: in the pieces a chain may be twice as long.
+    A window with more than `max_pages` estimated pages is split into sub-shards of `pages_per_sub_shard`, at most
+    `max_sub_shards`. An attempt that has read `max_attempt_pages` pages and is not at its end is split as if it had
+    `attempt_factor` times as many. In that case the estimate failed, so the limit doubles for the sub-shards.
     """
 
     max_pages: float = 12.0
-    pages_per_piece: float = 8.0
-    max_pieces: int = 32
-    max_chain: int = 16
-    chain_guess: float = 4.0
+    pages_per_sub_shard: float = 8.0
+    max_sub_shards: int = 32
+    max_attempt_pages: int = 16
+    attempt_factor: float = 4.0
 
 
-def estimate_pages(window: Window, instants: Sequence[int]) -> float:
-    """Return how many pages a window has if all are as dense as the one whose event times these are.
-
-    `instants` are nanoseconds, unsorted. Too few of them tell nothing: then it is one.
-    """
-    if len(instants) < _FEWEST_TIMES:
-        return 1.0
-    times = sorted(instants)
-    spread = 2 * (times[3 * len(times) // 4] - times[len(times) // 4])
-    return window.minutes * NANOSECONDS_PER_MINUTE / spread if spread else inf
-
-
-class ShardWatch:
-    """Follows the pages of one shard, and tells when it should be cut."""
+class SplitDecider:
+    """Decides after each page of one shard whether to split it."""
 
     def __init__(self, window: Window, policy: SplitPolicy, *, pages_before: int = 0) -> None:
-        """Begin behind `pages_before` pages, of which nothing but their number is known."""
+        """Start after `pages_before` pages whose event times are unknown."""
         self._window = window
         self._policy = policy
         self._pages = pages_before
-        self.pieces: tuple[Window, ...] = ()
-        """What is to be asked instead; empty as long as the shard is to be followed."""
-        self.piece_policy = policy
-        """When a piece is cut in its turn."""
+        self.sub_windows: tuple[Window, ...] = ()
+        """The windows to fetch instead; empty as long as the shard is not split."""
+        self.sub_policy = policy
+        """The policy for the sub-shards."""
 
     def record_page(self, instants: Sequence[int]) -> bool:
-        """Take a page that is not the last, and return whether the shard is to be cut now."""
+        """Record a page that is not the last, given its event times in nanoseconds; return whether to split now."""
         self._pages += 1
         policy = self._policy
         estimate = 0.0
         if self._pages == 1:
-            estimate = estimate_pages(self._window, instants)
-        elif self._pages % policy.max_chain == 0:
-            estimate = policy.chain_guess * self._pages
-            self.piece_policy = replace(policy, max_chain=2 * policy.max_chain)
+            estimate = _estimate_pages(self._window, instants)
+        elif self._pages % policy.max_attempt_pages == 0:
+            estimate = policy.attempt_factor * self._pages
+            self.sub_policy = replace(policy, max_attempt_pages=2 * policy.max_attempt_pages)
         if estimate > policy.max_pages and self._window.minutes > 1:
-            count = min(policy.max_pieces, self._window.minutes, estimate // policy.pages_per_piece + 1)
+            count = min(policy.max_sub_shards, self._window.minutes, estimate // policy.pages_per_sub_shard + 1)
             length = ceil(self._window.minutes / max(2, count))
-            self.pieces = tuple(tile_window(self._window, length))
-        return bool(self.pieces)
+            self.sub_windows = tuple(tile_window(self._window, length))
+        return bool(self.sub_windows)
+
+
+def _estimate_pages(window: Window, instants: Sequence[int]) -> float:
+    """Return how many pages a window has if all are as dense as the one with these event times, in any order."""
+    if len(instants) < _MIN_SAMPLE:
+        return 1.0
+    times = sorted(instants)
+    spread = 2 * (times[3 * len(times) // 4] - times[len(times) // 4])
+    return window.minutes * _NANOSECONDS_PER_MINUTE / spread if spread else inf

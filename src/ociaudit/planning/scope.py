@@ -1,11 +1,9 @@
-"""Which places are asked: regions × compartments, chosen from what the tenancy listed.
-
-Owns: the choice. Must not: ask for the listings.
+"""The scope of an export: regions × compartments, chosen from the tenancy's listings.
 
 Invariants
-- The default is everything: every READY region × (root + every compartment of any state).
+- The default is everything: every READY region × (the root and every compartment, whatever its state).
 - A name that is not in its listing is an error, never an empty scope.
-- Places come in canonical order (region, compartment), each once.
+- Targets are in canonical order (region, compartment), each once.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+-\d+", re.ASCII)
 
 
 class Region(msgspec.Struct, frozen=True):
-    """A region the tenancy has subscribed to, or is subscribing to."""
+    """A region that the tenancy is subscribed to, or whose subscription is in progress."""
 
     name: str
     status: str
@@ -31,7 +29,7 @@ class Region(msgspec.Struct, frozen=True):
 
 
 class Compartment(msgspec.Struct, frozen=True):
-    """A compartment as listed; the tenancy itself (the root) is never in the listing."""
+    """A compartment as listed; a listing never contains the tenancy itself, the root."""
 
     id: str
     name: str
@@ -40,10 +38,10 @@ class Compartment(msgspec.Struct, frozen=True):
 
 
 def check_ocid(text: str, *, kinds: Sequence[str] = ("compartment", "tenancy")) -> str:
-    """Return `text` if it is an OCID of one of `kinds`.
+    """Return `text` if it is the OCID of one of `kinds`.
 
     Raises:
-        UsageError: it is not; the message says what an OCID looks like.
+        UsageError: it is not; the hint shows what an OCID looks like.
     """
     if not OCID.fullmatch(text) or text.split(".", 2)[1] not in kinds:
         raise UsageError(
@@ -53,52 +51,52 @@ def check_ocid(text: str, *, kinds: Sequence[str] = ("compartment", "tenancy")) 
     return text
 
 
-def choose_regions(listed: Iterable[Region], asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the regions to ask: those named, or every READY one.
+def choose_regions(listed: Iterable[Region], requested: Sequence[str]) -> tuple[str, ...]:
+    """Return the regions to fetch, sorted: those requested, or every READY one.
 
     Raises:
-        UsageError: a named region is not subscribed.
-        ScopeUnreadable: no region is READY, so that asking everywhere would mean asking nowhere.
+        UsageError: the tenancy is not subscribed to a requested region.
+        ScopeUnreadable: no region is READY, so the default scope would be empty.
     """
     ready = sorted(region.name for region in listed if region.status == "READY")
-    unknown = sorted(set(asked) - set(ready))
+    unknown = sorted(set(requested) - set(ready))
     if unknown:
         raise UsageError(
             f"the tenancy has not subscribed to region {', '.join(map(repr, unknown))}",
             hint=f"subscribed and ready: {', '.join(ready) or 'none'}",
         )
     if not ready:
-        raise ScopeUnreadable(
-            "the tenancy lists no region that is ready to be asked", hint="name the regions with --region"
-        )
-    return tuple(sorted(set(asked or ready)))
+        raise ScopeUnreadable("the tenancy lists no region that is READY", hint="name the regions with --region")
+    return tuple(sorted(set(requested or ready)))
 
 
 def choose_compartments(
-    listed: Iterable[Compartment], asked: Sequence[str], *, tenancy: str, is_subtree: bool = True
+    listed: Iterable[Compartment], requested: Sequence[str], *, tenancy: str, is_subtree: bool = True
 ) -> tuple[str, ...]:
-    """Return the compartments to ask: everything, or those named with all that lies below them.
+    """Return the compartments to fetch, sorted: all of them, or those requested with everything below them.
+
+    Without `is_subtree`, these are exactly the ones requested, listed or not.
 
     Raises:
-        UsageError: a named compartment is not in the listing, so what lies below it cannot be known.
+        UsageError: a requested compartment is not in the listing, so its children are unknown.
     """
-    if not asked:
-        asked = (tenancy,)
+    if not requested:
+        requested = (tenancy,)
     if not is_subtree:
-        return tuple(sorted(set(asked)))
+        return tuple(sorted(set(requested)))
     children: dict[str, list[str]] = {}
     known = {tenancy}
     for compartment in listed:
         known.add(compartment.id)
         children.setdefault(compartment.parent_id, []).append(compartment.id)
-    unknown = sorted(set(asked) - known)
+    unknown = sorted(set(requested) - known)
     if unknown:
         raise UsageError(
             f"the tenancy lists no compartment {unknown[0]}",
-            hint="check the OCID; --no-subtree asks for exactly the compartments named, listed or not",
+            hint="check the OCID; --no-subtree fetches exactly the compartments named, listed or not",
         )
-    chosen = set(known) if tenancy in asked else set()  # an orphan's parent may be gone from the listing
-    waiting = [ocid for ocid in asked if ocid not in chosen]
+    chosen = set(known) if tenancy in requested else set()  # an orphan's parent may be missing from the listing
+    waiting = [ocid for ocid in requested if ocid not in chosen]
     while waiting:
         ocid = waiting.pop()
         if ocid not in chosen:
@@ -108,5 +106,5 @@ def choose_compartments(
 
 
 def make_targets(regions: Iterable[str], compartments: Sequence[str]) -> tuple[Target, ...]:
-    """Return every region × compartment in canonical order."""
+    """Return every region × compartment pair, in canonical order."""
     return tuple(sorted({Target(region, compartment) for region in regions for compartment in compartments}))

@@ -1,7 +1,4 @@
-"""Shards, places, bookmarks and gaps: one question, how far it got, and what it means when it is not answered.
-
-Owns: these words. Must not: ask.
-"""
+"""Targets, shards, page cursors and gaps: the units in which events are fetched and their absence is recorded."""
 
 from __future__ import annotations
 
@@ -11,36 +8,35 @@ import msgspec
 
 from ociaudit.planning.window import Window
 
+CONFIRMING_ATTEMPT = 1_000_000
+"""The number of the first attempt that fetches a shard again because an earlier one returned no events."""
+
 
 class Target(msgspec.Struct, frozen=True, order=True):
-    """A region and a compartment: what one ListEvents call can see."""
+    """A region and a compartment: the scope of one ListEvents request."""
 
     region: str
     compartment: str
 
 
 class Shard(msgspec.Struct, frozen=True, order=True):
-    """One question: a place and a window."""
+    """A target and a window: the unit of fetching."""
 
     target: Target
     window: Window
 
     def __str__(self) -> str:
-        """Name the question for a person."""
+        """Return region, compartment and window, for messages."""
         return f"{self.target.region} {self.target.compartment} {self.window}"
 
 
-CONFIRMING_CHAIN = 1_000_000
-"""Chains from this number on ask a shard once more that had brought no event."""
-
-
 class PageCursor(msgspec.Struct, frozen=True):
-    """Where to go on in a shard: behind its last committed page (`chain`, `page`), with the token of the next.
+    """Where a shard continues: after its last committed page (`attempt`, `page`), with the token of the next page.
 
-    Without a token it is the beginning of that chain.
+    Without a token, it continues at the first page of that attempt.
     """
 
-    chain: int
+    attempt: int
     page: int
     token: str | None
 
@@ -48,8 +44,8 @@ class PageCursor(msgspec.Struct, frozen=True):
 class Gap(msgspec.Struct, frozen=True, order=True):
     """A part of the plan that did not come back complete.
 
-    `denied`: the service said no to this place. `failed`: every attempt went wrong.
-    `reason` is one sentence; `request_id` is the `opc-request-id` of the last answer, if there was one.
+    `denied`: the service refused access to the target. `failed`: every attempt ended in an error.
+    `reason` is one sentence. `request_id` is the `opc-request-id` of the last response, if there was one.
     """
 
     target: Target

@@ -1,18 +1,10 @@
-"""Half-open windows of whole UTC minutes, and how a long one is tiled.
-
-Owns: the arithmetic of one window. Must not: know regions, the clock, or what was answered.
+"""Half-open windows of whole UTC minutes, and coverage: the union of the windows answered for one target.
 
 Invariants
 - A window is never empty: `start < end`.
-- The tiles of a window follow each other without hole or overlap and none is longer than asked.
-
-Interval arithmetic: which minutes of a place have been answered complete.
-
-Owns: unions and differences of windows. Must not: know why a window was or was not answered.
-
-Invariants
+- The tiles of a window are consecutive, without holes or overlaps, and none is longer than the given maximum.
 - The windows of a coverage are sorted, disjoint and not adjacent.
-- `missing(range) + covered part of range == range`, whatever the boundaries of the shards were.
+- The missing and the covered parts of a window make up the window, wherever the boundaries of the shards were.
 """
 
 from __future__ import annotations
@@ -35,17 +27,17 @@ class Window(msgspec.Struct, frozen=True, order=True, array_like=True):
     end: int
 
     def __post_init__(self) -> None:
-        """Refuse an empty window; planning one is a bug."""
+        """Reject an empty window; creating one is a bug."""
         if self.start >= self.end:
             raise ValueError(f"empty window: {self.start} is not before {self.end}")
 
     def __str__(self) -> str:
-        """Show both ends in RFC 3339."""
+        """Return both ends in RFC 3339."""
         return f"{format_minute(self.start)} .. {format_minute(self.end)}"
 
     @property
     def minutes(self) -> int:
-        """Length in minutes."""
+        """Return the length in minutes."""
         return self.end - self.start
 
 
@@ -56,18 +48,18 @@ def tile_window(window: Window, max_minutes: int) -> Iterator[Window]:
 
 
 def floor_minute(moment: datetime) -> int:
-    """Return the minute that holds an aware datetime."""
+    """Return the minute that contains a timezone-aware datetime."""
     return (moment - _EPOCH) // _MINUTE
 
 
 def format_minute(minute: int) -> str:
-    """Write a minute as the API wants it: `2025-12-01T08:00:00Z`."""
+    """Return a minute in the form that the API expects: `2025-12-01T08:00:00Z`."""
     moment = _EPOCH + minute * _MINUTE
     return moment.replace(tzinfo=None).isoformat() + "Z"  # strftime writes the year 999 with three digits
 
 
 def parse_minute(text: str) -> int:
-    """Read what `format_minute` wrote.
+    """Return the minute that `format_minute` wrote.
 
     Raises:
         ValueError: the text is not in that form.
@@ -76,10 +68,10 @@ def parse_minute(text: str) -> int:
 
 
 class Coverage:
-    """A union of windows of one place (region and compartment)."""
+    """The union of the windows answered for one target."""
 
     def __init__(self, windows: Iterable[Window] = ()) -> None:
-        """Begin with the union of `windows`."""
+        """Start with the union of `windows`."""
         self._starts: list[int] = []
         self._ends: list[int] = []
         for window in windows:
@@ -87,11 +79,11 @@ class Coverage:
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """The merged windows, in time order."""
+        """Return the merged windows, in time order."""
         return tuple(map(Window, self._starts, self._ends))
 
     def add(self, window: Window) -> None:
-        """Count a window as answered; touching windows become one."""
+        """Add a window; adjacent and overlapping windows become one."""
         low = bisect_left(self._ends, window.start)
         high = bisect_right(self._starts, window.end)
         start, end = window.start, window.end
@@ -117,5 +109,5 @@ class Coverage:
         return tuple(missing)
 
     def without(self, window: Window) -> Coverage:
-        """Return this coverage less a window."""
+        """Return a copy of this coverage without the minutes of `window`."""
         return Coverage(part for own in self.windows for part in Coverage([window]).find_missing(own))

@@ -8,8 +8,8 @@ from ociaudit.analysis.classification import ORDINARY, classify_event
     [
         ("com.oraclecloud.identityControlPlane.UploadApiKey", None, "credential"),
         ("com.oraclecloud.identitycontrolplane.uploadapikey.begin", None, "credential"),
-        ("com.oraclecloud.identityControlPlane.CreatePolicy", None, "rights"),
-        ("com.oraclecloud.identityControlPlane.DeleteMfaTotpDevice", None, "second factor"),
+        ("com.oraclecloud.identityControlPlane.CreatePolicy", None, "permission"),
+        ("com.oraclecloud.identityControlPlane.DeleteMfaTotpDevice", None, "mfa"),
         ("com.oraclecloud.identityControlPlane.RenameSomething", None, None),
         (
             "com.oraclecloud.IdentitySignOn.ResetPasswordAndAuthenticate",
@@ -18,8 +18,8 @@ from ociaudit.analysis.classification import ORDINARY, classify_event
         ),
     ],
 )
-def test_changes_to_iam(event_type, domain_event, kind) -> None:
-    """A change to IAM is known by its service and its verb, whatever its case."""
+def test_a_change_to_iam_is_known_by_service_and_verb(event_type, domain_event, kind) -> None:
+    """A change to IAM is recognized by its service and its verb, whatever their case."""
     event_class = classify_event(event_type, None, domain_event)
     assert event_class.is_iam_change
     assert event_class.kind == kind
@@ -36,8 +36,8 @@ def test_changes_to_iam(event_type, domain_event, kind) -> None:
         None,
     ],
 )
-def test_what_means_nothing_is_one_object(event_type) -> None:
-    """Reading, and changes elsewhere, are recognised by identity, because that is asked of every event."""
+def test_ordinary_events_share_one_class(event_type) -> None:
+    """Reads, and changes outside IAM, return the object `ORDINARY` itself, which hot paths compare by identity."""
     assert classify_event(event_type, None, None) is ORDINARY
 
 
@@ -50,12 +50,12 @@ def test_what_means_nothing_is_one_object(event_type) -> None:
         "com.oraclecloud.EventsService.DeleteRule",
     ],
 )
-def test_what_blinds_those_who_watch(event_type) -> None:
-    """What watches the tenancy is known by name, and by its service where the name is a common one."""
-    assert classify_event(event_type, None, None).kind == "blinding"
+def test_monitoring_changes(event_type) -> None:
+    """A change to monitoring is recognized by name, and also by service where several services share the name."""
+    assert classify_event(event_type, None, None).kind == "monitoring"
 
 
 def test_sign_ins() -> None:
-    """A sign-in is one by its type or by the identity domain's own name."""
+    """A sign-in is recognized by its type or by the identity domain's own name of the event."""
     assert classify_event("com.oraclecloud.IdentitySignOn.InteractiveLogin", None, None).is_sign_in
     assert classify_event("x", None, "sso.authentication.failure").is_sign_in

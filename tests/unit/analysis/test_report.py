@@ -1,5 +1,3 @@
-"""The chart library that the report brings along: which one, unchanged, and under its licence."""
-
 from __future__ import annotations
 
 import hashlib
@@ -21,15 +19,15 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_data_cannot_leave_its_element(value) -> None:
-    """Nothing in the block can end it, begin a comment or break a line of script, and it reads back as it was."""
+    """Nothing in the JSON block can end it, start a comment or break a line of script, and its value is unchanged."""
     text = encode_for_page(value)
     assert not set(text) & set("<>&\u2028\u2029")
     assert json.loads(text) == value
 
 
 @given(st.text())
-def test_nothing_hidden_stays_hidden(text) -> None:
-    """Every character that cannot be seen is named, and every other one stays."""
+def test_no_invisible_character_remains(text) -> None:
+    """Every invisible character is replaced by its number, and every other character stays."""
     shown = show_hidden(text)
     hidden = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     assert not [one for one in shown if unicodedata.category(one) in hidden]
@@ -38,19 +36,19 @@ def test_nothing_hidden_stays_hidden(text) -> None:
     ]
 
 
-def test_hidden_characters_are_named_by_number() -> None:
-    """A reader sees which one it was."""
+def test_invisible_characters_are_shown_by_number() -> None:
+    """The replacement shows the number of the character."""
     assert show_hidden("a\u202eb\x1bc\U000e0041") == "a⟨U+202E⟩b⟨U+001B⟩c⟨U+E0041⟩"
     assert show_hidden("jörg 東京") == "jörg 東京"
 
 
-def test_a_source_is_known_by_its_hash() -> None:
-    """The form is that of a content security policy."""
+def test_the_hash_of_a_source() -> None:
+    """The hash has the format of a content security policy."""
     assert hash_source("alert('Hello, world.');") == "sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng="
 
 
 ASSETS = files("ociaudit.analysis") / "assets"
-# uPlot 1.6.32, as npm has it: `npm pack uplot@1.6.32`, the files of `package/dist` and `package/LICENSE`.
+# uPlot 1.6.32 as published on npm: `npm pack uplot@1.6.32`, the files of `package/dist` and `package/LICENSE`.
 UPLOT = {
     "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
     "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
@@ -59,20 +57,20 @@ UPLOT = {
 
 @pytest.mark.parametrize("name", UPLOT)
 def test_the_library_is_the_released_one(name: str) -> None:
-    """Its files are those of the release, to the byte."""
+    """The files of the chart library are those of its release, byte for byte."""
     assert hashlib.sha256((ASSETS / name).read_bytes()).hexdigest() == UPLOT[name]
 
 
-def test_the_library_says_its_version_and_licence() -> None:
-    """The version stands in its own head, and its licence beside it."""
+def test_the_library_has_its_version_and_license() -> None:
+    """The header of the chart library names its version, and its license is in the package."""
     assert "v1.6.32" in (ASSETS / "uPlot.iife.min.js").read_text("utf-8")[:300]
-    licence = (ASSETS / "uPlot.LICENSE").read_text("utf-8")
-    assert licence.startswith("The MIT License (MIT)")
-    assert "Leon Sorokin" in licence
+    text = (ASSETS / "uPlot.LICENSE").read_text("utf-8")
+    assert text.startswith("The MIT License (MIT)")
+    assert "Leon Sorokin" in text
 
 
-def test_nothing_in_the_package_makes_markup_of_text() -> None:
-    """No script of the page uses what turns text into elements or code, and none knows an address."""
+def test_no_script_turns_text_into_markup() -> None:
+    """No script of the page uses a function that turns text into elements or code, and none contains a URL."""
     scripts = [one for one in ASSETS.iterdir() if one.name.endswith(".js")]
     assert len(scripts) == 5
     banned = (
@@ -86,4 +84,4 @@ def test_nothing_in_the_package_makes_markup_of_text() -> None:
         "https:",
     )
     found = [(one.name, word) for one in scripts for word in banned if word in one.read_text("utf-8")]
-    assert [pair for pair in found if pair != ("uPlot.iife.min.js", "https:")] == []  # its head names its home
+    assert [pair for pair in found if pair != ("uPlot.iife.min.js", "https:")] == []  # its header names its home page

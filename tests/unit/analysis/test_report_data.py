@@ -25,7 +25,7 @@ FIRST = 20_000 * DAY + 600
 
 
 def make_manifest(minutes: int, covered, *, gaps=(), waived=(), provisional=()) -> Manifest:
-    """A manifest of one place; windows are (start, end) in minutes of the range, gaps with their kind."""
+    """Make a manifest of one target; windows are (start, end) in minutes of the range, gaps also have a kind."""
 
     def show(minute: int) -> str:
         return format_minute(FIRST + minute)
@@ -55,30 +55,30 @@ def make_manifest(minutes: int, covered, *, gaps=(), waived=(), provisional=()) 
     )
 
 
-def unfold(pattern: str) -> str:
-    """A state's letter per bin."""
+def expand(pattern: str) -> str:
+    """Return the letter of the state of each bin."""
     return "".join(letter * int(length) for letter, length in re.findall(r"([a-z])(\d+)", pattern))
 
 
-def draw(manifest: Manifest) -> str:
-    """The states of the one place."""
-    drawn = map_coverage(manifest, {})
-    assert len(drawn.rows) == 1
-    return unfold(drawn.patterns[drawn.rows[0][2]])
+def map_states(manifest: Manifest) -> str:
+    """Return the states of the one target."""
+    coverage = map_coverage(manifest, {})
+    assert len(coverage.rows) == 1
+    return expand(coverage.patterns[coverage.rows[0][2]])
 
 
-def test_a_minute_colours_its_day() -> None:
-    """The shortest gap shows in the day that holds it and in no other; so does what was not asked or is provisional."""
+def test_a_minute_colors_its_day() -> None:
+    """A state of one minute shows in the day that contains it and in no other, if it is the worst of that day."""
     minutes = 5 * DAY
     whole = [(0, minutes)]
     hole = [(0, 3 * DAY), (3 * DAY + 1, minutes)]
-    assert draw(make_manifest(minutes, whole)) == "cccccc"
-    assert draw(make_manifest(minutes, hole)) == "cccncc"
-    assert draw(make_manifest(minutes, hole, gaps=[(3 * DAY, 3 * DAY + 1, "failed")])) == "cccxcc"
-    assert draw(make_manifest(minutes, hole, gaps=[(3 * DAY, 3 * DAY + 1, "denied")])) == "cccdcc"
-    assert draw(make_manifest(minutes, hole, waived=[(3 * DAY, 3 * DAY + 1, "denied")])) == "cccwcc"
-    assert draw(make_manifest(minutes, whole, provisional=[(minutes - 15, minutes)])) == "cccccp"
-    assert draw(make_manifest(minutes, [], gaps=[(0, minutes, "denied")])) == "dddddd"
+    assert map_states(make_manifest(minutes, whole)) == "cccccc"
+    assert map_states(make_manifest(minutes, hole)) == "cccncc"
+    assert map_states(make_manifest(minutes, hole, gaps=[(3 * DAY, 3 * DAY + 1, "failed")])) == "cccxcc"
+    assert map_states(make_manifest(minutes, hole, gaps=[(3 * DAY, 3 * DAY + 1, "denied")])) == "cccdcc"
+    assert map_states(make_manifest(minutes, hole, waived=[(3 * DAY, 3 * DAY + 1, "denied")])) == "cccwcc"
+    assert map_states(make_manifest(minutes, whole, provisional=[(minutes - 15, minutes)])) == "cccccp"
+    assert map_states(make_manifest(minutes, [], gaps=[(0, minutes, "denied")])) == "dddddd"
 
 
 SPANS = st.tuples(st.integers(0, 3_999), st.integers(1, 900)).map(lambda span: (span[0], min(4_000, sum(span))))
@@ -86,27 +86,27 @@ SPANS = st.tuples(st.integers(0, 3_999), st.integers(1, 900)).map(lambda span: (
 
 @given(st.lists(SPANS, max_size=6), st.lists(SPANS, max_size=3), st.lists(SPANS, max_size=3))
 def test_a_bin_shows_the_worst_of_its_minutes(covered, failed, provisional) -> None:
-    """Minute by minute, by hand, the picture is the same: nothing that is missing is ever shown as covered."""
+    """The map is the same as one computed minute by minute: nothing missing is ever shown as covered."""
     manifest = make_manifest(
         4_000, covered, gaps=[(start, end, "failed") for start, end in failed], provisional=provisional
     )
     union = Coverage(Window(start, end) for start, end in [*covered, *failed, *provisional])
     days: dict[int, int] = {}
     for minute in range(4_000):
-        level = 0 if not union.find_missing(Window(minute, minute + 1)) else STATES.index("not asked")
+        level = 0 if not union.find_missing(Window(minute, minute + 1)) else STATES.index("not requested")
         if any(start <= minute < end for start, end in provisional):
             level = max(level, STATES.index("provisional"))
         if any(start <= minute < end for start, end in failed):
             level = STATES.index("failed")
         day = (FIRST + minute) // DAY
         days[day] = max(days.get(day, 0), level)
-    assert draw(manifest) == "".join("cpwndx"[level] for _, level in sorted(days.items()))
+    assert map_states(manifest) == "".join("cpwndx"[level] for _, level in sorted(days.items()))
 
 
 def test_a_long_range_has_wider_columns() -> None:
-    """Ten years fit into four hundred columns, and a minute still shows."""
+    """Ten years fit into 400 columns, and a gap of one minute still shows."""
     minutes = 3_650 * DAY
-    drawn = map_coverage(make_manifest(minutes, [(0, minutes)], gaps=[(DAY, DAY + 1, "failed")]), {})
-    assert drawn.bins <= 400
-    assert unfold(drawn.patterns[drawn.rows[0][2]]).count("x") == 1
-    assert drawn.step % 86_400 == 0
+    coverage = map_coverage(make_manifest(minutes, [(0, minutes)], gaps=[(DAY, DAY + 1, "failed")]), {})
+    assert coverage.bins <= 400
+    assert expand(coverage.patterns[coverage.rows[0][2]]).count("x") == 1
+    assert coverage.step % 86_400 == 0

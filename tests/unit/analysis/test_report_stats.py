@@ -11,47 +11,48 @@ from hypothesis import strategies as st
 from ociaudit.analysis.report_stats import (
     EPOCH,
     FAILURE,
-    FOLLOWED,
     LONGEST_EVENT_BYTES,
     MOST_BYTES,
     MOST_EVENTS,
     NOTABLE,
-    ORDINARY,
+    OTHER,
     SERIES,
     STEPS_SECONDS,
+    WATCHED,
     EventSample,
     TimeBins,
 )
 from ociaudit.events.fields import NANOSECONDS, read_facts, read_instant
 
 
-def make(number: int, kind: str = "Get", size: int = 10) -> bytes:
-    """An event of a type."""
-    return json.dumps({"eventType": kind, "eventId": f"id{number}", "x": "y" * size}).encode()
+def make_event(number: int, event_type: str = "Get", size: int = 10) -> bytes:
+    """Return an event of a type."""
+    return json.dumps({"eventType": event_type, "eventId": f"id{number}", "x": "y" * size}).encode()
 
 
 def choose(events) -> list[bytes]:
-    """The sample of (event, rank) pairs."""
+    """Return the sample of (event, group) pairs."""
     sample = EventSample()
     counts: Counter[str] = Counter()
     for start in range(0, len(events), 100):
-        raws, ranks = zip(*events[start : start + 100], strict=True)
+        raws, groups = zip(*events[start : start + 100], strict=True)
         facts = list(map(read_facts, raws))
         counts.update(one.event_type for one in facts)
-        sample.add(raws, facts, ranks)
-    return [kept.raw for kept in sample.choose(counts, lambda facts: facts.event_type == "Told")]
+        sample.add(raws, facts, groups)
+    return [kept.raw for kept in sample.choose(counts, lambda facts: facts.event_type == "Detected")]
 
 
 def test_a_file_that_fits_is_kept_whole_and_in_order() -> None:
-    """Up to the limit every event is in the table, as in the file."""
-    events = [(make(number), number % 4) for number in range(MOST_EVENTS)]
+    """Up to the limit, every event is in the table, in the order of the file."""
+    events = [(make_event(number), number % 4) for number in range(MOST_EVENTS)]
     assert choose(events) == [raw for raw, _ in events]
 
 
-def test_the_order_of_the_file_does_not_choose() -> None:
+def test_the_sample_does_not_depend_on_the_order() -> None:
     """The same events in another order give the same sample."""
     events = [
-        (make(number, f"T{number % 700}"), random.Random(number).choice((0, 1, 2, 3, 3, 3))) for number in range(6_000)
+        (make_event(number, f"T{number % 700}"), random.Random(number).choice((0, 1, 2, 3, 3, 3)))
+        for number in range(6_000)
     ]
     shuffled = random.Random(1).sample(events, len(events))
     first, second = choose(events), choose(shuffled)
@@ -59,26 +60,26 @@ def test_the_order_of_the_file_does_not_choose() -> None:
     assert sorted(first) == sorted(second)
 
 
-def test_what_people_look_for_comes_first() -> None:
-    """Among many ordinary events all notable ones, many failures and each rare type are kept, and some others."""
-    ordinary = [(make(number), ORDINARY) for number in range(10_000)]
-    failures = [(make(number, "Fail"), FAILURE) for number in range(10_000, 13_000)]
-    notable = [(make(number, "Key"), NOTABLE) for number in range(20_000, 20_500)]
-    told = [(make(number, "Told"), FOLLOWED) for number in range(40_000, 40_120)]
-    rare = [(make(30_000 + number, f"Rare{number}"), ORDINARY) for number in range(100)]
-    kept = set(choose([*ordinary, *failures, *notable, *rare, *told]))
+def test_preferred_events_are_kept() -> None:
+    """Among many ordinary events, all notable ones, many failures, each rare type and some others are kept."""
+    ordinary = [(make_event(number), OTHER) for number in range(10_000)]
+    failures = [(make_event(number, "Fail"), FAILURE) for number in range(10_000, 13_000)]
+    notable = [(make_event(number, "Key"), NOTABLE) for number in range(20_000, 20_500)]
+    detected = [(make_event(number, "Detected"), WATCHED) for number in range(40_000, 40_120)]
+    rare = [(make_event(30_000 + number, f"Rare{number}"), OTHER) for number in range(100)]
+    kept = set(choose([*ordinary, *failures, *notable, *rare, *detected]))
     assert len(kept) == MOST_EVENTS
-    assert {raw for raw, _ in notable + rare + told} <= kept
+    assert {raw for raw, _ in notable + rare + detected} <= kept
     assert len(kept & {raw for raw, _ in failures}) >= 400
     assert len(kept & {raw for raw, _ in ordinary}) >= 200
 
 
 def test_bytes_are_limited_and_long_events_lose_their_json() -> None:
-    """Many long events do not make a huge page; one beyond the limit is listed without its JSON."""
-    kept = choose([(make(number, size=20_000), ORDINARY) for number in range(1_000)])
+    """Many long events do not make a huge page, and an event beyond the limit is listed without its JSON."""
+    kept = choose([(make_event(number, size=20_000), OTHER) for number in range(1_000)])
     assert 100 <= len(kept) < 1_000
     assert sum(map(len, kept)) <= MOST_BYTES
-    assert choose([(make(1, size=LONGEST_EVENT_BYTES), NOTABLE)]) == [b""]
+    assert choose([(make_event(1, size=LONGEST_EVENT_BYTES), NOTABLE)]) == [b""]
 
 
 DAY = 86_400
@@ -86,7 +87,7 @@ INSTANTS = st.integers(min_value=1, max_value=9_999 * 366 * DAY * NANOSECONDS)
 
 
 def count(series) -> int:
-    """All events of a series."""
+    """Return the number of all events of a series."""
     return sum(series.success) + sum(series.failure) + sum(series.unknown) + series.outside
 
 
@@ -96,39 +97,39 @@ def count(series) -> int:
     st.integers(1, 400),
 )
 def test_every_event_is_in_one_bin_or_outside(events, start, days) -> None:
-    """Whatever the times are and whatever is shown, the counts add up."""
+    """Whatever the times and the range shown, the counts add up."""
     bins = TimeBins()
     for number in range(0, len(events), 7):
         instants, outcomes = zip(*events[number : number + 7], strict=True)
         bins.add(instants, outcomes)
-    shown = bins.show(start, start + days * DAY)
+    shown = bins.make_series(start, start + days * DAY)
     assert count(shown) == len(events)
     assert len(shown.success) == len(shown.failure) == len(shown.unknown) <= 402
 
 
 def test_many_times_are_held_in_few_bins() -> None:
-    """An event in each of 200,000 days takes no more than 4,096 bins, and none is lost."""
+    """Events in each of 200,000 days take at most 4,096 bins, and none is lost."""
     bins = TimeBins()
     for day in range(200_000):
         bins.add([EPOCH + day * DAY * NANOSECONDS], [SERIES[day % 3]])
     assert len(bins._bins) <= 4_096
-    assert count(bins.show(0, 200_000 * DAY)) == 200_000
+    assert count(bins.make_series(0, 200_000 * DAY)) == 200_000
 
 
 def test_steps_divide_each_other() -> None:
-    """A wider bin is made of whole narrower ones, so that merging moves no event over a border."""
+    """A wider bin consists of whole narrower ones, so that merging moves no event across a border."""
     assert all(wide % narrow == 0 for narrow, wide in pairwise(STEPS_SECONDS))
 
 
 def test_bins_are_as_wide_as_the_range_needs() -> None:
-    """A day is shown by the quarter of an hour, a week by the hour, a year by the day."""
+    """A day is shown in bins of 5 minutes, a week in hours, a year in days."""
     bins = TimeBins()
     bins.add([EPOCH], ["success"])
-    assert [bins.show(0, days * DAY).step for days in (1, 7, 365)] == [300, 3_600, DAY]
+    assert [bins.make_series(0, days * DAY).step for days in (1, 7, 365)] == [300, 3_600, DAY]
 
 
-def test_a_few_far_times_do_not_stretch_the_picture() -> None:
-    """Without a range of the manifest's own, one event of 1971 among thousands is told and not drawn."""
+def test_a_few_outliers_do_not_stretch_the_chart() -> None:
+    """Without a manifest, an event of 1971 among thousands is counted but not drawn."""
     bins = TimeBins()
     first = read_instant("2025-12-01T00:00:00.000Z")
     for minute in range(3_000):
@@ -136,7 +137,7 @@ def test_a_few_far_times_do_not_stretch_the_picture() -> None:
     far = [read_instant("1971-01-01T00:00:00.000Z"), 0, read_instant("9999-01-01T00:00:00.000Z")]
     bins.add(far, ["failure"] * 3)
     start, end = bins.find_range()
-    shown = bins.show(start, end)
+    shown = bins.make_series(start, end)
     assert (end - start) < 40 * DAY
     assert shown.outside == 2
     assert TimeBins().find_range() is None

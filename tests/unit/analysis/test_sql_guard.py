@@ -10,11 +10,11 @@ ALL = frozenset(COLUMN_NAMES)
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """An engine with the empty table."""
-    with duckdb.connect() as connection:
-        create_table(connection)
-        yield connection
+def connection():
+    """Open a connection with the empty table."""
+    with duckdb.connect() as opened:
+        create_table(opened)
+        yield opened
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def engine():
         ("UNPIVOT events ON status", ALL),
     ],
 )
-def test_a_query_names_the_columns_that_it_needs(engine, sql, columns) -> None:
-    """Only named columns are loaded, and all where a row may be meant as a whole."""
-    assert check_query(sql, engine) == columns
+def test_the_needed_columns_are_found(connection, sql, columns) -> None:
+    """Only the named columns are needed, or all of them where the query may use a row as a whole."""
+    assert check_query(sql, connection) == columns
 
 
 @pytest.mark.parametrize(
@@ -83,29 +83,29 @@ def test_a_query_names_the_columns_that_it_needs(engine, sql, columns) -> None:
         "SELECT " + "(" * 5000 + "1" + ")" * 5000,
     ],
 )
-def test_what_is_no_reading_select_is_refused(engine, sql) -> None:
-    """Anything but one SELECT that reads the table is a matter of usage, with a hint."""
+def test_anything_but_a_reading_select_is_rejected(connection, sql) -> None:
+    """Anything but a single SELECT that reads the table is a usage error with a hint."""
     with pytest.raises(UsageError) as caught:
-        check_query(sql, engine)
+        check_query(sql, connection)
     assert "SELECT" in caught.value.hint or "table" in caught.value.hint
 
 
 @pytest.mark.parametrize("inner", ["INSERT INTO events(event_id) VALUES ('x') RETURNING *", "COPY events TO 'x'"])
-def test_a_with_that_writes_is_refused(engine, inner) -> None:
-    """Newer engines know writing statements inside WITH, and call the whole a SELECT; older ones cannot read them."""
-    with pytest.raises(UsageError, match=r"may only read|cannot be read"):
-        check_query(f"WITH a AS ({inner}) SELECT 1", engine)
+def test_a_with_that_writes_is_rejected(connection, inner) -> None:
+    """A writing statement inside WITH, which newer DuckDB versions parse as part of a SELECT, is a usage error."""
+    with pytest.raises(UsageError, match=r"may only read|cannot be parsed"):
+        check_query(f"WITH a AS ({inner}) SELECT 1", connection)
 
 
 @pytest.mark.parametrize("name", NAMED_QUERIES)
-def test_named_queries_are_queries(engine, name) -> None:
+def test_named_queries_pass_the_check(connection, name) -> None:
     """Each named query passes the check; only one of them needs the whole event."""
-    needed = check_query(NAMED_QUERIES[name].sql, engine)
+    needed = check_query(NAMED_QUERIES[name].sql, connection)
     assert ("event" in needed) == (name == "new-api-keys")
 
 
-def test_a_name_that_does_not_exist_has_near_ones() -> None:
-    """A mistyped name is told with those that are near."""
+def test_an_unknown_name_gets_suggestions() -> None:
+    """An unknown name of a query is an error that suggests similar names, and case does not matter."""
     with pytest.raises(UsageError, match="sign-in-failures"):
         find_named_query("signin-failure")
     assert find_named_query("Top-Events").question

@@ -1,19 +1,17 @@
 import json
 import unicodedata
 
-from ociaudit.analysis.stats import collect_stats
 from ociaudit.analysis.summary import CoverageEntry, Summary, make_summary
 from ociaudit.cli.summary_command import describe_summary, encode_summary
-from ociaudit.formats.base import Record
 from ociaudit.storage.manifest import GapEntry
-from support.told_events import tell, tell_change, tell_sign_in
+from support.sample_events import collect_stats, encode_change, encode_event, encode_sign_in
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n2025 forged line\u2028"
 
 
 def summarize(*events: bytes, files: tuple[CoverageEntry, ...] = (CoverageEntry("a.json", "unknown"),)) -> Summary:
     """Make the summary of these events."""
-    return make_summary(collect_stats([[Record(event, None) for event in events]]), files)
+    return make_summary(collect_stats(events), files)
 
 
 def show(*events: bytes, **given) -> str:
@@ -23,12 +21,12 @@ def show(*events: bytes, **given) -> str:
 
 def test_every_text_of_an_event_is_hostile() -> None:
     """Whatever stands in names, addresses and agents, no line is forged and nothing reaches the terminal raw."""
-    theft = [tell_sign_in("failure", HOSTILE, HOSTILE, hours=one / 60) for one in range(9)]
+    theft = [encode_sign_in("failure", HOSTILE, HOSTILE, hours=one / 60) for one in range(9)]
     events = [
         *theft,
-        tell_sign_in("success", HOSTILE, HOSTILE, hours=0.2),
-        tell_change(HOSTILE, HOSTILE, HOSTILE, hours=0.3, resourceName=HOSTILE),
-        tell(HOSTILE, HOSTILE, HOSTILE, hours=0.4, status="404"),
+        encode_sign_in("success", HOSTILE, HOSTILE, hours=0.2),
+        encode_change(HOSTILE, HOSTILE, HOSTILE, hours=0.3, resourceName=HOSTILE),
+        encode_event(HOSTILE, HOSTILE, HOSTILE, hours=0.4, status="404"),
     ]
     text = show(*events, files=(CoverageEntry(HOSTILE, "unknown"),))
     assert not any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in text.replace("\n", ""))
@@ -37,7 +35,7 @@ def test_every_text_of_an_event_is_hostile() -> None:
 
 def test_json_loses_nothing_and_is_ascii() -> None:
     """As JSON the hostile text is there to the letter, as escapes."""
-    text = encode_summary(summarize(tell(HOSTILE)))
+    text = encode_summary(summarize(encode_event(HOSTILE)))
     assert text.isascii()
     assert json.loads(text)["event_names"] == {HOSTILE: 1}
 
@@ -45,7 +43,7 @@ def test_json_loses_nothing_and_is_ascii() -> None:
 def test_the_screen_is_a_screenful() -> None:
     """However much there is, the screen is not longer than fifty lines of 150 characters."""
     events = [
-        tell_change(
+        encode_change(
             f"Create{number}",
             f"user{number}",
             f"10.0.{number % 200}.{number % 7}",
@@ -55,7 +53,7 @@ def test_the_screen_is_a_screenful() -> None:
         for number in range(900)
     ]
     events += [
-        tell_sign_in("failure", f"u{one % 40}", f"10.9.0.{one % 20}", hours=901 + one / 600) for one in range(900)
+        encode_sign_in("failure", f"u{one % 40}", f"10.9.0.{one % 20}", hours=901 + one / 600) for one in range(900)
     ]
     lines = show(*events).splitlines()
     assert len(lines) <= 50
@@ -81,12 +79,12 @@ def test_gaps_cannot_be_missed() -> None:
         2,
         7,
     )
-    lines = show(tell("ListUsers"), files=(coverage,)).splitlines()
-    assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 places")
+    lines = show(encode_event("ListUsers"), files=(coverage,)).splitlines()
+    assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 targets")
     assert "GAP denied iad …000000000000" in lines[3]
     assert "… and 6 more gaps" in lines[6]
     assert "7 events filtered out at export" in "\n".join(lines[7:10])
-    assert "coverage   unknown" in show(tell("ListUsers"))
+    assert "coverage   unknown" in show(encode_event("ListUsers"))
     assert "UNKNOWN: the manifest beside it tells another size" in show(files=(CoverageEntry("a", "altered"),))
 
 
@@ -97,4 +95,4 @@ def test_an_empty_file_is_said_in_two_lines() -> None:
 
 def test_nothing_to_look_at_is_said() -> None:
     """Where no rule fires the screen says so, rather than nothing."""
-    assert "worth a look: nothing that the rules know" in show(tell("ListUsers"))
+    assert "worth a look: nothing that the rules know" in show(encode_event("ListUsers"))

@@ -1,10 +1,12 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.columns import COLUMNS, read_row, read_status, show_time
+from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, format_time, make_row, read_facts_and_maps, read_row
+from ociaudit.events.fields import read_facts, read_status
 from ociaudit.formats.base import Record
 from ociaudit.planning.shard import Target
 
@@ -75,24 +77,24 @@ NAMES = [column.name for column in COLUMNS]
 
 
 def read(event: object, origin: Target | None = None) -> dict[str, object]:
-    """The columns of an event by name."""
+    """Return the columns of an event by name."""
     return dict(zip(NAMES, read_row(Record(json.dumps(event).encode(), origin)), strict=True))
 
 
 def test_every_column_is_read_from_its_field() -> None:
-    """A full event fills every column with the value of the field that the column names."""
+    """A full event fills every column with the value of its field."""
     assert read(FULL, Target("us-ashburn-1", "asked")) == VALUES
     assert list(VALUES) == NAMES
 
 
 def test_an_empty_event_has_no_values() -> None:
-    """Without fields and origin all is None but the outcome, which is unknown, and the event."""
+    """An event without fields and origin has only the outcome `unknown` and the event itself."""
     row = read({})
     assert {name: value for name, value in row.items() if value is not None} == {"outcome": "unknown", "event": "{}"}
 
 
 @pytest.mark.parametrize(
-    ("served", "shown"),
+    ("served", "formatted"),
     [
         ("2025-12-01T08:00:00.000Z", "2025-12-01T08:00:00.000Z"),
         ("2025-12-01T08:00:00Z", "2025-12-01T08:00:00Z"),
@@ -104,23 +106,87 @@ def test_an_empty_event_has_no_values() -> None:
         (None, None),
     ],
 )
-def test_a_time_is_shown_in_utc(served, shown) -> None:
-    """A time stays as Audit writes it, any other form is converted, and what is no time is None."""
-    assert show_time(served) == shown
+def test_a_time_is_formatted_in_utc(served, formatted) -> None:
+    """A time in Audit's form is unchanged, one in another form is converted, and an unreadable one is None."""
+    assert format_time(served) == formatted
 
 
 @pytest.mark.parametrize(
     ("served", "status"), [("200", 200), ("0", 0), ("٤٠٤", None), ("OK", None), ("9" * 5000, None), (None, None)]
 )
 def test_a_status_is_a_number_or_none(served, status) -> None:
-    """Only plain digits are a status."""
+    """Only a text of ASCII digits is a status."""
     assert read_status(served) == status
 
 
 @given(st.text() | st.just("\ud800x"), st.text())
 def test_every_text_of_a_row_can_be_encoded(name: str, agent: str) -> None:
-    """Whatever stands in an event, lone surrogates included, a row can be written in UTF-8, and the event is whole."""
+    """Every text of a row can be encoded as UTF-8, even with lone surrogates, and the event is complete."""
     event = {"data": {"eventName": name, "identity": {"userAgent": agent, "ipAddress": name}}}
     row = read(event)
     assert all(value.encode() is not None for value in row.values() if isinstance(value, str))
     assert json.loads(row["event"]) == event
+
+
+MAP_NAMES = [column.name for column in MAP_COLUMNS]
+MAP_PATHS = [column.description.split(".") for column in MAP_COLUMNS]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+models = st.dictionaries(st.sampled_from(["headers", "parameters", "payload", "other"]), values, max_size=4) | values
+events = st.fixed_dictionaries(
+    {},
+    optional={
+        "eventId": values,
+        "data": st.fixed_dictionaries(
+            {},
+            optional={
+                "request": models,
+                "response": models,
+                "freeformTags": values,
+                "definedTags": values,
+                "stateChange": values,
+                "additionalDetails": values | st.dictionaries(st.just("eventId"), st.just("a.b.failure") | values),
+                "message": values,
+            },
+        )
+        | values,
+    },
+)
+
+
+def find(event: Any, path: list[str]) -> Any:
+    """Return the value at a path, or None."""
+    for name in path:
+        event = event.get(name) if isinstance(event, dict) else None
+    return event
+
+
+@given(events, st.booleans(), st.sampled_from([(",", ":"), (" , ", " : ")]))
+def test_every_free_map_is_its_json_as_served(event: Any, is_ascii: bool, marks: tuple[str, str]) -> None:
+    """For any event, each free map is its JSON as served, and a null or absent one is None."""
+    try:
+        raw = json.dumps(event, ensure_ascii=is_ascii, separators=marks).encode()
+    except UnicodeEncodeError:
+        raw = json.dumps(event, separators=marks).encode()
+    found = read_facts_and_maps(raw)[1]
+    assert [None if text is None else json.loads(text) for text in found] == [find(event, path) for path in MAP_PATHS]
+    assert all(text is None or text.encode() in raw for text in found)
+    assert make_row(read_facts_and_maps(raw)[0], None) == make_row(read_facts(raw), None)
+
+
+def test_a_free_map_keeps_its_bytes() -> None:
+    """A free map keeps its white space, digits and escapes."""
+    raw = rb'{"data":{"freeformTags": { "a" : 1.00 , "b":"\u0041\ud800" } ,"stateChange":null}}'
+    row = dict(zip(MAP_NAMES, read_facts_and_maps(raw)[1], strict=True))
+    assert row.pop("freeform_tags") == r'{ "a" : 1.00 , "b":"\u0041\ud800" }'
+    assert set(row.values()) == {None}
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"data":null}', b'{"data":[1]}', b'{"data":{"request":"x","response":1}}'])
+def test_an_event_without_free_maps_has_none(raw: bytes) -> None:
+    """Values of other types in place of the models give no free maps."""
+    assert set(read_facts_and_maps(raw)[1]) == {None}

@@ -18,11 +18,11 @@ from ociaudit.events.fields import (
     instant_of_minute,
     is_sign_in,
     judge_outcome,
-    make_reader,
+    make_facts_reader,
     read_facts,
+    read_facts_leniently,
     read_instant,
-    read_loose_facts,
-    read_loose_fields,
+    read_key_fields_leniently,
     read_sdk_facts,
     replace_surrogates,
     split_addresses,
@@ -35,7 +35,7 @@ offsets = st.integers(-(23 * 60 + 59), 23 * 60 + 59)
 
 
 def count_nanoseconds(moment: datetime) -> Fraction:
-    """Count from the day before 0001-01-01, by exact arithmetic of the standard library."""
+    """Return the instant of a moment, by exact arithmetic of the standard library."""
     return Fraction((moment - ORDINAL_ZERO) // timedelta(microseconds=1)) * 1000 + DAY
 
 
@@ -43,7 +43,7 @@ def count_nanoseconds(moment: datetime) -> Fraction:
 def test_an_instant_is_exact_to_the_nanosecond(
     time: datetime, digits: str, offset: int, letter: str, has_colon: bool
 ) -> None:
-    """Any RFC 3339 time is read to the nanosecond, whatever its offset and number of digits."""
+    """Any RFC 3339 time is read exactly to the nanosecond, whatever its offset and number of digits."""
     time = time.replace(microsecond=0)
     sign, minutes = "-+"[offset >= 0], abs(offset)
     text = time.isoformat().replace("T", letter) + (f".{digits}" if digits else "")
@@ -53,15 +53,15 @@ def test_an_instant_is_exact_to_the_nanosecond(
 
 
 @given(naive_times, st.sampled_from("Zz"))
-def test_the_usual_form_is_read_like_any_other(time: datetime, zone: str) -> None:
-    """The form with milliseconds and Z, which has a way of its own, gives the instant of the general one."""
+def test_the_fast_path_agrees_with_the_general_one(time: datetime, zone: str) -> None:
+    """A time with milliseconds and Z, which has a fast path, gives the same instant as on the general path."""
     text = time.isoformat(timespec="milliseconds")
     assert read_instant(text + zone) == read_instant(text + "+00:00") > 0
 
 
 @given(st.text("0123456789-:.TZtz +x", max_size=32) | st.text(max_size=32))
 def test_any_text_is_read_or_unreadable(text: str) -> None:
-    """No text makes reading fail, and a readable one can be written again as the same instant."""
+    """No text makes reading fail, and a readable time formats to a text with the same instant."""
     instant = read_instant(text)
     if instant != UNREADABLE_INSTANT:
         assert read_instant(format_instant(instant)) == instant
@@ -69,15 +69,15 @@ def test_any_text_is_read_or_unreadable(text: str) -> None:
 
 @given(st.data(), naive_times)
 def test_a_damaged_time_is_not_guessed(data: st.DataObject, time: datetime) -> None:
-    """A letter in the place of a digit or colon makes the usual form unreadable."""
+    """A letter in place of a digit or colon makes a time unreadable."""
     text = time.isoformat(timespec="milliseconds") + "Z"
     target = data.draw(st.sampled_from([*range(10), *range(11, 23)]))
     assert read_instant(text[:target] + "X" + text[target + 1 :]) == UNREADABLE_INSTANT
 
 
 @given(st.integers(DAY, 3_652_060 * DAY - 1))
-def test_writing_an_instant_and_reading_it_gives_it_back(instant: int) -> None:
-    """Every instant of the years 1 to 9999 survives the way through text, with 0, 3, 6 or 9 digits."""
+def test_a_formatted_instant_parses_back(instant: int) -> None:
+    """Every instant of the years 1 to 9999 survives formatting and parsing, with 0, 3, 6 or 9 digits."""
     text = format_instant(instant)
     assert read_instant(text) == instant
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6}|\.\d{9})?Z", text)
@@ -109,20 +109,20 @@ def test_writing_an_instant_and_reading_it_gives_it_back(instant: int) -> None:
         "\ud800",
     ],
 )
-def test_what_is_no_time_is_unreadable(text: str | None) -> None:
-    """A missing, impossible, damaged or unwritable time is unreadable, and sorts first."""
+def test_an_invalid_time_is_unreadable(text: str | None) -> None:
+    """A missing, impossible, damaged or out-of-range time is unreadable, and sorts first."""
     assert read_instant(text) == UNREADABLE_INSTANT < read_instant("0001-01-01T00:00:00Z")
 
 
 def test_a_leap_second_is_the_next_minute() -> None:
-    """Second 60 counts as the first of the minute behind it."""
+    """Second 60 counts as the first second of the next minute."""
     assert read_instant("2016-12-31T23:59:60Z") == read_instant("2017-01-01T00:00:00Z")
     assert read_instant("2016-12-31T23:59:60.500Z") == read_instant("2017-01-01T00:00:00.5Z")
 
 
 @given(st.integers(-1_000_000_000, 4_000_000_000))
-def test_a_minute_begins_at_its_instant(minute: int) -> None:
-    """Minutes since 1970 and instants are two names of the same moment."""
+def test_a_minute_starts_at_its_instant(minute: int) -> None:
+    """A minute since 1970 converts to the instant at which it starts."""
     moment = datetime(1970, 1, 1, tzinfo=UTC)
     if -1_035_000_000 < minute < 4_000_000_000:
         assert instant_of_minute(minute) == count_nanoseconds(moment + timedelta(minutes=minute))
@@ -132,15 +132,15 @@ def test_a_minute_begins_at_its_instant(minute: int) -> None:
     st.dictionaries(st.sampled_from(["eventTime", "eventId", "eventType", "data"]), st.from_type(object), max_size=4)
 )
 def test_a_field_of_another_type_counts_as_absent(event: dict[str, object]) -> None:
-    """Reading never fails, whatever stands in the fields."""
-    fields = read_loose_fields(event)
+    """Reading key fields never fails, whatever their types."""
+    fields = read_key_fields_leniently(event)
     assert fields.event_id is None or isinstance(fields.event_id, str)
     assert fields.data is not None
 
 
 @given(st.text(st.characters(categories=["L", "Cs", "Nd"])))
-def test_names_can_be_written_after_surrogates_are_replaced(text: str) -> None:
-    """Text with lone surrogates becomes text that UTF-8 can hold; other text stays."""
+def test_a_text_can_be_encoded_after_surrogates_are_replaced(text: str) -> None:
+    """A text with lone surrogates becomes one that UTF-8 can encode; any other text is unchanged."""
     clean = replace_surrogates(text)
     clean.encode()
     if not any("\ud800" <= char <= "\udfff" for char in text):
@@ -184,12 +184,12 @@ anything = st.recursive(
 
 
 def encode(event: object) -> bytes:
-    """Write an event as Oracle does."""
+    """Return an event as JSON bytes."""
     return json.dumps(event).encode()
 
 
-def test_everything_people_ask_about_is_read() -> None:
-    """Fields of every model, the outcome and the addresses."""
+def test_the_facts_of_every_model_are_read() -> None:
+    """Facts have the fields of every model, the outcome and the addresses."""
     facts = read_facts(encode(FULL))
     assert (facts.event_id, facts.details.event_name, facts.identity.principal_name) == (
         "id",
@@ -204,8 +204,8 @@ def test_everything_people_ask_about_is_read() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["data", "eventType", "eventTime", "eventId"]), anything, max_size=4))
-def test_no_event_is_too_odd(event: dict[str, Any]) -> None:
-    """Whatever an event holds, it has facts, and all their texts can be encoded."""
+def test_every_object_has_facts(event: dict[str, Any]) -> None:
+    """Any JSON object has facts, and all their texts can be encoded."""
     facts = read_facts(encode(event))
     for text in (facts.event_time, facts.event_id, facts.identity.ip_address, facts.response.status, facts.outcome):
         assert text is None or text.encode() is not None
@@ -214,10 +214,10 @@ def test_no_event_is_too_odd(event: dict[str, Any]) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["data", "eventType"]), anything, max_size=2))
-def test_both_ways_of_reading_agree(event: dict[str, Any]) -> None:
-    """What the quick way accepts, the slow way reads alike, but for models that are absent."""
-    quick, slow = read_facts(encode(event)), read_loose_facts(encode(event))
-    assert (quick.details, quick.event_type) == (slow.details, slow.event_type)
+def test_lenient_reading_agrees_with_the_fast_one(event: dict[str, Any]) -> None:
+    """Facts read leniently equal those read fast, except for absent models."""
+    fast, lenient = read_facts(encode(event)), read_facts_leniently(encode(event))
+    assert (fast.details, fast.event_type) == (lenient.details, lenient.event_type)
 
 
 @pytest.mark.parametrize(
@@ -231,14 +231,14 @@ def test_both_ways_of_reading_agree(event: dict[str, Any]) -> None:
         (b"{}", None),
     ],
 )
-def test_what_has_an_unexpected_type_is_absent_and_numbers_are_digits(event: bytes, status: str | None) -> None:
-    """A lone surrogate is an escape."""
+def test_a_field_of_an_unexpected_type_is_absent_unless_a_number(event: bytes, status: str | None) -> None:
+    """A number is read as its digits, a lone surrogate as its escape, and any other type as absent."""
     assert read_facts(event).response.status == status
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"", b"{", b'"x"', b'{"data":' + b"[" * 100_000])
-def test_what_is_no_object_is_an_error(raw: bytes) -> None:
-    """The caller has checked its events; a mistake is not hidden."""
+def test_bytes_that_are_not_an_object_are_an_error(raw: bytes) -> None:
+    """Reading facts from anything but a JSON object raises ValueError."""
     with pytest.raises(ValueError, match=r"JSON|nested|Expecting"):
         read_facts(raw)
 
@@ -247,13 +247,13 @@ def test_what_is_no_object_is_an_error(raw: bytes) -> None:
     ("text", "addresses"),
     [(None, ()), ("", ()), (" 10.0.0.1 ", ("10.0.0.1",)), ("a, b,,c", ("a", "b", "c")), (",", ())],
 )
-def test_a_comma_list_is_several_addresses(text: str | None, addresses: tuple[str, ...]) -> None:
-    """White space around them does not count."""
+def test_a_comma_separated_list_is_several_addresses(text: str | None, addresses: tuple[str, ...]) -> None:
+    """White space around the addresses of a list is removed."""
     assert split_addresses(text) == addresses
 
 
 def test_an_empty_event_has_no_facts() -> None:
-    """Every property answers."""
+    """Every property of empty facts has a value."""
     assert (Facts().outcome, Facts().is_sign_in, Facts().addresses, Facts().instant) == ("unknown", False, (), 0)
 
 
@@ -271,7 +271,7 @@ VALUES = st.sampled_from(["a", "ü", "\ud800", "", None, 12, 1.5, True, [], {"a"
 
 
 def make_event(values: dict[str, Any]) -> dict[str, Any]:
-    """Make an event with a value at each path; a model whose parent is no model is left out."""
+    """Return an event with a value at each path."""
     event: dict[str, Any] = {"rest": {"deep": [1, "ü", {"eventType": "no"}]}}
     for path, value in values.items():
         *folders, name = path.split(".")
@@ -283,7 +283,7 @@ def make_event(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(facts: Facts, path: str) -> str | None:
-    """Return a field, None where a model on the way is missing."""
+    """Return a field, or None if a model on its path is missing."""
     value: Any = facts
     for name in path.split("."):
         value = getattr(value, name) if value is not None else None
@@ -294,39 +294,39 @@ def read(facts: Facts, path: str) -> str | None:
     st.sets(st.sampled_from(sorted(PATHS)), min_size=1),
     st.dictionaries(st.sampled_from([*PATHS.values(), "data", "data.response"]), VALUES),
 )
-def test_a_slim_reader_reads_as_the_full_one(needed: set[str], values: dict[str, Any]) -> None:
-    """Whatever an event holds, each field that was asked for is what all facts have there."""
+def test_a_partial_reader_agrees_with_the_full_one(needed: set[str], values: dict[str, Any]) -> None:
+    """For any event, each requested field has the value that it has in the full facts."""
     try:
         raw = json.dumps(make_event(values)).encode()
-    except (TypeError, AttributeError):  # a value where a model would have to be
+    except (TypeError, AttributeError):  # a value in place of a model
         return
-    slim, full = make_reader(needed)(raw), read_facts(raw)
-    assert {path: read(slim, path) for path in needed} == {path: read(full, path) for path in needed}
+    partial, full = make_facts_reader(needed)(raw), read_facts(raw)
+    assert {path: read(partial, path) for path in needed} == {path: read(full, path) for path in needed}
 
 
-def test_a_slim_reader_leaves_out_what_nobody_needs() -> None:
-    """Fields that were not named are not there, and the properties work on those that were."""
+def test_a_partial_reader_omits_other_fields() -> None:
+    """Fields that were not requested do not exist, and the properties work on those that were."""
     raw = b'{"eventType":"t","data":{"message":"m","response":{"status":"404","message":"n"}}}'
-    facts = make_reader({"data.response.status", "data.message", "data.additional_details.event_id"})(raw)
+    facts = make_facts_reader({"data.response.status", "data.message", "data.additional_details.event_id"})(raw)
     assert facts.outcome == "failure"
     assert not hasattr(facts, "event_type")
     assert not hasattr(facts.response, "message")
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"1", b"{", b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"])
-def test_what_is_no_event_is_refused_as_ever(raw: bytes) -> None:
-    """A slim reader refuses what the full one refuses, or skips what is too deep to be of interest."""
+def test_a_partial_reader_rejects_what_the_full_one_rejects(raw: bytes) -> None:
+    """A partial reader rejects what the full one rejects, or skips nesting that is too deep to matter."""
     with pytest.raises(ValueError):
         read_facts(raw)
     try:
-        facts = make_reader({"event_type"})(raw)
+        facts = make_facts_reader({"event_type"})(raw)
     except ValueError:
         return
     assert facts.event_type is None
 
 
-def test_the_sdks_spelling_is_read_too() -> None:
-    """Field names are the SDK's, keys of free maps are as served."""
+def test_the_sdk_shape_is_read_too() -> None:
+    """Facts are read from shape `sdk`, with the keys of free maps as served."""
     facts = read_sdk_facts(
         {
             "event_type": "t",
@@ -360,15 +360,15 @@ def test_the_sdks_spelling_is_read_too() -> None:
         (None, None, None, "unknown"),
     ],
 )
-def test_the_outcome_is_read_from_the_first_place_that_tells(
+def test_the_outcome_is_the_first_one_stated(
     status: str | None, detail: str | None, message: str | None, outcome: str
 ) -> None:
-    """The status counts, else the suffix of the event id in the details, else the message."""
+    """The status decides the outcome, else the suffix of the event id in the details, else the message."""
     assert judge_outcome(status, detail, message) == outcome
 
 
 @given(st.none() | st.text(), st.none() | st.text(), st.none() | st.text())
-def test_no_text_is_too_odd(status: str | None, detail: str | None, message: str | None) -> None:
-    """Whatever an event holds, it has an outcome and is a sign-in or not."""
+def test_every_text_has_an_outcome(status: str | None, detail: str | None, message: str | None) -> None:
+    """Any texts give an outcome, and are a sign-in or not."""
     assert judge_outcome(status, detail, message) in {"success", "failure", "unknown"}
     assert is_sign_in(status, detail) in {True, False}

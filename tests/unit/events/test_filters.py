@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
 from ociaudit.events.event import BadPage, parse_page, read_event
-from ociaudit.events.event_names import RECORDED_AS, find_asked_names, find_recorded_names
+from ociaudit.events.event_names import RECORDED_AS, find_aliases, find_recorded_names
 from ociaudit.events.fields import read_facts, read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
 from support import naive_filter
@@ -18,7 +18,7 @@ EVENTS = [make_event(number) for number in range(3)]
 
 
 def make_raw(**changes: Any) -> bytes:
-    """Make an event of which only this is known: `a__b=1` stands for {"a": {"b": 1}}."""
+    """Return an event with these fields: `a__b=1` means {"a": {"b": 1}}."""
     event: dict[str, Any] = {}
     for path, value in changes.items():
         *folders, name = path.split("__")
@@ -30,19 +30,19 @@ def make_raw(**changes: Any) -> bytes:
 
 
 def passes(spec: FilterSpec, raw: bytes) -> bool:
-    """Tell whether an event passes, on each of the three ways there are."""
+    """Return whether an event passes, and check that all three methods agree."""
     event_filter = EventFilter(spec)
-    verdicts = {
+    results = {
         event_filter.is_wanted(raw),
         bool(event_filter.select([read_event(raw)])),
         event_filter.is_wanted_by_facts(read_facts(raw)),
     }
-    assert len(verdicts) == 1
-    return verdicts.pop()
+    assert len(results) == 1
+    return results.pop()
 
 
-def test_without_patterns_everything_passes() -> None:
-    """A filter without patterns lets every event pass and counts as none."""
+def test_an_empty_filter_lets_everything_pass() -> None:
+    """A filter without conditions lets every event pass and is falsy."""
     assert EventFilter().select(EVENTS) == EVENTS
     assert not EventFilter()
     assert not EventFilter(FilterSpec())
@@ -60,8 +60,8 @@ def test_without_patterns_everything_passes() -> None:
         ([""], True),
     ],
 )
-def test_a_pattern_is_searched_and_any_is_enough(patterns: list[str], is_wanted: bool) -> None:
-    """A pattern may match anywhere in the type, with its case, and one of several suffices."""
+def test_any_event_type_pattern_is_enough(patterns: list[str], is_wanted: bool) -> None:
+    """A pattern may match anywhere in the type, case-sensitively, and one of several is enough."""
     assert EventFilter(patterns).select(EVENTS) == (EVENTS if is_wanted else [])
 
 
@@ -76,17 +76,17 @@ def test_a_pattern_is_searched_and_any_is_enough(patterns: list[str], is_wanted:
         ("\\", "bad escape"),
     ],
 )
-def test_a_wrong_pattern_is_named_with_its_place(pattern: str, words: str) -> None:
-    """What cannot be compiled, for whatever reason, is a usage error that says what and where."""
+def test_an_invalid_pattern_is_named_with_its_position(pattern: str, words: str) -> None:
+    """A pattern that cannot be compiled is a usage error that says what is wrong and where."""
     with pytest.raises(UsageError, match=words) as caught:
         EventFilter(["good", pattern])
     assert repr(pattern) in str(caught.value)
 
 
-@pytest.mark.parametrize("asked", RECORDED_AS)
-def test_a_name_that_people_ask_for_leads_to_the_recorded_one(asked: str) -> None:
-    """A pattern that mentions a name from the documentation, in any case, finds what Audit records."""
-    assert find_recorded_names(f".*{asked.lower()}$") == (asked, RECORDED_AS[asked])
+@pytest.mark.parametrize("alias", RECORDED_AS)
+def test_an_alias_leads_to_the_recorded_names(alias: str) -> None:
+    """A pattern that mentions an alias, in any case, finds the names that Audit records."""
+    assert find_recorded_names(f".*{alias.lower()}$") == (alias, RECORDED_AS[alias])
     assert find_recorded_names("LaunchInstance") is None
 
 
@@ -141,14 +141,14 @@ def test_a_name_that_people_ask_for_leads_to_the_recorded_one(asked: str) -> Non
         ({"presets": "api-keys,mfa"}, make_raw(eventType="com.oraclecloud.identityControlPlane.UploadApiKey"), True),
     ],
 )
-def test_what_each_condition_lets_pass(spec: dict[str, Any], raw: bytes, is_wanted: bool) -> None:
-    """Each kind of value, absent fields, odd types and hostile texts, one by one."""
+def test_each_condition_lets_its_events_pass(spec: dict[str, Any], raw: bytes, is_wanted: bool) -> None:
+    """Each condition decides as documented for typical values, absent fields, unexpected types and hostile texts."""
     assert passes(FilterSpec(**spec), raw) is is_wanted
 
 
 @pytest.mark.parametrize("name", ["principals", "resources", "addresses", "outcomes", "event_names", "presets"])
-def test_what_is_excluded_stays_out(name: str) -> None:
-    """An exclusion wins over the same condition, and does not touch events that lack the field."""
+def test_an_excluded_event_never_passes(name: str) -> None:
+    """An exclusion wins over the same condition, and does not affect events without the field."""
     value = {"addresses": "1.2.3.4", "outcomes": "failure", "presets": "sign-ins"}.get(name, "a")
     raw = make_raw(
         eventType="com.oraclecloud.IdentitySignOn.a",
@@ -178,7 +178,7 @@ TIMES = ["2025-12-01T00:00:00Z", "2025-12-01T12:00:00.5Z", "2025-12-02T00:00:00.
 
 
 def maybe(values: list[Any]) -> st.SearchStrategy[Any]:
-    """One of some values, or null, or a value of a wrong type."""
+    """Draw one of some values, null, or a value of a wrong type."""
     return st.sampled_from([*values, *values, None, {"a": 1}])
 
 
@@ -207,7 +207,7 @@ RAWS = st.fixed_dictionaries(
 
 
 def choose(*values: str) -> st.SearchStrategy[tuple[str, ...]]:
-    """Nothing, one or two of some values."""
+    """Draw none, one or two of some values."""
     return st.lists(st.sampled_from(values), max_size=2).map(tuple)
 
 
@@ -234,24 +234,24 @@ SPECS = st.fixed_dictionaries(
 
 @given(SPECS, st.lists(RAWS, max_size=8))
 @settings(max_examples=400)
-def test_a_filter_is_its_plain_definition(spec: dict[str, Any], events: list[dict[str, Any]]) -> None:
-    """Whatever the filter and the events, what passes is what the rules say when they are read plainly."""
+def test_a_filter_agrees_with_its_naive_definition(spec: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    """For any filter and events, exactly the events pass that a naive implementation of the rules lets pass."""
     lines = [json.dumps(event).encode() for event in events]
-    expected = [naive_filter.is_wanted(undo_surrogates(event), spec) for event in events]
+    expected = [naive_filter.is_wanted(escape_surrogates(event), spec) for event in events]
     event_filter = EventFilter(FilterSpec(**spec | {"exclude": Criteria(**spec["exclude"])}))
     served = parse_page(b"[" + b",".join(lines) + b"]")
     wanted = [event for event, passed in zip(served, expected, strict=True) if passed]
     assert event_filter.select(served) == wanted
-    own = event_filter.select(event_filter.parse_page(b"[" + b",".join(lines) + b"]"))
-    assert [msgspec.structs.replace(event, facts=None) for event in own] == wanted
+    with_facts = event_filter.select(event_filter.parse_page(b"[" + b",".join(lines) + b"]"))
+    assert [msgspec.structs.replace(event, facts=None) for event in with_facts] == wanted
     assert [event_filter.is_wanted(line) for line in lines] == expected
     assert [event_filter.is_wanted_by_facts(read_facts(line)) for line in lines] == expected
 
 
-def undo_surrogates(value: Any) -> Any:
-    """Write lone surrogates as the escapes that they came as."""
+def escape_surrogates(value: Any) -> Any:
+    """Return a value with lone surrogates replaced by their escapes."""
     if isinstance(value, dict):
-        return {name: undo_surrogates(inner) for name, inner in value.items()}
+        return {name: escape_surrogates(inner) for name, inner in value.items()}
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -263,34 +263,34 @@ def undo_surrogates(value: Any) -> Any:
         ({"addresses": "10.0.0.1,,10.0.0.2"}, "empty address"),
         ({"addresses": "2001:db8::/200"}, "/200"),
         ({"addresses": "localhost"}, "'localhost'"),
-        ({"outcomes": "succes"}, "no outcome 'succes'; did you mean success"),
+        ({"outcomes": "succes"}, "'succes' is not an outcome; did you mean success"),
         ({"outcomes": ""}, "empty outcome"),
-        ({"statuses": "40"}, "'40' is no HTTP status"),
-        ({"statuses": "499-400"}, "'499-400' ends before it begins"),
+        ({"statuses": "40"}, "'40' is not an HTTP status"),
+        ({"statuses": "499-400"}, "'499-400' ends before it starts"),
         ({"statuses": "xx4"}, "'xx4'"),
-        ({"presets": "sign-in"}, "no preset 'sign-in'; did you mean sign-ins"),
-        ({"presets": "zzz"}, "no preset 'zzz'$"),
+        ({"presets": "sign-in"}, "'sign-in' is not a preset; did you mean sign-ins"),
+        ({"presets": "zzz"}, "'zzz' is not a preset$"),
         ({"principals": " "}, "empty principal"),
         ({"event_names": ["a", ""]}, "empty event name"),
         ({"event_after": "7d"}, "'7d'"),
         ({"event_after": "2025-12-01T10:00:00"}, "'2025-12-01T10:00:00'"),
         ({"event_before": "2025-02-30"}, "'2025-02-30'"),
         ({"event_before": "30.02.25"}, "'30.02.25'"),
-        ({"event_after": "2025-12-02", "event_before": "2025-12-01"}, "no event can lie after"),
-        ({"event_after": "2025-12-01", "event_before": "01.12.25"}, "no event can lie after"),
+        ({"event_after": "2025-12-02", "event_before": "2025-12-01"}, "no event can be after"),
+        ({"event_after": "2025-12-01", "event_before": "01.12.25"}, "no event can be after"),
         ({"exclude": Criteria(addresses="nowhere")}, "'nowhere'"),
         ({"exclude": Criteria(event_types="(")}, "position 0"),
     ],
 )
-def test_bad_values_are_named(spec: dict[str, Any], words: str) -> None:
-    """A value that cannot be used is a usage error that names it, with a hint."""
+def test_invalid_values_are_named(spec: dict[str, Any], words: str) -> None:
+    """An invalid value is a usage error that names it and has a hint."""
     with pytest.raises(UsageError, match=words) as caught:
         EventFilter(FilterSpec(**spec))
     assert caught.value.hint
 
 
 def test_a_filter_is_stored_as_typed() -> None:
-    """A filter comes back equal from JSON, says nothing where nothing was said, and takes texts and lists alike."""
+    """A filter decodes equal to itself, omits empty fields, and accepts texts and lists alike."""
     spec = FilterSpec(principals="a", statuses=["4xx"], event_after="01.12.25", exclude=Criteria(outcomes=["unknown"]))
     data = msgspec.json.encode(spec)
     assert json.loads(data) == {
@@ -305,17 +305,19 @@ def test_a_filter_is_stored_as_typed() -> None:
     assert str(FilterSpec()) == "(all)"
 
 
-def test_what_a_name_is_taken_for_is_said_once() -> None:
-    """Each name that Audit does not record has one notice, wherever and however often it was typed."""
+def test_each_alias_has_one_notice() -> None:
+    """Each alias has one notice, wherever and however often it was typed."""
     spec = FilterSpec(
         event_names=["loginfailure", "LaunchInstance"],
         event_types=["Compute|LoginFailure", ".*CreateApiKey$"],
         exclude=Criteria(event_names=["CreateApiKey"]),
     )
     first, second = EventFilter(spec).notices
-    assert first.startswith("Audit records no LoginFailure; it is taken for IdentitySignOn.InteractiveLogin, ")
-    assert "VerifyMfaToken with outcome failure; sso.session.create.failure, sso.authentication.failure" in first
-    assert second == "Audit records no CreateApiKey; it is taken for identityControlPlane.UploadApiKey"
+    assert first.startswith("Audit does not record LoginFailure; the filter matches IdentitySignOn.InteractiveLogin, ")
+    assert (
+        "VerifyMfaToken with outcome failure; sso.session.create.failure, sso.authentication.failure instead" in first
+    )
+    assert second == "Audit does not record CreateApiKey; the filter matches identityControlPlane.UploadApiKey instead"
 
 
 @pytest.mark.parametrize(
@@ -329,20 +331,20 @@ def test_what_a_name_is_taken_for_is_said_once() -> None:
         ("", ()),
     ],
 )
-def test_only_plain_names_are_taken_for_others(pattern: str, found: tuple[str, ...]) -> None:
-    """Whoever writes a real expression means that expression."""
-    assert find_asked_names(pattern) == found
+def test_only_plain_names_are_aliases(pattern: str, found: tuple[str, ...]) -> None:
+    """A regular expression with other characters than names and bars contains no alias."""
+    assert find_aliases(pattern) == found
 
 
-def test_many_types_and_names_do_not_fill_the_memory() -> None:
-    """What is remembered of types and names is bounded, in number and in length."""
+def test_the_cache_of_decisions_is_bounded() -> None:
+    """The cached decisions are limited in number and in the length of their names."""
     event_filter = EventFilter(["1"])
     for number in range(20_005):
         event_filter.is_wanted(make_raw(eventType=f"t{number}"))
-    assert len(event_filter._verdicts) <= 10_000
-    before = len(event_filter._verdicts)
+    assert len(event_filter._decisions) <= 10_000
+    before = len(event_filter._decisions)
     assert event_filter.is_wanted(make_raw(eventType="1" * 501))
-    assert len(event_filter._verdicts) == before
+    assert len(event_filter._decisions) == before
 
 
 @pytest.mark.parametrize(
@@ -354,17 +356,17 @@ def test_many_types_and_names_do_not_fill_the_memory() -> None:
         b'[{"eventType":"\\ud800"},{"eventType":"b"}]',
     ],
 )
-def test_a_filter_cuts_pages_as_ever(body: bytes) -> None:
-    """The events of a page are the same, whether facts could be read on the way or not."""
+def test_a_filter_parses_pages_as_without_one(body: bytes) -> None:
+    """A filter's page parser returns the same events, whether facts could be read in the same pass or not."""
     event_filter = EventFilter(FilterSpec(statuses="404", outcomes="unknown,failure"))
-    cut = event_filter.parse_page(body)
-    assert [msgspec.structs.replace(event, facts=None) for event in cut] == parse_page(body)
+    parsed = event_filter.parse_page(body)
+    assert [msgspec.structs.replace(event, facts=None) for event in parsed] == parse_page(body)
     assert EventFilter(["a"]).parse_page is parse_page
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"[{}", b'["\xff"]', b"[{}]x", b"[" * 100_000])
-def test_a_filter_refuses_bad_pages_as_ever(body: bytes) -> None:
-    """What is no page is a bad page, with the same words."""
+def test_a_filter_rejects_bad_pages_as_without_one(body: bytes) -> None:
+    """A filter's page parser rejects a bad page with the same message."""
     with pytest.raises(BadPage) as plain:
         parse_page(body)
     with pytest.raises(BadPage) as own:
@@ -373,8 +375,8 @@ def test_a_filter_refuses_bad_pages_as_ever(body: bytes) -> None:
 
 
 @given(st.lists(st.sampled_from([*TIMES, "2025-12-01T11:59:59.999999999Z", None]), max_size=6))
-def test_a_span_keeps_what_lies_in_it_and_what_has_no_time(times: list[str | None]) -> None:
-    """The start is included, the end is not, and an event without a readable time is kept."""
+def test_a_span_keeps_its_events_and_those_without_a_time(times: list[str | None]) -> None:
+    """A span includes its start, excludes its end, and keeps events without a readable time."""
     start, end = read_instant("2025-12-01T00:00:00Z"), read_instant("2025-12-01T12:00:00.5Z")
     events = [read_event(make_raw(eventTime=time)) for time in times]
     kept = {"2025-12-01T00:00:00Z", "2025-12-01T11:59:59.999999999Z", "never", None}

@@ -9,19 +9,19 @@ from ociaudit.events.fields import read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.presets import PRESET_NAMES, PRESETS, find_preset
 
-ASKED_FOR = (
+EXPECTED_NAMES = (
     "iam sign-ins sign-in-failures mfa api-keys auth-tokens passwords sessions user-locking policy-changes "
     "network-changes deletions cis"
 )
 READS = ("Get", "List", "Head", "Search", "Summarize")
-# Real operations that Audit records and that no client of the SDK has.
+# Operations that Audit records and that no client of the SDK has.
 NOT_OF_THE_SDK = {
     *("CreateOrResetPassword", "ActivateUser", "DeactivateUser", "UpdateMfaTotpDevice"),
 }
 
 
 def is_met(preset: str, event_type: str = "", domain_name: str | None = None, status: str | None = None) -> bool:
-    """Tell whether a preset lets an event pass."""
+    """Return whether a preset lets an event pass."""
     event = {
         "eventType": f"com.oraclecloud.{event_type}",
         "data": {"additionalDetails": {"eventId": domain_name}, "response": {"status": status}},
@@ -30,13 +30,13 @@ def is_met(preset: str, event_type: str = "", domain_name: str | None = None, st
 
 
 def list_operations(client: type) -> set[str]:
-    """Return the operations of a client of the SDK as Audit spells them, folded."""
+    """Return the operations of a client of the SDK as Audit names them, in lower case."""
     return {name.replace("_", "") for name in dir(client) if not name.startswith("_")}
 
 
-def test_the_presets_are_those_that_were_promised() -> None:
-    """Every preset of the documentation exists, and each has a title and rules."""
-    assert list(PRESET_NAMES) == ASKED_FOR.split()
+def test_the_presets_are_those_of_the_documentation() -> None:
+    """Every documented preset exists and has a title and rules."""
+    assert list(PRESET_NAMES) == EXPECTED_NAMES.split()
     for preset in PRESETS:
         assert preset.title
         assert preset.rules
@@ -87,12 +87,12 @@ def test_the_presets_are_those_that_were_promised() -> None:
         ("cis", "IdentitySignOn.FederatedInteractiveLogin", None, None, False),
     ],
 )
-def test_what_each_preset_lets_pass(preset, event_type, domain_name, status, expected) -> None:
-    """Recorded events of each kind, and some that are near."""
+def test_each_preset_matches_its_events(preset, event_type, domain_name, status, expected) -> None:
+    """Each preset matches recorded events of its kind, and not similar ones of another kind."""
     assert is_met(preset, event_type, domain_name, status) is expected
 
 
-# What public checks of the benchmark look for in rules of the Events service, by the benchmark's numbers.
+# The event types that public checks of the benchmark look for in rules of the Events service.
 BENCHMARK = {
     "identitycontrolplane": (
         "createidentityprovider deleteidentityprovider updateidentityprovider createidpgroupmapping "
@@ -119,7 +119,7 @@ BENCHMARK = {
 
 
 def test_cis_has_every_event_type_of_the_benchmark() -> None:
-    """No event type that the benchmark wants monitored is missed."""
+    """The preset `cis` matches every event type that the benchmark requires to be monitored."""
     missing = {
         f"{service}.{name}"
         for service, names in BENCHMARK.items()
@@ -131,8 +131,8 @@ def test_cis_has_every_event_type_of_the_benchmark() -> None:
 
 @pytest.mark.parametrize("preset", [one for one in PRESET_NAMES if one not in {"sign-ins", "sign-in-failures"}])
 @pytest.mark.parametrize("client", [oci.identity.IdentityClient, oci.core.VirtualNetworkClient])
-def test_no_preset_of_changes_has_an_operation_that_reads(preset: str, client: type) -> None:
-    """Of all operations of Oracle's SDK none that only reads is in a preset that asks for changes."""
+def test_no_preset_for_changes_matches_a_read_only_operation(preset: str, client: type) -> None:
+    """No read-only operation of Oracle's SDK is in a preset for changes."""
     services = ("identityControlPlane", "virtualNetwork", "Compartments")
     reads = [name for name in list_operations(client) if name.startswith(tuple(word.lower() for word in READS))]
     assert len(reads) > 20
@@ -140,7 +140,7 @@ def test_no_preset_of_changes_has_an_operation_that_reads(preset: str, client: t
 
 
 def test_names_without_a_star_are_real_operations() -> None:
-    """What is named in full, of the identity service and of networks, is an operation of Oracle's SDK, or known."""
+    """Every identity or network operation named without a star is one of Oracle's SDK or a known exception."""
     known = list_operations(oci.identity.IdentityClient) | list_operations(oci.core.VirtualNetworkClient)
     known |= {name.casefold() for name in NOT_OF_THE_SDK}
     named = {
@@ -154,9 +154,9 @@ def test_names_without_a_star_are_real_operations() -> None:
     assert {name for name in named if name.casefold() not in known} == set()
 
 
-def test_a_mistyped_preset_shows_those_that_are_like_it() -> None:
-    """The error names what was typed and what is near, the hint lists all; case and blanks do not matter."""
-    with pytest.raises(UsageError, match="no preset 'network-change'; did you mean network-changes") as caught:
+def test_a_mistyped_preset_suggests_similar_ones() -> None:
+    """The error suggests similar presets and the hint lists all; case and surrounding spaces do not matter."""
+    with pytest.raises(UsageError, match="'network-change' is not a preset; did you mean network-changes") as caught:
         find_preset("network-change")
     assert all(name in str(caught.value.hint) for name in PRESET_NAMES)
     assert find_preset(" CIS ").name == "cis"
@@ -177,14 +177,14 @@ def test_a_mistyped_preset_shows_those_that_are_like_it() -> None:
     ],
 )
 def test_how_patterns_of_names_match(pattern: str, name: str | None, expected: bool) -> None:
-    """Service, prefix, stage, star, dots and case."""
+    """Patterns match by service, prefix, stage, star, dots and case as documented."""
     assert NameMatcher([pattern])(name) is expected
     assert NameMatcher([])(name) is False
     assert NameRule((pattern,)).is_about_domains is pattern.startswith("sso.")
 
 
-def test_sign_ins_are_what_facts_call_sign_ins() -> None:
-    """The preset and `facts.is_sign_in`, which summaries count by, agree on recorded names."""
+def test_the_preset_sign_ins_agrees_with_facts() -> None:
+    """The preset `sign-ins` and `Facts.is_sign_in`, which summaries use, agree on recorded names."""
     for event_type in ("IdentitySignOn.VerifyMfaToken", "identityControlPlane.GetUser", "a.B"):
         for domain_name in ("sso.session.create.failure", "sso.session.modify.success", "sso.authentication.x", None):
             event = {

@@ -9,13 +9,13 @@ from ociaudit.events.event import parse_page
 from ociaudit.events.redaction import MARK, OTHER_PATHS, Redactor, is_credential_name, redact_text
 from support.json_bodies import OBJECTS
 
-SECRET = "Zx9Qw7Er5Ty3"  # what a test plants and looks for
+SECRET = "Zx9Qw7Er5Ty3"  # planted in events and searched for in the results
 WEB_TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0{SECRET}.c2ln{SECRET}"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n{SECRET}==\n-----END RSA PRIVATE KEY-----"
 
 
 def redact(event: Any) -> tuple[Any, dict[str, int]]:
-    """Redact an event; return what it became and what was counted."""
+    """Return a redacted event and the counts of its paths."""
     redactor = Redactor()
     redacted = redactor.redact(json.dumps(event).encode())
     return json.loads(redacted), dict(redactor.paths)
@@ -33,7 +33,7 @@ FIELDS = [
     "bypassCode", "passwordHash", "dbPwd", "connectionString", "user_data", "secretValue",
     "pass\u0077ord", "auth.token", "sharedKey",
 ]  # fmt: skip
-TARGETS = [
+PATHS = [
     ("data", "request", "headers"),
     ("data", "request", "parameters"),
     ("data", "response", "headers"),
@@ -46,25 +46,25 @@ TARGETS = [
 ]
 
 
-def put_at(target: tuple[str, ...], value: Any) -> Any:
-    """Make an event that has a value at a place."""
-    for name in reversed(target):
+def put_at(path: tuple[str, ...], value: Any) -> Any:
+    """Return an event with a value at a path."""
+    for name in reversed(path):
         value = {name: value}
     return {"eventType": "x", **value}
 
 
 @pytest.mark.parametrize("name", [*HEADERS, *FIELDS])
-def test_what_a_name_calls_a_credential_is_replaced_wherever_it_stands(name: str) -> None:
-    """Under every model and map: texts, numbers, lists and objects below the name; the structure stays."""
-    for target in TARGETS:
+def test_a_credential_by_name_is_replaced_anywhere(name: str) -> None:
+    """In every model and map, all texts and numbers under a credential name are replaced, and the structure stays."""
+    for path in PATHS:
         for value, redacted in (
             (SECRET, MARK),
             ([SECRET, SECRET], [MARK, MARK]),
             ({"a": [SECRET], "b": {"c": SECRET, "d": 5551234}}, {"a": [MARK], "b": {"c": MARK, "d": MARK}}),
         ):
-            event, paths = redact(put_at(target, {name: value, "kept": "kept"}))
-            assert event == put_at(target, {name: redacted, "kept": "kept"})
-            assert all(path.startswith(".".join((*target, name))) for path in paths)
+            event, paths = redact(put_at(path, {name: value, "kept": "kept"}))
+            assert event == put_at(path, {name: redacted, "kept": "kept"})
+            assert all(counted.startswith(".".join((*path, name))) for counted in paths)
             assert sum(paths.values()) == json.dumps(redacted).count(MARK)
 
 
@@ -97,9 +97,9 @@ FORMS = [
 
 
 @pytest.mark.parametrize("text", FORMS)
-def test_what_has_the_form_of_a_credential_is_replaced_in_every_text(text: str) -> None:
-    """Under a harmless name, in a list, and as a name itself."""
-    for event in (put_at(target, {"harmless": text}) for target in TARGETS):
+def test_a_credential_by_form_is_replaced_in_every_text(text: str) -> None:
+    """A text with the form of a credential is replaced under a harmless name, in a list, and as a name itself."""
+    for event in (put_at(path, {"harmless": text}) for path in PATHS):
         redacted, paths = redact(event)
         assert SECRET not in json.dumps(redacted)
         assert MARK in json.dumps(redacted)
@@ -117,8 +117,8 @@ def test_what_has_the_form_of_a_credential_is_replaced_in_every_text(text: str) 
         {"name": "secret", "value": [SECRET, {"x": SECRET}]},
     ],
 )
-def test_a_value_beside_the_name_of_a_credential_is_replaced(pair: dict[str, Any]) -> None:
-    """Settings are often written as name and value, in either order."""
+def test_a_value_next_to_a_credential_name_is_replaced(pair: dict[str, Any]) -> None:
+    """The value of a setting written as name and value is replaced, in either order."""
     redacted, paths = redact({"data": {"response": {"payload": {"env": [pair, {"name": "a", "value": "kept"}]}}}})
     assert SECRET not in json.dumps(redacted)
     assert redacted["data"]["response"]["payload"]["env"][1] == {"name": "a", "value": "kept"}
@@ -137,8 +137,8 @@ def test_a_value_beside_the_name_of_a_credential_is_replaced(pair: dict[str, Any
         {"expose": "ETag,Authorization,opc-next-page", "number": 123456789012345678901234567890, "odd": 1.10},
     ],
 )
-def test_what_is_no_credential_stays_to_the_byte(event: dict[str, Any]) -> None:
-    """Words about credentials, references to them and what is masked already are not touched or counted."""
+def test_other_text_is_unchanged(event: dict[str, Any]) -> None:
+    """Words about credentials, references to them and masked values are neither changed nor counted."""
     raw = json.dumps({"data": event}, indent=1).encode()
     redactor = Redactor()
     assert redactor.redact(raw) is raw
@@ -147,7 +147,7 @@ def test_what_is_no_credential_stays_to_the_byte(event: dict[str, Any]) -> None:
 
 @given(OBJECTS, st.sampled_from(["password", "x", "a.token"]))
 def test_every_valid_event_stays_valid_and_keeps_its_structure(text: str, name: str) -> None:
-    """Odd events are no reason to fail: same structure, texts and numbers replaced at most; twice is once."""
+    """Any valid event stays valid with the same structure, and redacting it twice is the same as once."""
     raw = parse_page(f'[{{"{name}":{text},"rest":{text}}}]'.encode())[0].raw
     redactor = Redactor()
     redacted = redactor.redact(raw)
@@ -162,7 +162,7 @@ def test_every_valid_event_stays_valid_and_keeps_its_structure(text: str, name: 
 
 
 def shape_of(value: Any) -> Any:
-    """Tell the structure of JSON: names, nesting, and whether a value is text (or number) or not."""
+    """Return the structure of JSON: its nesting, and whether each value is a text (or number)."""
     if isinstance(value, dict):
         return [shape_of(each) for each in value.values()]
     if isinstance(value, list):
@@ -174,26 +174,26 @@ def shape_of(value: Any) -> Any:
     st.text(max_size=40)
     | st.lists(st.sampled_from([*FORMS, "token", "=", '"', "'", " ", ":", "eyJ", "{"])).map("".join)
 )
-def test_redacting_a_text_twice_is_redacting_it_once(text: str) -> None:
-    """What was put in place of a credential is none."""
+def test_redacting_a_text_twice_is_the_same_as_once(text: str) -> None:
+    """The mark that replaces a credential is not a credential."""
     assert redact_text(redact_text(text)) == redact_text(text)
 
 
 @given(st.text())
-def test_a_name_is_judged_whatever_it_is(name: str) -> None:
-    """Spelling does not matter: case, and what stands between words."""
+def test_naming_style_does_not_matter(name: str) -> None:
+    """A credential name is recognised whatever its case and the separators between its words."""
     assert is_credential_name(name) == is_credential_name(name.upper().lower()) or not name.isascii()
     assert is_credential_name(f"{name}_pass-WORD")
 
 
-def test_what_is_not_replaced_keeps_its_bytes() -> None:
-    """White space, digits, escapes, lone surrogates and names that come twice stay as they are."""
+def test_everything_not_replaced_keeps_its_bytes() -> None:
+    """White space, digits, escapes, lone surrogates and repeated names are unchanged."""
     raw = b'{ "a" : "\\u0041\\ud800\\/" , "n":1.10e+5,"a":[1 ,2],"password" : "x" ,"z":"\xc3\xa9"}'
     assert Redactor().redact(raw) == raw.replace(b'"x"', b'"%b"' % MARK.encode())
 
 
 def test_paths_are_counted_and_bounded() -> None:
-    """Each field path has its count; names from a hostile caller do not fill the memory."""
+    """Each field path has its count, and names from a hostile caller do not fill the memory."""
     redactor = Redactor()
     for number in range(3000):
         redactor.redact(json.dumps({"headers": {"Cookie": [SECRET]}, f"{number}token" + "": SECRET}).encode())
@@ -207,8 +207,8 @@ def test_paths_are_counted_and_bounded() -> None:
     assert len(next(iter(long.paths))) <= 200
 
 
-def test_depth_is_no_obstacle() -> None:
-    """An event nested as deeply as one can be read is redacted all the same."""
+def test_a_deeply_nested_event_is_redacted() -> None:
+    """An event nested as deeply as the program can read is redacted."""
     raw = b'{"a":' * 50_000 + b'{"token":"x"}' + b"}" * 50_000
     assert b'"token":"%b"' % MARK.encode() in Redactor().redact(raw)
 
@@ -216,6 +216,6 @@ def test_depth_is_no_obstacle() -> None:
 @pytest.mark.parametrize(
     "piece", ["eyJ-", "-----BEGIN A-----", "password=", "://a:", "token ", 'secret="', "bearer a", "/p/"]
 )
-def test_a_hostile_text_does_not_take_its_square_in_time(piece: str) -> None:
-    """A quarter of a million characters that look like the beginning of a credential over and over are gone through."""
+def test_a_hostile_text_takes_linear_time(piece: str) -> None:
+    """A text of 250,000 characters that repeats the start of a credential is redacted without quadratic time."""
     assert Redactor().redact(json.dumps({"a": piece * (250_000 // len(piece))}).encode())

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ociaudit.events.event import parse_page
 from ociaudit.events.field_naming import SHAPES, choose_shape
-from ociaudit.formats.base import EventShape, put_origin
+from ociaudit.formats.base import EventEncoder, add_origin
 from ociaudit.planning.shard import Target
 from support.json_bodies import OBJECTS
 
@@ -17,9 +17,9 @@ targets = st.none() | st.builds(Target, st.text(max_size=9), st.text(max_size=9)
 
 @given(OBJECTS, targets)
 def test_an_origin_is_the_last_member(text: str, target: Target | None) -> None:
-    """What stands before it is the event to the byte, and the whole is one line of valid JSON."""
+    """The origin follows the unchanged bytes of the event, and the result is one line of valid JSON."""
     (event,) = parse_page(f"[{text}]".encode())
-    written = put_origin(event.raw, target)
+    written = add_origin(event.raw, target)
     assert b"\n" not in written
     assert written.startswith(event.raw.rstrip()[:-1])
     pairs = json.loads(written, object_pairs_hook=list, parse_int=str, parse_float=str)
@@ -44,21 +44,21 @@ def test_an_origin_is_the_last_member(text: str, target: Target | None) -> None:
     ],
 )
 def test_a_field_of_that_name_is_kept(event: bytes, name: str) -> None:
-    """Ours gets underscores until its name is free, however the other one is written."""
-    written = json.loads(put_origin(event, TARGET))
+    """An event's own `origin` is kept: ours gets underscores until its name is free, escapes or not."""
+    written = json.loads(add_origin(event, TARGET))
     assert list(written)[-1] == name
     assert written.pop(name) == SHOWN
     assert written == json.loads(event)
 
 
 @given(OBJECTS, targets)
-def test_shape_and_origin_go_together(text: str, target: Target | None) -> None:
-    """An event is respelled first; an API event without origin is not touched at all."""
+def test_shape_and_origin_combine(text: str, target: Target | None) -> None:
+    """The shape is applied before the origin; in shape `api` without origin the events are not even copied."""
     raws = [event.raw for event in parse_page(f"[{text}]".encode())]
     for shape in SHAPES:
         reshaped = [choose_shape(shape)(raw) for raw in raws]
-        assert EventShape(shape).apply(raws, [target]) == reshaped
-        assert EventShape(shape, with_origin=True).apply(raws, [target]) == [
-            put_origin(raw, target) for raw in reshaped
+        assert EventEncoder(shape).encode(raws, [target]) == reshaped
+        assert EventEncoder(shape, with_origin=True).encode(raws, [target]) == [
+            add_origin(raw, target) for raw in reshaped
         ]
-    assert EventShape().apply(raws, [target]) is raws
+    assert EventEncoder().encode(raws, [target]) is raws

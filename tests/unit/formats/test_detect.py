@@ -25,12 +25,12 @@ MILLISECONDS = 1646846313983
 
 
 def detect(raw: bytes | dict[str, object]) -> Record:
-    """Recognise one object."""
+    """Detect one object."""
     return ObjectDetector().detect([raw if isinstance(raw, bytes) else json.dumps(raw).encode()])[0]
 
 
 def kind_of(raw: bytes) -> str:
-    """Tell as what one object is counted."""
+    """Return the kind as which one object is counted."""
     detector = ObjectDetector()
     detector.detect([raw])
     (kind,) = [kind for kind, count in detector.kinds.items() if count]
@@ -39,17 +39,17 @@ def kind_of(raw: bytes) -> str:
 
 @given(OBJECTS)
 def test_an_event_on_one_line_keeps_every_byte(text: str) -> None:
-    """Whatever the service sent and an export wrote comes back to the byte, odd events too."""
+    """An event that the service sent and an export wrote is read back byte for byte, odd ones too."""
     raw = parse_page(f"[{text}]".encode())[0].raw
     head = raw[: raw.index(b"{") + 1]
-    tellable = head + b'"eventType":"x"' + (b"," if raw[len(head) :].strip() != b"}" else b"") + raw[len(head) :]
-    assert detect(tellable) == Record(tellable, None)
-    assert kind_of(tellable) == "api"
+    detectable = head + b'"eventType":"x"' + (b"," if raw[len(head) :].strip() != b"}" else b"") + raw[len(head) :]
+    assert detect(detectable) == Record(detectable, None)
+    assert kind_of(detectable) == "api"
 
 
 @given(OBJECTS)
-def test_the_origin_is_taken_off_again(text: str) -> None:
-    """An event to which `--with-origin` gave its origin comes back without it, to the byte, and with it beside."""
+def test_the_origin_is_removed_again(text: str) -> None:
+    """An event with the origin of `--with-origin` is split into its own bytes and that origin."""
     raw = parse_page(f"[{text}]".encode())[0].raw
     is_empty = not raw[:-1].strip().removeprefix(b"{").strip()
     for name in (b'"origin"', b'"origin_"'):
@@ -74,20 +74,20 @@ def test_the_origin_is_taken_off_again(text: str) -> None:
     ],
 )
 def test_another_origin_is_a_field_like_any_other(raw: bytes) -> None:
-    """Only the last member with exactly region and compartment is ours."""
+    """Only a last member with exactly region and compartment is ours; any other `origin` is kept."""
     assert detect(raw) == Record(raw, None)
 
 
 def test_an_origin_with_white_space_is_ours_too() -> None:
-    """Another tool may have laid an export out anew."""
+    """Our origin is found in an export that another tool has reformatted."""
     event = {"eventType": "x", "origin": {"region": TARGET.region, "compartment": TARGET.compartment}}
     for layout in (json.dumps(event), json.dumps(event, indent=2), json.dumps(event, separators=(" ,", " : "))):
         assert detect(layout.encode()).origin == TARGET
         assert b"origin" not in detect(layout.encode()).raw
 
 
-def test_an_event_laid_out_for_reading_becomes_one_line() -> None:
-    """White space goes where an event spans lines, and stays within texts."""
+def test_an_event_formatted_for_reading_becomes_one_line() -> None:
+    """The white space between the tokens of an event that spans lines is removed; that within texts is kept."""
     event = {"eventType": "a  b", "data": {"x": [1, {}], "y": "\n \u2028"}}
     assert detect(json.dumps(event, indent=2).encode()).raw == json.dumps(event, separators=(",", ":")).encode()
     surrogate = b'{\n "eventType" : "\\ud800 x" ,\r\n "a" : [ 1 , 2 ] }'
@@ -111,15 +111,15 @@ def test_an_event_laid_out_for_reading_becomes_one_line() -> None:
         (b"{}", "unknown"),
     ],
 )
-def test_each_record_is_recognised_by_itself(raw: bytes, kind: str) -> None:
-    """The kind is told by an object's own names; what none tells is kept, and counted as unknown."""
+def test_the_kind_follows_from_the_object_alone(raw: bytes, kind: str) -> None:
+    """An object's own names decide its kind; an object without such a name is kept, and counted as unknown."""
     assert kind_of(raw) == kind
     if kind == "unknown" and b"logContent" not in raw:
         assert detect(raw).raw == raw
 
 
 def test_a_wrapper_of_connector_hub_names_the_origin() -> None:
-    """Region from `regionId`, compartment from the log's own `oracle.compartmentid`, never from the event."""
+    """The region is `regionId`, the compartment is the log's own `oracle.compartmentid`, and neither is the event's."""
     record = detect({"datetime": MILLISECONDS, "logContent": CLOUD_EVENT, "regionId": "us-ashburn-1"})
     assert record.origin == TARGET
     event = json.loads(record.raw)
@@ -141,13 +141,13 @@ def test_a_wrapper_of_connector_hub_names_the_origin() -> None:
         CLOUD_EVENT,
     ],
 )
-def test_half_an_origin_is_none(wrapper: dict[str, object]) -> None:
-    """Where region or compartment is not said, the origin is not known, and not guessed from the event."""
+def test_half_an_origin_is_not_an_origin(wrapper: dict[str, object]) -> None:
+    """Without a region or a compartment the origin is unknown; it is not guessed from the event."""
     assert detect(wrapper).origin is None
 
 
-def test_what_a_wrapper_says_beside_the_event_is_kept() -> None:
-    """Other members stay, under a name that is free; a `datetime` that is another time stays too."""
+def test_other_members_of_a_wrapper_are_kept() -> None:
+    """Members of a wrapper are kept under a free name, and so is a `datetime` that is not the event's time."""
     wrapper = {"datetime": 17, "logContent": CLOUD_EVENT, "source": "hub", "data": {"more": 1}}
     event = json.loads(detect(wrapper).raw)
     assert event["datetime"] == 17
@@ -160,7 +160,7 @@ def test_what_a_wrapper_says_beside_the_event_is_kept() -> None:
 
 @given(st.lists(st.sampled_from([b'{"eventType":"x"}', b'{"event_id":"x"}', b"{}", b'{"eventId":"x",%b}' % ORIGIN])))
 def test_the_counts_add_up(raws: list[bytes]) -> None:
-    """Every object is a record and counted as one kind; origins are counted beside."""
+    """Every object becomes one record and counts as one kind; origins are counted separately."""
     detector = ObjectDetector()
     records = detector.detect(raws)
     assert len(records) == len(raws) == detector.kinds.total()

@@ -1,202 +1,157 @@
-"""A block that passes the quick look is one in which the careful look finds nothing."""
-
-from __future__ import annotations
-
-import gzip
 import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ociaudit.events.event import parse_page
-from ociaudit.formats.json_reader import BadArray, LineBlock, read_array, scan_block, split_lines, unpack_chunks
-from support.forms import write_form
-from support.json_bodies import OBJECTS, SPACES, write_body
+from ociaudit.formats.base import InvalidFile
+from ociaudit.formats.json_reader import ObjectStream
+from support.json_bodies import OBJECTS, SPACES, WHITE_SPACE, write_body
 
 
 def split(data: bytes, splits: list[int]) -> list[bytes]:
-    """Split bytes as a file may come."""
-    bounds = [0, *sorted(min(cut, len(data)) for cut in splits), len(data)]
+    """Split bytes as a pipe may deliver them."""
+    bounds = [0, *sorted(min(position, len(data)) for position in splits), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def read(data: bytes, splits: list[int] | None = None, *, is_ours: bool = False) -> list[tuple[int, bytes]]:
-    """Read an array and return (offset, event)."""
-    return [
-        (offset, event.raw)
-        for batch in read_array(unpack_chunks(split(data, splits or [])), is_ours=is_ours)
-        for event, offset in zip(batch.events, batch.offsets, strict=True)
-    ]
+def read_array(data: bytes, splits: list[int] | None = None) -> list[bytes]:
+    """Read the elements of an array that begins with its first byte."""
+    stream = ObjectStream(iter(split(data[1:], splits or [])), "array", offset=1)
+    objects = [one for batch in stream for one in batch]
+    assert not stream.tail.strip()
+    return objects
 
 
-def write_lines(events: list[bytes]) -> bytes:
-    """Write an array as the program does."""
-    return write_form("json", events)
+def read_stream(data: bytes, splits: list[int] | None = None) -> list[bytes]:
+    """Read objects that follow each other."""
+    return [one for batch in ObjectStream(iter(split(data, splits or [])), "stream") for one in batch]
 
 
-split_targets = st.lists(st.integers(0, 400), max_size=4)
+several = st.lists(OBJECTS, max_size=5)
+positions = st.lists(st.integers(0, 400), max_size=5)
 
 
-@given(st.lists(OBJECTS, max_size=4), split_targets)
-def test_what_the_program_wrote_is_read_back(objects: list[str], splits: list[int]) -> None:
-    """Every event, with the byte at which it stands, however the file comes in pieces."""
-    events = [event.raw for event in parse_page(f"[{','.join(objects)}]".encode())]
-    data = write_lines(events)
-    found = read(data, splits, is_ours=True)
-    assert found == read(data, splits)
-    assert [raw for _, raw in found] == events
-    assert all(data[offset : offset + len(raw)] == raw for offset, raw in found)
-    assert read(gzip.compress(data), [cut + 2 for cut in splits]) == found
+@given(several, SPACES, positions)
+def test_an_array_of_any_layout_is_read_byte_for_byte(objects: list[str], spaces: list[str], splits: list[int]) -> None:
+    """Every element is read in order with its bytes, wherever the file is split on the way."""
+    body = write_body(objects, spaces).strip().encode()
+    assert read_array(body, splits) == [one.encode() for one in objects]
 
 
-@given(st.lists(OBJECTS, max_size=4), SPACES, split_targets)
-def test_any_layout_is_read(objects: list[str], spaces: list[str], splits: list[int]) -> None:
-    """An array that somebody else laid out gives the same events as a page would, with their bytes' places."""
-    data = write_body(objects, spaces).encode()
-    found = read(data, splits)
-    assert [raw for _, raw in found] == [event.raw for event in parse_page(data)]
-    assert [data[offset : offset + 1] for offset, _ in found] == [b"{"] * len(objects)
-
-
-@given(st.lists(OBJECTS, max_size=3), SPACES, st.booleans(), st.data())
-def test_a_cut_file_is_never_a_shorter_array(
-    objects: list[str], spaces: list[str], is_ours: bool, data: st.DataObject
-) -> None:
-    """No prefix passes for the array, compressed or not, and the error names a byte of what there is."""
-    good = write_lines([parse_page(f"[{each}]".encode())[0].raw for each in objects])
-    if not is_ours:
-        good = write_body(objects, spaces).rstrip().encode()
-    length = data.draw(st.integers(0, len(good.rstrip()) - 1))
-    with pytest.raises(BadArray) as caught:
-        read(good[:length], is_ours=is_ours)
-    assert 0 <= caught.value.offset <= length
-    packed = gzip.compress(good)
-    with pytest.raises(BadArray):
-        read(packed[: data.draw(st.integers(0, len(packed) - 1))])
-
-
-@pytest.mark.parametrize("more", [b"x", b"[]", b"\0", b"\xc3", b",", b"{}", b"\n]\n"])
-@pytest.mark.parametrize("good", [b"[\n{}\n]\n", b"[{}]", b"[\n]\n", b"[]"])
-def test_nothing_may_stand_behind_the_array(good: bytes, more: bytes) -> None:
-    """What follows the end, in the file or behind its compressed stream, is noticed."""
-    for data in (good + more, gzip.compress(good + more), gzip.compress(good) + more, gzip.compress(good) * 2):
-        for is_ours in (False, True):
-            with pytest.raises(BadArray):
-                read(data, is_ours=is_ours)
-
-
-@pytest.mark.parametrize(
-    "data", [b"[{}]", b"[\n{}\n]", b"[\n{},{}\n]\n", b"[\r\n{}\r\n]\r\n", b"[\n]", b"[\n{}\n]\n\n", b""]
-)
-def test_another_layout_is_not_that_of_the_program(data: bytes) -> None:
-    """Where the program's own layout is expected, to the byte, no other passes for it."""
-    with pytest.raises(BadArray):
-        read(data, is_ours=True)
-
-
-@given(st.binary(max_size=40))
-def test_noise_is_no_array_or_json(noise: bytes) -> None:
-    """Any bytes are refused or read as the standard library reads them."""
-    try:
-        found = read(noise)
-    except BadArray:
-        return
-    assert [json.loads(raw) for _, raw in found] == json.loads(noise)
-
-
-TIMES = st.sampled_from(
-    [
-        "2025-06-01T00:00:00.000Z",
-        "2025-06-01T00:00:00.001Z",
-        "2025-06-01T23:59:59.999Z",
-        "2025-06-02T00:00:00.000Z",
-        "2025-02-30T00:00:00.000Z",
-        "2025-06-31T00:00:00.000Z",
-        "2025-13-01T00:00:00.000Z",
-        "2025-06-01T23:59:60.500Z",
-        "2025-06-01T24:00:00.000Z",
-        "2025-06-01T00:00:00.00Z",
-        "2025-06-01T00:00:00.000000Z",
-        "2025-06-01T00:00:00+00:0",
-        "2025-06-01t00:00:00.000Z",
-        "2025-06-01T00:00:00.000z",
-        "२025-06-01T00:00:00.000Z",
-        "",
-        None,
-        7,
-    ]
-)
-IDS = st.one_of(st.text(alphabet='ab\0! "\\é\uffff\U0001f600', max_size=3), st.none(), st.integers())
-GARNISH = st.sampled_from(
-    ['"a":1', '"a":[{},{}]', '"a":"\\ud800"', '"a":"é"', '"a":}', '"a":[{},\n{}]', '"a":\r1', ' "a":1']
-)
-
-
-@st.composite
-def draw_line(draw: st.DrawFn) -> bytes:
-    """Write one event, ordinary or not."""
-    fields = {"eventTime": draw(TIMES), "eventId": draw(IDS)}
-    text = json.dumps(fields, ensure_ascii=draw(st.booleans()))
-    if draw(st.integers(0, 3)) == 0:
-        text = text[:-1] + "," + draw(GARNISH) + "}"
-    if draw(st.integers(0, 9)) == 0:
-        text = draw(st.sampled_from([" {}", "{} ", "{{}}", "[{}]", "{},", "{}{}"])).replace("{}", text, 1)
-    return text.encode()
-
-
-@given(st.lists(draw_line(), min_size=1, max_size=4))
-def test_what_passes_is_sound(lines: list[bytes]) -> None:
-    """Where the quick look says yes, the careful one finds as many events, strictly ascending, the same last one."""
-    block = LineBlock(b",\n".join(lines), 2)
-    scan = scan_block(block)
-    if scan is None:
-        return
-    events = split_lines(block, "api").events
-    orders = [event.order for event in events]
-    assert all(one < next_one for one, next_one in itertools.pairwise(orders))
-    assert (scan.events, scan.first, scan.last.order) == (len(events), orders[0], orders[-1])
-    assert scan.last.raw == events[-1].raw
+@given(several, st.sampled_from([",\n", ",", ", ", " ,\n\n", ",\r\n"]), positions)
+def test_lines_of_an_array_are_its_elements(objects: list[str], between: str, splits: list[int]) -> None:
+    """The elements are the same with one per line, or all on one line."""
+    assert read_array(f"[{between.join(objects)}]".encode(), splits) == [one.encode() for one in objects]
 
 
 @given(
-    st.lists(
-        st.tuples(st.datetimes(), st.text(alphabet='ab\0! "\\é\uffff\U0001f600', max_size=3)), min_size=1, unique=True
-    )
+    several,
+    st.lists(WHITE_SPACE, min_size=6, max_size=6),
+    st.sampled_from(["\n", "\r\n", "", "\n\n"]),
+    positions,
 )
-def test_what_is_ordinary_passes(pairs: list[tuple[object, str]]) -> None:
-    """Events in order with times in milliseconds need no closer look, whatever their ids are; out of order they do."""
-    shown = sorted({(f"{moment:%Y-%m-%dT%H:%M:%S}.123Z".rjust(24, "0"), name) for moment, name in pairs})
-    lines = [json.dumps({"eventTime": time, "eventId": name}).encode() for time, name in shown]
-    scan = scan_block(LineBlock(b",\n".join(lines), 2))
-    assert scan is not None
-    assert scan.events == len(lines)
-    assert scan.last.raw == lines[-1]
-    if len(lines) > 1:
-        assert scan_block(LineBlock(b",\n".join(reversed(lines)), 2)) is None
-    assert scan_block(LineBlock(b",\n".join([*lines, lines[-1]]), 2)) is None
+def test_consecutive_objects_are_all_read(
+    objects: list[str], spaces: list[str], between: str, splits: list[int]
+) -> None:
+    """Every object is read byte for byte: in lines, between blank lines, over several lines, or without white space."""
+    text = between.join(space + one for space, one in zip(spaces, objects, strict=False)) + spaces[-1]
+    assert read_stream(text.encode(), splits) == [one.encode() for one in objects]
+
+
+@given(st.lists(OBJECTS, min_size=1, max_size=4), st.data(), positions)
+def test_a_truncated_array_is_never_a_shorter_array(objects: list[str], data: st.DataObject, splits: list[int]) -> None:
+    """An array without its last bytes is rejected, wherever it ends."""
+    body = f"[{data.draw(st.sampled_from([',', chr(44) + chr(10)])).join(objects)}]".encode()
+    kept = data.draw(st.integers(1, len(body) - 1))
+    with pytest.raises(InvalidFile, match="byte"):
+        read_array(body[:kept], splits)
+
+
+@given(st.lists(OBJECTS, min_size=1, max_size=4), st.data(), positions)
+def test_truncated_lines_lose_nothing_unnoticed(objects: list[str], data: st.DataObject, splits: list[int]) -> None:
+    """Lines that end inside an object are rejected, after every complete object has been read."""
+    text = "\n".join(objects).encode()
+    kept = data.draw(st.integers(1, len(text) - 1))
+    ends = list(itertools.accumulate(len(one.encode()) + 1 for one in objects))
+    whole = [one.encode() for one, end in zip(objects, ends, strict=True) if end - 1 <= kept]
+    if kept in ends or kept + 1 in ends:
+        assert read_stream(text[:kept], splits) == whole
+    else:
+        with pytest.raises(InvalidFile, match="byte"):
+            read_stream(text[:kept], splits)
+
+
+@given(several, st.data(), positions)
+@example(['{"a":1}', '{"b":2}'], None, [])
+def test_accepted_input_is_json(objects: list[str], data: st.DataObject | None, splits: list[int]) -> None:
+    """A file with a changed byte is rejected, or its elements are those that a JSON parser finds."""
+    body = bytearray(f"[{(',' + chr(10)).join(objects)}]".encode())
+    if data is not None:
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    if body[:1] != b"[":
+        return
+    try:
+        found = read_array(bytes(body), splits)
+    except (InvalidFile, AssertionError):
+        return
+    expected = json.loads(body.decode("utf-8"), parse_int=str, parse_float=str)
+    assert [json.loads(one, parse_int=str, parse_float=str) for one in found] == expected
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("lines", "where"),
     [
-        b'{"eventTime":"2025-06-01T00:00:00.000Z","eventId":"a","x":[{},\n{}]}',
-        b'{"eventTime":"2025-06-01T00:00:00.000Z","eventId":"a"}\n',
-        b'{"eventTime":"2025-06-01T00:00:00.000Z","eventId":"a"\xff}',
-        b'{"eventTime":"2025-06-01T00:00:00.000Z","eventId":"a","x":"\xff"}',
-        b"\n",
-        b"{",
-        b"{}",
+        (['{"a":1}', '{"a":oops}', '{"a":2}'], r"byte 13 \(line 2\)"),
+        (['{"a":1}', "", '{"a":2},', '{"a":3}'], r"',' does not begin a JSON object, at byte 16 \(line 3\)"),
+        (['{"a":1}', "[1]"], r"line 2"),
+        (['{"a":1},{"b":2}'], r"line 1"),
+        (['{"a":[1', '2]},{"b":1}'], r"line"),
+        (['{"a":"\\ud800"}', '{"a":"\\ud800'], r"truncated.*line 2"),
     ],
 )
-def test_what_is_odd_does_not_pass(data: bytes) -> None:
-    """Lines within an event, bytes that are no UTF-8, and what is no event need a closer look."""
-    assert scan_block(LineBlock(data, 2)) is None
+def test_an_error_names_its_byte_and_line(lines: list[str], where: str) -> None:
+    """The message about an invalid line names its byte and its number."""
+    with pytest.raises(InvalidFile, match=where):
+        read_stream("\n".join(lines).encode())
 
 
-def test_a_block_of_nonsense_is_located() -> None:
-    """The careful look names the line that is no event."""
-    with pytest.raises(BadArray) as caught:
-        split_lines(LineBlock(b'{"a":1},\n{"a":}', 100), "api")
-    assert caught.value.offset == 109
+def test_an_error_far_before_the_end_is_found_immediately() -> None:
+    """Damage is reported as soon as it is read, before the rest of the file."""
+    read = []
+
+    def generate():
+        for number in range(100):
+            read.append(number)
+            yield b'{"a": oops}' + b" " * 1000 + b"\n"
+
+    with pytest.raises(InvalidFile, match="byte 6"):
+        list(ObjectStream(generate(), "stream"))
+    assert len(read) < 10
+
+
+def test_bytes_that_are_not_utf8_are_rejected() -> None:
+    """Bytes that are not UTF-8 are rejected inside a text and outside, on the fast path and off it."""
+    for body in (b'[{"a":"\xff"},\n{"b":1}]', b'[{"a":"\xff"}]', b'[{"a":1},\n\xff{"b":1}]'):
+        with pytest.raises(InvalidFile, match="byte"):
+            read_array(body)
+
+
+def test_excessive_depth_is_rejected() -> None:
+    """An object nested a hundred thousand levels deep is an error like any other, not a crash."""
+    with pytest.raises(InvalidFile, match="nested too deeply"):
+        read_stream(b'{"a":' * 100_000 + b"1" + b"}" * 100_000)
+
+
+def test_a_large_object_is_read_in_linear_time() -> None:
+    """An object in a thousand pieces is not scanned again for each of them."""
+    raw = b'{"a":"' + b"x" * 8_000_000 + b'"}'
+    assert read_array(b"[" + raw + b"]", list(range(0, len(raw), 8000))) == [raw]
+    assert read_stream(raw, list(range(0, len(raw), 8000))) == [raw]
+
+
+def test_a_lone_surrogate_does_not_end_the_fast_path() -> None:
+    """An object that msgspec rejects is read by the scanner, in its place."""
+    lines = [b'{"n":1}', b'{"a":"\\ud800"}', b'{"n":2}']
+    assert read_stream(b"\n".join(lines) + b"\n", [8, 23]) == lines

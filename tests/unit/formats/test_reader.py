@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
-from ociaudit.events.field_naming import choose_shape
+from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.formats.base import Record
 from ociaudit.formats.reader import open_records
 from ociaudit.planning.shard import Target
@@ -20,7 +20,7 @@ TARGET = Target("us-ashburn-1", "ocid1.compartment.oc1..a")
 
 
 def make_event(number: int) -> dict[str, Any]:
-    """Make an event of the API's spelling."""
+    """Return an event in the API's shape."""
     return {
         "eventType": f"com.oraclecloud.x.Y{number}",
         "eventId": f"id-{number}",
@@ -34,16 +34,16 @@ RAWS = [
 ]
 
 
-def apply(shape: str) -> list[Any]:
-    """Write the events as another tool does, and read them as JSON."""
-    return [json.loads(choose_shape("sdk" if shape == "sdk" else "cli")(raw)) for raw in RAWS]
+def convert_events(shape: Shape) -> list[Any]:
+    """Return the events in the shape of another tool, as JSON values."""
+    return [json.loads(choose_shape(shape)(raw)) for raw in RAWS]
 
 
-def write_table(*, head: bool = True) -> str:
-    """Write the events as a CSV with some of our columns."""
+def write_table(*, has_header: bool = True) -> str:
+    """Return the events as a CSV with some of our columns."""
     text = io.StringIO()
     writer = csv.writer(text)
-    if head:
+    if has_header:
         writer.writerow(["event_time", "origin_region", "origin_compartment", "event"])
     for number, raw in enumerate(RAWS):
         writer.writerow(["2025", *(("", "") if number else (TARGET.region, TARGET.compartment)), raw.decode()])
@@ -51,7 +51,7 @@ def write_table(*, head: bool = True) -> str:
 
 
 def make_cloud_event(number: int) -> dict[str, Any]:
-    """Make an event as Connector Hub writes it."""
+    """Return an event as Connector Hub writes it."""
     event = make_event(number)
     return {
         "type": event["eventType"],
@@ -64,7 +64,7 @@ def make_cloud_event(number: int) -> dict[str, Any]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[bytes | str], Path]:
-    """Write a file whose name says nothing."""
+    """Return a function that writes a file whose name implies no format."""
 
     def write_file(content: bytes | str, name: str = "file") -> Path:
         path = tmp_path / name
@@ -75,7 +75,7 @@ def write(tmp_path: Path) -> Callable[[bytes | str], Path]:
 
 
 def read(path: Path) -> tuple[list[Record], str]:
-    """Read a file: its records, and what it was taken for."""
+    """Read a file; return its records and its description."""
     with open_records(path) as source:
         records = [record for batch in source for record in batch]
         assert source.records == len(records) == source.kinds.total()
@@ -101,25 +101,26 @@ AS_SERVED: dict[str, bytes | str] = {
     "CSV": write_table(),
     "CSV with a byte order mark": "\ufeff" + write_table(),
     "CSV gzip": gzip.compress(write_table().encode(), mtime=0),
-    "CSV with quoted head": '"event_time","origin_region","origin_compartment","event"\r\n' + write_table(head=False),
+    "CSV with quoted header": '"event_time","origin_region","origin_compartment","event"\r\n'
+    + write_table(has_header=False),
 }
 
 
 @pytest.mark.parametrize("name", AS_SERVED)
-def test_events_as_served_come_back_to_the_byte(name: str, write: Callable[..., Path]) -> None:
-    """Every kind of file that holds events as served gives the same bytes, whatever it is called."""
+def test_events_as_served_are_read_byte_for_byte(name: str, write: Callable[..., Path]) -> None:
+    """Events as served have the same bytes from every kind of file, whatever its name."""
     records, description = read(write(AS_SERVED[name]))
     assert [record.raw for record in records] == RAWS
-    assert "as Audit serves them" in description
+    assert "in the API's shape" in description
     assert records[0].origin == (TARGET if "CSV" in name else None)
     assert all(record.origin is None for record in records[1:])
 
 
 FOREIGN: dict[str, tuple[Any, str]] = {
-    "oci audit event list": (json.dumps({"data": apply("cli")}, indent=2, sort_keys=True), "OCI command"),
-    "oci --stream-output": ('{ "data": \n' + json.dumps(apply("cli"), indent=2) + "\n}\n", "OCI command"),
-    "SDK array": (json.dumps(apply("sdk")), "SDK"),
-    "SDK lines": ("\n".join(map(json.dumps, apply("sdk"))), "SDK"),
+    "oci audit event list": (json.dumps({"data": convert_events("cli")}, indent=2, sort_keys=True), "OCI CLI"),
+    "oci --stream-output": ('{ "data": \n' + json.dumps(convert_events("cli"), indent=2) + "\n}\n", "OCI CLI"),
+    "SDK array": (json.dumps(convert_events("sdk")), "SDK"),
+    "SDK lines": ("\n".join(map(json.dumps, convert_events("sdk"))), "SDK"),
     "Connector Hub": (
         gzip.compress("\n".join(json.dumps(make_cloud_event(number)) for number in range(5)).encode(), mtime=0),
         "CloudEvents",
@@ -145,8 +146,8 @@ FOREIGN: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_other_tools_wrote_is_read_as_the_same_events(name: str, write: Callable[..., Path]) -> None:
-    """Type, id, time and data come back in the API's spelling from every tool's files."""
+def test_files_of_other_tools_hold_the_same_events(name: str, write: Callable[..., Path]) -> None:
+    """Type, id, time and data are read in the API's shape from every tool's files."""
     content, words = FOREIGN[name]
     records, description = read(write(content))
     assert words in description
@@ -160,9 +161,14 @@ def test_what_other_tools_wrote_is_read_as_the_same_events(name: str, write: Cal
         assert b"\n" not in record.raw
 
 
-def test_spellings_may_be_mixed(write: Callable[..., Path]) -> None:
-    """Each record is recognised by itself; unknown objects are kept among known ones, and counted."""
-    mixed = [RAWS[0], json.dumps(apply("sdk")[1]).encode(), b'{"odd":1}', json.dumps(apply("cli")[2]).encode()]
+def test_shapes_may_be_mixed(write: Callable[..., Path]) -> None:
+    """Each record is detected on its own; unknown objects among events are kept and counted."""
+    mixed = [
+        RAWS[0],
+        json.dumps(convert_events("sdk")[1]).encode(),
+        b'{"odd":1}',
+        json.dumps(convert_events("cli")[2]).encode(),
+    ]
     path = write(b"\n".join(mixed))
     with open_records(path) as source:
         records = [record for batch in source for record in batch]
@@ -172,7 +178,7 @@ def test_spellings_may_be_mixed(write: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("data", [None, [], {}, {"results": [{}]}, {"fields": 1}])
 def test_an_event_with_odd_data_is_an_event(data: object, write: Callable[..., Path]) -> None:
-    """Names that only events have come before a `data` or `results` that would make a list of them."""
+    """An object with a name that only events have is an event, whatever its `data` or `results` is."""
     events = [
         json.dumps({"event_type": "x", "data": data}),
         json.dumps({"data": None, "specversion": "1", "type": "y"}),
@@ -182,7 +188,7 @@ def test_an_event_with_odd_data_is_an_event(data: object, write: Callable[..., P
 
 
 def test_parquet_is_read_through_its_event_column(tmp_path: Path) -> None:
-    """A Parquet file with the column `event`, as other engines write it, under a name full of marks."""
+    """A Parquet file of another engine is read through its column `event`, under a name full of special characters."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -213,13 +219,13 @@ EMPTY: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_no_events_is_an_answer(name: str, write: Callable[..., Path]) -> None:
-    """A whole file without events is read as that."""
+def test_a_file_without_events_is_read(name: str, write: Callable[..., Path]) -> None:
+    """A complete file without events has no records."""
     assert read(write(EMPTY[name]))[0] == []
 
 
-def test_an_empty_file_of_lines_is_told_by_its_name(tmp_path: Path) -> None:
-    """Lines without a line are nothing at all; only the name tells that from a file that was never written."""
+def test_an_empty_file_of_lines_is_detected_by_its_name(tmp_path: Path) -> None:
+    """An empty file is accepted only if its name says that it holds lines."""
     for name in ("a.ndjson", "a.jsonl", "A.NDJSON"):
         (tmp_path / name).touch()
         assert read(tmp_path / name)[0] == []
@@ -230,20 +236,20 @@ def test_an_empty_file_of_lines_is_told_by_its_name(tmp_path: Path) -> None:
         read(tmp_path / "a.json")
 
 
-BAD: dict[str, tuple[bytes, str]] = {
+INVALID: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "is empty"),
     "white space": (b" \n\t", "is empty"),
-    "cut array": (OURS[:-40], r"cut.*byte [\d,]+"),
-    "array without end": (OURS[:-3], r"the array is cut, at byte"),
-    "cut lines": (b"\n".join(RAWS)[:-4], r"cut.*line 5"),
-    "cut behind the events": (b'{"data":[' + RAWS[0] + b"]", "cut or damaged behind the array"),
-    "text behind the array": (OURS + b"Error: 500", "'E' and more stands behind"),
+    "truncated array": (OURS[:-40], r"truncated.*byte [\d,]+"),
+    "array without end": (OURS[:-3], r"the array is truncated, at byte"),
+    "truncated lines": (b"\n".join(RAWS)[:-4], r"truncated.*line 5"),
+    "truncated after the events": (b'{"data":[' + RAWS[0] + b"]", "truncated or damaged after the array"),
+    "text after the array": (OURS + b"Error: 500", "unexpected 'E' after the end"),
     "an error printed into the stream": (b'{ "data": \n[' + RAWS[0] + b',\n{"status": 500, boo}\n]}', "damaged.*byte"),
     "two arrays": (OURS + OURS, "several JSON documents"),
-    "two answers": (b'{"data":[]}{"data":[]}', "several JSON documents"),
-    "an object": (b'{"a":1}', "no audit event is among its JSON objects \\(1 looked at"),
-    "an array of objects": (b'[{"a":1},{"b":2}]', "no audit event .* \\(2 looked at"),
-    "many objects": (b'{"a":1}\n' * 5000, "no audit event .* \\([0-9,]+ looked at"),
+    "two responses": (b'{"data":[]}{"data":[]}', "several JSON documents"),
+    "an object": (b'{"a":1}', "none of its JSON objects is an audit event \\(1 checked"),
+    "an array of objects": (b'[{"a":1},{"b":2}]', "none .* an audit event \\(2 checked"),
+    "many objects": (b'{"a":1}\n' * 5000, "none .* an audit event \\([0-9,]+ checked"),
     "a list of names": (b'["eventType"]', "an element of the array is not a JSON object, at byte 1"),
     "a number": (b"17", "neither JSON nor CSV nor Parquet"),
     "text": (b"hello\nworld", "neither JSON nor CSV nor Parquet.*hello"),
@@ -251,37 +257,37 @@ BAD: dict[str, tuple[bytes, str]] = {
     "HTML": (b"<!doctype html><html>", "HTML or XML"),
     "UTF-16": (OURS.decode().encode("utf-16"), "UTF-16"),
     "ZIP": (b"PK\x03\x04....", "ZIP"),
-    "packed twice": (gzip.compress(gzip.compress(OURS, mtime=0)), "compressed twice"),
-    "cut gzip": (gzip.compress(OURS, mtime=0)[:-9], "gzip stream is cut"),
+    "compressed twice": (gzip.compress(gzip.compress(OURS, mtime=0)), "compressed twice"),
+    "truncated gzip": (gzip.compress(OURS, mtime=0)[:-9], "gzip stream is truncated"),
     "damaged gzip": (
         gzip.compress(OURS, mtime=0)[:60] + b"\0\0\0\0" + gzip.compress(OURS, mtime=0)[64:],
         "gzip stream is damaged",
     ),
-    "cut zstd": (zstandard.compress(OURS)[:-9], "zstd stream is cut"),
+    "truncated zstd": (zstandard.compress(OURS)[:-9], "zstd stream is truncated"),
     "another CSV": (b"a,b\r\n1,2\r\n", "CSV without the column 'event'"),
-    "cut CSV": (write_table().encode()[:-20], "CSV is cut or damaged"),
-    "CSV with a cell too few": (b"event_time,event\r\n2025\r\n", "has not the 2 cells"),
-    "CSV with a cut event": (
+    "truncated CSV": (write_table().encode()[:-20], "CSV is truncated or damaged"),
+    "CSV with a cell too few": (b"event_time,event\r\n2025\r\n", "does not have 2 cells"),
+    "CSV with a truncated event": (
         b'event_time,event\r\n2025,"{""eventType"":""x"\r\n',
-        "the event in row 1 is cut or no JSON",
+        "the event in row 1 is truncated or not a JSON",
     ),
-    "CSV with cut events": (
+    "CSV with truncated events": (
         b'event_time,event\r\n2025,"{""eventType"":""x"""\r\n',
-        "the event in row 1 is cut or no JSON",
+        "the event in row 1 is truncated or not a JSON",
     ),
     "CSV with two events in a cell": (b'event_time,event\r\n2025,"{},{}"\r\n', "row 1 holds 2 events"),
     "CSV that is not UTF-8": (b"event_time,event\r\n\xff,{}\r\n", "not UTF-8"),
-    "cut Parquet": (b"PAR1" + bytes(100), "Parquet file is cut or damaged"),
-    "packed Parquet": (gzip.compress(b"PAR1" + bytes(100)), "Parquet can only be read from an uncompressed file"),
+    "truncated Parquet": (b"PAR1" + bytes(100), "Parquet file is truncated or damaged"),
+    "compressed Parquet": (gzip.compress(b"PAR1" + bytes(100)), "Parquet can only be read from an uncompressed file"),
     "Latin-1": (b'[{"eventType":"\xe9"}]', "not UTF-8"),
     "very deep": (b'{"eventType":' + b"[" * 100_000, "nested too deeply"),
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_in_words(name: str, write: Callable[..., Path]) -> None:
-    """What is wrong, where, in which file, and what to do: never silence, never a foreign exception."""
-    content, words = BAD[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_input_is_rejected_in_words(name: str, write: Callable[..., Path]) -> None:
+    """The error says what is wrong, in which file and where, and what to do, with exit code 6."""
+    content, words = INVALID[name]
     path = write(content)
     with pytest.raises(UnreadableInput, match=words) as caught:
         read(path)
@@ -291,8 +297,8 @@ def test_bad_input_is_refused_in_words(name: str, write: Callable[..., Path]) ->
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A folder and a missing file are mistakes of the command line."""
+def test_a_folder_or_a_missing_file_is_rejected(tmp_path: Path) -> None:
+    """A folder and a missing file are usage errors."""
     with pytest.raises(UsageError, match="is a folder"):
         read(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
@@ -300,14 +306,14 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", range(0, len(OURS), 7))
-def test_an_array_cut_anywhere_is_refused(kept: int, write: Callable[..., Path]) -> None:
-    """There is no byte at which an export can end without that being noticed."""
+def test_an_array_truncated_anywhere_is_rejected(kept: int, write: Callable[..., Path]) -> None:
+    """An export that ends at any byte before its end is rejected."""
     with pytest.raises(OciAuditError):
         read(write(OURS[:kept]))
 
 
 def test_stdin_is_read_as_a_stream(write: Callable[..., Path]) -> None:
-    """A pipe gives the same events; Parquet needs a file and says so."""
+    """A pipe delivers the same events; Parquet needs a file, and the error says so."""
     reading, writing = os.pipe()
     os.write(writing, gzip.compress(OURS, mtime=0))
     os.close(writing)
@@ -324,8 +330,8 @@ def test_stdin_is_read_as_a_stream(write: Callable[..., Path]) -> None:
     os.close(descriptor)
 
 
-def test_records_come_while_the_file_is_read(tmp_path: Path) -> None:
-    """The first events are there before the last ones are read: memory does not follow the file."""
+def test_records_are_yielded_while_the_file_is_read(tmp_path: Path) -> None:
+    """The first batch is yielded before the rest of a large file is read."""
     path = tmp_path / "big"
     path.write_bytes(b"[\n" + b",\n".join(RAWS * 20_000) + b"\n]\n")
     with open_records(path) as source:

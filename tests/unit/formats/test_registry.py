@@ -1,32 +1,32 @@
-"""The contract that every format keeps, and what it says of itself."""
+"""The choice of an output format, and the contract that every format keeps."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import threading
 from pathlib import Path
 
-import pyarrow.parquet
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.errors import DiskError, UsageError
+from ociaudit.errors import UsageError
 from ociaudit.events.event import parse_page
-from ociaudit.formats.base import EventShape
+from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import COMPRESSION_NAMES
-from ociaudit.formats.parquet import ROWS_NAME
 from ociaudit.formats.registry import FORMAT_NAMES, choose_output_format, make_format
 from ociaudit.planning.shard import Target
-from support.forms import write_form
+from support.event_files import make_event_file
+from support.hostile_events import ORIGINS, RAWS
 from support.json_bodies import OBJECTS
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
+    ("name", "expected"),
     [
         ("a.json", ("json", "none")),
         ("a.ndjson", ("ndjson", "none")),
@@ -45,17 +45,17 @@ from support.json_bodies import OBJECTS
         (None, ("json", "none")),
     ],
 )
-def test_a_name_says_the_form(name, form) -> None:
-    """The last suffixes count, whatever their case; without one, and for stdout, it is JSON."""
+def test_a_name_implies_format_and_compression(name, expected) -> None:
+    """The last suffixes count, in any case; without one, and for stdout, the format is JSON."""
     chosen = choose_output_format(Path(name) if name is not None else None)
-    assert ((chosen.format, chosen.compression), chosen.notices) == (form, ())
+    assert ((chosen.format, chosen.compression), chosen.notices) == (expected, ())
 
 
 @pytest.mark.parametrize(
     "name", ["a.txt", "a.xlsx", "a.json.bz2", "a.tsv", "a.12.01", "a.txt.gz", "a.json.gz.zst", "a.gz.gz"]
 )
-def test_an_unknown_suffix_is_refused(name: str) -> None:
-    """It is named, with what there is; in words any name will do."""
+def test_an_unknown_suffix_is_rejected(name: str) -> None:
+    """The error names the suffix and the known ones; with an explicit format any name is accepted."""
     with pytest.raises(UsageError, match=r"suffix \.") as caught:
         choose_output_format(Path(name))
     assert ".parquet" in caught.value.hint
@@ -65,38 +65,38 @@ def test_an_unknown_suffix_is_refused(name: str) -> None:
 @pytest.mark.parametrize("file_format", FORMAT_NAMES)
 @pytest.mark.parametrize("compression", COMPRESSION_NAMES)
 @pytest.mark.parametrize("name", ["a.json", "a.csv.gz", "a.txt", "a", None])
-def test_words_win_over_the_suffix(file_format, compression, name) -> None:
-    """What is said in words holds, with a notice for every suffix that says something else; Parquet is refused where
-    nobody could read it.
+def test_options_win_over_the_suffix(file_format, compression, name) -> None:
+    """An explicit format or compression wins, with a notice for each suffix that contradicts it; Parquet is rejected
+    where nobody could read it.
     """
     path = Path(name) if name else None
     if file_format == "parquet" and (compression != "none" or path is None):
         with pytest.raises(UsageError):
             choose_output_format(path, file_format=file_format, compression=compression)
         return
-    form = choose_output_format(path, file_format=file_format, compression=compression)
-    assert (form.format, form.compression) == (file_format, compression)
+    chosen = choose_output_format(path, file_format=file_format, compression=compression)
+    assert (chosen.format, chosen.compression) == (file_format, compression)
     differs = {"a.json": [file_format != "json"], "a.csv.gz": [file_format != "csv", compression != "gz"]}
-    assert len(form.notices) == sum(differs.get(name, []))
-    assert all(name in notice and "--" in notice for notice in form.notices)
+    assert len(chosen.notices) == sum(differs.get(name, []))
+    assert all(name in notice and "--" in notice for notice in chosen.notices)
 
 
 @pytest.mark.parametrize("name", ["a.parquet.gz", "a.parquet.zst"])
 def test_parquet_is_not_compressed_twice(name: str) -> None:
-    """No reader would open it."""
+    """Parquet inside gzip or zstd is rejected, because no reader opens it."""
     with pytest.raises(UsageError, match="compressed inside"):
         choose_output_format(Path(name))
 
 
-def test_parquet_is_no_stream() -> None:
-    """It goes to a file."""
+def test_parquet_needs_a_file() -> None:
+    """Parquet cannot be written to stdout."""
     with pytest.raises(UsageError, match="stdout"):
         choose_output_format(None, file_format="parquet")
 
 
 @pytest.mark.parametrize("given", [{"file_format": "xml"}, {"compression": "zip"}])
-def test_an_unknown_word_is_refused(given) -> None:
-    """The library takes any text; it names what there is."""
+def test_an_unknown_name_is_rejected(given) -> None:
+    """An unknown format or compression is an error whose hint lists the known ones."""
     with pytest.raises(UsageError, match="there is no") as caught:
         choose_output_format(Path("a.json"), **given)
     assert "choose one of" in caught.value.hint
@@ -108,12 +108,12 @@ origins = st.none() | st.builds(Target, st.text(max_size=5), st.text(max_size=5)
 
 
 def read_json(text: str | bytes) -> object:
-    """JSON with its numbers as they are written, of however many digits."""
+    """Parse JSON and keep its numbers as they are written, whatever their length."""
     return json.loads(text, parse_int=str, parse_float=str)
 
 
 def read_events(name: str, data: bytes) -> list[str]:
-    """The events of a file as JSON text, read by what is not ours."""
+    """Read the events of a file as JSON text, with other libraries than ours."""
     match name:
         case "json":
             return [json.dumps(event) for event in read_json(data)]
@@ -122,109 +122,72 @@ def read_events(name: str, data: bytes) -> list[str]:
         case "csv":
             return [row["event"] for row in csv.DictReader(io.StringIO(data.decode(), newline=""))]
         case _:
-            return pyarrow.parquet.read_table(io.BytesIO(data)).column("event").to_pylist()
+            return pq.read_table(io.BytesIO(data)).column("event").to_pylist()
 
 
-def cut(objects: list[str]) -> list[bytes]:
-    """Events as a page gives them."""
+def parse(objects: list[str]) -> list[bytes]:
+    """Return events as a page gives them."""
     return [event.raw for event in parse_page(f"[{','.join(objects)}]".encode())]
 
 
 @every_format
 @settings(max_examples=25)
 @given(objects=st.lists(OBJECTS, max_size=6), splits=st.lists(st.integers(0, 6), max_size=4), origin=origins)
-def test_a_file_holds_its_events_and_does_not_know_of_batches(name, objects, splits, origin) -> None:
-    """For any number of events, none included, a file holds them all in their order, whatever batches they came in."""
-    raws = cut(objects)
+def test_a_file_holds_its_events_however_they_are_batched(name, objects, splits, origin) -> None:
+    """A file holds any number of events in their order, and its bytes do not depend on the batches."""
+    raws = parse(objects)
     targets = [origin, None] * len(raws)
-    whole = write_form(name, raws, origins=targets[: len(raws)])
-    assert write_form(name, raws, origins=targets[: len(raws)], splits=splits) == whole
+    whole = make_event_file(name, raws, origins=targets[: len(raws)])
+    assert make_event_file(name, raws, origins=targets[: len(raws)], splits=splits) == whole
     found = read_events(name, whole)
     assert list(map(read_json, found)) == list(map(read_json, raws))
-    if name != "json":  # whose reader gives no text
+    if name != "json":  # whose reader returns no text
         assert [text.encode() for text in found] == raws
 
 
 @every_format
-def test_nothing_is_left_behind(name, tmp_path) -> None:
-    """After `close` the scratch folder is empty and no thread runs, at whatever step the writing was broken off."""
+def test_close_releases_everything(name, tmp_path) -> None:
+    """After `close` the scratch folder is empty and no thread runs, at whatever step writing stopped."""
     before = threading.active_count()
     for steps in range(5):
-        layout = make_format(name, EventShape(), scratch=tmp_path)
+        writer = make_format(name, EventEncoder(), scratch=tmp_path)
         rest = None
         if steps > 0:
-            layout.begin()
+            writer.begin()
         if steps > 1:
-            layout.write([b"{}"] * 10, [None] * 10)
+            writer.write([b"{}"] * 10, [None] * 10)
         if steps > 2:
-            rest = layout.finish()
+            rest = writer.finish()
             next(rest)
         if steps > 3:
             assert b"".join(rest) is not None
         if rest is not None:
             rest.close()
-        layout.close()
+        writer.close()
         assert list(tmp_path.iterdir()) == []
         assert threading.active_count() == before
 
 
-def test_parquet_keeps_its_rows_private(tmp_path) -> None:
-    """The scratch file is for the owner alone, whatever the umask."""
-    previous = os.umask(0)
-    try:
-        layout = make_format("parquet", EventShape(), scratch=tmp_path)
-        layout.begin()
-        assert (tmp_path / ROWS_NAME).stat().st_mode & 0o777 == 0o600
-    finally:
-        os.umask(previous)
-        layout.close()
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+@pytest.mark.parametrize("shape", ["sdk", "cli"])
+def test_a_shape_changes_the_event_alone(name: str, shape: str) -> None:
+    """The columns are the same in every shape; only `event` follows it."""
+    served = make_event_file(name, RAWS[:3], origins=ORIGINS[:3])
+    shaped = make_event_file(name, RAWS[:3], origins=ORIGINS[:3], encoder=EventEncoder(shape, with_origin=True))
+    tables = [
+        pl.read_csv(io.BytesIO(data)) if name == "csv" else pl.read_parquet(io.BytesIO(data))
+        for data in (served, shaped)
+    ]
+    assert tables[0].drop("event").equals(tables[1].drop("event"))
+    encoded = EventEncoder(shape).encode(RAWS[:3], ORIGINS[:3])
+    assert tables[1]["event"].to_list() == [event.decode() for event in encoded]
 
 
-@pytest.mark.parametrize("name", ["a[1]*", "it's", "{start} %s ?", "-- x", '"', "b\\[1]\\", "c\\"])
-def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
-    """No name of a folder is taken for a pattern or for SQL."""
-    scratch = tmp_path / name
-    scratch.mkdir()
-    (tmp_path / "a1").mkdir()
-    (tmp_path / "a1" / ROWS_NAME).write_bytes(b"not this one")
-    layout = make_format("parquet", EventShape(), scratch=scratch)
-    layout.begin()
-    layout.write([b'{"eventId":"i"}'], [None])
-    assert read_events("parquet", b"".join(layout.finish())) == ['{"eventId":"i"}']
-    layout.close()
-
-
-def test_a_refused_scratch_file_is_an_error_of_the_disk(tmp_path) -> None:
-    """It is named, and is no traceback."""
-    layout = make_format("parquet", EventShape(), scratch=tmp_path / "missing")
-    with pytest.raises(DiskError, match=ROWS_NAME):
-        layout.begin()
-    layout.close()
-
-
-def test_a_scratch_file_that_is_gone_is_an_error_of_the_disk(tmp_path) -> None:
-    """What DuckDB cannot read is said, and no file that is too short comes out."""
-    layout = make_format("parquet", EventShape(), scratch=tmp_path)
-    layout.begin()
-    layout.write([b"{}"], [None])
-    (tmp_path / ROWS_NAME).unlink()
-    with pytest.raises(DiskError, match=ROWS_NAME):
-        list(layout.finish())
-    layout.close()
-
-
-def test_a_full_disk_under_the_scratch_file_is_told(tmp_path) -> None:
-    """What the disk refuses while rows are kept is an error of the disk."""
-    (tmp_path / ROWS_NAME).symlink_to("/dev/full")
-    raws = [b'{"a":"%b"}' % os.urandom(500_000).hex().encode()] * 3
-
-    def write() -> None:
-        for _ in range(20):
-            layout.write(raws, [None] * 3)
-        list(layout.finish())
-
-    layout = make_format("parquet", EventShape(), scratch=tmp_path)
-    layout.begin()
-    with pytest.raises(DiskError, match="No space left"):
-        write()
-    layout.close()
+def test_a_giant_event_is_not_truncated() -> None:
+    """CSV and Parquet hold an event of many megabytes with escapes completely."""
+    raw = json.dumps({"eventId": "i", "data": {"additionalDetails": {"a": '"' * 9_000_000}}}).encode()
+    table = pq.read_table(io.BytesIO(make_event_file("parquet", [b"{}", raw, b"{}"])))
+    assert table.column("event").to_pylist() == ["{}", raw.decode(), "{}"]
+    csv.field_size_limit(2**30)
+    rows = list(csv.DictReader(io.StringIO(make_event_file("csv", [raw]).decode(), newline="")))
+    assert rows[0]["event"] == raw.decode()

@@ -27,11 +27,11 @@ from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
-from ociaudit.planning.planner import Ask, FetchState, plan_regions
+from ociaudit.planning.planner import FetchState, PlannedShard, plan_regions
 from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.journal import PageLine, decode_line
-from support.clocks import PatientlessClock
+from support.clocks import NoWaitClock
 from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
 from support.served_runs import open_run, read_output
 
@@ -59,12 +59,12 @@ class ScriptedAudit:
         self.closed = 0
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, should_stop: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the pages."""
         self.asked.append((shard, cursor))
         try:
-            async with self._rate_limiter.enter(shard.target.region):
+            async with self._rate_limiter.acquire(shard.target.region):
                 await asyncio.sleep(0)
             failure = self._failures.get((shard.target, shard.window.start))
             if failure and not self._is_late:
@@ -138,7 +138,7 @@ class Scene:
         sink: PageCollector | None = None,
         max_in_flight: int = 1,
     ) -> None:
-        self.rate_limiter = RateLimiter(clock=PatientlessClock(), max_in_flight=max_in_flight)
+        self.rate_limiter = RateLimiter(clock=NoWaitClock(), max_in_flight=max_in_flight)
         self.audit = ScriptedAudit(failures, self.rate_limiter, is_late=is_late)
         self.identity = KeyCheck(is_accepted=is_accepted)
         self.callbacks = GapCollector()
@@ -150,7 +150,7 @@ class Scene:
         """Sweep windows of ten minutes."""
         return asyncio.run(self.sweep(lambda sweep: sweep.run(self.plan())))
 
-    def plan(self) -> Mapping[str, Iterator[Ask]]:
+    def plan(self) -> Mapping[str, Iterator[PlannedShard]]:
         """Plan windows of ten minutes, in every region."""
         return plan_regions(
             TARGETS, RANGE, max_minutes=10, settled_until=100, progress=FetchState(covered=self.covered)
@@ -168,12 +168,12 @@ class Scene:
             audit=self.audit,
             rate_limiter=self.rate_limiter,
             gap_tracker=gap_tracker,
-            sink=self.sink,
+            handler=self.sink,
             targets=TARGETS,
             window=RANGE,
             covered=self.covered,
             callbacks=self.callbacks,
-            is_noting_empty=True,
+            records_empty=True,
         )
         self.coverage = sweep.coverage
         return await work(sweep)
@@ -329,11 +329,11 @@ class EmptyAudit(ScriptedAudit):
     """Answers every shard with one empty page, and fails where it was told to when it is asked again."""
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, should_stop: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the page."""
         self.asked.append((shard, cursor))
-        async with self._rate_limiter.enter(shard.target.region):
+        async with self._rate_limiter.acquire(shard.target.region):
             await asyncio.sleep(0)
         if cursor is not None and (failure := self._failures.get((shard.target, shard.window.start))):
             raise failure

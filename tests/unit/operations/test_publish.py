@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import DiskError
-from ociaudit.formats.base import EventShape
-from ociaudit.formats.compression import Plain, make_compressor
+from ociaudit.formats.base import EventEncoder
+from ociaudit.formats.compression import NoCompression, make_compressor
 from ociaudit.formats.json import JsonArray, Ndjson
 from ociaudit.operations import publish
 from ociaudit.operations.publish import WrittenFile, write_events
@@ -76,7 +76,7 @@ def test_an_error_of_the_events_ends_the_pass() -> None:
             break_off(),
             locate=lambda _: None,
             event_format=JsonArray(),
-            compressor=Plain(),
+            compressor=NoCompression(),
             write=lambda _: None,
             on_written=lambda _: None,
         )
@@ -88,8 +88,8 @@ def test_an_event_goes_with_its_origin() -> None:
     write_events(
         [(b'{"a":1}', 0), (b"{}", 1), (b"{}", 2)],
         locate=[Target("r", "c"), Target("r", "d"), None].__getitem__,
-        event_format=Ndjson(EventShape(with_origin=True)),
-        compressor=Plain(),
+        event_format=Ndjson(EventEncoder(with_origin=True)),
+        compressor=NoCompression(),
         write=pieces.append,
         on_written=lambda _: None,
     )
@@ -126,7 +126,7 @@ def test_a_format_gives_back_what_it_holds(failing_after: int | None) -> None:
             [(b"{}", None)],
             locate=lambda _: None,
             event_format=layout,
-            compressor=Plain(),
+            compressor=NoCompression(),
             write=take,
             on_written=lambda _: None,
         )

@@ -65,7 +65,7 @@ def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Pr
         pytest.param(FIXED, left_output(is_complete=True), {"overwrite": True}, Action.BEGIN, id="complete-overwrite"),
         pytest.param(FIXED, left_output(is_complete=True), {"is_script": True}, Action.BEGIN, id="complete-script"),
         pytest.param(RELATIVE, left_output(RELATIVE, is_complete=True), {}, "meant another range", id="relative-done"),
-        pytest.param(OTHER, left_output(is_complete=True), {}, "made with other arguments", id="complete-of-other"),
+        pytest.param(OTHER, left_output(is_complete=True), {}, "written with other arguments", id="complete-of-other"),
         pytest.param(FIXED, left_output(None), {}, "audit.json exists | choose another -o", id="foreign-output"),
         pytest.param(FIXED, left_output(None), {"restart": True}, "audit.json exists", id="foreign-output-restart"),
         pytest.param(FIXED, left_output(None), {"overwrite": True}, Action.BEGIN, id="foreign-output-overwrite"),
@@ -218,7 +218,7 @@ def test_a_run_that_has_begun_stays(tmp_path: Path) -> None:
         workspace.folder.write_plan(PLAN)
     with open_workspace(tmp_path / "a.json", manifest=None) as workspace:
         assert workspace.plan == PLAN
-        assert workspace.left.run == PLAN.arguments
+        assert workspace.previous.run == PLAN.arguments
     with open_workspace(tmp_path / "a.json", manifest=None) as workspace:
         assert workspace.discard_previous().plan is None
     assert list_names(tmp_path) == []
@@ -242,7 +242,10 @@ def test_a_foreign_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "a.json.run"
     folder.mkdir(mode=0o755)
     (folder / "thesis.txt").write_text("years")
-    with pytest.raises(UsageError, match="not of oci-audit"), open_workspace(tmp_path / "a.json", manifest=None):
+    with (
+        pytest.raises(UsageError, match="contains files"),
+        open_workspace(tmp_path / "a.json", manifest=None),
+    ):
         pytest.fail("it works in a foreign folder")
     assert list_names(folder) == ["thesis.txt"]
     assert folder.stat().st_mode & 0o777 == 0o755

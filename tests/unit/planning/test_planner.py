@@ -18,15 +18,15 @@ begun_shards = st.dictionaries(
 
 
 def list_minutes(window: Window) -> set[int]:
-    """Every minute of a window."""
+    """Return every minute of a window."""
     return set(range(window.start, window.end))
 
 
 @given(coverages, begun_shards, st.integers(1, 20), st.integers(0, 60))
-def test_a_plan_asks_for_exactly_what_is_missing(
+def test_a_plan_is_exactly_what_is_missing(
     covered: dict[Target, Coverage], begun: dict[Shard, PageCursor], max_minutes: int, settled_until: int
 ) -> None:
-    """Shards and coverage make up the range, without overlap, in every place, as long as asked at most."""
+    """In every target, shards and coverage make up the range without overlap, in shards of limited length."""
     plan = list(
         plan_shards(
             TARGETS, RANGE, max_minutes=max_minutes, settled_until=settled_until, progress=FetchState(covered, begun)
@@ -34,9 +34,9 @@ def test_a_plan_asks_for_exactly_what_is_missing(
     )
     for target in TARGETS:
         known = {m for w in covered.get(target, Coverage()).windows for m in list_minutes(w)}
-        asked = [minute for shard, _ in plan if shard.target == target for minute in list_minutes(shard.window)]
-        assert len(asked) == len(set(asked))
-        assert set(asked) == list_minutes(RANGE) - known
+        planned = [minute for shard, _ in plan if shard.target == target for minute in list_minutes(shard.window)]
+        assert len(planned) == len(set(planned))
+        assert set(planned) == list_minutes(RANGE) - known
     for shard, cursor in plan:
         if cursor is None:
             assert shard.window.minutes <= max_minutes
@@ -46,8 +46,8 @@ def test_a_plan_asks_for_exactly_what_is_missing(
 
 
 @given(windows, st.integers(1, 20))
-def test_a_begun_shard_goes_on_where_it_can(window: Window, max_minutes: int) -> None:
-    """A begun shard within the range is asked from its bookmark, whatever the window size is now."""
+def test_a_started_shard_continues_if_it_can(window: Window, max_minutes: int) -> None:
+    """A started shard within the range continues from its page cursor, whatever the window size is now."""
     shard, cursor = Shard(HERE, window), PageCursor(0, 3, "token")
     plan = list(
         plan_shards(
@@ -59,14 +59,14 @@ def test_a_begun_shard_goes_on_where_it_can(window: Window, max_minutes: int) ->
 
 
 def test_planning_does_not_change_what_is_known() -> None:
-    """The coverage given stays as it was."""
+    """Planning leaves the given coverage unchanged."""
     known = Coverage([Window(20, 30)])
     begun = {Shard(HERE, Window(30, 40)): PageCursor(0, 1, "token")}
     list(plan_shards([HERE], RANGE, max_minutes=7, settled_until=60, progress=FetchState({HERE: known}, begun)))
     assert known.windows == (Window(20, 30),)
 
 
-def test_a_plan_is_made_while_it_is_read() -> None:
-    """Ten million shards take no memory before they are wanted."""
+def test_a_plan_is_lazy() -> None:
+    """The first of ten million shards is available before the others are made."""
     shards = plan_shards([HERE], Window(0, 10_000_000), max_minutes=1, settled_until=0)
     assert next(shards) == (Shard(HERE, Window(0, 1)), None)

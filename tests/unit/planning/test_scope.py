@@ -18,7 +18,7 @@ ROOT = "root"
 
 @st.composite
 def draw_listing(draw: st.DrawFn) -> list[Compartment]:
-    """Draw a listing: a tree, some of whose compartments have a parent that is not listed, in any order."""
+    """Draw a listing in any order: a tree in which some compartments have a parent that is not listed."""
     number = draw(st.integers(0, 8))
     parents = [
         draw(st.sampled_from([ROOT, "gone", *(f"c{j}" for j in range(number) if j != i)])) for i in range(number)
@@ -28,7 +28,7 @@ def draw_listing(draw: st.DrawFn) -> list[Compartment]:
 
 
 def lies_below(listed: list[Compartment], ocid: str, top: str) -> bool:
-    """Walk up from a compartment, for as many steps as there are compartments."""
+    """Return whether walking up from a compartment reaches `top`."""
     parents = {each.id: each.parent_id for each in listed}
     for _ in range(len(listed) + 1):
         if ocid == top:
@@ -38,26 +38,26 @@ def lies_below(listed: list[Compartment], ocid: str, top: str) -> bool:
 
 
 @given(draw_listing())
-def test_without_a_choice_everything_is_asked(listed: list[Compartment]) -> None:
-    """The root and every listed compartment, orphans and circles too."""
+def test_the_default_scope_is_every_compartment(listed: list[Compartment]) -> None:
+    """The default is the root and every listed compartment, including orphans and cycles."""
     everything = tuple(sorted({ROOT, *(each.id for each in listed)}))
     assert choose_compartments(listed, (), tenancy=ROOT) == everything
     assert choose_compartments(listed, (ROOT,), tenancy=ROOT) == everything
 
 
 @given(draw_listing(), st.data())
-def test_a_named_compartment_brings_all_below_it(listed: list[Compartment], data: st.DataObject) -> None:
-    """Those named and all that lies below them, each once, in order, and nothing else."""
+def test_a_requested_compartment_includes_all_below_it(listed: list[Compartment], data: st.DataObject) -> None:
+    """The scope is the requested compartments and everything below them, each once, in order, and nothing else."""
     names = [each.id for each in listed]
-    asked = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3)) if names else [ROOT]
-    chosen = choose_compartments(listed, asked, tenancy=ROOT)
-    if ROOT not in asked:
-        assert chosen == tuple(sorted(n for n in names if any(lies_below(listed, n, top) for top in asked)))
+    requested = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3)) if names else [ROOT]
+    chosen = choose_compartments(listed, requested, tenancy=ROOT)
+    if ROOT not in requested:
+        assert chosen == tuple(sorted(n for n in names if any(lies_below(listed, n, top) for top in requested)))
 
 
 @given(draw_listing())
 def test_an_unlisted_compartment_is_an_error(listed: list[Compartment]) -> None:
-    """A name that the listing does not have is never an empty scope; alone it can be asked unseen."""
+    """A compartment that is not listed is an error, unless exactly the requested compartments are wanted."""
     with pytest.raises(UsageError, match="no compartment other"):
         choose_compartments(listed, (ROOT, "other"), tenancy=ROOT)
     assert choose_compartments(listed, ("other", "other"), tenancy=ROOT, is_subtree=False) == ("other",)
@@ -71,29 +71,29 @@ LISTED = [
 ]
 
 
-def test_without_a_choice_every_ready_region_is_asked() -> None:
-    """Every READY one, in order; named ones each once."""
+def test_the_default_scope_is_every_ready_region() -> None:
+    """The default is every READY region, in order; requested regions are kept once each."""
     assert choose_regions(LISTED, ()) == ("eu-frankfurt-1", "uk-london-1")
     assert choose_regions(LISTED, ["uk-london-1", "uk-london-1"]) == ("uk-london-1",)
 
 
 @pytest.mark.parametrize("name", ["us-ashburn-1", "x", ""])
 def test_a_region_that_is_not_ready_is_an_error(name: str) -> None:
-    """A named region that is not subscribed and ready is refused, with those that are."""
+    """A requested region that is not READY is a usage error whose hint lists those that are."""
     with pytest.raises(UsageError, match="has not subscribed") as caught:
         choose_regions(LISTED, ["uk-london-1", name])
     assert "eu-frankfurt-1" in caught.value.hint
 
 
 @pytest.mark.parametrize("listed", [[], LISTED[2:]])
-def test_a_listing_without_a_ready_region_is_no_empty_scope(listed: list[Region]) -> None:
-    """Asking everywhere never means asking nowhere: the run stops instead of being complete with nothing."""
+def test_a_listing_without_a_ready_region_is_not_an_empty_scope(listed: list[Region]) -> None:
+    """A listing without a READY region stops the run, which would otherwise be complete with nothing."""
     with pytest.raises(ScopeUnreadable):
         choose_regions(listed, ())
 
 
-def test_places_are_every_pair_once_in_order() -> None:
-    """Region by region, compartment by compartment."""
+def test_targets_are_every_pair_once_in_order() -> None:
+    """Targets are every pair of region and compartment once, ordered by region and then compartment."""
     targets = make_targets(["b", "a", "b"], ["y", "x"])
     assert [(target.region, target.compartment) for target in targets] == [
         ("a", "x"),
@@ -113,7 +113,7 @@ def test_places_are_every_pair_once_in_order() -> None:
     ],
 )
 def test_an_ocid_is_accepted(ocid: str) -> None:
-    """An OCID of a compartment or tenancy, of any realm, comes back."""
+    """The OCID of a compartment or tenancy, in any realm, is returned as given."""
     assert check_ocid(ocid) == ocid
 
 
@@ -132,8 +132,8 @@ def test_an_ocid_is_accepted(ocid: str) -> None:
         "ocid1..oc1..aaaa",
     ],
 )
-def test_what_is_no_ocid_of_a_compartment_is_refused(text: str) -> None:
-    """Anything else is a usage error that shows what an OCID looks like."""
+def test_any_other_text_is_not_an_ocid(text: str) -> None:
+    """Any other text is a usage error whose hint shows what an OCID looks like."""
     with pytest.raises(UsageError, match="OCID") as caught:
         check_ocid(text)
     assert "ocid1.compartment" in caught.value.hint
@@ -153,6 +153,6 @@ def test_what_is_no_ocid_of_a_compartment_is_refused(text: str) -> None:
         ("a-1", False),
     ],
 )
-def test_a_region_has_a_form(text: str, expected: bool) -> None:
-    """Nothing with a dot, slash or capital passes for the name of a region."""
+def test_a_region_name_has_a_fixed_form(text: str, expected: bool) -> None:
+    """A text with a dot, a slash or a capital letter is not a region name."""
     assert bool(REGION.fullmatch(text)) == expected

@@ -18,22 +18,22 @@ from ociaudit.planning.window import Window, floor_minute, format_minute, parse_
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FORMS = ["%Y-%m-%d", "%d.%m.%y"]
+FORMATS = ["%Y-%m-%d", "%d.%m.%y"]
 days = st.dates(date(1970, 1, 1), date(2025, 12, 9))
 
 
 def resolve(start: str, end: str = "now") -> str:
-    """Resolve a range and write it."""
+    """Return a resolved range as text."""
     return str(resolve_range(start, end, now=NOW).window)
 
 
-@given(days, days, st.sampled_from(FORMS), st.sampled_from(FORMS))
-@example(date(2024, 2, 29), date(2024, 2, 29), *FORMS)
-@example(date(2023, 12, 31), date(2024, 1, 1), *FORMS)
-def test_dates_mean_whole_days(first: date, last: date, form: str, other_form: str) -> None:
-    """From a date to a date is every minute of both days and of those between, in either form."""
+@given(days, days, st.sampled_from(FORMATS), st.sampled_from(FORMATS))
+@example(date(2024, 2, 29), date(2024, 2, 29), *FORMATS)
+@example(date(2023, 12, 31), date(2024, 1, 1), *FORMATS)
+def test_dates_mean_whole_days(first: date, last: date, directive: str, other_directive: str) -> None:
+    """A range from date to date holds every minute of both days and of the days between, in either format."""
     assume(first <= last)
-    window = resolve_range(first.strftime(form), last.strftime(other_form), now=NOW).window
+    window = resolve_range(first.strftime(directive), last.strftime(other_directive), now=NOW).window
     assert window.start == (first - EPOCH.date()).days * 1440
     assert window.minutes == ((last - first).days + 1) * 1440
 
@@ -44,7 +44,7 @@ offsets = st.integers(-1439, 1439)
 
 
 def write_time(moment: datetime, digits: str, offset: int) -> tuple[str, Fraction]:
-    """Write a time with its offset; return it beside the exact minute since 1970 that it names."""
+    """Return a time with its offset as text, and the exact minute since 1970 that it means."""
     moment = moment.replace(microsecond=0)
     sign, minutes = "-+"[offset >= 0], abs(offset)
     text = moment.isoformat() + (f".{digits}" if digits else "") + f"{sign}{minutes // 60:02}:{minutes % 60:02}"
@@ -57,7 +57,7 @@ def write_time(moment: datetime, digits: str, offset: int) -> tuple[str, Fractio
 def test_rounding_loses_no_instant(
     start: datetime, start_digits: str, start_offset: int, end: datetime, end_digits: str, end_offset: int
 ) -> None:
-    """A start is rounded down and an end up, both by less than a minute, to the last digit typed."""
+    """A start is rounded down and an end up, both by less than a minute, whatever the typed digits."""
     first, exact_first = write_time(start, start_digits, start_offset)
     last, exact_last = write_time(end, end_digits, end_offset)
     assume(exact_last - exact_first > 1)
@@ -77,62 +77,62 @@ def test_rounding_loses_no_instant(
         (("2024-02-29", "29.02.24"), "2024-02-29T00:00:00Z .. 2024-03-01T00:00:00Z"),
     ],
 )
-def test_every_form_is_understood(typed: tuple[str, str], window: str) -> None:
-    """Dates, times with an offset, ages and now, with either letter case and white space around."""
+def test_every_format_is_understood(typed: tuple[str, str], window: str) -> None:
+    """Dates, times with an offset, ages and `now` are understood in either case and with white space around them."""
     assert resolve(*typed) == window
 
 
 def test_a_day_on_which_clocks_change_has_24_hours() -> None:
-    """Everything is UTC, so no day is shorter or longer than another."""
+    """Every day has 24 hours, because all times are UTC."""
     for day in ("2025-03-30", "2025-10-26", "2025-03-09", "2025-11-02"):
         assert resolve_range(day, day, now=NOW).window.minutes == 1440
 
 
 @pytest.mark.parametrize("end", ["now", "2025-12-10", "2030-01-01", "2025-12-10T12:35:00Z", "9998-12-31T23:59:59Z"])
 def test_the_end_is_at_most_the_current_minute(end: str) -> None:
-    """An end in the future becomes the current minute, and that is said."""
+    """An end in the future becomes the current minute, with a notice."""
     found = resolve_range("2025-12-09", end, now=NOW)
     assert found.window.end == parse_minute("2025-12-10T12:34:00Z")
     assert bool(found.notices) == (end != "now")
 
 
 def test_an_end_within_the_current_minute_is_that_minute() -> None:
-    """What lies between the current minute's begin and now is not asked, and that is said."""
+    """Events between the start of the current minute and now are not fetched, with a notice."""
     assert resolve_range("2025-12-09", "2025-12-10T12:34:10Z", now=NOW).notices
 
 
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        (("2025-12-11", "now"), "lies in the future"),
-        (("now", "now"), "lies in the future"),
-        (("0m", "now"), "lies in the future"),
+        (("2025-12-11", "now"), "is in the future"),
+        (("now", "now"), "is in the future"),
+        (("0m", "now"), "is in the future"),
         (("2025-12-09", "2025-12-08"), "is not before"),
         (("2025-12-09T08:00:00Z", "2025-12-09T08:00:00Z"), "is not before"),
         (("1h", "2h"), "is not before"),
-        (("2025-02-29", "now"), "there is no day '2025-02-29'"),
-        (("31.11.25", "now"), "there is no day"),
-        (("yesterday", "now"), "has no form"),
-        (("", "now"), "has no form"),
-        (("2025-12-01T08:00:00", "now"), "does not say its offset"),
+        (("2025-02-29", "now"), "the date '2025-02-29' does not exist"),
+        (("31.11.25", "now"), "does not exist"),
+        (("yesterday", "now"), "not in a known format"),
+        (("", "now"), "not in a known format"),
+        (("2025-12-01T08:00:00", "now"), "has no UTC offset"),
         (("2025-12-01T08:61:00Z", "now"), "does not exist"),
         (("2025-12-01T08:00:00+24:00", "now"), "does not exist"),
-        (("2025-12-1", "now"), "has no form"),
-        (("1.12.25", "now"), "has no form"),
-        (("01.12.2025", "now"), "has no form"),
-        (("7w", "now"), "has no form"),
-        (("-7d", "now"), "has no form"),
-        (("٧d", "now"), "has no form"),
+        (("2025-12-1", "now"), "not in a known format"),
+        (("1.12.25", "now"), "not in a known format"),
+        (("01.12.2025", "now"), "not in a known format"),
+        (("7w", "now"), "not in a known format"),
+        (("-7d", "now"), "not in a known format"),
+        (("٧d", "now"), "not in a known format"),
         (("999999999d", "now"), "does not exist"),
-        (("9999999999d", "now"), "has no form"),
+        (("9999999999d", "now"), "not in a known format"),
         (("0001-01-01T00:00:00+01:00", "now"), "does not exist"),
-        (("2025-12-01", "9999-12-31"), "beyond the calendar"),
-        (("2025-12-01", "9999-12-31T23:59:59Z"), "beyond the calendar"),
-        (("2025-12-01", "\ud800"), "has no form"),
+        (("2025-12-01", "9999-12-31"), "is out of range"),
+        (("2025-12-01", "9999-12-31T23:59:59Z"), "is out of range"),
+        (("2025-12-01", "\ud800"), "not in a known format"),
     ],
 )
 def test_a_wrong_range_is_explained(typed: tuple[str, str], words: str) -> None:
-    """Whatever is wrong with a range is a usage error that says what, and has a hint."""
+    """Every invalid range is a usage error that says what is wrong and has a hint."""
     with pytest.raises(UsageError, match=words) as caught:
         resolve_range(*typed, now=NOW)
     assert caught.value.hint
@@ -140,7 +140,7 @@ def test_a_wrong_range_is_explained(typed: tuple[str, str], words: str) -> None:
 
 @given(st.text("0123456789-:.TZdhm +now", max_size=26), st.text("0123456789-:.TZdhm +now", max_size=26))
 def test_any_text_is_a_range_or_a_usage_error(start: str, end: str) -> None:
-    """No text fails in another way, and a range never reaches beyond the current minute."""
+    """Any text is a range or a usage error, and a range never reaches beyond the current minute."""
     try:
         found = resolve_range(start, end, now=NOW)
     except UsageError:
@@ -148,8 +148,8 @@ def test_any_text_is_a_range_or_a_usage_error(start: str, end: str) -> None:
     assert found.window.end <= parse_minute("2025-12-10T12:34:00Z")
 
 
-def test_an_unknown_form_is_answered_with_the_known_ones() -> None:
-    """The hint names every form."""
+def test_an_unknown_format_shows_the_known_ones() -> None:
+    """The hint shows every known format."""
     with pytest.raises(UsageError) as caught:
         resolve("tomorrow")
     for form in ("2025-12-01", "01.12.25", "2025-12-01T08:00:00Z", "7d", "36h", "90m", "now"):
@@ -160,7 +160,7 @@ def test_an_unknown_form_is_answered_with_the_known_ones() -> None:
     ("text", "expected"), [("now", True), (" NOW", True), ("7d", True), ("2025-12-01", False), ("7", False)]
 )
 def test_only_ages_and_now_are_relative(text: str, expected: bool) -> None:
-    """A typed time is relative when it means something else tomorrow."""
+    """A typed time is relative if it means something else tomorrow."""
     assert is_relative(text) == expected
 
 
@@ -173,22 +173,22 @@ def test_only_ages_and_now_are_relative(text: str, expected: bool) -> None:
     ],
 )
 def test_a_name_is_filled_in(first: str, last: str, name: str) -> None:
-    """Whole days are named as a person would, other ranges by their minutes; nothing else is touched."""
+    """Whole days are written as first and last day, other ranges as minutes; nothing else in the name changes."""
     window = resolve_range(first, last, now=NOW).window
     assert expand_name("a-{start}-{end}.json", window) == name
     assert expand_name("{a} %s.json", window) == "{a} %s.json"
 
 
 @given(st.integers(0, 10_000_000), st.integers(1, 10_000_000))
-def test_a_filled_in_name_has_nothing_that_a_file_name_cannot_have(start: int, length: int) -> None:
-    """No colon, no slash, and two ranges that differ have names that differ."""
+def test_a_filled_in_name_is_a_valid_file_name(start: int, length: int) -> None:
+    """A filled-in name has no colon and no slash, and different ranges have different names."""
     name = expand_name("{start}_{end}", Window(start, start + length))
     assert not set(name) & set(":/ {}")
     assert name != expand_name("{start}_{end}", Window(start, start + length + 1))
 
 
-def test_a_date_is_read_strictly() -> None:
-    """What has no form of a date is none, and what has one must exist."""
+def test_a_date_is_parsed_strictly() -> None:
+    """A text in another format is not a date, and a text in the format must be an existing day."""
     assert parse_date("2025-12-01") == datetime(2025, 12, 1, tzinfo=UTC)
     assert parse_date("2025-12-01 ") is None
     with pytest.raises(UsageError):
@@ -198,17 +198,17 @@ def test_a_date_is_read_strictly() -> None:
 @pytest.mark.parametrize(
     ("text", "minutes"), [("15m", 15), ("1h", 60), ("2d", 2880), (" 90 M ", 90), ("0m", 0), ("3660d", 3660 * 1440)]
 )
-def test_a_span_is_minutes_hours_or_days(text: str, minutes: int) -> None:
-    """Every unit becomes whole minutes."""
+def test_a_duration_is_minutes_hours_or_days(text: str, minutes: int) -> None:
+    """Minutes, hours and days become whole minutes."""
     assert parse_duration(text) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "90s", "m", "-5m", "1.5h", "15", "1h30m", "15min", "٣m", "999999999d", "3661d"])
-def test_a_span_of_another_form_is_refused(text: str) -> None:
-    """Seconds, fractions, signs and spans beyond any range are errors that show what would be right."""
-    with pytest.raises(UsageError) as refused:
+def test_a_duration_in_another_format_is_rejected(text: str) -> None:
+    """Seconds, fractions, signs and excessive durations are usage errors whose hint shows valid ones."""
+    with pytest.raises(UsageError) as caught:
         parse_duration(text)
-    assert "15m, 1h, 2d" in refused.value.hint
+    assert "15m, 1h, 2d" in caught.value.hint
 
 
 SETTLE_NOW = datetime(2025, 12, 10, 12, 34, 56, tzinfo=UTC)
@@ -226,22 +226,22 @@ SETTLE_NOW = datetime(2025, 12, 10, 12, 34, 56, tzinfo=UTC)
         ("2025-12-10T12:19:00Z", "2025-12-10T12:19:00Z", False, 0),
     ],
 )
-def test_what_has_not_settled_is_left_out(end: str, settled_end: str, is_clipped: bool, notices: int) -> None:
-    """The end moves back where it must; an absolute one is said to be cut, `now` means the last settled minute."""
+def test_minutes_that_have_not_settled_are_omitted(end: str, settled_end: str, is_clipped: bool, notices: int) -> None:
+    """An end that has not settled moves back, with a notice if it is absolute; `now` means the last settled minute."""
     settled = resolve_range("2025-12-01", end, now=SETTLE_NOW, settle_minutes=15)
     assert format_minute(settled.window.end) == settled_end
     assert (settled.is_clipped, len(settled.notices)) == (is_clipped, notices)
 
 
-def test_a_start_that_has_not_settled_is_refused() -> None:
-    """A range of which nothing is settled is a usage error that speaks of --settle."""
+def test_a_start_that_has_not_settled_is_rejected() -> None:
+    """A range without a settled minute is a usage error that mentions --settle."""
     with pytest.raises(UsageError, match=r"10m.*--settle"):
         resolve_range("10m", "now", now=SETTLE_NOW, settle_minutes=15)
 
 
 @given(st.integers(0, 5000), st.integers(1, 5000), st.integers(0, 5000))
-def test_nothing_settled_is_ever_lost(settle: int, start_age: int, end_age: int) -> None:
-    """The settled range is the whole range cut at the horizon, or an error where nothing is left of it."""
+def test_no_settled_minute_is_lost(settle: int, start_age: int, end_age: int) -> None:
+    """The settled range is the whole range clipped at the last settled minute, or an error if nothing remains."""
     start, end = f"{start_age}m", f"{end_age}m"
     if start_age <= end_age or start_age <= settle:
         with pytest.raises(UsageError):
@@ -254,8 +254,8 @@ def test_nothing_settled_is_ever_lost(settle: int, start_age: int, end_age: int)
 
 
 @given(days, days, st.integers(0, 60 * 1440))
-def test_a_range_of_event_times_is_asked_with_what_may_be_late(first: date, last: date, late: int) -> None:
-    """The named range stands as typed; asked is from its start until `late` after its end, or the present."""
+def test_a_range_of_event_times_includes_late_events(first: date, last: date, late: int) -> None:
+    """The typed range stays; the fetched window reaches from its start until `late` after its end, or until now."""
     assume(first <= last)
     named = resolve_range(first.isoformat(), last.isoformat(), now=NOW).window
     found = resolve_event_range(first.isoformat(), last.isoformat(), late=f"{late}m", now=NOW)
@@ -268,7 +268,7 @@ def test_a_range_of_event_times_is_asked_with_what_may_be_late(first: date, last
 
 
 @pytest.mark.parametrize(
-    ("typed", "named", "asked", "is_clipped"),
+    ("typed", "event_window", "end", "is_clipped"),
     [
         (("2025-12-09", "2025-12-10"), "2025-12-09T00:00:00Z .. 2025-12-11T00:00:00Z", "2025-12-10T12:34:00Z", True),
         (("2025-12-09", "now"), "2025-12-09T00:00:00Z .. 2025-12-10T12:34:00Z", "2025-12-10T12:34:00Z", False),
@@ -277,16 +277,16 @@ def test_a_range_of_event_times_is_asked_with_what_may_be_late(first: date, last
     ],
 )
 def test_a_range_of_event_times_at_the_present(
-    typed: tuple[str, str], named: str, asked: str, *, is_clipped: bool
+    typed: tuple[str, str], event_window: str, end: str, *, is_clipped: bool
 ) -> None:
-    """What is dropped does not depend on the present; what is asked ends there, and only fixed ends are asked again."""
+    """The range of event times does not depend on now; the fetched window does, and only an absolute end is clipped."""
     found = resolve_event_range(*typed, late="1h", now=NOW)
-    assert str(found.event_window) == named
-    assert str(found.window).endswith(asked)
+    assert str(found.event_window) == event_window
+    assert str(found.window).endswith(end)
     assert found.is_clipped is is_clipped
 
 
-def test_the_last_days_of_the_calendar_are_no_trouble() -> None:
-    """A range that ends with the calendar can be one of event times, whatever is late after it."""
+def test_the_last_days_of_the_calendar_are_accepted() -> None:
+    """A range of event times may end on the last days of the calendar, whatever `late` is."""
     found = resolve_event_range("2025-12-09", "9999-12-30", late="365d", now=NOW)
     assert str(found.window) == "2025-12-09T00:00:00Z .. 2025-12-10T12:34:00Z"

@@ -17,7 +17,7 @@ minutes = st.integers(-1_000_000_000, 4_000_000_000)
 
 @given(st.integers(-10_000, 10_000), st.integers(1, 5_000), st.integers(1, 3_000))
 def test_tiles_make_up_the_window(start: int, length: int, max_minutes: int) -> None:
-    """Tiles follow each other without hole or overlap, and none is longer than asked."""
+    """Tiles are consecutive, without holes or overlaps, and none is longer than the maximum."""
     tiles = list(tile_window(Window(start, start + length), max_minutes))
     assert [minute for tile in tiles for minute in range(tile.start, tile.end)] == list(range(start, start + length))
     assert all(0 < tile.minutes <= max_minutes for tile in tiles)
@@ -26,7 +26,7 @@ def test_tiles_make_up_the_window(start: int, length: int, max_minutes: int) -> 
 
 @pytest.mark.parametrize("end", [0, -1])
 def test_an_empty_window_is_a_bug(end: int) -> None:
-    """A window that holds no minute cannot be made, nor read from a file."""
+    """A window without a minute can neither be created nor decoded."""
     with pytest.raises(ValueError, match="empty window"):
         Window(0, end)
     with pytest.raises(msgspec.ValidationError, match="empty window"):
@@ -34,23 +34,23 @@ def test_an_empty_window_is_a_bug(end: int) -> None:
 
 
 @given(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)), st.integers(-1439, 1439))  # noqa: DTZ001 - hypothesis wants them naive
-def test_a_minute_holds_its_moments(moment: datetime, offset: int) -> None:
-    """A moment lies in its minute, whatever time zone it is told in."""
+def test_a_minute_contains_its_moments(moment: datetime, offset: int) -> None:
+    """A moment lies in its minute, whatever its time zone."""
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
-    begin = EPOCH + timedelta(minutes=floor_minute(aware))
-    assert begin <= aware < begin + timedelta(minutes=1)
+    start = EPOCH + timedelta(minutes=floor_minute(aware))
+    assert start <= aware < start + timedelta(minutes=1)
 
 
 @given(minutes.filter(lambda minute: minute > -1_035_500_000))
-def test_writing_a_minute_and_reading_it_gives_it_back(minute: int) -> None:
-    """The API's form of a minute has four digits of year and no fraction, and reads back."""
+def test_a_formatted_minute_parses_back(minute: int) -> None:
+    """A minute in the API's form has a four-digit year and no fraction, and parses back to the same minute."""
     text = format_minute(minute)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z", text)
     assert parse_minute(text) == minute
 
 
-def test_a_year_of_three_digits_is_written_with_four() -> None:
-    """The year 999 is 0999."""
+def test_a_three_digit_year_is_written_with_four() -> None:
+    """The year 999 is written as 0999."""
     assert format_minute(parse_minute("0999-01-01T00:00:00Z")) == "0999-01-01T00:00:00Z"
     assert str(Window(0, 60)) == "1970-01-01T00:00:00Z .. 1970-01-01T01:00:00Z"
 
@@ -60,13 +60,13 @@ several = st.lists(windows, max_size=8)
 
 
 def list_minutes(some: object) -> set[int]:
-    """Every minute of some windows, one by one."""
+    """Return every minute of some windows."""
     return {minute for window in some for minute in range(window.start, window.end)}
 
 
 @given(several)
 def test_a_coverage_is_the_union_of_its_windows(added: list[Window]) -> None:
-    """Its windows hold exactly the minutes added, sorted, disjoint and not adjacent."""
+    """The windows of a coverage hold exactly the minutes added, sorted, disjoint and not adjacent."""
     merged = Coverage(added).windows
     assert list_minutes(merged) == list_minutes(added)
     assert all(left.end < right.start for left, right in itertools.pairwise(merged))
@@ -74,23 +74,23 @@ def test_a_coverage_is_the_union_of_its_windows(added: list[Window]) -> None:
 
 @given(several, st.randoms())
 def test_the_order_of_adding_does_not_matter(added: list[Window], random: object) -> None:
-    """Any order, and adding again, gives the same coverage."""
+    """Windows added in any order, and added twice, give the same coverage."""
     mixed = [*added, *added]
     random.shuffle(mixed)
     assert Coverage(mixed).windows == Coverage(added).windows
 
 
 @given(several, windows)
-def test_missing_and_covered_make_up_the_window(added: list[Window], asked: Window) -> None:
-    """What is missing is exactly the minutes of the window that are not covered, as few windows as possible."""
-    missing = Coverage(added).find_missing(asked)
-    assert list_minutes(missing) == list_minutes([asked]) - list_minutes(added)
+def test_missing_and_covered_make_up_the_window(added: list[Window], window: Window) -> None:
+    """The missing windows are exactly the minutes that are not covered, in as few windows as possible."""
+    missing = Coverage(added).find_missing(window)
+    assert list_minutes(missing) == list_minutes([window]) - list_minutes(added)
     assert Coverage(missing).windows == missing
 
 
 @given(several, windows)
-def test_a_window_taken_out_is_missing(added: list[Window], gone: Window) -> None:
-    """Without a window, exactly its minutes are missing, and nothing changes in the coverage itself."""
+def test_a_removed_window_is_missing(added: list[Window], removed: Window) -> None:
+    """Removing a window removes exactly its minutes, and leaves the original coverage unchanged."""
     coverage = Coverage(added)
-    assert list_minutes(coverage.without(gone).windows) == list_minutes(added) - list_minutes([gone])
+    assert list_minutes(coverage.without(removed).windows) == list_minutes(added) - list_minutes([removed])
     assert coverage.windows == Coverage(added).windows

@@ -1,4 +1,4 @@
-/* The page: puts the data into pictures and tables, and ties them to the search. */
+/* The page: shows the data in charts and tables, and connects them with the search. */
 
 (function () {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -6,26 +6,26 @@
   const SIGN_IN = 1;
   const CHANGE = 2;
 
-  /* Light and dark: what the system says, until somebody chooses. */
+  /* Light and dark: as in the system settings until the user chooses. */
   const system = matchMedia("(prefers-color-scheme: dark)");
   const themeButton = find("theme");
   const isDark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
-  const nameTheme = () => { themeButton.textContent = isDark() ? "Light" : "Dark"; };
+  const labelThemeButton = () => { themeButton.textContent = isDark() ? "Light" : "Dark"; };
   themeButton.hidden = false;
   themeButton.addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    nameTheme();
+    labelThemeButton();
     redrawCharts();
   });
-  system.addEventListener("change", () => { nameTheme(); redrawCharts(); });
-  nameTheme();
+  system.addEventListener("change", () => { labelThemeButton(); redrawCharts(); });
+  labelThemeButton();
 
-  /* Events: the table, and what narrows it. */
+  /* The table of events and its filters. */
   const EVENT = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, compartment: 5, kinds: 6, raw: 7 };
   const wanted = { words: [], outcome: "", kind: 0, range: null };
   const searchField = make("input");
   searchField.type = "search";
-  searchField.placeholder = "Search in everything an event says";
+  searchField.placeholder = "Search all fields of the events";
   searchField.setAttribute("aria-label", "Search the events");
   const haystacks = new Map();
   const haystackOf = (row) => {
@@ -73,8 +73,8 @@
   searchField.addEventListener("input", () => search(searchField.value));
   find("event-table").append(controls);
   find("events-lead").textContent = data.is_sampled
-    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}: changes to IAM, failed sign-ins, failures and rare types first, then others by chance. The search below sees the sample only; the file has them all.`
-    : `All ${plural(data.events, "event", "events")}. Open one to see its JSON as it was served.`;
+    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}. Events of findings, changes to IAM, failed sign-ins, failures and rare types are preferred; the others are selected at random. The search covers only the sample; the file contains all events.`
+    : data.events ? `All ${plural(data.events, "event", "events")}. Open one to see its JSON as served.` : "None in this file.";
   table = new SortedTable(find("event-table"), {
     label: "Events",
     pageSize: 25,
@@ -91,15 +91,15 @@
     flag: (row) => row[EVENT.outcome] === 1 && row[EVENT.kinds] > 0,
     open: (row) => {
       const pre = make("pre");
-      if (row[EVENT.raw]) layOutJson(pre, row[EVENT.raw]);
-      else pre.append("This event is too long to be shown here; the file has it.");
+      if (row[EVENT.raw]) showJson(pre, row[EVENT.raw]);
+      else pre.append("This event is too long to show here; the file contains it.");
       return pre;
     },
   });
 
-  /* Worth a look. */
+  /* Findings. */
   const marks = [];
-  data.findings.forEach(([severity, principal, address, reasons, first, last, events, steps], index) => {
+  data.findings.forEach(([severity, principal, address, reasons, first, last, events, entries], index) => {
     const mark = String(index + 1);
     const who = [principal, address].filter(Boolean);
     const title = make("span", "", null, make("bdi", "", who[0] || "(unknown)"), ...(who[1] ? [" from ", make("bdi", "", who[1])] : []));
@@ -107,27 +107,27 @@
     const head = make("div", "finding-head", null, heading);
     if (who.length) head.append(makeButton("link", "Show its events", () => pick(who.join(" "))));
     const list = make("ol", "steps");
-    for (const [time, text, tone] of steps) {
+    for (const [time, text, tone] of entries) {
       const [, what, rest] = /^(.*?)((?:: |; | by | with | within ).*)?$/s.exec(text);
       list.append(make("li", tone, null, make("time", "", showTime(time, 16)), make("bdi", "", null, make("b", "", what), make("span", "", rest || ""))));
     }
     const why = make("p", "why", `${reasons} · ${plural(events, "event", "events")}, ${showSpan(first, last)}`);
     find("findings").querySelector(".findings").append(make("li", severity, null, head, why, list));
     if (severity === "high" && first !== null) {
-      const times = steps.map(([time]) => time).filter((time) => time !== null);
+      const times = entries.map(([time]) => time).filter((time) => time !== null);
       const isShort = last - first < 3 * 86400000;
       marks.push({ first: Math.min(first, ...times), last: Math.max(isShort ? last : first, ...times), label: mark, color: "bad" });
     }
   });
-  if (data.findings_left_out) find("findings").append(make("p", "notes", `And ${showNumber(data.findings_left_out)} more, of less weight: oci-audit summary --json lists them.`));
+  if (data.findings_left_out) find("findings").append(make("p", "notes", `… and ${showNumber(data.findings_left_out)} more; oci-audit summary --json lists all of them.`));
   find("findings").hidden = data.findings.length === 0;
 
-  /* Time. */
+  /* Events and sign-ins over time. */
   const timeline = drawBars(find("timeline"), {
     series: data.timeline, title: "Events over time", height: 170, marks,
     panels: [
       { names: ["unknown", "success", "failure"], label: "All events" },
-      { names: ["failure"], label: "Failures alone, on a scale of their own", panelHeight: 80 },
+      { names: ["failure"], label: "Failures only, on a separate scale", panelHeight: 80 },
     ],
     onZoom: (range) => {
       wanted.range = range;
@@ -137,13 +137,14 @@
     },
   });
   if (data.timeline.outside) {
-    find("timeline-lead").textContent = `${plural(data.timeline.outside, "event", "events")} lie outside the range that is shown: it is a range of processed time, and an event's own time may differ.`;
+    const reason = data.coverage ? "the range refers to processed time, and the event time can differ" : "their times are far from those of all other events";
+    find("timeline-lead").textContent = `${plural(data.timeline.outside, "event is", "events are")} outside the range shown: ${reason}.`;
   }
   const sum = (numbers) => numbers.reduce((total, each) => total + each, 0);
   const signIns = data.sign_ins;
   const counted = OUTCOMES.map((name) => sum(signIns[name]));
   if (sum(counted)) {
-    find("sign-ins-lead").textContent = `${showNumber(counted[0])} succeeded, ${showNumber(counted[1])} failed${counted[2] ? `, ${showNumber(counted[2])} do not say` : ""}.`;
+    find("sign-ins-lead").textContent = `${showNumber(counted[0])} succeeded, ${showNumber(counted[1])} failed${counted[2] ? `, ${showNumber(counted[2])} have an unknown outcome` : ""}.`;
     drawBars(find("sign-ins"), { series: signIns, title: "Sign-ins over time", height: 120, marks, panels: [{ names: ["unknown", "success", "failure"] }] });
   } else {
     find("sign-ins-lead").textContent = "None in this file.";
@@ -152,21 +153,19 @@
   /* Coverage. */
   if (data.coverage) {
     const { targets, targets_with_gaps: withGaps, rows_left_out: leftOut } = data.coverage;
-    find("coverage-lead").textContent = `${showNumber(targets - withGaps)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range${withGaps ? `; ${plural(withGaps, "one has", "have")} gaps, and come first` : ""}.${leftOut ? ` ${plural(leftOut, "target", "targets")} without worse news are left out of the picture.` : ""}`;
+    find("coverage-lead").textContent = `${showNumber(targets - withGaps)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range${withGaps ? `; ${plural(withGaps, "target has gaps and comes", "targets have gaps and come")} first` : ""}.${leftOut ? ` ${plural(leftOut, "target is", "targets are")} not shown; none of them is in a worse state than those shown.` : ""}`;
     drawCoverage(find("coverage"), data.coverage);
   }
 
   /* Changes to IAM. */
-  const CHANGES = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, target: 5, id: 6 };
-  const left = data.all_changes - data.changes.length;
-  const changesLead = () => data.all_changes
-    ? `Users, groups, policies, credentials and second factors.${first}${left ? ` The latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)}.` : ""}`
-    : "None in this file.";
+  const CHANGES = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, resource: 5, id: 6 };
   const suspects = new Set(data.findings.filter(([severity]) => severity === "high").map(([, , address]) => address));
   const isSuspect = (address) => address.split(/\s*,\s*/).some((each) => suspects.has(each));
   const flaggedFirst = (rows, isFlagged) => [...rows.filter(isFlagged), ...rows.filter((row) => !isFlagged(row))];
-  const first = suspects.size ? " Those of what is worth a look stand first." : "";
-  find("changes-lead").textContent = changesLead();
+  const isChangesCut = data.all_changes > data.changes.length;
+  find("changes-lead").textContent = data.all_changes
+    ? `Changes to users, groups, policies, credentials and MFA devices.${suspects.size ? " Changes from the addresses of findings come first." : ""}${isChangesCut ? ` The table shows the latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)} changes.` : ""}`
+    : "None in this file.";
   if (data.changes.length) {
     new SortedTable(find("changes"), {
       label: "Changes to IAM",
@@ -174,26 +173,26 @@
       rows: flaggedFirst(data.changes, (row) => isSuspect(row[CHANGES.address])),
       columns: [
         { title: "Time", className: "time", width: "13.5em", value: (row) => row[CHANGES.time] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[CHANGES.time])) },
-        { title: "What", value: (row) => row[CHANGES.name].toLowerCase(), show: (cell, row) => cell.append(makeButton("link", shortenType(row[CHANGES.name]), () => pick(row[CHANGES.id]))) },
+        { title: "Event", value: (row) => row[CHANGES.name].toLowerCase(), show: (cell, row) => cell.append(makeButton("link", shortenType(row[CHANGES.name]), () => pick(row[CHANGES.id]))) },
         { title: "Outcome", width: "7em", value: (row) => row[CHANGES.outcome], show: (cell, row) => putTag(cell, row[CHANGES.outcome]) },
-        { title: "Who", value: (row) => row[CHANGES.principal].toLowerCase(), show: (cell, row) => put(cell, row[CHANGES.principal]) },
-        { title: "From", width: "11.5em", value: (row) => row[CHANGES.address], show: (cell, row) => put(cell, row[CHANGES.address]) },
-        { title: "On", value: (row) => row[CHANGES.target], show: (cell, row) => { put(cell, shortenId(row[CHANGES.target])); cell.title = showHidden(row[CHANGES.target]); } },
+        { title: "Principal", value: (row) => row[CHANGES.principal].toLowerCase(), show: (cell, row) => put(cell, row[CHANGES.principal]) },
+        { title: "Address", width: "11.5em", value: (row) => row[CHANGES.address], show: (cell, row) => put(cell, row[CHANGES.address]) },
+        { title: "Resource", value: (row) => row[CHANGES.resource], show: (cell, row) => { put(cell, shortenId(row[CHANGES.resource])); cell.title = showHidden(row[CHANGES.resource]); } },
       ],
       flag: (row) => isSuspect(row[CHANGES.address]),
     });
   }
 
-  /* The most frequent. */
+  /* Most frequent names. */
   listRanking(find("types"), data.types, { shorten: shortenType, onPick: pick });
   listRanking(find("principals"), data.principals, { onPick: pick });
   listRanking(find("top-addresses"), data.top_addresses, { onPick: pick });
 
   /* Source addresses. */
   const ADDRESS = { address: 0, first: 1, last: 2, events: 3, failures: 4, failedSignIns: 5, changes: 6, principals: 7 };
-  const more = data.top_addresses.distinct - data.addresses.length;
+  const isAddressesCut = data.top_addresses.distinct > data.addresses.length;
   find("addresses-lead").textContent = data.addresses.length
-    ? `When each address was first and last seen in this file, the newest first.${first}${more ? ` ${showNumber(data.addresses.length)} of ${showNumber(data.top_addresses.distinct)}: those with failed sign-ins or changes to IAM, then the newest.` : ""}`
+    ? `When each address was first and last seen in this file, newest first.${suspects.size ? " Addresses of findings come before all others." : ""}${isAddressesCut ? ` The table shows ${showNumber(data.addresses.length)} of ${showNumber(data.top_addresses.distinct)} addresses: those with failed sign-ins or changes to IAM, then the newest.` : ""}`
     : "None in this file.";
   const length = Math.max(1, (data.end - data.start) * 1000);
   const clamp = (share) => Math.max(0, Math.min(1, share));
@@ -222,18 +221,18 @@
       columns: [
         { title: "Address", width: "11.5em", value: (row) => row[ADDRESS.address], show: (cell, row) => cell.append(makeButton("link", row[ADDRESS.address], () => pick(row[ADDRESS.address]))) },
         { title: "First seen", className: "time", width: "11.5em", value: (row) => row[ADDRESS.first] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[ADDRESS.first], 16)) },
-        { title: "Seen", value: (row) => (row[ADDRESS.last] ?? 0) - (row[ADDRESS.first] ?? 0), show: drawSpan },
+        { title: "Active", value: (row) => (row[ADDRESS.last] ?? 0) - (row[ADDRESS.first] ?? 0), show: drawSpan },
         countColumn("Events", ADDRESS.events),
         countColumn("Failures", ADDRESS.failures),
         countColumn("Failed sign-ins", ADDRESS.failedSignIns, true),
         countColumn("IAM changes", ADDRESS.changes),
-        { title: "Who", value: (row) => row[ADDRESS.principals].join().toLowerCase(), show: (cell, row) => put(cell, row[ADDRESS.principals].join(", ")) },
+        { title: "Principals", value: (row) => row[ADDRESS.principals].join().toLowerCase(), show: (cell, row) => put(cell, row[ADDRESS.principals].join(", ")) },
       ],
       flag: (row) => suspects.has(row[ADDRESS.address]),
     });
   }
 
-  /* The pictures follow the window and the paper. */
+  /* Redraw the charts when the window is resized or printed. */
   let waiting = 0;
   window.addEventListener("resize", () => {
     cancelAnimationFrame(waiting);

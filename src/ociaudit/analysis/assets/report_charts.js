@@ -1,4 +1,4 @@
-/* The pictures, drawn by uPlot: bars over time, and the map of coverage. All share one look and one time axis. */
+/* The charts, drawn by uPlot: bars over time and the coverage map. All share one style and one kind of time axis. */
 
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
 const DAY = 86400;
@@ -16,7 +16,7 @@ const readColor = (name) => getComputedStyle(document.documentElement).getProper
 const toUtc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
 const widthOf = (element) => Math.max(240, Math.floor(element.clientWidth));
 
-/** Draw all charts anew, in the colours and the width that hold now. */
+/** Redraw all charts in the current colors and at the current width. */
 function redrawCharts() {
   for (const chart of charts) chart.draw();
 }
@@ -37,7 +37,7 @@ function makeCountAxis() {
   };
 }
 
-/** Keep a chart's cursor on whole bins, by pointer and by arrow keys, and tell `onBin` which one it is on. */
+/** Keep a chart's cursor on whole bins, for pointer and arrow keys, and call `onBin` with the current bin. */
 function followCursor(panel, getChart, binOf, timeOf, count, onBin) {
   panel.tabIndex = 0;
   let current = null;
@@ -60,8 +60,8 @@ function followCursor(panel, getChart, binOf, timeOf, count, onBin) {
 }
 
 /**
- * Bars over time, stacked by outcome, in one panel or in two: then failures have a scale of their own.
- * `marks` are spans that are drawn behind the bars: {first, last, label}, in milliseconds.
+ * Draw bars over time, stacked by outcome, in one panel or several, each with its own scale.
+ * `marks` are spans drawn behind the bars: {first, last, label, color}, in milliseconds.
  */
 function drawBars(container, { series, title, height, marks = [], panels, onZoom }) {
   const count = series.success.length;
@@ -78,7 +78,7 @@ function drawBars(container, { series, title, height, marks = [], panels, onZoom
 
   const showBin = (bin) => {
     if (bin === null) {
-      status.textContent = `One bar is one ${showSize(series.step)}. Drag over the picture to look closer.`;
+      status.textContent = `Each bar covers ${showDuration(series.step)}. Drag across the chart to zoom in.`;
       return;
     }
     const numbers = OUTCOMES.map((name) => `${showNumber(series[name][bin])} ${name}`).join(" · ");
@@ -180,15 +180,15 @@ function drawLegend(entries) {
 }
 
 const STATES = {
-  c: ["covered", "answered complete"], p: ["provisional", "asked too soon to be final"],
-  w: ["waived", "denied, and waived"], n: ["unasked", "not asked"],
+  c: ["covered", "complete"], p: ["provisional", "provisional: requested too soon to be final"],
+  w: ["waived", "denied, waived"], n: ["unrequested", "not requested"],
   d: ["bad", "GAP: denied"], x: ["bad", "GAP: failed"],
 };
 const GAP_STATES = "ndx";
 const ROW_HEIGHT = 18;
 const ROWS_PER_PAGE = 24;
 
-/** Turn `c6x1` into [[state, first bin, bins]…]. */
+/** Parse a pattern such as `c6x1` into [[state, first bin, number of bins], …]. */
 function readRuns(pattern) {
   let first = 0;
   return [...pattern.matchAll(/([a-z])(\d+)/g)].map(([, state, length]) => {
@@ -200,7 +200,7 @@ function readRuns(pattern) {
 
 const hasGap = (pattern) => /[ndx]/.test(pattern);
 
-/** The map of coverage: a row per target, a column per day; rows with gaps first. */
+/** Draw the coverage map: a row for each target, a column for each bin; rows with gaps come first. */
 function drawCoverage(container, map) {
   const timeOf = (bin) => map.start + bin * map.step;
   const nameOf = ([id, name]) => name || `…${id.slice(-10)}`;
@@ -240,7 +240,7 @@ function drawCoverage(container, map) {
   const showCell = () => {
     const rows = shownRows();
     if (!cell || !rows[cell.row]) {
-      readout.textContent = `A column is one ${showSize(map.step)}, and shows the worst that is true anywhere in it.`;
+      readout.textContent = `Each column covers ${showDuration(map.step)} and shows the worst state in it.`;
       return;
     }
     const target = rows[cell.row];
@@ -348,7 +348,7 @@ function drawCoverage(container, map) {
       },
     }, [[timeOf(0), timeOf(map.bins)], [0, 0]], panel);
     const first = page * ROWS_PER_PAGE;
-    position.textContent = `Places ${showNumber(rows.length ? first + 1 : 0)} to ${showNumber(first + rows.length)} of ${showNumber(found.length)}`;
+    position.textContent = `Targets ${showNumber(rows.length ? first + 1 : 0)} to ${showNumber(first + rows.length)} of ${showNumber(found.length)}`;
     previous.disabled = page === 0;
     next.disabled = first + rows.length >= found.length;
     pager.hidden = targets.length <= ROWS_PER_PAGE;

@@ -1,8 +1,9 @@
-/* Tables that sort, search and turn pages, and lists of the most frequent. Usable by keyboard alone. */
+/* Tables that can be sorted, filtered and paged, and lists of the most frequent names. All work with the keyboard. */
 
 /**
- * A table. A column is {title, value(row), show(cell, row), isNumber, width}; `value` is what it is sorted by.
- * Until somebody sorts, or `sortBy` says otherwise, rows stand as they are given. `open(row)` gives what a row shows when it is opened, as an element.
+ * A table. A column is {title, value(row), show(cell, row), isNumber, width, className}; `value` is its sort key.
+ * Rows keep the given order until the user sorts, unless `sortBy` names a column. `open(row)` returns the element
+ * that an opened row shows.
  */
 class SortedTable {
   constructor(container, { columns, rows, pageSize = 25, sortBy = null, isDescending = false, flag = () => false, open = null, label }) {
@@ -64,7 +65,7 @@ class SortedTable {
     const rows = this.found.slice(first, first + this.pageSize);
     this.body.replaceChildren(...rows.map((row) => this.makeRow(row)));
     if (!rows.length) {
-      const cell = make("td", "", "Nothing here.");
+      const cell = make("td", "", "No matching rows.");
       cell.colSpan = this.columns.length;
       this.body.append(make("tr", "", null, cell));
     }
@@ -129,7 +130,7 @@ class SortedTable {
 const put = (cell, text) => cell.append(make("span", "", text));
 const putTag = (cell, outcome) => cell.append(make("span", outcome === 1 ? "tag bad" : "tag", OUTCOMES[outcome]));
 
-/** Write the most frequent names as bars; a name is a button that searches for it. */
+/** Show the most frequent names as bars; each name is a button that searches for it. */
 function listRanking(container, { rows, distinct }, { shorten = (name) => name, onPick }) {
   const most = rows.length ? rows[0][1] : 1;
   const list = make("ol", "rank");

@@ -1,4 +1,4 @@
-/* Text and elements. Every text reaches the page through `make`, as text and never as markup. */
+/* Text and elements. All text reaches the page through `make`: as text, never as markup. */
 "use strict";
 
 // Control characters, marks of direction, zero widths, private and unassigned code points, lone surrogates.
@@ -9,12 +9,12 @@ function nameHidden(character) {
   return `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 }
 
-/** Return text in which what cannot be seen, or turns other text around, is named. */
+/** Return text in which every invisible or direction-changing character is replaced by its number. */
 function showHidden(text) {
   return HIDDEN.test(text) ? text.replace(EACH_HIDDEN, nameHidden) : text;
 }
 
-/** Make an element; `text` may be hostile. */
+/** Return a new element; `text` may be hostile. */
 function make(tag, className = "", text = null, ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -34,14 +34,14 @@ const NUMBER = new Intl.NumberFormat("en-US");
 const showNumber = (value) => NUMBER.format(value);
 const plural = (count, one, many) => `${showNumber(count)} ${count === 1 ? one : many}`;
 
-/** Write milliseconds since 1970 as UTC, for example 2026-11-19 14:02:15. */
+/** Format milliseconds since 1970 as UTC, for example 2026-11-19 14:02:15. */
 function showTime(milliseconds, length = 19) {
   if (milliseconds === null) return "no time";
   const moment = new Date(milliseconds);
   return Number.isNaN(moment.getTime()) ? "no time" : moment.toISOString().slice(0, length).replace("T", " ");
 }
 
-/** Write a span as short as it can be said: a day once, an equal end not at all. */
+/** Format a span as briefly as possible: the same day is written once, an equal end is omitted. */
 function showSpan(first, last, length = 16) {
   const from = showTime(first, length);
   const to = showTime(last, length);
@@ -50,25 +50,26 @@ function showSpan(first, last, length = 16) {
   return `${from.slice(0, 10)} – ${to.slice(0, 10)}`;
 }
 
-function showSize(seconds) {
+/** Format a duration in its largest whole unit, for example 15 minutes. */
+function showDuration(seconds) {
   const units = [[604800, "week"], [86400, "day"], [3600, "hour"], [60, "minute"]];
   const [size, word] = units.find(([each]) => seconds % each === 0) || [1, "second"];
-  return seconds === size ? word : `${seconds / size} ${word}s`;
+  return plural(seconds / size, word, `${word}s`);
 }
 
-/** Write an OCID as its kind and its end, which tell people more than all of it; other text as it is. */
+/** Shorten an OCID to its kind and its end, which identify it well enough; return other text unchanged. */
 function shortenId(text) {
   const parts = /^ocid1\.([a-z]+)\..*(.{8})$/s.exec(text);
   return parts ? `${parts[1]} …${parts[2]}` : text;
 }
 
-/** Leave out what all of Oracle's event types begin with. */
+/** Remove the prefix that all of Oracle's event types share. */
 const shortenType = (type) => type.replace(/^com\.oraclecloud\./, "");
 
 const OUTCOMES = ["success", "failure", "unknown"];
 
-/** Fill a `pre` with JSON, laid out token by token: numbers stay as they were written, text stays text. */
-function layOutJson(pre, raw) {
+/** Fill a `pre` with indented JSON. It is laid out token by token, so numbers and texts stay exactly as written. */
+function showJson(pre, raw) {
   const tokens = raw.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/gs) || [];
   let depth = 0;
   const newLine = () => pre.append("\n" + "  ".repeat(Math.min(depth, 40)));

@@ -1,0 +1,168 @@
+"""The format `parquet`, as everyone's tools read it; its rows counted; its scratch file."""
+
+import io
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ociaudit.errors import DiskError
+from ociaudit.events.columns import MAP_COLUMNS, read_facts_and_maps
+from ociaudit.formats.base import EventEncoder, InvalidFile
+from ociaudit.formats.parquet import PARQUET_COLUMNS, SCRATCH_NAME, count_parquet_rows
+from ociaudit.formats.registry import make_format
+from support.event_files import make_event_file
+from support.hostile_events import ORIGINS, RAWS, TEXTS, expect_column
+
+
+@pytest.fixture(scope="module")
+def parquet_path(tmp_path_factory) -> Path:
+    """Write hostile events as Parquet."""
+    path = tmp_path_factory.mktemp("parquet") / "audit.parquet"
+    path.write_bytes(make_event_file("parquet", RAWS, origins=ORIGINS))
+    return path
+
+
+def read_with_pyarrow(path: Path) -> dict[str, list[object]]:
+    """Read the columns with PyArrow."""
+    return pq.read_table(path).to_pydict()
+
+
+def read_with_polars(path: Path) -> dict[str, list[object]]:
+    """Read the columns with Polars."""
+    return pl.read_parquet(path).to_dict(as_series=False)
+
+
+def read_with_duckdb(path: Path) -> dict[str, list[object]]:
+    """Read the columns with DuckDB."""
+    relation = duckdb.connect().read_parquet(str(path))
+    rows = relation.fetchall()
+    return {name: [row[at] for row in rows] for at, name in enumerate(relation.columns)}
+
+
+def read_with_pandas(path: Path) -> dict[str, list[object]]:
+    """Read the columns with pandas."""
+    table = pd.read_parquet(path, dtype_backend="pyarrow")
+    return {name: [None if value is pd.NA or value is pd.NaT else value for value in table[name]] for name in table}
+
+
+@pytest.mark.parametrize("read", [read_with_pyarrow, read_with_polars, read_with_duckdb, read_with_pandas])
+def test_parquet_has_the_same_values_everywhere(parquet_path: Path, read) -> None:
+    """Every reader sees the same texts, times in UTC to the microsecond, the status as a number, and absent as null."""
+    table = read(parquet_path)
+    assert list(table) == [column.name for column in PARQUET_COLUMNS]
+    for name in TEXTS:
+        assert table[name] == expect_column(name, is_defused=False), name
+    assert table["status"] == expect_column("status", is_defused=False)
+    for name in ("event_time", "response_time"):
+        found = [None if value is None else value.astimezone(UTC) for value in table[name]]
+        assert found == [
+            None if text is None else datetime.fromisoformat(text) for text in expect_column(name, is_defused=False)
+        ]
+    for at, column in enumerate(MAP_COLUMNS):
+        assert table[column.name] == [read_facts_and_maps(raw)[1][at] for raw in RAWS], column.name
+
+
+def test_parquet_has_one_schema(parquet_path: Path) -> None:
+    """Texts are strings, times are UTC microseconds, the status is a 32-bit integer, with and without rows."""
+    types = {"text": pa.string(), "json": pa.string(), "integer": pa.int32()}
+    types["time"] = pa.timestamp("us", "UTC")
+    schema = pq.read_schema(parquet_path)
+    assert [(field.name, field.type) for field in schema] == [
+        (column.name, types[column.kind]) for column in PARQUET_COLUMNS
+    ]
+    empty = pq.read_schema(io.BytesIO(make_event_file("parquet", [])))
+    assert empty.equals(schema)
+
+
+def test_row_groups_of_parquet_are_bounded() -> None:
+    """Row groups are bounded in rows and in bytes, and compressed, however many and however long the events are."""
+    short = pq.ParquetFile(io.BytesIO(make_event_file("parquet", [b"{}"] * 40_000))).metadata
+    assert max(short.row_group(at).num_rows for at in range(short.num_row_groups)) < 25_000
+    long = [b'{"data":{"additionalDetails":{"a":"%b"}}}' % (b"x" * 12_000)] * 8_000
+    groups = pq.ParquetFile(io.BytesIO(make_event_file("parquet", long))).metadata
+    assert groups.num_row_groups > 1
+    assert max(groups.row_group(at).num_rows for at in range(groups.num_row_groups)) < 5_000
+    assert groups.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_rows_of_parquet_are_counted() -> None:
+    """The count is the file's own; a file that is not Parquet is rejected."""
+    for data, count in ((make_event_file("parquet", [b"{}"] * 7), 7), (make_event_file("parquet", []), 0)):
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            assert count_parquet_rows(file) == count
+            file.truncate(len(data) // 2)
+            with pytest.raises(InvalidFile, match="Parquet"):
+                count_parquet_rows(file)
+
+
+def test_parquet_keeps_its_rows_private(tmp_path) -> None:
+    """Only the owner can read the scratch file, whatever the umask."""
+    previous = os.umask(0)
+    try:
+        writer = make_format("parquet", EventEncoder(), scratch=tmp_path)
+        writer.begin()
+        assert (tmp_path / SCRATCH_NAME).stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(previous)
+        writer.close()
+
+
+@pytest.mark.parametrize("name", ["a[1]*", "it's", "{start} %s ?", "-- x", '"', "b\\[1]\\", "c\\"])
+def test_a_scratch_folder_may_have_any_name(tmp_path, name) -> None:
+    """The name of a folder is never taken for a glob pattern or for SQL."""
+    scratch = tmp_path / name
+    scratch.mkdir()
+    (tmp_path / "a1").mkdir()
+    (tmp_path / "a1" / SCRATCH_NAME).write_bytes(b"not this one")
+    writer = make_format("parquet", EventEncoder(), scratch=scratch)
+    writer.begin()
+    writer.write([b'{"eventId":"i"}'], [None])
+    table = pq.read_table(io.BytesIO(b"".join(writer.finish())))
+    assert table.column("event").to_pylist() == ['{"eventId":"i"}']
+    writer.close()
+
+
+def test_a_scratch_file_that_cannot_be_created_is_an_error_of_the_disk(tmp_path) -> None:
+    """A scratch file that cannot be created is a `DiskError` that names it."""
+    writer = make_format("parquet", EventEncoder(), scratch=tmp_path / "missing")
+    with pytest.raises(DiskError, match=SCRATCH_NAME):
+        writer.begin()
+    writer.close()
+
+
+def test_a_scratch_file_that_is_gone_is_an_error_of_the_disk(tmp_path) -> None:
+    """A scratch file that DuckDB cannot read is a `DiskError` that names it, not a shorter output."""
+    writer = make_format("parquet", EventEncoder(), scratch=tmp_path)
+    writer.begin()
+    writer.write([b"{}"], [None])
+    (tmp_path / SCRATCH_NAME).unlink()
+    with pytest.raises(DiskError, match=SCRATCH_NAME):
+        list(writer.finish())
+    writer.close()
+
+
+def test_a_full_disk_under_the_scratch_file_is_reported(tmp_path) -> None:
+    """A disk that fills up while rows are kept is a `DiskError`."""
+    (tmp_path / SCRATCH_NAME).symlink_to("/dev/full")
+    raws = [b'{"a":"%b"}' % os.urandom(500_000).hex().encode()] * 3
+
+    def write() -> None:
+        for _ in range(20):
+            writer.write(raws, [None] * 3)
+        list(writer.finish())
+
+    writer = make_format("parquet", EventEncoder(), scratch=tmp_path)
+    writer.begin()
+    with pytest.raises(DiskError, match="No space left"):
+        write()
+    writer.close()
