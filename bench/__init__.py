@@ -1,5 +1,5 @@
-"""Speed and memory, measured on whole processes: `python -m bench` from the root of the repository.
+"""Benchmarks of speed and memory on whole processes: `python -m bench` from the root of the repository.
 
-A benchmark is a function that returns rows; `__main__` lists them. Nothing here is part of the program, and
-nothing here is a test: a slow machine is no failure.
+A benchmark is a function that returns rows; `__main__` lists the benchmarks. They are neither part of the program
+nor tests: a slow machine fails nothing.
 """

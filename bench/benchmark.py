@@ -1,7 +1,4 @@
-"""What a benchmark is.
-
-Owns: rows, settings, and the workshop that every benchmark works in.
-"""
+"""The model of a benchmark: its rows, and the workspace that it runs in."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ Figure = float | int | str
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: what was measured, the figures by name, and whether a target was reached.
+    """One row of the table: what was measured, the figures by name, and whether the target was reached.
 
-    `is_reached` is None where there is no target, or where nothing could be measured.
+    `is_reached` is None without a target, or when nothing could be measured.
     """
 
     name: str
-    run_stats: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
     target: str = ""
     is_reached: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """Where a benchmark works and how much it does."""
+class Workspace:
+    """The folder of a benchmark, and the amount of work: numbers of events, rounds and shards."""
 
     folder: Path
     events: int
@@ -46,30 +43,30 @@ class Workshop:
         path.mkdir(parents=True)
         return path
 
-    def has_room(self, needed_bytes: int) -> bool:
-        """Tell whether the disk has room for this, and a tenth more."""
+    def has_space(self, needed_bytes: int) -> bool:
+        """Return whether the disk has space for this and 10 % more."""
         return shutil.disk_usage(self.folder).free > needed_bytes * 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A function that measures, with its name and what it measures in a sentence.
+    """A benchmark: its name, its title, and the function that measures.
 
-    One that takes long or needs much disk is not run by default.
+    A benchmark that takes long or needs much disk is not run by default.
     """
 
     name: str
     title: str
-    run: Callable[[Workshop], Sequence[Row]]
+    run: Callable[[Workspace], Sequence[Row]]
     is_default: bool = True
 
 
 def find_contract_folder() -> Path | None:
-    """Return the folder with the programs of the environment that holds Oracle's own command, if there is one."""
+    """Return the folder of programs in the environment with Oracle's own CLI; None without that environment."""
     folder = Path(os.environ.get("OCI_AUDIT_CONTRACT_VENV") or ROOT / ".venv-contract") / "bin"
     return folder if (folder / "oci").exists() else None
 
 
-def note_lack_of_room(name: str, needed_bytes: int) -> list[Row]:
-    """Return the row that stands for a benchmark that the disk has no room for."""
-    return [Row(f"{name}: skipped, it needs {needed_bytes / 1e9:.0f} GB of disk")]
+def skip_without_space(name: str, needed_bytes: int) -> list[Row]:
+    """Return the row of a benchmark that is skipped because the disk is too small."""
+    return [Row(f"{name}: skipped, needs {needed_bytes / 1e9:.0f} GB of disk")]

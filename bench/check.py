@@ -1,7 +1,4 @@
-"""Whether a contender's result is right, so that a broken one cannot win.
-
-Owns: the comparison with the events that were served.
-"""
+"""Checks of a contender's result, so that a broken contender cannot win."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ import mmap
 import re
 from pathlib import Path
 
-from bench.events_file import Made, add_digest
+from bench.events_file import ServedEvents, add_to_digest
 from bench.measure import RunError
 
 _EVENT_ID = re.compile(rb'"event(?:Id|_id|-id)"\s*:\s*"([0-9a-f-]{36})"')
 
 
-def check_ids(path: Path, made: Made) -> None:
-    """Check that a file in any spelling holds the ids of the events that were made, each once.
+def check_ids(path: Path, served: ServedEvents) -> None:
+    """Check that a file in any shape holds the ids of the served events, each once.
 
     Raises: RunError.
     """
@@ -24,13 +21,13 @@ def check_ids(path: Path, made: Made) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for found in _EVENT_ID.finditer(content):
             count += 1
-            digest = add_digest(digest, found[1])
-    if (count, digest) != (made.count, made.ids_digest):
-        raise RunError(f"{path.name} holds {count:,} events, and not the {made.count:,} that were served")
+            digest = add_to_digest(digest, found[1])
+    if (count, digest) != (served.count, served.ids_digest):
+        raise RunError(f"{path.name} holds {count:,} events instead of the {served.count:,} that were served")
 
 
-def check_export(path: Path, made: Made) -> None:
-    """Check that an export holds the events that were made, to the byte.
+def check_export(path: Path, served: ServedEvents) -> None:
+    """Check that an export holds the served events, byte for byte.
 
     Raises: RunError.
     """
@@ -41,6 +38,6 @@ def check_export(path: Path, made: Made) -> None:
             if event in {b"[", b"]"}:
                 continue
             count += 1
-            digest = add_digest(digest, event)
-    if (count, digest) != (made.count, made.lines_digest):
-        raise RunError(f"{path.name} holds {count:,} events, and not the {made.count:,} that were served")
+            digest = add_to_digest(digest, event)
+    if (count, digest) != (served.count, served.lines_digest):
+        raise RunError(f"{path.name} holds {count:,} events instead of the {served.count:,} that were served")

@@ -1,7 +1,4 @@
-"""The figures of a run as Markdown, put into docs/performance.md between its marks.
-
-Owns: that section. Must not: touch the text around it.
-"""
+"""The figures of a run as Markdown, written to docs/performance.md between two markers."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
 
 
 def update_document(machine: Mapping[str, str], results: Sequence[tuple[Benchmark, Sequence[Row]]]) -> None:
-    """Replace the figures in the document by those of this run."""
+    """Replace the figures in the document with those of this run."""
     text = _PATH.read_text("utf-8")
     before, _, rest = text.partition(_BEGIN)
     after = rest.partition(_END)[2]

@@ -1,9 +1,8 @@
-"""The events that are served: a file of them, always the same, in flat memory.
+"""The file of events that the emulator serves: always the same, generated in constant memory.
 
-Owns: what the events look like. Every event differs from every other one: type, principal, address, user agent,
-result, the ids of request and resource, and what stands in `additionalDetails`.
-
-The events are those of the emulator's made tenancy, with fresh values put in, brought to 2,800 bytes on average.
+The events are those of the emulator's synthetic tenancy with new values, padded to 2,800 bytes on average. No two
+events are equal: types, principals, addresses, user agents, outcomes, the ids of requests and resources, and
+`additionalDetails` vary.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bench.server import Server
+from bench.emulator import EmulatorProcess
 
 MEAN_BYTES = 2_800
 END = datetime(2025, 6, 15, tzinfo=UTC)
 _SAMPLE_DAYS = 4
-_LONGEST_SAMPLE = 3_500
+_MAX_SAMPLE_BYTES = 3_500
 _JITTER_BYTES = 300
-_MOST_PADDING = 2_000
+_MAX_PADDING_BYTES = 2_000
 _PRINCIPALS = 500
 _RESOURCES = 20_000
-_LONG_CREDENTIALS = 47
-_MARK = re.compile(r"@@(\w+)@@")
+_MAX_CREDENTIALS = 47
+_PLACEHOLDER = re.compile(r"@@(\w+)@@")
 _PADDING = "@@padding@@"
-_PADDING_GAP = b"\0"
-# The made events are longer than 2,800 bytes; these say the same in every event of one principal.
+_PADDING_MARK = b"\0"
+# The synthetic events are longer than 2,800 bytes; these headers are the same in all events of a principal.
 _DROPPED_HEADERS = {
     "Accept",
     "Access-Control-Expose-Headers",
@@ -43,12 +42,12 @@ _DROPPED_HEADERS = {
 }
 _PADDING_KEYS = ("vnicId", "volumeId", "imageId", "subnetId", "bootVolumeId", "routeTableId", "workRequestId")
 _BASE32 = bytes.maketrans(bytes(range(256)), (b"abcdefghijklmnopqrstuvwxyz234567" * 8))
-_WRITE_AT_ONCE = 1_000
+_EVENTS_PER_WRITE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A file of events, with what shows that an export holds exactly these.
+class ServedEvents:
+    """A file of events, with digests that show whether an export holds exactly these events.
 
     `lines_digest` and `ids_digest` do not depend on the order of the events.
     """
@@ -64,14 +63,14 @@ class Made:
     compartments: tuple[str, ...]
 
 
-def digest_of(data: bytes) -> int:
-    """Return the number that an event, or its id, adds to a digest."""
+def compute_digest(data: bytes) -> int:
+    """Return the number that an event or an id adds to a digest."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "big")
 
 
-def add_digest(digest: int, data: bytes) -> int:
-    """Return the digest with one more."""
-    return (digest + digest_of(data)) % (1 << 128)
+def add_to_digest(digest: int, data: bytes) -> int:
+    """Return the digest with one more event or id."""
+    return (digest + compute_digest(data)) % (1 << 128)
 
 
 def make_event_file(
@@ -84,15 +83,15 @@ def make_event_file(
     compartments: Sequence[str] = (),
     is_short: bool = False,
     seed: int = 2_025,
-) -> Made:
-    """Write events, one per line, evenly over so many days up to `end`.
+) -> ServedEvents:
+    """Write events, one per line, spread evenly over the days before `end`.
 
-    They lie in the root compartment; with `is_spread` in all compartments that may be read, in turn, or in those
-    given. Files of different seeds have no id in common. Short events lack headers, payloads and tags.
+    They belong to the given compartments in turn: by default to root, with `is_spread` to all readable ones. Files
+    with different seeds have no id in common. Short events lack headers, payloads and tags.
     """
-    with Server(path.with_name(f"{path.name}.samples")) as server:
-        tenancy = server.read_json("tenancy")
-        samples = _read_samples(server, tenancy, is_short=is_short)
+    with EmulatorProcess(path.with_name(f"{path.name}.samples")) as emulator:
+        tenancy = emulator.read_json("tenancy")
+        samples = _read_samples(emulator, tenancy, is_short=is_short)
     if not compartments:
         readable = tuple(one["id"] for one in tenancy["compartments"] if not one["isForbidden"])
         compartments = readable if is_spread else (tenancy["id"],)
@@ -103,48 +102,48 @@ def make_event_file(
         for event_id, event in _draw_events(
             samples, count, span, compartments, mean_bytes=0 if is_short else MEAN_BYTES, seed=seed
         ):
-            lines_digest = add_digest(lines_digest, event)
-            ids_digest = add_digest(ids_digest, event_id)
+            lines_digest = add_to_digest(lines_digest, event)
+            ids_digest = add_to_digest(ids_digest, event_id)
             size += len(event) + 1
             batch.append(event)
-            if len(batch) == _WRITE_AT_ONCE:
+            if len(batch) == _EVENTS_PER_WRITE:
                 file.write(b"\n".join(batch) + b"\n")
                 batch.clear()
         file.write(b"\n".join([*batch, b""]))
-    return Made(
+    return ServedEvents(
         path=path,
         count=count,
         size_bytes=size,
         lines_digest=lines_digest,
         ids_digest=ids_digest,
-        start=show_day(end - timedelta(days=days)),
-        end=show_day(end),
+        start=format_day(end - timedelta(days=days)),
+        end=format_day(end),
         tenancy=tenancy["id"],
         compartments=tuple(compartments),
     )
 
 
-def show_day(moment: datetime) -> str:
-    """Write the day that a moment begins."""
+def format_day(moment: datetime) -> str:
+    """Return the midnight of a day in the API's format."""
     return moment.strftime("%Y-%m-%dT00:00:00Z")
 
 
-def _read_samples(server: Server, tenancy: Mapping[str, Any], *, is_short: bool) -> list[str]:
-    """Return events of the made tenancy as texts with gaps, each text once."""
-    start, end = show_day(END - timedelta(days=_SAMPLE_DAYS)), show_day(END)
+def _read_samples(emulator: EmulatorProcess, tenancy: Mapping[str, Any], *, is_short: bool) -> list[str]:
+    """Return events of the synthetic tenancy as distinct format strings."""
+    start, end = format_day(END - timedelta(days=_SAMPLE_DAYS)), format_day(END)
     texts: dict[str, None] = {}
     for compartment in tenancy["compartments"]:
         query = f"region=us-ashburn-1&compartmentId={compartment['id']}"
-        events = server.read_json(f"events?{query}&startTime={start}&endTime={end}")
+        events = emulator.read_json(f"events?{query}&startTime={start}&endTime={end}")
         for event in events:
-            # Oracle's own command cannot print a lone surrogate, and the made tenancy has a few.
+            # Oracle's own CLI cannot print a lone surrogate, and the synthetic tenancy has a few.
             if isinstance(event.get("data"), dict) and "\\ud" not in json.dumps(event["data"].get("identity")):
-                texts.setdefault(_cut_gaps(_shorten(event) if is_short else event))
-    return [text for text in texts if len(text) < _LONGEST_SAMPLE]
+                texts.setdefault(_make_template(_shorten(event) if is_short else event))
+    return [text for text in texts if len(text) < _MAX_SAMPLE_BYTES]
 
 
 def _shorten(event: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what takes most room: headers, payload and tags."""
+    """Return the event without its largest parts: headers, payload and tags."""
     data = event["data"]
     for name in ("request", "response"):
         if data.get(name):
@@ -153,8 +152,8 @@ def _shorten(event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def _cut_gaps(event: dict[str, Any]) -> str:
-    """Write an event as a text for `%`, its varying values as gaps."""
+def _make_template(event: dict[str, Any]) -> str:
+    """Return an event as a `%` format string with placeholders for its varying values."""
     data = event["data"]
     identity = data.get("identity") or {}
     request = data.get("request") or {}
@@ -162,8 +161,8 @@ def _cut_gaps(event: dict[str, Any]) -> str:
     for headers in (request.get("headers") or {}, response.get("headers") or {}):
         for name in _DROPPED_HEADERS & headers.keys():
             del headers[name]
-    if len(identity.get("credentials") or "") > _LONG_CREDENTIALS:
-        identity["credentials"] = identity["credentials"][-_LONG_CREDENTIALS:]
+    if len(identity.get("credentials") or "") > _MAX_CREDENTIALS:
+        identity["credentials"] = identity["credentials"][-_MAX_CREDENTIALS:]
     varying = {
         "event_id": event.get("eventId"),
         "event_time": event.get("eventTime"),
@@ -184,7 +183,7 @@ def _cut_gaps(event: dict[str, Any]) -> str:
         if isinstance(value, str) and len(value) > 6:
             text = text.replace(value, f"@@{name}@@")
     text = text.replace("%", "%%").replace(f'"padding":"{_PADDING}"', '"attached":{\0}')
-    return _MARK.sub(r"%(\1)s", text)
+    return _PLACEHOLDER.sub(r"%(\1)s", text)
 
 
 def _draw_events(
@@ -196,57 +195,57 @@ def _draw_events(
     mean_bytes: int,
     seed: int,
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (id, event), in the order of their times."""
-    chance = random.Random(seed)
+    """Yield (id, event) in the order of event times."""
+    rng = random.Random(seed)
     principals = [
-        (_draw_ocid(chance, "user"), f"{chance.choice(('svc', 'ops', 'dev'))}.{chance.randbytes(5).hex()}@example.com")
+        (_draw_ocid(rng, "user"), f"{rng.choice(('svc', 'ops', 'dev'))}.{rng.randbytes(5).hex()}@example.com")
         for _ in range(_PRINCIPALS)
     ]
-    resources = [_draw_ocid(chance, "instance") for _ in range(_RESOURCES)]
+    resources = [_draw_ocid(rng, "instance") for _ in range(_RESOURCES)]
     start, end = span
     step_ms = (end - start) / timedelta(milliseconds=1) / max(count, 1)
     total = 0
     for number in range(count):
-        moment = start + timedelta(milliseconds=int((number + chance.random()) * step_ms))
-        digits = chance.randbytes(64).hex()
-        principal_id, principal_name = principals[int(chance.random() ** 2 * _PRINCIPALS)]
+        moment = start + timedelta(milliseconds=int((number + rng.random()) * step_ms))
+        digits = rng.randbytes(64).hex()
+        principal_id, principal_name = principals[int(rng.random() ** 2 * _PRINCIPALS)]
         event_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
-        shown = moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+        event_time = moment.isoformat(timespec="milliseconds")[:-6] + "Z"
         event = (
-            chance.choice(samples)
+            rng.choice(samples)
             % {
                 "event_id": event_id,
-                "event_time": shown,
-                "response_time": shown[:-4] + f"{chance.randrange(1000):03}Z",
+                "event_time": event_time,
+                "response_time": event_time[:-4] + f"{rng.randrange(1000):03}Z",
                 "grouping_id": f"csid{digits[40:60]}/{digits[60:82]}",
                 "request_id": f"{digits[32:64]}/{digits[64:96]}/{digits[96:128]}".upper(),
-                "resource_id": resources[int(chance.random() * _RESOURCES)],
+                "resource_id": resources[int(rng.random() * _RESOURCES)],
                 "compartment_id": compartments[number % len(compartments)],
                 "principal_id": principal_id,
                 "principal_name": principal_name,
-                "address": f"198.51.{chance.randrange(256)}.{chance.randrange(256)}",
+                "address": f"198.51.{rng.randrange(256)}.{rng.randrange(256)}",
                 "session_id": digits[80:112],
             }
         ).encode()
-        wanted = mean_bytes * (number + 1) - total - len(event) + chance.randint(-_JITTER_BYTES, _JITTER_BYTES)
-        event = event.replace(_PADDING_GAP, _draw_padding(chance, resources, max(0, min(wanted, _MOST_PADDING))))
+        missing = mean_bytes * (number + 1) - total - len(event) + rng.randint(-_JITTER_BYTES, _JITTER_BYTES)
+        event = event.replace(_PADDING_MARK, _draw_padding(rng, resources, max(0, min(missing, _MAX_PADDING_BYTES))))
         total += len(event) + 1
         yield event_id.encode(), event
 
 
-def _draw_padding(chance: random.Random, resources: Sequence[str], size: int) -> bytes:
-    """Draw members of an object, of about so many bytes: ids of what the call touched, and a check sum."""
+def _draw_padding(rng: random.Random, resources: Sequence[str], size: int) -> bytes:
+    """Return members of a JSON object with about this many bytes: ids of resources, and a checksum."""
     members: list[str] = []
     left = size
     while left > 120:
         key = _PADDING_KEYS[len(members) % len(_PADDING_KEYS)]
-        member = f'"{key}{len(members)}":"{resources[int(chance.random() * _RESOURCES)]}"'
+        member = f'"{key}{len(members)}":"{resources[int(rng.random() * _RESOURCES)]}"'
         members.append(member)
         left -= len(member) + 1
     if left > 10:
-        members.append(f'"etag":"{chance.randbytes(left // 2).hex()[: left - 9]}"')
+        members.append(f'"etag":"{rng.randbytes(left // 2).hex()[: left - 9]}"')
     return ",".join(members).encode()
 
 
-def _draw_ocid(chance: random.Random, kind: str) -> str:
-    return f"ocid1.{kind}.oc1.iad.aaaa{chance.randbytes(56).translate(_BASE32).decode()}"
+def _draw_ocid(rng: random.Random, kind: str) -> str:
+    return f"ocid1.{kind}.oc1.iad.aaaa{rng.randbytes(56).translate(_BASE32).decode()}"

@@ -1,4 +1,4 @@
-"""The machine that the figures come from."""
+"""A description of the machine and the versions that the figures belong to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("oci-audit-streamer", "aiohttp", "cryptography", "msgspec", "oci", 
 
 
 def describe_machine() -> dict[str, str]:
-    """Return what is worth knowing, by name."""
+    """Return the properties of the machine by name."""
     return {
         "cores": str(_count_cores()),
         "CPU": _read_field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
@@ -24,8 +24,8 @@ def describe_machine() -> dict[str, str]:
         "load before": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
         "Python": platform.python_version(),
         **{package: _find_version(package) for package in _PACKAGES},
-        "oci-cli": _ask_version(find_contract_folder(), "oci"),
-        "curl": _ask_version(Path(shutil.which("curl") or "curl").parent, "curl"),
+        "oci-cli": _read_version(find_contract_folder(), "oci"),
+        "curl": _read_version(Path(shutil.which("curl") or "curl").parent, "curl"),
     }
 
 
@@ -48,7 +48,7 @@ def _find_version(package: str) -> str:
         return "not installed"
 
 
-def _ask_version(folder: Path | None, program: str) -> str:
+def _read_version(folder: Path | None, program: str) -> str:
     if folder is None or not (folder / program).exists():
         return "not installed"
     done = subprocess.run([folder / program, "--version"], capture_output=True, text=True, check=False)

@@ -1,6 +1,6 @@
-"""Whole processes, measured.
+"""Measurements of whole processes.
 
-Owns: running a command, and what it used. Contenders take turns, A B C A B C, so that what drifts hits all.
+Contenders take turns, A B C A B C, so that a drift of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _INHERITED = ("PATH", "TMPDIR", "LANG", "LC_ALL")
 
 
 class RunError(Exception):
-    """A measured command failed, or its result is not what it should be."""
+    """A measured command failed, or its result is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one run of a command used. CPU is user and system time; the peak is that of resident memory."""
+    """The resources of one run: elapsed time, CPU time (user and system), and the peak of resident memory."""
 
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
 
     def list_figures(self) -> dict[str, float]:
-        """Return it as figures of a row."""
+        """Return the usage as figures of a row."""
         return {"wall s": self.wall_seconds, "CPU s": self.cpu_seconds, "peak MB": self.peak_bytes / 1e6}
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A command that takes part.
+    """A command in a comparison.
 
-    `make_command` is called before each run, outside of the time measured, with the folder it may write to.
-    `check` is called after it with the same folder and raises RunError when the result is wrong; standard
+    `make_command` is called before each run, outside the measured time, with the folder that the command may write
+    to. `check` is called after the run with the same folder, and raises RunError if the result is wrong; standard
     output is the file `stdout` in that folder.
     """
 
@@ -50,15 +50,15 @@ class Contender:
 
 
 def make_environment(home: Path) -> dict[str, str]:
-    """Return an environment in which nobody has a configuration or a proxy."""
+    """Return an environment without a configuration or a proxy."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**inherited, "HOME": str(home), "NO_PROXY": "127.0.0.1", "OCI_CLI_SUPPRESS_FILE_PERMISSIONS_WARNING": "1"}
 
 
 def run_measured(command: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None) -> Usage:
-    """Run a command to its end in a folder, which is its home too.
+    """Run a command to its end in a folder, which is also its home.
 
-    Raises: RunError when it fails, with the end of what it wrote to stderr.
+    Raises: RunError when it fails, with the end of its output on stderr.
     """
     stdout, stderr = folder / "stdout", folder / "stderr"
     done = subprocess.run(
@@ -71,8 +71,8 @@ def run_measured(command: Sequence[str], folder: Path, *, variables: Mapping[str
     )
     used = json.loads(done.stdout)
     if used["code"] != 0:
-        said = stderr.read_text("utf-8", "replace")[-2_000:]
-        raise RunError(f"{command[0]} ended with {used['code']}: {said}")
+        output = stderr.read_text("utf-8", "replace")[-2_000:]
+        raise RunError(f"{command[0]} exited with code {used['code']}: {output}")
     return Usage(used["wall_seconds"], used["cpu_seconds"], used["peak_bytes"])
 
 

@@ -1,4 +1,7 @@
-"""A file of events as a table, as the documented recipe for pandas makes it: `python pandas_script.py INPUT OUTPUT`."""
+"""A script that writes events as a table with pandas, by the documented recipe.
+
+`python pandas_script.py INPUT OUTPUT`
+"""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""An export that says how long its publishing took, from the last answer to the end.
+"""An export that prints how long it takes to publish, from the last response to the end.
 
 `python publish_clock.py START END OUTPUT CONFIG URL WINDOW_DAYS COMPARTMENT...`
 """
@@ -12,23 +12,23 @@ from ociaudit.operations.context import Callbacks
 
 
 class PublishClock(Callbacks):
-    """Notes when the last answer was there, and how many shards were asked."""
+    """Callbacks that record the time of the last response, and count the shards."""
 
-    began_at = 0.0
+    started_at = 0.0
     shards = 0
 
     def on_shard_done(self, shard: object) -> None:
-        """Count it."""
+        """Count the shard."""
         self.shards += 1
 
     def on_publish(self, event_count: int) -> None:
-        """Note the time."""
-        self.began_at = time.perf_counter()
+        """Record the time."""
+        self.started_at = time.perf_counter()
 
 
 start, end, output, config_path, url, window_days, *compartments = sys.argv[1:]
 clock = PublishClock()
-outcome = ociaudit.export(
+result = ociaudit.export(
     start,
     end,
     output=output,
@@ -40,5 +40,5 @@ outcome = ociaudit.export(
     max_window_days=int(window_days),
     callbacks=clock,
 )
-print(json.dumps({"publish_seconds": time.perf_counter() - clock.began_at, "shards": clock.shards}))
-sys.exit(0 if outcome.complete else 10)
+print(json.dumps({"publish_seconds": time.perf_counter() - clock.started_at, "shards": clock.shards}))
+sys.exit(0 if result.complete else 10)

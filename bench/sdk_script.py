@@ -1,4 +1,4 @@
-"""What one writes with Oracle's SDK: every event of a window as one JSON array.
+"""A typical script for Oracle's SDK: it writes every event of a window to one JSON array.
 
 `python sdk_script.py CONFIG URL COMPARTMENT START END OUTPUT`
 """

@@ -1,4 +1,4 @@
-"""The same events from 10,000 small shards and from 100 large ones: what that costs when they are published."""
+"""The cost of publishing the same events from 10,000 small shards and from 100 large ones."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.benchmark import ROOT, Row, Workshop
+from bench.benchmark import ROOT, Row, Workspace
 from bench.check import check_export
-from bench.events_file import Made, make_event_file
+from bench.emulator import EmulatorProcess
+from bench.events_file import ServedEvents, make_event_file
 from bench.measure import Usage, run_measured
-from bench.server import Server
 
-_MOST_RATIO = 3
+_MAX_RATIO = 3
 _FEW_SHARDS = 100
 _PUBLISH_CLOCK = Path(__file__).with_name("publish_clock.py")
 
 
-def run_shards(workshop: Workshop) -> Sequence[Row]:
+def run_shards(workspace: Workspace) -> Sequence[Row]:
     """Export with windows of one day, and with windows a hundred times as long."""
-    folder = workshop.make_folder("shards")
-    compartments = 14  # of the made tenancy, those that may be read
-    days = -(-workshop.shards // compartments)
-    made = make_event_file(folder / "events.ndjson", workshop.events, days=days, is_spread=True)
-    long_days = -(-days // max(1, _FEW_SHARDS // len(made.compartments)))
-    with Server(folder / "config", events=made.path) as server:
+    folder = workspace.make_folder("shards")
+    compartments = 14  # the readable ones of the synthetic tenancy
+    days = -(-workspace.shards // compartments)
+    served = make_event_file(folder / "events.ndjson", workspace.events, days=days, is_spread=True)
+    long_days = -(-days // max(1, _FEW_SHARDS // len(served.compartments)))
+    with EmulatorProcess(folder / "config", events=served.path) as emulator:
         runs = [
-            _export(server, made, workshop.make_folder("shards/run"), window_days=window_days)
+            _export(emulator, served, workspace.make_folder("shards/run"), window_days=window_days)
             for window_days in (long_days, 1, long_days)
         ]
     few = min(runs[0], runs[2], key=lambda run: run["publish s"])
@@ -36,18 +36,18 @@ def run_shards(workshop: Workshop) -> Sequence[Row]:
     return [
         Row(f"{few['shards']:,} shards", few),
         Row(f"{many['shards']:,} shards", many),
-        Row("publishing", {"ratio": ratio}, f"at most {_MOST_RATIO}", ratio <= _MOST_RATIO),
+        Row("publishing", {"ratio": ratio}, f"at most {_MAX_RATIO}", ratio <= _MAX_RATIO),
     ]
 
 
-def _export(server: Server, made: Made, folder: Path, *, window_days: int) -> dict[str, float]:
+def _export(emulator: EmulatorProcess, served: ServedEvents, folder: Path, *, window_days: int) -> dict[str, float]:
     output = folder / "audit.json"
-    arguments = [made.start, made.end, str(output), str(server.config_path), server.url, str(window_days)]
+    arguments = [served.start, served.end, str(output), str(emulator.config_path), emulator.url, str(window_days)]
     used: Usage = run_measured(
-        [sys.executable, str(_PUBLISH_CLOCK), *arguments, *made.compartments],
+        [sys.executable, str(_PUBLISH_CLOCK), *arguments, *served.compartments],
         folder,
         variables={"PYTHONPATH": str(ROOT)},
     )
-    check_export(output, made)
+    check_export(output, served)
     clock = json.loads((folder / "stdout").read_text())
     return {"shards": clock["shards"], "publish s": clock["publish_seconds"], **used.list_figures()}

@@ -1,33 +1,33 @@
-"""The same export over many more events: memory must stay flat, and so must the time per event."""
+"""The same export with many more events: neither memory nor the time per event may grow with their number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.benchmark import Row, Workshop, note_lack_of_room
+from bench.benchmark import Row, Workspace, skip_without_space
 from bench.check import check_export
 from bench.contenders import make_export_command
-from bench.events_file import MEAN_BYTES, Made, make_event_file
+from bench.emulator import EmulatorProcess
+from bench.events_file import MEAN_BYTES, ServedEvents, make_event_file
 from bench.measure import Usage, choose_median, run_measured
-from bench.server import Server
 
-# The events, the output, and the log of the run.
+# The events, the output, and the event log of the run.
 _DISK_BYTES_PER_EVENT = int(MEAN_BYTES * 2.5)
 _FIVE_MILLION = 5_000_000
 _MEMORY_BYTES, _MEMORY_BYTES_AT_FIVE_MILLION = 150_000_000, 200_000_000
-_MOST_SLOWDOWN = 1.10
+_MAX_SLOWDOWN = 1.10
 _MEMORY_BYTES_OF_ONE_SHARD = 300_000_000
-# As small as an event of the made tenancy gets without headers, payloads and tags.
-_SMALL_BYTES, _GROWTH_FACTORS, _MOST_SPREAD = 1_670, (1, 4, 16), 1.15
+# The size of a synthetic event without headers, payloads and tags.
+_SMALL_BYTES, _GROWTH_FACTORS, _MAX_SPREAD = 1_670, (1, 4, 16), 1.15
 
 
-def run_memory(workshop: Workshop) -> Sequence[Row]:
+def run_memory(workspace: Workspace) -> Sequence[Row]:
     """Measure one export of many events."""
-    count = workshop.many_events
-    if not workshop.has_room(count * _DISK_BYTES_PER_EVENT):
-        return note_lack_of_room("memory", count * _DISK_BYTES_PER_EVENT)
-    used = _measure_export(workshop, count, rounds=1)
+    count = workspace.many_events
+    if not workspace.has_space(count * _DISK_BYTES_PER_EVENT):
+        return skip_without_space("memory", count * _DISK_BYTES_PER_EVENT)
+    used = _measure_export(workspace, count, rounds=1)
     return [
         Row(
             f"{count:,} events",
@@ -38,19 +38,19 @@ def run_memory(workshop: Workshop) -> Sequence[Row]:
     ]
 
 
-def run_full(workshop: Workshop) -> Sequence[Row]:
-    """Measure five million events beside the usual number."""
+def run_full(workspace: Workspace) -> Sequence[Row]:
+    """Measure five million events and the default number."""
     needed = _FIVE_MILLION * _DISK_BYTES_PER_EVENT
-    if not workshop.has_room(needed):
-        return note_lack_of_room("full", needed)
-    few = _measure_export(workshop, workshop.events, rounds=3)
-    many = _measure_export(workshop, _FIVE_MILLION, rounds=1)
-    few_each, many_each = few.wall_seconds / workshop.events, many.wall_seconds / _FIVE_MILLION
+    if not workspace.has_space(needed):
+        return skip_without_space("full", needed)
+    few = _measure_export(workspace, workspace.events, rounds=3)
+    many = _measure_export(workspace, _FIVE_MILLION, rounds=1)
+    few_each, many_each = few.wall_seconds / workspace.events, many.wall_seconds / _FIVE_MILLION
     slowdown = many_each / few_each
     return [
-        Row(f"{workshop.events:,} events", {**few.list_figures(), "µs/event": few_each * 1e6}),
+        Row(f"{workspace.events:,} events", {**few.list_figures(), "µs/event": few_each * 1e6}),
         Row(f"{_FIVE_MILLION:,} events", {**many.list_figures(), "µs/event": many_each * 1e6}),
-        Row("time per event", {"ratio": slowdown}, "at most 1.10", slowdown <= _MOST_SLOWDOWN),
+        Row("time per event", {"ratio": slowdown}, "at most 1.10", slowdown <= _MAX_SLOWDOWN),
         Row(
             "memory",
             {"peak MB": many.peak_bytes / 1e6},
@@ -60,23 +60,23 @@ def run_full(workshop: Workshop) -> Sequence[Row]:
     ]
 
 
-def run_dense(workshop: Workshop) -> Sequence[Row]:
-    """Measure events that all lie in one window: what one shard costs must not grow with it."""
-    count = workshop.many_events * 2
-    if not workshop.has_room(count * _DISK_BYTES_PER_EVENT):
-        return note_lack_of_room("dense", count * _DISK_BYTES_PER_EVENT)
-    used = _measure_export(workshop, count, rounds=1, days=1)
+def run_dense(workspace: Workspace) -> Sequence[Row]:
+    """Measure events that are all in one window: memory must not grow with the size of a shard."""
+    count = workspace.many_events * 2
+    if not workspace.has_space(count * _DISK_BYTES_PER_EVENT):
+        return skip_without_space("dense", count * _DISK_BYTES_PER_EVENT)
+    used = _measure_export(workspace, count, rounds=1, days=1)
     is_small = used.peak_bytes < _MEMORY_BYTES_OF_ONE_SHARD
     return [Row(f"{count:,} events in one shard", used.list_figures(), "under 300 MB", is_small)]
 
 
-def run_growth(workshop: Workshop) -> Sequence[Row]:
-    """Measure a number of small events, four times and sixteen times as many."""
-    counts = [workshop.many_events * factor for factor in _GROWTH_FACTORS]
+def run_growth(workspace: Workspace) -> Sequence[Row]:
+    """Measure small events, then four times and sixteen times as many."""
+    counts = [workspace.many_events * factor for factor in _GROWTH_FACTORS]
     needed = counts[-1] * int(_SMALL_BYTES * 2.5)
-    if not workshop.has_room(needed):
-        return note_lack_of_room("growth", needed)
-    usages = [_measure_export(workshop, count, rounds=1, is_short=True) for count in counts]
+    if not workspace.has_space(needed):
+        return skip_without_space("growth", needed)
+    usages = [_measure_export(workspace, count, rounds=1, is_short=True) for count in counts]
     each = [usage.wall_seconds / count for usage, count in zip(usages, counts, strict=True)]
     spread = max(each) / min(each)
     peak = max(usage.peak_bytes for usage in usages)
@@ -85,22 +85,22 @@ def run_growth(workshop: Workshop) -> Sequence[Row]:
             Row(f"{count:,} events of {_SMALL_BYTES:,} bytes", {**usage.list_figures(), "µs/event": seconds * 1e6})
             for count, usage, seconds in zip(counts, usages, each, strict=True)
         ),
-        Row("time per event, most / least", {"ratio": spread}, "at most 1.15", spread <= _MOST_SPREAD),
+        Row("time per event, longest / shortest", {"ratio": spread}, "at most 1.15", spread <= _MAX_SPREAD),
         Row("memory", {"peak MB": peak / 1e6}, "under 200 MB", peak < _MEMORY_BYTES_AT_FIVE_MILLION),
     ]
 
 
-def _measure_export(workshop: Workshop, count: int, *, rounds: int, days: int = 14, is_short: bool = False) -> Usage:
-    folder = workshop.make_folder("size")
-    made = make_event_file(folder / "events.ndjson", count, days=days, is_short=is_short)
-    with Server(folder / "config", events=made.path) as server:
-        usages = [_export(server, made, workshop.make_folder("size/run")) for _ in range(rounds)]
-    workshop.make_folder("size")
+def _measure_export(workspace: Workspace, count: int, *, rounds: int, days: int = 14, is_short: bool = False) -> Usage:
+    folder = workspace.make_folder("size")
+    served = make_event_file(folder / "events.ndjson", count, days=days, is_short=is_short)
+    with EmulatorProcess(folder / "config", events=served.path) as emulator:
+        usages = [_export(emulator, served, workspace.make_folder("size/run")) for _ in range(rounds)]
+    workspace.make_folder("size")
     return choose_median(usages)
 
 
-def _export(server: Server, made: Made, folder: Path) -> Usage:
+def _export(emulator: EmulatorProcess, served: ServedEvents, folder: Path) -> Usage:
     output = folder / "audit.json"
-    used = run_measured(make_export_command(server, made, output), folder)
-    check_export(output, made)
+    used = run_measured(make_export_command(emulator, served, output), folder)
+    check_export(output, served)
     return used

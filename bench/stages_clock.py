@@ -1,22 +1,22 @@
-"""One export that says how long each of its stages took, and what the steps of its hot path cost alone.
+"""An export that prints the time of each stage, and the CPU time of the steps of its hot path.
 
 `python stages_clock.py START END OUTPUT CONFIG URL COMPARTMENT EVENTS_FILE`
 
-The steps are timed alone, one after the other, over the same pages: what they add up to is work, not time,
-because some of it is done while the server works on the next page.
+The steps are measured separately, one after the other, over the same pages. Their sum is work, not elapsed time,
+because some of the work happens while the server prepares the next page.
 """
 
 import json
 import sys
 import time
 
-BEGAN_AT = time.perf_counter()
+STARTED_AT = time.perf_counter()
 
 from collections.abc import Callable  # noqa: E402 -- the imports are a stage too
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from ociaudit import library  # noqa: E402
+from ociaudit import api  # noqa: E402
 from ociaudit.operations.context import Callbacks  # noqa: E402
 
 IMPORTED_AT = time.perf_counter()
@@ -28,23 +28,23 @@ _SAMPLES = 400
 
 
 class StageClock(Callbacks):
-    """Notes when a stage began."""
+    """Callbacks that record the start of each stage."""
 
     def __init__(self) -> None:
-        """Know of no stage yet."""
+        """Start without times."""
         self.planned_at = self.publish_at = 0.0
 
     def on_plan(self, *_: object) -> None:
-        """Note when the questions begin."""
+        """Record the start of fetching."""
         self.planned_at = time.perf_counter()
 
     def on_publish(self, event_count: int) -> None:
-        """Note when the last answer was there."""
+        """Record the time of the last response."""
         self.publish_at = time.perf_counter()
 
 
-def clock_steps(events_file: Path, config_path: str, folder: Path) -> dict[str, float]:
-    """Return the seconds that each step of the hot path takes over all pages."""
+def measure_steps(events_file: Path, config_path: str, folder: Path) -> dict[str, float]:
+    """Return the CPU seconds of each step of the hot path over all pages."""
     import hashlib
 
     from ociaudit.events.event import parse_page
@@ -61,30 +61,30 @@ def clock_steps(events_file: Path, config_path: str, folder: Path) -> dict[str, 
     digest = hashlib.sha256()
     with (folder / "written").open("wb", buffering=0) as file:
         return {
-            "sign requests": clock(lambda _: credentials.sign(**request, now_seconds=time.time()), pages),
-            "cut pages and read the key fields": clock(parse_page, pages),
-            "compress into the log": clock(codec.compress, groups),
-            "decompress from the log": clock(codec.decompress, frames),
-            "SHA-256 of the output": clock(digest.update, pages),
-            "write the output": clock(file.write, pages),
+            "sign requests": measure(lambda _: credentials.sign(**request, now_seconds=time.time()), pages),
+            "split pages and read the key fields": measure(parse_page, pages),
+            "compress into the log": measure(codec.compress, groups),
+            "decompress from the log": measure(codec.decompress, frames),
+            "SHA-256 of the output": measure(digest.update, pages),
+            "write the output": measure(file.write, pages),
         }
 
 
-def clock(step: Callable[[Any], object], items: list[Any]) -> float:
-    """Return the seconds of CPU that a step takes over all items."""
-    began = time.process_time()
+def measure(step: Callable[[Any], object], items: list[Any]) -> float:
+    """Return the CPU seconds of a step over all items."""
+    started = time.process_time()
     for item in items:
         step(item)
-    return time.process_time() - began
+    return time.process_time() - started
 
 
 def main() -> None:
-    """Export, then time the steps, and print both as JSON."""
+    """Export, measure the steps, and print the times of both as JSON."""
     start, end, output, config_path, url, compartment, events_file = sys.argv[1:]
     load_credentials(config_path)
     loaded_at = time.perf_counter()
     callbacks = StageClock()
-    library.export(
+    api.export(
         start,
         end,
         output=output,
@@ -97,13 +97,13 @@ def main() -> None:
     )
     ended_at = time.perf_counter()
     stages = {
-        "import the program": IMPORTED_AT - BEGAN_AT,
-        "import Oracle's SDK, read profile and key": loaded_at - IMPORTED_AT,
-        "plan, open the run": callbacks.planned_at - loaded_at,
-        "ask, check, spool": callbacks.publish_at - callbacks.planned_at,
-        "order, write, sync, state": ended_at - callbacks.publish_at,
+        "import the program": IMPORTED_AT - STARTED_AT,
+        "import the SDK, read profile and key": loaded_at - IMPORTED_AT,
+        "plan, open the run directory": callbacks.planned_at - loaded_at,
+        "fetch, check, spool": callbacks.publish_at - callbacks.planned_at,
+        "sort, write, sync, manifest": ended_at - callbacks.publish_at,
     }
-    print(json.dumps({"stages": stages, "steps": clock_steps(Path(events_file), config_path, Path(output).parent)}))
+    print(json.dumps({"stages": stages, "steps": measure_steps(Path(events_file), config_path, Path(output).parent)}))
 
 
 main()

@@ -1,4 +1,4 @@
-"""Rows as a table of text, and as JSON."""
+"""Rows as a text table, and as JSON."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def write_table(rows: Sequence[Row]) -> str:
 
 
 def list_cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Return the heads and a line for each row: a column for each figure that any of them has."""
-    names = list(dict.fromkeys(name for row in rows for name in row.run_stats))
+    """Return the header and the cells of each row; each figure that any row has is a column."""
+    names = list(dict.fromkeys(name for row in rows for name in row.figures))
     has_target = any(row.target for row in rows)
     lines = [["", *names, *(["target", "reached"] if has_target else [])]]
     for row in rows:
-        cells = [row.name, *(_show(row.run_stats.get(name, "")) for name in names)]
+        cells = [row.name, *(_format_figure(row.figures.get(name, "")) for name in names)]
         lines.append([*cells, row.target, _REACHED[row.is_reached]] if has_target else cells)
     return lines
 
 
 def write_json(path: Path, machine: Mapping[str, str], results: Sequence[tuple[Benchmark, Sequence[Row]]]) -> None:
-    """Write everything to a file."""
+    """Write the machine and all rows to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "machine": dict(machine),
@@ -45,7 +45,7 @@ def write_json(path: Path, machine: Mapping[str, str], results: Sequence[tuple[B
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _show(figure: Figure) -> str:
+def _format_figure(figure: Figure) -> str:
     if isinstance(figure, str):
         return figure
     if isinstance(figure, int) or figure >= 1_000:

@@ -21,7 +21,7 @@ from urllib.request import getproxies_environment
 
 from ociaudit.client.auth import SignIn
 from ociaudit.client.config_file import DEFAULT_CONFIG_FILE, read_profile
-from ociaudit.client.network import Bundle, Endpoints, check_proxies, choose_bundle, make_ssl_context
+from ociaudit.client.network import CaBundle, Endpoints, check_proxies, choose_bundle, make_ssl_context
 from ociaudit.client.signer import AuthKind
 from ociaudit.clock import SystemClock
 from ociaudit.events.field_naming import Shape
@@ -282,7 +282,7 @@ def resolve_path(path: str | Path | None) -> Path | None:
     return Path(path).resolve() if path is not None else None
 
 
-def _choose_bundle(connection: ConnectionOptions) -> Bundle | None:
+def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:
     return choose_bundle(Path(connection.ca_bundle) if connection.ca_bundle is not None else None, os.environ)
 
 

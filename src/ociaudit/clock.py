@@ -1,6 +1,7 @@
-"""Time and chance as arguments, so that a test can hold them still.
+"""Time and randomness, passed as an argument so that a test can control them.
 
-Owns: the protocol and the real one. Nothing else in `source` or `jobs` reads a clock, sleeps or rolls dice.
+`client` and `operations` get the time, waits and randomness from a `Clock` alone; only deadlines use the event loop's
+own time.
 """
 
 from __future__ import annotations
@@ -13,40 +14,40 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the program needs of time."""
+    """What the program needs of time and randomness."""
 
     def now(self) -> datetime:
-        """Return the present, aware, in UTC."""
+        """Return the current time, timezone-aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary beginning; never jumps."""
+        """Return seconds since an arbitrary moment; they never jump."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this many seconds."""
         ...
 
     def draw(self) -> float:
-        """Return a random number in [0, 1)."""
+        """Return a random number in [0, 1), for jitter."""
         ...
 
 
 class SystemClock:
-    """The machine's own time and chance."""
+    """The machine's own time and randomness."""
 
     def now(self) -> datetime:
-        """Return the present, aware, in UTC."""
+        """Return the current time, timezone-aware, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary beginning."""
+        """Return seconds since an arbitrary moment; they never jump."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this many seconds."""
         await asyncio.sleep(seconds)
 
     def draw(self) -> float:
-        """Return a random number in [0, 1) for jitter; nothing secret depends on it."""
+        """Return a random number in [0, 1), for jitter; nothing secret depends on it."""
         return random.random()  # noqa: S311

@@ -1,11 +1,10 @@
-"""A loopback stand-in for the Oracle Cloud services that an audit export asks.
+"""An HTTP server on loopback that stands in for the Oracle Cloud services an audit export uses.
 
-Owns: everything that answers HTTP in place of Oracle Cloud.
-Must not: import `ociaudit`, or be imported by it; it is started as a process
-(`python -m ociaudit_emulator`), so that one mistake cannot hide another.
+This package shares no code with `ociaudit` and is never imported by it: it is started as a process
+(`python -m ociaudit_emulator`), so that a mistake in one cannot hide the same mistake in the other.
 
 Invariants:
-- every request outside `/_emulator/` is refused unless its signature is good;
+- a request outside `/_emulator/` is rejected unless its signature is valid, except for instance metadata;
 - the same seed gives the same bytes, in every process and on every day;
-- memory does not grow with the range that is asked for.
+- memory does not grow with the requested time range.
 """

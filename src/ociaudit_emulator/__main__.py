@@ -1,4 +1,4 @@
-"""Starts the emulator: `python -m ociaudit_emulator`."""
+"""The entry point of `python -m ociaudit_emulator`."""
 
 import sys
 

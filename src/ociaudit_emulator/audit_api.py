@@ -1,21 +1,16 @@
-"""The Audit service: ListEvents and GetConfiguration.
-
-Owns: what these two operations accept, refuse and answer.
-Must not: know HTTP objects or where events come from.
-"""
+"""The Audit service: ListEvents and GetConfiguration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ociaudit_emulator.behaviour import DEFAULT_RETENTION_DAYS, Behaviour
-from ociaudit_emulator.event_source import EventSource, Span, Target
+from ociaudit_emulator.event_store import EventStore, Span, Target
 from ociaudit_emulator.http import (
-    Call,
+    ApiCall,
     Cursor,
-    Page,
-    Response,
+    ItemPage,
+    ServerResponse,
     TokenCodec,
     choose_page_size,
     invalid_parameter,
@@ -23,56 +18,57 @@ from ociaudit_emulator.http import (
     not_found,
     shuffle_page,
 )
-from ociaudit_emulator.instants import MINUTES_PER_DAY, MS_PER_MINUTE, parse_instant_ms
+from ociaudit_emulator.settings import DEFAULT_RETENTION_DAYS, Settings
 from ociaudit_emulator.tenancy import Tenancy
+from ociaudit_emulator.time_formats import MINUTES_PER_DAY, MS_PER_MINUTE, parse_time_ms
 
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """One ListEvents question, checked: where and over which minutes."""
+    """The validated parameters of a ListEvents call."""
 
     target: Target
     span: Span
 
     @property
     def key(self) -> str:
-        """Name the question, so that page tokens can be tied to it."""
+        """Return the text that identifies the query; page tokens are bound to it."""
         span = self.span
         return f"events {self.target.region} {self.target.compartment_id} {span.start_minute} {span.end_minute}"
 
 
 class AuditApi:
-    """Answers the Audit service's operations."""
+    """The operations of the Audit service."""
 
     def __init__(
         self,
         tenancy: Tenancy,
-        behaviour: Behaviour,
-        source: EventSource,
+        settings: Settings,
+        store: EventStore,
         codec: TokenCodec,
         read_now_ms: Callable[[], int],
     ) -> None:
         """Keep the collaborators."""
         self._tenancy = tenancy
-        self._behaviour = behaviour
-        self._source = source
+        self._settings = settings
+        self._store = store
         self._codec = codec
         self._read_now_ms = read_now_ms
 
-    def list_events(self, call: Call) -> Page:
-        """Answer one page of events.
+    def list_events(self, call: ApiCall) -> ItemPage:
+        """Return one page of events.
 
-        Raises: ServiceError for parameters that are missing or wrong, and forbidden places.
+        Raises: ApiError for missing or invalid parameters, and for forbidden or unknown compartments.
         """
         query = self.read_query(call)
         token = call.parameters.get("page")
         cursor = self._codec.decode(token, query.key) if token else Cursor(query.key)
         return self.read_page(query, cursor)
 
-    def read_query(self, call: Call) -> EventQuery:
-        """Check the parameters of a ListEvents call.
+    def read_query(self, call: ApiCall) -> EventQuery:
+        """Validate the parameters of a ListEvents call.
 
-        Raises: ServiceError.
+        Raises: ApiError.
         """
         compartment_id = call.require("compartmentId")
         start_minute = self._read_minute(call, "startTime")
@@ -86,42 +82,42 @@ class AuditApi:
             raise not_found()
         return EventQuery(Target(call.region, compartment_id), Span(start_minute, end_minute))
 
-    def read_page(self, query: EventQuery, cursor: Cursor) -> Page:
-        """Read the page that begins at a cursor."""
-        size = choose_page_size(self._behaviour.page_size, cursor)
-        part = self._source.read(query.target, query.span, cursor.position, size)
-        events = shuffle_page(part.events, cursor) if self._behaviour.is_shuffling else part.events
+    def read_page(self, query: EventQuery, cursor: Cursor) -> ItemPage:
+        """Return the page at a cursor."""
+        size = choose_page_size(self._settings.page_size, cursor)
+        found = self._store.read(query.target, query.span, cursor.position, size)
+        events = shuffle_page(found.events, cursor) if self._settings.is_shuffling else found.events
         if cursor.is_looping:
-            return Page(events, cursor, cursor)
-        if part.next_position is None:
-            return Page(events, cursor, None)
-        return Page(events, cursor, Cursor(query.key, part.next_position, cursor.page_number + 1))
+            return ItemPage(events, cursor, cursor)
+        if found.next_position is None:
+            return ItemPage(events, cursor, None)
+        return ItemPage(events, cursor, Cursor(query.key, found.next_position, cursor.page_number + 1))
 
-    def get_configuration(self, call: Call) -> Response:
-        """Answer how long events are kept.
+    def get_configuration(self, call: ApiCall) -> ServerResponse:
+        """Return the retention period.
 
-        Raises: ServiceError.
+        Raises: ApiError.
         """
         if call.require("compartmentId") != self._tenancy.id:
             raise not_found()
-        return json_response({"retentionPeriodDays": self._behaviour.kept_days or DEFAULT_RETENTION_DAYS})
+        return json_response({"retentionPeriodDays": self._settings.kept_days or DEFAULT_RETENTION_DAYS})
 
-    def _read_minute(self, call: Call, name: str) -> int:
-        """Read a time parameter as a minute since 1970."""
+    def _read_minute(self, call: ApiCall, name: str) -> int:
+        """Return a time parameter as a minute since 1970."""
         try:
-            instant_ms = parse_instant_ms(call.require(name))
+            time_ms = parse_time_ms(call.require(name))
         except ValueError as error:
             message = f"The value of '{name}' is not a time in the RFC 3339 format."
             raise invalid_parameter(message) from error
-        minute, rest_ms = divmod(instant_ms, MS_PER_MINUTE)
-        if rest_ms and self._behaviour.is_strict_about_minutes:
+        minute, rest_ms = divmod(time_ms, MS_PER_MINUTE)
+        if rest_ms and self._settings.is_strict_about_minutes:
             message = f"Seconds and milliseconds of '{name}' must be set to 0."
             raise invalid_parameter(message)
         return minute
 
     def _check_retention(self, start_minute: int) -> None:
-        """Refuse a start before the first day that is still kept."""
-        kept_days = self._behaviour.kept_days
+        """Reject a start before the first day inside the retention period."""
+        kept_days = self._settings.kept_days
         if kept_days is None:
             return
         first_day = self._read_now_ms() // (MS_PER_MINUTE * MINUTES_PER_DAY) - kept_days

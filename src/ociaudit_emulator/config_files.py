@@ -1,11 +1,9 @@
-"""The configuration folder that Oracle's clients and the emulator share.
-
-Owns: the files below a `--write-config` folder: their names, contents and permissions.
-Must not: overwrite anything that is there already.
+"""The configuration folder of `--write-config`, which Oracle's clients and the emulator share.
 
 Invariants:
-- the folder is 0700 and every file in it 0600, from the first byte;
-- a folder written once can be trusted again by a later emulator of the same seed.
+- an existing configuration is never overwritten;
+- the folder has mode 0700 and each file in it 0600, from the first byte;
+- a later emulator with the same seed can trust a folder that was written earlier.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from ociaudit_emulator.session_token import HolderKind, find_holder, make_session_token
-from ociaudit_emulator.signature import KeyRing, fingerprint_of
+from ociaudit_emulator.signature import KeyRing, compute_fingerprint, load_public_key
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 
 CONFIG_NAME = "config"
@@ -36,12 +34,12 @@ _KEY_LABEL = b"OCI_API_KEY\n"
 
 
 class ConfigFolderError(Exception):
-    """A configuration folder that cannot be written or trusted; the text says what to do."""
+    """A configuration folder that cannot be written or trusted; the text ends in a hint."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRequest:
-    """What to write: where, for how long a session lasts, and how keys are encrypted."""
+    """The options of a new configuration folder; without a pass phrase the keys are not encrypted."""
 
     folder: Path
     pass_phrase: str | None
@@ -50,14 +48,14 @@ class ConfigRequest:
 
 
 def write_config(request: ConfigRequest, tenancy: Tenancy, key_ring: KeyRing) -> None:
-    """Write a configuration with fresh keys and trust them.
+    """Write a configuration with new keys and trust them.
 
-    Raises: ConfigFolderError when the folder holds a configuration already or cannot be written.
+    Raises: ConfigFolderError when the folder cannot be written or already holds a configuration.
     """
     folder = request.folder.absolute()
     try:
-        _make_folder(folder)
-        api_key, session_key, issuer = (_make_key() for _ in range(3))
+        _create_folder(folder)
+        api_key, session_key, issuer = (_generate_key() for _ in range(3))
         _write_private_key(folder / _API_KEY_NAME, api_key, request.pass_phrase)
         _write_private_key(folder / _SESSION_KEY_NAME, session_key, request.pass_phrase)
         _write_public_key(folder / _API_PUBLIC_NAME, api_key.public_key())
@@ -66,57 +64,57 @@ def write_config(request: ConfigRequest, tenancy: Tenancy, key_ring: KeyRing) ->
         for kind, name in names.items():
             token = _make_token(request, tenancy, issuer, session_key.public_key(), kind)
             _write_file(folder / name, token.encode())
-        text = _make_config_text(folder, tenancy, request.pass_phrase, (api_key, session_key))
+        text = _format_config(folder, tenancy, request.pass_phrase, (api_key, session_key))
         _write_file(folder / CONFIG_NAME, text.encode())
     except OSError as error:
-        message = f"--write-config {folder}: {error.strerror}; name a folder that can be written"
+        message = f"--write-config {folder}: {error.strerror}; choose a writable folder"
         raise ConfigFolderError(message) from error
     trust_config(folder, tenancy, key_ring)
 
 
 def trust_config(folder: Path, tenancy: Tenancy, key_ring: KeyRing) -> None:
-    """Trust the keys of a folder that `write_config` made.
+    """Trust the keys of a folder that `write_config` wrote.
 
-    Raises: ConfigFolderError when the folder is no such folder, or of another seed.
+    Raises: ConfigFolderError for any other folder, or for one written with another seed.
     """
     config = configparser.ConfigParser(interpolation=None)
     try:
         config.read_string((folder / CONFIG_NAME).read_text(encoding="utf-8"))
         defaults = config.defaults()
         user_id, tenancy_id = defaults["user"], defaults["tenancy"]
-        api_key = _read_public_key(folder / _API_PUBLIC_NAME)
-        issuer = _read_public_key(folder / _ISSUER_NAME)
+        api_key = load_public_key((folder / _API_PUBLIC_NAME).read_bytes())
+        issuer = load_public_key((folder / _ISSUER_NAME).read_bytes())
     except (OSError, KeyError, ValueError, configparser.Error) as error:
-        message = f"--trust-config {folder}: not a folder that --write-config made ({error})"
+        message = f"--trust-config {folder}: not a folder written by --write-config ({error})"
         raise ConfigFolderError(message) from error
     if tenancy_id != tenancy.id:
-        message = f"--trust-config {folder}: made with another --seed; start with that seed"
+        message = f"--trust-config {folder}: written with another --seed; start with that seed"
         raise ConfigFolderError(message)
     key_ring.trust_api_key(tenancy_id, user_id, api_key)
     key_ring.trust_issuer(issuer)
 
 
-def _make_folder(folder: Path) -> None:
-    """Make the folder, private to its owner, and refuse one with a configuration in it."""
+def _create_folder(folder: Path) -> None:
+    """Create the folder, private to its owner, unless it already holds a configuration."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / CONFIG_NAME).exists():
         message = (
-            f"--write-config {folder}: holds a configuration already; "
-            "go on with it by --trust-config, or name another folder"
+            f"--write-config {folder}: already holds a configuration; "
+            "reuse it with --trust-config, or choose another folder"
         )
         raise ConfigFolderError(message)
     folder.chmod(0o700)
 
 
-def _make_key() -> RSAPrivateKey:
-    """Make a fresh key of the size that Oracle's tools make."""
+def _generate_key() -> RSAPrivateKey:
+    """Return a new key of the size that Oracle's tools generate."""
     return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
 
 def _make_token(
     request: ConfigRequest, tenancy: Tenancy, issuer: RSAPrivateKey, session_key: RSAPublicKey, kind: HolderKind
 ) -> str:
-    """Make the token of a user's session or of a resource, which lasts as long as was asked."""
+    """Return the token of a user's session or of a resource, with the requested lifetime."""
     start = int(request.now_seconds)
     return make_session_token(
         issuer,
@@ -126,11 +124,11 @@ def _make_token(
     )
 
 
-def _make_config_text(
+def _format_config(
     folder: Path, tenancy: Tenancy, pass_phrase: str | None, keys: tuple[RSAPrivateKey, RSAPrivateKey]
 ) -> str:
-    """Write the two profiles in the form that Oracle's clients read."""
-    api_fingerprint, session_fingerprint = (fingerprint_of(key.public_key()) for key in keys)
+    """Return the configuration with the profiles DEFAULT and SESSION, as Oracle's clients read it."""
+    api_fingerprint, session_fingerprint = (compute_fingerprint(key.public_key()) for key in keys)
     pass_phrase_lines = [] if pass_phrase is None else [f"pass_phrase={pass_phrase}"]
     lines = [
         "[DEFAULT]",
@@ -153,7 +151,7 @@ def _make_config_text(
 
 
 def _write_private_key(path: Path, key: RSAPrivateKey, pass_phrase: str | None) -> None:
-    """Write a private key, encrypted when there is a pass phrase."""
+    """Write a private key, encrypted if there is a pass phrase."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if pass_phrase is not None:
         encryption = serialization.BestAvailableEncryption(pass_phrase.encode())
@@ -162,22 +160,12 @@ def _write_private_key(path: Path, key: RSAPrivateKey, pass_phrase: str | None) 
 
 
 def _write_public_key(path: Path, key: RSAPublicKey) -> None:
-    """Write a public key."""
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     _write_file(path, pem)
 
 
-def _read_public_key(path: Path) -> RSAPublicKey:
-    """Read a public key; ValueError when the file holds something else."""
-    key = serialization.load_pem_public_key(path.read_bytes())
-    if not isinstance(key, RSAPublicKey):
-        message = f"{path.name} is no RSA key"
-        raise ValueError(message)  # noqa: TRY004 -- what the file holds is wrong, not the call
-    return key
-
-
 def _write_file(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read."""
+    """Create a file that only its owner can read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

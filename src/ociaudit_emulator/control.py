@@ -1,12 +1,6 @@
-"""What was asked: one entry per request served, for tests to read.
+"""The emulator's own endpoints below `/_emulator/`: ground truth, request log, scripted faults and tokens.
 
-Owns: the entries and their bound.
-Must not: hold a token, a signature or a key.
-
-The emulator's own endpoints below `/_emulator/`, unsigned: the truth, the log, the faults.
-
-Owns: what tests read and set.
-Must not: be needed by any client of the emulated services.
+They are for tests, and are not signed; no client of the emulated services needs them.
 """
 
 from __future__ import annotations
@@ -17,39 +11,44 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import parse_qsl
 
-from ociaudit_emulator.event_source import START, EventSource, Span, Target
-from ociaudit_emulator.events import Present
-from ociaudit_emulator.faults import FaultTable
-from ociaudit_emulator.federation import TokenIssuer, read_public_key
-from ociaudit_emulator.http import FaultRequestError, Response, json_response
-from ociaudit_emulator.instants import MS_PER_MINUTE, parse_instant_ms
+from ociaudit_emulator.event_store import START, EventStore, Span, Target
+from ociaudit_emulator.events import ServiceClock
+from ociaudit_emulator.faults import FaultRequestError, FaultTable
+from ociaudit_emulator.federation import TokenIssuer
+from ociaudit_emulator.http import ServerResponse, json_response
 from ociaudit_emulator.scenario import describe_scenario
 from ociaudit_emulator.session_token import HolderKind
-from ociaudit_emulator.signature import KeyRing
+from ociaudit_emulator.signature import KeyRing, load_public_key
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
+from ociaudit_emulator.time_formats import MS_PER_MINUTE, parse_time_ms
 
-MAX_ENTRIES = 50_000
+PREFIX = "/_emulator/"
+MAX_LOG_ENTRIES = 50_000
+_EVENTS_PER_PART = 500
 
 
 @dataclass(slots=True)
 class LogEntry:
-    """One request, filled in as it is served; the names are those of the JSON answer."""
+    """One request, filled in while it is served; never with a token, a signature or a key.
+
+    The field names are the keys of the JSON response.
+    """
 
     method: str
     path: str
     query: str
     region: str | None = None
     operation: str | None = None
-    compartmentId: str | None = None  # noqa: N815 -- the API's spelling
-    startTime: str | None = None  # noqa: N815 -- the API's spelling
-    endTime: str | None = None  # noqa: N815 -- the API's spelling
-    hasPage: bool = False  # noqa: N815 -- the API's spelling
+    compartmentId: str | None = None  # noqa: N815 -- the API's name
+    startTime: str | None = None  # noqa: N815 -- the API's name
+    endTime: str | None = None  # noqa: N815 -- the API's name
+    hasPage: bool = False  # noqa: N815 -- the API's name
     status: int = 0
     code: str | None = None
     items: int = 0
     key: str | None = None
-    userAgent: str | None = None  # noqa: N815 -- the API's spelling
-    requestId: str | None = None  # noqa: N815 -- the API's spelling
+    userAgent: str | None = None  # noqa: N815 -- the API's name
+    requestId: str | None = None  # noqa: N815 -- the API's name
     started: float = 0.0
     ended: float = 0.0
     fault: str | None = None
@@ -57,56 +56,52 @@ class LogEntry:
 
 
 class RequestLog:
-    """The last requests, oldest first."""
+    """The latest requests, oldest first."""
 
     def __init__(self) -> None:
-        """Begin empty."""
-        self._entries: deque[LogEntry] = deque(maxlen=MAX_ENTRIES)
+        """Start empty."""
+        self._entries: deque[LogEntry] = deque(maxlen=MAX_LOG_ENTRIES)
         self._added = 0
 
     def add(self, entry: LogEntry) -> None:
-        """Add an entry; the oldest goes when there are too many."""
+        """Add an entry, and drop the oldest one if the log is full."""
         self._entries.append(entry)
         self._added += 1
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self._entries.clear()
         self._added = 0
 
     def list_entries(self) -> list[dict[str, object]]:
-        """Give the entries as JSON objects."""
+        """Return the entries as JSON objects."""
         return [asdict(entry) for entry in self._entries]
 
     @property
     def dropped_count(self) -> int:
-        """Count the entries that went because there were too many."""
+        """Return the number of entries dropped because the log was full."""
         return self._added - len(self._entries)
 
 
-PREFIX = "/_emulator/"
-_EVENTS_AT_ONCE = 500
-
-
 class ControlError(Exception):
-    """A control request that cannot be answered; the text says what would be right."""
+    """A control request that cannot be served; the text ends in a hint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Answers the control endpoints."""
+    """The control endpoints."""
 
     tenancy: Tenancy
-    source: EventSource
+    store: EventStore
     faults: FaultTable
     log: RequestLog
-    present: Present
+    clock: ServiceClock
     issuer: TokenIssuer
     key_ring: KeyRing
     seed: int
 
-    def response(self, method: str, target: str, body: bytes) -> Response:
-        """Answer a control request, except the stream of events.
+    def respond(self, method: str, target: str, body: bytes) -> ServerResponse:
+        """Respond to a control request, except for the stream of events.
 
         Raises: ControlError.
         """
@@ -114,16 +109,16 @@ class Control:
         if (method, name) == ("GET", "tenancy"):
             return json_response(self._describe_tenancy())
         if name == "log" and method in {"GET", "DELETE"}:
-            return self._log_response(method)
+            return self._respond_log(method)
         if name == "faults" and method in {"GET", "POST", "DELETE"}:
-            return self._faults_response(method, body)
+            return self._respond_faults(method, body)
         if name == "tokens" and method in {"POST", "DELETE"}:
-            return self._tokens_response(method, body)
+            return self._respond_tokens(method, body)
         message = f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, log, faults and tokens"
         raise ControlError(message)
 
     def stream_events(self, path_url: str) -> Iterator[bytes]:
-        """Give the events of one place and time as parts of a JSON array, in the order of processing.
+        """Return the events of a target and a span, in processing order, as parts of a JSON array.
 
         Raises: ControlError.
         """
@@ -138,27 +133,26 @@ class Control:
         return self._join_events(target, Span(_read_minute(query, "startTime"), _read_minute(query, "endTime")))
 
     def _join_events(self, target: Target, span: Span) -> Iterator[bytes]:
-        """Write the array part by part."""
+        """Yield the parts of the array, each with a limited number of events."""
         position: int | None = START
-        before = b"["
+        separator = b"["
         while position is not None:
-            part = self.source.read(target, span, position, _EVENTS_AT_ONCE)
-            if part.events:
-                yield before + b",".join(part.events)
-                before = b","
-            position = part.next_position
-        yield b"[]" if before == b"[" else b"]"
+            found = self.store.read(target, span, position, _EVENTS_PER_PART)
+            if found.events:
+                yield separator + b",".join(found.events)
+                separator = b","
+            position = found.next_position
+        yield b"[]" if separator == b"[" else b"]"
 
-    def _log_response(self, method: str) -> Response:
-        """Answer the requests served so far, or forget them."""
+    def _respond_log(self, method: str) -> ServerResponse:
         if method == "DELETE":
             self.log.clear()
             return json_response([])
         response = json_response(self.log.list_entries())
         return response.with_header("emulator-log-dropped", str(self.log.dropped_count))
 
-    def _faults_response(self, method: str, body: bytes) -> Response:
-        """Add faults, forget them, and answer those that are there."""
+    def _respond_faults(self, method: str, body: bytes) -> ServerResponse:
+        """Add or remove faults, and return the remaining ones."""
         if method == "DELETE":
             self.faults.clear()
         if method == "POST":
@@ -168,25 +162,25 @@ class Control:
                 raise ControlError(str(error)) from error
         return json_response(self.faults.describe())
 
-    def _tokens_response(self, method: str, body: bytes) -> Response:
-        """Issue a token for a public key, as Oracle would for who may hold one; or end those that were used."""
+    def _respond_tokens(self, method: str, body: bytes) -> ServerResponse:
+        """Issue a token for a public key, or end the sessions of all tokens used so far."""
         if method == "DELETE":
             return json_response({"ended": self.key_ring.end_sessions()})
         try:
-            asked = json.loads(body)
-            kind, seconds = HolderKind(asked.get("kind", "user")), float(asked.get("seconds", 3600))
-            public_key = read_public_key(asked["publicKey"].encode())
+            content = json.loads(body)
+            kind, seconds = HolderKind(content.get("kind", "user")), float(content.get("seconds", 3600))
+            public_key = load_public_key(content["publicKey"].encode())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"write publicKey (PEM), kind ({', '.join(HolderKind)}) and seconds ({error})"
+            message = f"invalid token request ({error}); send publicKey (PEM), kind ({', '.join(HolderKind)}), seconds"
             raise ControlError(message) from error
         return json_response({"token": self.issuer.issue(public_key, kind, seconds)})
 
     def _describe_tenancy(self) -> Mapping[str, object]:
-        """Describe everything that was made from the seed."""
+        """Return everything that was generated from the seed, as a JSON object."""
         tenancy = self.tenancy
         return {
             "seed": self.seed,
-            "now": self.present.read_ms(),
+            "now": self.clock.read_ms(),
             "id": tenancy.id,
             "name": tenancy.name,
             "regions": [
@@ -208,14 +202,14 @@ class Control:
                 for one in tenancy.principals
             ],
             "configUser": tenancy.config_user.id,
-            "story": describe_scenario(self.seed, tenancy, self.present.read_minute()),
+            "story": describe_scenario(self.seed, tenancy, self.clock.read_minute()),
         }
 
 
 def _read_minute(query: Mapping[str, str], name: str) -> int:
-    """Read a time as a minute since 1970."""
+    """Return a time parameter as a minute since 1970."""
     try:
-        return parse_instant_ms(query.get(name, "")) // MS_PER_MINUTE
+        return parse_time_ms(query.get(name, "")) // MS_PER_MINUTE
     except ValueError as error:
         message = f"{name} is {query.get(name, '')!r}; write it as 2025-12-01T00:00:00Z"
         raise ControlError(message) from error

@@ -1,12 +1,7 @@
-"""What the event of an API call looks like: its fields, as Audit writes them.
+"""The JSON shape of audit events: names, nesting and order of the fields, as the Audit service writes them.
 
-Owns: names, nesting and order of the fields.
-Must not: draw anything; every value that varies is an argument.
-
-Events in quantity: an event's text is made once, and its varying values are put in by position.
-
-Owns: the text with gaps.
-Must not: know what the values mean.
+Every value that varies is an argument. For large numbers of events, a Template renders the JSON text of one
+call once and inserts the values of each event.
 """
 
 from __future__ import annotations
@@ -21,8 +16,8 @@ from ociaudit_emulator.tenancy import Principal, PrincipalKind
 
 JsonObject = dict[str, object]
 
-# Services whose records still have the older form: a source, and the message inside the response.
-_OLDER_FORM = frozenset({"computeApi", "virtualNetwork", "blockVolumes", "LoadBalancer"})
+# Services whose records still have the older form: with a source, and with the message inside the response.
+_OLDER_FORM_SERVICES = frozenset({"computeApi", "virtualNetwork", "blockVolumes", "LoadBalancer"})
 _ISSUER = "authService.oracle.com"
 _AUTHORIZATION = (
     'Signature keyId="{}***",version="1",headers="date (request-target) host accept opc-request-id",signature="*****"'
@@ -30,8 +25,8 @@ _AUTHORIZATION = (
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """The values that differ from one event to the next, as they stand inside JSON strings."""
+class EventValues:
+    """The values that differ between events, escaped as the content of JSON strings."""
 
     event_id: str
     event_time: str
@@ -49,24 +44,25 @@ class Fill:
     session_id: str
 
 
-FILL_NAMES = tuple(field.name for field in fields(Fill))
+PLACEHOLDERS = EventValues(**{field.name: f"@@{field.name}@@" for field in fields(EventValues)})
+_PLACEHOLDER = re.compile(r"@@(\w+)@@")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended; `code` is empty when it was a success."""
+    """The outcome of a call: its status, and an error code that is empty for a success."""
 
     status: str
     code: str = ""
 
     def describe(self, name: str) -> str:
-        """Say it as the records do."""
+        """Return the outcome as the message of an event."""
         return f"{name} failed with response '{self.code}'" if self.code else f"{name} succeeded"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """Who did what in which tenancy, and how it ended."""
+class AuditedCall:
+    """An API call that leaves an event: tenancy, operation, caller and outcome."""
 
     tenancy_id: str
     event_type: EventType
@@ -74,86 +70,85 @@ class Call:
     outcome: Outcome
 
 
-def shape_call(call: Call, fill: Fill) -> JsonObject:
-    """Shape the event of an API call."""
+def shape_call(call: AuditedCall, values: EventValues) -> JsonObject:
+    """Return the event of an API call."""
     event_type = call.event_type
-    is_older = event_type.service in _OLDER_FORM
+    is_older = event_type.service in _OLDER_FORM_SERVICES
     source = event_type.service if is_older else ""
-    event = shape_envelope(event_type, source, fill)
-    event["data"] = _shape_older_data(call, fill) if is_older else _shape_newer_data(call, fill)
+    event = shape_envelope(event_type, source, values)
+    event["data"] = _shape_older_data(call, values) if is_older else _shape_newer_data(call, values)
     return event
 
 
-def shape_envelope(event_type: EventType, source: str, fill: Fill) -> JsonObject:
-    """Shape what stands around the data."""
+def shape_envelope(event_type: EventType, source: str, values: EventValues) -> JsonObject:
+    """Return the fields of an event around its `data`."""
     return {
         "eventType": event_type.full_name,
         "cloudEventsVersion": "0.1",
         "eventTypeVersion": "2.0",
         "source": source,
-        "eventId": fill.event_id,
-        "eventTime": fill.event_time,
+        "eventId": values.event_id,
+        "eventTime": values.event_time,
         "contentType": "application/json",
     }
 
 
-def _shape_older_data(call: Call, fill: Fill) -> JsonObject:
-    """Shape the data of a service with the older form."""
+def _shape_older_data(call: AuditedCall, values: EventValues) -> JsonObject:
+    """Return the `data` of a service with the older form."""
     name = call.event_type.name
     return {
-        "eventGroupingId": fill.grouping_id,
+        "eventGroupingId": values.grouping_id,
         "eventName": name,
-        "compartmentId": fill.compartment_id,
-        "compartmentName": fill.compartment_name,
-        "resourceName": fill.resource_name,
-        "resourceId": fill.resource_id if call.event_type.resource else "",
-        "availabilityDomain": fill.availability_domain,
+        "compartmentId": values.compartment_id,
+        "compartmentName": values.compartment_name,
+        "resourceName": values.resource_name,
+        "resourceId": values.resource_id if call.event_type.resource else "",
+        "availabilityDomain": values.availability_domain,
         "freeformTags": {"owner": "platform", "cost-center": "4711"},
-        "definedTags": {"Oracle-Tags": {"CreatedBy": call.principal.name, "CreatedOn": fill.event_time}},
-        "identity": _shape_identity(call, fill),
-        "request": _shape_request(call, fill),
+        "definedTags": {"Oracle-Tags": {"CreatedBy": call.principal.name, "CreatedOn": values.event_time}},
+        "identity": _shape_identity(call, values),
+        "request": _shape_request(call, values),
         "response": {
             "status": call.outcome.status,
-            "responseTime": fill.response_time,
-            "headers": _shape_response_headers(fill),
-            "payload": _shape_payload(call, fill),
+            "responseTime": values.response_time,
+            "headers": _shape_response_headers(values),
+            "payload": _shape_payload(call, values),
             "message": call.outcome.describe(name),
         },
-        "stateChange": _shape_state_change(call, fill),
+        "stateChange": _shape_state_change(call, values),
         "additionalDetails": {"imageId": "", "shape": "VM.Standard.E5.Flex", "type": "CustomerVmi"},
         "internalDetails": {},
     }
 
 
-def _shape_newer_data(call: Call, fill: Fill) -> JsonObject:
-    """Shape the data of a service with the newer form: sorted keys, and a message of its own."""
+def _shape_newer_data(call: AuditedCall, values: EventValues) -> JsonObject:
+    """Return the `data` of a service with the newer form: keys in order, and the message outside the response."""
     name = call.event_type.name
     return {
         "additionalDetails": {"X-Real-Port": 57470} if call.event_type.is_change else None,
-        "availabilityDomain": fill.availability_domain,
-        "compartmentId": fill.compartment_id,
-        "compartmentName": fill.compartment_name,
+        "availabilityDomain": values.availability_domain,
+        "compartmentId": values.compartment_id,
+        "compartmentName": values.compartment_name,
         "definedTags": None,
-        "eventGroupingId": fill.grouping_id,
+        "eventGroupingId": values.grouping_id,
         "eventName": name,
         "freeformTags": None,
-        "identity": _shape_identity(call, fill),
+        "identity": _shape_identity(call, values),
         "message": call.outcome.describe(name),
-        "request": _shape_request(call, fill),
-        "resourceId": fill.resource_id if call.event_type.resource else None,
+        "request": _shape_request(call, values),
+        "resourceId": values.resource_id if call.event_type.resource else None,
         "response": {
-            "headers": _shape_response_headers(fill),
+            "headers": _shape_response_headers(values),
             "message": None,
-            "payload": _shape_payload(call, fill),
-            "responseTime": fill.response_time,
+            "payload": _shape_payload(call, values),
+            "responseTime": values.response_time,
             "status": call.outcome.status,
         },
-        "stateChange": _shape_state_change(call, fill),
+        "stateChange": _shape_state_change(call, values),
     }
 
 
-def _shape_identity(call: Call, fill: Fill) -> JsonObject:
-    """Shape who called."""
+def _shape_identity(call: AuditedCall, values: EventValues) -> JsonObject:
     principal = call.principal
     is_console = principal.kind in {PrincipalKind.CONSOLE, PrincipalKind.FEDERATED}
     key_id = f"{call.tenancy_id}/{principal.id}/{principal.fingerprint}"
@@ -164,28 +159,27 @@ def _shape_identity(call: Call, fill: Fill) -> JsonObject:
         "callerName": None,
         "callerId": None,
         "tenantId": call.tenancy_id,
-        "ipAddress": fill.ip_address,
+        "ipAddress": values.ip_address,
         "credentials": "***" if is_console else key_id,
         "userAgent": principal.user_agent,
-        "consoleSessionId": fill.session_id if is_console else None,
+        "consoleSessionId": values.session_id if is_console else None,
     }
 
 
-def _shape_request(call: Call, fill: Fill) -> JsonObject:
-    """Shape what was asked."""
+def _shape_request(call: AuditedCall, values: EventValues) -> JsonObject:
     event_type = call.event_type
-    parameters = {"compartmentId": [fill.compartment_id]} if event_type.action == "GET" else {}
+    parameters = {"compartmentId": [values.compartment_id]} if event_type.action == "GET" else {}
     return {
-        "id": fill.request_id,
-        "path": event_type.path.format(id=fill.resource_id, name=fill.resource_name),
+        "id": values.request_id,
+        "path": event_type.path.format(id=values.resource_id, name=values.resource_name),
         "action": event_type.action,
         "parameters": parameters,
-        "headers": _shape_request_headers(call, fill),
+        "headers": _shape_request_headers(call, values),
     }
 
 
-def _shape_request_headers(call: Call, fill: Fill) -> JsonObject:
-    """Shape the request's headers: those of a browser for the console, of an SDK otherwise."""
+def _shape_request_headers(call: AuditedCall, values: EventValues) -> JsonObject:
+    """Return the request's headers: those of a browser for the console, otherwise those of an SDK."""
     principal = call.principal
     headers: JsonObject = {
         "Accept": ["*/*"],
@@ -193,12 +187,12 @@ def _shape_request_headers(call: Call, fill: Fill) -> JsonObject:
         "Authorization": [_AUTHORIZATION.format(principal.id[:24])],
         "Connection": ["keep-alive"],
         "Content-Type": ["application/json"],
-        "Date": [fill.http_date],
+        "Date": [values.http_date],
         "User-Agent": [principal.user_agent],
-        "X-Forwarded-For": [fill.ip_address],
-        "X-Real-IP": [fill.ip_address],
-        "opc-principal": [_write_opc_principal(call, fill)],
-        "opc-request-id": [fill.request_id],
+        "X-Forwarded-For": [values.ip_address],
+        "X-Real-IP": [values.ip_address],
+        "opc-principal": [_encode_opc_principal(call, values)],
+        "opc-request-id": [values.request_id],
     }
     if principal.kind in {PrincipalKind.CONSOLE, PrincipalKind.FEDERATED}:
         headers["Accept-Language"] = ["en-US,en;q=0.5"]
@@ -209,11 +203,11 @@ def _shape_request_headers(call: Call, fill: Fill) -> JsonObject:
     return headers
 
 
-def _write_opc_principal(call: Call, fill: Fill) -> str:
-    """Write the header in which services pass on who called, secrets masked."""
+def _encode_opc_principal(call: AuditedCall, values: EventValues) -> str:
+    """Return the header in which services forward the caller's identity, with secrets masked."""
     claims = {
         "pstype": call.principal.kind.value,
-        "h_host": f"{call.event_type.service.lower()}.{fill.region}.oraclecloud.com",
+        "h_host": f"{call.event_type.service.lower()}.{values.region}.oraclecloud.com",
         "ptype": "instance" if call.principal.kind is PrincipalKind.INSTANCE else "user",
         "authorization": 'Signature algorithm="rsa-sha256",signature="*****",version="1"',
     }
@@ -225,53 +219,47 @@ def _write_opc_principal(call: Call, fill: Fill) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _shape_response_headers(fill: Fill) -> JsonObject:
-    """Shape the response's headers."""
+def _shape_response_headers(values: EventValues) -> JsonObject:
     return {
         "Access-Control-Expose-Headers": [
             "opc-previous-page,opc-next-page,opc-client-info,ETag,opc-total-items,opc-request-id,Location"
         ],
         "Content-Type": ["application/json"],
-        "Date": [fill.http_date],
+        "Date": [values.http_date],
         "X-Content-Type-Options": ["nosniff"],
-        "opc-request-id": [fill.request_id],
+        "opc-request-id": [values.request_id],
     }
 
 
-def _shape_payload(call: Call, fill: Fill) -> JsonObject | None:
-    """Shape the response's body: there is one after a change."""
+def _shape_payload(call: AuditedCall, values: EventValues) -> JsonObject | None:
+    """Return the recorded body of the response; only a change has one."""
     if not call.event_type.is_change:
         return None
-    return {"resourceName": fill.resource_name, "id": fill.resource_id}
+    return {"resourceName": values.resource_name, "id": values.resource_id}
 
 
-def _shape_state_change(call: Call, fill: Fill) -> JsonObject:
-    """Shape what an update has changed."""
+def _shape_state_change(call: AuditedCall, values: EventValues) -> JsonObject:
     if call.event_type.action != "PUT" or call.outcome.code:
         return {"previous": {}, "current": {}}
     return {
-        "previous": {"displayName": fill.resource_name, "lifecycleState": "AVAILABLE"},
-        "current": {"displayName": fill.resource_name, "lifecycleState": "UPDATING", "version": 2},
+        "previous": {"displayName": values.resource_name, "lifecycleState": "AVAILABLE"},
+        "current": {"displayName": values.resource_name, "lifecycleState": "UPDATING", "version": 2},
     }
 
 
-_MARK = re.compile(r"@@(\w+)@@")
-MARKED_FILL = Fill(**{name: f"@@{name}@@" for name in FILL_NAMES})
-
-
 class Template:
-    """An event's JSON text in which the marked values are gaps."""
+    """The JSON text of an event, with placeholders for its values."""
 
     def __init__(self, event: JsonObject) -> None:
-        """Keep the text of an event that was shaped with MARKED_FILL."""
-        text = write_compact(event).decode().replace("%", "%%")
-        self._text = _MARK.sub(r"%(\1)s", text)
+        """Convert an event whose values are PLACEHOLDERS to a format string."""
+        text = encode_compact(event).decode().replace("%", "%%")
+        self._text = _PLACEHOLDER.sub(r"%(\1)s", text)
 
     def render(self, values: Mapping[str, str]) -> bytes:
-        """Put the values into the gaps; they are the contents of JSON strings already."""
+        """Return the event with these values, which are already escaped for JSON."""
         return (self._text % values).encode()
 
 
-def write_compact(event: JsonObject) -> bytes:
-    """Write an event without white space, in UTF-8."""
+def encode_compact(event: JsonObject) -> bytes:
+    """Return an event as JSON without whitespace, in UTF-8."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,25 +1,16 @@
-"""The catalogue of event types, in the casing in which Audit records them.
+"""The catalogue of event types: services, operations, their requests and their frequencies.
 
-Owns: which operations exist, with their services, requests and how common they are.
-Must not: make events.
+Names have the letter case that Audit records.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-
-
-class Scope(Enum):
-    """Where an operation's events are recorded."""
-
-    IDENTITY = "the home region's root compartment"
-    RESOURCE = "the compartment of the resource"
 
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One operation: how its events are named, and what its request looks like."""
+    """An operation: the names in its events, its HTTP request, the kind of its resource, and its frequency."""
 
     service: str
     name: str
@@ -27,16 +18,15 @@ class EventType:
     path: str
     resource: str = ""
     weight: int = 0
-    scope: Scope = Scope.RESOURCE
 
     @property
     def full_name(self) -> str:
-        """Give the name that `eventType` holds."""
+        """Return the value of `eventType`."""
         return f"com.oraclecloud.{self.service}.{self.name}"
 
     @property
     def is_change(self) -> bool:
-        """Say whether the operation changes something."""
+        """Return whether the operation changes a resource."""
         return self.action != "GET"
 
 
@@ -119,11 +109,11 @@ _RESOURCE_TYPES = (
 )
 
 _IDENTITY_TYPES = (
-    EventType("Compartments", "ListCompartments", "GET", f"{_CORE}/compartments", "", 60, Scope.IDENTITY),
-    EventType(_IDENTITY, "ListUsers", "GET", f"{_CORE}/users", "", 30, Scope.IDENTITY),
-    EventType(_IDENTITY, "GetUser", "GET", f"{_CORE}/users/{{id}}", "user", 40, Scope.IDENTITY),
-    EventType(_IDENTITY, "ListPolicies", "GET", f"{_CORE}/policies", "", 20, Scope.IDENTITY),
-    EventType(_IDENTITY, "ListApiKeys", "GET", f"{_CORE}/users/{{id}}/apiKeys", "user", 15, Scope.IDENTITY),
+    EventType("Compartments", "ListCompartments", "GET", f"{_CORE}/compartments", "", 60),
+    EventType(_IDENTITY, "ListUsers", "GET", f"{_CORE}/users", "", 30),
+    EventType(_IDENTITY, "GetUser", "GET", f"{_CORE}/users/{{id}}", "user", 40),
+    EventType(_IDENTITY, "ListPolicies", "GET", f"{_CORE}/policies", "", 20),
+    EventType(_IDENTITY, "ListApiKeys", "GET", f"{_CORE}/users/{{id}}/apiKeys", "user", 15),
     EventType(
         "LoggingAnalytics",
         "ParseQuery",
@@ -131,12 +121,11 @@ _IDENTITY_TYPES = (
         "/20200601/namespaces/example/search/actions/parse",
         "",
         20,
-        Scope.IDENTITY,
     ),
-    EventType("CloudGuard", "ListProblems", "GET", "/20200131/problems", "", 15, Scope.IDENTITY),
-    EventType("Audit", "ListEvents", "GET", "/20190901/auditEvents", "", 25, Scope.IDENTITY),
-    EventType("Audit", "GetConfiguration", "GET", "/20190901/configuration", "", 4, Scope.IDENTITY),
-    EventType(_IDENTITY, "CreateUser", "POST", f"{_CORE}/users", "user", 2, Scope.IDENTITY),
+    EventType("CloudGuard", "ListProblems", "GET", "/20200131/problems", "", 15),
+    EventType("Audit", "ListEvents", "GET", "/20190901/auditEvents", "", 25),
+    EventType("Audit", "GetConfiguration", "GET", "/20190901/configuration", "", 4),
+    EventType(_IDENTITY, "CreateUser", "POST", f"{_CORE}/users", "user", 2),
     EventType(
         _IDENTITY,
         "AddUserToGroup",
@@ -144,14 +133,13 @@ _IDENTITY_TYPES = (
         f"{_CORE}/userGroupMemberships",
         "groupmembership",
         2,
-        Scope.IDENTITY,
     ),
-    EventType(_IDENTITY, "CreateGroup", "POST", f"{_CORE}/groups", "group", 1, Scope.IDENTITY),
-    EventType(_IDENTITY, "CreatePolicy", "POST", f"{_CORE}/policies", "policy", 1, Scope.IDENTITY),
-    EventType(_IDENTITY, "UpdatePolicy", "PUT", f"{_CORE}/policies/{{id}}", "policy", 1, Scope.IDENTITY),
+    EventType(_IDENTITY, "CreateGroup", "POST", f"{_CORE}/groups", "group", 1),
+    EventType(_IDENTITY, "CreatePolicy", "POST", f"{_CORE}/policies", "policy", 1),
+    EventType(_IDENTITY, "UpdatePolicy", "PUT", f"{_CORE}/policies/{{id}}", "policy", 1),
 )
 
-# Rare operations that are asked for by name: they come on a fixed turn, not by chance.
+# Rare operations that people search for by name: they happen on fixed days, not at random.
 CREDENTIAL_TYPES = (
     EventType(_IDENTITY, "UploadApiKey", "POST", f"{_CORE}/users/{{id}}/apiKeys", "user"),
     EventType(_IDENTITY, "DeleteApiKey", "DELETE", f"{_CORE}/users/{{id}}/apiKeys/key", "user"),
@@ -190,19 +178,19 @@ _BY_NAME = {one.name: one for one in EVENT_TYPES}
 
 
 def find_event_type(name: str) -> EventType:
-    """Find an event type by the last part of its name."""
+    """Return an event type by the last part of its name."""
     return _BY_NAME[name]
 
 
 class Mix:
-    """Event types by how common they are; choosing one costs a look-up."""
+    """A weighted choice of event types; choosing one costs a look-up."""
 
     def __init__(self, event_types: tuple[EventType, ...]) -> None:
-        """Lay the types out in a table, each as long as it is common."""
+        """Repeat each type in a table as often as its weight."""
         self._table = tuple(one for one in event_types for _ in range(one.weight))
 
     def choose(self, number: int) -> EventType:
-        """Choose by a number that was drawn."""
+        """Return the event type for a drawn number."""
         return self._table[number % len(self._table)]
 
 

@@ -1,48 +1,33 @@
-"""The faults that only a page can have: wrong tokens, and events too often.
+"""Scripted faults: which requests they hit, how often, and what they do to the response.
 
-Owns: these kinds.
-Must not: decide when a fault fires.
-
-The kinds of scripted faults, by name.
-
-Owns: the registry, and the faults that any answer can get.
-Must not: decide when a fault fires.
-
-To add a kind, write one function: it gets the exchange and the options, and gives the answer
-that goes out instead, or None when such an answer cannot have this fault.
-
-The scripted faults: which requests they hit, how often, and what has fired.
-
-Owns: the table of entries and their matching.
-Must not: know what a fault does (that is `fault_kinds` and `page_faults`).
+To add a kind of fault, write one function and register it in FAULT_KINDS. The function gets the exchange and
+the options, and returns the response to send instead, or None when the fault does not apply to this response.
 
 Invariants:
-- a request is hit by one fault at most: the first entry, in the order given, that matches,
-  is not completed, has skipped as many requests as it should and can be applied;
-- an entry counts only what it did: a fault that could not be applied has not fired.
+- a request is hit by at most one fault: the first entry, in the order given, that matches, is not completed,
+  has skipped its number of requests, and applies;
+- an entry counts only what it did: a fault that did not apply has not fired.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from ociaudit_emulator.event_store import RawEvent
 from ociaudit_emulator.http import (
     NEXT_PAGE_HEADER,
-    Call,
+    ApiCall,
+    ApiError,
     Cursor,
     CutShort,
-    Exchange,
-    FaultOptions,
-    FaultRequestError,
+    ItemPage,
     Operation,
-    Page,
     Reset,
-    Response,
-    ServiceError,
+    ServerResponse,
     Stall,
     TokenCodec,
     error_response,
@@ -51,120 +36,12 @@ from ociaudit_emulator.http import (
     json_response,
     not_authenticated,
 )
-from ociaudit_emulator.instants import MS_PER_MINUTE, format_http_date, parse_instant_ms, read_clock_seconds
 from ociaudit_emulator.signature import MAX_SKEW_SECONDS
+from ociaudit_emulator.time_formats import MS_PER_MINUTE, format_http_date, parse_time_ms, read_clock_seconds
 
-ApplyPageFault = Callable[[Exchange, FaultOptions], Response | None]
-_COUNT = frozenset({"count"})
-
-
-def _empty_page(exchange: Exchange, _options: FaultOptions) -> Response | None:
-    """Answer no items, and a token that leads to the page that was asked for."""
-    if exchange.page is None:
-        return None
-    return items_response((), exchange.codec.encode(exchange.page.here))
-
-
-def _empty_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
-    """Answer the last page with a token header that is there, but empty."""
-    if exchange.page is None or exchange.page.following is not None:
-        return None
-    return exchange.response.with_header(NEXT_PAGE_HEADER, "")
-
-
-def _repeated_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
-    """Answer the token that was sent, or for a first page one that leads back to itself."""
-    if exchange.page is None:
-        return None
-    token = exchange.call.parameters.get("page")
-    if not token:
-        token = exchange.codec.encode(replace(exchange.page.here, is_looping=True))
-    return exchange.response.with_header(NEXT_PAGE_HEADER, token)
-
-
-def _expired_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
-    """Refuse a token as too old."""
-    if not exchange.call.parameters.get("page"):
-        return None
-    return error_response(ServiceError(400, "PaginationTokenExpired", "The page token has expired."))
-
-
-def _foreign_token(exchange: Exchange, _options: FaultOptions) -> Response | None:
-    """Answer a token that belongs to another question."""
-    if exchange.page is None:
-        return None
-    here = exchange.page.here
-    token = exchange.codec.encode(Cursor(f"not {here.query}", here.position, here.page_number + 1))
-    return exchange.response.with_header(NEXT_PAGE_HEADER, token)
-
-
-def _duplicate_within(exchange: Exchange, options: FaultOptions) -> Response | None:
-    """Put some of the page's items into it twice."""
-    if exchange.page is None or not exchange.page.items:
-        return None
-    items = exchange.page.items
-    again = list(items[: options.read_count("count", 3)])
-    return _with_items(exchange, [*items, *again])
-
-
-def _duplicate_across(exchange: Exchange, options: FaultOptions) -> Response | None:
-    """Put events into the page that belong into other windows of the same place."""
-    if exchange.page is None:
-        return None
-    strangers = exchange.read_elsewhere(options.read_count("count", 3))
-    if not strangers:
-        return None
-    return _with_items(exchange, [*exchange.page.items, *strangers])
-
-
-def _change_copy(exchange: Exchange, options: FaultOptions) -> Response | None:
-    """Put copies into the page that keep the id and differ in another field."""
-    if exchange.page is None or not exchange.page.items:
-        return None
-    chosen = exchange.page.items[: options.read_count("count", 1)]
-    copies = [_write_changed(bytes(item), is_time_changed=options.read_flag("changeEventTime")) for item in chosen]
-    return _with_items(exchange, [*exchange.page.items, *copies])
-
-
-def _write_changed(item: bytes, *, is_time_changed: bool) -> bytes:
-    """Write an event's copy with another time, or with a field that it did not have."""
-    event = json.loads(item)
-    if is_time_changed:
-        event["eventTime"] = _shift_time(str(event.get("eventTime", "")))
-    else:
-        event["emulatorChanged"] = "the same id with other bytes"
-    return json.dumps(event, separators=(",", ":")).encode()
-
-
-def _shift_time(text: str) -> str:
-    """Give the time one second later; an unreadable one becomes a readable one."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = datetime(2020, 1, 1, tzinfo=UTC)
-    return (moment + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
-
-
-def _with_items(exchange: Exchange, items: list[bytes | memoryview]) -> Response:
-    """Give the page's answer with other items."""
-    return replace(exchange.response, body=join_page(items), item_count=len(items))
-
-
-PAGE_FAULTS: Mapping[str, tuple[ApplyPageFault, frozenset[str]]] = {
-    "empty_page": (_empty_page, frozenset()),
-    "empty_token": (_empty_token, frozenset()),
-    "repeated_token": (_repeated_token, frozenset()),
-    "expired_token": (_expired_token, frozenset()),
-    "foreign_token": (_foreign_token, frozenset()),
-    "duplicate_within": (_duplicate_within, _COUNT),
-    "duplicate_across": (_duplicate_across, _COUNT),
-    "same_id_other_bytes": (_change_copy, _COUNT | {"changeEventTime"}),
-}
-
-
-ApplyFault = Callable[[Exchange, FaultOptions], Response | None]
-
-_NESTING = 100_000
+_MAX_SECONDS = 10**8
+_NESTING_DEPTH = 100_000
+_COUNT_OPTION = frozenset({"count"})
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
 _OTHER_BODIES: Mapping[str, bytes] = {
     "object": b'{"items":[],"message":"this is no array"}',
@@ -174,7 +51,7 @@ _OTHER_BODIES: Mapping[str, bytes] = {
     "null": b"null",
     "nothing": b"",
 }
-_USUAL_CODES = {
+_DEFAULT_CODES = {
     400: "InvalidParameter",
     401: "NotAuthenticated",
     403: "NotAllowed",
@@ -185,55 +62,232 @@ _USUAL_CODES = {
     503: "ServiceUnavailable",
     504: "GatewayTimeout",
 }
+_ANY_OPERATION = "*"
+_ENTRY_KEYS = frozenset({"operation", "match", "skip", "times", "fault"})
+_PAGE_CHOICES = frozenset({"first", "later", "any"})
+_TIME_CONDITIONS = frozenset({"startTime", "endTime", "startBefore", "startFrom", "covers"})
+_MATCH_KEYS = _TIME_CONDITIONS | {"region", "compartmentId", "page"}
+
+
+class FaultRequestError(Exception):
+    """A scripted fault that is not valid; the text says what would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request, its undisturbed response, and what a fault needs to make another response.
+
+    `page` is None for responses without pages. `read_elsewhere` returns events of the same target
+    from outside the requested window.
+    """
+
+    call: ApiCall
+    response: ServerResponse
+    page: ItemPage | None
+    codec: TokenCodec
+    is_gzip_accepted: bool
+    read_elsewhere: Callable[[int], Sequence[RawEvent]]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultOptions:
+    """The options of one scripted fault; reading an invalid one raises FaultRequestError."""
+
+    kind: str
+    values: Mapping[str, object]
+
+    def read_number(self, name: str, default: float) -> float:
+        """Return a number that is not negative."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            message = f"option {name} of '{self.kind}' is {value!r}; it must be a number from 0"
+            raise FaultRequestError(message)
+        return value
+
+    def read_signed_number(self, name: str, default: float) -> float:
+        """Return a number that may be negative."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_SECONDS:
+            allowed = f"a number from -{_MAX_SECONDS} to {_MAX_SECONDS}"
+            message = f"option {name} of '{self.kind}' is {value!r}; it must be {allowed}"
+            raise FaultRequestError(message)
+        return value
+
+    def read_count(self, name: str, default: int) -> int:
+        """Return a whole number that is not negative."""
+        return int(self.read_number(name, default))
+
+    def read_text(self, name: str, default: str) -> str:
+        """Return a text."""
+        return str(self.values.get(name, default))
+
+    def read_choice(self, name: str, choices: Sequence[str]) -> str:
+        """Return one of a few texts; the first is the default."""
+        value = self.read_text(name, choices[0])
+        if value not in choices:
+            message = f"option {name} of '{self.kind}' is {value!r}; it must be one of {', '.join(choices)}"
+            raise FaultRequestError(message)
+        return value
+
+    def read_flag(self, name: str) -> bool:
+        """Return a boolean; false by default."""
+        return bool(self.values.get(name, False))
+
+    def read_headers(self) -> dict[str, str]:
+        """Return the headers to send."""
+        headers = self.values.get("headers", {})
+        if not isinstance(headers, dict):
+            message = f"option headers of '{self.kind}' must be a JSON object of strings"
+            raise FaultRequestError(message)
+        return {str(name): str(value) for name, value in headers.items()}
+
+
+ApplyFault = Callable[[Exchange, FaultOptions], ServerResponse | None]
 
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """One kind of fault: what it does, and which options it has."""
+    """A kind of fault: the function that applies it, and the names of its options."""
 
     apply: ApplyFault
     options: frozenset[str] = frozenset()
 
 
-def _status_response(_exchange: Exchange, options: FaultOptions) -> Response:
-    """Answer an error instead."""
+# Faults that apply to pages only: wrong tokens, and repeated events.
+
+
+def _insert_empty_page(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
+    """Return no items, and a token of the requested page."""
+    if exchange.page is None:
+        return None
+    return items_response((), exchange.codec.encode(exchange.page.cursor))
+
+
+def _send_empty_token(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
+    """Add an empty token header to the last page."""
+    if exchange.page is None or exchange.page.next_cursor is not None:
+        return None
+    return exchange.response.with_header(NEXT_PAGE_HEADER, "")
+
+
+def _repeat_token(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
+    """Return the token that was sent; for a first page, return one that leads to itself."""
+    if exchange.page is None:
+        return None
+    token = exchange.call.parameters.get("page")
+    if not token:
+        token = exchange.codec.encode(replace(exchange.page.cursor, is_looping=True))
+    return exchange.response.with_header(NEXT_PAGE_HEADER, token)
+
+
+def _reject_token(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
+    """Reject a token as expired."""
+    if not exchange.call.parameters.get("page"):
+        return None
+    return error_response(ApiError(400, "PaginationTokenExpired", "The page token has expired."))
+
+
+def _send_foreign_token(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
+    """Return a token that belongs to another query."""
+    if exchange.page is None:
+        return None
+    cursor = exchange.page.cursor
+    token = exchange.codec.encode(Cursor(f"not {cursor.query}", cursor.position, cursor.page_number + 1))
+    return exchange.response.with_header(NEXT_PAGE_HEADER, token)
+
+
+def _duplicate_items(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
+    """Repeat some of the page's items."""
+    if exchange.page is None or not exchange.page.items:
+        return None
+    items = exchange.page.items
+    return _replace_items(exchange, [*items, *items[: options.read_count("count", 3)]])
+
+
+def _add_items_of_other_windows(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
+    """Add events of the same target from outside the requested window."""
+    if exchange.page is None:
+        return None
+    others = exchange.read_elsewhere(options.read_count("count", 3))
+    if not others:
+        return None
+    return _replace_items(exchange, [*exchange.page.items, *others])
+
+
+def _add_changed_copies(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
+    """Add copies of events that keep the id and differ in another field."""
+    if exchange.page is None or not exchange.page.items:
+        return None
+    chosen = exchange.page.items[: options.read_count("count", 1)]
+    copies = [_change_event(bytes(item), is_time_changed=options.read_flag("changeEventTime")) for item in chosen]
+    return _replace_items(exchange, [*exchange.page.items, *copies])
+
+
+def _change_event(item: bytes, *, is_time_changed: bool) -> bytes:
+    """Return an event with another time, or with an additional field."""
+    event = json.loads(item)
+    if is_time_changed:
+        event["eventTime"] = _shift_time(str(event.get("eventTime", "")))
+    else:
+        event["emulatorChanged"] = "the same id with other bytes"
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+def _shift_time(text: str) -> str:
+    """Return the time one second later; an unreadable one becomes a fixed time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime(2020, 1, 1, tzinfo=UTC)
+    return (moment + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
+
+
+def _replace_items(exchange: Exchange, items: Sequence[RawEvent]) -> ServerResponse:
+    return replace(exchange.response, body=join_page(items), item_count=len(items))
+
+
+# Faults that apply to any response.
+
+
+def _replace_with_status(_exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Return an error instead."""
     status = options.read_count("status", 500)
-    code = options.read_text("code", _USUAL_CODES.get(status, "InternalServerError"))
-    error = ServiceError(status, code, options.read_text("message", "A scripted fault."))
+    code = options.read_text("code", _DEFAULT_CODES.get(status, "InternalServerError"))
+    error = ApiError(status, code, options.read_text("message", "A scripted fault."))
     return replace(error_response(error), headers=options.read_headers())
 
 
-def _reset_connection(exchange: Exchange, options: FaultOptions) -> Response:
-    """Reset the connection, at once or after some bytes of the body."""
+def _reset_connection(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Reset the connection, before the response or after some bytes of the body."""
     after_bytes = options.read_count("afterBytes", 0) if "afterBytes" in options.values else None
     return replace(exchange.response, delivery=Reset(after_bytes))
 
 
-def _send_short_body(exchange: Exchange, options: FaultOptions) -> Response:
-    """Promise the whole body and close before its end."""
+def _send_short_body(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Announce the whole body and close the connection before its end."""
     sent = options.read_count("sentBytes", len(exchange.response.body) // 2)
     return replace(exchange.response, delivery=CutShort(min(sent, len(exchange.response.body) - 1)))
 
 
-def _cut_body(exchange: Exchange, options: FaultOptions) -> Response:
-    """Send a body that ends too early, with the length that it has."""
+def _truncate_body(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Send a truncated body with a matching length."""
     length = options.read_count("keptBytes", len(exchange.response.body) // 2)
     return replace(exchange.response, body=exchange.response.body[: min(length, len(exchange.response.body) - 1)])
 
 
-def _html_response(exchange: Exchange, _options: FaultOptions) -> Response:
-    """Answer a web page with status 200, as a proxy does that wants a sign-in."""
+def _replace_with_html(exchange: Exchange, _options: FaultOptions) -> ServerResponse:
+    """Return a web page with status 200, as a proxy with a sign-in page does."""
     return replace(exchange.response, body=_HTML, content_type="text/html", status=200, headers={}, item_count=0)
 
 
-def _no_array(exchange: Exchange, options: FaultOptions) -> Response:
-    """Answer JSON that is not an array of objects."""
+def _replace_with_other_json(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Return JSON that is not an array of objects, or an empty body."""
     body = _OTHER_BODIES[options.read_choice("body", tuple(_OTHER_BODIES))]
     return replace(exchange.response, body=body, status=200, item_count=0)
 
 
-def _invalid_utf8(exchange: Exchange, _options: FaultOptions) -> Response | None:
-    """Put bytes that are no UTF-8 into the last string of the body."""
+def _insert_invalid_utf8(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
+    """Insert bytes that are not valid UTF-8 into the last string of the body."""
     at = exchange.response.body.rfind(b'"')
     if at < 0:
         return None
@@ -241,40 +295,43 @@ def _invalid_utf8(exchange: Exchange, _options: FaultOptions) -> Response | None
     return replace(exchange.response, body=body)
 
 
-def _deep_nesting(exchange: Exchange, options: FaultOptions) -> Response:
-    """Answer one event that nests deeper than a parser can follow."""
-    depth = options.read_count("depth", _NESTING)
+def _replace_with_deep_nesting(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Return an event that is nested too deeply for a recursive parser."""
+    depth = options.read_count("depth", _NESTING_DEPTH)
     body = b'[{"eventId":"deep","data":' + b"[" * depth + b"]" * depth + b"}]"
     return replace(exchange.response, body=body, item_count=1)
 
 
-def _stall(exchange: Exchange, options: FaultOptions) -> Response:
-    """Be silent for a while, then close; before the answer, or within it."""
+def _stall(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Stop sending before or within the response, and close the connection after some time."""
     after = options.read_choice("after", ("nothing", "headers", "half"))
     return replace(exchange.response, delivery=Stall(options.read_number("seconds", 60.0), after))
 
 
-def _bad_gzip(exchange: Exchange, options: FaultOptions) -> Response | None:
-    """Answer compressed bytes that cannot be expanded; only to those who accept gzip."""
+def _corrupt_gzip(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
+    """Return gzip data that cannot be decompressed; only to clients that accept gzip."""
     if not exchange.is_gzip_accepted:
         return None
-    packed = gzip.compress(exchange.response.body, compresslevel=1, mtime=0)
+    compressed = gzip.compress(exchange.response.body, compresslevel=1, mtime=0)
     how = options.read_choice("how", ("truncated", "garbage"))
-    body = packed[: len(packed) // 2] if how == "truncated" else b"\x1f\x8b and no gzip"
+    body = compressed[: len(compressed) // 2] if how == "truncated" else b"\x1f\x8b and no gzip"
     return replace(exchange.response, body=body).with_header("Content-Encoding", "gzip")
 
 
-def _skew_clock(exchange: Exchange, options: FaultOptions) -> Response:
-    """Answer as a service whose clock is so far ahead (behind, when negative), and refuse what is too far off."""
-    seconds = options.read_any_number("seconds", 0.0)
+def _skew_clock(exchange: Exchange, options: FaultOptions) -> ServerResponse:
+    """Shift the service's clock: change the `Date` header, and return a 401 if the skew is too large.
+
+    The clock is ahead when `seconds` is positive, and behind when it is negative.
+    """
+    seconds = options.read_signed_number("seconds", 0.0)
     response = exchange.response
     if abs(seconds) > MAX_SKEW_SECONDS:
         response = error_response(not_authenticated("the date is more than five minutes away from the service's clock"))
     return response.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
 
 
-def _retention_response(exchange: Exchange, options: FaultOptions) -> Response | None:
-    """Answer another number of days for which events are kept; only to those who ask for it."""
+def _replace_retention(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
+    """Return another retention period from GetConfiguration."""
     days = options.read_count("days", 90)
     if exchange.call.operation is not Operation.GET_CONFIGURATION:
         return None
@@ -282,33 +339,34 @@ def _retention_response(exchange: Exchange, options: FaultOptions) -> Response |
 
 
 FAULT_KINDS: Mapping[str, FaultKind] = {
-    "status": FaultKind(_status_response, frozenset({"status", "code", "message", "headers"})),
+    "status": FaultKind(_replace_with_status, frozenset({"status", "code", "message", "headers"})),
     "reset": FaultKind(_reset_connection, frozenset({"afterBytes"})),
     "short_body": FaultKind(_send_short_body, frozenset({"sentBytes"})),
-    "cut_body": FaultKind(_cut_body, frozenset({"keptBytes"})),
-    "html": FaultKind(_html_response),
-    "not_an_array": FaultKind(_no_array, frozenset({"body"})),
-    "invalid_utf8": FaultKind(_invalid_utf8),
-    "deep_nesting": FaultKind(_deep_nesting, frozenset({"depth"})),
+    "cut_body": FaultKind(_truncate_body, frozenset({"keptBytes"})),
+    "html": FaultKind(_replace_with_html),
+    "not_an_array": FaultKind(_replace_with_other_json, frozenset({"body"})),
+    "invalid_utf8": FaultKind(_insert_invalid_utf8),
+    "deep_nesting": FaultKind(_replace_with_deep_nesting, frozenset({"depth"})),
     "stall": FaultKind(_stall, frozenset({"seconds", "after"})),
-    "bad_gzip": FaultKind(_bad_gzip, frozenset({"how"})),
+    "bad_gzip": FaultKind(_corrupt_gzip, frozenset({"how"})),
     "skewed_clock": FaultKind(_skew_clock, frozenset({"seconds"})),
-    "retention": FaultKind(_retention_response, frozenset({"days"})),
-    **{name: FaultKind(apply, options) for name, (apply, options) in PAGE_FAULTS.items()},
+    "retention": FaultKind(_replace_retention, frozenset({"days"})),
+    "empty_page": FaultKind(_insert_empty_page),
+    "empty_token": FaultKind(_send_empty_token),
+    "repeated_token": FaultKind(_repeat_token),
+    "expired_token": FaultKind(_reject_token),
+    "foreign_token": FaultKind(_send_foreign_token),
+    "duplicate_within": FaultKind(_duplicate_items, _COUNT_OPTION),
+    "duplicate_across": FaultKind(_add_items_of_other_windows, _COUNT_OPTION),
+    "same_id_other_bytes": FaultKind(_add_changed_copies, _COUNT_OPTION | {"changeEventTime"}),
 }
 
 
-_ANY = "*"
-_ENTRY_KEYS = frozenset({"operation", "match", "skip", "times", "fault"})
-_PAGE_CHOICES = frozenset({"first", "later", "any"})
-_TIME_MATCHES = frozenset({"startTime", "endTime", "startBefore", "startFrom", "covers"})
-_MATCH_KEYS = _TIME_MATCHES | {"region", "compartmentId", "page"}
-_PROBED = Cursor("probe")
-# Every new fault is tried on this exchange, so that wrong options are refused when they are sent.
+# Each new fault is applied to this exchange first, so that invalid options are rejected when they are sent.
 _PROBE = Exchange(
-    Call("", Operation.LIST_EVENTS),
-    Response(b'[{"eventId":"probe"}]'),
-    Page([b'{"eventId":"probe"}'], _PROBED, None),
+    ApiCall("", Operation.LIST_EVENTS),
+    ServerResponse(b'[{"eventId":"probe"}]'),
+    ItemPage([b'{"eventId":"probe"}'], Cursor("probe"), None),
     TokenCodec(0),
     is_gzip_accepted=True,
     read_elsewhere=lambda _count: (),
@@ -317,7 +375,7 @@ _PROBE = Exchange(
 
 @dataclass(slots=True)
 class FaultEntry:
-    """One entry of the table: what it hits, and what it has done so far."""
+    """One scripted fault: the requests it hits, and what it has done so far."""
 
     operation: str
     match: Mapping[str, str]
@@ -331,11 +389,11 @@ class FaultEntry:
 
     @property
     def is_completed(self) -> bool:
-        """Say whether the fault has fired as often as it should."""
+        """Return whether the fault has fired its number of times."""
         return self.times is not None and self.fired >= self.times
 
     def describe(self) -> dict[str, object]:
-        """Give the entry as a JSON object, with what it has done."""
+        """Return the entry as a JSON object, with its counters."""
         return {
             "operation": self.operation,
             "match": dict(self.match),
@@ -347,14 +405,13 @@ class FaultEntry:
             "completed": self.is_completed,
         }
 
-    def is_match(self, call: Call) -> bool:
-        """Say whether the entry is about such a request."""
-        if self.operation not in {_ANY, call.operation}:
+    def matches(self, call: ApiCall) -> bool:
+        """Return whether all conditions of the entry hold for a request."""
+        if self.operation not in {_ANY_OPERATION, call.operation}:
             return False
         return all(self._is_met(name, value, call) for name, value in self.match.items())
 
-    def _is_met(self, name: str, value: str, call: Call) -> bool:
-        """Say whether one condition holds."""
+    def _is_met(self, name: str, value: str, call: ApiCall) -> bool:
         if name == "region":
             return call.region == value
         if name == "compartmentId":
@@ -363,48 +420,47 @@ class FaultEntry:
             return value == "any" or (value == "later") == bool(call.parameters.get("page"))
         return self._is_time_met(name, call)
 
-    def _is_time_met(self, name: str, call: Call) -> bool:
-        """Say whether a condition about the window holds."""
-        start, end = (_read_minute(call.parameters.get(key)) for key in ("startTime", "endTime"))
-        wanted = self.minutes[name]
+    def _is_time_met(self, name: str, call: ApiCall) -> bool:
+        start, end = (_parse_minute(call.parameters.get(key)) for key in ("startTime", "endTime"))
+        minute = self.minutes[name]
         if start is None or end is None:
             return False
         return {
-            "startTime": start == wanted,
-            "endTime": end == wanted,
-            "startBefore": start < wanted,
-            "startFrom": start >= wanted,
-            "covers": start <= wanted < end,
+            "startTime": start == minute,
+            "endTime": end == minute,
+            "startBefore": start < minute,
+            "startFrom": start >= minute,
+            "covers": start <= minute < end,
         }[name]
 
 
 class FaultTable:
-    """The scripted faults, in the order in which they were given."""
+    """The scripted faults, in the order in which they were added."""
 
     def __init__(self) -> None:
-        """Begin without faults."""
+        """Start without faults."""
         self._entries: list[FaultEntry] = []
 
     def add(self, content: object) -> None:
-        """Add the entries of a JSON list.
+        """Add the entries of a JSON list; all of them, or none.
 
-        Raises: FaultRequestError, and then adds none.
+        Raises: FaultRequestError.
         """
         if not isinstance(content, list):
-            message = "the faults are a JSON list of objects; send a list, even for one fault"
+            message = "the faults are not a JSON list; send a list of objects, even for one fault"
             raise FaultRequestError(message)
-        self._entries.extend([read_entry(one) for one in content])
+        self._entries.extend([parse_entry(one) for one in content])
 
     def clear(self) -> None:
-        """Forget every fault."""
+        """Remove all faults."""
         self._entries.clear()
 
     def describe(self) -> list[dict[str, object]]:
-        """Give all entries as JSON objects."""
+        """Return all entries as JSON objects."""
         return [entry.describe() for entry in self._entries]
 
-    def apply(self, exchange: Exchange) -> tuple[Response, str | None]:
-        """Give the answer that a request gets, and the kind of the fault that hit it, if any."""
+    def apply(self, exchange: Exchange) -> tuple[ServerResponse, str | None]:
+        """Return the response to send, and the kind of the fault that fired, if any."""
         for entry in self._find_ready(exchange.call):
             changed = FAULT_KINDS[entry.kind].apply(exchange, entry.options)
             if changed is not None:
@@ -412,32 +468,32 @@ class FaultTable:
                 return changed, entry.kind
         return exchange.response, None
 
-    def _find_ready(self, call: Call) -> Iterator[FaultEntry]:
-        """Find the entries that may hit a request, and count it for those that let it pass."""
+    def _find_ready(self, call: ApiCall) -> Iterator[FaultEntry]:
+        """Yield the entries that may hit a request, and count the request for each matching entry."""
         for entry in self._entries:
-            if entry.is_completed or not entry.is_match(call):
+            if entry.is_completed or not entry.matches(call):
                 continue
             entry.seen += 1
             if entry.seen > entry.skip:
                 yield entry
 
 
-def read_entry(content: object) -> FaultEntry:
-    """Read one entry as it was sent.
+def parse_entry(content: object) -> FaultEntry:
+    """Return the entry that a JSON object describes.
 
-    Raises: FaultRequestError, whose text says what is wrong and what would be right.
+    Raises: FaultRequestError.
     """
     entry = _read_object(content, "a fault entry", _ENTRY_KEYS)
-    operation = str(entry.get("operation", _ANY))
-    if operation not in {_ANY, *Operation}:
-        raise _wrong("operation", operation, {_ANY, *Operation})
+    operation = str(entry.get("operation", _ANY_OPERATION))
+    if operation not in {_ANY_OPERATION, *Operation}:
+        raise _unknown_value("operation", operation, {_ANY_OPERATION, *Operation})
     fault = dict(_read_object(entry.get("fault"), "the key 'fault'", None))
     kind = str(fault.pop("kind", ""))
     if kind not in FAULT_KINDS:
-        raise _wrong("fault.kind", kind, set(FAULT_KINDS))
+        raise _unknown_value("fault.kind", kind, set(FAULT_KINDS))
     unknown = fault.keys() - FAULT_KINDS[kind].options
     if unknown:
-        raise _wrong(f"option of '{kind}'", ", ".join(sorted(unknown)), set(FAULT_KINDS[kind].options))
+        raise _unknown_value(f"option of '{kind}'", ", ".join(sorted(unknown)), set(FAULT_KINDS[kind].options))
     options = FaultOptions(kind, fault)
     FAULT_KINDS[kind].apply(_PROBE, options)
     match = _read_match(entry.get("match", {}))
@@ -448,55 +504,55 @@ def read_entry(content: object) -> FaultEntry:
         times=_read_count(entry.get("times", 1), "times"),
         kind=kind,
         options=options,
-        minutes={name: _require_minute(name, match[name]) for name in _TIME_MATCHES & match.keys()},
+        minutes={name: _read_minute(name, match[name]) for name in _TIME_CONDITIONS & match.keys()},
     )
 
 
 def _read_match(content: object) -> Mapping[str, str]:
-    """Read the conditions of an entry."""
+    """Return the conditions of an entry."""
     match = {name: str(value) for name, value in _read_object(content, "the key 'match'", _MATCH_KEYS).items()}
     if match.get("page", "any") not in _PAGE_CHOICES:
-        raise _wrong("match.page", match["page"], set(_PAGE_CHOICES))
+        raise _unknown_value("match.page", match["page"], set(_PAGE_CHOICES))
     return match
 
 
 def _read_object(content: object, name: str, allowed: frozenset[str] | None) -> dict[str, object]:
-    """Insist on a JSON object with known keys."""
+    """Return a JSON object, after a check that its keys are known."""
     if not isinstance(content, dict):
-        message = f"{name} is a JSON object; see docs/emulator.md for its keys"
+        message = f"{name} is not a JSON object; see docs/emulator.md for its keys"
         raise FaultRequestError(message)
     if allowed is not None and content.keys() - allowed:
-        raise _wrong(f"key of {name}", ", ".join(sorted(content.keys() - allowed)), set(allowed))
+        raise _unknown_value(f"key of {name}", ", ".join(sorted(content.keys() - allowed)), set(allowed))
     return content
 
 
 def _read_count(value: object, name: str) -> int | None:
-    """Read a count; null only for `times`, where it means for ever."""
+    """Return a count; None is allowed only for `times`, where it means without limit."""
     if value is None and name == "times":
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        message = f"{name} is {value!r}; it must be a whole number from 0, or null for times without end"
+        message = f"{name} is {value!r}; it must be a whole number from 0, or null for `times` without limit"
         raise FaultRequestError(message)
     return value
 
 
-def _require_minute(name: str, value: str) -> int:
-    """Read a time of the conditions."""
-    minute = _read_minute(value)
+def _read_minute(name: str, value: str) -> int:
+    """Return the time of a condition as a minute since 1970."""
+    minute = _parse_minute(value)
     if minute is None:
         message = f"match.{name} is {value!r}; write it as 2025-12-01T00:00:00Z"
         raise FaultRequestError(message)
     return minute
 
 
-def _read_minute(value: str | None) -> int | None:
-    """Read a time as a minute since 1970; None when it is none."""
+def _parse_minute(value: str | None) -> int | None:
+    """Return a time as a minute since 1970; None when it is absent or unreadable."""
     try:
-        return None if value is None else parse_instant_ms(value) // MS_PER_MINUTE
+        return None if value is None else parse_time_ms(value) // MS_PER_MINUTE
     except ValueError:
         return None
 
 
-def _wrong(name: str, value: str, allowed: set[str]) -> FaultRequestError:
-    """Make the error for a value that is not among the allowed ones."""
-    return FaultRequestError(f"unknown {name}: {value!r}; it is one of {', '.join(sorted(allowed)) or 'none'}")
+def _unknown_value(name: str, value: str, allowed: set[str]) -> FaultRequestError:
+    """Return the error for a value that is not allowed."""
+    return FaultRequestError(f"unknown {name}: {value!r}; use one of {', '.join(sorted(allowed)) or 'none'}")

@@ -1,16 +1,7 @@
-"""Tokens given out while the emulator runs.
+"""Security tokens: the issuer that signs them, and the federation endpoint `POST /v1/x509` for instances.
 
-Owns: the key that signs them, made when the first is wanted.
-Must not: decide who may have one.
-
-The endpoint that gives an instance a token for its certificate: `POST /v1/x509`.
-
-Owns: what such a request must prove.
-Must not: make certificates or tokens.
-
-Invariants:
-- the request is signed with the key of the certificate that it shows;
-- the certificate is the one that the metadata service gave out.
+A request to the federation endpoint is signed with the key of the certificate that it contains, and that
+certificate is the one that the emulated metadata service returned.
 """
 
 from __future__ import annotations
@@ -23,28 +14,30 @@ from collections.abc import Callable
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from ociaudit_emulator.http import Response, ServiceError, json_response, not_authenticated
+from ociaudit_emulator.http import ApiError, ServerResponse, json_response, not_authenticated
 from ociaudit_emulator.instance_metadata import InstanceMetadata
 from ociaudit_emulator.session_token import HolderKind, find_holder, make_session_token
-from ociaudit_emulator.signature import KeyRing, SignedRequest, Signer, verify_signature
+from ociaudit_emulator.signature import KeyRing, SignedRequest, Signer, load_public_key, verify_signature
 from ociaudit_emulator.tenancy import Tenancy
+
+_PATH = "/v1/x509"
 
 
 class TokenIssuer:
-    """Gives out tokens that the emulator's services accept until they end."""
+    """An issuer of tokens that the emulated services accept until they expire."""
 
     def __init__(self, tenancy: Tenancy, key_ring: KeyRing, read_clock_seconds: Callable[[], float]) -> None:
-        """Keep the collaborators."""
+        """Keep the collaborators; the signing key is generated with the first token."""
         self._tenancy = tenancy
         self._key_ring = key_ring
         self._read_clock_seconds = read_clock_seconds
 
     def issue(self, public_key: RSAPublicKey, kind: HolderKind, seconds: float) -> str:
-        """Give a token for a key, from now on for so many seconds."""
+        """Return a token for a key, valid from now for this many seconds."""
         start = self._read_clock_seconds()
         span = (math.floor(start), math.ceil(start + seconds))
         return make_session_token(self._key, public_key, holder=find_holder(self._tenancy, kind), span=span)
@@ -56,41 +49,29 @@ class TokenIssuer:
         return key
 
 
-def read_public_key(pem: bytes) -> RSAPublicKey:
-    """Read a public key; ValueError when it is something else."""
-    key = serialization.load_pem_public_key(pem)
-    if not isinstance(key, RSAPublicKey):
-        message = "no RSA key"
-        raise ValueError(message)  # noqa: TRY004 -- what was sent is wrong, not the call
-    return key
-
-
-_PATH = "/v1/x509"
-
-
 def is_federation(request: SignedRequest) -> bool:
-    """Say whether a request asks for a token."""
+    """Return whether a request is for the federation endpoint."""
     return request.target == _PATH
 
 
 class Federation:
-    """Gives tokens to the made instance."""
+    """The federation endpoint, which issues tokens to the emulated instance."""
 
     def __init__(self, tenancy: Tenancy, metadata: InstanceMetadata, issuer: TokenIssuer, token_seconds: float) -> None:
-        """Keep the collaborators, and how long a token lasts."""
+        """Keep the collaborators, and the lifetime of a token in seconds."""
         self._tenancy = tenancy
         self._metadata = metadata
         self._issuer = issuer
         self._token_seconds = token_seconds
 
-    def response(self, request: SignedRequest, now_seconds: float) -> Response:
-        """Answer a token for the session key that the request names.
+    def respond(self, request: SignedRequest, now_seconds: float) -> ServerResponse:
+        """Return a token for the session key in the request's body.
 
-        Raises: ServiceError.
+        Raises: ApiError.
         """
         if request.method != "POST":
-            raise ServiceError(405, "MethodNotAllowed", f"{_PATH} is asked with POST.")
-        certificate, session_key = _read_body(request.body)
+            raise ApiError(405, "MethodNotAllowed", f"{_PATH} is asked with POST.")
+        certificate, session_key = _parse_body(request.body)
         if certificate != self._metadata.identity.leaf:
             raise not_authenticated("the certificate is not that of the instance")
         key_id = f"{self._tenancy.id}/fed-x509/{certificate.fingerprint(hashes.SHA1()).hex(':').upper()}"  # noqa: S303
@@ -103,15 +84,15 @@ class Federation:
         return json_response({"token": self._issuer.issue(session_key, HolderKind.INSTANCE, self._token_seconds)})
 
 
-def _read_body(body: bytes) -> tuple[x509.Certificate, RSAPublicKey]:
-    """Read the certificate and the session's public key, both written without the lines around PEM.
+def _parse_body(body: bytes) -> tuple[x509.Certificate, RSAPublicKey]:
+    """Return the certificate and the session's public key, both sent without the delimiter lines of PEM.
 
-    Raises: ServiceError (400).
+    Raises: ApiError (400).
     """
     try:
-        asked = json.loads(body)
-        certificate = x509.load_der_x509_certificate(base64.b64decode(asked["certificate"], validate=True))
-        key = f"-----BEGIN PUBLIC KEY-----\n{asked['publicKey']}\n-----END PUBLIC KEY-----\n"
-        return certificate, read_public_key(key.encode())
+        content = json.loads(body)
+        certificate = x509.load_der_x509_certificate(base64.b64decode(content["certificate"], validate=True))
+        key = f"-----BEGIN PUBLIC KEY-----\n{content['publicKey']}\n-----END PUBLIC KEY-----\n"
+        return certificate, load_public_key(key.encode())
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise ServiceError(400, "InvalidParameter", "The body has no certificate and publicKey.") from error
+        raise ApiError(400, "InvalidParameter", "The body has no certificate and publicKey.") from error

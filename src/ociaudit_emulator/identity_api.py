@@ -1,15 +1,20 @@
-"""The Identity service, as far as an export asks it: regions, compartments, the tenancy.
-
-Owns: what these operations accept, refuse and answer.
-Must not: know HTTP objects.
-"""
+"""The Identity service, as far as an export uses it: regions, compartments, the tenancy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from ociaudit_emulator.http import Call, Cursor, Page, Response, TokenCodec, invalid_parameter, json_response, not_found
+from ociaudit_emulator.http import (
+    ApiCall,
+    Cursor,
+    ItemPage,
+    ServerResponse,
+    TokenCodec,
+    invalid_parameter,
+    json_response,
+    not_found,
+)
 from ociaudit_emulator.tenancy import Compartment, Tenancy
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
@@ -18,15 +23,18 @@ _STATES = frozenset({"CREATING", "ACTIVE", "INACTIVE", "DELETING", "DELETED"})
 
 
 class IdentityApi:
-    """Answers the Identity service's operations."""
+    """The operations of the Identity service."""
 
     def __init__(self, tenancy: Tenancy, codec: TokenCodec) -> None:
-        """Keep the tenancy and the maker of page tokens."""
+        """Keep the collaborators."""
         self._tenancy = tenancy
         self._codec = codec
 
-    def list_region_subscriptions(self, call: Call) -> Response:
-        """Answer the regions that the tenancy subscribed to, in one page."""
+    def list_region_subscriptions(self, call: ApiCall) -> ServerResponse:
+        """Return the regions that the tenancy is subscribed to; the operation has no pages.
+
+        Raises: ApiError for another tenancy's id.
+        """
         self._check_tenancy(call)
         return json_response(
             [
@@ -40,8 +48,11 @@ class IdentityApi:
             ]
         )
 
-    def get_tenancy(self, call: Call) -> Response:
-        """Answer the tenancy's name and home region."""
+    def get_tenancy(self, call: ApiCall) -> ServerResponse:
+        """Return the tenancy's name and home region.
+
+        Raises: ApiError for another tenancy's id.
+        """
         self._check_tenancy(call)
         home = next(region for region in self._tenancy.regions if region.is_home)
         return json_response(
@@ -56,17 +67,20 @@ class IdentityApi:
             }
         )
 
-    def get_compartment(self, call: Call) -> Response:
-        """Answer one compartment, root included."""
+    def get_compartment(self, call: ApiCall) -> ServerResponse:
+        """Return one compartment, root included.
+
+        Raises: ApiError for an unknown or forbidden compartment.
+        """
         compartment = self._tenancy.compartment_by_id.get(call.resource_id)
         if compartment is None or compartment.is_forbidden:
             raise not_found()
-        return Response(_write_compartment(compartment))
+        return ServerResponse(_write_compartment(compartment))
 
-    def list_compartments(self, call: Call) -> Page:
-        """Answer a page of compartments: root's or one parent's children, or the whole tree.
+    def list_compartments(self, call: ApiCall) -> ItemPage:
+        """Return a page of compartments: the children of one compartment, or the whole tree.
 
-        Raises: ServiceError.
+        Raises: ApiError for invalid parameters, and for an unknown or forbidden parent.
         """
         chosen = self._choose_compartments(call)
         limit = _read_limit(call)
@@ -78,10 +92,10 @@ class IdentityApi:
         end = start + limit
         following = Cursor(key, end, cursor.page_number + 1) if end < len(chosen) else None
         items = [_write_compartment(compartment) for compartment in chosen[start:end]]
-        return Page(items, cursor, cursor if cursor.is_looping else following)
+        return ItemPage(items, cursor, cursor if cursor.is_looping else following)
 
-    def _choose_compartments(self, call: Call) -> Sequence[Compartment]:
-        """Choose the compartments that a question is about."""
+    def _choose_compartments(self, call: ApiCall) -> Sequence[Compartment]:
+        """Return the compartments that match the parameters of a call."""
         parent = self._tenancy.compartment_by_id.get(call.require("compartmentId"))
         if parent is None or parent.is_forbidden:
             raise not_found()
@@ -101,14 +115,14 @@ class IdentityApi:
             and (not name or one.name == name)
         ]
 
-    def _check_tenancy(self, call: Call) -> None:
-        """Refuse another tenancy's id."""
+    def _check_tenancy(self, call: ApiCall) -> None:
+        """Reject another tenancy's id."""
         if call.resource_id != self._tenancy.id:
             raise not_found()
 
 
-def _read_choice(call: Call, name: str, default: str, allowed: frozenset[str]) -> str:
-    """Read a parameter that has a few possible values."""
+def _read_choice(call: ApiCall, name: str, default: str, allowed: frozenset[str]) -> str:
+    """Return a parameter that has a fixed set of values."""
     value = call.parameters.get(name, default)
     if value != default and value not in allowed:
         message = f"The value of '{name}' must be one of {', '.join(sorted(allowed))}."
@@ -116,8 +130,8 @@ def _read_choice(call: Call, name: str, default: str, allowed: frozenset[str]) -
     return value
 
 
-def _read_limit(call: Call) -> int:
-    """Read how many items a page may hold."""
+def _read_limit(call: ApiCall) -> int:
+    """Return the largest number of items on a page."""
     text = call.parameters.get("limit", str(_DEFAULT_LIMIT))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_LIMIT:
         message = f"The value of 'limit' must be a number from 1 to {_MAX_LIMIT}."
@@ -126,7 +140,7 @@ def _read_limit(call: Call) -> int:
 
 
 def _write_compartment(compartment: Compartment) -> bytes:
-    """Write a compartment as the service does."""
+    """Return a compartment as the service's JSON."""
     content: dict[str, object] = {
         "id": compartment.id,
         "compartmentId": compartment.parent_id or None,

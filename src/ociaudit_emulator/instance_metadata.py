@@ -1,7 +1,6 @@
-"""The metadata service of a made instance: its region, and the certificate that says who it is.
+"""The metadata service of the emulated instance: its region, its id and its identity certificate.
 
-Owns: the paths below `/opc/v2/`, and the certificates, made when they are first asked for.
-Must not: give out tokens; that is `federation`.
+It serves the paths below `/opc/v2/`. The certificates are generated with the first request for one.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 
-from ociaudit_emulator.http import Response, ServiceError
+from ociaudit_emulator.http import ApiError, ServerResponse
 from ociaudit_emulator.session_token import HolderKind, find_holder
 from ociaudit_emulator.signature import SignedRequest
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
@@ -28,8 +27,8 @@ _DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """The instance's certificate with its key, and the certificate of who issued it."""
+class InstanceIdentity:
+    """The instance's certificate with its key, and the certificate of its issuer."""
 
     leaf: x509.Certificate
     leaf_key: RSAPrivateKey
@@ -37,20 +36,20 @@ class Identity:
 
 
 def is_metadata(request: SignedRequest) -> bool:
-    """Say whether a request is for the metadata service."""
+    """Return whether a request is for the metadata service."""
     return request.target.startswith(_PREFIX)
 
 
 class InstanceMetadata:
-    """Answers what an instance asks about itself."""
+    """The metadata service."""
 
     def __init__(self, tenancy: Tenancy) -> None:
-        """Keep the tenancy that the instance is of."""
+        """Keep the tenancy that the instance belongs to."""
         self._tenancy = tenancy
 
     @cached_property
-    def identity(self) -> Identity:
-        """Give the instance's certificates, which stay the same as long as the emulator runs."""
+    def identity(self) -> InstanceIdentity:
+        """Return the instance's certificates, which stay the same while the emulator runs."""
         issuer_key, leaf_key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
         issuer_name = _make_name("emulated PKISVC Identity Intermediate")
         holder = find_holder(self._tenancy, HolderKind.INSTANCE)
@@ -62,15 +61,15 @@ class InstanceMetadata:
             f"opc-tenant:{holder.tenancy_id}",
         )
         intermediate = _certify(issuer_name, issuer_name, issuer_key, issuer_key)
-        return Identity(_certify(name, issuer_name, leaf_key, issuer_key), leaf_key, intermediate)
+        return InstanceIdentity(_certify(name, issuer_name, leaf_key, issuer_key), leaf_key, intermediate)
 
-    def response(self, request: SignedRequest) -> Response:
-        """Answer one path as text.
+    def respond(self, request: SignedRequest) -> ServerResponse:
+        """Return the value of one path as text.
 
-        Raises: ServiceError when it is not asked as version 2 wants it, or there is no such path.
+        Raises: ApiError for a request without the header that version 2 requires, or for an unknown path.
         """
         if request.method != "GET" or request.headers.get("authorization") != _LOGIN:
-            raise ServiceError(401, "Unauthorized", "The metadata service is asked with GET and its Authorization.")
+            raise ApiError(401, "Unauthorized", "The metadata service is asked with GET and its Authorization.")
         path = request.target.removeprefix(_PREFIX).partition("?")[0]
         match path:
             case "instance/region":
@@ -82,18 +81,17 @@ class InstanceMetadata:
             case "identity/intermediate.pem":
                 return _text_response(self.identity.intermediate.public_bytes(serialization.Encoding.PEM))
             case "identity/key.pem":
-                return _text_response(_write_key(self.identity.leaf_key))
+                return _text_response(_encode_key(self.identity.leaf_key))
             case _:
-                raise ServiceError(404, "NotFound", f"The emulated instance has no metadata {path}.")
+                raise ApiError(404, "NotFound", f"The emulated instance has no metadata {path}.")
 
 
-def _text_response(text: bytes) -> Response:
-    """Answer plain text."""
-    return Response(text, content_type="text/plain")
+def _text_response(text: bytes) -> ServerResponse:
+    return ServerResponse(text, content_type="text/plain")
 
 
 def _make_name(common_name: str, *units: str) -> x509.Name:
-    """Make a name whose parts may be longer than the standard says, as Oracle's are."""
+    """Return a name whose parts may be longer than the X.509 standard allows, as Oracle's are."""
     attributes = [(NameOID.COMMON_NAME, common_name), *((NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -101,15 +99,15 @@ def _make_name(common_name: str, *units: str) -> x509.Name:
 
 
 def _certify(name: x509.Name, issuer: x509.Name, key: RSAPrivateKey, issuer_key: RSAPrivateKey) -> x509.Certificate:
-    """Make a certificate that holds from yesterday to tomorrow."""
+    """Return a certificate that is valid from yesterday to tomorrow."""
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - _DAY)
     return builder.not_valid_after(now + _DAY).sign(issuer_key, hashes.SHA256())
 
 
-def _write_key(key: RSAPrivateKey) -> bytes:
-    """Write a private key as the metadata service does."""
+def _encode_key(key: RSAPrivateKey) -> bytes:
+    """Return a private key in the PEM form of the metadata service."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )

@@ -1,11 +1,8 @@
-"""The story to be found: someone's password is guessed, and a new API key is used against the tenancy.
-
-Owns: when it happens, who is in it, and its events in their order.
-Must not: touch ordinary events.
+"""The attack scenario hidden in the events: a guessed password, a new API key, and its use against the tenancy.
 
 Invariants:
-- it happens every sixth day, so any seven days hold it whole at least once;
-- it depends on the seed and the day alone, and its attacker's address is used by nobody else.
+- it happens every sixth day, so any seven days contain it completely at least once;
+- it depends only on the seed and the day, and no other event has the attacker's address.
 """
 
 from __future__ import annotations
@@ -14,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ociaudit_emulator.event_shape import Call, Fill, JsonObject, Outcome, shape_call, write_compact
+from ociaudit_emulator.event_shape import AuditedCall, EventValues, JsonObject, Outcome, encode_compact, shape_call
 from ociaudit_emulator.event_types import INTERACTIVE_LOGIN, find_event_type
-from ociaudit_emulator.instants import MINUTES_PER_DAY, format_minute
 from ociaudit_emulator.randomness import draw_number, make_hex
-from ociaudit_emulator.sign_ins import SignIn, shape_sign_in
+from ociaudit_emulator.sign_ins import SignInAttempt, shape_sign_in
 from ociaudit_emulator.tenancy import HOME_REGION, Principal, PrincipalKind, Tenancy
+from ociaudit_emulator.time_formats import MINUTES_PER_DAY, format_minute
 
 SCENARIO_PERIOD_DAYS = 6
 FAILED_SIGN_INS = 9
@@ -34,8 +31,8 @@ _VICTIMS = (
     "mei.tanaka@example.com",
     "tom.okafor@example.com",
 )
-_RESCUER = "ci-deployer"
-# What the burst asks, and where.
+_RESPONDER = "ci-deployer"
+# The operations of the burst, and the compartment of each.
 _BURST_CALLS = (
     ("ListUsers", "root"),
     ("ListCompartments", "root"),
@@ -51,8 +48,8 @@ _BURST_CALLS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
-    """Who is in one telling of the story, and on which day."""
+class AttackScenario:
+    """One occurrence of the attack: its day, its victim, and the attacker's address and key."""
 
     tenancy: Tenancy
     day: int
@@ -62,22 +59,22 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One event of the story."""
+class ScenarioStep:
+    """One event of the attack; `make` returns its bytes from the values drawn for it."""
 
     compartment_id: str
     minute_of_day: int
     name: str
-    write: Callable[[Fill], bytes]
+    make: Callable[[EventValues], bytes]
 
 
-def find_scenario(seed: int, tenancy: Tenancy, day: int) -> Scenario | None:
-    """Find the story that happens on a day since 1970, if one does."""
+def find_scenario(seed: int, tenancy: Tenancy, day: int) -> AttackScenario | None:
+    """Return the attack on a day since 1970; None if there is none."""
     turn, rest = divmod(day - draw_number("story", seed), SCENARIO_PERIOD_DAYS)
     if rest:
         return None
     digits = make_hex(32, seed, "stolen", day)
-    return Scenario(
+    return AttackScenario(
         tenancy=tenancy,
         day=day,
         victim=tenancy.find_principal(_VICTIMS[turn % len(_VICTIMS)]),
@@ -86,25 +83,26 @@ def find_scenario(seed: int, tenancy: Tenancy, day: int) -> Scenario | None:
     )
 
 
-def list_steps(scenario: Scenario) -> Sequence[Step]:
-    """List the story's events in their order."""
+def list_steps(scenario: AttackScenario) -> Sequence[ScenarioStep]:
+    """Return the events of an attack in their order."""
     root = scenario.tenancy.id
+    fail_sign_in = partial(_make_sign_in, scenario, "sso.authentication.failure")
     steps = [
-        Step(root, _START + number, f"failed sign-in {number}", partial(_write_failed_sign_in, scenario))
+        ScenarioStep(root, _START + number, f"failed sign-in {number}", fail_sign_in)
         for number in range(FAILED_SIGN_INS)
     ]
     steps += [
-        Step(root, _SIGNED_IN, "sign-in", partial(_write_sign_in, scenario)),
-        Step(root, _NEW_KEY, "new key", partial(_write_new_key, scenario)),
-        Step(root, _NEW_POLICY, "new policy", partial(_write_new_policy, scenario)),
+        ScenarioStep(root, _SIGNED_IN, "sign-in", partial(_make_sign_in, scenario, "sso.session.create.success")),
+        ScenarioStep(root, _NEW_KEY, "new key", partial(_make_new_key, scenario)),
+        ScenarioStep(root, _NEW_POLICY, "new policy", partial(_make_new_policy, scenario)),
         *_list_burst(scenario),
-        Step(root, _DISCOVERED, "key deleted", partial(_write_rescue, scenario)),
+        ScenarioStep(root, _DISCOVERED, "key deleted", partial(_make_key_deletion, scenario)),
     ]
     return steps
 
 
 def describe_scenario(seed: int, tenancy: Tenancy, now_minute: int) -> dict[str, object]:
-    """Tell the facts of the last story that is over by now."""
+    """Return the facts of the latest attack that is over, as a JSON object."""
     day = now_minute // MINUTES_PER_DAY
     if now_minute % MINUTES_PER_DAY <= _DISCOVERED:
         day -= 1
@@ -131,76 +129,77 @@ def describe_scenario(seed: int, tenancy: Tenancy, now_minute: int) -> dict[str,
     }
 
 
-def _list_burst(scenario: Scenario) -> list[Step]:
-    """List the calls that are made with the new key."""
+def _list_burst(scenario: AttackScenario) -> list[ScenarioStep]:
+    """Return the calls with the new key."""
     ids = {one.name: one.id for one in scenario.tenancy.compartments}
     steps = []
     for number in range(BURST_MINUTES * BURST_CALLS_PER_MINUTE):
-        name, target = _BURST_CALLS[number % len(_BURST_CALLS)]
+        name, compartment = _BURST_CALLS[number % len(_BURST_CALLS)]
         minute = _BURST + number // BURST_CALLS_PER_MINUTE
-        steps.append(Step(ids[target], minute, f"burst {number}", partial(_write_burst_call, scenario, name)))
+        steps.append(
+            ScenarioStep(ids[compartment], minute, f"burst {number}", partial(_make_burst_call, scenario, name))
+        )
     return steps
 
 
-def _write_failed_sign_in(scenario: Scenario, fill: Fill) -> bytes:
-    """Write a guess at the victim's password that was wrong."""
-    name = "sso.authentication.failure"
-    sign_in = SignIn(scenario.tenancy.id, INTERACTIVE_LOGIN, scenario.victim.name, _BROWSER, name, is_success=False)
-    return write_compact(shape_sign_in(sign_in, replace(fill, ip_address=scenario.address)))
+def _make_sign_in(scenario: AttackScenario, domain_event: str, values: EventValues) -> bytes:
+    """Return the event of a guess at the victim's password."""
+    sign_in = SignInAttempt(
+        scenario.tenancy.id,
+        INTERACTIVE_LOGIN,
+        scenario.victim.name,
+        _BROWSER,
+        domain_event,
+        is_success=domain_event.endswith("success"),
+    )
+    return encode_compact(shape_sign_in(sign_in, replace(values, ip_address=scenario.address)))
 
 
-def _write_sign_in(scenario: Scenario, fill: Fill) -> bytes:
-    """Write the guess that was right."""
-    name = "sso.session.create.success"
-    sign_in = SignIn(scenario.tenancy.id, INTERACTIVE_LOGIN, scenario.victim.name, _BROWSER, name, is_success=True)
-    return write_compact(shape_sign_in(sign_in, replace(fill, ip_address=scenario.address)))
-
-
-def _write_new_key(scenario: Scenario, fill: Fill) -> bytes:
-    """Write that a key was added to the victim's."""
-    own = replace(fill, resource_id=scenario.victim.id)
-    event = _shape_call(scenario, "UploadApiKey", _in_browser(scenario), own)
+def _make_new_key(scenario: AttackScenario, values: EventValues) -> bytes:
+    """Return the event of an API key added to the victim."""
+    own_values = replace(values, resource_id=scenario.victim.id)
+    event = _shape_call(scenario, "UploadApiKey", _as_console_user(scenario), own_values)
     payload: JsonObject = {
         "fingerprint": scenario.new_fingerprint,
         "userId": scenario.victim.id,
         "lifecycleState": "ACTIVE",
     }
-    return write_compact(_with_payload(event, payload))
+    return encode_compact(_with_payload(event, payload))
 
 
-def _write_new_policy(scenario: Scenario, fill: Fill) -> bytes:
-    """Write that a policy was made that allows everything."""
-    event = _shape_call(scenario, "CreatePolicy", _in_browser(scenario), fill)
-    return write_compact(_with_payload(event, {"name": "tmp", "statements": [POLICY_STATEMENT]}))
+def _make_new_policy(scenario: AttackScenario, values: EventValues) -> bytes:
+    """Return the event of a new policy that allows everything."""
+    event = _shape_call(scenario, "CreatePolicy", _as_console_user(scenario), values)
+    return encode_compact(_with_payload(event, {"name": "tmp", "statements": [POLICY_STATEMENT]}))
 
 
-def _write_burst_call(scenario: Scenario, name: str, fill: Fill) -> bytes:
-    """Write a call with the new key."""
+def _make_burst_call(scenario: AttackScenario, name: str, values: EventValues) -> bytes:
+    """Return the event of a call with the new key."""
     caller = replace(scenario.victim, kind=PrincipalKind.USER, user_agent=_TOOL, fingerprint=scenario.new_fingerprint)
-    return write_compact(_shape_call(scenario, name, caller, fill))
+    return encode_compact(_shape_call(scenario, name, caller, values))
 
 
-def _write_rescue(scenario: Scenario, fill: Fill) -> bytes:
-    """Write that someone else deleted the key."""
-    rescuer = scenario.tenancy.find_principal(_RESCUER)
-    own = replace(fill, resource_id=scenario.victim.id, ip_address=rescuer.addresses[0])
-    call = Call(scenario.tenancy.id, find_event_type("DeleteApiKey"), rescuer, Outcome("204"))
-    return write_compact(shape_call(call, own))
+def _make_key_deletion(scenario: AttackScenario, values: EventValues) -> bytes:
+    """Return the event of the key's deletion by someone else."""
+    responder = scenario.tenancy.find_principal(_RESPONDER)
+    own_values = replace(values, resource_id=scenario.victim.id, ip_address=responder.addresses[0])
+    call = AuditedCall(scenario.tenancy.id, find_event_type("DeleteApiKey"), responder, Outcome("204"))
+    return encode_compact(shape_call(call, own_values))
 
 
-def _in_browser(scenario: Scenario) -> Principal:
-    """Give the victim as the attacker uses the console."""
+def _as_console_user(scenario: AttackScenario) -> Principal:
+    """Return the victim as the caller of the attacker's console session."""
     return replace(scenario.victim, kind=PrincipalKind.CONSOLE, user_agent=_BROWSER)
 
 
-def _shape_call(scenario: Scenario, name: str, caller: Principal, fill: Fill) -> JsonObject:
-    """Shape a call from the attacker's address."""
-    call = Call(scenario.tenancy.id, find_event_type(name), caller, Outcome("200"))
-    return shape_call(call, replace(fill, ip_address=scenario.address))
+def _shape_call(scenario: AttackScenario, name: str, caller: Principal, values: EventValues) -> JsonObject:
+    """Return the event of a call from the attacker's address."""
+    call = AuditedCall(scenario.tenancy.id, find_event_type(name), caller, Outcome("200"))
+    return shape_call(call, replace(values, ip_address=scenario.address))
 
 
 def _with_payload(event: JsonObject, payload: JsonObject) -> JsonObject:
-    """Put what was answered into the event."""
+    """Return the event with a payload in its response."""
     data = event["data"]
     if isinstance(data, dict):
         data["response"] = {**data["response"], "payload": payload}

@@ -1,12 +1,7 @@
-"""How an answer reaches the wire: whole by aiohttp, or damaged by hand.
+"""The HTTP server: it reads requests from the wire and sends responses, whole or damaged.
 
-Owns: everything that touches the client's connection.
-Must not: change what an answer says.
-
-The HTTP server: reads requests from the wire and sends answers back.
-
-Owns: aiohttp, the latency, and when a request began and ended.
-Must not: decide what an answer says.
+It owns the client's connection, the latency, and the times at which a request starts and ends. It never
+changes the content of a response.
 """
 
 from __future__ import annotations
@@ -22,113 +17,36 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ociaudit_emulator.control import PREFIX, Control, ControlError, LogEntry, RequestLog
-from ociaudit_emulator.http import CutShort, Operation, Reset, Response, ServiceError, Stall, error_response
-from ociaudit_emulator.instants import format_http_date, read_clock_seconds
-from ociaudit_emulator.service import Service
+from ociaudit_emulator.http import ApiError, CutShort, Operation, Reset, ServerResponse, Stall, error_response
+from ociaudit_emulator.request_handler import RequestHandler
 from ociaudit_emulator.signature import SignedRequest
+from ociaudit_emulator.time_formats import format_http_date, read_clock_seconds
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-
-_NO_LINGER = struct.pack("ii", 1, 0)
-
-
-class HandWritten(web.StreamResponse):
-    """An answer that has already been written, as far as it should be; aiohttp adds nothing."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Write nothing."""
-        self._eof_sent = True
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Write nothing."""
-
-
-async def deliver(request: web.BaseRequest, response: Response) -> web.StreamResponse:
-    """Send an answer in the way that it wants."""
-    delivery = response.delivery
-    if isinstance(delivery, Reset):
-        return _send_part(request, response, delivery.after_bytes, is_reset=True)
-    if isinstance(delivery, CutShort):
-        return _send_part(request, response, delivery.sent_bytes, is_reset=False)
-    if isinstance(delivery, Stall):
-        return await _send_slowly(request, response, delivery)
-    return web.Response(
-        body=response.body, status=response.status, headers=response.headers, content_type=response.content_type
-    )
-
-
-def _send_part(
-    request: web.BaseRequest, response: Response, sent_bytes: int | None, *, is_reset: bool
-) -> web.StreamResponse:
-    """Send the head and a part of the body, and end the connection."""
-    transport = request.transport
-    if transport is None:
-        return HandWritten()
-    if sent_bytes is not None:
-        transport.write(_write_head(response) + response.body[:sent_bytes])
-    if is_reset:
-        _make_reset(transport)
-        transport.abort()
-    else:
-        transport.close()
-    return HandWritten()
-
-
-async def _send_slowly(request: web.BaseRequest, response: Response, stall: Stall) -> web.StreamResponse:
-    """Send nothing, the head or half of the body; be silent, then end the connection."""
-    transport = request.transport
-    if transport is not None and stall.after != "nothing":
-        half = response.body[: len(response.body) // 2] if stall.after == "half" else b""
-        transport.write(_write_head(response) + half)
-    await asyncio.sleep(stall.seconds)
-    if transport is not None:
-        transport.close()
-    return HandWritten()
-
-
-def _make_reset(transport: asyncio.Transport) -> None:
-    """Let the end of the connection be a reset."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-
-
-def _write_head(response: Response) -> bytes:
-    """Write the status line and the headers, promising the whole body."""
-    lines = [
-        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
-        f"Date: {format_http_date(int(read_clock_seconds()))}",
-        f"Content-Type: {response.content_type}",
-        f"Content-Length: {len(response.body)}",
-        *(f"{name}: {value}" for name, value in response.headers.items()),
-    ]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
 HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
 _BACKLOG = 1024
-_TOO_MANY = 429
+_TOO_MANY_REQUESTS = 429
 _KEPT_BLOCK_BYTES = 16 * 1024 * 1024
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Server:
-    """Serves the services and the control endpoints on loopback."""
+    """The emulated services and the control endpoints on loopback."""
 
-    def __init__(self, service: Service, control: Control, log: RequestLog, latency_seconds: float) -> None:
+    def __init__(self, handler: RequestHandler, control: Control, log: RequestLog, latency_seconds: float) -> None:
         """Keep the collaborators."""
-        self._service = service
+        self._handler = handler
         self._control = control
         self._log = log
         self._latency_seconds = latency_seconds
 
     async def start(self, port: int, context: ssl.SSLContext | None = None) -> tuple[web.ServerRunner, int]:
-        """Begin to listen, with TLS if there is a context; give the runner to stop it by, and the port.
+        """Start to listen, with TLS if there is a context; return the runner that stops it, and the port.
 
-        Raises: OSError when the port cannot be had.
+        Raises: OSError when the port is not available.
         """
         _keep_large_blocks()
         server = web.Server(self._handle, access_log=None)
@@ -139,7 +57,6 @@ class Server:
         return runner, listening[1]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
         if request.raw_path.startswith(PREFIX):
             return await self._handle_control(request)
         path, _, query = request.raw_path.partition("?")
@@ -148,25 +65,24 @@ class Server:
         self._log.add(entry)
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read() if request.can_read_body else b""
-        response = self._service.serve(SignedRequest(request.method, request.raw_path, headers, body), entry)
-        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY:
+        response = self._handler.handle(SignedRequest(request.method, request.raw_path, headers, body), entry)
+        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY_REQUESTS:
             await asyncio.sleep(self._latency_seconds)
         delivered = await deliver(request, response)
         entry.ended = time.monotonic()
         return delivered
 
     async def _handle_control(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a control request."""
         try:
             if request.raw_path.startswith(f"{PREFIX}events"):
                 return await self._stream_events(request)
-            response = self._control.response(request.method, request.raw_path, await request.read())
+            response = self._control.respond(request.method, request.raw_path, await request.read())
         except ControlError as error:
-            response = error_response(ServiceError(400, "BadControlRequest", str(error)))
+            response = error_response(ApiError(400, "BadControlRequest", str(error)))
         return await deliver(request, response)
 
     async def _stream_events(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Send the truth part by part, however long it is."""
+        """Send the events part by part, however many there are."""
         parts = self._control.stream_events(request.raw_path)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
@@ -177,9 +93,83 @@ class Server:
 
 
 def _keep_large_blocks() -> None:
-    """Let the C library keep blocks as large as a page for the next one.
+    """Make the C library keep freed blocks of up to the size of a page's body for the next page.
 
-    It gives back to the system what is larger than the largest block ever freed; without this each
-    page's memory would be fetched, zeroed and given back again, which costs more than to fill it.
+    It returns to the system any block larger than the largest one ever freed. Without this, the memory of each
+    page would be fetched, zeroed and returned again, which costs more than filling it.
     """
     bytes(_KEPT_BLOCK_BYTES)
+
+
+async def deliver(request: web.BaseRequest, response: ServerResponse) -> web.StreamResponse:
+    """Send a response as its delivery says: whole through aiohttp, otherwise directly on the transport."""
+    delivery = response.delivery
+    if isinstance(delivery, Reset):
+        return _send_part(request, response, delivery.after_bytes, is_reset=True)
+    if isinstance(delivery, CutShort):
+        return _send_part(request, response, delivery.sent_bytes, is_reset=False)
+    if isinstance(delivery, Stall):
+        return await _send_and_stall(request, response, delivery)
+    return web.Response(
+        body=response.body, status=response.status, headers=response.headers, content_type=response.content_type
+    )
+
+
+class SentResponse(web.StreamResponse):
+    """A response that is already on the wire, so that aiohttp adds nothing."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write nothing."""
+        self._eof_sent = True
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write nothing."""
+
+
+def _send_part(
+    request: web.BaseRequest, response: ServerResponse, sent_bytes: int | None, *, is_reset: bool
+) -> web.StreamResponse:
+    """Send the head and a part of the body, or nothing; then reset or close the connection."""
+    transport = request.transport
+    if transport is None:
+        return SentResponse()
+    if sent_bytes is not None:
+        transport.write(_format_head(response) + response.body[:sent_bytes])
+    if is_reset:
+        _disable_linger(transport)
+        transport.abort()
+    else:
+        transport.close()
+    return SentResponse()
+
+
+async def _send_and_stall(request: web.BaseRequest, response: ServerResponse, stall: Stall) -> web.StreamResponse:
+    """Send nothing, the head or half of the body; then wait, and close the connection."""
+    transport = request.transport
+    if transport is not None and stall.after != "nothing":
+        half = response.body[: len(response.body) // 2] if stall.after == "half" else b""
+        transport.write(_format_head(response) + half)
+    await asyncio.sleep(stall.seconds)
+    if transport is not None:
+        transport.close()
+    return SentResponse()
+
+
+def _disable_linger(transport: asyncio.Transport) -> None:
+    """Make the kernel reset the connection when it is closed."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+
+
+def _format_head(response: ServerResponse) -> bytes:
+    """Return the status line and the headers, with the length of the whole body."""
+    lines = [
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
+        f"Date: {format_http_date(int(read_clock_seconds()))}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -1,12 +1,7 @@
-"""Tokens of users, instances and resources, made and checked here; a user's is what `oci session` would leave.
+"""Security tokens of users, instances and resources: JWTs that carry a public key and an expiry time.
 
-Owns: the token's form, a JWT that carries a public key and its end.
-Must not: keep state; whatever is needed to check a token is in the token and the issuer's key.
-
-Who of the made tenancy holds tokens: the configuration's user, an instance, and a function.
-
-Owns: this choice.
-Must not: make tokens.
+A user's token has the form of the one that `oci session authenticate` writes. Checking a token needs the token
+and the issuer's key, and no state.
 """
 
 from __future__ import annotations
@@ -34,7 +29,7 @@ KEY_ID_PREFIX = "ST$"
 
 
 class HolderKind(StrEnum):
-    """Who can hold a token."""
+    """The kinds of token holders."""
 
     USER = "user"
     INSTANCE = "instance"
@@ -43,7 +38,7 @@ class HolderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a token: the kind, its OCID, and where it lives."""
+    """The holder of a token: its kind, OCID, tenancy and compartment."""
 
     kind: HolderKind
     id: str
@@ -51,7 +46,7 @@ class Holder:
     compartment_id: str
 
     def list_claims(self) -> Mapping[str, str]:
-        """Give the claims that tell of the holder, by the names that Oracle's tokens have for its kind."""
+        """Return the claims about the holder, by the names that Oracle's tokens use for its kind."""
         common = {"sub": self.id, "tenant": self.tenancy_id, "ptype": str(self.kind)}
         if self.kind is HolderKind.INSTANCE:
             return common | {
@@ -72,11 +67,22 @@ class Holder:
         return common | {"ttype": "login"}
 
 
+def find_holder(tenancy: Tenancy, kind: HolderKind) -> Holder:
+    """Return the tenancy's holder of a kind: the configuration's user, an instance, or a function."""
+    if kind is HolderKind.INSTANCE:
+        holder_id = next(one.id for one in tenancy.principals if one.kind is PrincipalKind.INSTANCE)
+    elif kind is HolderKind.RESOURCE:
+        holder_id = make_ocid("fnfunc", tenancy.id, region_key="iad")
+    else:
+        holder_id = tenancy.config_user.id
+    return Holder(kind, holder_id, tenancy.id, tenancy.compartments[1].id)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A checked token: whose it is, the key that signs with it, and when it ends."""
+    """The content of a verified token: its holder, the public key for its requests, and its expiry time."""
 
-    user_id: str
+    holder_id: str
     public_key: RSAPublicKey
     expires_at_second: float
 
@@ -84,7 +90,7 @@ class Session:
 def make_session_token(
     issuer: RSAPrivateKey, session_key: RSAPublicKey, *, holder: Holder, span: tuple[int, int]
 ) -> str:
-    """Make a token for a key, valid over a span of seconds since 1970."""
+    """Return a token for a key, valid over a span of seconds since 1970."""
     numbers = session_key.public_numbers()
     jwk = {"kty": "RSA", "n": _encode_number(numbers.n), "e": _encode_number(numbers.e)}
     claims = {
@@ -101,7 +107,7 @@ def make_session_token(
 
 
 def read_session_token(token: str, issuer: RSAPublicKey) -> Session | None:
-    """Check that the issuer made a token and read it; None when it did not."""
+    """Return the content of a token; None when the issuer did not sign it."""
     text, _, signature = token.rpartition(".")
     try:
         issuer.verify(_decode(signature), text.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -113,32 +119,20 @@ def read_session_token(token: str, issuer: RSAPublicKey) -> Session | None:
         return None
 
 
+# Base64url without padding, as in JWT and JWK (RFC 7515).
+
+
 def _encode(raw: bytes) -> str:
-    """Write bytes as a JWT does."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _decode(text: str) -> bytes:
-    """Read bytes as a JWT writes them."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _encode_number(number: int) -> str:
-    """Write a number as a JWK does."""
     return _encode(number.to_bytes((number.bit_length() + 7) // 8, "big"))
 
 
 def _decode_number(text: str) -> int:
-    """Read a number as a JWK writes it."""
     return int.from_bytes(_decode(text), "big")
-
-
-def find_holder(tenancy: Tenancy, kind: HolderKind) -> Holder:
-    """Give the one of this kind."""
-    if kind is HolderKind.INSTANCE:
-        found = next(one.id for one in tenancy.principals if one.kind is PrincipalKind.INSTANCE)
-    elif kind is HolderKind.RESOURCE:
-        found = make_ocid("fnfunc", tenancy.id, region_key="iad")
-    else:
-        found = tenancy.config_user.id
-    return Holder(kind, found, tenancy.id, tenancy.compartments[1].id)

@@ -1,12 +1,7 @@
-"""What the event of a sign-in looks like: most of what a call has is null.
+"""The events of sign-ins and credential changes, the operations that people search for by name.
 
-Owns: names, nesting and order of the fields.
-Must not: draw anything; every value that varies is an argument.
-
-Sign-ins and credential changes: everything that people look for by name.
-
-Owns: the turns of sign-ins (old style and identity domains) and of changed credentials.
-Must not: decide when they come.
+The shape of a sign-in differs from that of an API call: most of its fields are null. When each event happens is
+decided by `special_events`.
 """
 
 from __future__ import annotations
@@ -15,7 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ociaudit_emulator.event_shape import Call, Fill, JsonObject, Outcome, shape_call, shape_envelope, write_compact
+from ociaudit_emulator.event_shape import (
+    AuditedCall,
+    EventValues,
+    JsonObject,
+    Outcome,
+    encode_compact,
+    shape_call,
+    shape_envelope,
+)
 from ociaudit_emulator.event_types import (
     CHANGE_PASSWORD,
     CREDENTIAL_TYPES,
@@ -28,10 +31,12 @@ from ociaudit_emulator.event_types import (
 )
 from ociaudit_emulator.tenancy import Tenancy
 
+MakeEvent = Callable[[Tenancy, EventValues], bytes]
+
 
 @dataclass(frozen=True, slots=True)
-class SignIn:
-    """A sign-in or a change of one's own password; it tells its outcome in words only."""
+class SignInAttempt:
+    """A sign-in or a change of the user's own password; its event has no status, only a message."""
 
     tenancy_id: str
     event_type: EventType
@@ -41,16 +46,16 @@ class SignIn:
     is_success: bool
 
 
-def shape_sign_in(sign_in: SignIn, fill: Fill) -> JsonObject:
-    """Shape the event of a sign-in."""
-    event = shape_envelope(sign_in.event_type, "", fill)
+def shape_sign_in(sign_in: SignInAttempt, values: EventValues) -> JsonObject:
+    """Return the event of a sign-in."""
+    event = shape_envelope(sign_in.event_type, "", values)
     name = sign_in.event_type.name
     ending = "succeeded" if sign_in.is_success else "failed"
     event["data"] = {
-        "additionalDetails": _shape_sign_in_details(sign_in, fill),
-        "availabilityDomain": fill.availability_domain,
+        "additionalDetails": _shape_sign_in_details(sign_in, values),
+        "availabilityDomain": values.availability_domain,
         "compartmentId": sign_in.tenancy_id,
-        "compartmentName": fill.compartment_name,
+        "compartmentName": values.compartment_name,
         "definedTags": None,
         "eventGroupingId": None,
         "eventName": name,
@@ -61,20 +66,20 @@ def shape_sign_in(sign_in: SignIn, fill: Fill) -> JsonObject:
             "callerName": None,
             "consoleSessionId": None,
             "credentials": None,
-            "ipAddress": fill.ip_address,
+            "ipAddress": values.ip_address,
             "principalId": None,
             "principalName": sign_in.principal_name,
             "tenantId": sign_in.tenancy_id,
             "userAgent": sign_in.user_agent,
         },
         "message": f" {name} {ending}",
-        "request": {"action": None, "headers": None, "id": fill.request_id, "parameters": None, "path": None},
+        "request": {"action": None, "headers": None, "id": values.request_id, "parameters": None, "path": None},
         "resourceId": None,
         "response": {
             "headers": None,
             "message": None,
             "payload": None,
-            "responseTime": fill.response_time,
+            "responseTime": values.response_time,
             "status": None,
         },
         "stateChange": {"current": None, "previous": None},
@@ -82,15 +87,15 @@ def shape_sign_in(sign_in: SignIn, fill: Fill) -> JsonObject:
     return event
 
 
-def _shape_sign_in_details(sign_in: SignIn, fill: Fill) -> JsonObject:
-    """Shape what the identity domain adds: the outcome stands in `eventId`."""
+def _shape_sign_in_details(sign_in: SignInAttempt, values: EventValues) -> JsonObject:
+    """Return the details that the identity domain adds; their `eventId` holds the outcome."""
     comment = "Session create success" if sign_in.is_success else "Invalid credentials"
     factor = "AUTH_SUCCESS" if sign_in.is_success else "AUTH_FAILED"
     return {
         "actorDisplayName": sign_in.principal_name.partition("@")[0],
-        "actorOcid": fill.session_id,
+        "actorOcid": values.session_id,
         "actorType": "User",
-        "clientIp": fill.ip_address,
+        "clientIp": values.ip_address,
         "domainName": "idcs-example",
         "domainDisplayName": "Default",
         "eventId": sign_in.domain_event,
@@ -108,18 +113,15 @@ def _shape_sign_in_details(sign_in: SignIn, fill: Fill) -> JsonObject:
         "ssoMatchedSignOnRuleName": "Default Sign-On Rule",
         "ssoPlatform": "Windows",
         "ssoProtectedResource": "https://cloud.oracle.com",
-        "ssoSessionId": fill.session_id,
+        "ssoSessionId": values.session_id,
         "ssoUserAgent": sign_in.user_agent,
         "loginAttempt": 1,
     }
 
 
-WriteTurn = Callable[[Tenancy, Fill], bytes]
-
-
 @dataclass(frozen=True, slots=True)
 class _DomainEvent:
-    """What an identity domain records beside an operation."""
+    """An event of an identity domain, recorded with an operation."""
 
     name: str
     event_type: EventType
@@ -127,7 +129,7 @@ class _DomainEvent:
 
     @property
     def is_success(self) -> bool:
-        """Say whether it went well; the name's ending tells."""
+        """Return whether the name is not that of a failure."""
         return not self.name.endswith("failure")
 
 
@@ -146,10 +148,9 @@ _DOMAIN_EVENTS = (
 )
 
 
-def _write_domain_event(event: _DomainEvent, tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write what an identity domain recorded."""
+def _make_domain_event(event: _DomainEvent, tenancy: Tenancy, values: EventValues) -> bytes:
     user_agent = tenancy.find_principal(event.principal_name).user_agent
-    sign_in = SignIn(
+    sign_in = SignInAttempt(
         tenancy.id,
         event.event_type,
         event.principal_name,
@@ -157,16 +158,16 @@ def _write_domain_event(event: _DomainEvent, tenancy: Tenancy, fill: Fill) -> by
         event.name,
         is_success=event.is_success,
     )
-    return write_compact(shape_sign_in(sign_in, fill))
+    return encode_compact(shape_sign_in(sign_in, values))
 
 
-def _write_credential_change(event_type: EventType, tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write a change of someone's credentials, made in the console."""
-    call = Call(tenancy.id, event_type, tenancy.find_principal("anna.berg@example.com"), Outcome("200"))
-    return write_compact(shape_call(call, fill))
+def _make_credential_change(event_type: EventType, tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return the event of a change of credentials in the console."""
+    call = AuditedCall(tenancy.id, event_type, tenancy.find_principal("anna.berg@example.com"), Outcome("200"))
+    return encode_compact(shape_call(call, values))
 
 
-SIGN_INS: Mapping[str, WriteTurn] = {
-    **{f"{one.event_type.name} {one.name}": partial(_write_domain_event, one) for one in _DOMAIN_EVENTS},
-    **{one.name: partial(_write_credential_change, one) for one in CREDENTIAL_TYPES},
+SIGN_INS: Mapping[str, MakeEvent] = {
+    **{f"{one.event_type.name} {one.name}": partial(_make_domain_event, one) for one in _DOMAIN_EVENTS},
+    **{one.name: partial(_make_credential_change, one) for one in CREDENTIAL_TYPES},
 }

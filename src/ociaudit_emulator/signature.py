@@ -1,18 +1,12 @@
-"""Oracle's request signatures, verified.
+"""The verification of Oracle's request signatures, and the key ring of trusted keys.
 
-Owns: what a correctly signed request is (API-facts: RSA-SHA256 over the exact path and query).
-Must not: know which keys exist; a function that finds keys is an argument.
+A signature is RSA-SHA256 over the exact path and query, the date, the host and, for a request with a body, the
+body's length, type and hash (API-FACTS, signing; draft-cavage-http-signatures-08).
 
 Invariants:
-- the parts of the header are read by name, in any order;
-- a date header (`x-date` before `date`), the request target and the host are always signed,
-  and for a request with a body also its length, type and hash;
-- whatever is wrong, the answer is the same 401.
-
-The keys that the emulator trusts.
-
-Owns: the look-up from a signature's keyId to the public key.
-Must not: write files (that is `config_files`) or verify requests (that is `signature`).
+- the parts of the Authorization header are read by name, in any order;
+- a date header (`x-date` before `date`), the request target and the host are always signed;
+- every defect gets the same 401.
 """
 
 from __future__ import annotations
@@ -30,10 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ociaudit_emulator.http import not_authenticated
-from ociaudit_emulator.instants import parse_http_date_seconds
 from ociaudit_emulator.session_token import KEY_ID_PREFIX, Session, read_session_token
+from ociaudit_emulator.time_formats import parse_http_date_seconds
 
 MAX_SKEW_SECONDS = 300
+_MAX_SESSIONS = 1000
 _PART = re.compile(r'([A-Za-z]+)="([^"]*)"')
 _BODY_HEADERS = frozenset({"content-length", "content-type", "x-content-sha256"})
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -41,7 +36,7 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What a signature covers: the request as it stood on the wire, header names in lower case."""
+    """A request as it was on the wire, with header names in lower case."""
 
     method: str
     target: str
@@ -51,7 +46,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signed: the name to log, never the token itself, and the public key to check with."""
+    """The signer of a request: the name to log, which is never the token, and the public key."""
 
     label: str
     public_key: RSAPublicKey
@@ -63,9 +58,9 @@ FindSigner = Callable[[str], Signer | None]
 def verify_signature(
     request: SignedRequest, find_signer: FindSigner, now_seconds: float, *, is_host_signed: bool = True
 ) -> Signer:
-    """Check a request's signature and say who signed it; only requests for a token leave the host unsigned.
+    """Verify a request's signature and return its signer; only federation requests do not sign the host.
 
-    Raises: ServiceError (401) for every kind of missing, wrong or outdated signature.
+    Raises: ApiError (401) for a missing, invalid or outdated signature.
     """
     parts = _read_parts(request.headers.get("authorization", ""))
     names = parts["headers"].lower().split()
@@ -75,12 +70,12 @@ def verify_signature(
     signer = find_signer(parts["keyId"])
     if signer is None:
         raise not_authenticated("the keyId is not known")
-    _check_bytes(signer.public_key, parts["signature"], _make_signed_text(request, names))
+    _check_signature(signer.public_key, parts["signature"], _make_signed_text(request, names))
     return signer
 
 
 def _read_parts(authorization: str) -> dict[str, str]:
-    """Read the named parts of the Authorization header."""
+    """Return the parts of the Authorization header by name."""
     scheme, _, rest = authorization.partition(" ")
     parts = dict(_PART.findall(rest))
     if scheme.lower() != "signature" or not {"headers", "keyId", "signature"} <= parts.keys():
@@ -90,19 +85,19 @@ def _read_parts(authorization: str) -> dict[str, str]:
     return parts
 
 
-def _check_signed_names(request: SignedRequest, names: list[str], wanted: set[str]) -> None:
-    """Insist that everything that must be signed is signed, and present."""
+def _check_signed_names(request: SignedRequest, names: list[str], required: set[str]) -> None:
+    """Check that every required header is signed, and that every signed header is present."""
     if request.method in _METHODS_WITH_BODY:
-        wanted = wanted | _BODY_HEADERS
+        required = required | _BODY_HEADERS
     present = request.headers.keys() | {"(request-target)"}
-    if not wanted <= set(names) <= present:
+    if not required <= set(names) <= present:
         raise not_authenticated("a required header is missing or not signed")
     if ("x-date" if "x-date" in request.headers else "date") not in names:
         raise not_authenticated("the date is missing or not signed")
 
 
 def _check_date(headers: Mapping[str, str], now_seconds: float) -> None:
-    """Insist on a date within five minutes of the clock."""
+    """Check that the date is within five minutes of the clock."""
     try:
         signed_at = parse_http_date_seconds(headers.get("x-date") or headers["date"])
     except ValueError as error:
@@ -112,7 +107,7 @@ def _check_date(headers: Mapping[str, str], now_seconds: float) -> None:
 
 
 def _check_body(request: SignedRequest) -> None:
-    """Insist that a body is the one whose hash was signed."""
+    """Check that the body has the signed hash."""
     if request.method not in _METHODS_WITH_BODY:
         return
     digest = base64.b64encode(hashlib.sha256(request.body).digest()).decode()
@@ -121,14 +116,13 @@ def _check_body(request: SignedRequest) -> None:
 
 
 def _make_signed_text(request: SignedRequest, names: list[str]) -> bytes:
-    """Build the text that the client must have signed."""
+    """Return the text that the client must have signed."""
     target = f"{request.method.lower()} {request.target}"
     values = {**request.headers, "(request-target)": target}
     return "\n".join(f"{name}: {values[name]}" for name in names).encode("utf-8", "surrogateescape")
 
 
-def _check_bytes(public_key: RSAPublicKey, signature: str, text: bytes) -> None:
-    """Check the signature's bytes with the public key."""
+def _check_signature(public_key: RSAPublicKey, signature: str, text: bytes) -> None:
     try:
         raw = base64.b64decode(signature, validate=True)
         public_key.verify(raw, text, padding.PKCS1v15(), hashes.SHA256())
@@ -136,21 +130,30 @@ def _check_bytes(public_key: RSAPublicKey, signature: str, text: bytes) -> None:
         raise not_authenticated("the signature does not match") from error
 
 
-_MAX_SESSIONS = 1000
+def load_public_key(pem: bytes) -> RSAPublicKey:
+    """Load a public key.
+
+    Raises: ValueError when the PEM does not hold an RSA public key.
+    """
+    key = serialization.load_pem_public_key(pem)
+    if not isinstance(key, RSAPublicKey):
+        message = "not an RSA key"
+        raise ValueError(message)  # noqa: TRY004 -- the content is wrong, not the caller's type
+    return key
 
 
-def fingerprint_of(public_key: RSAPublicKey) -> str:
-    """Give a key's fingerprint as Oracle writes it: the MD5 of its DER form, in pairs."""
+def compute_fingerprint(public_key: RSAPublicKey) -> str:
+    """Return a key's fingerprint in Oracle's form: the MD5 of its DER encoding, in pairs of digits."""
     der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     digits = hashlib.md5(der, usedforsecurity=False).hexdigest()
     return ":".join(digits[at : at + 2] for at in range(0, 32, 2))
 
 
 class KeyRing:
-    """Finds the signer that a keyId names: an API key, or a token that has not ended."""
+    """The trusted keys: API keys, and the keys of token issuers."""
 
     def __init__(self, read_clock_seconds: Callable[[], float]) -> None:
-        """Begin with no key at all; the clock says which tokens have ended."""
+        """Start without keys; the clock decides which tokens have expired."""
         self._read_clock_seconds = read_clock_seconds
         self._api_keys: dict[str, Signer] = {}
         self._issuers: list[RSAPublicKey] = []
@@ -159,34 +162,34 @@ class KeyRing:
 
     def trust_api_key(self, tenancy_id: str, user_id: str, public_key: RSAPublicKey) -> None:
         """Trust a user's API key."""
-        fingerprint = fingerprint_of(public_key)
+        fingerprint = compute_fingerprint(public_key)
         key_id = f"{tenancy_id}/{user_id}/{fingerprint}"
         self._api_keys[key_id] = Signer(fingerprint, public_key)
 
     def trust_issuer(self, public_key: RSAPublicKey) -> None:
-        """Trust every session token that this key signed."""
+        """Trust every token that this key signed."""
         self._issuers.append(public_key)
 
     def find_signer(self, key_id: str) -> Signer | None:
-        """Find who a keyId names; None when it is unknown or its session has ended."""
+        """Return the signer of a keyId; None when it is unknown, or its session has expired or was ended."""
         if not key_id.startswith(KEY_ID_PREFIX):
             return self._api_keys.get(key_id)
         token = key_id.removeprefix(KEY_ID_PREFIX)
         session = self._find_session(token)
         if session is None or token in self._ended or session.expires_at_second <= self._read_clock_seconds():
             return None
-        return Signer(f"session {fingerprint_of(session.public_key)}", session.public_key)
+        return Signer(f"session {compute_fingerprint(session.public_key)}", session.public_key)
 
     def end_sessions(self) -> int:
-        """Let every token that has been used so far count as ended; say how many."""
+        """End the session of every token used so far, and return their number."""
         self._ended.update(self._sessions)
         return len(self._sessions)
 
     def _find_session(self, token: str) -> Session | None:
-        """Check a token once and remember what it says."""
+        """Return the content of a token; a token is verified once."""
         if token not in self._sessions:
-            found = (read_session_token(token, issuer) for issuer in self._issuers)
-            session = next((one for one in found if one is not None), None)
+            sessions = (read_session_token(token, issuer) for issuer in self._issuers)
+            session = next((one for one in sessions if one is not None), None)
             if session is None:
                 return None
             if len(self._sessions) >= _MAX_SESSIONS:

@@ -1,21 +1,12 @@
-"""Odd events: whatever has been seen in the wild and breaks careless readers.
+"""Special events: sign-ins, credential changes, unusual events, long operations and the attack scenario.
 
-Owns: one function per oddity, and the names by which tests find them.
-Must not: decide when they come, or make an event that Oracle's own SDK cannot read.
-
-Long operations: two events, begin and end, that share their `eventGroupingId`.
-
-Owns: this pair.
-Must not: decide when it comes.
-
-Special events: those that come on a fixed turn and not by chance.
-
-Owns: which special events a place has on a day, in the order of their minutes.
-Must not: shape an event, or touch ordinary ones.
+The calendar fixes the minutes of a target's special events on each day. An unusual event has properties of real
+records that break careless readers; Oracle's own SDK can read every one. A long operation leaves two events that
+share their `eventGroupingId`.
 
 Invariants:
-- every kind of sign-in, credential change and oddity comes at least every third day;
-- whatever stands on a day depends on the seed, the place and the day alone.
+- every kind of sign-in, credential change and unusual event happens at least every third day;
+- the special events of a day depend only on the seed, the target and the day.
 """
 
 from __future__ import annotations
@@ -26,19 +17,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ociaudit_emulator.event_shape import Call, Fill, JsonObject, Outcome, shape_call, write_compact
-from ociaudit_emulator.event_source import Target
+from ociaudit_emulator.event_shape import AuditedCall, EventValues, JsonObject, Outcome, encode_compact, shape_call
+from ociaudit_emulator.event_store import Target
 from ociaudit_emulator.event_types import find_event_type
 from ociaudit_emulator.randomness import draw_number, make_hex
 from ociaudit_emulator.scenario import find_scenario, list_steps
-from ociaudit_emulator.sign_ins import SIGN_INS
+from ociaudit_emulator.sign_ins import SIGN_INS, MakeEvent
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 
-WriteOddity = Callable[[Tenancy, Fill], bytes]
-
 SCANNER_NAME = "recon-scanner"
-_LARGE_EVENT_ENTRIES = 800
-# What someone can type into a user agent to hurt those who read it later.
+_PERIOD_DAYS = 3
+_FIRST_MINUTE, _LAST_MINUTE = 9 * 60, 18 * 60
+_LONG_OPERATION_MINUTES = 2
+_LEAST_SHARE_FOR_LONG_OPERATIONS = 0.02
+_LARGE_EVENT_STATEMENTS = 800
+# User agents that attack the terminals, spreadsheets and browsers of their readers.
 HOSTILE_TEXTS: Mapping[str, str] = {
     "terminal escape": "curl/8.5 \x1b]0;owned\x07\x1b[31m\x1b[2J",
     "bidirectional override": "curl/8.5 \u202egnp.exe\u202c",
@@ -49,20 +42,85 @@ HOSTILE_TEXTS: Mapping[str, str] = {
 }
 
 
-def _shape(tenancy: Tenancy, fill: Fill, name: str = "ListUsers", caller: str = "tom.okafor@example.com") -> Any:
-    """Shape a plain call, to be made odd."""
-    call = Call(tenancy.id, find_event_type(name), tenancy.find_principal(caller), Outcome("200"))
-    return shape_call(call, fill)
+@dataclass(frozen=True, slots=True)
+class SpecialEvent:
+    """An event at a fixed minute; `make` returns its bytes from the values drawn for it."""
+
+    minute_of_day: int
+    name: str
+    make: Callable[[EventValues], bytes]
 
 
-def _write_address_list(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write a call that came through a proxy: the address is a list with a comma."""
-    return write_compact(_shape(tenancy, replace(fill, ip_address="10.0.64.84,252.138.125.19")))
+class SpecialCalendar:
+    """The special events of every target and day."""
+
+    def __init__(self, tenancy: Tenancy, seed: int) -> None:
+        """Keep what the special events depend on."""
+        self._tenancy = tenancy
+        self._seed = seed
+        self._rotation = {**SIGN_INS, **_UNUSUAL_EVENTS}
+
+    def list_specials(self, target: Target, day: int) -> Sequence[SpecialEvent]:
+        """Return the special events of a target on a day since 1970, in the order of their minutes."""
+        if target.region != HOME_REGION:
+            return ()
+        specials = [*self._list_long_operation(target, day), *self._list_scenario(target, day)]
+        if target.compartment_id == self._tenancy.id:
+            specials += self._list_rotation(day)
+        return sorted(specials, key=lambda special: special.minute_of_day)
+
+    def _list_rotation(self, day: int) -> list[SpecialEvent]:
+        """Return the sign-ins, credential changes and unusual events that are due on a day."""
+        return [
+            SpecialEvent(self._draw_minute(name, day), name, partial(make, self._tenancy))
+            for number, (name, make) in enumerate(self._rotation.items())
+            if (number + day) % _PERIOD_DAYS == 0
+        ]
+
+    def _list_long_operation(self, target: Target, day: int) -> list[SpecialEvent]:
+        """Return the start and the end of a day's long operation; quiet compartments have none."""
+        if self._tenancy.compartment_by_id[target.compartment_id].share < _LEAST_SHARE_FOR_LONG_OPERATIONS:
+            return []
+        minute = self._draw_minute(target.compartment_id, day)
+        name = f"{self._seed} {target.compartment_id} {day}"
+        return [
+            SpecialEvent(minute, "work begins", partial(_make_start, self._tenancy, name)),
+            SpecialEvent(minute + _LONG_OPERATION_MINUTES, "work ends", partial(_make_end, self._tenancy, name)),
+        ]
+
+    def _list_scenario(self, target: Target, day: int) -> list[SpecialEvent]:
+        """Return the events of the attack scenario in a target, on the days on which it happens."""
+        scenario = find_scenario(self._seed, self._tenancy, day)
+        if scenario is None:
+            return []
+        return [
+            SpecialEvent(step.minute_of_day, step.name, step.make)
+            for step in list_steps(scenario)
+            if step.compartment_id == target.compartment_id
+        ]
+
+    def _draw_minute(self, name: str, day: int) -> int:
+        """Return a minute of the day within office hours."""
+        drawn = draw_number("special", self._seed, name, day)
+        return _FIRST_MINUTE + drawn % (_LAST_MINUTE - _FIRST_MINUTE)
 
 
-def _write_unknown_fields(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event with fields that the SDK does not know, on every level."""
-    event = _shape(tenancy, fill, "UpdatePolicy")
+def _shape(
+    tenancy: Tenancy, values: EventValues, name: str = "ListUsers", caller: str = "tom.okafor@example.com"
+) -> Any:
+    """Return the event of a plain call, to be modified."""
+    call = AuditedCall(tenancy.id, find_event_type(name), tenancy.find_principal(caller), Outcome("200"))
+    return shape_call(call, values)
+
+
+def _make_address_list(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return a call through a proxy: its address is a list with a comma."""
+    return encode_compact(_shape(tenancy, replace(values, ip_address="10.0.64.84,252.138.125.19")))
+
+
+def _make_unknown_fields(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with fields on every level that the SDK does not know."""
+    event = _shape(tenancy, values, "UpdatePolicy")
     event["tagSlug"] = "AAAAAQAAAAE="
     event["data"] |= {
         "systemTags": {"orcl-cloud": {"free-tier-retained": "true"}},
@@ -70,128 +128,128 @@ def _write_unknown_fields(tenancy: Tenancy, fill: Fill) -> bytes:
         "internalDetails": {"attributes": None},
     }
     event["data"]["identity"]["sessionContext"] = {"mfa": True}
-    return write_compact(event)
+    return encode_compact(event)
 
 
-def _write_integers(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event with numbers that floating point would change."""
-    event = _shape(tenancy, fill)
+def _make_integers(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with numbers that floating point would change."""
+    event = _shape(tenancy, values)
     event["data"]["additionalDetails"] = {
         "X-Real-Port": 60760,
         "bytesSent": 18446744073709551615,
         "ratio": "@@",
     }
-    return write_compact(event).replace(b'"@@"', b"1.10E+2")
+    return encode_compact(event).replace(b'"@@"', b"1.10E+2")
 
 
-def _write_surrogate(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write a user agent with half of a surrogate pair, which is JSON but no Unicode."""
-    event = _shape(tenancy, fill, "GetUser")
+def _make_surrogate(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with a lone surrogate in its user agent, which JSON allows and Unicode does not."""
+    event = _shape(tenancy, values, "GetUser")
     event["data"]["identity"]["userAgent"] = "python-requests/2.32 \ud800 broken"
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def _write_pretty(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event over many lines."""
-    return json.dumps(_shape(tenancy, fill, "ListPolicies"), indent=1, ensure_ascii=False).encode()
+def _make_pretty(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event on many lines."""
+    return json.dumps(_shape(tenancy, values, "ListPolicies"), indent=1, ensure_ascii=False).encode()
 
 
-def _write_escapes(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write the same characters raw and escaped; whoever writes JSON anew changes one of them."""
-    event = _shape(tenancy, fill)
+def _make_escapes(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with the same characters raw and escaped; rewriting the JSON changes one of them."""
+    event = _shape(tenancy, values)
     event["data"]["resourceName"] = "größe-🔑-@@"
-    return write_compact(event).replace(b"@@", rb"gr\u00f6\u00DFe-\ud83d\udd11-a\/b")
+    return encode_compact(event).replace(b"@@", rb"gr\u00f6\u00DFe-\ud83d\udd11-a\/b")
 
 
-def _write_nanoseconds(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write a time that is finer than a microsecond."""
-    return write_compact(_shape(tenancy, replace(fill, event_time=fill.event_time.replace("Z", "123456Z"))))
+def _make_nanoseconds(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with a time in nanoseconds."""
+    return encode_compact(_shape(tenancy, replace(values, event_time=values.event_time.replace("Z", "123456Z"))))
 
 
-def _write_nulls(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event in which everything is null that may be."""
-    event = _shape(tenancy, fill)
+def _make_nulls(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with null in every field that can be null."""
+    event = _shape(tenancy, values)
     kept = {"compartmentId", "eventName"}
     event["data"] = {name: value if name in kept else None for name, value in event["data"].items()}
-    return write_compact(event)
+    return encode_compact(event)
 
 
-def _write_sparse(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event that has hardly any field, and its data first."""
+def _make_sparse(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with few fields, and `data` first."""
     data = {"eventName": "ListUsers", "compartmentId": tenancy.id}
-    plain = _shape(tenancy, fill)
+    plain = _shape(tenancy, values)
     names = ("eventType", "eventId", "eventTime")
-    return write_compact({"data": data, **{name: plain[name] for name in names}})
+    return encode_compact({"data": data, **{name: plain[name] for name in names}})
 
 
-def _write_secrets(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event whose headers hold what should have been masked."""
-    event = _shape(tenancy, fill)
+def _make_secrets(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event with unmasked secrets in its headers."""
+    event = _shape(tenancy, values)
     event["data"]["request"]["headers"] |= {
         "Authorization": ["Bearer example-not-a-secret-0001"],
         "Cookie": ["session=example-not-a-secret-0002"],
         "opc-obo-token": ["example-not-a-secret-0003"],
     }
-    return write_compact(event)
+    return encode_compact(event)
 
 
-def _write_service_caller(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write a call that a service made on behalf of a user."""
-    event = _shape(tenancy, fill, "ListCompartments", "exampleidp/li.wei@example.com")
+def _make_service_caller(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return a call by a service on behalf of a user."""
+    event = _shape(tenancy, values, "ListCompartments", "exampleidp/li.wei@example.com")
     event["data"]["identity"] |= {
         "callerName": "loganalytics",
         "callerId": "loganalytics/C5C0E55526E263A3F9B1255D",
     }
-    return write_compact(event)
+    return encode_compact(event)
 
 
-def _write_large(tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write an event of more than 60 KB."""
-    event = _shape(tenancy, fill, "UpdatePolicy")
+def _make_large(tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return an event of more than 60 KB."""
+    event = _shape(tenancy, values, "UpdatePolicy")
     statement = "Allow group readers to read audit-events in tenancy where request.region = 'iad' -- {}"
-    statements = [statement.format(number) for number in range(_LARGE_EVENT_ENTRIES)]
+    statements = [statement.format(number) for number in range(_LARGE_EVENT_STATEMENTS)]
     event["data"]["stateChange"] = {"previous": {"statements": []}, "current": {"statements": statements}}
-    return write_compact(event)
+    return encode_compact(event)
 
 
-def _write_hostile(text: str, tenancy: Tenancy, fill: Fill) -> bytes:
-    """Write a refused call of a scanner that types hostile text into its user agent and names."""
+def _make_hostile(text: str, tenancy: Tenancy, values: EventValues) -> bytes:
+    """Return a denied call by a scanner with hostile text in its user agent and its resource name."""
     scanner = replace(tenancy.find_principal("tom.okafor@example.com"), name=SCANNER_NAME, user_agent=text)
     outcome = Outcome("404", "NotAuthorizedOrNotFound")
-    call = Call(tenancy.id, find_event_type("ListUsers"), scanner, outcome)
-    event = shape_call(call, replace(fill, ip_address="198.51.100.200"))
-    return write_compact({**event, "resourceName": text})
+    call = AuditedCall(tenancy.id, find_event_type("ListUsers"), scanner, outcome)
+    event = shape_call(call, replace(values, ip_address="198.51.100.200"))
+    return encode_compact({**event, "resourceName": text})
 
 
-ODDITIES: Mapping[str, WriteOddity] = {
-    "address list": _write_address_list,
-    "unknown fields": _write_unknown_fields,
-    "integers": _write_integers,
-    "lone surrogate": _write_surrogate,
-    "pretty printed": _write_pretty,
-    "escapes": _write_escapes,
-    "nanoseconds": _write_nanoseconds,
-    "nulls": _write_nulls,
-    "sparse": _write_sparse,
-    "secrets": _write_secrets,
-    "service caller": _write_service_caller,
-    "large": _write_large,
-    **{f"hostile {name}": partial(_write_hostile, text) for name, text in HOSTILE_TEXTS.items()},
+_UNUSUAL_EVENTS: Mapping[str, MakeEvent] = {
+    "address list": _make_address_list,
+    "unknown fields": _make_unknown_fields,
+    "integers": _make_integers,
+    "lone surrogate": _make_surrogate,
+    "pretty printed": _make_pretty,
+    "escapes": _make_escapes,
+    "nanoseconds": _make_nanoseconds,
+    "nulls": _make_nulls,
+    "sparse": _make_sparse,
+    "secrets": _make_secrets,
+    "service caller": _make_service_caller,
+    "large": _make_large,
+    **{f"hostile {name}": partial(_make_hostile, text) for name, text in HOSTILE_TEXTS.items()},
 }
 
 
-def write_beginning(tenancy: Tenancy, work_name: str, fill: Fill) -> bytes:
-    """Write the event of the call that begins the work."""
-    return write_compact(_shape_work_request(tenancy, work_name, fill, "begin"))
+def _make_start(tenancy: Tenancy, name: str, values: EventValues) -> bytes:
+    """Return the event of the call that starts a long operation."""
+    return encode_compact(_shape_long_operation(tenancy, name, values, "begin"))
 
 
-def write_end(tenancy: Tenancy, work_name: str, fill: Fill) -> bytes:
-    """Write the event of the work's end, which nobody called."""
-    event = _shape_work_request(tenancy, work_name, fill, "end")
+def _make_end(tenancy: Tenancy, name: str, values: EventValues) -> bytes:
+    """Return the event of the end of a long operation, which has no call."""
+    event = _shape_long_operation(tenancy, name, values, "end")
     data = event["data"]
     if isinstance(data, dict):
         data["request"] = {
-            "id": fill.request_id,
+            "id": values.request_id,
             "path": None,
             "action": None,
             "parameters": None,
@@ -199,88 +257,19 @@ def write_end(tenancy: Tenancy, work_name: str, fill: Fill) -> bytes:
         }
         data["response"] = {
             "status": None,
-            "responseTime": fill.response_time,
+            "responseTime": values.response_time,
             "headers": None,
             "payload": None,
             "message": None,
         }
-    return write_compact(event)
+    return encode_compact(event)
 
 
-def _shape_work_request(tenancy: Tenancy, work_name: str, fill: Fill, stage: str) -> JsonObject:
-    """Shape one of the two events."""
-    grouping_id = f"csid{make_hex(24, work_name)}/{make_hex(22, work_name, 'group')}"
-    kind = find_event_type("LaunchInstance")
+def _shape_long_operation(tenancy: Tenancy, name: str, values: EventValues, stage: str) -> JsonObject:
+    grouping_id = f"csid{make_hex(24, name)}/{make_hex(22, name, 'group')}"
+    event_type = find_event_type("LaunchInstance")
     caller = tenancy.find_principal("ci-deployer")
-    event = shape_call(Call(tenancy.id, kind, caller, Outcome("200")), replace(fill, grouping_id=grouping_id))
-    event["eventType"] = f"{kind.full_name}.{stage}"
+    call = AuditedCall(tenancy.id, event_type, caller, Outcome("200"))
+    event = shape_call(call, replace(values, grouping_id=grouping_id))
+    event["eventType"] = f"{event_type.full_name}.{stage}"
     return event
-
-
-_TURN_DAYS = 3
-_FIRST_MINUTE, _LAST_MINUTE = 9 * 60, 18 * 60
-_WORK_TAKES_MINUTES = 2
-_LEAST_SHARE_FOR_WORK = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Special:
-    """An event at a fixed minute; `write` makes its bytes from the values drawn for it."""
-
-    minute_of_day: int
-    name: str
-    write: Callable[[Fill], bytes]
-
-
-class SpecialCalendar:
-    """Knows the special events of every place and day."""
-
-    def __init__(self, tenancy: Tenancy, seed: int) -> None:
-        """Keep what they depend on."""
-        self._tenancy = tenancy
-        self._seed = seed
-        self._turns = {**SIGN_INS, **ODDITIES}
-
-    def list_specials(self, target: Target, day: int) -> Sequence[Special]:
-        """List the special events of a place's day, in the order of their minutes."""
-        if target.region != HOME_REGION:
-            return ()
-        specials = [*self._list_work(target, day), *self._list_scenario(target, day)]
-        if target.compartment_id == self._tenancy.id:
-            specials += self._list_turns(day)
-        return sorted(specials, key=lambda special: special.minute_of_day)
-
-    def _list_turns(self, day: int) -> list[Special]:
-        """List the sign-ins, credential changes and oddities whose turn it is."""
-        return [
-            Special(self._draw_minute(name, day), name, partial(write, self._tenancy))
-            for number, (name, write) in enumerate(self._turns.items())
-            if (number + day) % _TURN_DAYS == 0
-        ]
-
-    def _list_work(self, target: Target, day: int) -> list[Special]:
-        """List the begin and end of the day's long operation, in every place that is not quiet."""
-        if self._tenancy.compartment_by_id[target.compartment_id].share < _LEAST_SHARE_FOR_WORK:
-            return []
-        minute = self._draw_minute(target.compartment_id, day)
-        names = (self._tenancy, f"{self._seed} {target.compartment_id} {day}")
-        return [
-            Special(minute, "work begins", partial(write_beginning, *names)),
-            Special(minute + _WORK_TAKES_MINUTES, "work ends", partial(write_end, *names)),
-        ]
-
-    def _list_scenario(self, target: Target, day: int) -> list[Special]:
-        """List the story's events in a place, on the days on which it happens."""
-        scenario = find_scenario(self._seed, self._tenancy, day)
-        if scenario is None:
-            return []
-        return [
-            Special(step.minute_of_day, step.name, step.write)
-            for step in list_steps(scenario)
-            if step.compartment_id == target.compartment_id
-        ]
-
-    def _draw_minute(self, name: str, day: int) -> int:
-        """Draw a minute in office hours."""
-        drawn = draw_number("special", self._seed, name, day)
-        return _FIRST_MINUTE + drawn % (_LAST_MINUTE - _FIRST_MINUTE)

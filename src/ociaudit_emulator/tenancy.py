@@ -1,12 +1,9 @@
-"""The made tenancy: its regions, compartments and principals, drawn from the seed.
-
-Owns: who and what exists, with which OCID, and how busy it is.
-Must not: make events or know HTTP.
+"""The synthetic tenancy: regions, compartments and principals, generated from the seed.
 
 Invariants:
 - `us-ashburn-1` is the home region, whatever the seed;
-- exactly one compartment is forbidden and one is DELETED;
-- every OCID depends on the seed alone.
+- exactly one compartment is forbidden, and exactly one is DELETED;
+- every OCID depends only on the seed.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ HOME_REGION = "us-ashburn-1"
 
 
 class PrincipalKind(StrEnum):
-    """What a principal is; the value is how the event's `authType` says it."""
+    """The kind of a principal; the value is the `authType` of its events."""
 
     USER = "natv"
     CONSOLE = "natf"
@@ -31,7 +28,7 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A region that the tenancy subscribed to; `share` is its part of the events."""
+    """A region that the tenancy is subscribed to; `share` is its share of the events."""
 
     name: str
     key: str
@@ -42,13 +39,13 @@ class Region:
 
     @property
     def is_ready(self) -> bool:
-        """Say whether the subscription is complete."""
+        """Return whether the subscription is complete."""
         return self.status == "READY"
 
 
 @dataclass(frozen=True, slots=True)
 class Compartment:
-    """A place for resources; `share` is its part of the events, `parent_id` "" for root."""
+    """A compartment; `share` is its share of the events, and `parent_id` is empty for root."""
 
     id: str
     name: str
@@ -60,7 +57,7 @@ class Compartment:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Someone who calls: a person, an instance or a federated session."""
+    """A caller: a user, an instance or a federated session; `share` is its share of the calls."""
 
     id: str
     name: str
@@ -73,7 +70,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """The whole made tenancy, with the look-ups that the services need."""
+    """The synthetic tenancy, with the look-ups that the services need."""
 
     id: str
     name: str
@@ -85,16 +82,16 @@ class Tenancy:
 
     @property
     def root(self) -> Compartment:
-        """Give the root compartment, whose id is the tenancy's."""
+        """Return the root compartment, whose id is the tenancy's."""
         return self.compartments[0]
 
     @property
     def config_user(self) -> Principal:
-        """Give the user in whose name written configurations sign."""
+        """Return the user of the written configurations."""
         return self.principals[0]
 
     def find_principal(self, name: str) -> Principal:
-        """Give the principal of that name."""
+        """Return the principal of a name."""
         return next(one for one in self.principals if one.name == name)
 
 
@@ -105,7 +102,7 @@ _REGIONS = (
     Region("sa-saopaulo-1", "GRU", "IN_PROGRESS", 0.0, 12),
 )
 
-# name, parent, state, share of the events; shares sum up to 1.
+# Name, parent, state, share of the events; the shares, root's included, add up to 1.
 _COMPARTMENTS = (
     ("network", "", "ACTIVE", 0.08),
     ("network-prod", "network", "ACTIVE", 0.06),
@@ -135,7 +132,7 @@ _PYTHON_SDK = "Oracle-PythonSDK/2.126.3 (python 3.11.9; x86_64-Linux)"
 _CLI = "Oracle-PythonSDK/2.126.3 (python 3.11.9; x86_64-Linux) Oracle-PythonCLI/3.41.0"
 _TERRAFORM = "Oracle-GoSDK/65.67.0 (linux/amd64; go/go1.22) Oracle-TerraformProvider/6.1.0 terraform-cli/1.8.4"
 
-# name, kind, user agent, addresses, share of the calls.
+# Name, kind, user agent, addresses, share of the calls.
 PrincipalRow = tuple[str, PrincipalKind, str, tuple[str, ...], float]
 _PRINCIPALS: tuple[PrincipalRow, ...] = (
     ("audit.reader@example.com", PrincipalKind.USER, _CLI, ("203.0.113.10",), 0.03),
@@ -159,7 +156,7 @@ _OCID_KINDS = {
 
 
 def make_tenancy(seed: int, *, more_compartments: int = 0) -> Tenancy:
-    """Make the tenancy of a seed, with so many compartments more in which nothing is made."""
+    """Return the tenancy of a seed, with this many additional compartments that have no generated events."""
     tenancy_id = make_ocid("tenancy", seed)
     compartments = (*_make_compartments(seed, tenancy_id), *_make_quiet(seed, tenancy_id, more_compartments))
     return Tenancy(
@@ -174,7 +171,7 @@ def make_tenancy(seed: int, *, more_compartments: int = 0) -> Tenancy:
 
 
 def _make_compartments(seed: int, tenancy_id: str) -> tuple[Compartment, ...]:
-    """Make root and everything below it, parents before their children."""
+    """Return root and the compartments below it, parents before their children."""
     root = Compartment(tenancy_id, "root", "", "ACTIVE", _ROOT_SHARE)
     ids = {"": tenancy_id} | {row[0]: make_ocid("compartment", seed, row[0]) for row in _COMPARTMENTS}
     return root, *(
@@ -184,14 +181,14 @@ def _make_compartments(seed: int, tenancy_id: str) -> tuple[Compartment, ...]:
 
 
 def _make_quiet(seed: int, tenancy_id: str, count: int) -> Iterator[Compartment]:
-    """Make compartments below root that have no part of the made events."""
+    """Yield compartments below root that have no generated events."""
     for number in range(1, count + 1):
         name = f"quiet-{number:04}"
         yield Compartment(make_ocid("compartment", seed, name), name, tenancy_id, "ACTIVE", 0.0)
 
 
 def _make_principal(seed: int, row: PrincipalRow) -> Principal:
-    """Make one principal with an OCID and a key fingerprint of its own."""
+    """Return a principal with its own OCID and key fingerprint."""
     name, kind, user_agent, addresses, share = row
     region_key = HOME_REGION if kind is PrincipalKind.INSTANCE else ""
     digits = make_hex(32, seed, "fingerprint", name)

@@ -1,4 +1,4 @@
-"""Oracle's own clients, and an emulator for them to ask."""
+"""Oracle's own clients, and an emulator that serves them."""
 
 import json
 import os
@@ -9,11 +9,11 @@ import pytest
 
 from support.emulator import Emulator
 
-FORM = "%Y-%m-%dT%H:%M:00Z"
+MINUTE_FORMAT = "%Y-%m-%dT%H:%M:00Z"
 
 
 class OfficialClients:
-    """Oracle's command and SDK, run from their own environment as a user would."""
+    """Oracle's CLI and SDK, run in an environment of their own, as a user runs them."""
 
     def __init__(self, folder, home, emulator):
         self.folder = folder
@@ -23,13 +23,13 @@ class OfficialClients:
             "HOME": str(home),
             "LC_ALL": "C.UTF-8",
             "OCI_CLI_SUPPRESS_FILE_PERMISSIONS_WARNING": "True",
-            # The command cannot print a lone surrogate, which an audit event may hold.
+            # The CLI cannot print a lone surrogate, which an audit event may contain.
             "PYTHONIOENCODING": "utf-8:surrogatepass",
             "NO_PROXY": "127.0.0.1",
         }
 
     def run_cli(self, *arguments, region="", profile="DEFAULT", config_path=None, check=True, variables=None):
-        """Run the command against the emulator; give the finished process."""
+        """Run the CLI against the emulator, and return the finished process."""
         endpoint = self.emulator.endpoint(region) if region else self.emulator.url
         command = [self.folder / "oci", "--config-file", config_path or self.emulator.config_path]
         command += ["--profile", profile, "--endpoint", endpoint, "--no-retry", *arguments]
@@ -45,12 +45,12 @@ class OfficialClients:
         return done
 
     def read_cli(self, *arguments, **options):
-        """Run the command; give the `data` that it printed."""
+        """Run the CLI, and return the `data` in its output."""
         output = self.run_cli(*arguments, **options).stdout
         return json.loads(output.decode("utf-8", "surrogatepass"))["data"]
 
     def run_sdk(self, script, *arguments):
-        """Run a Python script with the SDK; give the JSON that it printed."""
+        """Run a Python script with the SDK, and return the JSON in its output."""
         command = [self.folder / "python", "-c", SDK_HEAD + script, self.emulator.config_path, self.emulator.url]
         done = subprocess.run(
             list(map(str, [*command, *arguments])),
@@ -79,20 +79,20 @@ read_time = datetime.fromisoformat
 
 @pytest.fixture(scope="module")
 def emulator():
-    """An emulator with the usual behaviour."""
+    """An emulator with the default settings."""
     with Emulator() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def clients(contract_bin, tmp_path_factory, emulator):
-    """Oracle's clients, asking this module's emulator."""
+    """Oracle's clients, connected to this module's emulator."""
     return OfficialClients(contract_bin, tmp_path_factory.mktemp("home"), emulator)
 
 
 @pytest.fixture(scope="module")
 def tenancy(emulator):
-    """What the emulator says that its tenancy is."""
+    """The emulator's description of its tenancy."""
     return emulator.tenancy()
 
 
@@ -100,4 +100,4 @@ def tenancy(emulator):
 def week():
     """The last seven whole days, as two texts."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0)
-    return (midnight - timedelta(days=7)).strftime(FORM), midnight.strftime(FORM)
+    return (midnight - timedelta(days=7)).strftime(MINUTE_FORMAT), midnight.strftime(MINUTE_FORMAT)

@@ -1,4 +1,4 @@
-"""`--shape cli` and `--shape sdk` beside what Oracle's own command and SDK make of the same answers."""
+"""`--shape cli` and `--shape sdk`, compared with the output of Oracle's own CLI and SDK for the same events."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from oci.audit import models
 
 from support.exports import run_export
 
-FINER = re.compile(r"(\.\d{6})\d+Z\Z")
+NANOSECONDS = re.compile(r"(\.\d{6})\d+Z\Z")
 DUMP_BY_SDK = """
 events = oci.pagination.list_call_get_all_results(
     audit.list_events, arguments[0], read_time(arguments[1]), read_time(arguments[2])
@@ -19,7 +19,7 @@ print(json.dumps(oci.util.to_dict(events)))
 
 @pytest.fixture(scope="module")
 def export(emulator, tenancy, week, tmp_path_factory):
-    """Export the root compartment of the emulator's own region in a shape; give the events."""
+    """A function that exports the root compartment of the home region in a shape, and returns the events."""
 
     def run(shape):
         folder = tmp_path_factory.mktemp("export")
@@ -33,37 +33,37 @@ def export(emulator, tenancy, week, tmp_path_factory):
 
 
 def drop_unknown(event, model, joint):
-    """Take out, at every model level, the fields that the SDK's models do not have."""
+    """Remove, at every model level, the fields that the SDK's models do not have."""
     if not isinstance(event, dict):
         return event
-    kinds = {name.replace("_", joint): kind for name, kind in getattr(models, model)().swagger_types.items()}
+    types = {name.replace("_", joint): kind for name, kind in getattr(models, model)().swagger_types.items()}
     return {
-        name: drop_unknown(value, kinds[name], joint) if hasattr(models, kinds[name]) else value
+        name: drop_unknown(value, types[name], joint) if hasattr(models, types[name]) else value
         for name, value in event.items()
-        if name in kinds
+        if name in types
     }
 
 
 def keep_known(event, model, joint):
-    """What the SDK can know of an event, as text: it cuts a time to microseconds, which we do not."""
+    """The part of an event that the SDK's models have, as text; the SDK truncates times to microseconds."""
     name = f"event{joint}time"
-    cut = {**event, name: FINER.sub(r"\1+00:00", event[name])} if isinstance(event[name], str) else event
-    return json.dumps(drop_unknown(cut, model, joint), sort_keys=True)
+    truncated = {**event, name: NANOSECONDS.sub(r"\1+00:00", event[name])} if isinstance(event[name], str) else event
+    return json.dumps(drop_unknown(truncated, model, joint), sort_keys=True)
 
 
-def test_an_export_is_spelled_as_the_command_does(export, clients, tenancy, week):
-    """Every field that `oci audit event list` prints is in `--shape cli`, of the same name and value."""
+def test_an_export_has_the_shape_of_the_cli(export, clients, tenancy, week):
+    """Every field that `oci audit event list` prints is in `--shape cli`, with the same name and value."""
     options = ("--compartment-id", tenancy["id"], "--start-time", week[0], "--end-time", week[1])
     listed = clients.read_cli("audit", "event", "list", "--all", *options, region="us-ashburn-1")
     ours = export("cli")
     assert len(ours) > 500
     assert sorted(keep_known(event, "AuditEvent", "-") for event in ours) == sorted(
-        {json.dumps(event, sort_keys=True) for event in listed}  # the service may give a record twice
+        {json.dumps(event, sort_keys=True) for event in listed}  # the service may return a record twice
     )
 
 
-def test_an_export_is_spelled_as_the_sdk_does(export, clients, tenancy, week):
-    """Every field that `oci.util.to_dict` gives is in `--shape sdk`, of the same name and value."""
+def test_an_export_has_the_shape_of_the_sdk(export, clients, tenancy, week):
+    """Every field that `oci.util.to_dict` returns is in `--shape sdk`, with the same name and value."""
     dumped = clients.run_sdk(DUMP_BY_SDK, tenancy["id"], *week)
     ours = export("sdk")
     assert sorted(keep_known(event, "AuditEvent", "_") for event in ours) == sorted(

@@ -31,7 +31,7 @@ first = identity.get_compartment(arguments[1]).data
 days = audit.get_configuration(arguments[0]).data.retention_period_days
 json.dump([tenancy.name, [one.region_name for one in regions], first.name, days], sys.stdout)
 """
-REFUSALS = (
+ERRORS = (
     LISTING
     + """
 found = {}
@@ -41,7 +41,7 @@ def attempt(name, call, *positional, **named):
     except oci.exceptions.ServiceError as error:
         found[name] = [error.status, error.code, bool(error.request_id)]
 attempt("unknown", audit.list_events, **{**options, "compartment_id": compartment + "x"})
-attempt("backwards", audit.list_events, **{**options, "start_time": options["end_time"]})
+attempt("reversed", audit.list_events, **{**options, "start_time": options["end_time"]})
 attempt("foreign token", audit.list_events, **options, page="x")
 attempt("subtree", identity.list_compartments, compartment, compartment_id_in_subtree=True)
 sao_paulo = oci.audit.AuditClient(
@@ -65,24 +65,24 @@ json.dump(counts, sys.stdout)
 
 
 def list_true_ids(emulator, tenancy, window):
-    """The ids of the events that a window really holds."""
+    """The ids of the events in a window, from the ground truth."""
     return sorted(json.loads(one)["eventId"] for one in emulator.events("us-ashburn-1", tenancy["id"], *window))
 
 
 def test_the_sdk_collects_every_event(clients, emulator, tenancy, week):
-    """`list_call_get_all_results` gives the events of the truth, each once."""
+    """`list_call_get_all_results` returns each event of the ground truth once."""
     ids = clients.run_sdk(RESULTS, tenancy["id"], *week)
     assert sorted(ids) == list_true_ids(emulator, tenancy, week)
 
 
 def test_the_sdk_generates_every_event(clients, emulator, tenancy, week):
-    """`list_call_get_all_results_generator` gives the events of the truth, each once."""
+    """`list_call_get_all_results_generator` returns each event of the ground truth once."""
     ids = clients.run_sdk(GENERATOR, tenancy["id"], *week)
     assert sorted(ids) == list_true_ids(emulator, tenancy, week)
 
 
-def test_the_sdk_reads_every_place(clients, emulator, tenancy, week):
-    """In every region and readable compartment the SDK reads as many events as there are, none of them empty."""
+def test_the_sdk_reads_every_target(clients, emulator, tenancy, week):
+    """In every region and readable compartment, the SDK reads all events, none of them empty."""
     regions = [one["name"] for one in tenancy["regions"] if one["status"] == "READY"]
     compartments = [one["id"] for one in tenancy["compartments"] if not one["isForbidden"]]
     counts = clients.run_sdk(EVERYWHERE, *week, json.dumps(regions), json.dumps(compartments))
@@ -97,19 +97,19 @@ def test_the_sdk_pages_through_compartments(clients, tenancy):
     assert ids == [one["id"] for one in tenancy["compartments"] if one["parentId"]]
 
 
-def test_the_sdk_reads_the_single_answers(clients, tenancy):
-    """Tenancy, region subscriptions, a compartment and the retention come as the SDK's models."""
+def test_the_sdk_reads_the_unpaged_responses(clients, tenancy):
+    """Tenancy, region subscriptions, a compartment and the retention period are read as the SDK's models."""
     first = next(one for one in tenancy["compartments"] if one["parentId"])
     regions = [one["name"] for one in tenancy["regions"]]
     assert clients.run_sdk(SINGLE, tenancy["id"], first["id"]) == [tenancy["name"], regions, first["name"], 365]
 
 
-def test_the_sdk_understands_every_refusal(clients, tenancy, week):
-    """Refusals come as the SDK's ServiceError with status, code and request id."""
+def test_the_sdk_reads_every_error(clients, tenancy, week):
+    """Errors raise the SDK's ServiceError with status, code and request id."""
     compartment = next(one["id"] for one in tenancy["compartments"] if one["name"] == "payments")
-    assert clients.run_sdk(REFUSALS, compartment, *week) == {
+    assert clients.run_sdk(ERRORS, compartment, *week) == {
         "unknown": [404, "NotAuthorizedOrNotFound", True],
-        "backwards": [400, "InvalidParameter", True],
+        "reversed": [400, "InvalidParameter", True],
         "foreign token": [400, "PaginationTokenFormat", True],
         "subtree": [400, "InvalidParameter", True],
         "region": [401, "NotAuthenticated", True],

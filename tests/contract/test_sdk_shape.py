@@ -120,7 +120,7 @@ UNKNOWN_EVERYWHERE = {
         "stateChange": {"current": {"a": 1}, "delta": {"b": 2}},
     },
 }
-MADE_EVENTS: dict[str, dict[str, Any]] = {
+EVENTS: dict[str, dict[str, Any]] = {
     "older call": OLDER_CALL,
     "newer call": NEWER_CALL,
     "sign-in": SIGN_IN,
@@ -137,7 +137,7 @@ MADE_EVENTS: dict[str, dict[str, Any]] = {
     "big numbers": {"data": {"additionalDetails": {"a": 10**40, "b": 1e300, "c": -0.0, "d": float("1e-7")}}},
 }
 
-RESPELL_AS_CLI = """
+CONVERT_AS_CLI = """
 import json, sys
 from oci.audit.models import audit_type_mapping
 from oci.base_client import BaseClient
@@ -149,13 +149,13 @@ events = [client._BaseClient__deserialize(event, "AuditEvent") for event in json
 sys.stdout.buffer.write(pretty_print_format({"data": to_dict(events)}).encode("utf-8", "surrogatepass"))
 """
 
-made_events = pytest.mark.parametrize("event", MADE_EVENTS.values(), ids=MADE_EVENTS)
+every_event = pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
 every_model = pytest.mark.parametrize("model", SDK_FIELDS)
 
 
 @pytest.fixture(scope="module")
 def client() -> Any:
-    """The SDK's own client, with a key that was made for it; it sends nothing."""
+    """The SDK's own client, with a new key; it sends nothing."""
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     config = {
@@ -168,46 +168,46 @@ def client() -> Any:
     return oci.audit.AuditClient(config).base_client
 
 
-def respell_by_sdk(client: Any, event: Any) -> Any:
+def convert_with_sdk(client: Any, event: Any) -> Any:
     """Read an event as the SDK reads a page, and flatten it as `oci.util.to_dict` does."""
     page = client.deserialize_response_data(json.dumps([event]).encode(), "list[AuditEvent]")
     return json.loads(json.dumps(oci.util.to_dict(page)))[0]
 
 
 def to_api_shape(event: Any, shape: Any = "sdk") -> Any:
-    """Respell an event by the function under test."""
+    """Convert an event with the function under test."""
     return json.loads(choose_shape(shape)(json.dumps(event).encode()))
 
 
-def put_at(target: tuple[str, ...], value: Any) -> Any:
-    """Make an event that has nothing but a value at a place."""
-    for name in reversed(target):
+def put_at(path: tuple[str, ...], value: Any) -> Any:
+    """Return an event with only this value, at this path."""
+    for name in reversed(path):
         value = {name: value}
     return value
 
 
-def get_at(respelled: Any, target: tuple[str, ...]) -> Any:
-    """Find what stands in a respelled event at a place named as served."""
-    for name in target:
-        respelled = respelled[re.sub("([A-Z])", r"_\1", name).lower()]
-    return respelled
+def get_at(converted: Any, path: tuple[str, ...]) -> Any:
+    """Return the value in a converted event at a path in the API's field names."""
+    for name in path:
+        converted = converted[re.sub("([A-Z])", r"_\1", name).lower()]
+    return converted
 
 
-def drop_unknown(respelled: Any, model: str, joint: str = "_") -> Any:
-    """Take out, at every model level, the fields that the SDK's models do not have."""
-    if not isinstance(respelled, dict):
-        return respelled
-    kinds = {name.replace("_", joint): kind for name, kind in getattr(models, model)().swagger_types.items()}
+def drop_unknown(converted: Any, model: str, separator: str = "_") -> Any:
+    """Remove, at every model level, the fields that the SDK's models do not have."""
+    if not isinstance(converted, dict):
+        return converted
+    types = {name.replace("_", separator): kind for name, kind in getattr(models, model)().swagger_types.items()}
     return {
-        name: drop_unknown(value, kinds[name], joint) if hasattr(models, kinds[name]) else value
-        for name, value in respelled.items()
-        if name in kinds
+        name: drop_unknown(value, types[name], separator) if hasattr(models, types[name]) else value
+        for name, value in converted.items()
+        if name in types
     }
 
 
 @every_model
-def test_the_table_is_the_sdks(model: str) -> None:
-    """The table has the SDK's fields, in its order, of its types and spelled as its models read them."""
+def test_the_table_matches_the_sdk(model: str) -> None:
+    """The table has the SDK's fields with their types, in its order, and with the names that its models read."""
     known = getattr(models, model)()
     assert list(SDK_FIELDS[model].items()) == [
         (known.attribute_map[name], kind) for name, kind in known.swagger_types.items()
@@ -215,29 +215,29 @@ def test_the_table_is_the_sdks(model: str) -> None:
 
 
 def test_the_table_has_every_model_of_an_event() -> None:
-    """No model that an event can contain is missing in the table."""
+    """The table has every model that an event can contain."""
     kinds = {kind for fields in SDK_FIELDS.values() for kind in fields.values()}
     assert {kind for kind in kinds if hasattr(models, kind)} | {EVENT_MODEL} == set(SDK_FIELDS)
 
 
-@made_events
-def test_an_event_is_spelled_as_the_sdk_does(client: Any, event: Any) -> None:
-    """What the SDK gives for an event is what we give without the fields that the SDK drops, in its order."""
+@every_event
+def test_an_event_has_the_shape_of_the_sdk(client: Any, event: Any) -> None:
+    """Without the fields that the SDK drops, our event is equal to the SDK's, in the same order."""
     ours = drop_unknown(to_api_shape(event), EVENT_MODEL)
-    assert json.dumps(ours) == json.dumps(respell_by_sdk(client, event))
+    assert json.dumps(ours) == json.dumps(convert_with_sdk(client, event))
 
 
-def test_an_event_is_spelled_as_the_official_command_does(contract_bin: Path) -> None:
-    """What the official command prints for events is what we give without the fields that it drops."""
+def test_an_event_has_the_shape_of_the_cli(contract_bin: Path) -> None:
+    """Without the fields that the CLI drops, our events are equal to the CLI's output."""
     done = subprocess.run(
-        [contract_bin / "python", "-c", RESPELL_AS_CLI],
-        input=json.dumps(list(MADE_EVENTS.values())).encode(),
+        [contract_bin / "python", "-c", CONVERT_AS_CLI],
+        input=json.dumps(list(EVENTS.values())).encode(),
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
     printed = json.loads(done.stdout.decode("utf-8", "surrogatepass"))["data"]
-    assert [drop_unknown(to_api_shape(event, "cli"), EVENT_MODEL, "-") for event in MADE_EVENTS.values()] == printed
+    assert [drop_unknown(to_api_shape(event, "cli"), EVENT_MODEL, "-") for event in EVENTS.values()] == printed
 
 
 @given(
@@ -246,15 +246,15 @@ def test_an_event_is_spelled_as_the_official_command_does(contract_bin: Path) ->
     st.sampled_from(["Z", "z", "", "+00:00", "-00:00", "+02:00", "-0930", "+23:59", "-12:00"]),
     st.sampled_from("Tt "),
 )
-def test_times_are_spelled_as_the_sdk_does(client: Any, time: Any, fraction: str, offset: str, mark: str) -> None:
-    """Every RFC 3339 time of microseconds or coarser is spelled as the SDK does."""
+def test_times_have_the_format_of_the_sdk(client: Any, time: Any, fraction: str, offset: str, mark: str) -> None:
+    """Every RFC 3339 time of at most microsecond precision is formatted as by the SDK."""
     digits = fraction % (time.microsecond // 10 ** (6 - int(fraction[3]))) if fraction else ""
     event = {"eventTime": time.isoformat()[:19].replace("T", mark) + digits + offset}
-    assert to_api_shape(event)["event_time"] == respell_by_sdk(client, event)["event_time"]
+    assert to_api_shape(event)["event_time"] == convert_with_sdk(client, event)["event_time"]
 
 
 @pytest.mark.parametrize(
-    ("target", "value"),
+    ("path", "value"),
     [
         (("eventTime",), "2019-09-18T00:10:59.123456789Z"),
         (("data",), "x"),
@@ -265,15 +265,15 @@ def test_times_are_spelled_as_the_sdk_does(client: Any, time: Any, fraction: str
         (("data", "definedTags"), {"n": {"self_uri": 1}}),
     ],
 )
-def test_what_the_sdk_tears_apart_is_kept(client: Any, target: tuple[str, ...], value: Any) -> None:
-    """A value that the SDK cuts, empties or renames without a word stays as it was served."""
-    event = put_at(target, value)
-    assert get_at(respell_by_sdk(client, event), target) != value
-    assert get_at(to_api_shape(event), target) == value
+def test_a_value_that_the_sdk_damages_is_kept(client: Any, path: tuple[str, ...], value: Any) -> None:
+    """A value that the SDK silently truncates, empties or renames stays as it was served."""
+    event = put_at(path, value)
+    assert get_at(convert_with_sdk(client, event), path) != value
+    assert get_at(to_api_shape(event), path) == value
 
 
 @pytest.mark.parametrize(
-    ("target", "value", "failure"),
+    ("path", "value", "failure"),
     [
         (("eventTime",), "yesterday", "Failed to parse"),
         (("eventTime",), "2016-12-31T23:59:60Z", "Failed to parse"),
@@ -285,9 +285,9 @@ def test_what_the_sdk_tears_apart_is_kept(client: Any, target: tuple[str, ...], 
         (("data", "stateChange", "previous"), "previous state", "no attribute 'items'"),
     ],
 )
-def test_what_the_sdk_fails_on_is_kept(client: Any, target: tuple[str, ...], value: Any, failure: str) -> None:
-    """A value on which the SDK gives up a whole page stays as it was served."""
-    event = put_at(target, value)
+def test_a_value_that_the_sdk_rejects_is_kept(client: Any, path: tuple[str, ...], value: Any, failure: str) -> None:
+    """A value for which the SDK rejects the whole page stays as it was served."""
+    event = put_at(path, value)
     with pytest.raises(Exception, match=failure):
-        respell_by_sdk(client, event)
-    assert get_at(to_api_shape(event), target) == value
+        convert_with_sdk(client, event)
+    assert get_at(to_api_shape(event), path) == value

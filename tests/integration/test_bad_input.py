@@ -16,7 +16,7 @@ from ociaudit.client.network import Endpoints
 from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ServiceUnreachable, SignInRejected
 from ociaudit.operations.context import ExportOptions
-from support.clocks import JumpingClock, SkewedClock
+from support.clocks import FastForwardClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_command, make_tools, point_at, read_manifest, run_export
 from support.processes import (
@@ -505,7 +505,7 @@ def test_first_answer_is_waited_for_15_seconds_at_most(shared_emulator, elsewher
         "html": f"http://127.0.0.1:{elsewhere.server_address[1]}/html",
         "silent": f"http://127.0.0.1:{silent_port}",
     }[kind]
-    clock = JumpingClock()
+    clock = FastForwardClock()
     limits = TransportLimits(silence_seconds=0.1)
     context = replace(make_tools(shared_emulator, clock=clock, limits=limits), endpoints=Endpoints(url))
     begun = clock.monotonic()

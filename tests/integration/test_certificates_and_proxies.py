@@ -1,16 +1,17 @@
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import ociaudit
 from support.emulator import Emulator
 from support.exports import make_command, read_manifest
 from support.forward_proxy import ForwardProxy, run_forward_proxy
-from support.private_ca import PrivateCa, make_private_ca
 from support.processes import Finished, run_process
 from support.truth import find_compartment
 
@@ -21,8 +22,28 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_
 
 
 @dataclass(frozen=True)
+class PrivateCa:
+    """The files of a private CA: its certificate, and the certificate and key of a server on 127.0.0.1."""
+
+    bundle: Path
+    server_cert: Path
+    server_key: Path
+
+
+def make_private_ca(folder: Path, *, not_after: datetime | None = None) -> PrivateCa:
+    """Create a private CA, and a certificate for 127.0.0.1 and no other name; by default it has not expired."""
+    files = PrivateCa(folder / "ca.pem", folder / "server.pem", folder / "server_key.pem")
+    ca = trustme.CA()
+    server = ca.issue_cert("127.0.0.1", not_after=not_after)
+    ca.cert_pem.write_to_path(str(files.bundle))
+    server.cert_chain_pems[0].write_to_path(str(files.server_cert))
+    server.private_key_pem.write_to_path(str(files.server_key))
+    return files
+
+
+@dataclass(frozen=True)
 class Secured:
-    """An emulator that speaks TLS with a private CA's certificate, and a folder to export into."""
+    """An emulator that serves TLS with a private CA's certificate, and a folder to export into."""
 
     emulator: Emulator
     ca: PrivateCa
@@ -146,6 +167,18 @@ def test_a_certificate_of_another_name_is_refused(secured: Secured) -> None:
         secured.export(ca_bundle=secured.ca.bundle, url=secured.emulator.url.replace("127.0.0.1", "localhost"))
     assert caught.value.exit_code == 4
     assert not secured.emulator.log()
+
+
+def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
+    """A certificate that expired yesterday is not accepted, even though its CA is trusted."""
+    ca = make_private_ca(tmp_path, not_after=datetime.now(UTC) - timedelta(days=1))
+    with Emulator(*KEPT, "--tls-cert", str(ca.server_cert), "--tls-key", str(ca.server_key)) as emulator:
+        expired = Secured(emulator, ca, tmp_path, find_compartment(emulator, "payments"))
+        emulator.clear_log()
+        with pytest.raises(ociaudit.OciAuditError, match=r"is not trusted.*expired") as caught:
+            expired.export(ca_bundle=ca.bundle)
+        assert caught.value.exit_code == 4
+        assert not emulator.log()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ociaudit.operations.context import ExportOptions
 from ociaudit.storage.manifest import name_manifest
 from support.emulator import Emulator
 from support.exports import export_here, make_tools
-from support.forging import read_statement, restate
+from support.forging import forge_manifest, parse_manifest
 from support.kill_at_call import Ended
 from support.processes import make_environment
 from support.stands import END, REGION, SECOND, START
@@ -77,7 +77,7 @@ def split_lines(path: Path) -> list[bytes]:
 def rewrite(path: Path, lines: list[bytes]) -> None:
     """Write other events into an output, in their order, and state them with all hashes right."""
     path.write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n")
-    restate(path, read_statement(path))
+    forge_manifest(path, parse_manifest(path))
 
 
 def forget_manifest(path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.verify import judge, verify_export
-from support.clocks import PatientlessClock
+from support.clocks import NoWaitClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export
 from support.processes import obey_file_modes
-from support.run_folders import list_files, list_questions, read_journal
+from support.run_directories import list_files, list_requests, read_journal
 from support.stands import (
     END,
     FIRST_DAY,
@@ -92,7 +92,7 @@ def test_storm_of_429(tmp_path):
     assert (tmp_path / "audit.json").read_bytes() == write_array(expected)
 
 
-class HurriedClock(PatientlessClock):
+class HurriedClock(NoWaitClock):
     """A clock that waits, but not for long."""
 
     async def sleep(self, seconds):
@@ -197,7 +197,7 @@ def test_full_disk_at_every_write(stand, truth, calls):
     writes = [number for number, name in enumerate(calls, 1) if name.startswith("write(")]
     files = set()
     for number in writes:
-        shutil.rmtree(stand.run_folder, ignore_errors=True)
+        shutil.rmtree(stand.run_directory, ignore_errors=True)
         for path in stand.folder.iterdir():
             path.unlink()
         ended = stand.export(call=number, when="full")
@@ -230,8 +230,8 @@ def test_full_disk_keeps_an_earlier_output(stand, truth, calls):
 def test_damaged_log(stand, truth, calls, damage):
     """Pages that are not in the log as they were written are found and asked again, and only they."""
     assert stand.export(call=list_commits(calls)[-1], when="after").status == KILLED
-    log = stand.run_folder / "events.log"
-    pages = [line for line in read_journal(stand.run_folder) if line["kind"] == "page"]
+    log = stand.run_directory / "events.log"
+    pages = [line for line in read_journal(stand.run_directory) if line["kind"] == "page"]
     assert len(pages) == 5
     data = bytearray(log.read_bytes())
     if damage == "cut":
@@ -252,8 +252,8 @@ def test_damaged_log(stand, truth, calls, damage):
 def test_damaged_log_that_cannot_be_asked_again(stand, truth, calls):
     """A page that is damaged and does not come again is a gap, and the statement about that is consistent."""
     assert stand.export(call=list_commits(calls)[-1], when="after").status == KILLED
-    log = stand.run_folder / "events.log"
-    pages = [line for line in read_journal(stand.run_folder) if line["kind"] == "page"]
+    log = stand.run_directory / "events.log"
+    pages = [line for line in read_journal(stand.run_directory) if line["kind"] == "page"]
     data = bytearray(log.read_bytes())
     data[pages[-2]["offset"] + 100] ^= 4
     log.write_bytes(data)
@@ -273,7 +273,7 @@ def test_damaged_log_that_cannot_be_asked_again(stand, truth, calls):
 def test_torn_journal(stand, truth, calls, cut):
     """What a torn last line spoke of is asked again; the lines before it count."""
     stand.kill_half_way(calls)
-    journal = stand.run_folder / "journal.ndjson"
+    journal = stand.run_directory / "journal.ndjson"
     data = journal.read_bytes()
     journal.write_bytes(data[:-cut])
     ended = stand.export()
@@ -286,7 +286,7 @@ def test_torn_journal(stand, truth, calls, cut):
 def test_journal_with_unwritten_blocks(stand, truth, calls, has_more):
     """Zeros where a loss of power kept lines from the disk are cut off, with all that got there behind them."""
     stand.kill_half_way(calls)
-    journal = stand.run_folder / "journal.ndjson"
+    journal = stand.run_directory / "journal.ndjson"
     lines = journal.read_bytes().splitlines(keepends=True)
     kept = b"".join(lines[:-1])
     hole = b"\0" * (512 - len(kept) % 512)
@@ -301,18 +301,18 @@ def test_journal_with_unwritten_blocks(stand, truth, calls, has_more):
 def test_foreign_journal(stand, truth, calls, damage):
     """A journal that this run did not write is refused, with the place, and nothing is thrown away unasked."""
     stand.kill_half_way(calls)
-    journal = stand.run_folder / "journal.ndjson"
+    journal = stand.run_directory / "journal.ndjson"
     lines = journal.read_bytes().splitlines(keepends=True)
     if damage == "garbage within":
         lines[1] = b"\0\xff garbage\n"
     elif damage == "garbage at the end":
         lines += [b"some\n", b"garbage\n"]
     else:
-        plan = (stand.run_folder / "plan.json").read_bytes()
-        shutil.rmtree(stand.run_folder)
+        plan = (stand.run_directory / "plan.json").read_bytes()
+        shutil.rmtree(stand.run_directory)
         stand.kill_half_way(calls, "--event-type", "Launch")
         lines = journal.read_bytes().splitlines(keepends=True)
-        (stand.run_folder / "plan.json").write_bytes(plan)
+        (stand.run_directory / "plan.json").write_bytes(plan)
     journal.write_bytes(b"".join(lines))
     ended = stand.export()
     assert ended.status == 6, ended.stderr
@@ -336,13 +336,13 @@ def test_folder_that_is_read_only(stand, truth, calls, tmp_path_factory):
     finally:
         stand.folder.chmod(0o700)
     assert finished.code == 5, finished.stderr
-    assert "cannot be written to" in finished.stderr
+    assert "is not writable" in finished.stderr
     assert stand.emulator.log() == []
     assert_whole(stand, truth, stand.export())
     assert stand.list_asked() == SECOND_DAY
 
 
-class JumpingClock(PatientlessClock):
+class FastForwardClock(NoWaitClock):
     """A clock that is set back by some minutes each time somebody has looked at it ten times."""
 
     def __init__(self, step: timedelta) -> None:
@@ -360,17 +360,17 @@ def test_clock_that_jumps_back(emulator, payments, truth, tmp_path):
     output = tmp_path / "audit.json"
     fault = {"kind": "status", "status": 400}
     emulator.faults([{"operation": "ListEvents", "match": {"startTime": SECOND}, "times": None, "fault": fault}])
-    clock = JumpingClock(timedelta(minutes=4))
+    clock = FastForwardClock(timedelta(minutes=4))
     assert not export_here(
         ask_here(emulator, [payments]), output, make_tools(emulator, clock=clock), max_window_days=1
     ).complete
     assert clock.looks > 10
     emulator.clear_faults()
     emulator.clear_log()
-    back = JumpingClock(timedelta(minutes=-4))
+    back = FastForwardClock(timedelta(minutes=-4))
     outcome = export_here(ask_here(emulator, [payments]), output, make_tools(emulator, clock=back), max_window_days=1)
     assert outcome.complete
     assert output.read_bytes() == write_array(truth)
-    assert {one.start for one in list_questions(emulator.log())} == {SECOND}
+    assert {one.start for one in list_requests(emulator.log())} == {SECOND}
     assert judge(verify_export(output, manifest_path=tmp_path / "audit.json.manifest.json")) == "complete"
     assert list_files(tmp_path) == PUBLISHED

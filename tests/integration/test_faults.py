@@ -8,7 +8,7 @@ import pytest
 from ociaudit.client.transport import TransportLimits
 from ociaudit.errors import ScopeUnreadable, ServiceUnreachable, SignInRejected
 from ociaudit.operations.context import Callbacks, ExportOptions
-from support.clocks import JumpingClock, PatientlessClock
+from support.clocks import FastForwardClock, NoWaitClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, run_export
 from support.truth import find_compartment, list_events, sort_events, write_array
@@ -74,8 +74,8 @@ FOR_EVER = {
     "no array": ({"kind": "not_an_array"}, "answered 200, but"),
     "no UTF-8": ({"kind": "invalid_utf8"}, "UTF-8"),
     "nested too deeply": ({"kind": "deep_nesting"}, "nested"),
-    "stall": (SHORT_STALL, "silent"),
-    "repeated token": ({"kind": "repeated_token"}, "circles"),
+    "stall": (SHORT_STALL, "stopped responding"),
+    "repeated token": ({"kind": "repeated_token"}, "same page token twice"),
     "foreign token": ({"kind": "foreign_token"}, "400"),
 }
 
@@ -270,7 +270,7 @@ def test_gaps_are_asked_again_and_the_result_is_whole(emulator, undisturbed, tmp
 def test_eight_attempts_with_growing_waits(emulator, undisturbed, tmp_path):
     """A request is tried eight times, with waits that grow, before it is a gap."""
     script(emulator, {"kind": "status", "status": 500}, times=None, startTime=THIRD)
-    clock, witness = PatientlessClock(), Witness()
+    clock, witness = NoWaitClock(), Witness()
     export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, callbacks=witness, limits=IN_TURN)
     assert emulator.fault_states()[0]["fired"] == 8
     assert len(clock.waits) == len(witness.retries) == 7
@@ -281,7 +281,7 @@ def test_eight_attempts_with_growing_waits(emulator, undisturbed, tmp_path):
 def test_retry_after_is_honoured(emulator, undisturbed, tmp_path):
     """A wait is at least as long as `Retry-After` asks."""
     script(emulator, {"kind": "status", "status": 429, "headers": {"Retry-After": "42"}}, times=2)
-    clock, witness = JumpingClock(), Witness()
+    clock, witness = FastForwardClock(), Witness()
     assert export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, callbacks=witness).complete
     assert_fired(emulator, 2)
     assert min(wait for _, wait in witness.retries) >= 42
@@ -351,7 +351,7 @@ def test_listing_that_goes_round_in_circles_stops_the_run(emulator, tmp_path):
     """A list of compartments whose token comes twice never narrows the scope: the run stops."""
     emulator.faults([{"operation": "ListCompartments", "times": None, "fault": {"kind": "repeated_token"}}])
     options = ExportOptions(start=START, end=END)
-    with pytest.raises(ServiceUnreachable, match="circles"):
+    with pytest.raises(ServiceUnreachable, match="same page token twice"):
         export_here(options, tmp_path / "audit.json", make_tools(emulator, limits=IMPATIENT))
     assert_fired(emulator, None)
     assert list(tmp_path.iterdir()) == []

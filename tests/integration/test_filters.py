@@ -9,16 +9,16 @@ from typing import Any
 
 import oci
 import pytest
+from support.run_folders import list_questions
 
 import ociaudit
 from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.storage.manifest import EventRange
 from support import naive_filter
-from support.clocks import JumpingClock, SkewedClock
+from support.clocks import FastForwardClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest, run_export
 from support.processes import Finished, find_command, run_process
-from support.run_folders import list_questions
 from support.truth import find_compartment, list_events, write_array
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,7 +305,7 @@ def show_minute(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
-class MinuteHand(JumpingClock):
+class MinuteHand(FastForwardClock):
     """A clock that moves on by a minute after it was read for the first time."""
 
     def __init__(self) -> None:

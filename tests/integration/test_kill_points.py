@@ -17,7 +17,7 @@ from support.emulator import Emulator
 from support.exports import point_at, read_manifest
 from support.kill_at_call import Ended, KillableCommand
 from support.processes import make_environment
-from support.run_folders import list_committed, list_files, list_questions, read_journal
+from support.run_directories import list_committed, list_files, list_requests, read_journal
 from support.stands import END, KILLED, REGION, SECOND, START, list_commits
 from support.truth import find_compartment, list_events, write_array
 
@@ -161,7 +161,7 @@ def run_undisturbed(stand: Stand, scenario: Scenario, folder: Path) -> Undisturb
     stand.emulator.clear_log()
     ended = stand.export(end, *scenario.options)
     assert ended.status == scenario.status, ended.stderr
-    questions = set(list_questions(stand.emulator.log()))
+    questions = set(list_requests(stand.emulator.log()))
     return Undisturbed(start, ended.calls, (end / "audit.json").read_bytes(), list_files(end), questions)
 
 
@@ -186,7 +186,7 @@ def check_kill(stand: Stand, scenario: Scenario, expected: Undisturbed, folder: 
     assert (judge(result), result.problems) == ("incomplete" if scenario.status else "complete", []), where
     if "--restart" not in scenario.options:
         log = stand.emulator.log()
-        asked = list_questions(log)
+        asked = list_requests(log)
         assert not committed & set(asked), f"{where}: asked again for what was there"
         assert set(asked) <= expected.questions, where
         assert not (is_over and log), f"{where}: {log}"

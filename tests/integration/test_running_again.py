@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.run_folders import list_files, list_questions
 
 from ociaudit.operations.context import ExportOptions
 from support.clocks import SkewedClock
@@ -16,7 +17,6 @@ from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
 from support.kill_at_call import Ended
 from support.processes import find_command, make_environment, run_process
-from support.run_folders import list_files, list_questions
 from support.stands import (
     END,
     FIRST_DAY,

@@ -197,7 +197,7 @@ def test_a_session_that_ended_before_asks_for_a_new_one(desk: Desk, expected: Ex
     desk.refresh(seconds=-30)
     done = desk.export(*SESSION)
     assert_stopped_at_once(desk, done)
-    assert "the token ended at 20" in done.error_lines[0]
+    assert "the token expired at 20" in done.error_lines[0]
     desk.refresh()
     assert_complete(desk, desk.export(*SESSION), expected)
 
@@ -405,7 +405,7 @@ def assert_refused(desk: Desk, code: int, words: str, monkeypatch: pytest.Monkey
     [
         ({"OCI_METADATA_BASE_URL": "http://127.0.0.1:9/opc/v2"}, 2, "metadata service"),
         ({"OCI_METADATA_BASE_URL": "http://[::1/opc"}, 2, "OCI_METADATA_BASE_URL"),
-        ({"OCI_METADATA_BASE_URL": "{emulator}/elsewhere"}, 2, "metadata service answers"),
+        ({"OCI_METADATA_BASE_URL": "{emulator}/elsewhere"}, 2, "metadata service answered"),
         ({"OCI_METADATA_BASE_URL": "{stranger}"}, 2, "no certificate"),
         ({"OCI_CLI_FEDERATION_ENDPOINT": "http://127.0.0.1:9/v1/x509"}, 4, "127.0.0.1:9"),
         ({"OCI_CLI_FEDERATION_ENDPOINT": "{stranger}"}, 2, "cannot sign in here"),
@@ -428,7 +428,7 @@ def test_nobody_waits_for_ever_for_a_token(instance: Desk, silence: str) -> None
     instance.variables["OCI_CLI_FEDERATION_ENDPOINT"] = f"{silence}/v1/x509"
     done = instance.export("--auth", "instance_principal")  # has a time-out of its own, well below those minutes
     assert done.code == 4, done.stderr
-    assert "no token came" in done.error_lines[0]
+    assert "no token was issued" in done.error_lines[0]
     assert len(done.hint_lines) == 1
 
 
@@ -440,7 +440,7 @@ def test_nobody_waits_for_ever_for_a_token(instance: Desk, silence: str) -> None
         ({"OCI_RESOURCE_PRINCIPAL_VERSION": "9.9"}, "Unsupported OCI_RESOURCE_PRINCIPAL_VERSION"),
         ({"OCI_RESOURCE_PRINCIPAL_RPST": ""}, "OCI_RESOURCE_PRINCIPAL_RPST not set"),
         ({"OCI_RESOURCE_PRINCIPAL_RPST": "/missing/token"}, "/missing/token cannot be read"),
-        ({"OCI_RESOURCE_PRINCIPAL_RPST": "garbage"}, "token is none"),
+        ({"OCI_RESOURCE_PRINCIPAL_RPST": "garbage"}, "token cannot be parsed"),
         ({"OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": "/missing/key"}, "/missing/key cannot be read"),
         ({"OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": "garbage"}, "private key cannot be read"),
         ({"OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM_PASSPHRASE": "/missing/phrase"}, "resource_principal: "),
@@ -459,7 +459,7 @@ def test_a_function_without_its_surroundings_is_told_so(
 @pytest.mark.parametrize(
     ("options", "variables", "words"),
     [
-        ({"auth": "magic"}, {}, "no sign-in 'magic'"),
+        ({"auth": "magic"}, {}, "unknown kind of sign-in: 'magic'"),
         ({}, {"OCI_CLI_AUTH": "magic"}, "OCI_CLI_AUTH is 'magic'"),
         ({}, {"OCI_CLI_AUTH": "pkcs11"}, "OCI_CLI_AUTH is 'pkcs11'"),
         ({"auth": "security_token"}, {}, "security_token_file missing"),

@@ -10,7 +10,7 @@ import pytest
 from support.exports import make_command, point_at
 from support.kills import empty_folder, measure, stop_at_random
 from support.processes import finish_process, start_process
-from support.run_folders import list_files, read_journal
+from support.run_directories import list_files, read_journal
 from support.stands import END, FLAGS, KILLED, PUBLISHED, REGION, START, Stand, find_call, list_commits
 from support.truth import find_compartment, list_events, write_array
 
@@ -50,7 +50,7 @@ def assert_finished(stand, truth, ended) -> None:
 def test_sample_of_random_kills(stand, truth):
     """After kills at random moments, each gone on with, the bytes are those of an undisturbed run."""
     seed = random.randrange(1 << 32)
-    stopped = stop_at_random(stand, signal.SIGKILL, seconds=measure(stand), chance=random.Random(seed))
+    stopped = stop_at_random(stand, signal.SIGKILL, seconds=measure(stand), randomness=random.Random(seed))
     for each in islice(stopped, SAMPLES):
         assert each.ended.status == KILLED
     assert_finished(stand, truth, stand.export())
@@ -60,7 +60,7 @@ def test_sample_of_random_kills(stand, truth):
 def test_sample_of_random_signals(stand, truth, number):
     """SIGTERM and SIGINT at random moments stop in time, with their status, and can be gone on with."""
     seed = random.randrange(1 << 32)
-    for each in islice(stop_at_random(stand, number, seconds=measure(stand), chance=random.Random(seed)), SAMPLES):
+    for each in islice(stop_at_random(stand, number, seconds=measure(stand), randomness=random.Random(seed)), SAMPLES):
         # After the last moment at which a stop is looked for, or when the program does not listen any more.
         if each.ended.status in {0, -number} and "manifest" in each.ended.stderr:
             assert stand.output.read_bytes() == truth
@@ -83,7 +83,7 @@ def test_signal_while_the_service_stalls(stand, truth, number):
     ended = running.wait()
     assert_stopped(ended, number, time.monotonic() - sent)
     assert re.search("(0|50)% of the plan's windows complete", ended.stderr)  # a page may still wait for the disk
-    assert len([line for line in read_journal(stand.run_folder) if line["kind"] == "page"]) == 3
+    assert len([line for line in read_journal(stand.run_directory) if line["kind"] == "page"]) == 3
     stand.emulator.clear_faults()
     assert_finished(stand, truth, stand.export())
     assert len(stand.list_asked()) == 2
@@ -137,11 +137,11 @@ def test_signal_while_a_leftover_is_read(stand, truth):
     calls = stand.export().calls
     empty_folder(stand)
     stand.kill_half_way(calls)
-    before = (stand.run_folder / "events.log").read_bytes()
+    before = (stand.run_directory / "events.log").read_bytes()
     began = time.monotonic()
     ended = stand.export(call=find_call(calls, r"flock\("), when="SIGTERM")
     assert_stopped(ended, signal.SIGTERM, time.monotonic() - began)
-    assert (stand.run_folder / "events.log").read_bytes() == before
+    assert (stand.run_directory / "events.log").read_bytes() == before
     assert stand.emulator.log() == []
     assert_finished(stand, truth, stand.export())
 

@@ -10,7 +10,7 @@ import pytest
 from support.emulator import Emulator
 from support.exports import make_command, point_at, read_manifest, run_export
 from support.processes import finish_process, start_process
-from support.run_folders import read_journal
+from support.run_directories import read_journal
 from support.truth import list_events, write_array
 
 FLAGS = ("--retention-days", "36500", "--events-per-day", "900", "--page-size", "20")
@@ -32,7 +32,7 @@ def truth(slow):
     return write_array(list_events(slow, START, END))
 
 
-def list_questions(emulator):
+def list_requests(emulator):
     """Return when each question for events began and ended, and what it asked."""
     return [entry for entry in emulator.log() if entry["operation"] == "ListEvents"]
 
@@ -54,7 +54,7 @@ def test_as_many_questions_as_allowed_and_the_same_bytes(slow, truth, tmp_path, 
     finished = run_export(slow, tmp_path, *DAYS, "-o", "audit.json", "--concurrency", str(concurrency))
     assert finished.code == INCOMPLETE, finished.stderr
     assert (tmp_path / "audit.json").read_bytes() == truth
-    most = find_most_at_once(list_questions(slow))
+    most = find_most_at_once(list_requests(slow))
     assert most <= concurrency
     assert most >= min(concurrency, 8)
 
@@ -64,11 +64,11 @@ def test_a_dense_window_is_cut(slow, truth, tmp_path):
     process = start_process(make_command(slow, *DAYS, "-o", "audit.json"), cwd=tmp_path, variables=point_at(slow))
     finished = finish_process(process)
     assert finished.code == INCOMPLETE
-    splits = [line for line in read_journal(tmp_path / "audit.json.run") if line["kind"] == "cut"]
+    splits = [line for line in read_journal(tmp_path / "audit.json.run") if line["kind"] == "split"]
     assert splits
-    for cut in splits:
-        pieces = cut["pieces"]
-        assert [pieces[0][0], pieces[-1][1]] == cut["shard"]["window"]
+    for split in splits:
+        pieces = split["windows"]
+        assert [pieces[0][0], pieces[-1][1]] == split["shard"]["window"]
         assert all(one[1] == other[0] for one, other in pairwise(pieces))
     assert read_manifest(tmp_path / "audit.json")["totals"]["identical"] > 0
     assert (tmp_path / "audit.json").read_bytes() == truth
@@ -94,10 +94,10 @@ def test_a_killed_sweep_asks_again_for_what_was_in_flight(slow, truth, tmp_path,
     slow.clear_log()
     whole = run_export(slow, tmp_path, *DAYS, "-o", "whole.json")
     assert whole.code == INCOMPLETE
-    needed = len(list_questions(slow))
+    needed = len(list_requests(slow))
     slow.clear_log()
     process = start_process(command, cwd=tmp_path, variables=point_at(slow))
-    while not list_questions(slow):
+    while not list_requests(slow):
         time.sleep(0.01)
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_a_killed_sweep_asks_again_for_what_was_in_flight(slow, truth, tmp_path,
     assert (tmp_path / "audit.json").read_bytes() == truth == (tmp_path / "whole.json").read_bytes()
     per_second = 16 / 0.06
     lost = 16 + per_second * 1.0  # commits wait for the disk, and the machine may be busy
-    assert len(list_questions(slow)) <= needed + lost
+    assert len(list_requests(slow)) <= needed + lost
 
 
 def test_a_dead_region_is_a_gap_and_the_others_are_whole(tmp_path):

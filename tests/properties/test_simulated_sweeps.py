@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ociaudit.planning.planner import FetchState, SplitDecider, SplitPolicy
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window
-from support.simulated_service import MadeEvent, PageOrder, SimulatedService
-from support.simulated_sweep import Swept, simulate_sweep
+from support.simulated_service import PageOrder, SimulatedEvent, SimulatedService
+from support.simulated_sweep import SweepResult, simulate_sweep
 
 BEGIN = 29_000_000
 DAY = 1440
@@ -30,19 +30,19 @@ bursts = st.tuples(
 tenancies = st.lists(bursts, max_size=5)
 
 
-def make_events(drawn: Sequence[tuple[Target, int, int, int, int]]) -> Mapping[Target, list[MadeEvent]]:
-    """Return events in bursts of (target, first minute, length in minutes, number of events, maximum delay)."""
-    events: dict[Target, list[MadeEvent]] = {}
+def make_events(drawn: Sequence[tuple[Target, int, int, int, int]]) -> Mapping[Target, list[SimulatedEvent]]:
+    """Make events in bursts: where, from when, for how many minutes, how many, and how late at most."""
+    events: dict[Target, list[SimulatedEvent]] = {}
     for burst, (target, start, minutes, count, late) in enumerate(drawn):
         for number in range(count):
             processed = BEGIN + min(3 * DAY - 0.001, start + minutes * number / count)
             happened = processed - late * ((number * 7) % 11) / 11
-            events.setdefault(target, []).append(MadeEvent(processed, happened, f"{burst}-{number}"))
+            events.setdefault(target, []).append(SimulatedEvent(processed, happened, f"{burst}-{number}"))
     return events
 
 
 def check_nothing_is_missed(
-    service: SimulatedService, swept: Swept, targets: Sequence[Target] = tuple(TARGETS)
+    service: SimulatedService, swept: SweepResult, targets: Sequence[Target] = tuple(TARGETS)
 ) -> None:
     """Check that coverage and gaps partition the plan, and that every event of covered windows was received."""
     for target in targets:
@@ -153,7 +153,7 @@ def test_a_second_sweep_requests_what_the_first_did_not(
     second = simulate_sweep(service, TARGETS, WINDOW, max_minutes=DAY, progress=FetchState(covered=known))
     assert second.gaps == ()
     assert first.ids | second.ids == {event.id for own in service.events.values() for event in own}
-    check_nothing_is_missed(service, Swept(ids=first.ids | second.ids, coverage=second.coverage))
+    check_nothing_is_missed(service, SweepResult(ids=first.ids | second.ids, coverage=second.coverage))
 
 
 def test_a_dead_region_does_not_slow_the_others() -> None:
@@ -177,7 +177,7 @@ def test_a_rate_limit_is_used_and_rarely_hit(bucket: float, latency: float) -> N
     swept = simulate_sweep(service, targets, Window(BEGIN, BEGIN + 1_200 * DAY), max_minutes=10 * DAY)
     assert swept.gaps == ()
     assert 1_200 / swept.seconds >= 18
-    assert service.throttled <= 0.03 * service.asked["r0"]
+    assert service.throttled <= 0.03 * service.requests["r0"]
 
 
 @pytest.mark.parametrize("retry_after", [None, 1.0])
@@ -189,14 +189,14 @@ def test_a_very_low_limit_is_enough(per_second: float, retry_after: float | None
     swept = simulate_sweep(service, targets, Window(BEGIN, BEGIN + 300 * DAY), max_minutes=10 * DAY)
     assert swept.gaps == ()
     assert 300 / swept.seconds >= 0.6 * per_second
-    assert service.throttled <= 0.15 * service.asked["r0"]
+    assert service.throttled <= 0.15 * service.requests["r0"]
 
 
 def test_a_cap_is_kept() -> None:
     """The configured maximum rate is kept, whatever the service allows."""
     service = SimulatedService({}, latency_seconds=0.01)
     swept = simulate_sweep(service, TARGETS, WINDOW, max_minutes=60, max_per_second=10.0)
-    assert service.asked.total() / swept.seconds <= 10.2
+    assert service.requests.total() / swept.seconds <= 10.2
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "random"])
@@ -204,13 +204,13 @@ def test_a_skewed_tenancy_costs_little_more_than_the_minimum(order: PageOrder) -
     """With four fifths of the events in three days of one target, requests and time stay close to the minimum."""
     targets = [Target(f"r{region}", str(number)) for region in range(3) for number in range(41)]
     window = Window(BEGIN, BEGIN + 90 * DAY)
-    generator = random.Random(7)
-    minutes = [(targets[60], 31 * DAY + generator.uniform(0, 3 * DAY)) for _ in range(48_000)]
-    minutes += [(generator.choice(targets), generator.uniform(0, 90 * DAY)) for _ in range(12_000)]
-    events: dict[Target, list[MadeEvent]] = {}
+    dice = random.Random(7)
+    minutes = [(targets[60], 31 * DAY + dice.uniform(0, 3 * DAY)) for _ in range(48_000)]
+    minutes += [(dice.choice(targets), dice.uniform(0, 90 * DAY)) for _ in range(12_000)]
+    events: dict[Target, list[SimulatedEvent]] = {}
     for number, (target, minute) in enumerate(minutes):
         processed = BEGIN + minute
-        events.setdefault(target, []).append(MadeEvent(processed, processed - generator.expovariate(0.5), str(number)))
+        events.setdefault(target, []).append(SimulatedEvent(processed, processed - dice.expovariate(0.5), str(number)))
     in_windows = Counter(
         (target, int(event.processed - BEGIN) // (14 * DAY)) for target, own in events.items() for event in own
     )
@@ -218,9 +218,8 @@ def test_a_skewed_tenancy_costs_little_more_than_the_minimum(order: PageOrder) -
     service = SimulatedService(events, order=order)
     swept = simulate_sweep(service, targets, window)
     assert len(swept.ids) == 60_000
-    # Pages in random order hide the density.
-    most_requests, most_time = (1.15, 1.3) if order == "random" else (1.1, 1.2)
-    assert service.asked.total() <= most_requests * pages
+    most_requests, most_time = (1.15, 1.3) if order == "random" else (1.1, 1.2)  # a shuffled page hides density
+    assert service.requests.total() <= most_requests * pages
     assert swept.seconds <= most_time * pages * 0.3 / 16
 
 
@@ -229,7 +228,7 @@ def test_quiet_targets_cost_one_request_per_window() -> None:
     targets = [Target("r0", str(number)) for number in range(20)]
     service = SimulatedService({})
     simulate_sweep(service, targets, Window(BEGIN, BEGIN + 365 * DAY))
-    assert service.asked.total() == 27 * 20
+    assert service.requests.total() == 27 * 20
 
 
 @given(

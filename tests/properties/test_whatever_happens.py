@@ -19,7 +19,7 @@ from ociaudit.planning.shard import Shard
 from ociaudit.storage import spool
 from support.emulator import Emulator
 from support.exports import make_tools
-from support.run_folders import list_files
+from support.run_directories import list_files
 from support.stands import PUBLISHED
 from support.truth import find_compartment, join_lines, list_events, sort_events, write_array
 

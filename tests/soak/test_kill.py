@@ -9,7 +9,7 @@ import pytest
 from support.emulator import Emulator
 from support.kill_at_call import KillableCommand
 from support.kills import measure, stop_at_random
-from support.run_folders import list_files
+from support.run_directories import list_files
 from support.stands import KILLED, PUBLISHED, REGION, Stand
 from support.truth import find_compartment, list_events, write_array
 
@@ -55,7 +55,7 @@ def test_kill_at_random_moments(stand, truth):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    stopped = stop_at_random(stand, signal.SIGKILL, seconds=measure(stand), chance=chance)
+    stopped = stop_at_random(stand, signal.SIGKILL, seconds=measure(stand), randomness=chance)
     for each in islice(stopped, KILLS):
         assert each.ended.status == KILLED, each.ended.stderr
         assert not stand.output.exists() or stand.output.read_bytes() == truth
@@ -67,7 +67,7 @@ def test_signal_at_random_moments(stand, truth, number):
     """Each of fifty signals stops the run within two seconds, and the same command goes on."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    stopped = stop_at_random(stand, number, seconds=measure(stand), chance=random.Random(seed))
+    stopped = stop_at_random(stand, number, seconds=measure(stand), randomness=random.Random(seed))
     for each in islice(stopped, SIGNALS):
         assert each.ended.status in {CODES[number], -number}, each.ended.stderr
         assert each.seconds < 2

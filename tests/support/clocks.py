@@ -1,8 +1,4 @@
-"""Clocks for tests that run the program in their own process.
-
-Owns: real time that does not wait, and real time that is wrong.
-Must not: change what the time is for anybody else.
-"""
+"""Clocks for tests that run the program in their own process: real time without waits, or with an error."""
 
 from __future__ import annotations
 
@@ -11,47 +7,47 @@ import time
 from datetime import UTC, datetime, timedelta
 
 
-class PatientlessClock:
-    """The machine's own time, but every wait is over at once; `waits` are those that were asked for."""
+class NoWaitClock:
+    """The machine's time, with waits that end immediately; `waits` are the requested ones."""
 
     def __init__(self) -> None:
-        """Begin without waits."""
+        """Start without waits."""
         self.waits: list[float] = []
 
     def now(self) -> datetime:
-        """Return the present."""
+        """Return the current time."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary beginning."""
+        """Return seconds since an arbitrary start."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Note the wait, and do not wait; others may go on."""
+        """Record the wait and yield to other tasks."""
         self.waits.append(seconds)
         await asyncio.sleep(0)
 
     def draw(self) -> float:
-        """Return the middle of all chances."""
+        """Return the middle of the range of random numbers."""
         return 0.5
 
 
-class SkewedClock(PatientlessClock):
-    """A clock that goes right, but shows another time."""
+class SkewedClock(NoWaitClock):
+    """A clock with a constant error."""
 
     def __init__(self, ahead: timedelta) -> None:
-        """Show a time that lies so far ahead of the real one, or behind it when negative."""
+        """Keep the error; the clock is behind when it is negative."""
         super().__init__()
         self._ahead = ahead
 
     def now(self) -> datetime:
-        """Return what the clock shows."""
+        """Return the current time plus the error."""
         return super().now() + self._ahead
 
 
-class JumpingClock(PatientlessClock):
-    """A clock that jumps over every wait: nobody waits, and the time has passed all the same."""
+class FastForwardClock(NoWaitClock):
+    """A clock that skips every wait: its time advances without waiting."""
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary beginning, with those that were jumped over."""
+        """Return seconds since an arbitrary start, including the skipped waits."""
         return super().monotonic() + sum(self.waits)

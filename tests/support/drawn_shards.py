@@ -43,7 +43,7 @@ def make_page_line(  # one argument for each thing that tests vary
     shard: Shard,
     page: int,
     *,
-    chain: int = 0,
+    attempt: int = 0,
     offset: int = -1,
     scanned: int = 0,
     kept: int = 0,
@@ -54,15 +54,15 @@ def make_page_line(  # one argument for each thing that tests vary
     """Make the journal's line of a page; it is the last one where there is no next token."""
     return PageLine(
         shard=shard,
-        chain=chain,
+        attempt=attempt,
         page=page,
         offset=offset,
         scanned=scanned,
         kept=kept,
         is_last=next_token is None,
         next_token=next_token,
-        request_id=f"request-{chain}-{page}",
-        attempts=1,
+        request_id=f"request-{attempt}-{page}",
+        tries=1,
         at="2025-12-01T00:00:00Z",
         is_provisional=is_provisional,
         tally=tally,
@@ -80,12 +80,12 @@ def make_page(
     """Make the page of an answer, asked a day after the shard's end unless told otherwise."""
     return Page(
         shard=shard,
-        chain=0,
+        attempt=0,
         number=number,
         events=events,
         size_bytes=sum(len(event.raw) for event in events),
         next_token=next_token,
         request_id=f"request-{number}",
-        attempts=1,
-        asked_at=asked_at or EPOCH + timedelta(minutes=shard.window.end + 1440),
+        tries=1,
+        requested_at=asked_at or EPOCH + timedelta(minutes=shard.window.end + 1440),
     )

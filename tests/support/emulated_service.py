@@ -1,7 +1,6 @@
-"""The emulated service in this process: no socket, a clock that tests move, and a client that signs.
+"""The emulated services in this process, without a socket: a client that signs, and clocks that tests set.
 
-Owns: how unit tests of the emulator ask it.
-Must not: be used by anything but tests of the emulator; all others start it as a process.
+Only the emulator's own tests use it; all others start the emulator as a process (`support.emulator`).
 """
 
 from __future__ import annotations
@@ -16,34 +15,34 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from ociaudit_emulator.behaviour import Behaviour
 from ociaudit_emulator.command_line import assemble
 from ociaudit_emulator.control import LogEntry
-from ociaudit_emulator.http import NEXT_PAGE_HEADER, Response
-from ociaudit_emulator.instants import parse_instant_ms
-from ociaudit_emulator.signature import SignedRequest, fingerprint_of
-from support.emulator import cut_array
+from ociaudit_emulator.http import NEXT_PAGE_HEADER, ServerResponse
+from ociaudit_emulator.settings import Settings
+from ociaudit_emulator.signature import SignedRequest, compute_fingerprint
+from ociaudit_emulator.time_formats import parse_time_ms
+from support.emulator import split_array
 
 NOW = "2025-12-10T12:34:00Z"
-NOW_SECONDS = parse_instant_ms(NOW) // 1000
+NOW_SECONDS = parse_time_ms(NOW) // 1000
 USER = "ocid1.user.oc1..tester"
-USUALLY_SIGNED = ("date", "(request-target)", "host")
+SIGNED_HEADERS = ("date", "(request-target)", "host")
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 class EmulatedService:
-    """A service at a fixed moment; `seconds` and `monotonic` are its clocks."""
+    """The emulated services at a fixed time; `seconds` and `monotonic` are their clocks."""
 
     def __init__(self, **options: Any) -> None:
-        """Put a service together whose behaviour has these options."""
+        """Assemble the services with these settings."""
         self.seconds = float(NOW_SECONDS)
         self.monotonic = 0.0
-        behaviour = Behaviour(**{"now_ms": NOW_SECONDS * 1000, **options})
-        self.assembly = assemble(behaviour, lambda: self.seconds, lambda: self.monotonic)
+        settings = Settings(**{"now_ms": NOW_SECONDS * 1000, **options})
+        self.assembly = assemble(settings, lambda: self.seconds, lambda: self.monotonic)
         self.tenancy = self.assembly.tenancy
         self.assembly.key_ring.trust_api_key(self.tenancy.id, USER, KEY.public_key())
-        self.key_id = f"{self.tenancy.id}/{USER}/{fingerprint_of(KEY.public_key())}"
+        self.key_id = f"{self.tenancy.id}/{USER}/{compute_fingerprint(KEY.public_key())}"
         self.last_entry = LogEntry("", "", "")
 
     def make_request(
@@ -52,12 +51,12 @@ class EmulatedService:
         *,
         key: RSAPrivateKey = KEY,
         key_id: str = "",
-        signed: Sequence[str] = USUALLY_SIGNED,
+        signed: Sequence[str] = SIGNED_HEADERS,
         headers: Mapping[str, str] | None = None,
         method: str = "GET",
         body: bytes = b"",
     ) -> SignedRequest:
-        """Make a signed request; `signed` names what the signature covers."""
+        """Return a signed request; `signed` names the headers that the signature covers."""
         date = email.utils.formatdate(self.seconds, usegmt=True)
         present = {"host": "emulator", "date": date, **(headers or {})}
         values = {**present, "(request-target)": f"{method.lower()} {target}"}
@@ -68,14 +67,14 @@ class EmulatedService:
         )
         return SignedRequest(method, target, present, body)
 
-    def serve(self, request: SignedRequest) -> Response:
-        """Answer a request, and keep its log entry."""
+    def serve(self, request: SignedRequest) -> ServerResponse:
+        """Return the response to a request, and keep its log entry."""
         path, _, query = request.target.partition("?")
         self.last_entry = LogEntry(request.method, path, query)
-        return self.assembly.service.serve(request, self.last_entry)
+        return self.assembly.handler.handle(request, self.last_entry)
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str) -> Response:
-        """Answer a signed GET."""
+    def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str) -> ServerResponse:
+        """Return the response to a signed GET."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         return self.serve(self.make_request(target, headers=headers))
 
@@ -88,8 +87,8 @@ class EmulatedService:
         region: str = "",
         page: str = "",
         headers: Mapping[str, str] | None = None,
-    ) -> Response:
-        """Answer one ListEvents request."""
+    ) -> ServerResponse:
+        """Return the response to a ListEvents request."""
         parameters = {"compartmentId": compartment, "startTime": start, "endTime": end}
         if page:
             parameters["page"] = page
@@ -97,35 +96,35 @@ class EmulatedService:
         return self.get(f"{prefix}/20190901/auditEvents", headers, **parameters)
 
     def list_pages(self, compartment: str, start: str, end: str, *, region: str = "") -> list[list[bytes]]:
-        """Ask for every page of a window."""
+        """Return the events of a window by page."""
         pages: list[list[bytes]] = []
         page = ""
         while not pages or page:
-            answer = self.list_events(compartment, start, end, region=region, page=page)
-            if answer.status != 200:
-                raise AssertionError(answer.body.decode())
-            pages.append(cut_array(answer.body))
-            page = answer.headers.get(NEXT_PAGE_HEADER, "")
+            response = self.list_events(compartment, start, end, region=region, page=page)
+            if response.status != 200:
+                raise AssertionError(response.body.decode())
+            pages.append(split_array(response.body))
+            page = response.headers.get(NEXT_PAGE_HEADER, "")
         return pages
 
     def list_all_events(self, compartment: str, start: str, end: str, *, region: str = "") -> list[bytes]:
-        """Ask for every event of a window."""
+        """Return all events of a window."""
         return [event for page in self.list_pages(compartment, start, end, region=region) for event in page]
 
     def add_fault(self, kind: str, **entry: Any) -> None:
-        """Add one scripted fault; `options` are the fault's own."""
+        """Add a scripted fault; the entry's `options` are those of the fault."""
         options = entry.pop("options", {})
         self.assembly.control.faults.add([{"fault": {"kind": kind, **options}, **entry}])
 
     def fault_states(self) -> list[dict[str, Any]]:
-        """Give the scripted faults with what each has done."""
+        """Return the scripted faults with their counters."""
         return self.assembly.control.faults.describe()
 
     def find_compartment(self, name: str) -> str:
-        """Find the OCID of a compartment."""
+        """Return the OCID of a compartment."""
         return next(one.id for one in self.tenancy.compartments if one.name == name)
 
 
 def sign_text(key: RSAPrivateKey, text: str) -> str:
-    """Sign a text as the header holds it."""
+    """Return a signature in the form of the Authorization header."""
     return base64.b64encode(key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())).decode()

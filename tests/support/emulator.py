@@ -1,7 +1,6 @@
-"""The emulator as a process, for tests.
+"""The emulator as a process, for tests, with its control endpoints.
 
-Owns: starting it, ending it, and asking its control endpoints.
-Must not: import the emulator; tests see it as every client does.
+It does not import the emulator: tests see what every client sees.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _SOURCES = Path(__file__).resolve().parents[2] / "src"
-# Loopback is asked directly, whatever proxy the environment names; its certificate is not what a control request tests.
+# Requests to loopback bypass any proxy in the environment; control requests do not test the certificate.
 _OPENER = urllib.request.build_opener(
     urllib.request.ProxyHandler({}),
     urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
@@ -35,18 +34,18 @@ _OPENER = urllib.request.build_opener(
 
 
 class EmulatorError(Exception):
-    """The emulator did not start, or refused a control request; the text is what it said."""
+    """The emulator did not start, or rejected a control request; the text is its output."""
 
 
 class Emulator:
     """A running emulator: `with Emulator("--seed", "7") as emulator: ...`.
 
-    It writes a configuration of its own unless `config_folder` names a folder or `flags` say
-    otherwise; it ends with this process, whatever happens.
+    It writes a configuration to a temporary folder, or to `config_folder`; with `write_config=False` it writes
+    none. It ends with this process, whatever happens.
     """
 
     def __init__(self, *flags: str, config_folder: Path | None = None, write_config: bool = True) -> None:
-        """Prepare a start with these flags; nothing runs yet."""
+        """Keep the flags; `start` starts the process."""
         self._flags = [str(flag) for flag in flags]
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self._config_folder = config_folder
@@ -71,12 +70,12 @@ class Emulator:
     def start(self) -> None:
         """Start the process and wait until it accepts connections.
 
-        Raises: EmulatorError with what it wrote to stderr.
+        Raises: EmulatorError with its output on stderr.
         """
         command = [sys.executable, "-m", "ociaudit_emulator", "--until-stdin-closes", *self._flags]
         if self._is_config_written:
             command += ["--write-config", str(self.config_path.parent)]
-        # Kept open as long as the process may write to it.
+        # Stays open as long as the process may write to it.
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 -- closed by stop()
         self._process = subprocess.Popen(
             command,
@@ -95,7 +94,7 @@ class Emulator:
             raise EmulatorError(message)
 
     def stop(self) -> int:
-        """End the process and everything it owns; give its exit code. Can be called again."""
+        """End the process, remove its files, and return its exit code; calling it again has no effect."""
         if self._process is None:
             return 0
         code = self._end_process()
@@ -110,7 +109,7 @@ class Emulator:
         return code
 
     def _end_process(self) -> int:
-        """Ask the process to end, insist if it does not, and give its exit code."""
+        """Terminate the process, kill it if it does not end, and return its exit code."""
         if self._process is None:
             return 0
         if self._url:
@@ -123,17 +122,17 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Give the base URL: the endpoint of every service in the home region."""
+        """Return the base URL, the endpoint of every service in the home region."""
         return self._url
 
     @property
     def port(self) -> int:
-        """Give the port."""
+        """Return the port."""
         return int(self._url.rpartition(":")[2])
 
     @property
     def process_id(self) -> int:
-        """Give the process's id, for tests that measure it."""
+        """Return the process id, for tests that measure the process."""
         if self._process is None:
             message = "the emulator is not running; call start() first"
             raise EmulatorError(message)
@@ -141,7 +140,7 @@ class Emulator:
 
     @property
     def config_path(self) -> Path:
-        """Give the path of the OCI configuration: profiles DEFAULT and SESSION."""
+        """Return the path of the OCI configuration, with the profiles DEFAULT and SESSION."""
         if self._config_folder is not None:
             return self._config_folder / "config"
         if self._own_folder is None:
@@ -149,28 +148,28 @@ class Emulator:
         return Path(self._own_folder.name) / "oci" / "config"
 
     def endpoint(self, region: str) -> str:
-        """Give the endpoint of every service in a region."""
+        """Return the endpoint of every service in a region."""
         return f"{self._url}/{region}"
 
     def tenancy(self) -> dict[str, Any]:
-        """Give what was made from the seed: regions, compartments, principals, the story."""
+        """Return what was generated from the seed: regions, compartments, principals, the attack scenario."""
         content: dict[str, Any] = json.loads(self.request("GET", "tenancy"))
         return content
 
     def events(self, region: str, compartment_id: str, start: str, end: str) -> list[bytes]:
-        """Give the truth: every event processed in a span, as bytes, in the order of processing."""
+        """Return the ground truth: every event processed in a span, as bytes, in processing order."""
         query = urllib.parse.urlencode(
             {"region": region, "compartmentId": compartment_id, "startTime": start, "endTime": end}
         )
-        return cut_array(self.request("GET", f"events?{query}"))
+        return split_array(self.request("GET", f"events?{query}"))
 
     def log(self) -> list[dict[str, Any]]:
-        """Give the requests served so far, oldest first."""
+        """Return the requests served so far, oldest first."""
         content: list[dict[str, Any]] = json.loads(self.request("GET", "log"))
         return content
 
     def clear_log(self) -> None:
-        """Forget the requests served so far."""
+        """Clear the log of requests."""
         self.request("DELETE", "log")
 
     def faults(self, entries: list[dict[str, Any]]) -> None:
@@ -178,35 +177,35 @@ class Emulator:
         self.request("POST", "faults", json.dumps(entries).encode())
 
     def fault_states(self) -> list[dict[str, Any]]:
-        """Give the scripted faults with what each has done: `fired` and `completed`."""
+        """Return the scripted faults with their counters, among them `fired` and `completed`."""
         content: list[dict[str, Any]] = json.loads(self.request("GET", "faults"))
         return content
 
     def clear_faults(self) -> None:
-        """Forget the scripted faults."""
+        """Remove all scripted faults."""
         self.request("DELETE", "faults")
 
     def issue_token(self, key_file: Path, *, kind: str = "user", seconds: float = 3600.0) -> str:
-        """Give a token for the key in a file, as Oracle would for a user's session, an instance or a resource."""
+        """Return a token for the key in a file, as Oracle issues it to a user's session, an instance or a resource."""
         key = serialization.load_pem_private_key(key_file.read_bytes(), None).public_key()
         pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        asked = {"publicKey": pem.decode(), "kind": kind, "seconds": seconds}
-        token: str = json.loads(self.request("POST", "tokens", json.dumps(asked).encode()))["token"]
+        content = {"publicKey": pem.decode(), "kind": kind, "seconds": seconds}
+        token: str = json.loads(self.request("POST", "tokens", json.dumps(content).encode()))["token"]
         return token
 
     def end_tokens(self) -> None:
-        """Let every token that has been used so far count as ended."""
+        """End the session of every token used so far."""
         self.request("DELETE", "tokens")
 
     def request(self, method: str, name: str, body: bytes | None = None) -> bytes:
-        """Ask a control endpoint.
+        """Send a control request and return the body of the response.
 
-        Raises: EmulatorError with what the emulator said.
+        Raises: EmulatorError with the body of an error.
         """
         url = f"{self._url}/_emulator/{name}"
-        asked = urllib.request.Request(url, data=body, method=method)
+        request = urllib.request.Request(url, data=body, method=method)
         try:
-            with _OPENER.open(asked, timeout=_START_SECONDS) as response:
+            with _OPENER.open(request, timeout=_START_SECONDS) as response:
                 content: bytes = response.read()
                 return content
         except urllib.error.HTTPError as error:
@@ -214,7 +213,7 @@ class Emulator:
                 raise EmulatorError(error.read().decode()) from error
 
     def _read_first_line(self) -> str:
-        """Wait for the line with the URL; empty when the process ended or takes too long."""
+        """Return the line with the URL; empty if the process ended or took too long."""
         process = self._process
         if process is None or process.stdout is None:
             return ""
@@ -226,17 +225,17 @@ class Emulator:
         return ""
 
 
-def cut_array(body: bytes) -> list[bytes]:
-    """Cut a JSON array into its elements' exact bytes.
+def split_array(body: bytes) -> list[bytes]:
+    """Return the elements of a JSON array as their exact bytes.
 
-    Raises: ValueError when the body is no JSON array.
+    Raises: ValueError when the body is not a JSON array.
     """
-    # Every byte becomes one character, so that places in the text are places in the bytes.
+    # Each byte is decoded as one character, so that positions in the text are positions in the bytes.
     text = body.decode("latin-1")
     decoder = json.JSONDecoder(strict=False)
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
-        message = "the body is no JSON array"
+        message = "the body is not a JSON array"
         raise ValueError(message)
     elements: list[bytes] = []
     at = _skip_space(text, at + 1)
@@ -250,14 +249,14 @@ def cut_array(body: bytes) -> list[bytes]:
 
 
 def _skip_space(text: str, at: int) -> int:
-    """Find the next character that is no white space."""
+    """Return the position of the next character that is not whitespace."""
     while text[at : at + 1] in {" ", "\t", "\r", "\n"} and at < len(text):
         at += 1
     return at
 
 
 def _make_environment() -> dict[str, str]:
-    """Let the process find the emulator in the sources when it is not installed."""
+    """Return the environment in which the process finds the emulator, also when it is not installed."""
     environment = dict(os.environ)
     if importlib.util.find_spec("ociaudit_emulator") is not None:
         return environment

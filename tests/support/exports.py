@@ -19,7 +19,7 @@ from ociaudit.clock import Clock
 from ociaudit.formats.registry import choose_output_format
 from ociaudit.operations.context import Callbacks, ExportOptions, RunContext
 from ociaudit.operations.export import ExportResult, export_events
-from support.clocks import JumpingClock
+from support.clocks import FastForwardClock
 from support.emulator import Emulator
 from support.processes import Finished, find_command, run_process
 
@@ -60,7 +60,7 @@ def make_tools(
     return RunContext(
         credentials=load_credentials(str(emulator.config_path)),
         endpoints=Endpoints(emulator.url + "/{region}"),
-        clock=clock or JumpingClock(),
+        clock=clock or FastForwardClock(),
         limits=limits or TransportLimits(),
         callbacks=callbacks or Callbacks(),
     )

@@ -1,7 +1,4 @@
-"""Exports that state of themselves what somebody wants them to state, with all hashes right.
-
-Owns: the restating of ledger and manifest. Must not: sign.
-"""
+"""Forged exports: a ledger and a manifest with any content, and with valid hashes."""
 
 from __future__ import annotations
 
@@ -13,19 +10,20 @@ from typing import Any
 import msgspec
 
 from ociaudit.storage.ledger import BlockDigest
-from ociaudit.storage.manifest import FileEntry, Manifest, decode_manifest, encode_manifest, name_manifest
+from ociaudit.storage.manifest import FileEntry, Manifest, encode_manifest, load_manifest, name_manifest
 
 
-def read_statement(output: Path) -> Manifest:
+def parse_manifest(output: Path) -> Manifest:
     """Return the manifest beside an output."""
-    path = name_manifest(output)
-    return decode_manifest(path.read_bytes(), where=str(path))
+    found = load_manifest(name_manifest(output))
+    assert found is not None
+    return found.manifest
 
 
-def restate(output: Path, manifest: Manifest, *, shards: Sequence[dict[str, Any]] | None = None) -> None:
-    """Write ledger and manifest anew for the output as it is now, whatever it is, and state what `manifest` does.
+def forge_manifest(output: Path, manifest: Manifest, *, shards: Sequence[dict[str, Any]] | None = None) -> None:
+    """Write a ledger and a manifest for the output as it is now, with the content of `manifest` and valid hashes.
 
-    `shards` are the ledger's lines about shards; by default those that it has.
+    `shards` are the ledger's lines about shards; the default is to keep them.
     """
     ledger = output.with_name(manifest.ledger.name)
     if shards is None:
@@ -37,13 +35,13 @@ def restate(output: Path, manifest: Manifest, *, shards: Sequence[dict[str, Any]
     blocks = digest.finish()
     lines: Iterable[bytes] = (msgspec.json.encode(line) + b"\n" for line in (*shards, *blocks))
     ledger.write_bytes(b"".join(lines))
-    of_ledger = BlockDigest()
-    of_ledger.update(ledger.read_bytes())
+    ledger_digest = BlockDigest()
+    ledger_digest.update(ledger.read_bytes())
     data, _ = encode_manifest(
         msgspec.structs.replace(
             manifest,
             output=FileEntry(output.name, digest.size_bytes, digest.sha256),
-            ledger=FileEntry(ledger.name, of_ledger.size_bytes, of_ledger.sha256),
+            ledger=FileEntry(ledger.name, ledger_digest.size_bytes, ledger_digest.sha256),
         )
     )
     name_manifest(output).write_bytes(data)

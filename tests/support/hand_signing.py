@@ -1,7 +1,7 @@
-"""Requests signed by hand, so that tests can sign them wrongly.
+"""Requests signed without an SDK, so that tests can sign them wrongly.
 
-Owns: Oracle's request signature as the documentation tells it, apart from both the SDK and the emulator.
-Must not: be used where a real client would do.
+The signature follows Oracle's documentation and shares no code with the SDK or the emulator. Where a real client
+would do, use that.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """A keyId and the key that should sign for it."""
+class SigningCredentials:
+    """A keyId and the private key that signs for it."""
 
     key_id: str
     key: RSAPrivateKey
@@ -32,13 +32,13 @@ class Credentials:
 
     @classmethod
     def read(cls, config_path: Path, profile: str = "DEFAULT") -> Self:
-        """Read a profile without a pass phrase: its API key, or its session."""
+        """Read a profile with an unencrypted key: its API key, or its session."""
         config = configparser.ConfigParser(interpolation=None)
         config.read(config_path)
         found = config[profile]
         key = load_pem_private_key(Path(found["key_file"]).read_bytes(), None)
         if not isinstance(key, RSAPrivateKey):
-            raise TypeError(f"{found['key_file']} is no RSA key")
+            raise TypeError(f"{found['key_file']} is not an RSA key")
         key_id = f"{found['tenancy']}/{found['user']}/{found['fingerprint']}"
         if "security_token_file" in found:
             key_id = f"ST${Path(found['security_token_file']).read_text(encoding='utf-8')}"
@@ -46,16 +46,18 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class HandAnswer:
-    """An answer that was read to its end."""
+class CompleteResponse:
+    """A response read to its end."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-def sign_headers(credentials: Credentials, host: str, target: str, *, skew_seconds: float = 0.0) -> dict[str, str]:
-    """Make the headers of a signed GET, as if the client's clock were that much off."""
+def sign_headers(
+    credentials: SigningCredentials, host: str, target: str, *, skew_seconds: float = 0.0
+) -> dict[str, str]:
+    """Return the headers of a GET, signed by a client whose clock is ahead by this many seconds."""
     date = email.utils.formatdate(time.time() + skew_seconds, usegmt=True)
     text = f"date: {date}\n(request-target): get {target}\nhost: {host}"
     raw = credentials.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -67,19 +69,19 @@ def sign_headers(credentials: Credentials, host: str, target: str, *, skew_secon
 
 
 def make_target(path: str, **parameters: str) -> str:
-    """Join a path and its parameters as they go over the wire."""
+    """Return a path with its parameters, encoded for the wire."""
     return f"{path}?{urlencode(parameters)}"
 
 
-def get(port: int, target: str, headers: dict[str, str], seconds: float = 10.0) -> HandAnswer:
-    """Send a GET with exactly these headers and read the whole answer.
+def get(port: int, target: str, headers: dict[str, str], seconds: float = 10.0) -> CompleteResponse:
+    """Send a GET with exactly these headers, and return the whole response.
 
-    Raises: whatever http.client and the socket raise when the answer does not come whole.
+    Raises: the errors of http.client and of the socket when the response is incomplete.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", target, headers=headers)
-        with connection.getresponse() as answer:
-            return HandAnswer(answer.status, dict(answer.headers), answer.read())
+        with connection.getresponse() as response:
+            return CompleteResponse(response.status, dict(response.headers), response.read())
     finally:
         connection.close()

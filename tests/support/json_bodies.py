@@ -1,7 +1,4 @@
-"""JSON as a hostile server may write it: drawn as text, so that every byte of it is known.
-
-Owns: the drawing of objects and page bodies. Must not: read JSON.
-"""
+"""Hypothesis strategies for JSON as a hostile server may write it: text whose every byte is known."""
 
 from __future__ import annotations
 
@@ -10,15 +7,16 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 WHITE_SPACE = st.sampled_from(["", "", "", " ", "\n", "\r\n", "\t", "\r", "  \n\t"])
+SPACES = st.lists(WHITE_SPACE, max_size=12)
 
-_PIECES = (
+_FRAGMENTS = (
     st.text(
         st.characters(exclude_categories=["Cs"], exclude_characters='"\\', min_codepoint=0x20), min_size=1, max_size=6
     )
     | st.sampled_from(["\\n", "\\\\", '\\"', "\\/", "\\u0041", "\\u0000", "\\r", "\\u2028", "{[,]}:", "\u2028", "\x7f"])
     | st.sampled_from(["\\ud800", "\\udc00", "\\ud83d\\ude00", "\\udfff\\ud800", "\\uD8aB"])
 )
-STRINGS = st.lists(_PIECES, max_size=4).map(lambda pieces: '"' + "".join(pieces) + '"')
+STRINGS = st.lists(_FRAGMENTS, max_size=4).map(lambda fragments: '"' + "".join(fragments) + '"')
 NUMBERS = st.integers().map(str) | st.sampled_from(
     ["-0", "0.10", "1e999", "-1.5E-400", "7" * 5000, "12345678901234567890"]
 )
@@ -50,10 +48,7 @@ OBJECTS = _objects(VALUES)
 
 
 def write_body(objects: Sequence[str], spaces: Sequence[str]) -> str:
-    """Write a page's body: `objects` in an array, with one white space after another between the tokens."""
+    """Return a page's body: the objects in an array, with the given whitespace between the tokens, in turn."""
     gaps = iter(spaces)
     inside = [next(gaps, "") + each + next(gaps, "") for each in objects]
     return next(gaps, "") + "[" + (",".join(inside) or next(gaps, "")) + "]" + next(gaps, "")
-
-
-SPACES = st.lists(WHITE_SPACE, max_size=12)

@@ -1,11 +1,11 @@
-"""The command line in a child process that kills itself at one call to the disk.
+"""The command line in a child process that kills itself at one chosen system call.
 
-Owns: counting the calls that change the disk and come from `ociaudit.storage`, and the kill.
-Must not: change the program; the functions of the `os` module are wrapped, and only in the child.
+Counted are the calls that change the disk and come from `ociaudit.storage`. A call that only reads is not counted: a
+kill before it is a kill after the preceding change. The program is unchanged; only the functions of the `os` and
+`fcntl` modules are wrapped, and only in the child.
 
-Started as a process (`KillableCommand` does), it imports the program once and forks a child for every order,
-so that a kill costs the milliseconds of the run and not the seconds of the imports. A kill before a call that
-only reads would be the kill after the change before it; such calls are not counted.
+Run as a script, as `KillableCommand` does, this module imports the program once and forks a child for every job, so
+that a kill costs the milliseconds of the run and not the seconds of the imports.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _COUNTED = {
     ),
     fcntl: ("flock", "fcntl"),  # macOS syncs by the latter
 }
-_STORE = os.sep + os.path.join("ociaudit", "storage") + os.sep  # noqa: PTH118 -- compared with the names in frames
+_STORAGE = os.sep + os.path.join("ociaudit", "storage") + os.sep  # noqa: PTH118 -- compared with the names in frames
 _TESTS = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended: its exit status (minus the signal's number when it was killed), and what it said and did.
+    """How a child ended: its exit status (minus the signal's number if it was killed), its output and its calls.
 
-    `calls` are the counted calls in words; of a killed child only what it had done is known: nothing.
+    `calls` are descriptions of the counted calls; for a killed child they are empty.
     """
 
     status: int
@@ -58,12 +58,12 @@ class KillableCommand:
     """Runs the `oci-audit` command line in children, on request with a kill: `with KillableCommand() as run: ...`."""
 
     def __init__(self, **constants: float) -> None:
-        """Prepare; `constants` are put in the place of those of `store.spool`, so that a small run has every call."""
+        """Replace `constants` of `storage.spool`, so that a small run makes every kind of call."""
         self._constants = constants
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        """Start the process that forks the children, and let it import."""
+        """Start the process that imports the program and forks the children."""
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve())],
             stdin=subprocess.PIPE,
@@ -74,9 +74,9 @@ class KillableCommand:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, activity: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End it."""
+        """End the process."""
         if self._process is not None:
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
@@ -92,10 +92,10 @@ class KillableCommand:
         call: int | None = None,
         when: When = "before",
     ) -> Ended:
-        """Run `oci-audit ARGUMENTS`; with `call`, killed at that call (from 1).
+        """Run `oci-audit ARGUMENTS`; with `call`, disturb it at that call (from 1), as `when` says.
 
-        `torn` writes half of the bytes first; `full` does not kill, but lets files grow no more; with a
-        signal's name that is sent instead.
+        `before` and `after` kill it there; `torn` first writes half of the bytes; `full` does not kill it, but stops
+        files from growing; the name of a signal sends that signal.
         """
         return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when).wait()
 
@@ -109,12 +109,12 @@ class KillableCommand:
         when: When = "before",
         program: Program = "main",
     ) -> Running:
-        """Start the same, or another of the installed commands; it must be waited for before the next is started."""
+        """Start the command line, or one of the scripts; call `wait` before starting the next."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             message = "not started: use it in a `with` statement"
             raise RuntimeError(message)
-        order = {
+        job = {
             "constants": self._constants,
             "arguments": list(arguments),
             "cwd": str(cwd),
@@ -123,29 +123,29 @@ class KillableCommand:
             "when": when,
             "program": program,
         }
-        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
         return Running(json.loads(process.stdout.readline()), process.stdin, process.stdout)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A child at work; `process_id` is where signals go, until `wait` returns."""
+    """A running child; signals can be sent to `process_id` until `wait` returns."""
 
     process_id: int
-    orders: IO[str]
-    answers: IO[str]
+    jobs: IO[str]
+    results: IO[str]
 
     def wait(self) -> Ended:
         """Return how it ended."""
-        self.orders.write("\n")
-        self.orders.flush()
-        answer = json.loads(self.answers.readline())
-        return Ended(answer["status"], tuple(answer["calls"]), answer["stdout"], answer["stderr"])
+        self.jobs.write("\n")
+        self.jobs.flush()
+        result = json.loads(self.results.readline())
+        return Ended(result["status"], tuple(result["calls"]), result["stdout"], result["stderr"])
 
 
 class _Counter:
-    """Counts calls and kills at one of them."""
+    """Counts calls and kills the process at one of them."""
 
     def __init__(self, call: int | None, when: When) -> None:
         self._call = call
@@ -153,12 +153,12 @@ class _Counter:
         self.calls: list[str] = []
 
     def wrap(self, module: Any, name: str) -> None:
-        """Put a counting function in a function's place."""
+        """Replace a function of a module by one that counts."""
         function: Callable[..., Any] = getattr(module, name)
 
         @functools.wraps(function)
         def counting(*arguments: Any, **options: Any) -> Any:
-            if not _is_from_store():
+            if not _is_from_storage():
                 return function(*arguments, **options)
             self.calls.append(_describe(name, arguments))
             is_chosen = len(self.calls) == self._call
@@ -181,11 +181,11 @@ class _Counter:
         setattr(module, name, counting)
 
 
-def _is_from_store() -> bool:
-    """Tell whether the call comes from `ociaudit.storage`, maybe by way of the standard library."""
+def _is_from_storage() -> bool:
+    """Return whether the call comes from `ociaudit.storage`, directly or through the standard library."""
     frame = sys._getframe(2)
     for _ in range(8):
-        if _STORE in frame.f_code.co_filename:
+        if _STORAGE in frame.f_code.co_filename:
             return True
         if "ociaudit" in frame.f_code.co_filename or frame.f_back is None:
             return False
@@ -194,7 +194,7 @@ def _is_from_store() -> bool:
 
 
 def _limit_file(descriptor: int, room: int) -> None:
-    """Let no file become longer than this one is now and some bytes: what a full disk looks like."""
+    """Simulate a full disk: no file may become longer than `room` bytes more than this one is now."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.fstat(descriptor).st_size + room, hard))
 
@@ -210,36 +210,36 @@ def _kill() -> NoReturn:
 
 
 def _serve() -> None:
-    """Import the program, then run every order in a child."""
+    """Import the program, then run every job in a child."""
     import ociaudit.api
 
     _ = ociaudit.api
     _skip_key_validation()
     for line in sys.stdin:
-        order = json.loads(line)
+        job = json.loads(line)
         pipes = [os.pipe() for _ in range(3)]
         child = os.fork()
         if child == 0:
-            _run_child(order, *(writing for _, writing in pipes))
+            _run_child(job, *(writing for _, writing in pipes))
         for _, writing in pipes:
             os.close(writing)
         print(child, flush=True)
-        stdout, stderr, activity = _read_all([reading for reading, _ in pipes])
-        sys.stdin.readline()  # until nobody sends it a signal any more; another process could get its number
+        stdout, stderr, record = _read_all([reading for reading, _ in pipes])
+        sys.stdin.readline()  # `wait` was called: no signal follows, and the process id may be used again
         _, state = os.waitpid(child, 0)
-        told = json.loads(activity or '{"calls": [], "modules": []}')
-        answer = {
+        recorded = json.loads(record or '{"calls": [], "modules": []}')
+        result = {
             "status": os.waitstatus_to_exitcode(state),
-            "calls": told["calls"],
+            "calls": recorded["calls"],
             "stdout": stdout,
             "stderr": stderr,
         }
-        print(json.dumps(answer), flush=True)
-        _import_modules(told["modules"])
+        print(json.dumps(result), flush=True)
+        _import_modules(recorded["modules"])
 
 
 def _read_all(descriptors: Sequence[int]) -> list[str]:
-    """Read several pipes to their ends; pipes, because the child may be forbidden to let files grow."""
+    """Read several pipes to their ends; pipes, because the child may not be able to write to files."""
     texts = {descriptor: bytearray() for descriptor in descriptors}
     with selectors.DefaultSelector() as selector:
         for descriptor in descriptors:
@@ -255,7 +255,7 @@ def _read_all(descriptors: Sequence[int]) -> list[str]:
 
 
 def _skip_key_validation() -> None:
-    """Half of a small export's time goes into proving that a key's primes are primes; here it is known to be good."""
+    """Load keys without checking that their primes are primes, which takes half of the time of a small export."""
     from cryptography.hazmat.primitives import serialization
 
     load = serialization.load_pem_private_key
@@ -263,16 +263,16 @@ def _skip_key_validation() -> None:
 
 
 def _import_modules(names: Sequence[str]) -> None:
-    """Import what a child needed, so that the next one has it already."""
+    """Import what a child imported, so that the next child has it already."""
     for name in names:
         if name not in sys.modules:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
 
 
-def _run_child(order: Mapping[str, Any], output: int, errors: int, activity: int) -> NoReturn:
-    """Become the command line."""
-    gc.disable()  # a collection would copy every page of the memory that is shared with the parent
+def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) -> NoReturn:
+    """Run the command line in this process, write what it did to `record` and exit."""
+    gc.disable()  # a collection would copy the memory pages that are shared with the parent
     from ociaudit.cli import app, script_commands
     from ociaudit.storage import spool
 
@@ -280,25 +280,25 @@ def _run_child(order: Mapping[str, Any], output: int, errors: int, activity: int
     os.dup2(output, 1)
     os.dup2(errors, 2)
     sys.stdout, sys.stderr = _open_text(1), _open_text(2)
-    os.chdir(order["cwd"])
+    os.chdir(job["cwd"])
     os.environ.clear()
-    os.environ.update(order["variables"])
-    sys.argv = ["oci-audit", *order["arguments"]]
-    for name, value in order["constants"].items():
+    os.environ.update(job["variables"])
+    sys.argv = ["oci-audit", *job["arguments"]]
+    for name, value in job["constants"].items():
         setattr(spool, name, value)
-    counter = _Counter(order["call"], order["when"])
+    counter = _Counter(job["call"], job["when"])
     for module, names in _COUNTED.items():
         for name in names:
             if hasattr(module, name):
                 counter.wrap(module, name)
     status: object = 0
     try:
-        getattr(app if order["program"] == "main" else script_commands, order["program"])()
+        getattr(app if job["program"] == "main" else script_commands, job["program"])()
     except SystemExit as exit_:
         status = exit_.code
     sys.stdout.flush()
     sys.stderr.flush()
-    with os.fdopen(activity, "w") as file:
+    with os.fdopen(record, "w") as file:
         file.write(json.dumps({"calls": counter.calls, "modules": sorted(sys.modules)}))
     os._exit(status if isinstance(status, int) else 1)
 

@@ -1,7 +1,4 @@
-"""Exports that are killed or interrupted at random moments, and begun again until they come to an end.
-
-Owns: the moments. Must not: judge what comes out.
-"""
+"""Exports that are killed or interrupted at random moments, and started again until one ends."""
 
 from __future__ import annotations
 
@@ -19,14 +16,14 @@ from support.stands import Stand
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """An export that got a signal: how it ended, and how long it took it to."""
+    """An export that received a signal: how it ended, and how many seconds after the signal."""
 
     ended: Ended
     seconds: float
 
 
 def empty_folder(stand: Stand) -> None:
-    """Remove everything that exports have left."""
+    """Remove everything that earlier exports wrote."""
     for path in stand.folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -35,28 +32,30 @@ def empty_folder(stand: Stand) -> None:
 
 
 def measure(stand: Stand) -> float:
-    """Return how many seconds an undisturbed export takes, once everything is warm."""
+    """Return how many seconds an undisturbed export takes once the caches are warm."""
     for _ in range(2):
         empty_folder(stand)
-        began = time.monotonic()
+        started = time.monotonic()
         stand.export()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     empty_folder(stand)
     return seconds
 
 
-def stop_at_random(stand: Stand, number: signal.Signals, *, seconds: float, chance: random.Random) -> Iterator[Stopped]:
-    """Begin exports and send a signal to each at some moment of its time; yield those that it met at work.
+def stop_at_random(
+    stand: Stand, number: signal.Signals, *, seconds: float, randomness: random.Random
+) -> Iterator[Stopped]:
+    """Start exports and send a signal to each at a random moment; yield those that it stopped.
 
-    Each begins with what the one before has left.
+    Each export starts with what the one before left.
     """
     while True:
         running = stand.start()
-        time.sleep(chance.uniform(0, seconds))
+        time.sleep(randomness.uniform(0, seconds))
         os.kill(running.process_id, number)
         sent = time.monotonic()
         ended = running.wait()
         if ended.status != 0:
             yield Stopped(ended, time.monotonic() - sent)
-        elif chance.random() < 0.9:  # it had come to its end: begin anew, or let the next one find the output
+        elif randomness.random() < 0.9:  # it had ended: start from nothing, or let the next one find the output
             empty_folder(stand)

@@ -1,7 +1,4 @@
-"""A transport without a network: it answers from a table of pages, as a service would.
-
-Owns: the answers. Must not: repeat, wait, or decide what a caller should do.
-"""
+"""A transport without a network that returns responses from a table; it neither retries nor waits."""
 
 from __future__ import annotations
 
@@ -19,15 +16,15 @@ from ociaudit.errors import InvalidResponse, RequestError
 
 T = TypeVar("T")
 Reply = tuple[bytes, str | None] | RequestError
-ASKED_AT = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
+RESPONDED_AT = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
 
 
 class ScriptedTransport:
-    """Answers each page token from a table; where a token has several replies they come one after the other."""
+    """A transport that returns the replies of a page token in turn; the last reply of a token repeats."""
 
     def __init__(self, replies: Mapping[str | None, Sequence[Reply]]) -> None:
-        """Take (body, next token), or an error, by the token asked; the last reply of a token stays."""
-        self._replies = {token: list(several) for token, several in replies.items()}
+        """Keep the replies by requested token: each is (body, next token), or an error."""
+        self._replies = {token: list(replies_of_token) for token, replies_of_token in replies.items()}
         self.tokens: list[str | None] = []
         self.urls: list[str] = []
         self.endpoints: set[str] = set()
@@ -36,7 +33,7 @@ class ScriptedTransport:
     async def fetch(
         self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
     ) -> HttpResponse[T]:
-        """Answer the token in the URL."""
+        """Return the next reply for the token in the URL."""
         self.endpoints.add(endpoint)
         query = parse_qs(urlsplit(url).query)
         token = query["page"][0] if "page" in query else None
@@ -47,8 +44,8 @@ class ScriptedTransport:
             await asyncio.sleep(0)
         finally:
             self.open_requests -= 1
-        several = self._replies[token]
-        reply = several.pop(0) if len(several) > 1 else several[0]
+        replies = self._replies[token]
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
         if isinstance(reply, RequestError):
             raise reply
         body, next_token = reply
@@ -56,22 +53,22 @@ class ScriptedTransport:
             checked = check(body)
         except (ValueError, msgspec.MsgspecError) as error:
             raise InvalidResponse(str(error), request_id="request-bad") from error
-        return HttpResponse(checked, len(body), next_token, f"request-{len(self.tokens)}", 1, ASKED_AT)
+        return HttpResponse(checked, len(body), next_token, f"request-{len(self.tokens)}", 1, RESPONDED_AT)
 
 
 class SilentTransport:
-    """Never answers; a request ends only when it is cancelled."""
+    """A transport that never responds; a request ends only when it is cancelled."""
 
     def __init__(self) -> None:
-        """Begin with nothing asked."""
-        self.is_asked = asyncio.Event()
+        """Start without requests."""
+        self.has_request = asyncio.Event()
         self.cancelled = 0
 
     async def fetch(
         self, url: str, check: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
     ) -> HttpResponse[T]:
-        """Wait for ever."""
-        self.is_asked.set()
+        """Wait forever."""
+        self.has_request.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:

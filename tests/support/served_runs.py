@@ -14,7 +14,7 @@ from ociaudit.events.event import Event
 from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.recovery import Recovered, open_spool
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 from ociaudit.storage.spool import Spool
 from support.drawn_shards import HERE, THERE, make_page_line
 
@@ -25,21 +25,21 @@ Service = Mapping[Shard, Sequence[Event]]
 
 def open_run(path: Path) -> Recovered:
     """Open the run's spool, new or left over."""
-    return open_spool(RunFolder(path), plan_id=PLAN_ID, origins=ORIGINS, at="2025-12-10T12:00:00Z")
+    return open_spool(RunDirectory(path), plan_id=PLAN_ID, origins=ORIGINS, at="2025-12-10T12:00:00Z")
 
 
 def ask_shard(
     spool: Spool, shard: Shard, events: Sequence[Event], *, page_size: int, cursor: PageCursor | None = None
 ) -> Iterator[int]:
     """Put a shard's pages into the spool, one at each step; a token is the number of the event it leads to."""
-    chain, number = (cursor.attempt, cursor.page) if cursor else (0, 0)
+    attempt, number = (cursor.attempt, cursor.page) if cursor else (0, 0)
     start = int(cursor.token or 0) if cursor else 0
     while True:
         number += 1
         end = start + page_size
         page = list(events[start:end])
         token = str(end) if end < len(events) else None
-        line = make_page_line(shard, number, chain=chain, scanned=len(page), kept=len(page), next_token=token)
+        line = make_page_line(shard, number, attempt=attempt, scanned=len(page), kept=len(page), next_token=token)
         spool.append_page(line, page)
         yield number
         if token is None:

@@ -1,6 +1,6 @@
-"""Oracle's side in a simulation: places with events, pages, latency, limits and faults, in virtual time.
+"""A simulated Audit service in virtual time: targets with events, pages, latency, limits and faults.
 
-Owns: the answers to `send`, and the counting of what was asked. It shares nothing with the program's planning.
+It shares nothing with the program's planning.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ociaudit.client.memory_budget import Reservation
 from ociaudit.client.transport import HttpResponse
 from ociaudit.errors import ConnectionFailed, ServiceError
 from ociaudit.planning.shard import Target
-from support.virtual_time import BEGIN
+from support.virtual_time import START
 
 T = TypeVar("T")
 PageOrder = Literal["ascending", "descending", "random"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class MadeEvent(NamedTuple):
-    """When it was processed and when it happened, in minutes since 1970, and its id."""
+class SimulatedEvent(NamedTuple):
+    """The minutes since 1970 in which an event was processed and in which it happened, and its id."""
 
     processed: float
     happened: float
@@ -36,13 +36,13 @@ class MadeEvent(NamedTuple):
 
 @dataclass(slots=True)
 class SimulatedService:
-    """Answers as Oracle would; all regions behind one address, `https://audit/{region}`.
+    """A transport that responds as Oracle does; all regions share one address, `https://audit/{region}`.
 
-    `per_second` is the rate allowed in one region, with a bucket of so many requests; `failure_share` of all
-    requests break. `dead_regions` never answer.
+    `per_second` and `bucket` are the rate and the size of each region's token bucket. `failure_share` is the share
+    of requests whose connection is reset. `dead_regions` never respond.
     """
 
-    events: Mapping[Target, Sequence[MadeEvent]]
+    events: Mapping[Target, Sequence[SimulatedEvent]]
     page_size: int = 100
     order: PageOrder = "ascending"
     latency_seconds: float = 0.3
@@ -54,49 +54,49 @@ class SimulatedService:
     dead_regions: frozenset[str] = frozenset()
     seed: int = 0
     has_responded: bool = True
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
-    _dice: random.Random = field(default_factory=random.Random)
+    _random: random.Random = field(default_factory=random.Random)
     _levels: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort the events by when they were processed."""
-        self.events = {target: sorted(own) for target, own in self.events.items()}
-        self._dice.seed(self.seed)
+        """Sort the events by processing time."""
+        self.events = {target: sorted(events) for target, events in self.events.items()}
+        self._random.seed(self.seed)
 
     async def send(
-        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
+        self, url: str, check: Callable[[bytes], T], *, try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
-        """Answer one attempt after the latency."""
+        """Respond to one attempt after the latency."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._answer(url, check, attempt, reservation)
+            return await self._respond(url, check, try_number, reservation)
         finally:
             self.in_flight -= 1
 
-    async def _answer(
-        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+    async def _respond(
+        self, url: str, check: Callable[[bytes], T], try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
         region = parts.path.split("/")[1]
-        self.asked[region] += 1
+        self.requests[region] += 1
         if region in self.dead_regions:
             await asyncio.sleep(60)
             raise ConnectionFailed("silence")
         self._throttle(region)
-        await asyncio.sleep(self.latency_seconds * self._dice.uniform(0.8, 1.2))
-        if self._dice.random() < self.failure_share:
+        await asyncio.sleep(self.latency_seconds * self._random.uniform(0.8, 1.2))
+        if self._random.random() < self.failure_share:
             raise ConnectionFailed("reset")
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         target = Target(region, query["compartmentId"])
         if target in self.denied:
             raise ServiceError("404 NotAuthorizedOrNotFound", status=404, code="NotAuthorizedOrNotFound", is_oci=True)
         body, token = self._make_page(target, query)
-        await reservation.take(len(body))
-        return HttpResponse(check(body), len(body), token, "id", attempt, BEGIN, reservation)
+        await reservation.acquire(len(body))
+        return HttpResponse(check(body), len(body), token, "id", try_number, START, reservation)
 
     def _throttle(self, region: str) -> None:
         if self.per_second is None:
@@ -117,9 +117,9 @@ class SimulatedService:
         self._levels[region] = (level - 1, now)
 
     def _make_page(self, target: Target, query: Mapping[str, str]) -> tuple[bytes, str | None]:
-        own = self.events.get(target, ())
-        low, high = (bisect_left(own, (_read_minute(query[name]), -1.0, "")) for name in ("startTime", "endTime"))
-        inside = list(own[low:high])
+        events = self.events.get(target, ())
+        low, high = (bisect_left(events, (_parse_minute(query[name]), -1.0, "")) for name in ("startTime", "endTime"))
+        inside = list(events[low:high])
         if self.order == "descending":
             inside.reverse()
         elif self.order == "random":
@@ -127,14 +127,14 @@ class SimulatedService:
         start = int(query.get("page", "0"))
         end = start + self.page_size
         rows = ",".join(
-            f'{{"eventId":"{event.id}","eventTime":"{_write_time(event.happened)}"}}' for event in inside[start:end]
+            f'{{"eventId":"{event.id}","eventTime":"{_format_time(event.happened)}"}}' for event in inside[start:end]
         )
         return f"[{rows}]".encode(), str(end) if end < len(inside) else None
 
 
-def _read_minute(text: str) -> float:
+def _parse_minute(text: str) -> float:
     return (datetime.fromisoformat(text) - _EPOCH) / timedelta(minutes=1)
 
 
-def _write_time(minute: float) -> str:
+def _format_time(minute: float) -> str:
     return (_EPOCH + timedelta(minutes=minute)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,4 @@
-"""A whole sweep against a simulated service, in virtual time: the program's own planner, gate, client and sweep.
-
-Owns: putting them together, and what came of it.
-"""
+"""A whole sweep against a simulated service in virtual time, with the program's own planner, client and fetcher."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ociaudit.client.audit import AuditReader, Page
-from ociaudit.client.http_client import Client
+from ociaudit.client.http_client import HttpClient
 from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
@@ -28,16 +25,16 @@ _CREDENTIALS = Credentials("tenancy", "r0", "user", "ab", "DEFAULT", "api_key", 
 
 
 class AcceptedKey:
-    """An identity service that knows the key."""
+    """An identity service that accepts the key."""
 
     async def is_sign_in_accepted(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
 
 @dataclass(slots=True)
-class Swept:
-    """What a sweep brought. `ids` are those of all pages, `coverage` what is claimed."""
+class SweepResult:
+    """The result of a sweep: `ids` are those of all pages, and `coverage` is what the sweep claims."""
 
     gaps: tuple[Gap, ...] = ()
     ids: set[str] = field(default_factory=set)
@@ -49,16 +46,16 @@ class Swept:
 
 
 class _IdSink:
-    def __init__(self, swept: Swept) -> None:
-        self._swept = swept
+    def __init__(self, result: SweepResult) -> None:
+        self._result = result
 
     async def handle_page(self, page: Page) -> None:
-        self._swept.pages += 1
-        self._swept.ids.update(event.order[9:-2].decode() for event in page.events)
-        self._swept.region_seconds[page.shard.target.region] = asyncio.get_running_loop().time()
+        self._result.pages += 1
+        self._result.ids.update(event.order[9:-2].decode() for event in page.events)
+        self._result.region_seconds[page.shard.target.region] = asyncio.get_running_loop().time()
 
     async def handle_split(self, shard: Shard, pieces: tuple[Window, ...]) -> None:
-        self._swept.splits.append((shard, pieces))
+        self._result.splits.append((shard, pieces))
 
 
 def simulate_sweep(
@@ -73,23 +70,23 @@ def simulate_sweep(
     deadline_seconds: float | None = None,
     progress: FetchState | None = None,
     held_bytes: int = 10**8,
-) -> Swept:
-    """Sweep the places, and return what came."""
-    swept = Swept()
+) -> SweepResult:
+    """Sweep the targets over the window, and return the result."""
+    result = SweepResult()
 
     async def sweep() -> None:
         clock = VirtualClock(service.seed)
         rate_limiter = RateLimiter(clock=clock, max_in_flight=max_in_flight, max_per_second=max_per_second)
         budget = MemoryBudget(held_bytes, max_responses=max_in_flight)
-        client = Client(service, rate_limiter=rate_limiter, clock=clock, budget=budget)
+        client = HttpClient(service, rate_limiter=rate_limiter, clock=clock, budget=budget)
         callbacks = Callbacks()
-        work = Fetcher(
+        fetcher = Fetcher(
             audit=AuditReader(client, Endpoints("https://audit/{region}")),
             rate_limiter=rate_limiter,
             gap_tracker=GapTracker(
                 identity=AcceptedKey(), credentials=_CREDENTIALS, callbacks=callbacks, has_responded_before=False
             ),
-            handler=_IdSink(swept),
+            handler=_IdSink(result),
             targets=targets,
             window=window,
             covered=progress.covered if progress else {},
@@ -98,12 +95,12 @@ def simulate_sweep(
             deadline_seconds=deadline_seconds,
         )
         plan = plan_regions(targets, window, max_minutes=max_minutes, settled_until=window.end, progress=progress)
-        swept.gaps = await work.run(plan)
-        swept.coverage = work.coverage
-        swept.seconds = asyncio.get_running_loop().time()
-        assert budget.held_bytes == 0
+        result.gaps = await fetcher.run(plan)
+        result.coverage = fetcher.coverage
+        result.seconds = asyncio.get_running_loop().time()
+        assert budget.reserved_bytes == 0
         assert all(limit.in_flight == 0 for limit in rate_limiter.limits_by_endpoint.values())
         await rate_limiter.close()
 
     run_in_virtual_time(sweep())
-    return swept
+    return result

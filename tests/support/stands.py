@@ -14,7 +14,7 @@ from support.emulator import Emulator
 from support.exports import point_at
 from support.kill_at_call import Ended, KillableCommand, Running, When
 from support.processes import make_environment
-from support.run_folders import list_questions
+from support.run_directories import list_requests
 
 REGION = "us-ashburn-1"
 START, SECOND, END = "2025-06-02T00:00:00Z", "2025-06-03T00:00:00Z", "2025-06-04T00:00:00Z"
@@ -40,7 +40,7 @@ class Stand:
         return self.folder / "audit.json"
 
     @property
-    def run_folder(self) -> Path:
+    def run_directory(self) -> Path:
         """Give the path of the run directory."""
         return self.folder / "audit.json.run"
 
@@ -71,7 +71,7 @@ class Stand:
 
     def list_asked(self) -> list[str]:
         """Return the begin of the window of each question that the last export asked."""
-        return [question.start for question in list_questions(self.emulator.log())]
+        return [question.start for question in list_requests(self.emulator.log())]
 
     def kill_half_way(self, calls: Sequence[str], *options: str) -> None:
         """Kill an export when two of its pages are committed."""

@@ -1,6 +1,6 @@
-"""An event loop whose time jumps: a year of waiting takes as long as the work in it.
+"""An event loop whose time jumps forward: a year of waiting takes as long as the work in it.
 
-Owns: that loop, and the clock that goes with it. Must not: be used where real sockets or threads are waited for.
+It does not work with real sockets or threads.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-BEGIN = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
+START = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Does not wait: it tells how long it would have waited."""
+    """A selector that never waits, but counts the seconds it would have waited."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class _JumpingSelector(selectors.SelectSelector):
         ready = super().select(0)
         if not ready:
             if timeout is None:
-                raise AssertionError("everybody waits, and nothing will ever happen")
+                raise AssertionError("all tasks are waiting, and nothing can wake them")
             self.passed_seconds += max(0.0, timeout)
         return ready
 
 
 class _JumpingLoop(asyncio.SelectorEventLoop):
-    """Its time is what would have been waited."""
+    """An event loop whose time is the time it would have waited."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -44,30 +44,30 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The time of a jumping loop, and chance that is the same every time."""
+    """The time of a jumping loop, with reproducible randomness."""
 
     def __init__(self, seed: int = 0) -> None:
-        """Roll the dice from a seed."""
-        self._dice = random.Random(seed)
+        """Seed the randomness."""
+        self._random = random.Random(seed)
 
     def now(self) -> datetime:
-        """Return the present."""
-        return BEGIN + timedelta(seconds=self.monotonic())
+        """Return the current time."""
+        return START + timedelta(seconds=self.monotonic())
 
     def monotonic(self) -> float:
-        """Return the loop's seconds."""
+        """Return the loop's time in seconds."""
         return asyncio.get_running_loop().time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, in the loop's time."""
+        """Wait in the loop's time."""
         await asyncio.sleep(seconds)
 
     def draw(self) -> float:
         """Return a number in [0, 1)."""
-        return self._dice.random()
+        return self._random.random()
 
 
 def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in a loop whose time jumps."""
+    """Run a coroutine to its end in a loop whose time jumps, and return its result."""
     with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
         return runner.run(work)

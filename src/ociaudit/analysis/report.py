@@ -34,9 +34,8 @@ from ociaudit.analysis.stats import count_files
 from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import UsageError
 from ociaudit.events.fields import format_instant
-from ociaudit.planning.window import parse_minute
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
-from ociaudit.storage.manifest import Manifest, decode_manifest, has_own_digest, name_ledger, name_manifest
+from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
 from ociaudit.version import VERSION
 
 Verdict = Literal["complete", "incomplete", "unknown", "altered"]
@@ -75,14 +74,6 @@ class FileFacts:
     name: str
     digest: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """A manifest as read, and whether its stated digest matches its content."""
-
-    manifest: Manifest
-    has_own_digest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +151,7 @@ def _read_manifest_file(path: Path, *, is_required: bool) -> ManifestFile | None
         if is_required:
             raise UsageError(f"{path} is not a file", hint="pass the manifest of the export, or omit --manifest")
         return None
-    with explain_disk("read", path):
-        content = path.read_bytes()
-    return ManifestFile(decode_manifest(content, where=str(path)), has_own_digest(content))
+    return load_manifest(path)
 
 
 def _hash_file(path: Path) -> tuple[str, int]:
@@ -174,7 +163,7 @@ def _hash_file(path: Path) -> tuple[str, int]:
 def _choose_time_span(manifest: Manifest | None, report_stats: ReportStats) -> tuple[int, int]:
     """Return the range of the time axes in seconds since 1970: the requested one, else that of the events."""
     if manifest is not None:
-        return parse_minute(manifest.range.start) * 60, parse_minute(manifest.range.end) * 60
+        return manifest.window.start * 60, manifest.window.end * 60
     return report_stats.times.find_range() or (0, _DAY_SECONDS)
 
 

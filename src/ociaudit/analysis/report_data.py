@@ -34,7 +34,8 @@ from ociaudit.analysis.detections import (
 from ociaudit.analysis.report_stats import EPOCH, SERIES, ReportStats, SampledEvent, Series
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import Facts
-from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.planning.shard import Target
+from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.manifest import Manifest
 
 STATES = ("covered", "provisional", "waived", "not requested", "denied", "failed")
@@ -91,7 +92,7 @@ class GapRow(NamedTuple):
 
 def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
     """Return the map of a manifest's coverage; `names` maps compartment ids to names, where known."""
-    window = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+    window = manifest.window
     step = _DAY
     while -(-window.end // step) - window.start // step > _MOST_BINS:
         step += _DAY
@@ -151,21 +152,18 @@ def _read_targets(manifest: Manifest) -> dict[_TargetKey, _CoverageByState]:
     """Return for each target the coverage of each state, in the order of `STATES`."""
     windows_by_state: dict[_TargetKey, list[list[Window]]] = {}
 
-    def add(target: _TargetKey, state: str, start: str, end: str) -> None:
-        by_state = windows_by_state.setdefault(target, [[] for _ in STATES])
-        by_state[STATES.index(state)].append(Window(parse_minute(start), parse_minute(end)))
+    def add(target: Target, state: str, windows: Iterable[Window]) -> None:
+        by_state = windows_by_state.setdefault((target.region, target.compartment), [[] for _ in STATES])
+        by_state[STATES.index(state)].extend(windows)
 
     for entry in manifest.coverage:
-        target = (entry.region, entry.compartment)
-        windows_by_state.setdefault(target, [[] for _ in STATES])  # a target may have no covered window
-        for start, end in entry.windows:
-            add(target, "covered", start, end)
+        add(entry.target, "covered", entry.coverage.windows)  # even without a window: the target is in the map
     for each in manifest.provisional:
-        add((each.region, each.compartment), "provisional", each.start, each.end)
+        add(each.target, "provisional", [each.window])
     for gap in manifest.waived_gaps:
-        add((gap.region, gap.compartment), "waived", gap.start, gap.end)
+        add(gap.target, "waived", [gap.window])
     for gap in manifest.gaps:
-        add((gap.region, gap.compartment), gap.kind, gap.start, gap.end)
+        add(gap.target, gap.kind, [gap.window])
     return {target: [Coverage(windows) for windows in by_state] for target, by_state in windows_by_state.items()}
 
 

@@ -23,7 +23,7 @@ from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
-from ociaudit.storage.manifest import GapEntry, Manifest, decode_manifest, name_manifest
+from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
 
 _TOP = 50
 _PARTNERS = 20
@@ -190,11 +190,11 @@ def read_coverage(path: Path | None) -> CoverageEntry:
         return CoverageEntry("stdin", "unknown")
     manifest_path = name_manifest(path)
     with explain_disk("read", manifest_path):
-        if not manifest_path.is_file():
-            return CoverageEntry(str(path), "unknown")
-        data = manifest_path.read_bytes()
-        size_bytes = path.stat().st_size
-    return _make_coverage_entry(str(path), size_bytes, decode_manifest(data, where=str(manifest_path)))
+        found = load_manifest(manifest_path) if manifest_path.is_file() else None
+        size_bytes = path.stat().st_size if found else 0
+    if found is None:
+        return CoverageEntry(str(path), "unknown")
+    return _make_coverage_entry(str(path), size_bytes, found.manifest)
 
 
 def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:

@@ -137,7 +137,7 @@ class RateRecord(LogRecord, frozen=True, kw_only=True, tag="rate"):
 
 
 class RequestRecord(LogRecord, frozen=True, kw_only=True, tag="request"):
-    """One attempt of a request, when it ends."""
+    """One try of a request, when it ends."""
 
     method: str
     host: str
@@ -282,12 +282,13 @@ class JsonLog(QuietProgress):
             )
 
     def on_request(self, request: FinishedRequest) -> None:
-        """Count the request, and log it if very verbose."""
+        """Count the try, and log it if very verbose."""
         super().on_request(request)
         if self._verbosity >= VERY_VERBOSE:
             fields = asdict(request)
             size, seconds = fields.pop("size_bytes"), _round(fields.pop("seconds"))
-            self._log(RequestRecord, method="GET", bytes=size, seconds=seconds, **fields)
+            attempt = fields.pop("try_number")  # the published key
+            self._log(RequestRecord, method="GET", bytes=size, seconds=seconds, attempt=attempt, **fields)
         self._report_if_due()
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:

@@ -1,1 +1,1 @@
-"""Asking: signing, sending, checking, retrying. Async; the only part that talks to Oracle."""
+"""The client of Oracle's APIs: signing, sending, rate limits and retries. No other package talks to Oracle."""

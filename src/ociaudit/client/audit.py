@@ -1,12 +1,13 @@
-"""One shard's pages, followed to the end.
+"""The Audit API: the events of a shard, page by page, and the retention period.
 
-Owns: the order of questions within a shard. Must not: decide which shards to ask, or keep events.
+A shard is read in *attempts*. An attempt is one pass over the shard's pages from the first; when the service rejects a
+page token, the next attempt begins. `Page.attempt` and `PageCursor.attempt` number them.
 
 Invariants
-- A chain ends only where an answer has no next token.
-- A token is never asked twice in one chain, so a chain of looping tokens ends (`PageLoop`).
-- While a page is being worked on, the next one is already on its way: one page ahead, never more.
-- The bytes of a page are given back to the budget when the next one is wanted.
+- A shard is complete only at a response without a next page token.
+- No token is requested twice in one attempt, so looping tokens end it (`PageLoop`).
+- While the caller processes a page, the next one is already requested: one page ahead, never more.
+- The bytes of a page are released when the caller wants the next one.
 """
 
 from __future__ import annotations
@@ -19,61 +20,50 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ociaudit.client.http_client import Client, RetryBudget
+from ociaudit.client.http_client import HttpClient, PageLoop, PageTokens, RetryBudget
 from ociaudit.client.network import Endpoints
 from ociaudit.client.transport import HttpResponse
-from ociaudit.errors import InvalidResponse, ServiceError
+from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import Event, parse_page
 from ociaudit.planning.shard import PageCursor, Shard
 from ociaudit.planning.window import format_minute
 
 ParsePage = Callable[[bytes], list[Event]]
+_Request = asyncio.Task[HttpResponse[list[Event]]]
 _MAX_RESTARTS = 2
 _BAD_REQUEST = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a shard: its events and where it goes on.
+    """One response for a shard: its events, and the token of the next page.
 
-    `number` counts from 1 within a chain. When the service refuses a token the shard is asked from its first
-    page again, which is the next chain. `is_last`: with this page the shard is complete.
+    `attempt` is the number of the attempt, and `number` counts its pages from 1. `tries` is how many tries the
+    request took.
     """
 
     shard: Shard
-    chain: int
+    attempt: int
     number: int
     events: list[Event]
     size_bytes: int
     next_token: str | None
     request_id: str | None
-    attempts: int
-    asked_at: datetime
+    tries: int
+    requested_at: datetime
 
     @property
     def is_last(self) -> bool:
-        """Tell whether the shard ends here."""
+        """Return whether the shard is complete with this page."""
         return self.next_token is None
 
 
-class PageLoop(InvalidResponse):
-    """The service gave a token that it had given before in the same chain."""
-
-
-class _Configuration(msgspec.Struct):
-    retentionPeriodDays: int  # noqa: N815 - the API's spelling
-
-
-def _go_on(_: Page) -> bool:
-    return False
-
-
 class AuditReader:
-    """Asks the Audit service of any region."""
+    """Reads from the Audit service of any region."""
 
-    def __init__(self, client: Client, endpoints: Endpoints, *, cut: ParsePage = parse_page) -> None:
-        """Ask through `client`, at the addresses of `endpoints`; `cut` makes events of a page's body."""
-        self._cut = cut
+    def __init__(self, client: HttpClient, endpoints: Endpoints, *, parse: ParsePage = parse_page) -> None:
+        """Send requests through `client` to the addresses of `endpoints`; `parse` turns a page's body into events."""
+        self._parse = parse
         self._client = client
         self._endpoints = endpoints
 
@@ -81,69 +71,71 @@ class AuditReader:
         """Return how many days the tenancy keeps audit events (`GetConfiguration`).
 
         Raises:
-            RequestError: no good answer.
+            RequestError: the service gave no valid response.
         """
         query = urlencode({"compartmentId": tenancy})
         url = f"{self._endpoints.locate('audit', region)}/configuration?{query}"
-        answer = await self._client.fetch(url, _check_configuration, endpoint=region)
-        answer.release()
-        return answer.body.retentionPeriodDays
+        response = await self._client.fetch(url, _parse_configuration, endpoint=region)
+        response.release()
+        return response.body.retentionPeriodDays
 
     async def read_first_page(self, shard: Shard) -> Page:
-        """Ask for the first page of a shard alone.
+        """Return the first page of a shard, without a request for the next one.
 
         Raises:
-            RequestError: it could not be had.
+            RequestError: the page could not be fetched.
         """
-        answer = await self._ask(shard, None, RetryBudget())
-        answer.release()
-        return _make_page(shard, 0, 1, answer)
+        response = await self._request(shard, None, RetryBudget())
+        response.release()
+        return _make_page(shard, 0, 1, response)
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool] = _go_on
+        self,
+        shard: Shard,
+        *,
+        cursor: PageCursor | None = None,
+        should_stop: Callable[[Page], bool] = lambda _: False,
     ) -> AsyncGenerator[Page, None]:
-        """Yield the shard's pages to the end, beginning behind `bookmark` or at the first page.
+        """Yield the shard's pages to the last one, starting behind `cursor` or at the first page.
 
-        When the service refuses a token, or goes round in circles, the shard is asked again from its first
-        page, twice at most; what was read already comes again as identical records. `should_stop` is asked of
-        every page that another follows, before that one is asked for; the page is yielded all the same.
+        When the service rejects a page token or repeats one, the shard is read from its first page again, twice at
+        most; events that were read before arrive again as identical records. `should_stop` is called with every page
+        that has a next one, before that one is requested. If it returns True, the page is yielded as the last.
 
         Raises:
-            RequestError: a page could not be had.
+            RequestError: a page could not be fetched.
         """
-        chain, number, token = (cursor.attempt, cursor.page, cursor.token) if cursor else (0, 0, None)
+        attempt, number, token = (cursor.attempt, cursor.page, cursor.token) if cursor else (0, 0, None)
         restarts = 0
-        seen = {token} if token is not None else set()
+        tokens = PageTokens(token)
         retries = RetryBudget()
-        asking: asyncio.Task[HttpResponse[list[Event]]] | None = self._ask(shard, token, retries)
+        request: _Request | None = self._request(shard, token, retries)
         try:
-            while asking is not None:
+            while request is not None:
                 try:
-                    answer = await asking
-                    _check_token_is_new(answer, seen)
-                except (ServiceError, PageLoop) as error:
-                    if token is None or restarts == _MAX_RESTARTS or not _is_token_refused(error):
+                    response = await request
+                    tokens.record(response)
+                except RequestError as error:
+                    if token is None or restarts == _MAX_RESTARTS or not _is_token_rejected(error):
                         raise
-                    restarts, chain, number, token = restarts + 1, chain + 1, 0, None
-                    seen.clear()
-                    asking = self._ask(shard, None, retries)
+                    restarts, attempt, number, token = restarts + 1, attempt + 1, 0, None
+                    tokens = PageTokens()
+                    request = self._request(shard, None, retries)
                     continue
                 number += 1
-                token = answer.next_token
-                page = _make_page(shard, chain, number, answer)
-                asking = None
-                if token is not None and not is_cancelled(page):
-                    seen.add(token)
-                    asking = self._ask(shard, token, retries)
+                token = response.next_token
+                page = _make_page(shard, attempt, number, response)
+                is_followed = token is not None and not should_stop(page)
+                request = self._request(shard, token, retries) if is_followed else None
                 try:
                     yield page
                 finally:
-                    answer.release()
+                    response.release()
         finally:
-            if asking is not None:
-                await _discard(asking)
+            if request is not None:
+                await _discard(request)
 
-    def _ask(self, shard: Shard, token: str | None, retries: RetryBudget) -> asyncio.Task[HttpResponse[list[Event]]]:
+    def _request(self, shard: Shard, token: str | None, retries: RetryBudget) -> _Request:
         query = {
             "compartmentId": shard.target.compartment,
             "startTime": format_minute(shard.window.start),
@@ -154,40 +146,38 @@ class AuditReader:
         region = shard.target.region
         base = self._endpoints.locate("audit", region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
-        return asyncio.create_task(self._client.fetch(url, self._cut, endpoint=region, retries=retries))
+        return asyncio.create_task(self._client.fetch(url, self._parse, endpoint=region, retries=retries))
 
 
-def _make_page(shard: Shard, chain: int, number: int, answer: HttpResponse[list[Event]]) -> Page:
+def _make_page(shard: Shard, attempt: int, number: int, response: HttpResponse[list[Event]]) -> Page:
     return Page(
         shard=shard,
-        chain=chain,
+        attempt=attempt,
         number=number,
-        events=answer.body,
-        size_bytes=answer.size_bytes,
-        next_token=answer.next_token,
-        request_id=answer.request_id,
-        attempts=answer.attempts,
-        asked_at=answer.asked_at,
+        events=response.body,
+        size_bytes=response.size_bytes,
+        next_token=response.next_token,
+        request_id=response.request_id,
+        tries=response.tries,
+        requested_at=response.requested_at,
     )
 
 
-def _check_token_is_new(answer: HttpResponse[list[Event]], seen: set[str]) -> None:
-    if answer.next_token in seen:
-        answer.release()
-        raise PageLoop("the service goes round in circles: it gave a page token twice", request_id=answer.request_id)
+def _is_token_rejected(error: RequestError) -> bool:
+    return isinstance(error, PageLoop) or (isinstance(error, ServiceError) and error.status == _BAD_REQUEST)
 
 
-def _is_token_refused(error: ServiceError | PageLoop) -> bool:
-    return isinstance(error, PageLoop) or error.status == _BAD_REQUEST
+async def _discard(request: _Request) -> None:
+    """Cancel a request, and retrieve its result so that asyncio does not warn about it."""
+    request.cancel()
+    await asyncio.wait([request])
+    if not request.cancelled() and request.exception() is None:
+        request.result().release()
 
 
-async def _discard(task: asyncio.Task[HttpResponse[list[Event]]]) -> None:
-    """End a request that nobody waits for any more, and take its outcome so that nothing complains."""
-    task.cancel()
-    await asyncio.wait([task])
-    if not task.cancelled() and task.exception() is None:
-        task.result().release()
+class _Configuration(msgspec.Struct):
+    retentionPeriodDays: int  # noqa: N815 - the API's name
 
 
-def _check_configuration(body: bytes) -> _Configuration:
+def _parse_configuration(body: bytes) -> _Configuration:
     return msgspec.json.decode(body, type=_Configuration)

@@ -1,17 +1,15 @@
-"""Which sign-in is used, and the credentials that come of it.
-
-Owns: the choice among the kinds, and what is said when the service refuses one. Must not: send anything.
+"""Authentication: which kind of sign-in is used, and the credentials it results in.
 
 Invariants
-- What was named by hand beats a variable, and a variable beats the profile.
-- Nothing of a key, pass phrase or token stands in a message or a repr.
+- An argument beats a variable, and a variable beats the profile.
+- No part of a key, pass phrase or token appears in a message or a repr.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +20,7 @@ from ociaudit.client.config_file import (
     read_profile,
     resolve_region,
 )
-from ociaudit.client.instance_principals import Surroundings, load_principal
+from ociaudit.client.instance_principals import PrincipalContext, load_principal
 from ociaudit.client.signer import (
     AUTH_KINDS,
     AuthKind,
@@ -38,17 +36,17 @@ from ociaudit.errors import ConfigError, UsageError
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _AUTH_VARIABLE = "OCI_CLI_AUTH"
-_OTHER_NAMES: Mapping[str, AuthKind] = {
+_KIND_ALIASES: Mapping[str, AuthKind] = {
     "instance_obo_user": "delegation_token",
     "delegation_token_with_instance_principal": "delegation_token",
 }
-_WITHOUT_PROFILE = frozenset[AuthKind]({"instance_principal", "resource_principal", "oke_workload_identity"})
-_OTHER_REGION = "a region the tenancy has not subscribed to answers the same"
+_KINDS_WITHOUT_PROFILE = frozenset[AuthKind]({"instance_principal", "resource_principal", "oke_workload_identity"})
+_OTHER_REGION = "a region that the tenancy is not subscribed to gives the same error"
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """What was named by hand of a sign-in, and whether the variables of Oracle's command have their say."""
+    """The options of a sign-in, and whether the `OCI_CLI_*` variables of Oracle's CLI apply."""
 
     profile: str | None
     config_file: str | None
@@ -56,10 +54,12 @@ class SignIn:
     uses_cli_variables: bool
 
     def load(self, environment: Mapping[str, str], ca_bundle: Path | None) -> Credentials:
-        """Sign in; raises as `load_credentials`."""
-        is_counted = self.uses_cli_variables
-        seen = {name: text for name, text in environment.items() if is_counted or not name.startswith("OCI_CLI_")}
-        return load_credentials(self.config_file, self.profile, auth=self.auth, environment=seen, ca_bundle=ca_bundle)
+        """Sign in; raises the errors of `load_credentials`."""
+        if not self.uses_cli_variables:
+            environment = {name: text for name, text in environment.items() if not name.startswith("OCI_CLI_")}
+        return load_credentials(
+            self.config_file, self.profile, auth=self.auth, environment=environment, ca_bundle=ca_bundle
+        )
 
 
 def load_credentials(
@@ -70,52 +70,52 @@ def load_credentials(
     environment: Mapping[str, str] = _NO_VARIABLES,
     ca_bundle: Path | None = None,
 ) -> Credentials:
-    """Sign in as the arguments, the variables in `environment` or the profile say, in this order.
+    """Sign in according to the arguments, the variables in `environment`, and the profile, in this order.
 
     `ca_bundle` holds the CAs for the requests that fetch a token; None means the system's.
 
     Raises:
-        UsageError: there is no such kind of sign-in.
-        ConfigError: the file, the profile, a field or the key is missing, malformed or unreadable, or the kind
-            cannot work here.
-        SignInRejected, ServiceUnreachable: no token was given.
+        UsageError: `auth` is not a kind of sign-in.
+        ConfigError: the file, the profile, a field or the key is missing, malformed or unreadable, or the kind of
+            sign-in cannot work here.
+        SignInRejected, ServiceUnreachable: no token was issued.
     """
     kind = _choose_kind(auth, environment)
-    around = Surroundings(environment, ca_bundle)
-    if kind in _WITHOUT_PROFILE:
-        return _load_principal(kind, around)
+    context = PrincipalContext(environment, ca_bundle)
+    if kind in _KINDS_WITHOUT_PROFILE:
+        return _load_principal(kind, context)
     found = read_profile(config_file, profile, environment)
     kind = kind or _read_kind(found)
-    if kind in _WITHOUT_PROFILE:
-        return _load_principal(kind, around)
+    if kind in _KINDS_WITHOUT_PROFILE:
+        return _load_principal(kind, context)
     if kind == "delegation_token":
-        return _load_delegation(found, around)
+        return _load_delegation(found, context)
     return _load_session(found) if kind == "security_token" else _load_api_key(found)
 
 
 def _choose_kind(auth: str | None, environment: Mapping[str, str]) -> AuthKind | None:
     if auth is not None:
         if auth not in AUTH_KINDS:
-            raise UsageError(f"there is no sign-in {auth!r}", hint=_list_kinds("--auth"))
+            raise UsageError(f"unknown kind of sign-in: {auth!r}", hint=_list_kinds("--auth"))
         return auth
     text = environment.get(_AUTH_VARIABLE, "")
-    return _understand_kind(text, f"{_AUTH_VARIABLE} is {text!r}", _AUTH_VARIABLE) if text else None
+    return _parse_kind(text, f"{_AUTH_VARIABLE} is {text!r}", _AUTH_VARIABLE) if text else None
 
 
 def _read_kind(profile: Profile) -> AuthKind:
-    """Return the kind that a profile is made for."""
+    """Return the kind of sign-in that a profile is made for."""
     text = profile.fields.get("authentication_type")
     if text:
-        kind = _understand_kind(text, f"{profile.where}: authentication_type is {text!r}", "authentication_type")
+        kind = _parse_kind(text, f"{profile.where}: authentication_type is {text!r}", "authentication_type")
         has_delegation = kind == "instance_principal" and profile.fields.get("delegation_token_file")
         return "delegation_token" if has_delegation else kind
     return "security_token" if profile.fields.get("security_token_file") else "api_key"
 
 
-def _understand_kind(text: str, what: str, where: str) -> AuthKind:
-    kind = _OTHER_NAMES.get(text, text)
+def _parse_kind(text: str, what: str, where: str) -> AuthKind:
+    kind = _KIND_ALIASES.get(text, text)
     if kind not in AUTH_KINDS:
-        raise ConfigError(f"{what}, which is no sign-in known here", hint=_list_kinds(where))
+        raise ConfigError(f"{what}, which is not a known kind of sign-in", hint=_list_kinds(where))
     return kind
 
 
@@ -134,13 +134,13 @@ def _load_api_key(profile: Profile) -> Credentials:
         profile=profile.name,
         kind="api_key",
         _signer=signer,
-        rejection_hint=f"check that user {user} has an API key with fingerprint {fingerprint} "
-        f"and that key_file of profile {profile.name} is its private half; {_OTHER_REGION}",
+        rejection_hint=f"check that user {user} has an API key with fingerprint {fingerprint}, "
+        f"and that key_file of profile {profile.name} is its private key; {_OTHER_REGION}",
     )
 
 
 def _load_session(profile: Profile) -> Credentials:
-    hint = f"renew the session with: {_write_session_command(profile)}"
+    hint = f"start a new session with: {_format_session_command(profile)}"
 
     def load() -> LoadedSigner:
         return load_session(profile, hint)
@@ -154,13 +154,13 @@ def _load_session(profile: Profile) -> Credentials:
         profile=profile.name,
         kind="security_token",
         _signer=RefreshingSigner(first, load),
-        rejection_hint=f"{hint}; then run the same command again (before a session ends, "
-        f"`oci session refresh --profile {shlex.quote(profile.name)}` lengthens it, and a run under way takes that up)",
+        rejection_hint=f"{hint}; then run the same command again (before a session expires, "
+        f"`oci session refresh --profile {shlex.quote(profile.name)}` extends it, also for a run in progress)",
     )
 
 
-def _write_session_command(profile: Profile) -> str:
-    """Return the command of Oracle's that makes a new session for a profile."""
+def _format_session_command(profile: Profile) -> str:
+    """Return the command of Oracle's CLI that starts a new session for a profile."""
     words = ["oci", "session", "authenticate", "--profile-name", profile.name]
     if profile.fields.get("region"):
         words += ["--region", profile.fields["region"]]
@@ -169,9 +169,9 @@ def _write_session_command(profile: Profile) -> str:
     return shlex.join(words)
 
 
-def _load_delegation(profile: Profile, around: Surroundings) -> Credentials:
+def _load_delegation(profile: Profile, context: PrincipalContext) -> Credentials:
     profile.require("delegation_token_file")
-    hint = "let the service that gave the delegation token write a new one (Cloud Shell does by itself)"
+    hint = "have the service that issued the delegation token write a new one (Cloud Shell does so automatically)"
 
     def read() -> str:
         return read_token(profile, "delegation_token_file", hint)
@@ -181,7 +181,7 @@ def _load_delegation(profile: Profile, around: Surroundings) -> Credentials:
     region = profile.resolve_region() if fields.get("region") else None
     return _load_principal(
         "delegation_token",
-        Surroundings(around.environment, around.ca_bundle, read),
+        replace(context, read_delegation_token=read),
         principal=user.principal or fields.get("user"),
         tenancy=fields.get("tenancy") or user.tenancy,
         region=region,
@@ -191,32 +191,32 @@ def _load_delegation(profile: Profile, around: Surroundings) -> Credentials:
 
 def _load_principal(
     kind: AuthKind,
-    around: Surroundings,
+    context: PrincipalContext,
     *,
     principal: str | None = None,
     tenancy: str | None = None,
     region: str | None = None,
     profile: str | None = None,
 ) -> Credentials:
-    """Build a signer of this kind; what is given beats what the signer says of itself."""
+    """Sign in as a principal of this kind; the arguments beat what its token says."""
 
     def load() -> LoadedSigner:
-        return load_principal(kind, around)
+        return load_principal(kind, context)
 
     first = load()
-    region = region or around.environment.get(REGION_VARIABLE) or first.region
-    tenancy = tenancy or around.environment.get(TENANCY_VARIABLE) or first.tenancy
+    region = region or context.environment.get(REGION_VARIABLE) or first.region
+    tenancy = tenancy or context.environment.get(TENANCY_VARIABLE) or first.tenancy
     if not region or not tenancy:
         missing, variable = ("region", REGION_VARIABLE) if not region else ("tenancy", TENANCY_VARIABLE)
         raise ConfigError(f"{kind}: the {missing} is not known", hint=f"name it with {variable}")
-    who = principal or first.claims.principal or kind
+    name = principal or first.claims.principal or kind
     return Credentials(
         tenancy=tenancy,
         region=resolve_region(region, kind),
-        principal=who,
+        principal=name,
         fingerprint=None,
         profile=profile or kind,
         kind=kind,
         _signer=RefreshingSigner(first, load),
-        rejection_hint=f"check the clock, and that {who} still exists in tenancy {tenancy}; {_OTHER_REGION}",
+        rejection_hint=f"check the clock, and that {name} still exists in tenancy {tenancy}; {_OTHER_REGION}",
     )

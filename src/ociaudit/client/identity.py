@@ -1,11 +1,9 @@
-"""What a tenancy consists of: its regions and compartments, as Identity lists them.
-
-Owns: the listings, to their last page. Must not: choose among what is listed.
+"""The Identity API: the regions and compartments of a tenancy.
 
 Invariants
-- A listing is whole or an error (`ScopeUnreadable`, `SignInRejected`, `ServiceUnreachable`); it is never
-  shortened in silence.
-- The request ids of a listing's pages are kept: they prove what the scope was made from.
+- A listing is complete or an error (`ScopeUnreadable`, `SignInRejected`, `ServiceUnreachable`); it is never silently
+  shortened.
+- The request ids of a listing's pages are kept: they prove where the scope comes from.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ociaudit.client.http_client import Client
+from ociaudit.client.http_client import HttpClient, PageTokens
 from ociaudit.client.network import Endpoints
 from ociaudit.client.signer import Credentials
 from ociaudit.client.transport import HttpResponse
@@ -32,30 +30,17 @@ _UNAUTHORIZED = 401
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """A whole listing and the `opc-request-id` of each of its pages."""
+    """A complete listing, and the `opc-request-id` of each of its pages."""
 
     items: tuple[T, ...]
     request_ids: tuple[str, ...]
 
 
-class _RegionBody(msgspec.Struct):
-    regionName: str  # noqa: N815 - the API's spelling
-    status: str
-    isHomeRegion: bool = False  # noqa: N815
-
-
-class _CompartmentBody(msgspec.Struct):
-    id: str
-    compartmentId: str  # noqa: N815
-    lifecycleState: str  # noqa: N815
-    name: str = ""
-
-
 class IdentityReader:
-    """Asks the Identity service in the profile's region."""
+    """Reads from the Identity service in the region of the credentials."""
 
-    def __init__(self, client: Client, endpoints: Endpoints, credentials: Credentials) -> None:
-        """Ask through `client` for the tenancy of `credentials`."""
+    def __init__(self, client: HttpClient, endpoints: Endpoints, credentials: Credentials) -> None:
+        """Send requests through `client` for the tenancy of `credentials`."""
         self._client = client
         self._endpoints = endpoints
         self._credentials = credentials
@@ -66,18 +51,18 @@ class IdentityReader:
         Raises:
             ScopeUnreadable: the policy is missing.
             SignInRejected: the signature is not accepted.
-            ServiceUnreachable: no usable answer.
+            ServiceUnreachable: the service gave no usable response.
         """
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}/regionSubscriptions"
         try:
-            answer = await self._fetch(url, _check_regions)
+            response = await self._fetch(url, _parse_regions)
         except RequestError as error:
-            self._explain("regions", "--region", error)
-        items = tuple(Region(body.regionName, body.status, body.isHomeRegion) for body in answer.body)
-        return Listing(items, _ids(answer))
+            self._raise_listing_error("regions", "--region", error)
+        items = tuple(Region(body.regionName, body.status, body.isHomeRegion) for body in response.body)
+        return Listing(items, _list_request_ids(response))
 
     async def list_compartments(self) -> Listing[Compartment]:
-        """List every compartment of the tenancy, of any state, root not included.
+        """List every compartment of the tenancy in any state, without the root compartment.
 
         Raises:
             ScopeUnreadable, SignInRejected, ServiceUnreachable: as `list_regions`.
@@ -90,91 +75,100 @@ class IdentityReader:
         }
         items: dict[str, Compartment] = {}
         request_ids: list[str] = []
-        tokens: set[str] = set()
+        tokens = PageTokens()
         while True:
             url = f"{self._locate()}/compartments?{urlencode(query)}"
             try:
-                answer = await self._fetch(url, _check_compartments)
+                response = await self._fetch(url, _parse_compartments)
+                tokens.record(response)
             except RequestError as error:
-                self._explain("compartments", "--compartment with --no-subtree", error)
-            for body in answer.body:
+                self._raise_listing_error("compartments", "--compartment with --no-subtree", error)
+            for body in response.body:
                 items[body.id] = Compartment(body.id, body.name, body.compartmentId, body.lifecycleState)
-            request_ids += _ids(answer)
-            if answer.next_token is None:
+            request_ids += _list_request_ids(response)
+            if response.next_token is None:
                 return Listing(tuple(items.values()), tuple(request_ids))
-            if answer.next_token in tokens:
-                raise ServiceUnreachable("the list of compartments goes round in circles: a page token came twice")
-            tokens.add(answer.next_token)
-            query["page"] = answer.next_token
+            query["page"] = response.next_token
 
     async def is_sign_in_accepted(self) -> bool:
-        """Tell whether the key still works, whatever it may read: anything but 401 means that it does."""
+        """Return whether the service accepts the signature: any response but 401 means that it does."""
         url = f"{self._locate()}/tenancies/{quote(self._credentials.tenancy)}"
         try:
-            await self._fetch(url, _accept_any)
+            await self._fetch(url, _ignore_body)
         except ServiceError as error:
             return error.status != _UNAUTHORIZED
         except RequestError:
-            return True  # not known to be refused; the caller records the gap it has
+            return True  # not known to be rejected; the caller records a gap
         return True
 
-    async def _fetch(self, url: str, check: Callable[[bytes], T]) -> HttpResponse[T]:
-        answer = await self._client.fetch(url, check, endpoint=f"identity {self._credentials.region}")
-        answer.release()
-        return answer
+    async def _fetch(self, url: str, parse: Callable[[bytes], T]) -> HttpResponse[T]:
+        response = await self._client.fetch(url, parse, endpoint=f"identity {self._credentials.region}")
+        response.release()
+        return response
 
     def _locate(self) -> str:
         return self._endpoints.locate("identity", self._credentials.region)
 
-    def _explain(self, what: str, option: str, error: RequestError) -> NoReturn:
-        """Turn a failed listing into the error that stops the run."""
+    def _raise_listing_error(self, what: str, option: str, error: RequestError) -> NoReturn:
+        """Translate a failed listing into the error that stops the run."""
         if isinstance(error, ServiceError) and error.is_oci and not error.retryable:
             if error.status == _UNAUTHORIZED:
                 raise explain_rejection(error, self._credentials) from error
             permission = f"inspect {'tenancies' if what == 'regions' else 'compartments'}"
             raise ScopeUnreadable(
-                f"the list of {what} cannot be read: {error}{show_request_id(error)}",
-                hint=f"ask for: {self._credentials.state_policy(permission)}; or name them with {option}",
+                f"the list of {what} cannot be read: {error}{format_request_id(error)}",
+                hint=f"ask for: {self._credentials.format_policy(permission)}; or name them with {option}",
             ) from error
-        raise ServiceUnreachable(f"the list of {what} did not come: {error}{show_request_id(error)}") from error
+        raise ServiceUnreachable(
+            f"the list of {what} could not be fetched: {error}{format_request_id(error)}"
+        ) from error
 
 
 def explain_rejection(error: ServiceError, credentials: Credentials) -> SignInRejected:
-    """Say why the service may have refused the signature: the clock, the session or the key."""
+    """Return the likely reason for a rejected signature: the clock, the session or the key."""
     skew = error.skew_seconds
     if skew is not None and abs(skew) > _MAX_SKEW_SECONDS:
         direction = "ahead of" if skew > 0 else "behind"
         return SignInRejected(
-            f"the local clock is {abs(skew):.0f} s {direction} the service's; signatures are refused beyond 300 s"
-            f"{show_request_id(error)}",
+            f"the local clock is {abs(skew):.0f} s {direction} the service's, which rejects signatures beyond 300 s"
+            f"{format_request_id(error)}",
             hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
         )
-    state = credentials.explain_state()
+    state = credentials.explain_token()
     return SignInRejected(
-        f"the service does not accept the signature: {error}{show_request_id(error)}{f'; {state}' if state else ''}",
+        f"the service does not accept the signature: {error}{format_request_id(error)}{f'; {state}' if state else ''}",
         hint=credentials.rejection_hint,
     )
 
 
-def show_request_id(error: RequestError) -> str:
-    """Return the request id as the end of a sentence."""
+def format_request_id(error: RequestError) -> str:
+    """Return the request id in parentheses, to end a message with; empty if there is none."""
     return f" (opc-request-id {error.request_id})" if error.request_id else ""
 
 
-def _ids(answer: HttpResponse[T]) -> tuple[str, ...]:
-    return (answer.request_id,) if answer.request_id else ()
+def _list_request_ids(response: HttpResponse[T]) -> tuple[str, ...]:
+    return (response.request_id,) if response.request_id else ()
 
 
-def _make_check(kind: type[T]) -> Callable[[bytes], T]:
-    return msgspec.json.Decoder(kind).decode
+class _RegionBody(msgspec.Struct):
+    regionName: str  # noqa: N815 - the API's name
+    status: str
+    isHomeRegion: bool = False  # noqa: N815
 
 
-_decode_regions = _make_check(list[_RegionBody])
-_check_compartments = _make_check(list[_CompartmentBody])
+class _CompartmentBody(msgspec.Struct):
+    id: str
+    compartmentId: str  # noqa: N815
+    lifecycleState: str  # noqa: N815
+    name: str = ""
 
 
-def _check_regions(body: bytes) -> list[_RegionBody]:
-    """Decode the regions; their names become part of the hosts that are asked, so they must be names."""
+_decode_regions = msgspec.json.Decoder(list[_RegionBody]).decode
+_parse_compartments = msgspec.json.Decoder(list[_CompartmentBody]).decode
+
+
+def _parse_regions(body: bytes) -> list[_RegionBody]:
+    """Parse the regions, and validate their names: these become part of host names."""
     regions = _decode_regions(body)
     for region in regions:
         if not REGION.fullmatch(region.regionName):
@@ -182,5 +176,5 @@ def _check_regions(body: bytes) -> list[_RegionBody]:
     return regions
 
 
-def _accept_any(_: bytes) -> None:
+def _ignore_body(_: bytes) -> None:
     return None

@@ -1,14 +1,12 @@
-"""Signers of what runs inside Oracle Cloud: instances, resources, pods, and users for whom an instance acts.
+"""Principals of what runs inside Oracle Cloud: instances, resources, pods, and users for whom an instance acts.
 
-Owns: building the SDK's own signers from their surroundings, and saying why that failed.
-Must not: read the process's environment (it is an argument), or show a token.
+`load_principal` builds the SDK's own signers. Variables come as an argument, with two exceptions inside the SDK: it
+reads `OCI_METADATA_BASE_URL`, and everything for resource principals of other versions than 2.2, from the process's
+environment.
 
 Invariants
-- A signer that cannot be had is an error within seconds, and says what to do.
-- What the SDK raises is translated here; no text of a certificate, key or token gets into a message.
-
-The SDK itself reads `OCI_METADATA_BASE_URL`, and for resource principals of other versions than 2.2 all that
-they need, from the process's environment.
+- A signer that cannot be built is an error within seconds, with a hint.
+- The SDK's exceptions are translated here, and no text of a certificate, key or token appears in a message.
 """
 
 from __future__ import annotations
@@ -25,36 +23,35 @@ from ociaudit.client.network import is_safe_url
 from ociaudit.client.signer import AuthKind, LoadedSigner, read_claims
 from ociaudit.errors import ConfigError, OciAuditError, ServiceUnreachable, SignInRejected
 
-_PATIENCE_SECONDS = 10.0
+_SIGN_IN_SECONDS = 10.0
 _METADATA_SECONDS = 2.0
 _METADATA_HOSTS = ("169.254.169.254", "fd00:c1::a9fe:a9fe")
 _TOKEN_SERVICE_PORT = "12250"
 _DEFAULT_CLUSTER_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-_ELSEWHERE = "it works on {target} only; elsewhere use --auth api_key or --auth security_token"
-_PLACES: Mapping[AuthKind, str] = {
-    "instance_principal": "a compute instance of Oracle Cloud",
-    "delegation_token": "a compute instance of Oracle Cloud (Cloud Shell is one)",
-    "resource_principal": "resources that Oracle gives a principal to, such as functions",
-    "oke_workload_identity": "pods of an enhanced OKE cluster",
+_WHERE_IT_WORKS: Mapping[AuthKind, str] = {
+    "instance_principal": "on a compute instance of Oracle Cloud",
+    "delegation_token": "on a compute instance of Oracle Cloud (Cloud Shell is one)",
+    "resource_principal": "in resources that have a principal, such as functions",
+    "oke_workload_identity": "in pods of an enhanced OKE cluster",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a signer is built from: variables, the CAs to trust (None for the system's), a delegation token's reader."""
+class PrincipalContext:
+    """What a signer is built from: variables, CAs to trust (None for the system's), how to read a delegation token."""
 
     environment: Mapping[str, str]
     ca_bundle: Path | None = None
     read_delegation_token: Callable[[], str] = str
 
 
-def load_principal(kind: AuthKind, around: Surroundings) -> LoadedSigner:
-    """Return a fresh signer of this kind; blocks for a few seconds at most.
+def load_principal(kind: AuthKind, context: PrincipalContext) -> LoadedSigner:
+    """Return a new signer of this kind; blocks for ten seconds at most.
 
     Raises:
-        ConfigError: this is not a place where it could work, or something that it needs is missing.
-        SignInRejected: Oracle refuses to give a token.
-        ServiceUnreachable: the service that gives tokens does not answer.
+        ConfigError: this kind cannot work on this machine, or something that it needs is missing.
+        SignInRejected: Oracle rejected the request for a token.
+        ServiceUnreachable: the service that issues tokens does not respond.
     """
     build = {
         "instance_principal": _build_instance,
@@ -62,13 +59,13 @@ def load_principal(kind: AuthKind, around: Surroundings) -> LoadedSigner:
         "resource_principal": _build_resource,
         "oke_workload_identity": _build_workload,
     }[kind]
-    signer = _call_in_time(lambda: _with_failures_explained(kind, lambda: build(around)), kind)
+    signer = _call_in_time(lambda: _translate_errors(kind, lambda: build(context)), kind)
     token = str(signer.api_key).removeprefix("ST$")
     claims = read_claims(token)
     region = getattr(signer, "region", None)
 
     def sign(request: Any) -> None:
-        # Not the signer's own call: that of some kinds asks for a new token first, and would block the loop.
+        # Not the signer's own call: that of some kinds requests a new token first, and would block the event loop.
         from oci.signer import AbstractBaseSigner
 
         AbstractBaseSigner.__call__(signer, request)
@@ -77,38 +74,38 @@ def load_principal(kind: AuthKind, around: Surroundings) -> LoadedSigner:
     return LoadedSigner(sign, token, claims, tenancy=tenancy, region=region)
 
 
-def _build_instance(around: Surroundings) -> Any:
+def _build_instance(context: PrincipalContext) -> Any:
     from oci.auth.signers import InstancePrincipalsSecurityTokenSigner
 
-    _check_metadata_service(around.environment, "instance_principal")
-    return InstancePrincipalsSecurityTokenSigner(**_make_federation_options(around))
+    _check_metadata_service(context.environment, "instance_principal")
+    return InstancePrincipalsSecurityTokenSigner(**_make_federation_options(context))
 
 
-def _build_delegation(around: Surroundings) -> Any:
+def _build_delegation(context: PrincipalContext) -> Any:
     from oci.auth.signers import InstancePrincipalsDelegationTokenSigner
 
-    delegation_token = around.read_delegation_token()
-    _check_metadata_service(around.environment, "delegation_token")
+    delegation_token = context.read_delegation_token()
+    _check_metadata_service(context.environment, "delegation_token")
     return InstancePrincipalsDelegationTokenSigner(
-        delegation_token=delegation_token, **_make_federation_options(around)
+        delegation_token=delegation_token, **_make_federation_options(context)
     )
 
 
-def _build_resource(around: Surroundings) -> Any:
+def _build_resource(context: PrincipalContext) -> Any:
     from oci.auth.signers import EphemeralResourcePrincipalSigner, get_resource_principals_signer
 
-    find = around.environment.get
+    find = context.environment.get
     version = find("OCI_RESOURCE_PRINCIPAL_VERSION")
     if not version:
         raise ConfigError(
-            "resource_principal: OCI_RESOURCE_PRINCIPAL_VERSION is not set", hint=_explain_place("resource_principal")
+            "resource_principal: OCI_RESOURCE_PRINCIPAL_VERSION is not set", hint=_hint_where("resource_principal")
         )
     if version != "2.2":
         return get_resource_principals_signer()
     missing = [name for name in ("OCI_RESOURCE_PRINCIPAL_RPST", "OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM") if not find(name)]
     if missing:
         raise ConfigError(
-            f"resource_principal: {' and '.join(missing)} not set", hint=_explain_place("resource_principal")
+            f"resource_principal: {' and '.join(missing)} not set", hint=_hint_where("resource_principal")
         )
     return EphemeralResourcePrincipalSigner(
         session_token=find("OCI_RESOURCE_PRINCIPAL_RPST"),
@@ -118,15 +115,15 @@ def _build_resource(around: Surroundings) -> Any:
     )
 
 
-def _build_workload(around: Surroundings) -> Any:
+def _build_workload(context: PrincipalContext) -> Any:
     from oci.auth.rpt_path_providers import DefaultServiceAccountTokenProvider, SuppliedServiceAccountTokenProvider
     from oci.auth.signers import OkeWorkloadIdentityResourcePrincipalSigner
 
-    find = around.environment.get
+    find = context.environment.get
     host = find("KUBERNETES_SERVICE_HOST")
     if not host:
         raise ConfigError(
-            "oke_workload_identity: KUBERNETES_SERVICE_HOST is not set", hint=_explain_place("oke_workload_identity")
+            "oke_workload_identity: KUBERNETES_SERVICE_HOST is not set", hint=_hint_where("oke_workload_identity")
         )
     supplied = find("OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_STRING")
     provider: Any
@@ -147,7 +144,7 @@ def _build_workload(around: Surroundings) -> Any:
     )
 
 
-def _make_federation_options(around: Surroundings) -> dict[str, Any]:
+def _make_federation_options(context: PrincipalContext) -> dict[str, Any]:
     from oci.circuit_breaker import NoCircuitBreakerStrategy
 
     options = {
@@ -155,21 +152,21 @@ def _make_federation_options(around: Surroundings) -> dict[str, Any]:
         "federation_client_retry_strategy": _make_retries(),
         "federation_client_circuit_breaker_strategy": NoCircuitBreakerStrategy(),
     }
-    endpoint = around.environment.get("OCI_CLI_FEDERATION_ENDPOINT", "").strip()
+    endpoint = context.environment.get("OCI_CLI_FEDERATION_ENDPOINT", "").strip()
     if endpoint and not is_safe_url(endpoint):
         raise ConfigError(
-            f"OCI_CLI_FEDERATION_ENDPOINT is {endpoint!r}, which is no https URL",
-            hint="write it as https://auth.<region>.oraclecloud.com/v1/x509, or leave it away",
+            f"OCI_CLI_FEDERATION_ENDPOINT is {endpoint!r}, which is not an https URL",
+            hint="write it as https://auth.<region>.oraclecloud.com/v1/x509, or unset it",
         )
     if endpoint:
         options["federation_endpoint"] = endpoint
-    if around.ca_bundle is not None:
-        options["federation_client_cert_bundle_verify"] = str(around.ca_bundle)
+    if context.ca_bundle is not None:
+        options["federation_client_cert_bundle_verify"] = str(context.ca_bundle)
     return options
 
 
 def _make_retries() -> Any:
-    """Make the patience of the SDK's own requests: that of a person who waits, not its eight attempts in minutes."""
+    """Return a retry strategy for a person who waits; the SDK's own takes eight tries over minutes."""
     from oci.retry import RetryStrategyBuilder
 
     return RetryStrategyBuilder(
@@ -181,13 +178,13 @@ def _make_retries() -> Any:
 
 
 def _check_metadata_service(environment: Mapping[str, str], kind: AuthKind) -> None:
-    """Refuse at once where no metadata service listens; the SDK would try for minutes."""
+    """Fail immediately if no metadata service listens; the SDK would try for minutes."""
     base = environment.get("OCI_METADATA_BASE_URL", "").strip()
     try:
         parts = urlsplit(base)
         addresses = [(parts.hostname or "", parts.port or 80)] if base else [(host, 80) for host in _METADATA_HOSTS]
     except ValueError as error:
-        raise ConfigError(f"OCI_METADATA_BASE_URL is {base!r}, which is no URL", hint=_explain_place(kind)) from error
+        raise ConfigError(f"OCI_METADATA_BASE_URL is {base!r}, which is not a URL", hint=_hint_where(kind)) from error
     for address in addresses:
         try:
             socket.create_connection(address, _METADATA_SECONDS).close()
@@ -195,34 +192,34 @@ def _check_metadata_service(environment: Mapping[str, str], kind: AuthKind) -> N
             continue
         return
     raise ConfigError(
-        f"{kind}: the metadata service of an instance does not answer at {addresses[0][0]}", hint=_explain_place(kind)
+        f"{kind}: the metadata service of an instance does not respond at {addresses[0][0]}", hint=_hint_where(kind)
     )
 
 
-def _call_in_time(work: Callable[[], Any], kind: AuthKind) -> Any:
-    """Do the work in a thread of its own, and do not wait for it for ever: some of the SDK's waits are a minute."""
+def _call_in_time(load: Callable[[], Any], kind: AuthKind) -> Any:
+    """Call `load` in its own thread with a time limit: some of the SDK's own limits are a minute."""
     results: list[Any] = []
     failures: list[OciAuditError] = []
 
     def run() -> None:
         try:
-            results.append(work())
+            results.append(load())
         except OciAuditError as error:
             failures.append(error)
 
     thread = threading.Thread(target=run, name="ociaudit-sign-in", daemon=True)
     thread.start()
-    thread.join(_PATIENCE_SECONDS)
+    thread.join(_SIGN_IN_SECONDS)
     if failures:
         raise failures[0]
     if not results:
         raise ServiceUnreachable(
-            f"{kind}: no token came within {_PATIENCE_SECONDS:.0f} s", hint=_explain_network("the service of tokens")
+            f"{kind}: no token was issued within {_SIGN_IN_SECONDS:.0f} s", hint=_hint_network("the token service")
         )
     return results[0]
 
 
-def _with_failures_explained(kind: AuthKind, build: Callable[[], Any]) -> Any:
+def _translate_errors(kind: AuthKind, build: Callable[[], Any]) -> Any:
     from jwt.exceptions import InvalidTokenError
     from oci._vendor.requests.exceptions import RequestException
     from oci.auth.certificate_retriever import InvalidCertificateFromInstanceMetadataError
@@ -233,38 +230,36 @@ def _with_failures_explained(kind: AuthKind, build: Callable[[], Any]) -> Any:
     except OciAuditError:
         raise
     except InvalidTokenError as error:
-        raise ConfigError(f"{kind}: the token is none that could be read", hint=_explain_place(kind)) from error
+        raise ConfigError(f"{kind}: the token cannot be parsed", hint=_hint_where(kind)) from error
     except (InvalidPrivateKey, MissingPrivateKeyPassphrase) as error:
-        raise ConfigError(f"{kind}: the private key cannot be read: {error}", hint=_explain_place(kind)) from error
+        raise ConfigError(f"{kind}: the private key cannot be read: {error}", hint=_hint_where(kind)) from error
     except InvalidCertificateFromInstanceMetadataError as error:
-        raise ConfigError(
-            f"{kind}: what the metadata service answers is no certificate", hint=_explain_place(kind)
-        ) from error
+        raise ConfigError(f"{kind}: the metadata service returned no certificate", hint=_hint_where(kind)) from error
     except ServiceError as error:
-        raise _explain_refusal(kind, error) from error
+        raise _translate_service_error(kind, error) from error
     except RequestException as error:
-        host = urlsplit(str(getattr(error.request, "url", ""))).netloc or "the service of tokens"
+        host = urlsplit(str(getattr(error.request, "url", ""))).netloc or "the token service"
         raise ServiceUnreachable(
-            f"{kind}: {host} gives no token: {_name_failure(error)}", hint=_explain_network(host)
+            f"{kind}: {host} issued no token: {_name_error(error)}", hint=_hint_network(host)
         ) from error
     except OSError as error:
         what = f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
-        raise ConfigError(f"{kind}: {what}", hint=_explain_place(kind)) from error
+        raise ConfigError(f"{kind}: {what}", hint=_hint_where(kind)) from error
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ConfigError(
-            f"{kind}: the SDK cannot sign in here: {_name_failure(error)}", hint=_explain_place(kind)
+            f"{kind}: the SDK cannot sign in here: {_name_error(error)}", hint=_hint_where(kind)
         ) from error
 
 
-def _explain_refusal(kind: AuthKind, error: Any) -> OciAuditError:
-    if error.code is None:  # the metadata service's errors have no code of Oracle's
+def _translate_service_error(kind: AuthKind, error: Any) -> OciAuditError:
+    if error.code is None:  # the metadata service's errors have no code
         return ConfigError(
-            f"{kind}: the metadata service answers {error.status}, as none of Oracle Cloud does",
-            hint=_explain_place(kind),
+            f"{kind}: the metadata service answered {error.status}, so it is not that of Oracle Cloud",
+            hint=_hint_where(kind),
         )
     request_id = f" (opc-request-id {error.request_id})" if error.request_id else ""
     return SignInRejected(
-        f"{kind}: Oracle gives no token: {error.status} {str(error.code)[:80]}{request_id}",
+        f"{kind}: Oracle issued no token: {error.status} {str(error.code)[:80]}{request_id}",
         hint="check the clock; "
         + (
             "workload identity needs an enhanced cluster"
@@ -274,17 +269,17 @@ def _explain_refusal(kind: AuthKind, error: Any) -> OciAuditError:
     )
 
 
-def _name_failure(error: Exception) -> str:
-    """Say what happened by its kind alone, because the SDK's texts may hold what it was given."""
-    return "the token it has to show has expired" if "has expired" in str(error) else type(error).__name__
+def _name_error(error: Exception) -> str:
+    """Return the type of the error only, because the SDK's messages may contain keys and tokens."""
+    return "the token to present has expired" if "has expired" in str(error) else type(error).__name__
 
 
-def _explain_place(kind: AuthKind) -> str:
-    return _ELSEWHERE.format(target=_PLACES[kind])
+def _hint_where(kind: AuthKind) -> str:
+    return f"it works only {_WHERE_IT_WORKS[kind]}; elsewhere use --auth api_key or --auth security_token"
 
 
-def _explain_network(host: str) -> str:
+def _hint_network(host: str) -> str:
     return (
-        f"check that {host} can be reached from here (a service gateway or route, HTTPS_PROXY and NO_PROXY), "
-        "and name the CA of a proxy that opens TLS with --ca-bundle"
+        f"check that {host} can be reached from here (a service gateway or route, HTTPS_PROXY and NO_PROXY); "
+        "if a proxy intercepts TLS, name its CA with --ca-bundle"
     )

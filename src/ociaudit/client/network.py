@@ -1,26 +1,16 @@
-"""Which certificate authorities are trusted.
+"""Network settings: the service's addresses, the certificate authorities to trust, and the proxies.
 
-Owns: finding the bundle that was named, and reading it. Must not: offer a way to check nothing.
+- `Endpoints`: the base URL of a service in a region.
+- `choose_bundle`, `make_ssl_context`, `explain_certificate`: certificate authorities.
+- `check_proxies`, `choose_proxy`, `show_proxy`, `try_proxy`: proxies.
 
-Invariants
-- A bundle that was named is read or refused; it is never left aside in silence.
-- What was named by hand beats a variable.
-
-The proxies that the environment names.
-
-Owns: judging what the variables hold, which proxy a URL goes through, and one connection to try it.
-Must not: read the environment, or show a proxy's user and password.
+The environment comes as an argument.
 
 Invariants
-- A proxy that was named is used or refused; a request never goes past it in silence.
-
-Where a service of a region is reached.
-
-Owns: URLs. Must not: send anything.
-
-Invariants
-- Plain http leads to loopback only; everything else is https.
-- `{service}` and `{region}` in an override are replaced where they stand; without them one URL serves all.
+- Plain http is accepted for loopback only; everything else is https, and certificates are always verified.
+- A CA bundle or a proxy that was named is used, or the run stops; it is never silently ignored.
+- An option beats a variable.
+- The user and password of a proxy or an endpoint never appear in a message.
 """
 
 from __future__ import annotations
@@ -38,133 +28,6 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 from ociaudit.errors import ConfigError, ConnectionFailed, UsageError
 from ociaudit.planning.scope import REGION
 
-_CA_OPTION = "--ca-bundle"
-_CA_VARIABLES = ("OCI_CLI_CERT_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-_CA_HINT = "name a PEM file with the certificates of the authorities to trust"
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A file or folder of CA certificates, and who named it: the option or a variable."""
-
-    path: Path
-    named_by: str
-
-
-def choose_bundle(path: Path | None, environment: Mapping[str, str]) -> Bundle | None:
-    """Return the bundle that is named by `path`, or else by the first variable that is set; None for the system's."""
-    if path is not None:
-        return Bundle(path.expanduser(), _CA_OPTION)
-    for name in _CA_VARIABLES:
-        if environment.get(name):
-            return Bundle(Path(environment[name]).expanduser(), name)
-    return None
-
-
-def make_ssl_context(bundle: Bundle) -> ssl.SSLContext:
-    """Return a context that checks names and certificates, and trusts what is in the bundle alone.
-
-    Raises:
-        ConfigError: the bundle cannot be read, or holds no certificate.
-    """
-    named = f"{bundle.named_by} {bundle.path}"
-    try:
-        is_folder = bundle.path.is_dir()
-        context = ssl.create_default_context(
-            cafile=None if is_folder else str(bundle.path), capath=str(bundle.path) if is_folder else None
-        )
-    except ssl.SSLError as error:
-        raise ConfigError(f"{named} holds no certificate that could be read", hint=_CA_HINT) from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        reason = getattr(error, "strerror", None) or "no path of a file"
-        raise ConfigError(f"{named} cannot be read: {reason}", hint=_CA_HINT) from error
-    if not is_folder and not context.get_ca_certs():
-        raise ConfigError(f"{named} holds no certificate of an authority", hint=_CA_HINT)
-    return context
-
-
-def explain_certificate(host: str, reason: str) -> ConnectionFailed:
-    """Return the failure of a connection to a host whose certificate is not trusted; asking again would not help."""
-    failure = ConnectionFailed(
-        f"the certificate of {host} is not trusted: {reason}",
-        hint=f"behind a proxy that opens TLS, or where the service has a private CA: {_CA_HINT}, with {_CA_OPTION} "
-        "FILE (or REQUESTS_CA_BUNDLE, SSL_CERT_FILE)",
-    )
-    failure.retryable = False
-    return failure
-
-
-_DEFAULT_PROXY_PORTS = {"http": 80, "https": 443}
-_PROXY_HINT = "write it as http://proxy.example.com:3128, or name this host in NO_PROXY"
-
-
-def check_proxies(proxies: Mapping[str, str]) -> Mapping[str, str]:
-    """Return what `urllib.request.getproxies_environment` gave, each proxy as a URL; a bare host:port is http.
-
-    Raises:
-        ConfigError: the proxy for https is none that can be asked.
-    """
-    checked = {name: url for name, url in proxies.items() if name == "no"}
-    for scheme in ("https", "http"):
-        name = scheme if proxies.get(scheme) else "all"
-        text = proxies.get(name)
-        if not text:
-            continue
-        url = text if "://" in text else f"http://{text}"
-        if _is_usable(url):
-            checked[scheme] = url
-        elif scheme == "https" or name == "http":
-            raise ConfigError(f"{name.upper()}_PROXY is not the URL of a proxy for HTTP", hint=_PROXY_HINT)
-    return checked
-
-
-def choose_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
-    """Return the proxy that a URL goes through, if any.
-
-    `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
-    """
-    parts = urlsplit(url)
-    if not proxies or proxy_bypass_environment(parts.netloc, dict(proxies)):
-        return None
-    return proxies.get(parts.scheme) or proxies.get("all")
-
-
-def show_proxy(proxy: str) -> str:
-    """Return the scheme, host and port of a proxy, without its user and password."""
-    parts = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-async def try_proxy(proxy: str, *, timeout_seconds: float) -> None:
-    """Open a connection to a proxy and close it.
-
-    Raises:
-        ConnectionFailed: it is no URL, or nothing answers there.
-    """
-    shown = show_proxy(proxy)
-    try:
-        parts = urlsplit(shown)
-        host, default_port = parts.hostname, _DEFAULT_PROXY_PORTS[parts.scheme]
-        port = parts.port or default_port
-    except (ValueError, KeyError) as error:
-        raise ConnectionFailed(f"the proxy {shown} is no http(s) URL") from error
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or "no answer in time"
-        raise ConnectionFailed(f"nothing listens at the proxy {shown}: {reason}") from error
-    writer.close()
-
-
-def _is_usable(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and url.isprintable()
-    except ValueError:
-        return False
-
-
 Service = Literal["audit", "identity"]
 
 _API_VERSIONS: dict[Service, str] = {"audit": "20190901", "identity": "20160918"}
@@ -173,6 +36,11 @@ _HOSTS: dict[Service, str] = {
     "identity": "identity.{region}.oci.{secondLevelDomain}",
 }
 _ENDPOINT_HINT = "for example --endpoint https://audit.example.internal or --endpoint 'http://127.0.0.1:8080/{region}'"
+_CA_OPTION = "--ca-bundle"
+_CA_VARIABLES = ("OCI_CLI_CERT_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+_CA_HINT = "name a PEM file with the certificates of the authorities to trust"
+_DEFAULT_PROXY_PORTS = {"http": 80, "https": 443}
+_PROXY_HINT = "write it as http://proxy.example.com:3128, or name this host in NO_PROXY"
 
 
 class Endpoints:
@@ -181,13 +49,15 @@ class Endpoints:
     def __init__(self, override: str | None = None) -> None:
         """Use Oracle's own addresses, or `override` for all services.
 
+        `{service}` and `{region}` in the override are replaced; without them, one URL serves all.
+
         Raises:
-            UsageError: the override is no URL, or plain http to another machine.
+            UsageError: the override is not a URL, or it is plain http to another machine.
         """
         self._override = _check_override(override) if override else None
 
     def locate(self, service: Service, region: str) -> str:
-        """Return the base URL, API version included and without a slash at the end."""
+        """Return the base URL with the API version, without a trailing slash."""
         if self._override:
             base = self._override.replace("{service}", service).replace("{region}", region)
         else:
@@ -195,40 +65,21 @@ class Endpoints:
         return f"{base.rstrip('/')}/{_API_VERSIONS[service]}"
 
     def check_region(self, region: str) -> None:
-        """Refuse a region that cannot be one.
+        """Reject a region that cannot exist.
 
         Raises:
-            UsageError: it is malformed, or unknown to the SDK while Oracle's own addresses are in use.
+            UsageError: it is malformed, or the SDK does not know it while Oracle's own addresses are in use.
         """
         if not REGION.fullmatch(region) or (self._override is None and not _is_known_region(region)):
             raise UsageError(
                 f"there is no region {region!r}",
-                hint="regions are named like eu-frankfurt-1; for one that is newer than the installed SDK upgrade "
-                "the package oci, or name its address with --endpoint",
+                hint="regions are named like eu-frankfurt-1; for a region newer than the installed SDK, upgrade the "
+                "package oci, or name its address with --endpoint",
             )
 
 
-def _check_override(override: str) -> str:
-    try:
-        parts = urlsplit(override.replace("{service}", "audit").replace("{region}", "us-ashburn-1"))
-        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bracket that is not closed, or a port that is no number
-        is_url = False
-    # urlsplit drops line breaks and tabs that a client would send.
-    if not is_url or not override.isprintable() or " " in override:
-        raise UsageError(f"the endpoint {override!r} is not an http(s) URL", hint=_ENDPOINT_HINT)
-    if "?" in override or "#" in override or "@" in parts.netloc:
-        raise UsageError(f"the endpoint {_hide_user(override)!r} must be a plain base URL", hint=_ENDPOINT_HINT)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise UsageError(
-            f"the endpoint {override!r} would send signed requests in the clear to another machine",
-            hint="use https; plain http is accepted for 127.0.0.1 and localhost only",
-        )
-    return override
-
-
 def is_safe_url(url: str) -> bool:
-    """Tell whether this is an https URL, or a plain one to this machine."""
+    """Return whether this is an https URL, or an http URL of this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -237,8 +88,26 @@ def is_safe_url(url: str) -> bool:
     return is_encrypted or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
 
 
-def _hide_user(override: str) -> str:
-    """Leave out what may be a password."""
+def _check_override(override: str) -> str:
+    try:
+        parts = urlsplit(override.replace("{service}", "audit").replace("{region}", "us-ashburn-1"))
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an unclosed bracket, or a port that is not a number
+        is_url = False
+    # urlsplit drops line breaks and tabs that a client would send.
+    if not is_url or not override.isprintable() or " " in override:
+        raise UsageError(f"the endpoint {override!r} is not an http(s) URL", hint=_ENDPOINT_HINT)
+    if "?" in override or "#" in override or "@" in parts.netloc:
+        raise UsageError(f"the endpoint {_hide_password(override)!r} must be a plain base URL", hint=_ENDPOINT_HINT)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise UsageError(
+            f"the endpoint {override!r} would send signed requests in the clear to another machine",
+            hint="use https; plain http is accepted for 127.0.0.1 and localhost only",
+        )
+    return override
+
+
+def _hide_password(override: str) -> str:
     scheme, _, rest = override.partition("//")
     return f"{scheme}//…@{rest.rpartition('@')[2]}" if "@" in rest else override
 
@@ -263,3 +132,121 @@ def _is_known_region(region: str) -> bool:
     from oci import regions
 
     return bool(regions.is_region(region))
+
+
+@dataclass(frozen=True, slots=True)
+class CaBundle:
+    """A file or folder of CA certificates, and the option or variable that named it."""
+
+    path: Path
+    named_by: str
+
+
+def choose_bundle(path: Path | None, environment: Mapping[str, str]) -> CaBundle | None:
+    """Return the bundle at `path`, or else that of the first variable that is set; None for the system's."""
+    if path is not None:
+        return CaBundle(path.expanduser(), _CA_OPTION)
+    for name in _CA_VARIABLES:
+        if environment.get(name):
+            return CaBundle(Path(environment[name]).expanduser(), name)
+    return None
+
+
+def make_ssl_context(bundle: CaBundle) -> ssl.SSLContext:
+    """Return a context that verifies names and certificates, and trusts only the bundle.
+
+    Raises:
+        ConfigError: the bundle cannot be read, or contains no CA certificate.
+    """
+    named = f"{bundle.named_by} {bundle.path}"
+    try:
+        is_folder = bundle.path.is_dir()
+        context = ssl.create_default_context(
+            cafile=None if is_folder else str(bundle.path), capath=str(bundle.path) if is_folder else None
+        )
+    except ssl.SSLError as error:
+        raise ConfigError(f"{named} contains no certificate that can be read", hint=_CA_HINT) from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or "not the path of a file"
+        raise ConfigError(f"{named} cannot be read: {reason}", hint=_CA_HINT) from error
+    if not is_folder and not context.get_ca_certs():
+        raise ConfigError(f"{named} contains no certificate of an authority", hint=_CA_HINT)
+    return context
+
+
+def explain_certificate(host: str, reason: str) -> ConnectionFailed:
+    """Return the error for a host whose certificate is not trusted; a retry would not help."""
+    failure = ConnectionFailed(
+        f"the certificate of {host} is not trusted: {reason}",
+        hint=f"if a proxy intercepts TLS, or the service has a private CA, {_CA_HINT}, with {_CA_OPTION} FILE "
+        "(or REQUESTS_CA_BUNDLE, SSL_CERT_FILE)",
+    )
+    failure.retryable = False
+    return failure
+
+
+def check_proxies(proxies: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what `urllib.request.getproxies_environment` returned, with each proxy as a URL; host:port means http.
+
+    Raises:
+        ConfigError: a proxy for http or https is not an http(s) URL.
+    """
+    checked = {name: url for name, url in proxies.items() if name == "no"}
+    for scheme in ("https", "http"):
+        name = scheme if proxies.get(scheme) else "all"
+        text = proxies.get(name)
+        if not text:
+            continue
+        url = text if "://" in text else f"http://{text}"
+        if _is_proxy_url(url):
+            checked[scheme] = url
+        elif scheme == "https" or name == "http":
+            raise ConfigError(f"{name.upper()}_PROXY is not the URL of an HTTP proxy", hint=_PROXY_HINT)
+    return checked
+
+
+def choose_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
+    """Return the proxy for a URL, or None.
+
+    `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
+    """
+    parts = urlsplit(url)
+    if not proxies or proxy_bypass_environment(parts.netloc, dict(proxies)):
+        return None
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def show_proxy(proxy: str) -> str:
+    """Return the scheme, host and port of a proxy, without its user and password."""
+    parts = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+async def try_proxy(proxy: str, *, timeout_seconds: float) -> None:
+    """Open a connection to a proxy and close it.
+
+    Raises:
+        ConnectionFailed: the proxy is not an http(s) URL, or cannot be reached.
+    """
+    shown = show_proxy(proxy)
+    try:
+        parts = urlsplit(shown)
+        host, default_port = parts.hostname, _DEFAULT_PROXY_PORTS[parts.scheme]
+        port = parts.port or default_port
+    except (ValueError, KeyError) as error:
+        raise ConnectionFailed(f"the proxy {shown} is not an http(s) URL") from error
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError) as error:
+        reason = getattr(error, "strerror", None) or "no response in time"
+        raise ConnectionFailed(f"the proxy {shown} cannot be reached: {reason}") from error
+    writer.close()
+
+
+def _is_proxy_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        return False

@@ -1,34 +1,36 @@
-"""How fast one region endpoint is asked.
+"""The rate limiter: which request may be sent next, and when.
 
-Owns: the decision whether a request may leave now. Pure: moments come in as seconds of one clock, in order.
-Must not: wait, or know what is asked.
+A request waits for a *slot*, is in flight while it holds the slot, and reports how it ended. `RateLimiter` grants the
+slots. It keeps one `EndpointLimit` per region endpoint, and the ceilings `max_in_flight` and `max_per_second` apply to
+all endpoints together.
 
-Invariants
-- Once it has answered, two requests may be in flight, and one more for every good answer, up to the ceiling.
-  Before, and after three failures in a row, it is in doubt, and asked one at a time.
-- There is no rate limit until the service's first 429. That shows its ceiling: the good answers of the last second,
-  or, where they are few, of the time of four. The pace is 85 % of it at once, and then a cubic of the time since:
-  back at 95 % within four seconds, flat around the ceiling, and faster and faster above it, should the service allow
-  more than it did.
-- A 429 in the first second, or after next to nothing was answered, shows no ceiling: then the pace is halved, from
-  four a second at first, and doubles with every second of good answers, of which there must be two: growing faster
-  than answers come would pass a low limit again and again.
-- One cut per round trip: a 429 to a request that left before the last cut tells nothing new.
-- It grows no further than twice of what is used: a limit that the service sets later is found as soon.
-- `Retry-After` stops the endpoint once, until the latest moment that was named; that time is no time of good answers.
-- What leaves is spaced evenly: nothing is saved up for a burst.
+Requests in flight
 
-Who may ask now: one pace per region endpoint, under one ceiling for all.
+- Never more than `max_in_flight` in total. The limit starts at two and grows by one with every success.
+- The same holds for each endpoint once it is *proven*. Before its first response, and after three failures in a row,
+  an endpoint is unproven and has one request in flight at most.
+- A dead region does not slow down the others. Unproven endpoints share half of the slots, beyond the first request to
+  each of them, and one that has been silent for `_SILENT_SECONDS` does not count while the limit grows from two.
+- A request that continues a shard goes before one that starts a shard: `reserve` waits until no other request could be
+  sent. Among the endpoints that are ready, the one with the fewest requests in flight is next.
 
-Owns: the order in which waiting requests leave. Must not: send, or know what is asked.
+Rate limit of an endpoint
 
-Invariants
-- Never more than `max_in_flight` requests are under way, all regions together; from two on, one more for every
-  good answer. Never more than `max_per_second` leave in a second, where that is given.
-- A shard that has begun goes before one that has not: `reserve` waits until nobody else could leave.
-- A dead region does not slow the others: regions in doubt share half of the places, beyond the first question to
-  each, and one that is silent for `_SILENT_SECONDS` does not count in the growth from two.
-- Among regions that could send, the one with the fewest requests under way is next.
+- There is none until the service's first 429. Requests are then spaced evenly; no burst is saved up.
+- The 429 shows the ceiling: the successes per second, measured over the last second, or at a low rate over the time
+  that four requests take. From then on the rate is a cubic of the time since the 429, as in TCP's CUBIC
+  (docs/adr/0008). With ceiling C, after t seconds it is
+
+      C * (1 + ((t - P) / K) ** 3)    where K = 20 s and P = K * 0.15 ** (1 / 3), about 10.6 s
+
+  It starts at 85 % of C, is back above 95 % within four seconds, stays flat around C, and then grows faster and
+  faster, in case the service allows more than it did.
+- A 429 in the first second, or after next to no successes, shows no ceiling. The rate then starts at four a second, or
+  is halved if there was one, and doubles every second. Each doubling needs two successes: a rate that grows faster
+  than responses arrive would exceed a low limit again and again.
+- One reduction per round trip: a 429 to a request that was sent before the last reduction adds no information.
+- The rate grows to twice the rate in use at most, so that a limit that appears later is found quickly.
+- `Retry-After` pauses the endpoint until the latest moment that was named. The rate does not grow during the pause.
 """
 
 from __future__ import annotations
@@ -42,147 +44,153 @@ from typing import NamedTuple
 
 from ociaudit.clock import Clock
 
-FIRST_IN_FLIGHT = 2
-_SHORTEST_MEASURE_SECONDS = 1.0
-_AFTER_CUT = 0.85
+INITIAL_IN_FLIGHT = 2
+_UNPROVEN_AFTER_FAILURES = 3
+_SILENT_SECONDS = 3.0
+_MIN_MEASURED_SECONDS = 1.0
+_REDUCTION = 0.85
 _CUBIC_SECONDS = 20.0
-"""The ceiling is reached again after half of this, and doubled after one and a half."""
-_PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _AFTER_CUT) ** (1 / 3)
-_LOW_PER_SECOND = 4.0
-_SLOWEST_PER_SECOND = 0.5
-_DOUBTFUL_FAILURES = 3
-_RESPONSES_PER_DOUBLING = 2
-_MOST_DOUBLINGS = 30.0
+_PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _REDUCTION) ** (1 / 3)
+_INITIAL_PER_SECOND = 4.0
+_MIN_PER_SECOND = 0.5
+_SUCCESSES_PER_DOUBLING = 2
+_MAX_DOUBLINGS = 30.0
 
 
 class EndpointLimit:
-    """The pace of one endpoint."""
+    """What one endpoint allows: requests in flight, and requests per second.
+
+    It neither waits nor reads a clock. Moments are seconds of one clock, passed in ascending order.
+    """
 
     def __init__(self, *, max_in_flight: int) -> None:
-        """Begin without a rate limit; `max_in_flight` is the ceiling of requests under way."""
+        """Start without a rate limit; `max_in_flight` is the ceiling of the requests in flight."""
         self.max_in_flight = max_in_flight
-        self.allowed_in_flight = min(FIRST_IN_FLIGHT, max_in_flight)
+        self.allowed_in_flight = min(INITIAL_IN_FLIGHT, max_in_flight)
         self.in_flight = 0
         self.per_second: float | None = None
-        """The requests that may leave in a second; None as long as the service has not said 429."""
-        self.sent_at: float | None = None
-        """When the latest request left; None before the first."""
-        self._failures: int | None = None
+        """The requests that may be sent in a second; None until the first 429."""
+        self.last_sent_at: float | None = None
+        self._first_sent_at: float | None = None
+        self._failures_in_a_row: int | None = None
+        """None until the first response."""
         self._ceiling: float | None = None
         self._next_at = 0.0
         self._paused_until = 0.0
-        self._began_at: float | None = None
-        self._cut_at = -1.0
-        self._good_since_cut = 0
-        self._searched_from = _LOW_PER_SECOND
-        self._good: deque[float] = deque()
-
-    @property
-    def is_proven(self) -> bool:
-        """Tell whether the endpoint answers: it has, and did not fail several times in a row since."""
-        return self._failures is not None and self._failures < _DOUBTFUL_FAILURES
+        self._reduced_at = -1.0
+        self._successes_since_reduction = 0
+        self._doubled_from = _INITIAL_PER_SECOND
+        self._successes: deque[float] = deque()
 
     @property
     def has_responded(self) -> bool:
-        """Tell whether the endpoint has ever answered."""
-        return self._failures is not None
+        """Return whether the endpoint has ever responded."""
+        return self._failures_in_a_row is not None
 
     @property
-    def has_room(self) -> bool:
-        """Tell whether another request may be in flight; while the endpoint is in doubt, it is asked one at a time."""
+    def is_proven(self) -> bool:
+        """Return whether the endpoint responds: it has, and has not failed three times in a row since."""
+        return self._failures_in_a_row is not None and self._failures_in_a_row < _UNPROVEN_AFTER_FAILURES
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Return whether another request may be in flight."""
         return self.in_flight < (self.allowed_in_flight if self.is_proven else 1)
 
-    def find_next_moment(self) -> float:
-        """Return the moment from which on the next request may leave; what lies in the past means now."""
+    @property
+    def next_send_at(self) -> float:
+        """Return the moment from which the next request may be sent; a moment in the past means now."""
         return max(self._next_at, self._paused_until)
 
     def record_sent(self, now: float) -> None:
-        """A request leaves."""
+        """Record that a request is sent."""
         self.in_flight += 1
-        self.sent_at = now
-        if self._began_at is None:
-            self._began_at = now
+        self.last_sent_at = now
+        if self._first_sent_at is None:
+            self._first_sent_at = now
         if self.per_second is not None:
             self._next_at = max(now, self._next_at) + 1 / self.per_second
 
-    def record_end(self) -> None:
-        """A request ended without an answer that tells anything about the pace; it was given up, perhaps."""
+    def record_abandoned(self) -> None:
+        """Record that a request ended without a response; it was cancelled, for example."""
         self.in_flight -= 1
 
     def record_success(self, now: float) -> None:
-        """A request was answered."""
+        """Record a response that shows that the endpoint works."""
         self.in_flight -= 1
-        self._failures = 0
+        self._failures_in_a_row = 0
         self.allowed_in_flight = min(self.max_in_flight, self.allowed_in_flight + 1)
-        self._good.append(now)
-        self._good_since_cut += 1
-        self._forget(now)
+        self._successes.append(now)
+        self._successes_since_reduction += 1
+        self._drop_old_successes(now)
         self._grow(now)
 
     def record_failure(self) -> None:
-        """A request failed: a lone 500 or a broken connection cuts nothing, and adds nothing."""
+        """Record a failed request: a lone 500 or broken connection neither lowers nor raises the rate."""
         self.in_flight -= 1
-        if self._failures is not None:
-            self._failures += 1
-
-    def pause(self, now: float, seconds: float) -> None:
-        """Let nothing leave for so long: the service has asked for it."""
-        self._paused_until = max(self._paused_until, now + seconds)
+        if self._failures_in_a_row is not None:
+            self._failures_in_a_row += 1
 
     def record_throttled(self, now: float, *, sent_at: float, retry_after_seconds: float | None) -> None:
-        """A request was answered with 429."""
+        """Record a 429 to the request that was sent at `sent_at`."""
         self.in_flight -= 1
-        self._failures = 0
+        self._failures_in_a_row = 0
         if retry_after_seconds is not None:
             self.pause(now, retry_after_seconds)
-        if sent_at <= self._cut_at:
-            return
-        self._forget(now)
-        measured = len(self._good) / self._measured_seconds
-        lowest = _LOW_PER_SECOND if self.per_second is None else max(self.per_second / 2, _SLOWEST_PER_SECOND)
-        is_reported = (
-            self._began_at is not None and now - self._began_at >= self._measured_seconds and measured >= lowest
-        )
-        if is_reported:
+        if sent_at > self._reduced_at:
+            self._drop_old_successes(now)
+            self._reduce(now)
+
+    def pause(self, now: float, seconds: float) -> None:
+        """Send nothing for this long, because the service asked for it."""
+        self._paused_until = max(self._paused_until, now + seconds)
+
+    def _reduce(self, now: float) -> None:
+        measured = len(self._successes) / self._measured_seconds
+        lowest = _INITIAL_PER_SECOND if self.per_second is None else max(self.per_second / 2, _MIN_PER_SECOND)
+        was_measured = self._first_sent_at is not None and now - self._first_sent_at >= self._measured_seconds
+        if was_measured and measured >= lowest:
             self._ceiling = measured if self.per_second is None else min(measured, self.per_second)
-            self.per_second = _AFTER_CUT * self._ceiling
+            self.per_second = _REDUCTION * self._ceiling
         else:
             self._ceiling = None
             self.per_second = lowest
-        self._cut_at = now
-        self._good_since_cut = 0
-        self._searched_from = self.per_second
+        self._reduced_at = now
+        self._successes_since_reduction = 0
+        self._doubled_from = self.per_second
         self._next_at = now + 1 / self.per_second
 
     def _grow(self, now: float) -> None:
         if self.per_second is None:
             return
-        passed = max(0.0, now - max(self._cut_at, self._paused_until))
+        passed = max(0.0, now - max(self._reduced_at, self._paused_until))
         if self._ceiling is None:
-            doublings = min(passed, self._good_since_cut / _RESPONSES_PER_DOUBLING, _MOST_DOUBLINGS)
-            wanted = self._searched_from * 2**doublings
+            doublings = min(passed, self._successes_since_reduction / _SUCCESSES_PER_DOUBLING, _MAX_DOUBLINGS)
+            wanted = self._doubled_from * 2**doublings
         else:
             wanted = self._ceiling * (1 + ((passed - _PLATEAU_SECONDS) / _CUBIC_SECONDS) ** 3)
-        used = max(len(self._good) / self._measured_seconds, _LOW_PER_SECOND)
+        used = max(len(self._successes) / self._measured_seconds, _INITIAL_PER_SECOND)
         self.per_second = max(min(wanted, 2 * used), min(wanted, self.per_second))
 
-    def _forget(self, now: float) -> None:
-        while self._good and self._good[0] <= now - self._measured_seconds:
-            self._good.popleft()
+    def _drop_old_successes(self, now: float) -> None:
+        while self._successes and self._successes[0] <= now - self._measured_seconds:
+            self._successes.popleft()
 
     @property
     def _measured_seconds(self) -> float:
-        """How far back answers are counted: a slow pace takes longer to show."""
-        return max(_SHORTEST_MEASURE_SECONDS, _LOW_PER_SECOND / (self.per_second or _LOW_PER_SECOND))
+        """How far back successes are counted: a low rate takes longer to show."""
+        return max(_MIN_MEASURED_SECONDS, _INITIAL_PER_SECOND / (self.per_second or _INITIAL_PER_SECOND))
 
 
-_SILENT_SECONDS = 3.0
 OnRate = Callable[[str, EndpointLimit], None]
 
 
 @dataclass(slots=True)
 class Slot:
-    """A request under way. Whoever holds it says how it ended; if nobody does, it was given up."""
+    """The right to have one request in flight.
+
+    Its holder reports how the request ended. A slot that is released without a report counts as abandoned.
+    """
 
     limit: EndpointLimit
     sent_at: float
@@ -190,51 +198,51 @@ class Slot:
     _is_reported: bool = False
 
     def record_success(self) -> None:
-        """The answer was good, or a refusal that says nothing about the pace."""
+        """Report a good response, or an error that says nothing about the rate."""
         self._is_reported = True
         self.limit.record_success(self.clock.monotonic())
 
     def record_failure(self, retry_after_seconds: float | None = None) -> None:
-        """No answer, a bad one, or an error of the service's, which may have said when to come back."""
+        """Report no response, an invalid one, or a server error, with its `Retry-After` if it had one."""
         self._is_reported = True
         self.limit.record_failure()
         if retry_after_seconds is not None:
             self.limit.pause(self.clock.monotonic(), retry_after_seconds)
 
     def record_throttled(self, retry_after_seconds: float | None) -> None:
-        """The answer was 429."""
+        """Report a 429, with its `Retry-After` if it had one."""
         self._is_reported = True
         self.limit.record_throttled(
             self.clock.monotonic(), sent_at=self.sent_at, retry_after_seconds=retry_after_seconds
         )
 
-    def close(self) -> None:
-        """Give the place back."""
+    def release(self) -> None:
+        """Return the slot."""
         if not self._is_reported:
             self._is_reported = True
-            self.limit.record_end()
+            self.limit.record_abandoned()
 
 
 @dataclass(slots=True)
 class _EndpointState:
-    """One endpoint: its pace, and who waits for it."""
+    """One endpoint: its limit, and the requests that wait for a slot to continue or to start a shard."""
 
     limit: EndpointLimit
-    begun: deque[asyncio.Future[None]] = field(default_factory=deque)
-    fresh: deque[asyncio.Future[None]] = field(default_factory=deque)
+    continuing: deque[asyncio.Future[None]] = field(default_factory=deque)
+    starting: deque[asyncio.Future[None]] = field(default_factory=deque)
     reserved: int = 0
 
 
 class _FreeSlots(NamedTuple):
-    """Whether any place is free, and one for a region in doubt; and when the next silent one frees another."""
+    """Whether any slot is free, whether one is free for an unproven endpoint, and when the next endpoint is silent."""
 
     has_any: bool
-    has_doubtful: bool
+    has_unproven: bool
     silent_at: float
 
 
 class RateLimiter:
-    """Lets requests through, in their turn. Used inside one event loop."""
+    """Grants slots to requests. Used inside one event loop."""
 
     def __init__(
         self,
@@ -244,68 +252,68 @@ class RateLimiter:
         max_per_second: float | None = None,
         on_rate: OnRate | None = None,
     ) -> None:
-        """Begin with two places."""
+        """Start with two slots; `on_rate` is called with an endpoint and its limit whenever its rate has changed."""
         self._clock = clock
         self._max_in_flight = max_in_flight
-        self._allowed = min(FIRST_IN_FLIGHT, max_in_flight)
-        self._interval = 1 / max_per_second if max_per_second else 0.0
+        self._allowed_in_flight = min(INITIAL_IN_FLIGHT, max_in_flight)
+        self._interval_seconds = 1 / max_per_second if max_per_second else 0.0
         self._next_at = 0.0
         self._on_rate = on_rate
         self._states: dict[str, _EndpointState] = {}
-        self._alarm: asyncio.Task[None] | None = None
-        self._alarm_at = float("inf")
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_at = float("inf")
 
     @contextlib.asynccontextmanager
-    async def enter(self, endpoint: str) -> AsyncIterator[Slot]:
-        """Wait for a place, and hold it for the time of the block."""
+    async def acquire(self, endpoint: str) -> AsyncIterator[Slot]:
+        """Wait for a slot, and hold it for the duration of the block."""
         state = self._find_state(endpoint)
         if state.reserved:
             state.reserved -= 1
         else:
-            await self._wait(state, state.begun)
+            await self._wait(state, state.continuing)
         slot = Slot(state.limit, self._clock.monotonic(), self._clock)
-        told = state.limit.per_second
+        rate_before = state.limit.per_second
         try:
             yield slot
         finally:
-            slot.close()
+            slot.release()
             if state.limit.is_proven:
-                self._allowed = min(self._max_in_flight, self._allowed + 1)
-            if self._on_rate and state.limit.per_second != told:
+                self._allowed_in_flight = min(self._max_in_flight, self._allowed_in_flight + 1)
+            if self._on_rate and state.limit.per_second != rate_before:
                 self._on_rate(endpoint, state.limit)
-            self._let_through()
+            self._grant_slots()
 
     async def reserve(self, endpoint: str) -> None:
-        """Wait until a new shard may begin: the next `enter` of this endpoint does not wait."""
+        """Wait until a new shard may start: the next `acquire` for this endpoint does not wait."""
         state = self._find_state(endpoint)
-        await self._wait(state, state.fresh)
+        await self._wait(state, state.starting)
         state.reserved += 1
 
-    def give_back(self, endpoint: str) -> None:
-        """A reserved place is not needed."""
+    def release_reserved(self, endpoint: str) -> None:
+        """Return a reserved slot that is not needed."""
         state = self._find_state(endpoint)
         state.reserved -= 1
-        state.limit.record_end()
-        self._let_through()
+        state.limit.record_abandoned()
+        self._grant_slots()
 
     async def close(self) -> None:
-        """End the alarm."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            await asyncio.wait([self._alarm])
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            await asyncio.wait([self._timer])
 
     @property
     def limits_by_endpoint(self) -> dict[str, EndpointLimit]:
-        """Return the pace of every endpoint that was asked."""
+        """Return the limit of every endpoint that has been requested."""
         return {endpoint: state.limit for endpoint, state in self._states.items()}
 
     @property
     def max_in_flight(self) -> int:
-        """Return how many requests may be under way, all regions together."""
+        """Return how many requests may be in flight, all endpoints together."""
         return self._max_in_flight
 
     def is_failing(self, endpoint: str) -> bool:
-        """Tell whether an endpoint that has answered fails again and again."""
+        """Return whether an endpoint that has responded now fails again and again."""
         limit = self._find_state(endpoint).limit
         return limit.has_responded and not limit.is_proven
 
@@ -315,79 +323,83 @@ class RateLimiter:
             state = self._states[endpoint] = _EndpointState(EndpointLimit(max_in_flight=self._max_in_flight))
         return state
 
-    async def _wait(self, state: _EndpointState, waiting: deque[asyncio.Future[None]]) -> None:
-        """Wait in a queue; when this returns, the pace has counted the request as sent."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
-        self._let_through()
+    async def _wait(self, state: _EndpointState, queue: deque[asyncio.Future[None]]) -> None:
+        """Wait in a queue; when this returns, the endpoint's limit has recorded the request as sent."""
+        grant: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(grant)
+        self._grant_slots()
         try:
-            await turn
+            await grant
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # let through and cancelled in one moment
-                state.limit.record_end()
-                self._let_through()
-            elif turn in waiting:
-                waiting.remove(turn)
+            if grant.done() and not grant.cancelled():  # granted and cancelled in the same iteration of the loop
+                state.limit.record_abandoned()
+                self._grant_slots()
+            elif grant in queue:
+                queue.remove(grant)
             raise
 
-    def _let_through(self) -> None:
-        """Give places to those who wait, as long as there are any."""
+    def _grant_slots(self) -> None:
+        """Grant slots to waiting requests for as long as there are free ones."""
         now = self._clock.monotonic()
-        while True:
-            waiting = [state for state in self._states.values() if state.begun or state.fresh]
-            if not waiting:
-                return
-            ready: list[_EndpointState] = []
-            slots = self._count_free_slots(now)
-            wake_at = slots.silent_at
-            for state in waiting:
-                if not state.limit.has_room:
-                    continue
-                moment = max(state.limit.find_next_moment(), self._next_at)
-                if moment > now:
-                    wake_at = min(wake_at, moment)
-                elif slots.has_any and (state.limit.is_proven or state.limit.sent_at is None or slots.has_doubtful):
-                    ready.append(state)
-            if not ready:
-                self._set_alarm(wake_at, now)
-                return
-            state = min(ready, key=lambda state: (not state.begun, state.limit.in_flight))
-            turn = (state.begun or state.fresh).popleft()
-            if turn.done():  # cancelled
+        while (state := self._choose_endpoint(now)) is not None:
+            grant = (state.continuing or state.starting).popleft()
+            if grant.done():  # cancelled
                 continue
             state.limit.record_sent(now)
-            self._next_at = max(now, self._next_at) + self._interval
-            turn.set_result(None)
+            self._next_at = max(now, self._next_at) + self._interval_seconds
+            grant.set_result(None)
+
+    def _choose_endpoint(self, now: float) -> _EndpointState | None:
+        """Return the endpoint whose request is sent next; if it is too early for all, set the timer instead."""
+        waiting = [state for state in self._states.values() if state.continuing or state.starting]
+        if not waiting:
+            return None
+        ready: list[_EndpointState] = []
+        slots = self._count_free_slots(now)
+        wake_at = slots.silent_at
+        for state in waiting:
+            limit = state.limit
+            if not limit.has_free_slot:
+                continue
+            send_at = max(limit.next_send_at, self._next_at)
+            if send_at > now:
+                wake_at = min(wake_at, send_at)
+            elif slots.has_any and (limit.is_proven or limit.last_sent_at is None or slots.has_unproven):
+                ready.append(state)
+        if ready:
+            return min(ready, key=lambda state: (not state.continuing, state.limit.in_flight))
+        self._set_timer(wake_at, now)
+        return None
 
     def _count_free_slots(self, now: float) -> _FreeSlots:
-        in_flight = doubtful = silent = 0
+        in_flight = unproven = silent = 0
         silent_at = float("inf")
         for state in self._states.values():
             limit = state.limit
             in_flight += limit.in_flight
-            if limit.in_flight and not limit.is_proven and limit.sent_at is not None:
-                doubtful += limit.in_flight
-                if now - limit.sent_at >= _SILENT_SECONDS:
+            if limit.in_flight and not limit.is_proven and limit.last_sent_at is not None:
+                unproven += limit.in_flight
+                if now - limit.last_sent_at >= _SILENT_SECONDS:
                     silent += limit.in_flight
                 else:
-                    silent_at = min(silent_at, limit.sent_at + _SILENT_SECONDS)
+                    silent_at = min(silent_at, limit.last_sent_at + _SILENT_SECONDS)
         return _FreeSlots(
-            has_any=in_flight < self._max_in_flight and in_flight - silent < self._allowed,
-            has_doubtful=doubtful < max(1, self._max_in_flight // 2),
+            has_any=in_flight < self._max_in_flight and in_flight - silent < self._allowed_in_flight,
+            has_unproven=unproven < max(1, self._max_in_flight // 2),
             silent_at=silent_at,
         )
 
-    def _set_alarm(self, moment: float, now: float) -> None:
-        """Look again at that moment, unless it will be looked at before."""
-        if moment == float("inf") or (self._alarm is not None and not self._alarm.done() and self._alarm_at <= moment):
+    def _set_timer(self, moment: float, now: float) -> None:
+        """Try to grant slots again at this moment, unless an earlier timer is set."""
+        if moment == float("inf") or (self._timer is not None and not self._timer.done() and self._timer_at <= moment):
             return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = moment
-        self._alarm = asyncio.create_task(self._ring(max(0.0, moment - now)))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = moment
+        self._timer = asyncio.create_task(self._grant_slots_later(max(0.0, moment - now)))
 
-    async def _ring(self, seconds: float) -> None:
+    async def _grant_slots_later(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
-        self._alarm_at = float("inf")
-        self._alarm = None
-        self._let_through()
+        self._timer_at = float("inf")
+        self._timer = None
+        self._grant_slots()

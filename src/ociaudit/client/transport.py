@@ -1,16 +1,13 @@
-"""What comes of a request: a good answer for whoever asked, and a line for whoever watches.
+"""The HTTP transport: one signed request, sent once, and its validated response.
 
-Owns: these two forms. Must not: ask.
-
-One attempt of a request over HTTP: signed, sent, checked.
-
-Owns: the connections, the signature on each attempt, and the translation of everything that can go wrong on the
-way into `errors.RequestError`. Must not: repeat, or know pages, shards or the disk.
+`Transport` keeps the connections, signs every request, and translates everything that can go wrong on the way into
+`errors.RequestError`. It knows nothing of retries, pages or shards. `HttpResponse` is what the caller gets, and
+`FinishedRequest` is what progress and logs get.
 
 Invariants
-- An answer counts only when its body passed the caller's check; a bad body is a failed attempt.
-- Every attempt is signed afresh: a signature is valid for five minutes.
-- No header value of a request reaches a message.
+- A response counts only if its body passes the caller's `parse`; a request with an invalid body has failed.
+- Every request is signed when it is sent: a signature is valid for five minutes.
+- No value of a request header reaches a message.
 """
 
 from __future__ import annotations
@@ -37,33 +34,42 @@ from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, Ser
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
+USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
+_OK = 200
+_UNAUTHORIZED = 401
+_MAX_BODY_SHOWN = 60
+_MAX_CODE_SHOWN = 80
+_MAX_MESSAGE_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse(Generic[T]):
-    """A good answer: its checked body, and what the headers said."""
+    """A valid response: its parsed body, and what the headers contain.
+
+    `tries` is the number of the try that succeeded, from 1.
+    """
 
     body: T
     size_bytes: int
     next_token: str | None
     request_id: str | None
-    attempts: int
-    asked_at: datetime
+    tries: int
+    requested_at: datetime
     reservation: Reservation | None = None
-    """The body's bytes; whoever has worked it off releases them."""
+    """The memory that the body takes; the caller releases it when the response is processed."""
 
     def release(self) -> None:
-        """Give the body's bytes back to the budget."""
+        """Return the body's bytes to the memory budget."""
         if self.reservation is not None:
             self.reservation.release()
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
-    """One attempt, for those who watch: no header value, no token.
+    """One try of a request, as progress and logs show it: no header value, no token.
 
-    `path` is the URL's without its query. `status` and `request_id` are None where nothing was answered,
-    `error` is None where the answer was good.
+    `path` is that of the URL, without the query. `status` and `request_id` are None if no response arrived, `error`
+    is None if the response was valid. `try_number` counts from 1.
     """
 
     host: str
@@ -71,59 +77,48 @@ class FinishedRequest:
     status: int | None
     size_bytes: int
     seconds: float
-    attempt: int
+    try_number: int
     request_id: str | None
     error: str | None
 
 
-def finish_request(url: str, attempt: int, seconds: float, end: HttpResponse[T] | RequestError) -> FinishedRequest:
-    """Return what watchers are told of an attempt that took so long and ended so."""
+def finish_request(
+    url: str, try_number: int, seconds: float, result: HttpResponse[T] | RequestError
+) -> FinishedRequest:
+    """Return the record of a try that took `seconds` and had this result."""
     parts = urlsplit(url)
-    status: int | None = 200
-    if not isinstance(end, HttpResponse | InvalidResponse):
-        status = end.status if isinstance(end, ServiceError) else None
+    status: int | None = _OK
+    if not isinstance(result, HttpResponse | InvalidResponse):
+        status = result.status if isinstance(result, ServiceError) else None
     return FinishedRequest(
         host=parts.netloc,
         path=parts.path,
         status=status,
-        size_bytes=end.size_bytes if isinstance(end, HttpResponse) else 0,
+        size_bytes=result.size_bytes if isinstance(result, HttpResponse) else 0,
         seconds=seconds,
-        attempt=attempt,
-        request_id=end.request_id,
-        error=None if isinstance(end, HttpResponse) else str(end),
+        try_number=try_number,
+        request_id=result.request_id,
+        error=None if isinstance(result, HttpResponse) else str(result),
     )
-
-
-USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
-_OK = 200
-_UNAUTHORIZED = 401
-_BODY_SHOWN = 60
-_CODE_SHOWN = 80
-_MESSAGE_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class TransportLimits:
-    """How long the program waits, in seconds, and how much it takes in one answer."""
+    """How long requests may take, and how many and how large they may be."""
 
     connect_seconds: float = 10.0
     silence_seconds: float = 60.0
-    """Without a byte for this long, an attempt has failed. A page can take over ten seconds."""
+    """A request fails after this long without a byte. A page can take over ten seconds."""
     first_response_seconds: float = 14.0
     max_body_bytes: int = 512 * 1024 * 1024
-    """A page of 20,000 events of 6 KB has 120 MB; an answer of more than this much is refused."""
-    max_held_bytes: int = 96 * 1024 * 1024
-    """Bodies of all requests together, from the first byte read until they are worked off; events take as much
-    again. One answer may be larger."""
+    """A page of 20,000 events of 6 KB has 120 MB; a larger response than this is rejected."""
+    memory_budget_bytes: int = 96 * 1024 * 1024
+    """The bodies of all requests together, from the first byte read until they are processed. The events parsed from
+    them take as much again. A single response may be larger."""
     max_in_flight: int = 16
-    """Requests under way, all regions together; each has a connection."""
+    """Requests in flight, all regions together; each has a connection."""
     max_per_second: float | None = None
-    """Requests that may leave in a second, all regions together; None leaves it to the service's 429."""
-
-
-class _ErrorBody(msgspec.Struct):
-    code: str
-    message: str = ""
+    """Requests sent in a second, all regions together; None leaves the rate to the service's 429."""
 
 
 class Transport:
@@ -138,10 +133,10 @@ class Transport:
         proxies: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Keep the collaborators; nothing is opened yet.
+        """Keep the arguments; no connection is opened yet.
 
         `proxies` is what `urllib.request.getproxies_environment` returns: scheme to URL, and `no` for exceptions.
-        `ssl_context` says which certificates are trusted; None means those that the system trusts.
+        `ssl_context` decides which certificates are trusted; None means those that the system trusts.
         """
         self._proxies = proxies or {}
         self._ssl = ssl_context or True
@@ -149,16 +144,17 @@ class Transport:
         self._clock = clock
         self._limits = limits or TransportLimits()
         self.has_responded = False
-        """Whether any usable answer, or a refusal in Oracle's words, has come."""
-        self._date: tuple[datetime, str | None] = (clock.now(), None)  # of the latest answer: here, and as it said
+        """Whether any usable response has arrived: a valid one, or an error in Oracle's format."""
+        self._latest_dates: tuple[datetime, str | None] = (clock.now(), None)
+        """When the latest response arrived by the local clock, and its `Date` header."""
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self._limits.connect_seconds, sock_read=self._limits.silence_seconds
         )
-        # Not trust_env: it looks for a netrc at every request, in a thread, and would put its password into the
-        # header that carries the signature. The proxies of the environment come as an argument.
+        # Not trust_env: it looks for a netrc file with every request, in a thread, and would put the password from it
+        # into the header that carries the signature. The environment's proxies come as an argument.
         self._session = aiohttp.ClientSession(
             timeout=timeout,
             connector=aiohttp.TCPConnector(limit=self._limits.max_in_flight),
@@ -169,41 +165,50 @@ class Transport:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, activity: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def send(
-        self, url: str, check: Callable[[bytes], T], *, attempt: int, reservation: Reservation
-    ) -> HttpResponse[T]:
-        """Send one signed GET and return the answer whose body `check` accepted.
+    @property
+    def skew_seconds(self) -> float | None:
+        """Return how far the local clock was ahead of the latest response's `Date`; None if that is not known."""
+        here, there = self._latest_dates
+        try:
+            return (here - parsedate_to_datetime(there)).total_seconds() if there else None
+        except (ValueError, TypeError, OverflowError):
+            return None
 
-        A token that nears its end is renewed before, and one that is refused (401) once after, with a second try.
-        `url` is complete and already encoded. `check` turns the body into what the caller wants and raises
-        ValueError or msgspec's own error for a body that must not count. The body's bytes are held in `hold`.
+    async def send(
+        self, url: str, parse: Callable[[bytes], T], *, try_number: int, reservation: Reservation
+    ) -> HttpResponse[T]:
+        """Send one signed GET and return the response whose body `parse` accepted.
+
+        A token that is about to expire is refreshed first. After a 401 the token is refreshed once, and the request is
+        sent a second time. `url` is complete and already encoded. `parse` turns the body into what the caller wants;
+        it raises ValueError or a msgspec error for an invalid body. The body's bytes are added to `reservation`.
 
         Raises:
-            RequestError: no good answer.
+            RequestError: there was no valid response.
         """
         signer = await self._credentials.prepare(self._clock.now().timestamp())
         try:
-            return await self._send(url, check, attempt, reservation)
+            return await self._send(url, parse, try_number, reservation)
         except ServiceError as error:
             if error.status != _UNAUTHORIZED or not await self._credentials.refresh(signer):
                 raise
-        return await self._send(url, check, attempt, reservation)
+        return await self._send(url, parse, try_number, reservation)
 
     async def _send(
-        self, url: str, check: Callable[[bytes], T], attempt: int, reservation: Reservation
+        self, url: str, parse: Callable[[bytes], T], try_number: int, reservation: Reservation
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
-        asked_at = self._clock.now()
+        requested_at = self._clock.now()
         headers = self._credentials.sign(
             url=url,
             host=parts.netloc,
             path=f"{parts.path}?{parts.query}" if parts.query else parts.path,
-            now_seconds=asked_at.timestamp(),
+            now_seconds=requested_at.timestamp(),
         )
         try:
             async with self._session.get(
@@ -215,62 +220,63 @@ class Transport:
             ) as response:
                 body = await self._read_body(response, reservation)
         except aiohttp.ClientConnectorCertificateError as error:
-            raise explain_certificate(show_host(url), _describe(error)) from error
+            raise explain_certificate(parts.netloc, _describe(error)) from error
         except TimeoutError as error:
-            raise ConnectionFailed(f"{show_host(url)} fell silent") from error
+            raise ConnectionFailed(f"{parts.netloc} stopped responding") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ConnectionFailed(f"the connection to {show_host(url)} failed: {_describe(error)}") from error
+            raise ConnectionFailed(f"the connection to {parts.netloc} failed: {_describe(error)}") from error
         request_id = _read_request_id(response)
-        self._date = (self._clock.now(), response.headers.get("Date"))
+        self._latest_dates = (self._clock.now(), response.headers.get("Date"))
         if response.status != _OK:
-            raise self._refuse(response, body)
+            raise self._make_service_error(response, body)
         try:
-            checked = check(body)
+            parsed = parse(body)
             token = _read_token(response)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise InvalidResponse(f"{show_host(url)} answered 200, but {error}", request_id=request_id) from error
+            raise InvalidResponse(f"{parts.netloc} answered 200, but {error}", request_id=request_id) from error
         self.has_responded = True
-        return HttpResponse(checked, len(body), token, request_id, attempt, asked_at, reservation)
+        return HttpResponse(parsed, len(body), token, request_id, try_number, requested_at, reservation)
 
     async def _read_body(self, response: aiohttp.ClientResponse, reservation: Reservation) -> bytes:
-        """Read a body to its end, uncompressed, but not without end."""
-        pieces: list[bytes] = []
+        """Read a body to its end, decompressed, up to the size limit."""
+        chunks: list[bytes] = []
         size = 0
         limit = self._limits.max_body_bytes
-        async for piece in response.content.iter_any():
-            size += len(piece)
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
             if size > limit:
                 raise InvalidResponse(
-                    f"{show_host(str(response.url))} sends more than {limit:,} bytes in one answer",
+                    f"{extract_host(str(response.url))} sent more than {limit:,} bytes in one response",
                     request_id=_read_request_id(response),
                 )
-            await reservation.take(len(piece))
-            pieces.append(piece)
-        return b"".join(pieces)
+            await reservation.acquire(len(chunk))
+            chunks.append(chunk)
+        return b"".join(chunks)
 
-    def _refuse(self, response: aiohttp.ClientResponse, body: bytes) -> ServiceError:
-        request_id = _read_request_id(response)
+    def _make_service_error(self, response: aiohttp.ClientResponse, body: bytes) -> ServiceError:
         try:
             oci = msgspec.json.decode(body, type=_ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
-            message = f"{show_host(str(response.url))} answered {response.status} with no error of Oracle's: {shown!r}"
+            shown = body[:_MAX_BODY_SHOWN].decode("utf-8", "replace")
+            host = extract_host(str(response.url))
+            message = f"{host} answered {response.status} without an OCI error: {shown!r}"
             code = ""
         else:
             self.has_responded = True
-            message = f"{response.status} {oci.code[:_CODE_SHOWN]}: {oci.message[:_MESSAGE_SHOWN]}"
+            message = f"{response.status} {oci.code[:_MAX_CODE_SHOWN]}: {oci.message[:_MAX_MESSAGE_SHOWN]}"
             code = oci.code
         return ServiceError(
             message,
             status=response.status,
             code=code,
             is_oci=bool(code),
-            request_id=request_id,
-            retry_after_seconds=self._read_retry_after(response.headers.get("Retry-After")),
+            request_id=_read_request_id(response),
+            retry_after_seconds=self._parse_retry_after(response.headers.get("Retry-After")),
             skew_seconds=self.skew_seconds,
         )
 
-    def _read_retry_after(self, text: str | None) -> float | None:
+    def _parse_retry_after(self, text: str | None) -> float | None:
+        """Return the seconds that a `Retry-After` header asks for, in either form of RFC 9110; None if it has none."""
         if text is None:
             return None
         if text.strip().isdecimal():
@@ -280,18 +286,14 @@ class Transport:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    @property
-    def skew_seconds(self) -> float | None:
-        """Return how far the local clock was ahead of the service's at the latest answer, if that said its time."""
-        here, there = self._date
-        try:
-            return (here - parsedate_to_datetime(there)).total_seconds() if there else None
-        except (ValueError, TypeError, OverflowError):
-            return None
+
+class _ErrorBody(msgspec.Struct):
+    code: str
+    message: str = ""
 
 
 def _read_token(response: aiohttp.ClientResponse) -> str | None:
-    """Return the next page's token; an empty one means the end, as an absent one does."""
+    """Return the next page's token; an empty header means the end, as an absent one does."""
     token = response.headers.get("opc-next-page") or None
     if token is not None and not token.isascii():
         raise ValueError("the token of the next page is not ASCII")
@@ -299,22 +301,21 @@ def _read_token(response: aiohttp.ClientResponse) -> str | None:
 
 
 def _read_request_id(response: aiohttp.ClientResponse) -> str | None:
-    """Return the `opc-request-id`; bytes that are no text in it could not be written anywhere."""
     request_id = response.headers.get("opc-request-id")
     return _escape(request_id) if request_id else None
 
 
+def _describe(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):  # its text has the URL: of a proxy, including the password
+        return f"{error.status} {_escape(error.message)[:_MAX_MESSAGE_SHOWN]}"
+    return _escape(str(error))[:_MAX_MESSAGE_SHOWN] or type(error).__name__
+
+
 def _escape(text: str) -> str:
-    """Write bytes that were no text, which Python keeps as lone surrogates, as escapes."""
+    """Escape the lone surrogates that Python keeps for bytes that are not text; no file could hold them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def show_host(url: str) -> str:
-    """Return the host and port of a URL, for a message."""
+def extract_host(url: str) -> str:
+    """Return the host and port of a URL."""
     return urlsplit(url).netloc
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientResponseError):  # its text holds the URL: of a proxy, password included
-        return f"{error.status} {_escape(error.message)[:_MESSAGE_SHOWN]}"
-    return _escape(str(error))[:_MESSAGE_SHOWN] or type(error).__name__

@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from ociaudit.client.audit import AuditReader, ParsePage
-from ociaudit.client.http_client import Client, RetryPolicy
+from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
 from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
@@ -311,11 +311,11 @@ async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> Asyn
         proxies=context.proxies,
         ssl_context=context.ssl_context,
     ) as transport:
-        client = Client(
+        client = HttpClient(
             transport,
             rate_limiter=rate_limiter,
             clock=context.clock,
-            budget=MemoryBudget(context.limits.max_held_bytes, max_responses=context.limits.max_in_flight),
+            budget=MemoryBudget(context.limits.memory_budget_bytes, max_responses=context.limits.max_in_flight),
             retry=context.retry,
             first_response_seconds=context.limits.first_response_seconds,
             on_retry=context.callbacks.on_retry,
@@ -323,7 +323,7 @@ async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> Asyn
         )
         try:
             yield Service(
-                audit=AuditReader(client, context.endpoints, cut=parse),
+                audit=AuditReader(client, context.endpoints, parse=parse),
                 identity=IdentityReader(client, context.endpoints, context.credentials),
                 credentials=context.credentials,
                 transport=transport,

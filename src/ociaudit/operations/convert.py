@@ -33,7 +33,7 @@ from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
-from ociaudit.storage.manifest import Manifest, decode_manifest, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
 
 _UNKNOWN_ORIGIN = 2**32 - 1
@@ -243,18 +243,14 @@ def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[
 
 def _report_gaps(path: Path, callbacks: Callbacks) -> None:
     """Report an input that its manifest states to be incomplete."""
-    beside = name_manifest(path)
-    if not beside.exists():
-        return
     try:
-        with explain_disk("read", beside):
-            manifest = decode_manifest(beside.read_bytes(), where=str(beside))
+        found = load_manifest(name_manifest(path))
     except CorruptRun as error:
         callbacks.on_notice(f"{error}; whether {path} is complete is unknown")
         return
-    if not manifest.complete:
+    if found is not None and not found.manifest.complete:
         callbacks.on_notice(
-            f"{path} is incomplete: its manifest states {_count_gaps(manifest)}. The output is incomplete, too"
+            f"{path} is incomplete: its manifest states {_count_gaps(found.manifest)}. The output is incomplete, too"
         )
 
 

@@ -32,9 +32,9 @@ from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.json_reader import LocatedEvents
 from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
-from ociaudit.storage.manifest import Manifest, decode_manifest, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
 
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
@@ -88,12 +88,7 @@ def _list_coverage(manifest: Manifest) -> list[tuple[Target, tuple[Window, ...]]
 def _map_coverage(manifest: Manifest | None) -> dict[Target, Coverage]:
     if manifest is None:
         return {}
-    return {
-        Target(entry.region, entry.compartment): Coverage(
-            Window(parse_minute(start), parse_minute(end)) for start, end in entry.windows
-        )
-        for entry in manifest.coverage
-    }
+    return {entry.target: entry.coverage for entry in manifest.coverage}
 
 
 @dataclass(slots=True)
@@ -225,11 +220,8 @@ class _Export:
         if path.is_dir():
             raise UsageError(f"{path} is a folder", hint="name two files that hold JSON arrays of audit events")
         self._path = path
-        manifest_path = name_manifest(path)
-        self.manifest: Manifest | None = None
-        if manifest_path.exists():
-            with explain_disk("read", manifest_path):
-                self.manifest = decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
+        found = load_manifest(name_manifest(path))
+        self.manifest: Manifest | None = found.manifest if found else None
         arguments = self.manifest.arguments if self.manifest else None
         if arguments and arguments.format in {"csv", "parquet"}:
             raise UsageError(

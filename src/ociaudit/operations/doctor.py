@@ -49,7 +49,7 @@ _DOUBTFUL_SKEW_SECONDS = 60
 _UNAUTHORIZED = 401
 _DENIED_STATUSES = frozenset({403, 404})
 _NAMES_SHOWN = 5
-_RETRY = RetryPolicy(max_attempts=2, max_retry_after_seconds=5.0)
+_RETRY = RetryPolicy(max_tries=2, max_retry_after_seconds=5.0)
 _LIMITS = TransportLimits(connect_seconds=5.0, silence_seconds=20.0)
 
 

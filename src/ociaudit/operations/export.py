@@ -57,7 +57,7 @@ from ociaudit.operations.scope_resolution import (
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, parse_minute
+from ociaudit.planning.window import MINUTES_PER_DAY, Coverage
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals
@@ -433,9 +433,8 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
 
 
 def _get_policy(context: RunContext) -> str:
-    return context.credentials.state_policy("read audit-events")
+    return context.credentials.format_policy("read audit-events")
 
 
 def _read_gap(entry: GapEntry) -> Gap:
-    window = Window(parse_minute(entry.start), parse_minute(entry.end))
-    return Gap(Target(entry.region, entry.compartment), window, entry.kind, entry.reason, entry.request_id)
+    return Gap(entry.target, entry.window, entry.kind, entry.reason, entry.request_id)

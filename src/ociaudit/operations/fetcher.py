@@ -288,7 +288,7 @@ class Fetcher:
                     queue
                 )  # not the one from before: sub-shards of a dense shard may have been added
                 if chosen is None or not self._may_begin(queue):
-                    self._rate_limiter.give_back(queue.region)
+                    self._rate_limiter.release_reserved(queue.region)
                     continue
                 queue.pieces.popleft()
                 queue.active += 1
@@ -330,12 +330,12 @@ class Fetcher:
         if policy is not None and not is_confirming:
             decider = SplitDecider(shard.window, policy, pages_before=cursor.page if cursor else 0)
 
-        def is_cancelled(page: Page) -> bool:
+        def should_stop(page: Page) -> bool:
             return decider is not None and decider.record_page(_read_instants(page))
 
         scanned = 0
         self._callbacks.on_shard_begun(shard)
-        pages = self._audit.follow_shard(shard, cursor=cursor, is_cancelled=is_cancelled)
+        pages = self._audit.follow_shard(shard, cursor=cursor, should_stop=should_stop)
         async with contextlib.aclosing(pages):
             async for page in pages:
                 self._gap_tracker.record_response(shard.target.region)
@@ -470,7 +470,7 @@ class SpoolWriter:
         kept = self._filter.select(inside)
         line = PageLine(
             shard=page.shard,
-            chain=page.chain,
+            attempt=page.attempt,
             page=page.number,
             scanned=len(page.events),
             kept=len(kept),
@@ -478,9 +478,9 @@ class SpoolWriter:
             is_last=page.is_last,
             next_token=page.next_token,
             request_id=page.request_id,
-            attempts=page.attempts,
-            at=page.asked_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            is_provisional=settled_until(page.asked_at) < page.shard.window.end,
+            tries=page.tries,
+            at=page.requested_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            is_provisional=settled_until(page.requested_at) < page.shard.window.end,
             tally=self._count_names(page.events),
             unlisted=self._find_unlisted(page.events),
         )

@@ -51,7 +51,7 @@ from ociaudit.storage.manifest import (
     Totals,
 )
 from ociaudit.storage.merge import MergeCounts
-from ociaudit.storage.run_dir import RunFolder, RunPlan
+from ociaudit.storage.run_dir import RunDirectory, RunPlan
 from ociaudit.version import VERSION
 
 _EVENTS_PER_CHUNK = 1_000
@@ -140,7 +140,7 @@ class ManifestFacts:
     redaction: Redaction | None = None
 
 
-def write_ledger(folder: RunFolder, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
+def write_ledger(folder: RunDirectory, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
     """Write the ledger from the run's journal and the output's `blocks`, fill `totals`, and return its entry.
 
     Raises:
@@ -279,7 +279,7 @@ def _make_gap(gap: Gap) -> GapEntry:
     )
 
 
-def _read_journal(folder: RunFolder) -> Iterator[JournalLine]:
+def _read_journal(folder: RunDirectory) -> Iterator[JournalLine]:
     with folder.journal_path.open("rb") as file:
         yield from map(decode_line, file)
 

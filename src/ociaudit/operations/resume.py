@@ -24,7 +24,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.planning.time_range import is_relative
-from ociaudit.planning.window import Window, parse_minute
+from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import (
     check_replaceable,
     explain_disk,
@@ -32,8 +32,8 @@ from ociaudit.storage.atomic_io import (
     make_private_folder,
 )
 from ociaudit.storage.journal import replay_journal
-from ociaudit.storage.manifest import Manifest, decode_manifest, name_ledger, name_manifest
-from ociaudit.storage.run_dir import ExportArguments, RunFolder, RunPlan
+from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest
+from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan
 from ociaudit.storage.signing import name_signature
 
 
@@ -212,7 +212,7 @@ def _show(value: object) -> str:
 class Workspace:
     """An output's files. `output` is None when the events go to stdout."""
 
-    folder: RunFolder
+    folder: RunDirectory
     output: Path | None
     manifest_path: Path | None
     ledger_path: Path
@@ -263,14 +263,14 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
         check_replaceable(manifest)
     if output is None:
         with _make_temporary_folder() as temporary:
-            folder = RunFolder(Path(temporary))
+            folder = RunDirectory(Path(temporary))
             ledger = manifest or folder.path / "stdout"
             yield Workspace(folder, None, manifest, name_ledger(ledger), None, None, PreviousRun())
         return
     check_replaceable(output)
     manifest_path = manifest or name_manifest(output)
     _check_distinct(output, manifest_path)
-    folder = RunFolder(resolve_run_path(output))
+    folder = RunDirectory(resolve_run_path(output))
     folder.check_ours()
     with _lock_run(folder) as is_held:  # a process that fails here must not remove the directory of the other
         try:
@@ -281,7 +281,7 @@ def open_workspace(output: Path | None, *, manifest: Path | None, may_discard: b
 
 
 @contextlib.contextmanager
-def _lock_run(folder: RunFolder) -> Iterator[Callable[[], bool]]:
+def _lock_run(folder: RunDirectory) -> Iterator[Callable[[], bool]]:
     make_private_folder(folder.path)
     with contextlib.ExitStack() as stack:
         try:
@@ -304,7 +304,7 @@ def _make_temporary_folder() -> tempfile.TemporaryDirectory[str]:
         ) from error
 
 
-def _inspect(folder: RunFolder, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
+def _inspect(folder: RunDirectory, output: Path, manifest_path: Path, *, may_discard: bool) -> Workspace:
     plan, is_published = _read_run(folder, output, may_discard=may_discard)
     manifest = _read_manifest(manifest_path)
     previous = PreviousRun(
@@ -323,7 +323,7 @@ def _inspect(folder: RunFolder, output: Path, manifest_path: Path, *, may_discar
     return Workspace(folder, output, manifest_path, name_ledger(output), plan, manifest, previous)
 
 
-def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
+def _read_run(folder: RunDirectory, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
     """Return the plan, and whether that run published the output."""
     try:
         plan = folder.read_plan()
@@ -336,7 +336,7 @@ def _read_run(folder: RunFolder, output: Path, *, may_discard: bool) -> tuple[Ru
 
 def _read_window(manifest: Manifest) -> Window | None:
     try:
-        return Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
+        return manifest.window
     except ValueError:
         return None
 
@@ -360,16 +360,14 @@ def _check_distinct(output: Path, manifest_path: Path) -> None:
 
 
 def _read_manifest(path: Path) -> Manifest | None:
-    if not path.exists():
+    try:
+        found = load_manifest(path)
+    except CorruptRun:  # a foreign file of that name is not a manifest
         return None
-    with explain_disk("read", path):
-        data = path.read_bytes()
-    with contextlib.suppress(CorruptRun):  # a foreign file of that name is not a manifest
-        return decode_manifest(data, where=str(path))
-    return None
+    return found.manifest if found else None
 
 
-def _is_published(folder: RunFolder, plan_id: str, output: Path) -> bool:
+def _is_published(folder: RunDirectory, plan_id: str, output: Path) -> bool:
     """Return whether the output is the file that this run was publishing."""
     if not output.exists() or not folder.journal_path.exists():
         return False

@@ -31,7 +31,7 @@ from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
-from ociaudit.storage.manifest import FileEntry, Manifest, decode_manifest, has_own_digest, name_manifest
+from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest
 from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
 
 _MAX_PROBLEMS = 100
@@ -135,10 +135,15 @@ def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Pa
     if not output.is_file():
         raise UsageError(f"{output} is not a file", hint="name the file that oci-audit export wrote")
     manifest_path = manifest_path or name_manifest(output)
-    data = _read_manifest(manifest_path)
-    manifest = decode_manifest(data, where=str(manifest_path))
+    found = load_manifest(manifest_path)
+    if found is None:
+        raise CorruptRun(
+            f"there is no manifest {manifest_path}",
+            hint="without it nothing can be proven; name it with --manifest if it was moved",
+        )
+    manifest, data = found.manifest, found.data
     result = Verification(manifest, hashlib.sha256(data).hexdigest())
-    if not has_own_digest(data):
+    if not found.has_own_digest:
         result.problems.append(Problem(manifest_path.name, "its bytes do not match its digest"))
     _check_signature(result, data, manifest_path, signer)
     blocks = _check_ledger(result, _find_ledger(output, manifest_path, manifest))
@@ -157,16 +162,6 @@ def _find_ledger(output: Path, manifest_path: Path, manifest: Manifest) -> Path 
         return None
     candidates = (output.with_name(name), manifest_path.with_name(name))
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _read_manifest(path: Path) -> bytes:
-    if not path.exists():
-        raise CorruptRun(
-            f"there is no manifest {path}",
-            hint="without it nothing can be proven; name it with --manifest if it was moved",
-        )
-    with explain_disk("read", path):
-        return path.read_bytes()
 
 
 def _check_signature(result: Verification, data: bytes, manifest_path: Path, signer: Path | None) -> None:
@@ -312,22 +307,21 @@ def _check_manifest(result: Verification, name: str) -> None:
         result.problems.append(Problem(name, "scanned does not equal written + filtered + identical"))
     if manifest.complete == bool(manifest.gaps):
         result.problems.append(Problem(name, "complete and the list of gaps contradict each other"))
-    asked = Window(parse_minute(manifest.range.start), parse_minute(manifest.range.end))
-    known = {Target(entry.region, entry.compartment): Coverage() for entry in manifest.coverage}
+    requested = manifest.window
+    known = {entry.target: Coverage() for entry in manifest.coverage}
     for entry in manifest.coverage:
-        for start, end in entry.windows:
-            known[Target(entry.region, entry.compartment)].add(Window(parse_minute(start), parse_minute(end)))
+        for window in entry.coverage.windows:
+            known[entry.target].add(window)
     accounted = {target: Coverage(coverage.windows) for target, coverage in known.items()}
     for gap in (*manifest.gaps, *manifest.waived_gaps):
-        window = Window(parse_minute(gap.start), parse_minute(gap.end))
-        accounted.setdefault(Target(gap.region, gap.compartment), Coverage()).add(window)
+        accounted.setdefault(gap.target, Coverage()).add(gap.window)
     for target in sorted({*known, *result.answered}) if result.has_ledger else ():
         is_less = not _holds(accounted.get(target), result.settled.get(target))
         if is_less or not _holds(result.answered.get(target), known.get(target)):
             text = f"the coverage of {target.region} {target.compartment} does not match the ledger's complete shards"
             result.problems.append(Problem(name, text))
     for target, coverage in accounted.items():
-        for missing in coverage.find_missing(asked):
+        for missing in coverage.find_missing(requested):
             text = f"{target.region} {target.compartment} {missing} is neither covered nor a gap"
             result.problems.append(Problem(name, text))
 

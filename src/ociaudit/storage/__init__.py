@@ -1,1 +1,1 @@
-"""Keeping: what has arrived, safely on disk until it is published."""
+"""Storage: what a run keeps on disk, from the first page it receives to the manifest beside its output."""

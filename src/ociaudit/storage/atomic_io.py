@@ -1,11 +1,11 @@
-"""The only module that syncs, renames, locks and removes; and the only one that knows Linux from macOS.
+"""Durable, private files: atomic writes, folder locks and removal.
 
-Owns: how bytes become durable and a name becomes final. Must not: know what the bytes mean.
+This is the only module that syncs, renames, locks and removes, and the only one that distinguishes Linux from macOS.
 
 Invariants
-- A file or folder is private (0600, 0700) from its first moment, whatever the umask.
-- A file under its final name is complete and synced: temp name, write, sync, rename, sync the folder.
-- Every refusal of the operating system is a `DiskError` that names the path.
+- A file or folder is private (0600, 0700) from the moment it is created, whatever the umask.
+- A file under its final name is complete and synced: write under a temporary name, sync, rename, sync the folder.
+- Every error of the operating system becomes a `DiskError` that names the path.
 """
 
 from __future__ import annotations
@@ -23,29 +23,32 @@ from ociaudit.errors import DiskError, UsageError
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
-_IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
 _LOCK_NAME = "lock"
-_TAKEN_OVER = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
-_READER_SECONDS = 0.2
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REUSED_BY_ANOTHER_PROCESS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
+_CHECK_INTERVAL_SECONDS = 0.2
 
 
 @contextlib.contextmanager
 def explain_disk(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside into a DiskError that says what could not be done, where, and what helps."""
+    """Turn an OSError raised inside into a DiskError that states the action, the path and what helps.
+
+    `action` completes the sentence "cannot … PATH".
+    """
     try:
         yield
     except OSError as error:
         hint = None
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL:
             hint = f"the disk of {path.parent} is full; make room, then run the same command again"
         elif isinstance(error, PermissionError):
-            hint = f"allow yourself to write to {path.parent}, or choose another place with -o"
+            hint = f"check the permissions of {path.parent}, or choose another location with -o"
         raise DiskError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
 
 
 def make_private_folder(path: Path) -> None:
-    """Create a folder for the owner alone; it may exist already.
+    """Create a folder that only its owner can use, mode 0700; it may exist already.
 
     Raises:
         DiskError: it cannot be created.
@@ -57,7 +60,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file with 0600 and return its descriptor; `flags` as for `os.open`.
+    """Open a file, set its mode to 0600 and return its descriptor; `flags` are those of `os.open`.
 
     Raises:
         DiskError: it cannot be opened.
@@ -69,10 +72,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def write_all(descriptor: int, data: bytes, path: Path) -> None:
-    """Write every byte; a short write is continued.
+    """Write every byte; continue after a short write.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: the write fails.
     """
     with explain_disk("write to", path):
         view = memoryview(data)
@@ -81,24 +84,26 @@ def write_all(descriptor: int, data: bytes, path: Path) -> None:
 
 
 def write_to_reader(descriptor: int, data: bytes, path: Path, *, check: Callable[[], None]) -> None:
-    """Write every byte to a pipe or terminal whose reader may pause; `check` is called while it does.
+    """Write every byte to a pipe or terminal whose reader may pause.
+
+    `check` is called before each write and every 0.2 seconds while the reader pauses; it may raise to stop.
 
     Raises:
-        DiskError: nobody reads any more.
+        DiskError: the reader has closed its end.
     """
     with explain_disk("write to", path):
         view = memoryview(data)
         while view:
             check()
-            if select.select([], [descriptor], [], _READER_SECONDS)[1]:
-                view = view[os.write(descriptor, view[: select.PIPE_BUF]) :]  # so much never blocks
+            if select.select([], [descriptor], [], _CHECK_INTERVAL_SECONDS)[1]:
+                view = view[os.write(descriptor, view[: select.PIPE_BUF]) :]  # PIPE_BUF bytes never block a ready pipe
 
 
 def sync_data(descriptor: int, path: Path) -> None:
-    """Return when the file's data and size are on stable storage.
+    """Wait until a file's data and size are on stable storage.
 
     Raises:
-        DiskError: the disk refused; the file must not be trusted.
+        DiskError: the sync fails; the file must not be trusted.
     """
     with explain_disk("sync", path):
         if _IS_MACOS:
@@ -108,10 +113,10 @@ def sync_data(descriptor: int, path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Return when the names in a folder are on stable storage.
+    """Wait until the names in a folder are on stable storage.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: the sync fails.
     """
     with explain_disk("sync the folder", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -122,10 +127,10 @@ def sync_folder(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Put a small file under its final name: whole and synced, or not at all.
+    """Write a small file atomically: complete and synced under its final name, or not at all.
 
     Raises:
-        DiskError: the disk refused; what stood there before still stands.
+        DiskError: the write fails; a previous file of that name is unchanged.
     """
     with new_file(path) as descriptor:
         write_all(descriptor, data, path)
@@ -133,16 +138,16 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[int]:
-    """Give a descriptor to write to; on a clean exit the file stands under `path`, synced.
+    """Yield the descriptor of a new file that gets the name `path`, synced, when the block ends without an exception.
 
-    On an exception nothing stands there that did not before.
+    After an exception a previous file of that name is unchanged, and the new one is gone.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: the file cannot be created, written, synced or renamed.
     """
     temporary = path.with_name(f".{path.name}.partial")
     with explain_disk("remove", temporary):
-        temporary.unlink(missing_ok=True)  # what a killed run, or somebody else, left there is not written into
+        temporary.unlink(missing_ok=True)  # never write into what a killed run or another user left
     descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     is_published = False
     try:
@@ -162,7 +167,7 @@ def new_file(path: Path) -> Iterator[int]:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, if it is there.
+    """Remove a file if it exists, durably.
 
     Raises:
         DiskError: it cannot be removed.
@@ -173,9 +178,9 @@ def remove_file(path: Path) -> None:
 
 
 def remove_locked_folder(path: Path, *, first: Path) -> None:
-    """Remove a folder whose lock this process holds: `first` before everything else in it, the lock last.
+    """Remove a folder whose lock this process holds: `first` before its other entries, the lock last.
 
-    Whoever takes the folder over in the moment in which the lock is gone keeps it.
+    A process that starts to use the folder right after the lock is gone keeps it.
 
     Raises:
         DiskError: it cannot be removed.
@@ -193,38 +198,40 @@ def remove_locked_folder(path: Path, *, first: Path) -> None:
         try:
             path.rmdir()
         except OSError as error:
-            if error.errno not in _TAKEN_OVER:
+            if error.errno not in _REUSED_BY_ANOTHER_PROCESS:
                 raise
     sync_folder(path.parent)
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse early a path that cannot be given to a new file, or that must not be replaced: a folder, a device.
+    """Check that a new file can get the name `path`, before any work is done for it.
 
     Raises:
-        UsageError: something else than a file stands there, or its folder does not exist.
-        DiskError: its folder cannot be written to.
+        UsageError: `path` is a folder, a device or a pipe, or its folder does not exist.
+        DiskError: its folder is not writable.
     """
     folder = path.parent
     with explain_disk("look into", folder):
         is_folder = folder.is_dir()
         is_other = path.exists() and not path.is_file()
     if is_other:
-        raise UsageError(f"{path} is not a file, and cannot be replaced by one", hint="name a file; -o - is stdout")
+        raise UsageError(
+            f"{path} is not a file and cannot be replaced by one", hint="name a file, or write to stdout with -o -"
+        )
     if not is_folder:
         raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DiskError(f"the folder {folder} cannot be written to", hint="choose another place with -o")
+        raise DiskError(f"the folder {folder} is not writable", hint="choose another location with -o")
 
 
 @contextlib.contextmanager
 def lock_folder(path: Path) -> Iterator[Callable[[], bool]]:
-    """Hold a folder's lock, which dies with the process; give a function that tells whether it is still held.
+    """Hold a folder's lock, which ends with the process; yield a function that returns whether it is still held.
 
-    It is not, once the folder has been removed: then another process may have made it anew.
+    It is no longer held once the folder has been removed: another process may have created it again.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds the lock.
         DiskError: the lock file cannot be opened.
     """
     lock = path / _LOCK_NAME
@@ -234,13 +241,13 @@ def lock_folder(path: Path) -> Iterator[Callable[[], bool]]:
             with explain_disk("lock", lock):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not _is_same_file(descriptor, lock):
-                    raise BlockingIOError  # its holder has just finished, and a third has begun anew
+                    raise BlockingIOError  # its holder has just removed the folder
         except DiskError as error:
             if not isinstance(error.__cause__, BlockingIOError):
                 raise
             raise UsageError(
-                f"another oci-audit is working in {path}",
-                hint="wait for it to end, or choose another output with -o",
+                f"another oci-audit process is using {path}",
+                hint="wait until it ends, or choose another output with -o",
             ) from error
         yield lambda: _is_same_file(descriptor, lock)
     finally:

@@ -1,22 +1,15 @@
-"""Events as compressed frames, and frames as the blocks that stand in the log.
+"""The format of the event log: events compressed one by one, stored page by page, and read back singly or in batches.
 
-Owns: the form of a block and of the compression. Must not: write files.
-
-A block is one page: the number of frames and the length of each (32 bits, little-endian), then the frames.
-A frame is one event, compressed with zstd against a dictionary trained on the run's first events; events that
-came before there was a dictionary are compressed without, and a reader that has it reads both.
-
-Invariants
-- Every frame can be read alone, given the dictionary; nothing but the frame's bytes is decompressed for it.
-- A frame carries a checksum of its event: what the disk changed is refused, not published.
-
-Single events read out of the log.
-
-Owns: the reading. Must not: know which events count.
+The log (`events.log`) is a sequence of blocks and, at most once, a compression dictionary; the journal records where
+each begins. A block holds the events of one page: the number of frames and the length of each (32 bits,
+little-endian), then the frames. A frame is one event, compressed with zstd and the dictionary trained on the run's
+first events. Events that arrived before there was a dictionary are compressed without one; a reader that has the
+dictionary reads both.
 
 Invariants
-- Many events are read in few calls: what stands close together in the log is read at once, and decompressed at once.
-- Nothing but the frames asked for is decompressed.
+- Given the dictionary, every frame can be read alone: only the frames requested are decompressed.
+- A frame carries a checksum of its event: damaged bytes are rejected, never published.
+- Reading many events takes few system calls: frames that are close together in the log are read together.
 """
 
 from __future__ import annotations
@@ -34,17 +27,19 @@ from ociaudit.storage.atomic_io import explain_disk, open_private
 DICTIONARY_BYTES = 64 * 1024
 _LEVEL = 1
 _COUNT = struct.Struct("<I")
+_MAX_GAP_BYTES = 4 * 1024
+"""Frames up to this far apart are read in one call: reading the gap costs less than another call."""
 
 
 class BadBlock(ValueError):
-    """A block or frame that this program did not write."""
+    """A block or frame that this program did not write, or that is damaged."""
 
 
 class FrameCodec:
     """Compresses and decompresses single events."""
 
     def __init__(self, dictionary: bytes | None = None) -> None:
-        """Work with a trained dictionary, or without."""
+        """Use a trained dictionary, or none."""
         data = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
         if data is not None:
             data.precompute_compress(level=_LEVEL)
@@ -52,17 +47,17 @@ class FrameCodec:
         self._decompressor = zstandard.ZstdDecompressor(dict_data=data)
 
     def compress(self, events: Sequence[bytes]) -> list[bytes]:
-        """Return a frame for each event, none of which is empty; one call for many is a third quicker."""
+        """Return the frame of each event; no event may be empty. One call for many events is a third faster."""
         if not events:
             return []
         frames = self._compressor.multi_compress_to_buffer(list(events))
         return [frames[number].tobytes() for number in range(len(frames))]
 
     def decompress(self, frame: bytes) -> bytes:
-        """Return the event.
+        """Return the event of a frame.
 
         Raises:
-            BadBlock: the bytes are no frame of this dictionary.
+            BadBlock: the bytes are not a frame of this dictionary.
         """
         try:
             return self._decompressor.decompress(frame)
@@ -73,7 +68,7 @@ class FrameCodec:
         """Return the event of each frame.
 
         Raises:
-            BadBlock: one of them is no frame of this dictionary; which one is not told.
+            BadBlock: at least one of them is not a frame of this dictionary; the error does not say which.
         """
         if not frames:
             return []
@@ -85,7 +80,7 @@ class FrameCodec:
 
 
 def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
-    """Return a dictionary for events like `samples`, or None when they are too few or too odd to learn from."""
+    """Return a dictionary for events like `samples`, or None if they are too few or too uniform to train one."""
     try:
         return zstandard.train_dictionary(DICTIONARY_BYTES, list(samples), d=8, steps=1).as_bytes()
     except zstandard.ZstdError:
@@ -93,38 +88,34 @@ def train_dictionary(samples: Sequence[bytes]) -> bytes | None:
 
 
 def build_block(frames: Sequence[bytes]) -> tuple[bytes, list[int]]:
-    """Return the block that holds `frames`, and the length of each."""
+    """Return the block that holds `frames`, and the length of each frame in bytes."""
     lengths = [len(frame) for frame in frames]
     return struct.pack(f"<{len(lengths) + 1}I", len(lengths), *lengths) + b"".join(frames), lengths
 
 
-def measure_head(count: int) -> int:
-    """Return the bytes before the first of `count` frames in a block."""
+def measure_header(count: int) -> int:
+    """Return how many bytes a block of `count` frames has before its first frame."""
     return _COUNT.size * (count + 1)
 
 
 def read_lengths(block: bytes) -> list[int]:
-    """Return the lengths of a block's frames.
+    """Return the lengths of a block's frames, in bytes.
 
     Raises:
-        BadBlock: the lengths do not add up to the block.
+        BadBlock: the lengths do not add up to the length of the block.
     """
     try:
         (count,) = _COUNT.unpack_from(block)
         lengths = list(struct.unpack_from(f"<{count}I", block, _COUNT.size))
     except struct.error as error:
-        raise BadBlock("a block of the log is too short for its own head") from error
-    if measure_head(count) + sum(lengths) != len(block):
+        raise BadBlock("a block of the event log is shorter than its header") from error
+    if measure_header(count) + sum(lengths) != len(block):
         raise BadBlock("the frames of a block do not add up to its length")
     return lengths
 
 
-_MAX_GAP_BYTES = 4 * 1024
-"""How much may lie between two frames that are read in one call: reading it costs less than another call."""
-
-
 class LogReader:
-    """Reads single events out of the log."""
+    """Reads events from the log by offset and length."""
 
     def __init__(self, path: Path, codec: FrameCodec) -> None:
         """Open the log at `path`.
@@ -137,28 +128,28 @@ class LogReader:
         self._descriptor = open_private(path, os.O_RDONLY)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return the event whose frame stands at `offset`.
+        """Return the event whose frame has `length` bytes from `offset` on.
 
         Raises:
             DiskError: the log cannot be read.
-            CorruptRun: no frame stands there.
+            CorruptRun: there is no sound frame at `offset`.
         """
         try:
             return self._codec.decompress(self._pread(length, offset))
         except BadBlock as error:
             raise CorruptRun(
                 f"{self._path} is damaged at byte {offset}: {error}",
-                hint="run the same command again: damaged pages are found and asked again",
+                hint="run the same command again: it finds the damaged pages and fetches them again",
             ) from error
 
     def read_many(self, offsets: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
-        """Return the events whose frames stand at these offsets, in this order.
+        """Return the events whose frames begin at these offsets, in this order.
 
         Raises:
             DiskError, CorruptRun: as `read`.
         """
         frames: list[memoryview] = [memoryview(b"")] * len(offsets)
-        for numbers in _find_neighbours(offsets, lengths):
+        for numbers in _group_neighbours(offsets, lengths):
             start, last = offsets[numbers[0]], numbers[-1]
             span = memoryview(self._pread(offsets[last] + lengths[last] - start, start))
             for number in numbers:
@@ -167,7 +158,7 @@ class LogReader:
         try:
             return self._codec.decompress_many(frames)
         except BadBlock:
-            return list(map(self.read, offsets, lengths))  # which tells the one that is damaged
+            return list(map(self.read, offsets, lengths))  # raises for the frame that is damaged
 
     def close(self) -> None:
         """Close the log."""
@@ -181,8 +172,8 @@ class LogReader:
                 raise
 
 
-def _find_neighbours(offsets: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the numbers of frames that stand close together, each group in the order of the log."""
+def _group_neighbours(offsets: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield groups of frame numbers that are close together in the log, each group in the order of the log."""
     group: list[int] = []
     end = 0
     for number in sorted(range(len(offsets)), key=offsets.__getitem__):

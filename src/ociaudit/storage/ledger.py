@@ -1,10 +1,12 @@
-"""The ledger: the final journal, one line per shard, without tokens; and the hashes of the output's blocks.
+"""The ledger: the journal of a finished run as it is published, without tokens, and the hashes of the output's blocks.
 
-Owns: the form of its lines and the totals over them. Must not: keep more than the open shards in memory.
+`make_ledger` turns journal lines into one `ShardLine` per shard and sums them up in `LedgerTotals`; `BlockDigest`
+hashes the output and makes the `BlockLine`s that follow them in the file.
 
 Invariants
-- Every shard that was asked stands in it once for each time it was answered or given up.
-- Its totals count pages that are in the log and not void.
+- Every shard that was requested has one line for each time it was answered or given up.
+- The totals count pages that are in the log and not void.
+- Only the shards that are still open are in memory.
 """
 
 from __future__ import annotations
@@ -21,21 +23,26 @@ from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, Shard, Target
 from ociaudit.planning.window import Coverage, format_minute
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 
+BLOCK_BYTES = 8 * 1024 * 1024
+_MAX_UNLISTED = 1_000
+
 
 class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_field="kind"):
-    """What became of one shard; a shard that was asked twice, to confirm that it is empty, has two lines.
+    """What became of one shard; a shard that was fetched twice, to confirm that it is empty, has two lines.
 
-    `cut`: it was dense, and is asked in pieces, which have lines of their own; what had come of it is kept.
+    `split`: the shard was dense and its sub-shards, which have lines of their own, replaced it; what it had returned
+    before is kept. Earlier versions wrote `cut` instead. `begun`: the shard never ended.
     """
 
     region: str
     compartment: str
     start: str
     end: str
-    status: Literal["complete", "provisional", "cut", "denied", "failed", "begun"]
+    status: Literal["complete", "provisional", "split", "cut", "denied", "failed", "begun"]
     events: int = 0
     pages: int = 0
-    attempts: int = 0
+    tries: int = msgspec.field(default=0, name="attempts")
+    """How many requests the pages took, retries included."""
     request_ids: tuple[str, ...] = ()
     first_at: str | None = None
     last_at: str | None = None
@@ -43,28 +50,29 @@ class ShardLine(msgspec.Struct, frozen=True, kw_only=True, tag="shard", tag_fiel
 
 
 class BlockLine(msgspec.Struct, frozen=True, tag="block", tag_field="kind"):
-    """The hash of all of the output up to the end of a block: the first that differs tells where damage begins."""
+    """The hash of the output from its first byte to the end of a block.
+
+    Damage begins in the first block whose hash differs.
+    """
 
     end: int
     sha256: str
 
 
 LedgerLine = ShardLine | BlockLine
-BLOCK_BYTES = 8 * 1024 * 1024
-_MAX_UNLISTED = 1_000
 
 
 class BlockDigest:
-    """Hashes bytes as they come, and notes the hash so far at the end of each block."""
+    """Hashes the bytes of an output and records the hash at the end of each block of 8 MiB."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no bytes."""
         self.size_bytes = 0
         self._digest = hashlib.sha256()
         self._blocks: list[BlockLine] = []
 
     def update(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         view = memoryview(data)
         while view:
             piece = view[: BLOCK_BYTES - self.size_bytes % BLOCK_BYTES]
@@ -75,14 +83,14 @@ class BlockDigest:
                 self._blocks.append(BlockLine(self.size_bytes, self.sha256))
 
     def finish(self) -> tuple[BlockLine, ...]:
-        """Return the blocks' lines; nothing may come after."""
+        """Return the lines of all blocks; nothing may be added afterwards."""
         if self.size_bytes % BLOCK_BYTES:
             self._blocks.append(BlockLine(self.size_bytes, self.sha256))
         return tuple(self._blocks)
 
     @property
     def sha256(self) -> str:
-        """Return the hash of all bytes taken so far."""
+        """Return the hash of all bytes so far, in hexadecimal."""
         return self._digest.hexdigest()
 
 
@@ -96,30 +104,38 @@ class LedgerTotals:
     pages: int = 0
     requests: int = 0
     shards: int = 0
+    """Shards that were answered, provisional ones included."""
     confirmed: int = 0
+    """Shards that were fetched again to confirm that they are empty."""
     provisional: list[ShardLine] = field(default_factory=list)
+    """Shards that are still provisional at the end of the journal."""
     tally: Counter[str] = field(default_factory=Counter)
     unlisted: set[str] = field(default_factory=set)
+    """About the first thousand compartments that occur in events but not in the listing."""
     asked_by: set[tuple[str, str | None]] = field(default_factory=set)
+    """Principal and key fingerprint of every run and resumption."""
 
 
 def find_void_lines(lines: Iterable[JournalLine]) -> set[int]:
-    """Return the positions of the page lines that a later line made void.
+    """Return the positions of the page lines that a later line makes void.
 
-    A page's offset may be used again after the log was cut, so the position of the line is what counts.
+    A position identifies a page; an offset does not, because it is used again after the log was truncated.
     """
-    standing: dict[int, int] = {}
+    current: dict[int, int] = {}
     void: set[int] = set()
     for position, line in enumerate(lines):
         if isinstance(line, PageLine):
-            standing[line.offset] = position
-        elif isinstance(line, VoidLine) and line.offset in standing:
-            void.add(standing.pop(line.offset))
+            current[line.offset] = position
+        elif isinstance(line, VoidLine) and line.offset in current:
+            void.add(current.pop(line.offset))
     return void
 
 
 def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTotals) -> Iterator[ShardLine]:
-    """Yield a line per shard as it ends in the journal, then those that never ended; fill `totals`."""
+    """Yield a line per shard as it ends in the journal, then one per shard that never ended; fill `totals`.
+
+    `void` are the positions of page lines to skip, as `find_void_lines` returns them.
+    """
     open_shards: dict[Shard, _OpenShard] = {}
     provisional = _ProvisionalShards()
     for position, line in enumerate(lines):
@@ -128,54 +144,23 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
             shard = open_shards.get(line.shard) or open_shards.setdefault(line.shard, _OpenShard(line))
             is_next = shard.add(line)
             provisional.record_page(line)
-            if line.is_last and is_next:  # else a page before it was found damaged, and the shard was asked again
-                totals.confirmed += line.chain >= CONFIRMING_ATTEMPT
+            if line.is_last and is_next:  # otherwise a page before it is void, and the shard was fetched again
+                totals.confirmed += line.attempt >= CONFIRMING_ATTEMPT
                 totals.shards += 1
-                is_provisional = provisional.is_asked_too_soon(line)
+                is_provisional = provisional.is_provisional(line)
                 entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
                 provisional.record_end(line, entry)
                 yield entry
         elif isinstance(line, SplitLine):
-            if line.shard in open_shards:  # else its pages were found damaged
-                yield open_shards.pop(line.shard).close("cut")
+            if line.shard in open_shards:  # otherwise its pages are void
+                yield open_shards.pop(line.shard).close("split")
         elif isinstance(line, RunLine):
             totals.asked_by.add((line.principal, line.key_fingerprint))
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
-    totals.provisional = provisional.list_standing()
-    for left in open_shards.values():
-        yield left.close("begun")
-
-
-class _ProvisionalShards:
-    """Which shards were asked too soon after their end, and not again later."""
-
-    def __init__(self) -> None:
-        self._asked_too_soon: set[tuple[Shard, int]] = set()
-        self._ended: dict[Shard, ShardLine] = {}
-        self._settled: dict[Target, Coverage] = {}
-
-    def record_page(self, line: PageLine) -> None:
-        if line.is_provisional:
-            self._asked_too_soon.add((line.shard, line.chain))
-        elif line.page == 1:  # asked again, from its beginning
-            self._asked_too_soon.discard((line.shard, line.chain))
-
-    def is_asked_too_soon(self, line: PageLine) -> bool:
-        return (line.shard, line.chain) in self._asked_too_soon
-
-    def record_end(self, line: PageLine, entry: ShardLine) -> None:
-        if entry.status == "provisional":
-            self._ended[line.shard] = entry
-        else:
-            self._settled.setdefault(line.shard.target, Coverage()).add(line.shard.window)
-
-    def list_standing(self) -> list[ShardLine]:
-        return [
-            entry
-            for shard, entry in self._ended.items()
-            if shard.target not in self._settled or self._settled[shard.target].find_missing(shard.window)
-        ]
+    totals.provisional = provisional.list_unsettled()
+    for unfinished in open_shards.values():
+        yield unfinished.close("begun")
 
 
 def _add_page(totals: LedgerTotals, line: PageLine) -> None:
@@ -183,7 +168,7 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.kept += line.kept
     totals.outside += line.outside
     totals.pages += 1
-    totals.requests += line.attempts
+    totals.requests += line.tries
     if len(totals.unlisted) < _MAX_UNLISTED:
         totals.unlisted.update(line.unlisted)
     if line.tally:
@@ -191,45 +176,76 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
 
 
 class _OpenShard:
-    """A shard's line while its pages are still being read."""
+    """Sums over the pages of a shard that has not ended yet."""
 
     def __init__(self, first: PageLine) -> None:
         self._first = first
-        self._events = self._pages = self._attempts = 0
+        self._events = self._pages = self._tries = 0
         self._request_ids: list[str] = []
         self._reached: dict[int, int] = {}
+        """The last page of each attempt."""
         self._last_at = first.at
 
     def add(self, line: PageLine) -> bool:
-        """Take a page, and tell whether no page before it in its chain is missing."""
+        """Add a page; return whether no page before it in its attempt is missing."""
         self._events += line.scanned
         self._pages += 1
-        self._attempts += line.attempts
+        self._tries += line.tries
         self._last_at = line.at
         if line.request_id:
             self._request_ids.append(line.request_id)
-        reached = self._reached.get(line.chain, 0)
-        if line.page > reached + 1:
+        if line.page > self._reached.get(line.attempt, 0) + 1:
             return False
-        self._reached[line.chain] = line.page
+        self._reached[line.attempt] = line.page
         return True
 
-    def close(self, status: Literal["begun", "complete", "cut", "provisional"]) -> ShardLine:
+    def close(self, status: Literal["begun", "complete", "split", "provisional"]) -> ShardLine:
         return ShardLine(
-            **_name_shard(self._first.shard),
+            **_identify_shard(self._first.shard),
             status=status,
             events=self._events,
             pages=self._pages,
-            attempts=self._attempts,
+            tries=self._tries,
             request_ids=tuple(self._request_ids),
             first_at=self._first.at,
             last_at=self._last_at,
         )
 
 
+class _ProvisionalShards:
+    """The shards that were fetched too soon after their end, and not again later."""
+
+    def __init__(self) -> None:
+        self._fetched_too_soon: set[tuple[Shard, int]] = set()
+        self._ended: dict[Shard, ShardLine] = {}
+        self._settled: dict[Target, Coverage] = {}
+
+    def record_page(self, line: PageLine) -> None:
+        if line.is_provisional:
+            self._fetched_too_soon.add((line.shard, line.attempt))
+        elif line.page == 1:  # the attempt starts again from its first page
+            self._fetched_too_soon.discard((line.shard, line.attempt))
+
+    def is_provisional(self, line: PageLine) -> bool:
+        return (line.shard, line.attempt) in self._fetched_too_soon
+
+    def record_end(self, line: PageLine, entry: ShardLine) -> None:
+        if entry.status == "provisional":
+            self._ended[line.shard] = entry
+        else:
+            self._settled.setdefault(line.shard.target, Coverage()).add(line.shard.window)
+
+    def list_unsettled(self) -> list[ShardLine]:
+        return [
+            entry
+            for shard, entry in self._ended.items()
+            if shard.target not in self._settled or self._settled[shard.target].find_missing(shard.window)
+        ]
+
+
 def _describe_gap(gap: Gap, at: str) -> ShardLine:
     return ShardLine(
-        **_name_shard(Shard(gap.target, gap.window)),
+        **_identify_shard(Shard(gap.target, gap.window)),
         status=gap.kind,
         request_ids=(gap.request_id,) if gap.request_id else (),
         last_at=at,
@@ -237,7 +253,7 @@ def _describe_gap(gap: Gap, at: str) -> ShardLine:
     )
 
 
-def _name_shard(shard: Shard) -> dict[str, Any]:
+def _identify_shard(shard: Shard) -> dict[str, Any]:
     return {
         "region": shard.target.region,
         "compartment": shard.target.compartment,

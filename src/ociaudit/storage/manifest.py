@@ -1,25 +1,29 @@
-"""The statement beside an output: what was asked, what answered, what is missing, and what the file is.
+"""The manifest beside an output: what was requested, what was answered, what is missing, and which file it describes.
 
-Owns: the form `oci-audit-manifest/1`, and the digest that the manifest states of itself.
-Must not: collect what it states.
+The format is `oci-audit-manifest/1`; `docs/manifest.schema.json` is generated from the classes here. What a manifest
+contains is collected in `operations/publish.py`.
 
 Invariants
-- It is small however many shards there were: coverage is merged, lists are bounded and say so.
-- `digest` is the SHA-256 of the manifest's bytes with the 64 digits of the digest replaced by zeros, so
-  changing any byte shows.
-- No key, token or header value stands in it.
+- A manifest is small however many shards there were: coverage is merged, and long lists are truncated and say so.
+- `digest` is the SHA-256 of the manifest's bytes with the 64 digits of the digest itself replaced by zeros, so that any
+  changed byte is noticed.
+- A manifest contains no key, token or header value.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from ociaudit.errors import CorruptRun
+from ociaudit.planning.shard import Target
+from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.run_dir import ExportArguments
 
 MANIFEST_SCHEMA = "oci-audit-manifest/1"
@@ -28,14 +32,14 @@ _DIGEST_FIELD = re.compile(rb'"digest": "([0-9a-f]{64})"')
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """What made the file."""
+    """The program that wrote the file."""
 
     name: str
     version: str
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asked."""
+    """The identity that signed in for the requests."""
 
     tenancy: str
     principal: str
@@ -43,7 +47,7 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Range(msgspec.Struct, frozen=True):
-    """What was asked for, in RFC 3339, half-open; the service filters by the time it processed an event."""
+    """The requested range, in RFC 3339, half-open; the service filters by the time at which it processed an event."""
 
     start: str
     end: str
@@ -51,10 +55,10 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class EventRange(msgspec.Struct, frozen=True):
-    """The event times asked for, in RFC 3339, half-open; what lay outside was dropped, and is counted.
+    """The requested range of event times, in RFC 3339, half-open; events outside it were dropped and are counted.
 
-    Processing was asked from `start` to `late` after `end`. `is_settled` is false where that end was still to come:
-    events of the range may not have been processed yet.
+    Processing times from `start` to `late` after `end` were requested. `is_settled` is false if that end was in the
+    future: some events of the range may not have been processed yet.
     """
 
     start: str
@@ -64,7 +68,7 @@ class EventRange(msgspec.Struct, frozen=True):
 
 
 class EventTimes(msgspec.Struct, frozen=True):
-    """The written events by their own `eventTime`: the first, the last, and how many lie outside the range asked."""
+    """The `eventTime` of the written events: the first, the last, and how many are outside the requested range."""
 
     first: str | None
     last: str | None
@@ -73,11 +77,11 @@ class EventTimes(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Where was asked.
+    """The regions and compartments of the export.
 
-    The request ids are those of the listings; empty where places were named by hand.
-    `unlisted_compartments_seen` occur in events but not in the listing: deleted more than 90 days ago, for
-    which completeness cannot be proven. `retention_days` is what the tenancy is set to, if that could be read.
+    The request ids are those of the listings; they are empty for what was named on the command line.
+    `unlisted_compartments_seen` occur in events but not in the listing: they were deleted more than 90 days ago, and
+    for them completeness cannot be proven. `retention_days` is the setting of the tenancy, if it could be read.
     """
 
     regions: tuple[str, ...]
@@ -96,12 +100,12 @@ class Scope(msgspec.Struct, frozen=True):
 class Totals(msgspec.Struct, frozen=True):
     """Counts: `scanned` = `written` + `filtered` + `identical`.
 
-    Where a dense shard was cut, or began anew because its token was refused, its first pages were asked twice: their
-    events are scanned twice, and are identical or filtered the second time.
-    `shards` were answered complete, `confirmed_empty` of them a second time because they brought no event.
-    `requests` is what the `pages` took, repeats included. Requests that led to no page, of gaps or of a run that was
-    killed meanwhile, are not in it: nothing that survives a kill could count them.
-    `outside_event_range` of the `filtered` were dropped for their `eventTime`, the others for the filter.
+    Where a dense shard was split, or started again because the service rejected its page token, the first pages were
+    requested twice: their events are scanned twice, and are identical or filtered the second time.
+    `shards` were answered completely; `confirmed_empty` of them a second time because they returned no events.
+    `requests` is how many requests the `pages` took, retries included. Requests that led to no page, because of a gap
+    or because the run was killed, are not counted: the count would not survive a kill.
+    `outside_event_range` of the `filtered` events were dropped for their `eventTime`, the others by the filter.
     """
 
     scanned: int
@@ -117,40 +121,67 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class CoveredTarget(msgspec.Struct, frozen=True):
-    """The merged windows of one place that were answered complete."""
+    """The windows of one target that were answered completely, merged."""
 
     region: str
     compartment: str
     windows: tuple[tuple[str, str], ...]
 
+    @property
+    def target(self) -> Target:
+        """Return the region and compartment."""
+        return Target(self.region, self.compartment)
 
-class GapEntry(msgspec.Struct, frozen=True):
-    """A part of the plan that did not come back complete."""
+    @property
+    def coverage(self) -> Coverage:
+        """Return the parsed windows.
 
+        Raises:
+            ValueError: a time in them cannot be read.
+        """
+        return Coverage(Window(parse_minute(start), parse_minute(end)) for start, end in self.windows)
+
+
+class _TargetWindow(msgspec.Struct, frozen=True):
     region: str
     compartment: str
     start: str
     end: str
+
+    @property
+    def target(self) -> Target:
+        """Return the region and compartment."""
+        return Target(self.region, self.compartment)
+
+    @property
+    def window(self) -> Window:
+        """Return the parsed window.
+
+        Raises:
+            ValueError: its start or end cannot be read.
+        """
+        return Window(parse_minute(self.start), parse_minute(self.end))
+
+
+class GapEntry(_TargetWindow, frozen=True):
+    """A part of the plan that did not come back complete."""
+
     kind: Literal["denied", "failed"]
     reason: str
     request_id: str | None
 
 
-class ProvisionalEntry(msgspec.Struct, frozen=True):
-    """A shard that was asked too soon after its end to be final."""
+class ProvisionalEntry(_TargetWindow, frozen=True):
+    """A shard that was requested too soon after its end to be final."""
 
-    region: str
-    compartment: str
-    start: str
-    end: str
     asked_at: str
 
 
 class Redaction(msgspec.Struct, frozen=True):
-    """What was replaced by a mark, because it looked like a credential.
+    """The values that were replaced by a marker because they looked like credentials.
 
-    `events` were changed; `fields` counts the values by the path of names that leads to them, the most frequent
-    first; of very many paths the last ones are counted together.
+    `events` were changed. `fields` counts the values by the path of names that leads to them, the most frequent first;
+    if there are very many paths, the last ones are counted together.
     """
 
     events: int
@@ -166,7 +197,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole statement."""
+    """The whole manifest."""
 
     schema: Literal["oci-audit-manifest/1"] = "oci-audit-manifest/1"
     complete: bool
@@ -174,41 +205,77 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     arguments: ExportArguments
     asked_by: Principal
     also_asked_by: tuple[Principal, ...] = ()
-    """Who asked in earlier runs that this one went on with, where that was somebody else."""
+    """Other identities that signed in for earlier runs which this one continued."""
     range: Range
     event_range: EventRange | None = None
     event_times: EventTimes
     scope: Scope
     totals: Totals
     conflicting_ids: tuple[str, ...]
-    """The first thousand ids that have more than one record."""
+    """The first thousand of the ids that have more than one record."""
     coverage: tuple[CoveredTarget, ...]
     gaps: tuple[GapEntry, ...]
     waived_gaps: tuple[GapEntry, ...]
     provisional: tuple[ProvisionalEntry, ...]
     redaction: Redaction | None = None
-    """None: events are as served. Counts, order and conflicts above speak of the events before the redaction."""
+    """None: events are as served. Counts, order and conflicts refer to the events before redaction."""
     output: FileEntry
     ledger: FileEntry
     clock_skew_seconds: float | None
-    """How far the local clock was ahead of the service's."""
+    """How far the local clock is ahead of the service's."""
     started_at: str
     finished_at: str
     digest: str = _NO_DIGEST
 
+    @property
+    def window(self) -> Window:
+        """Return the requested range.
+
+        Raises:
+            ValueError: its start or end cannot be read.
+        """
+        return Window(parse_minute(self.range.start), parse_minute(self.range.end))
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A manifest with the bytes that it was read from."""
+
+    manifest: Manifest
+    data: bytes
+
+    @property
+    def has_own_digest(self) -> bool:
+        """Return whether the bytes match the digest that they state."""
+        return has_own_digest(self.data)
+
 
 def name_manifest(path: Path) -> Path:
-    """Return where the manifest of a file stands, unless another place was named: beside it."""
+    """Return the default path of a file's manifest: beside it."""
     return path.parent / f"{path.name}.manifest.json"
 
 
 def name_ledger(path: Path) -> Path:
-    """Return where the ledger of a file stands: beside it."""
+    """Return the path of a file's ledger: beside it."""
     return path.parent / f"{path.name}.ledger.ndjson"
 
 
+def load_manifest(path: Path) -> ManifestFile | None:
+    """Return the manifest in a file, or None if there is no such file; its digest is not checked.
+
+    Raises:
+        CorruptRun: the file is not a manifest of this format.
+        DiskError: it cannot be read.
+    """
+    with explain_disk("read", path):
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+    return ManifestFile(decode_manifest(data, where=str(path)), data)
+
+
 def encode_manifest(manifest: Manifest) -> tuple[bytes, str]:
-    """Return the manifest's bytes and the digest they state."""
+    """Return the manifest's bytes and the digest that they state."""
     blank = msgspec.structs.replace(manifest, digest=_NO_DIGEST)
     data = msgspec.json.format(msgspec.json.encode(blank), indent=1) + b"\n"
     digest = hashlib.sha256(data).hexdigest()
@@ -216,22 +283,22 @@ def encode_manifest(manifest: Manifest) -> tuple[bytes, str]:
 
 
 def decode_manifest(data: bytes, *, where: str) -> Manifest:
-    """Read a manifest; its digest is not checked here.
+    """Parse a manifest; its digest is not checked. `where` names it in errors.
 
     Raises:
-        CorruptRun: the bytes are no manifest of this version.
+        CorruptRun: the bytes are not a manifest of this format.
     """
     try:
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise CorruptRun(
             f"{where} is not a manifest of oci-audit: {error}",
-            hint="ask for everything anew with --overwrite, or restore the manifest from its copy",
+            hint="export everything again with --overwrite, or restore the manifest from a copy",
         ) from error
 
 
 def has_own_digest(data: bytes) -> bool:
-    """Tell whether a manifest's bytes are those that its digest speaks of."""
+    """Return whether a manifest's bytes match the digest that they state."""
     matches = list(_DIGEST_FIELD.finditer(data))
     if not matches:
         return False
@@ -240,6 +307,6 @@ def has_own_digest(data: bytes) -> bool:
 
 
 def _put_digest(data: bytes, digest: str) -> bytes:
-    """Put a digest into the last digest field; it is the manifest's own."""
+    """Return the bytes with `digest` in the last field of that name, which is the manifest's own."""
     *_, last = _DIGEST_FIELD.finditer(data)
     return data[: last.start(1)] + digest.encode() + data[last.end(1) :]

@@ -1,33 +1,19 @@
-"""Byte strings sorted outside memory.
+"""The events of a log in canonical order, each record once.
 
-Owns: the part files. Must not: know what the entries mean.
+Three parts build on each other. `ExternalSort` sorts more byte strings than fit in memory. `EventIndex` sorts where
+the events are in the log, without their bytes. `CanonicalReader` reads the events in that order, drops repeated
+records and counts.
 
-Entries are sorted in chunks; full chunks go to part files, which are merged when the order is asked for.
-
-Invariants
-- Everything added comes out once, in ascending order, as often as it is asked for.
-- At most `max_entries` entries are in memory, and one batch per part file while merging.
-- The part files are disposable: they belong to this process and are made again by the next.
-
-The canonical order of what the log holds.
-
-Owns: what an entry of the index is. Must not: read events; it orders what it was told of them.
-
-An entry is bytes: the event's `order`, then its origin, offset and length in the log, so that comparing
-entries compares (instant, id, origin, offset).
-
-Invariant: everything added comes out once, in ascending order; memory does not grow with it.
-
-The log's events in canonical order, each record once.
-
-Owns: what counts as the same record. Must not: write the output.
+An entry of the index is an event's `order` (`events/event.py`), followed by its origin, offset and length, so that
+comparing entries compares (instant of `eventTime`, `eventId`, origin, offset).
 
 Invariants
-- The order is (instant of `eventTime`, `eventId`, bytes); it depends on the records alone, not on how, when
-  or how often they were read.
-- Records that are equal to the byte come out once. Records that share an id and differ all come out.
-- Memory grows only with the records that share one time and id: 180 bytes for each of them, at a time. Besides, a
-  thousand records are in it.
+- The order is (instant of `eventTime`, `eventId`, bytes). It depends on the records alone, not on how, when or how
+  often they were read.
+- Records that are identical byte for byte are returned once. Records that share an id and differ are all returned.
+- Memory does not grow with the log, except for 180 bytes per record that shares its time and id with others, for one
+  such group at a time.
+- The part files on disk are disposable: they belong to this process, and the next one writes them again.
 """
 
 from __future__ import annotations
@@ -47,23 +33,35 @@ from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.storage.atomic_io import explain_disk, open_private
 from ociaudit.storage.event_log import LogReader
 
-_BATCH = 512
+Location = tuple[int, int, int]
+"""Where an event is: the number of its target, its frame's offset in the log and the frame's length in bytes."""
+_LOCATION = struct.Struct(">IQI")
+"""A location as the end of an index entry; big-endian, so that bytes compare like numbers."""
+SUFFIX_BYTES = _LOCATION.size
+_split_order = itemgetter(slice(None, -SUFFIX_BYTES))
+_FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
+
+_ENTRIES_PER_WRITE = 512
+_EVENTS_PER_READ = 1_000
+_GROUP_IN_MEMORY = 2_000
+_IDS_IN_MEMORY = 200_000
+_MAX_CONFLICTS_LISTED = 1_000
 
 
 class ExternalSort:
-    """Takes byte strings and gives them back in order."""
+    """Sorts byte strings; full chunks go to part files, which are merged when the result is read."""
 
     def __init__(self, folder: Path, name: str, *, max_entries: int) -> None:
-        """Keep part files `<name>-<number>.part` in `folder`."""
+        """Keep at most `max_entries` entries in memory and write part files `<name>-<number>.part` to `folder`."""
         self._folder = folder
         self._name = name
         self._max_entries = max_entries
         self._parts: list[Path] = []
         self.pending: list[bytes] = []
-        """What has been added since the last part; append here, then call `settle`."""
+        """The entries since the last part file: append here, then call `write_if_full`."""
 
-    def settle(self) -> None:
-        """Write a part when there is a chunk's worth in memory.
+    def write_if_full(self) -> None:
+        """Write a part file if a chunk's worth of entries is in memory.
 
         Raises:
             DiskError: it cannot be written.
@@ -72,7 +70,7 @@ class ExternalSort:
             self._write_part()
 
     def iterate(self) -> Iterator[bytes]:
-        """Yield every entry, ascending.
+        """Yield every entry once, ascending; may be called again.
 
         Raises:
             DiskError: a part file cannot be read.
@@ -87,14 +85,14 @@ class ExternalSort:
         self.pending.sort()
         descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with explain_disk("write to", path), os.fdopen(descriptor, "wb") as file:
-            for start in range(0, len(self.pending), _BATCH):
-                marshal.dump(self.pending[start : start + _BATCH], file)
+            for start in range(0, len(self.pending), _ENTRIES_PER_WRITE):
+                marshal.dump(self.pending[start : start + _ENTRIES_PER_WRITE], file)
         self._parts.append(path)
         self.pending.clear()
 
 
 def _read_part(path: Path) -> Iterator[bytes]:
-    # marshal is safe here: the file is private and was written by this very process
+    # marshal is safe here: the file is private, and this very process wrote it
     with explain_disk("read", path), path.open("rb") as file:
         while True:
             try:
@@ -104,24 +102,11 @@ def _read_part(path: Path) -> Iterator[bytes]:
             yield from batch
 
 
-_SUFFIX = struct.Struct(">IQI")
-"""Origin, offset and length, behind an event's order; big-endian, so that bytes compare like numbers."""
-SUFFIX_BYTES = _SUFFIX.size
-
-Location = tuple[int, int, int]
-"""Where an event stands: the number of the place it was asked from, its frame's offset in the log, its length."""
-
-
-def split_location(entry: bytes) -> Location:
-    """Return where an entry's event stands; what is before the last `SUFFIX_BYTES` is its order."""
-    return _SUFFIX.unpack_from(entry, len(entry) - SUFFIX_BYTES)
-
-
 class EventIndex:
-    """Collects the events' places in the log and gives them back in canonical order."""
+    """Collects where the events are in the log, and returns that in canonical order."""
 
     def __init__(self, folder: Path, *, max_entries: int = 200_000) -> None:
-        """Keep part files in `folder`; `max_entries` entries of about 150 bytes stay in memory."""
+        """Write part files to `folder`; at most `max_entries` entries of about 150 bytes stay in memory."""
         self.folder = folder
         self._sort = ExternalSort(folder, "order", max_entries=max_entries)
         self._count = 0
@@ -131,21 +116,21 @@ class EventIndex:
         return self._count
 
     def add(self, events: Sequence[Event], *, origin: int, offset: int, lengths: Sequence[int]) -> None:
-        """Add events whose frames stand one behind the other in the log, the first at `offset`.
+        """Add events whose frames have these lengths and follow each other in the log from `offset` on.
 
         Raises:
             DiskError: a part file cannot be written.
         """
-        pack = _SUFFIX.pack
+        pack = _LOCATION.pack
         append = self._sort.pending.append
         for event, length in zip(events, lengths, strict=True):
             append(event.order + pack(origin, offset, length))
             offset += length
         self._count += len(events)
-        self._sort.settle()
+        self._sort.write_if_full()
 
     def iterate(self) -> Iterator[bytes]:
-        """Yield every entry, ascending; `split_location` tells where it leads.
+        """Yield every entry, ascending; `split_location` returns where its event is.
 
         Raises:
             DiskError: a part file cannot be read.
@@ -153,38 +138,37 @@ class EventIndex:
         return self._sort.iterate()
 
 
-_READ_AT_ONCE = 1_000
-_GROUP_IN_MEMORY = 2_000
-_MAX_CONFLICTS_LISTED = 1_000
-_IDS_IN_MEMORY = 200_000
-_FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
-_split_order = itemgetter(slice(None, -SUFFIX_BYTES))
+def split_location(entry: bytes) -> Location:
+    """Return where an entry's event is; everything before the last `SUFFIX_BYTES` bytes is the event's order."""
+    return _LOCATION.unpack_from(entry, len(entry) - SUFFIX_BYTES)
 
 
 @dataclass(slots=True)
 class MergeCounts:
-    """What the merge met.
-
-    `identical` records were dropped. `conflicting_count` ids have more than one record; the first thousand are
-    named. `first_order` is that of the first event with a readable `eventTime`, `last_order` that of the last
-    event. `outside` events have a readable `eventTime` outside the bounds given, `unreadable` have none.
-    """
+    """What a pass over the log has counted."""
 
     written: int = 0
     identical: int = 0
+    """Records that were dropped because they repeat another one byte for byte."""
     conflicting_count: int = 0
+    """Ids that have more than one record."""
     conflicting_ids: list[str] = field(default_factory=list)
+    """The first thousand of them."""
     first_order: bytes = b""
+    """The order of the first event with a readable `eventTime`; empty if there is none."""
     last_order: bytes = b""
+    """The order of the last event; empty if there is none."""
     outside: int = 0
+    """Events with a readable `eventTime` outside the given bounds."""
     unreadable: int = 0
+    """Events without a readable `eventTime`."""
 
 
 class CanonicalReader:
-    """Reads the log in canonical order, once, and counts on the way."""
+    """Reads the log in canonical order, once, and counts."""
 
     def __init__(self, index: EventIndex, log: LogReader, *, start: int, end: int) -> None:
-        """Count as outside what happened before the instant `start`, or at or after `end`."""
+        """Count events before the instant `start`, and at or after `end`, as outside."""
         self._index = index
         self._log = log
         self._start = encode_instant(start)
@@ -193,7 +177,7 @@ class CanonicalReader:
         self.counts = MergeCounts()
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
-        """Yield (event, number of its origin).
+        """Yield (event, number of its origin); `counts` is complete afterwards.
 
         Raises:
             DiskError: the log or the index cannot be read.
@@ -204,27 +188,26 @@ class CanonicalReader:
             first, *others = group
             if not others:
                 singles.append(first)
-                if len(singles) < _READ_AT_ONCE:
+                if len(singles) < _EVENTS_PER_READ:
                     continue
             yield from self._read_singles(singles)
             singles = []
             if others:
-                yield from self._merge_several([first, *others])
+                yield from self._merge_group([first, *others])
         yield from self._read_singles(singles)
         self._count_conflicts()
 
     def _read_singles(self, entries: list[bytes]) -> Iterable[tuple[bytes, int]]:
-        """Return records each of which is the only one of its time and id; nearly every one is."""
+        """Return records that are each the only one of their time and id; nearly all are."""
         self._count_records(list(map(_split_order, entries)))
         origins, offsets, lengths = zip(*map(split_location, entries), strict=True) if entries else ((), (), ())
         return zip(self._log.read_many(offsets, lengths), origins, strict=True)
 
-    def _merge_several(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:
+    def _merge_group(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:
         """Yield the distinct records among those that share time and id, in the order of their bytes."""
         order = _split_order(entries[0])
-        group = list(map(split_location, entries))
         previous: bytes | None = None
-        for raw, origin in self._sort_by_bytes(group):
+        for raw, origin in self._sort_by_bytes(list(map(split_location, entries))):
             if raw == previous:
                 self.counts.identical += 1
                 continue
@@ -233,29 +216,29 @@ class CanonicalReader:
             yield raw, origin
 
     def _sort_by_bytes(self, group: list[Location]) -> Iterator[tuple[bytes, int]]:
-        """Sort (record, origin); a large group is sorted in pieces that are read again while merging."""
-        pieces: list[list[Location]] = []
+        """Yield (record, origin), ascending; parts of a large group are sorted first and read again for the merge."""
+        parts: list[list[Location]] = []
         for start in range(0, len(group), _GROUP_IN_MEMORY):
-            piece = group[start : start + _GROUP_IN_MEMORY]
-            piece.sort(key=self._read_sort_key)
-            pieces.append(piece)
-        return heapq.merge(*(map(self._read_sort_key, piece) for piece in pieces))
+            part = group[start : start + _GROUP_IN_MEMORY]
+            part.sort(key=self._read_sort_key)
+            parts.append(part)
+        return heapq.merge(*(map(self._read_sort_key, part) for part in parts))
 
     def _read_sort_key(self, location: Location) -> tuple[bytes, int]:
         origin, offset, length = location
         return self._log.read(offset, length), origin
 
     def _count_records(self, orders: Sequence[bytes]) -> None:
-        """Count records in their order."""
+        """Count records, given in canonical order."""
         if not orders:
             return
         counts = self.counts
         counts.written += len(orders)
         self._ids.pending.extend(map(extract_event_id, orders))
-        self._ids.settle()
+        self._ids.write_if_full()
         counts.last_order = orders[-1]
         if counts.first_order and self._start <= orders[0] and orders[-1] < self._end:
-            return
+            return  # all are readable and inside
         for order in orders:
             if order < _FIRST_READABLE:
                 counts.unreadable += 1
@@ -264,7 +247,7 @@ class CanonicalReader:
             counts.outside += not self._start <= order < self._end
 
     def _count_conflicts(self) -> None:
-        """Count the ids that more than one written record has; their times may differ."""
+        """Count the ids that have more than one written record; the records' times may differ."""
         previous = b""
         is_counted = False
         for event_id in self._ids.iterate():

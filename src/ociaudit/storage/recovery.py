@@ -1,12 +1,12 @@
-"""A run directory opened again after anything may have happened to it.
+"""The spool of a run opened again, whatever happened to its directory in between.
 
-Owns: finding out what of log and journal still counts. Must not: ask anything.
+Recovery finds out what in the log and the journal still counts, removes the rest, and fills the index of the spool.
 
 Invariants
-- What the journal does not name is cut off; a torn last line of the journal is cut off.
-- A block whose hash does not fit counts no more (`VoidLine`), and neither does its shard's coverage.
-- Without its dictionary nothing of the log can be read: everything is asked again then, and that is said. The
-  journal stays, because it tells which outputs are of this run.
+- Bytes of the log that the journal does not refer to are removed, and so is a torn end of the journal.
+- A block whose hash does not match does not count any more (`VoidLine`), and neither does its shard's coverage.
+- Without its dictionary nothing in the log can be read: everything is fetched again then, and a notice says so. The
+  journal stays, because it knows which outputs are this run's.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ociaudit.events.event import read_event
 from ociaudit.planning.planner import FetchState
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, sync_data
-from ociaudit.storage.event_log import BadBlock, FrameCodec, measure_head, read_lengths
+from ociaudit.storage.event_log import BadBlock, FrameCodec, measure_header, read_lengths
 from ociaudit.storage.journal import CommittedPage, JournalState, RunLine, VoidLine, replay_journal
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 from ociaudit.storage.spool import Spool
 
 
 @dataclass(slots=True)
 class Recovered:
-    """An open spool, what it already covers, and what had to be given up."""
+    """An open spool, what it already covers, and notices about what was lost."""
 
     spool: Spool
     progress: FetchState = field(default_factory=FetchState)
@@ -38,7 +39,7 @@ class Recovered:
 
 
 def open_spool(
-    folder: RunFolder,
+    run_directory: RunDirectory,
     *,
     plan_id: str,
     origins: Mapping[Target, int],
@@ -46,56 +47,56 @@ def open_spool(
     asked_by: tuple[str, str | None] = ("", None),
     on_page: Callable[[], None] = lambda: None,
 ) -> Recovered:
-    """Open a run's spool, new or left over, ready for appending.
+    """Open the spool of a new or an earlier run, ready for appending.
 
-    `at` is the present in RFC 3339, `asked_by` principal and key fingerprint, for the journal. `on_page` is called
-    before each page that is read, and may raise to stop here.
+    `at` is the current time in RFC 3339, `asked_by` the principal and the key fingerprint; both go into the journal.
+    `on_page` is called before each page that is read; it may raise to stop.
 
     Raises:
-        CorruptRun: the journal is damaged in the middle or belongs to another plan.
-        DiskError: the disk refused.
+        CorruptRun: the journal is damaged before its end or belongs to another plan.
+        DiskError: a file cannot be read or written.
     """
-    state, notices = _read_state(folder, plan_id)
-    dictionary = _read_dictionary(folder, state)
-    lost: list[int] = []
+    state, notices = _read_state(run_directory.journal_path, plan_id)
+    dictionary = _read_dictionary(run_directory.log_path, state)
+    lost: list[VoidLine] = []
     if state.dictionary is not None and dictionary is None:
-        notices.append("the log's dictionary is damaged: everything is asked again")
-        lost = [state.dictionary.offset, *state.pages]
-        state.dictionary = None
-        state.pages.clear()
-    _truncate_file(folder, folder.journal_path, state.length)
-    _truncate_file(folder, folder.log_path, _find_log_end(state))
+        notices.append("the dictionary of the event log is damaged: everything is fetched again")
+        lost = [VoidLine(offset) for offset in (state.dictionary.offset, *state.pages)]
+        for line in lost:
+            state.apply(line)
+    _truncate(run_directory.journal_path, state.length)
+    _truncate(run_directory.log_path, _find_log_end(state))
     with contextlib.ExitStack() as stack:
-        spool = stack.enter_context(Spool(folder, origins, dictionary=dictionary))
+        spool = stack.enter_context(Spool(run_directory, origins, dictionary=dictionary))
         spool.append_line(RunLine(plan_id, at, *asked_by))
-        for offset in lost:
-            spool.append_line(VoidLine(offset))
-        damaged = _index_pages(folder, state, spool, origins, FrameCodec(dictionary), on_page=on_page)
+        for line in lost:
+            spool.append_line(line)
+        damaged = _index_pages(run_directory.log_path, state, spool, origins, FrameCodec(dictionary), on_page=on_page)
         for page in damaged:
-            state.forget(page)
-            spool.append_line(VoidLine(page.offset))
+            line = VoidLine(page.offset)
+            state.apply(line)
+            spool.append_line(line)
         if damaged:
-            notices.append(f"{len(damaged)} pages of the log are damaged; their shards are asked again")
+            notices.append(f"damaged pages in the event log: {len(damaged)}; their shards are fetched again")
         spool.commit()
-        stack.pop_all()  # open, for whoever asked
-    return Recovered(spool, state.find_progress(), state, tuple(notices))
+        stack.pop_all()  # the caller closes the spool
+    return Recovered(spool, state.compute_progress(), state, tuple(notices))
 
 
-def _read_state(folder: RunFolder, plan_id: str) -> tuple[JournalState, list[str]]:
-    path = folder.journal_path
+def _read_state(path: Path, plan_id: str) -> tuple[JournalState, list[str]]:
     if not path.exists():
         return JournalState(), []
     with explain_disk("read", path), path.open("rb") as file:
         state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
-    return state, [f"the journal's end is torn; {torn:,} bytes are cut off"] if torn else []
+    return state, [f"the journal's end is torn; its last {torn:,} bytes are discarded"] if torn else []
 
 
-def _read_dictionary(folder: RunFolder, state: JournalState) -> bytes | None:
+def _read_dictionary(log_path: Path, state: JournalState) -> bytes | None:
     line = state.dictionary
     if line is None:
         return None
-    data = _read_range(folder, line.offset, line.length)
+    data = _read_range(log_path, line.offset, line.length)
     return data if hashlib.sha256(data).hexdigest() == line.sha256 else None
 
 
@@ -106,21 +107,20 @@ def _find_log_end(state: JournalState) -> int:
     return max(ends, default=0)
 
 
-def _truncate_file(folder: RunFolder, path: os.PathLike[str], length: int) -> None:
-    target = folder.path / path
-    if not target.exists() or target.stat().st_size <= length:
+def _truncate(path: Path, length: int) -> None:
+    if not path.exists() or path.stat().st_size <= length:
         return
-    descriptor = open_private(target, os.O_WRONLY)
+    descriptor = open_private(path, os.O_WRONLY)
     try:
-        with explain_disk("cut", target):
+        with explain_disk("truncate", path):
             os.ftruncate(descriptor, length)
-        sync_data(descriptor, target)
+        sync_data(descriptor, path)
     finally:
         os.close(descriptor)
 
 
 def _index_pages(
-    folder: RunFolder,
+    log_path: Path,
     state: JournalState,
     spool: Spool,
     origins: Mapping[Target, int],
@@ -128,17 +128,17 @@ def _index_pages(
     *,
     on_page: Callable[[], None],
 ) -> list[CommittedPage]:
-    """Put the events of every sound page into the spool's index; return the pages that are damaged."""
+    """Add the events of every sound page to the spool's index; return the pages that are damaged."""
     damaged: list[CommittedPage] = []
     for page in state.pages.values():
         on_page()
-        block = _read_range(folder, page.offset, page.length)
+        block = _read_range(log_path, page.offset, page.length)
         if hashlib.sha256(block).digest() != page.digest or page.shard.target not in origins:
             damaged.append(page)
             continue
         try:
             lengths = read_lengths(block)
-            position = measure_head(len(lengths))
+            position = measure_header(len(lengths))
             offset = page.offset + position
             events = []
             for length in lengths:
@@ -151,8 +151,7 @@ def _index_pages(
     return damaged
 
 
-def _read_range(folder: RunFolder, offset: int, length: int) -> bytes:
-    path = folder.log_path
+def _read_range(path: Path, offset: int, length: int) -> bytes:
     if not path.exists():
         return b""
     with explain_disk("read", path), path.open("rb") as file:

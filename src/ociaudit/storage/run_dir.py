@@ -1,10 +1,11 @@
 """The run directory beside an output, and the plan in it.
 
-Owns: names and the plan file. Must not: decide whether to resume; that is the use case's.
+`-o audit.json` creates `audit.json.run/` with `plan.json`, `journal.ndjson` and `events.log`. Whether a run is resumed
+is decided in `operations/resume.py`.
 
-`-o audit.json` makes `audit.json.run/` with `plan.json`, `journal.ndjson` and `events.log`.
-
-Invariant: a run directory without a `plan.json` holds nothing that counts.
+Invariants
+- Nothing in a run directory without a `plan.json` counts.
+- A plan that was changed, damaged or written in another format is rejected by name.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
 TimeBasis = Literal["processed-time", "event-time"]
-PLAN_SCHEMA = "oci-audit-plan/1"
-_OURS = re.compile(
+PLAN_SCHEMA = "oci-audit-plan/2"
+_OWN_NAMES = re.compile(
     r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
 )
 
 
 class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_basis": "by"}):
-    """What was asked for, as typed, and of which tenancy; two runs with equal arguments are the same request.
+    """What an export is of, as typed, and of which tenancy; two exports with equal arguments are the same request.
 
-    `event_types` are part of the filter; `filter` is the rest of it, and has none of its own. `time_basis` is the time
-    that `start` and `end` mean; `late` is how long after the end processing was waited for, where they mean event time.
+    `event_types` are part of the filter; `filter` is the rest of it, without event types of its own. `time_basis` is
+    the time that `start` and `end` refer to; `late` is how long after `end` an event may have been processed, if that
+    is the event time.
     """
 
     tenancy: str = ""
@@ -51,7 +53,7 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_b
     late: str = ""
     shape: Literal["api", "sdk", "cli"] = "api"
     settle_minutes: int = 0
-    """The range ends at least so long before the present, so that nothing in it is provisional."""
+    """The range ends at least this long before the start of the run, so that nothing in it is provisional."""
     format: Literal["json", "ndjson", "csv", "parquet"] = "json"
     compress: Literal["none", "gz", "zst"] = "none"
     with_origin: bool = False
@@ -59,16 +61,16 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_b
 
     @property
     def whole_filter(self) -> FilterSpec:
-        """Return the filter with the event types in it."""
+        """Return the filter with the event types included."""
         return msgspec.structs.replace(self.filter, event_types=self.event_types)
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the arguments were resolved to, once, at the run's beginning.
+    """What the arguments were resolved to, once, when the run started.
 
-    `origin` of an event is the index of its place in `places`. The request ids prove what the scope was
-    made from; they are empty for what was named by hand. `id` binds the journal to the plan: it stays when the
-    window of the same arguments grows, because its end was still to come.
+    An event's origin is the index of its target in `targets`. The request ids are those of the listings that the scope
+    was resolved from; they are empty for what was named on the command line. `id` binds the journal to the plan; it
+    does not change when the window of the same arguments grows because its end was in the future.
     """
 
     schema: str = PLAN_SCHEMA
@@ -85,11 +87,15 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     may_replace: bool = False
     started_at: str
     check: str = ""
-    """The SHA-256 of the plan without it."""
+    """The SHA-256 of the plan without this field."""
+
+
+class _PlanHeader(msgspec.Struct, frozen=True):
+    schema: str
 
 
 def identify_plan(plan: RunPlan) -> str:
-    """Return the id of a plan: the SHA-256 of all of it but its window."""
+    """Return the id of a plan: the SHA-256 of all of it except its window."""
     return _hash(msgspec.structs.replace(plan, id="", window=Window(0, 1), check=""))
 
 
@@ -98,47 +104,47 @@ def _hash(plan: RunPlan) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
-    """The paths of one run."""
+class RunDirectory:
+    """The paths of one run and its plan file."""
 
     path: Path
 
     @property
     def plan_path(self) -> Path:
-        """Where the plan stands."""
+        """Return the path of the plan."""
         return self.path / "plan.json"
 
     @property
     def journal_path(self) -> Path:
-        """Where the journal stands."""
+        """Return the path of the journal."""
         return self.path / "journal.ndjson"
 
     @property
     def log_path(self) -> Path:
-        """Where the events stand."""
+        """Return the path of the event log."""
         return self.path / "events.log"
 
     def check_ours(self) -> None:
-        """Refuse a folder in which something else stands; it would be removed when the run is over.
+        """Check that the directory has no foreign files: it is removed when the run is over.
 
         Raises:
-            UsageError: it is not of this program.
-            DiskError: it cannot be looked into.
+            UsageError: it contains a file that this program did not write.
+            DiskError: it cannot be listed.
         """
-        with explain_disk("look into", self.path):
+        with explain_disk("list", self.path):
             names = os.listdir(self.path) if self.path.is_dir() else []
-        foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+        foreign = sorted(name for name in names if not _OWN_NAMES.fullmatch(name))
         if foreign:
             raise UsageError(
-                f"{self.path} holds what is not of oci-audit, for example {foreign[0]}",
-                hint="the run needs a folder of this name for itself: move it away, or choose another -o",
+                f"{self.path} contains files that oci-audit did not write, for example {foreign[0]}",
+                hint="the run needs this directory for itself: move it away, or choose another output with -o",
             )
 
     def read_plan(self) -> RunPlan | None:
-        """Return the plan, or None when no run has begun here.
+        """Return the plan, or None if no run has started here.
 
         Raises:
-            CorruptRun: the file is not a plan of this version.
+            CorruptRun: the file is not a plan, was changed, or has the format of another version.
             DiskError: it cannot be read.
         """
         if not self.plan_path.exists():
@@ -146,13 +152,14 @@ class RunFolder:
         with explain_disk("read", self.plan_path):
             data = self.plan_path.read_bytes()
         try:
-            plan = msgspec.json.decode(data, type=RunPlan)
+            schema = msgspec.json.decode(data, type=_PlanHeader).schema
+            plan = msgspec.json.decode(data, type=RunPlan) if schema == PLAN_SCHEMA else None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise CorruptRun(f"{self.plan_path} is not a plan of oci-audit: {error}") from error
-        if plan.schema != PLAN_SCHEMA:
+        if plan is None:
             raise CorruptRun(
-                f"{self.plan_path} is of form {plan.schema!r}; this version reads {PLAN_SCHEMA!r}",
-                hint="finish the run with the version that began it, or begin anew with --restart",
+                f"{self.plan_path} has the format {schema!r}; this version of oci-audit reads {PLAN_SCHEMA!r}",
+                hint="finish the run with the version that started it, or start again with --restart",
             )
         unchecked = msgspec.structs.replace(plan, check="")
         if plan.id != identify_plan(plan) or plan.check != _hash(unchecked):
@@ -160,27 +167,27 @@ class RunFolder:
         return unchecked
 
     def discard(self) -> None:
-        """Forget the run in this folder; the plan goes first, so that a half-discarded run is none.
+        """Remove the run's files; the plan goes first, so that nothing of a half-discarded run counts.
 
         Raises:
-            DiskError: the disk refused.
+            DiskError: a file cannot be removed.
         """
         for path in (self.plan_path, self.journal_path, self.log_path):
             remove_file(path)
 
     def remove(self) -> None:
-        """Take the whole folder away; the plan goes first, so that a half-removed run is none.
+        """Remove the whole directory; the plan goes first, so that nothing of a half-removed run counts.
 
         Raises:
-            DiskError: the disk refused.
+            DiskError: it cannot be removed.
         """
         remove_locked_folder(self.path, first=self.plan_path)
 
     def write_plan(self, plan: RunPlan) -> None:
-        """Write the plan, durably.
+        """Write the plan durably.
 
         Raises:
-            DiskError: the disk refused.
+            DiskError: it cannot be written.
         """
         checked = msgspec.structs.replace(plan, check=_hash(msgspec.structs.replace(plan, check="")))
         data = msgspec.json.format(msgspec.json.encode(checked), indent=1) + b"\n"

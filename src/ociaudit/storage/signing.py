@@ -1,10 +1,10 @@
-"""Signatures of a manifest, made and checked by OpenSSH.
+"""Signatures of manifests, made and checked by OpenSSH (`ssh-keygen -Y`).
 
-Owns: the calls of `ssh-keygen -Y`. Must not: read keys itself, or decide what an unsigned manifest is worth.
+Private keys are never read here; only `ssh-keygen` reads them.
 
 Invariants
 - A signature is bound to the namespace `oci-audit-manifest`; one made for another purpose does not count.
-- "Good" is said only of a key that the caller named; a good signature of an unknown key says which key.
+- Only a key that the caller named is the expected signer; for any other good signature the result names the key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INSTALL_HINT = "install OpenSSH 8.1 or newer (for example: apt-get install open
 
 @dataclass(frozen=True, slots=True)
 class SignatureCheck:
-    """What a signature says: whether it fits the bytes, by which key, and whether that key was expected."""
+    """The result of checking a signature: whether it matches the bytes, the key, and whether that key was expected."""
 
     is_good: bool
     is_expected_signer: bool
@@ -37,12 +37,12 @@ class SignatureCheck:
 
 
 def name_signature(path: Path) -> Path:
-    """Return where the signature of a file stands."""
+    """Return the path of a file's signature: beside it, with the suffix `.sig`."""
     return path.with_name(path.name + ".sig")
 
 
 def check_signing_key(key: Path) -> None:
-    """Refuse early what cannot sign later.
+    """Check that a key can sign, before any work is done for what it signs.
 
     Raises:
         UsageError: ssh-keygen is missing, or the key file does not exist or cannot sign.
@@ -67,7 +67,7 @@ def _sign(data: bytes, key: Path) -> bytes:
     done = _run(["-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE], data)
     if done.returncode != 0:
         raise UsageError(
-            f"the key {key} cannot sign: {_say(done)}", hint="name a private SSH key you can use with --sign"
+            f"the key {key} cannot sign: {_read_message(done)}", hint="name a usable private SSH key with --sign"
         )
     return done.stdout
 
@@ -82,13 +82,15 @@ def check_signature(data: bytes, signature_path: Path, signer: Path | None) -> S
     found = _FINGERPRINT.search(seen.stdout.decode("utf-8", "replace"))
     fingerprint = found[1] if found else None
     if seen.returncode != 0:
-        return SignatureCheck(is_good=False, is_expected_signer=False, fingerprint=fingerprint, message=_say(seen))
+        return SignatureCheck(
+            is_good=False, is_expected_signer=False, fingerprint=fingerprint, message=_read_message(seen)
+        )
     if signer is None:
         return SignatureCheck(
             is_good=True,
             is_expected_signer=False,
             fingerprint=fingerprint,
-            message=f"signed by key {fingerprint}, which nobody vouched for here",
+            message=f"signed by key {fingerprint}, which is not verified",
         )
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as folder:
         allowed, identity = _allow_signer(signer, signature_path, Path(folder) / "allowed_signers")
@@ -96,12 +98,13 @@ def check_signature(data: bytes, signature_path: Path, signer: Path | None) -> S
             ["-Y", "verify", "-n", NAMESPACE, "-s", str(signature_path), "-f", str(allowed), "-I", identity], data
         )
     is_expected = done.returncode == 0
-    words = f"signed by {identity}, key {fingerprint}" if is_expected else f"key {fingerprint} is not that of {signer}"
-    return SignatureCheck(is_good=True, is_expected_signer=is_expected, fingerprint=fingerprint, message=words)
+    signed = f"signed by {identity}, key {fingerprint}"
+    message = signed if is_expected else f"signed by key {fingerprint}, which is not a key of {signer}"
+    return SignatureCheck(is_good=True, is_expected_signer=is_expected, fingerprint=fingerprint, message=message)
 
 
 def _allow_signer(signer: Path, signature_path: Path, allowed: Path) -> tuple[Path, str]:
-    """Return an allowed-signers file and the identity to look for in it."""
+    """Return an allowed-signers file for OpenSSH and the identity to look for in it."""
     with explain_disk("read", signer):
         text = signer.read_text("utf-8", "replace")
     if re.match(r"(ssh-|ecdsa-|sk-)", text):
@@ -123,6 +126,6 @@ def _find_ssh_keygen() -> str:
     return path
 
 
-def _say(done: subprocess.CompletedProcess[bytes]) -> str:
+def _read_message(done: subprocess.CompletedProcess[bytes]) -> str:
     lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"ssh-keygen ended with status {done.returncode}"
+    return lines[-1] if lines else f"ssh-keygen failed with exit status {done.returncode}"

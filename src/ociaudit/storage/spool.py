@@ -1,12 +1,10 @@
-"""Everything a run has received: the append-only log, and the journal that says what in it counts.
-
-Owns: the writing of both, and the order in which they reach the disk. Must not: ask, or publish.
+"""The spool: everything a run has received, as an append-only event log and the journal that says what in it counts.
 
 Invariants
-- Log first, synced; then the journal's lines, synced. Bytes in the log that no line names do not count.
-- Commits are grouped: whoever appends sees to a commit after `COMMIT_BYTES` of events or `COMMIT_SECONDS`.
-- What was appended between two commits is a batch. One thread may append while another writes a batch out:
-  compressing, hashing and the disk do not hold up the questions. One batch at a time, in their order.
+- The log is written and synced first, then the journal's lines. Bytes in the log that no line refers to do not count.
+- Commits are grouped: the caller that appends commits after `COMMIT_BYTES` of events or `COMMIT_SECONDS`.
+- What is appended between two commits is a batch. One thread may append while another writes a batch, so that
+  compression, hashing and the disk do not delay requests. Batches are written one at a time, in their order.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ from ociaudit.errors import DiskError
 from ociaudit.events.event import Event
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import open_private, sync_data, sync_folder, write_all
-from ociaudit.storage.event_log import FrameCodec, LogReader, build_block, measure_head, train_dictionary
+from ociaudit.storage.event_log import FrameCodec, LogReader, build_block, measure_header, train_dictionary
 from ociaudit.storage.journal import DictionaryLine, JournalLine, PageLine, encode_line
 from ociaudit.storage.merge import EventIndex
-from ociaudit.storage.run_dir import RunFolder
+from ociaudit.storage.run_dir import RunDirectory
 
 COMMIT_BYTES = 1 * 1024 * 1024
 COMMIT_SECONDS = 0.25
@@ -39,35 +37,38 @@ _SAMPLE_BYTES = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class PendingBatch:
-    """Journal lines in their order, a page's with its events; and how many bytes these have."""
+    """Journal lines that are not committed yet, in their order."""
 
     entries: list[tuple[JournalLine, Sequence[Event] | None]] = field(default_factory=list)
+    """Each line; that of a page with its events."""
     event_bytes: int = 0
+    """How many bytes these events have."""
 
 
 class Spool:
-    """A run's log and journal, open for appending. Used as a context manager: leaving it commits."""
+    """A run's log and journal, open for appending; a context manager that commits when it is left."""
 
     def __init__(
         self,
-        folder: RunFolder,
+        run_directory: RunDirectory,
         origins: Mapping[Target, int],
         *,
         dictionary: bytes | None = None,
     ) -> None:
-        """Open or create both files in `folder`; `origins` numbers the places that events may come from.
+        """Open or create both files; `origins` numbers the targets that events may come from.
 
-        `dictionary` is the one that stands in the log already, if one does.
+        `dictionary` is the one that the log already contains, if it does.
 
         Raises:
             DiskError: a file cannot be opened.
         """
-        self._folder = folder
-        self.index = EventIndex(folder.path)
+        self._log_path = run_directory.log_path
+        self.index = EventIndex(run_directory.path)
+        """Where every event in the log is."""
         self._origins = origins
-        self._log = _AppendFile(folder.log_path)
-        self._journal = _AppendFile(folder.journal_path)
-        sync_folder(folder.path)
+        self._log = _AppendFile(run_directory.log_path)
+        self._journal = _AppendFile(run_directory.journal_path)
+        sync_folder(run_directory.path)
         self._codec = FrameCodec(dictionary)
         self._samples: list[bytes] | None = None if dictionary else []
         self._batch = PendingBatch()
@@ -78,9 +79,9 @@ class Spool:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, activity: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Commit what has arrived and close; after a disk error only close."""
+        """Commit what has been appended and close both files; after a disk error only close them."""
         try:
             if not self._has_failed:
                 self.commit()
@@ -89,32 +90,32 @@ class Spool:
             self._journal.close()
 
     def append_page(self, line: PageLine, events: Sequence[Event]) -> None:
-        """Take a page: `line` says what was answered, `events` are those that passed the filter.
+        """Append a page: `line` describes the response, `events` are those that passed the filter.
 
-        The line's offset, length and hash are filled in when it is written out.
+        The line's offset, length and hash are filled in when its batch is written.
         """
         self._batch.entries.append((line, events))
         self._batch.event_bytes += sum(len(event.raw) for event in events)
 
     def append_line(self, line: JournalLine) -> None:
-        """Take a journal line."""
+        """Append a journal line."""
         self._batch.entries.append((line, None))
 
     @property
     def pending_bytes(self) -> int:
-        """Return how many bytes of events wait for the next commit."""
+        """Return how many bytes of events the next batch has so far."""
         return self._batch.event_bytes
 
     def pop_batch(self) -> PendingBatch:
-        """Return what was taken since the last batch, to be written out; called by whoever appends."""
+        """Return what has been appended since the last batch; called by the thread that appends."""
         batch, self._batch = self._batch, PendingBatch()
         return batch
 
     def write_batch(self, batch: PendingBatch) -> None:
-        """Make a batch durable: the log, then the lines that speak of it.
+        """Make a batch durable: first the log, then the lines that refer to it.
 
         Raises:
-            DiskError: the disk refused; nothing after the last commit counts.
+            DiskError: a write fails; nothing after the last commit counts.
         """
         try:
             lines = list(self._store(batch))
@@ -124,22 +125,22 @@ class Spool:
                     self._journal.append(encode_line(line))
                 self._journal.flush()
         except DiskError:
-            self._has_failed = True  # what stands at the files' ends is not known: appending more could hide it
+            self._has_failed = True  # the ends of the files are unknown now; appending more could hide the damage
             raise
 
     def commit(self) -> None:
-        """Make everything taken so far durable.
+        """Make everything appended so far durable.
 
         Raises:
-            DiskError: the disk refused; nothing after the last commit counts.
+            DiskError: a write fails; nothing after the last commit counts.
         """
         self.write_batch(self.pop_batch())
 
     def _store(self, batch: PendingBatch) -> Iterator[JournalLine]:
-        """Put a batch's events into the log and the index; yield its lines, a page's with the place of its events."""
+        """Add a batch's events to the log and the index; yield its lines, a page's with where its block is."""
         raws = [event.raw for _, events in batch.entries for event in events or ()]
-        yield from self._learn(raws)
-        frames = iter(self._codec.compress(raws))  # in one call: each waits for Python's lock when it returns
+        yield from self._train(raws)
+        frames = iter(self._codec.compress(raws))  # one call: each call waits for the GIL when it returns
         for line, events in batch.entries:
             if events is None or not isinstance(line, PageLine):
                 yield line
@@ -149,7 +150,7 @@ class Spool:
             self.index.add(
                 events,
                 origin=self._origins[line.shard.target],
-                offset=offset + measure_head(len(lengths)),
+                offset=offset + measure_header(len(lengths)),
                 lengths=lengths,
             )
             digest = hashlib.sha256(block).hexdigest()
@@ -158,10 +159,10 @@ class Spool:
     def open_reader(self) -> LogReader:
         """Return a reader of what has been committed."""
         self.commit()
-        return LogReader(self._folder.log_path, self._codec)
+        return LogReader(self._log_path, self._codec)
 
-    def _learn(self, raws: Sequence[bytes]) -> Iterator[DictionaryLine]:
-        """Collect samples; once there are enough, put a dictionary into the log and use it from here on."""
+    def _train(self, raws: Sequence[bytes]) -> Iterator[DictionaryLine]:
+        """Collect samples; once there are enough, add a dictionary to the log and use it from now on."""
         if self._samples is None:
             return
         self._samples.extend(raws[: _SAMPLE_COUNT - len(self._samples)])
@@ -187,7 +188,7 @@ class _AppendFile:
         self.pending_bytes = 0
 
     def append(self, data: bytes) -> int:
-        """Take bytes and return the offset at which they will stand."""
+        """Queue bytes and return the offset that they will have."""
         offset = self._end
         self._end += len(data)
         self._pending.append(data)
@@ -195,7 +196,7 @@ class _AppendFile:
         return offset
 
     def flush(self) -> None:
-        """Write and sync what was taken."""
+        """Write and sync what is queued."""
         if self._pending:
             write_all(self._descriptor, b"".join(self._pending), self._path)
             self._pending.clear()

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives import serialization as form
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from ociaudit.client.auth import Credentials, load_credentials
@@ -18,27 +17,31 @@ RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
 def write_pem(
-    key: object, *, is_encrypted: bool = False, layout: form.PrivateFormat = form.PrivateFormat.PKCS8
+    key: object, *, is_encrypted: bool = False, layout: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8
 ) -> bytes:
     """Write a private key as PEM."""
-    lock = form.BestAvailableEncryption(PASS_PHRASE.encode()) if is_encrypted else form.NoEncryption()
-    return key.private_bytes(form.Encoding.PEM, layout, lock)
+    lock = serialization.BestAvailableEncryption(PASS_PHRASE.encode()) if is_encrypted else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, layout, lock)
 
 
 PLAIN = write_pem(RSA_KEY)
 KEYS = {
     "good": PLAIN,
     "labelled": PLAIN + b"OCI_API_KEY\n",
-    "traditional": write_pem(RSA_KEY, layout=form.PrivateFormat.TraditionalOpenSSL),
+    "traditional": write_pem(RSA_KEY, layout=serialization.PrivateFormat.TraditionalOpenSSL),
     "encrypted": write_pem(RSA_KEY, is_encrypted=True),
-    "old-encrypted": write_pem(RSA_KEY, is_encrypted=True, layout=form.PrivateFormat.TraditionalOpenSSL),
-    "public": RSA_KEY.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo),
+    "old-encrypted": write_pem(RSA_KEY, is_encrypted=True, layout=serialization.PrivateFormat.TraditionalOpenSSL),
+    "public": RSA_KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ),
     "ec": write_pem(ec.generate_private_key(ec.SECP256R1())),
     "ed25519": write_pem(ed25519.Ed25519PrivateKey.generate()),
-    "der": RSA_KEY.private_bytes(form.Encoding.DER, form.PrivateFormat.PKCS8, form.NoEncryption()),
+    "der": RSA_KEY.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ),
     "cut": PLAIN[:900],
     "changed": PLAIN[:300] + b"AAAAAAAAAAAA" + PLAIN[312:],
-    "text": b"this is no key",
+    "text": b"this is not a key",
     "empty": b"",
     "garbage": bytes(range(256)) * 4,
 }
@@ -47,12 +50,12 @@ SECRETS = {line for line in PLAIN.decode().splitlines() if not line.startswith("
 
 @dataclass
 class Profile:
-    """A configuration file whose one profile can be changed field by field."""
+    """A configuration file with one profile that can be changed field by field."""
 
     folder: Path
 
     def write(self, *, section: str = "DEFAULT", **changes: str | None) -> str:
-        """Write the file and return its path; a field that is None is left out."""
+        """Write the file and return its path; a field that is None is omitted."""
         fields = {
             "user": "ocid1.user.oc1..aaaa",
             "tenancy": "ocid1.tenancy.oc1..aaaa",
@@ -70,13 +73,13 @@ class Profile:
         return str(path)
 
     def put_key(self, kind: str) -> str:
-        """Write one of the keys."""
+        """Write one of the keys beside the configuration."""
         return self.put(f"{kind}.pem", KEYS[kind])
 
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Profile:
-    """A profile that works unless something in it is changed."""
+    """A profile that works unless a field is changed."""
     return Profile(tmp_path)
 
 
@@ -86,12 +89,12 @@ def sign(credentials: Credentials) -> dict[str, str]:
 
 
 def read_signature(headers: dict[str, str]) -> dict[str, str]:
-    """Take the Authorization header apart by name."""
+    """Parse the Authorization header into its parameters."""
     return dict(re.findall(r'(\w+)="([^"]*)"', headers["authorization"]))
 
 
 def check_signature(headers: dict[str, str]) -> None:
-    """Verify a signature with the public half, over the bytes that go on the wire."""
+    """Verify a signature with the public key, over the bytes that are sent."""
     text = f"date: {headers['date']}\n(request-target): get /p?a=%20b\nhost: h:1"
     signature = base64.b64decode(read_signature(headers)["signature"])
     RSA_KEY.public_key().verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -99,7 +102,7 @@ def check_signature(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("kind", ["good", "labelled", "traditional"])
 def test_an_api_key_signs(profile: Profile, kind: str) -> None:
-    """A request is signed by the profile's key over date, target and host, and says whose key it is."""
+    """A request is signed with the profile's key over date, target and host, and names the key."""
     credentials = load_credentials(profile.write(key_file=profile.put_key(kind)))
     headers = sign(credentials)
     check_signature(headers)
@@ -109,8 +112,8 @@ def test_an_api_key_signs(profile: Profile, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
-def test_a_pass_phrase_opens_the_key(profile: Profile, kind: str) -> None:
-    """An encrypted key signs when the profile has its pass phrase."""
+def test_a_pass_phrase_decrypts_the_key(profile: Profile, kind: str) -> None:
+    """An encrypted key signs if the profile has its pass phrase."""
     check_signature(sign(load_credentials(profile.write(key_file=profile.put_key(kind), pass_phrase=PASS_PHRASE))))
 
 
@@ -136,42 +139,42 @@ def test_a_pass_phrase_opens_the_key(profile: Profile, kind: str) -> None:
 def test_an_unusable_key_is_explained_without_showing_it(
     profile: Profile, kind: str, pass_phrase: str | None, words: str, *, is_session: bool
 ) -> None:
-    """Every kind of unusable key is a configuration error before anything is sent, and no secret is told."""
+    """Every kind of unusable key is a configuration error before anything is sent, and no secret is shown."""
     token_file = profile.put("token", b"header.payload.signature") if is_session else None
     where = profile.write(key_file=profile.put_key(kind), pass_phrase=pass_phrase, security_token_file=token_file)
     with pytest.raises(ConfigError, match=words) as caught:
         load_credentials(where)
-    told = f"{caught.value} {caught.value.hint} {caught.value!r}"
-    assert not [secret for secret in SECRETS if secret in told]
-    assert "DEFAULT" in told
-    assert where in told
+    shown = f"{caught.value} {caught.value.hint} {caught.value!r}"
+    assert not [secret for secret in SECRETS if secret in shown]
+    assert "DEFAULT" in shown
+    assert where in shown
 
 
 @pytest.mark.parametrize("field", ["user", "tenancy", "fingerprint", "region"])
 @pytest.mark.parametrize("value", ["", "x y", "../../etc", "ocid1.instance"])
 def test_a_malformed_field_is_named(profile: Profile, field: str, value: str) -> None:
-    """A field that cannot be right is named, and its value is not shown."""
+    """A malformed field is named."""
     with pytest.raises(ConfigError, match=f"{field} malformed"):
         load_credentials(profile.write(**{field: value}))
 
 
 @pytest.mark.parametrize("field", ["user", "tenancy", "fingerprint", "region", "key_file"])
 def test_a_missing_field_is_named(profile: Profile, field: str) -> None:
-    """A field that is not there is named."""
+    """A field that the profile lacks is named."""
     with pytest.raises(ConfigError, match=f"{field} missing"):
         load_credentials(profile.write(**{field: None}))
 
 
 @pytest.mark.parametrize("field", ["tenancy", "region", "key_file"])
-def test_a_session_names_what_it_misses(profile: Profile, field: str) -> None:
-    """A session needs less than an API key, and says what of that is missing."""
+def test_a_session_names_its_missing_field(profile: Profile, field: str) -> None:
+    """A session needs fewer fields than an API key, and a missing one is named."""
     token_file = profile.put("token", b"header.payload.signature")
     with pytest.raises(ConfigError, match=f"{field} missing"):
         load_credentials(profile.write(security_token_file=token_file, user=None, **{field: None}))
 
 
 def test_a_session_token_signs(profile: Profile) -> None:
-    """A session signs with its token as the key's name, and neither shows in its repr."""
+    """A session signs with its token as the key id, and neither token nor signer appears in the repr."""
     token_file = profile.put("token", b"header.payload.signature\n")
     credentials = load_credentials(profile.write(security_token_file=token_file, user=None, fingerprint=None))
     headers = sign(credentials)
@@ -184,7 +187,7 @@ def test_a_session_token_signs(profile: Profile) -> None:
 
 @pytest.mark.parametrize("token", ["missing", "binary", "folder", "~nobody-of-that-name/token"])
 def test_an_unreadable_token_is_a_configuration_error(profile: Profile, token: str) -> None:
-    """A token file that is not there, no text, or a folder, says how to renew the session."""
+    """A token file that is missing, not text or a folder is an error with the command for a new session."""
     profile.put("binary", b"\xff\xfe")
     (profile.folder / "folder").mkdir()
     where = token if token.startswith("~") else str(profile.folder / token)
@@ -194,8 +197,8 @@ def test_an_unreadable_token_is_a_configuration_error(profile: Profile, token: s
 
 
 @pytest.mark.parametrize("key_file", ["nothing.pem", "folder", "~nobody-of-that-name/key.pem"])
-def test_a_key_file_that_is_none_is_said(profile: Profile, key_file: str) -> None:
-    """A key file that does not exist, or is a folder, is a configuration error."""
+def test_a_missing_key_file_is_a_configuration_error(profile: Profile, key_file: str) -> None:
+    """A key file that does not exist or is a folder is a configuration error."""
     (profile.folder / "folder").mkdir()
     where = key_file if key_file.startswith("~") else str(profile.folder / key_file)
     with pytest.raises(ConfigError, match="names no file"):
@@ -205,40 +208,40 @@ def test_a_key_file_that_is_none_is_said(profile: Profile, key_file: str) -> Non
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be understood"),
-        (b"password-in-a-line", "cannot be understood"),
-        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", "cannot be understood"),
-        (b"[A]\nuser=password-in-a-line\n[A]\n", "cannot be understood"),
-        (b"\xff\xfe\x00", "cannot be understood"),
-        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "cannot be understood"),
+        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be parsed"),
+        (b"password-in-a-line", "cannot be parsed"),
+        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", "cannot be parsed"),
+        (b"[A]\nuser=password-in-a-line\n[A]\n", "cannot be parsed"),
+        (b"\xff\xfe\x00", "cannot be parsed"),
+        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "cannot be parsed"),
         (b"", "missing"),
     ],
 )
 def test_a_damaged_file_is_explained_without_its_lines(profile: Profile, content: bytes, words: str) -> None:
-    """A file that is no configuration is said to be none, and no line of it is repeated."""
+    """A file that is not a configuration is an error that contains no line of it."""
     with pytest.raises(ConfigError, match=words) as caught:
         load_credentials(profile.put("config", content))
     assert "password-in-a-line" not in f"{caught.value} {caught.value.hint}"
 
 
 @pytest.mark.parametrize("location", ["nothing", "", "x" * 5_000])
-def test_a_file_that_is_not_there_is_said(profile: Profile, location: str) -> None:
-    """A configuration that does not exist, or is a folder, or cannot be named, is a configuration error."""
+def test_a_missing_file_is_a_configuration_error(profile: Profile, location: str) -> None:
+    """A configuration that does not exist, is a folder or has an impossible name is a configuration error."""
     with pytest.raises(ConfigError, match=r"does not exist|cannot be read"):
         load_credentials(str(profile.folder / location))
     with pytest.raises(ConfigError, match="does not exist"):
         load_credentials("~nobody-of-that-name/config")
 
 
-def test_a_missing_profile_shows_those_that_there_are(profile: Profile) -> None:
-    """A profile that the file does not have is answered with the names of the others."""
+def test_a_missing_profile_is_an_error_with_the_existing_ones(profile: Profile) -> None:
+    """The error for a profile that the file lacks names the others."""
     with pytest.raises(ConfigError, match="no profile 'OTHER'; it has PROD"):
         load_credentials(profile.write(section="PROD"), "OTHER")
     assert load_credentials(profile.write(section="PROD"), "PROD").profile == "PROD"
 
 
-def test_a_short_region_name_is_spelled_out(profile: Profile) -> None:
-    """The SDK's short names of regions are understood."""
+def test_a_short_region_name_is_expanded(profile: Profile) -> None:
+    """The SDK's short names of regions become the full names."""
     assert load_credentials(profile.write(region="FRA")).region == "eu-frankfurt-1"
 
 
@@ -262,13 +265,13 @@ VARIABLES = {
     ],
 )
 def test_a_variable_beats_the_profile(profile: Profile, variable: str, value: str, field: str, expected: str) -> None:
-    """Each variable takes the place of its field, also where the profile was named by hand; an empty one does not."""
+    """Each variable replaces its field, even if the profile was named explicitly; an empty one does not."""
     credentials = load_credentials(profile.write(), "DEFAULT", environment={variable: value})
     assert getattr(credentials, field) == expected
 
 
 def test_variables_name_file_and_profile(profile: Profile) -> None:
-    """OCI_CLI_CONFIG_FILE and OCI_CLI_PROFILE stand in for what was not named by hand."""
+    """OCI_CLI_CONFIG_FILE and OCI_CLI_PROFILE apply unless an argument replaces them."""
     where = profile.write(section="PROD")
     environment = {"OCI_CLI_CONFIG_FILE": where, "OCI_CLI_PROFILE": "PROD"}
     assert load_credentials(environment=environment).profile == "PROD"
@@ -279,7 +282,7 @@ def test_variables_name_file_and_profile(profile: Profile) -> None:
 
 
 def test_variables_alone_are_enough() -> None:
-    """With user, tenancy, fingerprint, region and key in variables no file is read."""
+    """With user, tenancy, fingerprint, region and key in variables, no file is read."""
     credentials = load_credentials(environment={**VARIABLES, "OCI_CLI_CONFIG_FILE": "/missing/config"})
     headers = sign(credentials)
     check_signature(headers)
@@ -290,15 +293,15 @@ def test_variables_alone_are_enough() -> None:
 
 
 @pytest.mark.parametrize("missing", sorted(VARIABLES))
-def test_variables_that_are_not_enough_need_the_file(missing: str) -> None:
-    """Where one of the variables is missing, the file is read."""
+def test_variables_that_are_not_enough_require_the_file(missing: str) -> None:
+    """If one of the variables is missing, the file is read."""
     environment = {name: value for name, value in VARIABLES.items() if name != missing}
     with pytest.raises(ConfigError, match="/missing/config does not exist"):
         load_credentials(environment={**environment, "OCI_CLI_CONFIG_FILE": "/missing/config"})
 
 
 def test_a_pass_phrase_may_come_from_a_variable(profile: Profile) -> None:
-    """OCI_CLI_PASSPHRASE opens the key, and a wrong one is explained without being shown."""
+    """OCI_CLI_PASSPHRASE decrypts the key, and a wrong one is an error that does not show it."""
     where = profile.write(key_file=profile.put_key("encrypted"))
     check_signature(sign(load_credentials(where, environment={"OCI_CLI_PASSPHRASE": PASS_PHRASE})))
     with pytest.raises(ConfigError, match="pass_phrase is wrong") as caught:
@@ -321,10 +324,10 @@ def test_a_pass_phrase_may_come_from_a_variable(profile: Profile) -> None:
         ("api_key", {}, {"authentication_type": "instance_principal"}, "api_key"),
     ],
 )
-def test_the_kind_is_what_was_named_first(
+def test_the_kind_is_chosen_in_order(
     profile: Profile, auth: str | None, environment: dict[str, str], fields: dict[str, str], kind: str
 ) -> None:
-    """The option beats OCI_CLI_AUTH, which beats authentication_type, which beats what the profile holds."""
+    """The option beats OCI_CLI_AUTH, which beats authentication_type, which beats what the profile contains."""
     profile.put("token", b"header.payload.signature")
     if "security_token_file" in fields:
         fields = {**fields, "security_token_file": str(profile.folder / "token")}
@@ -332,8 +335,8 @@ def test_the_kind_is_what_was_named_first(
 
 
 @pytest.mark.parametrize("kind", ["magic", "API_KEY", "pkcs11"])
-def test_a_kind_that_there_is_not_is_refused(profile: Profile, kind: str) -> None:
-    """An unknown kind is refused wherever it stands, with a list of those that there are."""
+def test_an_unknown_kind_is_rejected(profile: Profile, kind: str) -> None:
+    """An unknown kind of sign-in is an error with a list of the known ones, whatever names it."""
     ways = [
         lambda: load_credentials(profile.write(), auth=kind),
         lambda: load_credentials(profile.write(), environment={"OCI_CLI_AUTH": kind}),
@@ -345,8 +348,8 @@ def test_a_kind_that_there_is_not_is_refused(profile: Profile, kind: str) -> Non
         assert "oke_workload_identity" in caught.value.hint
 
 
-def test_the_hint_of_a_session_is_the_command_that_renews_it(profile: Profile) -> None:
-    """It names profile, region and the configuration file if that is not the default one, ready to be pasted."""
+def test_the_hint_of_a_session_is_the_command_for_a_new_one(profile: Profile) -> None:
+    """The command names profile, region and a configuration file other than the default, ready to paste."""
     token_file = profile.put("token", b"header.payload.signature")
     where = profile.write(section="MY PROFILE", security_token_file=token_file)
     hint = load_credentials(where, "MY PROFILE").rejection_hint
@@ -355,8 +358,8 @@ def test_the_hint_of_a_session_is_the_command_that_renews_it(profile: Profile) -
     assert "oci session refresh --profile 'MY PROFILE'" in hint
 
 
-def test_a_session_takes_up_a_new_token(profile: Profile) -> None:
-    """After a refusal the files are read again; the same token is no help, another one is."""
+def test_a_session_picks_up_a_new_token(profile: Profile) -> None:
+    """After a rejection the files are read again, and a new token is used."""
     path = profile.put("token", b"header.payload.signature")
     credentials = load_credentials(profile.write(security_token_file=path))
     assert asyncio.run(credentials.refresh(0)) is False
@@ -365,9 +368,9 @@ def test_a_session_takes_up_a_new_token(profile: Profile) -> None:
     assert read_signature(sign(credentials))["keyId"] == "ST$header.other.signature"
 
 
-def test_a_key_has_nothing_to_renew(profile: Profile) -> None:
-    """An API key stays what it is."""
+def test_an_api_key_has_nothing_to_refresh(profile: Profile) -> None:
+    """An API key is never replaced, and has no state to explain."""
     credentials = load_credentials(profile.write())
     assert asyncio.run(credentials.prepare(9e9)) == 0
     assert asyncio.run(credentials.refresh(0)) is False
-    assert credentials.explain_state() == ""
+    assert credentials.explain_token() == ""

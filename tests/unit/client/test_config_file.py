@@ -6,7 +6,7 @@ from ociaudit.client.config_file import list_private_files
 
 
 def make(path: Path, mode: int) -> Path:
-    """A file of a mode."""
+    """Create a file with a mode."""
     path.write_text("x")
     path.chmod(mode)
     return path
@@ -17,7 +17,7 @@ def make(path: Path, mode: int) -> Path:
     [(0o600, False), (0o400, False), (0o700, False), (0o640, True), (0o604, True), (0o602, True)],
 )
 def test_a_file_is_exposed_when_others_may_touch_it(tmp_path: Path, mode: int, is_exposed: bool) -> None:
-    """Group and others count, for reading as for writing; the owner does not."""
+    """A file is exposed when its group or others may read or write it."""
     config = make(tmp_path / "config", 0o600)
     key = make(tmp_path / "key", mode)
     first, second = list_private_files(config, {"key_file": str(key), "user": "u"})
@@ -25,22 +25,22 @@ def test_a_file_is_exposed_when_others_may_touch_it(tmp_path: Path, mode: int, i
     assert (second.named_by, second.path, second.is_exposed) == ("key_file", key, is_exposed)
 
 
-def test_every_field_that_names_a_secret_is_looked_at(tmp_path: Path) -> None:
-    """Key, session token and delegation token."""
+def test_every_field_that_names_a_secret_is_checked(tmp_path: Path) -> None:
+    """The files of key, session token and delegation token are listed."""
     fields = {f"{name}_file": str(tmp_path / name) for name in ("key", "security_token", "delegation_token")}
     assert {one.named_by for one in list_private_files(tmp_path, fields)} == {*fields, "the configuration file"}
 
 
 @pytest.mark.parametrize("name", ["missing", "a\0b", "x" * 5000])
-def test_a_file_that_cannot_be_looked_at_is_said(tmp_path: Path, name: str) -> None:
-    """Why is in words, and it is not called exposed."""
+def test_a_file_that_cannot_be_checked_has_a_problem(tmp_path: Path, name: str) -> None:
+    """A file without a known mode has a reason, and is not reported as exposed."""
     _, found = list_private_files(tmp_path, {"key_file": str(tmp_path / name)})
     assert found.problem
     assert not found.is_exposed
 
 
-def test_a_home_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~` is the home; an unknown user's stays as it is."""
+def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` is expanded, and that of an unknown user is kept."""
     monkeypatch.setenv("HOME", str(tmp_path))
     make(tmp_path / "key", 0o600)
     _, mine = list_private_files(tmp_path, {"key_file": "~/key"})

@@ -22,20 +22,20 @@ from support.scripted_transport import Reply, ScriptedTransport
 
 
 def make_credentials(kind: AuthKind = "api_key") -> Credentials:
-    """Somebody whose sign-in is never asked to sign."""
+    """Make credentials that never sign."""
     return Credentials(
         TENANCY, REGION, "ocid1.user.oc1..me", "ab:cd", "PROD", kind, _signer=lambda _: None, rejection_hint="renew it"
     )
 
 
 def make_reader(replies: dict[str | None, list[Reply]]) -> tuple[IdentityReader, ScriptedTransport]:
-    """Make a reader over a table of replies."""
+    """Make a reader that gets its responses from a table."""
     transport = ScriptedTransport(replies)
     return IdentityReader(transport, Endpoints("http://127.0.0.1/{service}"), make_credentials()), transport
 
 
-def refuse(status: int, *, is_oci: bool = True, skew_seconds: float | None = None) -> ServiceError:
-    """Make a refusal."""
+def reject(status: int, *, is_oci: bool = True, skew_seconds: float | None = None) -> ServiceError:
+    """Make an error response."""
     return ServiceError(
         f"{status} Code: no",
         status=status,
@@ -54,7 +54,7 @@ def write_compartments(*ids: str) -> bytes:
 
 
 def test_every_page_of_the_compartments_is_read() -> None:
-    """The listing goes to its last page, each compartment once, with the request id of every page."""
+    """The listing contains every page, each compartment once, and the request id of every page."""
     reader, transport = make_reader(
         {
             None: [(write_compartments("a", "b"), "p2")],
@@ -75,14 +75,14 @@ def test_every_page_of_the_compartments_is_read() -> None:
 
 
 def test_a_listing_that_loops_stops_the_run() -> None:
-    """A token that comes twice is an error, never a listing cut short."""
+    """A page token that is repeated is an error, never a shortened listing."""
     reader, _ = make_reader({None: [(b"[]", "p")], "p": [(b"[]", "p")]})
-    with pytest.raises(ServiceUnreachable, match="circles"):
+    with pytest.raises(ServiceUnreachable, match=r"compartments .* same page token twice .*request-2"):
         asyncio.run(reader.list_compartments())
 
 
 def test_the_regions_are_read() -> None:
-    """Name, status and which one is home, as listed."""
+    """A region has its name, its status and whether it is the home region, as listed."""
     ready = b'{"regionName":"eu-x-1","status":"READY","isHomeRegion":true,"regionKey":"X"}'
     served = b"[" + ready + b',{"regionName":"eu-y-1","status":"I"}]'
     reader, transport = make_reader({None: [(served, None)]})
@@ -94,8 +94,8 @@ def test_the_regions_are_read() -> None:
     assert transport.urls == [f"http://127.0.0.1/identity/20160918/tenancies/{TENANCY}/regionSubscriptions"]
 
 
-def test_a_region_that_is_no_name_is_refused() -> None:
-    """The names of regions become hosts: one that could lead elsewhere stops the run."""
+def test_a_region_with_an_invalid_name_is_rejected() -> None:
+    """A region name that could lead to another host stops the run."""
     served = b'[{"regionName":"evil.example/","status":"READY"}]'
     reader, _ = make_reader({None: [(served, None)]})
     with pytest.raises(ServiceUnreachable, match="is not the name of a region"):
@@ -106,22 +106,22 @@ def test_a_region_that_is_no_name_is_refused() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (refuse(404), ScopeUnreadable, "cannot be read"),
-        (refuse(403), ScopeUnreadable, "cannot be read"),
-        (refuse(401), SignInRejected, "does not accept"),
-        (refuse(500), ServiceUnreachable, "did not come"),
-        (refuse(429), ServiceUnreachable, "did not come"),
-        (refuse(404, is_oci=False), ServiceUnreachable, "did not come"),
-        (refuse(401, is_oci=False), ServiceUnreachable, "did not come"),
-        (ConnectionFailed("reset"), ServiceUnreachable, "did not come"),
-        (InvalidResponse("html", request_id="request-7"), ServiceUnreachable, "did not come"),
+        (reject(404), ScopeUnreadable, "cannot be read"),
+        (reject(403), ScopeUnreadable, "cannot be read"),
+        (reject(401), SignInRejected, "does not accept"),
+        (reject(500), ServiceUnreachable, "could not be fetched"),
+        (reject(429), ServiceUnreachable, "could not be fetched"),
+        (reject(404, is_oci=False), ServiceUnreachable, "could not be fetched"),
+        (reject(401, is_oci=False), ServiceUnreachable, "could not be fetched"),
+        (ConnectionFailed("reset"), ServiceUnreachable, "could not be fetched"),
+        (InvalidResponse("html", request_id="request-7"), ServiceUnreachable, "could not be fetched"),
     ],
 )
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_failed_listing_stops_the_run(
     what: str, error: RequestError, kind: type[OciAuditError], words: str, *, is_late: bool
 ) -> None:
-    """Whatever goes wrong, on the first page or later, is the error of its family and never a shorter listing."""
+    """Any failure, on the first page or later, is the error of its family and never a shorter listing."""
     late: dict[str | None, list[Reply]] = {None: [(write_compartments("a"), "p")], "p": [error]}
     reader, _ = make_reader(late if is_late and what == "compartments" else {None: [error]})
     with pytest.raises(kind, match=words) as caught:
@@ -136,8 +136,8 @@ def test_a_failed_listing_stops_the_run(
 @pytest.mark.parametrize(
     "served", [b"{}", b"[1]", b'[{"id":"a"}]', b'[{"id":1,"compartmentId":"","lifecycleState":""}]']
 )
-def test_a_listing_of_another_form_stops_the_run(served: bytes) -> None:
-    """A body that is no listing is an error, never an empty one."""
+def test_an_invalid_listing_stops_the_run(served: bytes) -> None:
+    """A body that is not a listing is an error, never an empty listing."""
     reader, _ = make_reader({None: [(served, None)]})
     with pytest.raises(ServiceUnreachable):
         asyncio.run(reader.list_compartments())
@@ -150,14 +150,14 @@ def test_a_listing_of_another_form_stops_the_run(served: bytes) -> None:
     [
         ((b"{}", None), True),
         ((b"whatever", None), True),
-        (refuse(404), True),
-        (refuse(401), False),
-        (refuse(500), True),
+        (reject(404), True),
+        (reject(401), False),
+        (reject(500), True),
         (ConnectionFailed("reset"), True),
     ],
 )
-def test_only_a_401_says_that_the_key_is_refused(reply: Reply, *, expected: bool) -> None:
-    """Any other answer, and none, leave the key in good standing."""
+def test_only_a_401_means_that_the_key_is_rejected(reply: Reply, *, expected: bool) -> None:
+    """With any other response, or none, the key counts as accepted."""
     reader, _ = make_reader({None: [reply]})
     assert asyncio.run(reader.is_sign_in_accepted()) == expected
 
@@ -171,9 +171,9 @@ def test_only_a_401_says_that_the_key_is_refused(reply: Reply, *, expected: bool
         (None, "does not accept", "renew it"),
     ],
 )
-def test_a_rejection_says_the_likely_reason(skew: float | None, words: str, hint: str) -> None:
-    """The clock when it is off by more than five minutes, else what this sign-in may lack, with the request id."""
-    error = explain_rejection(refuse(401, skew_seconds=skew), make_credentials())
+def test_a_rejection_names_the_likely_reason(skew: float | None, words: str, hint: str) -> None:
+    """The reason is the clock if it is off by more than five minutes, else the sign-in, with the request id."""
+    error = explain_rejection(reject(401, skew_seconds=skew), make_credentials())
     assert words in str(error)
     assert "request-7" in str(error)
     assert hint in error.hint

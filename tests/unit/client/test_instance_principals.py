@@ -7,6 +7,7 @@ from typing import Any
 
 import oci._vendor.requests
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from oci._vendor.requests.exceptions import ConnectionError as NoConnectionError
@@ -21,7 +22,6 @@ from ociaudit.client import instance_principals as principals
 from ociaudit.client.auth import load_credentials
 from ociaudit.client.signer import Credentials
 from ociaudit.errors import ConfigError, OciAuditError, ServiceUnreachable, SignInRejected
-from support.private_ca import make_private_ca
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 END = 4_000_000_000
@@ -31,44 +31,44 @@ USER = "ocid1.user.oc1..anna"
 
 
 def make_token(**claims: object) -> str:
-    """Make a token that nobody signed."""
+    """Make an unsigned token."""
     body = base64.urlsafe_b64encode(json.dumps({"iat": END - 3600, "exp": END, **claims}).encode()).rstrip(b"=")
     return f"eyJhbGciOiJub25lIn0.{body.decode()}.c2ln"
 
 
 @dataclass
 class ClusterService:
-    """The service of tokens of a cluster, as far as its client sees it; remembers what was asked."""
+    """The token service of a cluster, as its client sees it; it records the requests."""
 
     token: str = field(default_factory=lambda: make_token(sub=WORKLOAD, res_tenant=TENANCY))
     status_code: int = 200
     failure: Exception | None = None
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     url: str = ""
     reason: str = "because"
     headers: dict[str, str] = field(default_factory=dict)
 
     def post(self, url: str, **options: Any) -> "ClusterService":
-        """Answer a token, or fail."""
-        self.asked.append((url, options))
+        """Return a token, or fail."""
+        self.requests.append((url, options))
         if self.failure:
             raise self.failure
         return self
 
     @property
     def ok(self) -> bool:
-        """Tell whether the answer is a good one."""
+        """Return whether the response is a success."""
         return self.status_code == 200
 
     @property
     def content(self) -> bytes:
-        """Give the body."""
+        """Return the body."""
         return base64.b64encode(json.dumps({"token": f"ST${self.token}"}).encode())
 
 
 @pytest.fixture
 def cluster(monkeypatch) -> ClusterService:
-    """A cluster whose service of tokens answers without a socket."""
+    """A cluster whose token service responds without a socket."""
     service = ClusterService()
     monkeypatch.setattr(oci._vendor.requests.Session, "post", service.post)
     return service
@@ -78,11 +78,12 @@ def cluster(monkeypatch) -> ClusterService:
 def pod(tmp_path: Path) -> dict[str, str]:
     """The variables of a pod."""
     (tmp_path / "token").write_text(make_token(sub="system:serviceaccount:audit:reader"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return {
         "KUBERNETES_SERVICE_HOST": "10.96.0.1",
         "OCI_RESOURCE_PRINCIPAL_REGION": "fra",
         "OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH": str(tmp_path / "token"),
-        "OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH": str(make_private_ca(tmp_path).bundle),
+        "OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH": str(tmp_path / "ca.pem"),
     }
 
 
@@ -92,9 +93,9 @@ def sign(credentials: Credentials) -> dict[str, str]:
 
 
 def test_a_pod_signs_with_the_token_of_its_cluster(cluster: ClusterService, pod: dict[str, str]) -> None:
-    """The cluster is asked at its own address, trusting its own CA, with the account's token; its answer signs."""
+    """The token is requested from the cluster's address, trusting its CA, with the account's token."""
     credentials = load_credentials(auth="oke_workload_identity", environment=pod)
-    (url, options), *more = cluster.asked
+    (url, options), *more = cluster.requests
     assert not more
     assert url == "https://10.96.0.1:12250/resourcePrincipalSessionTokens"
     assert options["verify"] == pod["OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH"]
@@ -104,27 +105,27 @@ def test_a_pod_signs_with_the_token_of_its_cluster(cluster: ClusterService, pod:
     assert (credentials.fingerprint, credentials.profile) == (None, "oke_workload_identity")
     assert f'keyId="ST${cluster.token}"' in sign(credentials)["authorization"]
     assert cluster.token not in repr(credentials)
-    assert "any-user" in credentials.state_policy("read audit-events")
-    assert "workload" in credentials.state_policy("read audit-events")
+    assert "any-user" in credentials.format_policy("read audit-events")
+    assert "workload" in credentials.format_policy("read audit-events")
 
 
-def test_a_pod_may_be_given_its_token_as_text(cluster: ClusterService, pod: dict[str, str]) -> None:
-    """The account's token may stand in a variable, which goes before the file."""
+def test_a_pod_may_get_its_token_from_a_variable(cluster: ClusterService, pod: dict[str, str]) -> None:
+    """A variable with the account's token beats the file."""
     token = make_token(sub="system:serviceaccount:audit:other")
     load_credentials(
         auth="oke_workload_identity", environment={**pod, "OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_STRING": token}
     )
-    assert cluster.asked[0][1]["headers"]["Authorization"] == f"Bearer {token}"
+    assert cluster.requests[0][1]["headers"]["Authorization"] == f"Bearer {token}"
 
 
-def test_a_pod_renews_its_token(cluster: ClusterService, pod: dict[str, str]) -> None:
-    """Near its end, and after a refusal, the cluster is asked again; signing itself never asks."""
+def test_a_pod_refreshes_its_token(cluster: ClusterService, pod: dict[str, str]) -> None:
+    """A token is requested again near its expiry and after a rejection, but never by signing."""
     credentials = load_credentials(auth="oke_workload_identity", environment=pod)
     sign(credentials)
-    assert len(cluster.asked) == 1
+    assert len(cluster.requests) == 1
     cluster.token = make_token(sub=WORKLOAD, res_tenant=TENANCY, jti="second")
     number = asyncio.run(credentials.prepare(END - 100))
-    assert (number, len(cluster.asked)) == (1, 2)
+    assert (number, len(cluster.requests)) == (1, 2)
     assert f'keyId="ST${cluster.token}"' in sign(credentials)["authorization"]
     cluster.token = make_token(sub=WORKLOAD, res_tenant=TENANCY, jti="third")
     assert asyncio.run(credentials.refresh(number)) is True
@@ -135,12 +136,12 @@ def test_a_pod_renews_its_token(cluster: ClusterService, pod: dict[str, str]) ->
     ("changes", "error", "words"),
     [
         ({"status_code": 403}, SignInRejected, "403"),
-        ({"token": "garbage"}, ConfigError, "the token is none"),
-        ({"failure": NoConnectionError("secret-text")}, ServiceUnreachable, "gives no token"),
+        ({"token": "garbage"}, ConfigError, "token cannot be parsed"),
+        ({"failure": NoConnectionError("secret-text")}, ServiceUnreachable, "issued no token"),
         ({"failure": RuntimeError("secret-text")}, ConfigError, "cannot sign in here"),
     ],
 )
-def test_a_cluster_that_gives_no_token_is_explained(
+def test_a_cluster_that_issues_no_token_is_explained(
     cluster: ClusterService,
     pod: dict[str, str],
     changes: dict[str, Any],
@@ -148,7 +149,7 @@ def test_a_cluster_that_gives_no_token_is_explained(
     words: str,
     monkeypatch,
 ) -> None:
-    """Whatever the SDK raises becomes an error of ours, with a hint and without what the SDK was told."""
+    """Any exception of the SDK becomes an error with a hint and without the SDK's message."""
     monkeypatch.setattr(principals, "_make_retries", oci.retry.NoneRetryStrategy)
     for name, value in changes.items():
         setattr(cluster, name, value)
@@ -162,12 +163,12 @@ def test_a_cluster_that_gives_no_token_is_explained(
     ("name", "content", "words"),
     [
         ("OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH", None, "cannot be read"),
-        ("OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH", "garbage", "the token is none"),
+        ("OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH", "garbage", "token cannot be parsed"),
         ("OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH", make_token(exp=1), "has expired"),
         ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", None, "cannot be read"),
     ],
 )
-def test_a_pod_without_its_files_is_told_so(
+def test_a_pod_without_its_files_is_a_configuration_error(
     cluster: ClusterService,
     pod: dict[str, str],
     tmp_path: Path,
@@ -187,14 +188,14 @@ def test_a_pod_without_its_files_is_told_so(
 
 @dataclass
 class Instance:
-    """What the SDK's signer of an instance was built with, and what it knows."""
+    """What the SDK's signer of an instance was built with."""
 
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.fixture
 def instance(monkeypatch) -> Instance:
-    """An instance whose metadata and token the SDK's signer has without asking anybody."""
+    """An instance whose metadata and token the SDK's signer has without a request."""
     built = Instance()
 
     def build(signer: Any, **options: Any) -> None:
@@ -221,7 +222,7 @@ def write_profile(folder: Path, **fields: str) -> str:
 
 @pytest.mark.parametrize("way", ["option", "variable", "profile"])
 def test_an_instance_acts_for_the_user_of_a_delegation_token(instance: Instance, tmp_path: Path, way: str) -> None:
-    """The token goes along in a header that is signed, and the user is who asks, of the user's tenancy."""
+    """The token is sent in a signed header, and principal and tenancy are the user's."""
     options: dict[str, Any] = {}
     fields: dict[str, str] = {}
     if way == "option":
@@ -239,19 +240,19 @@ def test_an_instance_acts_for_the_user_of_a_delegation_token(instance: Instance,
     assert (credentials.kind, credentials.principal, credentials.tenancy) == ("delegation_token", USER, TENANCY)
     assert (credentials.region, credentials.fingerprint) == ("us-phoenix-1", None)
     assert token not in repr(credentials)
-    assert "Allow group" in credentials.state_policy("read audit-events")
+    assert "Allow group" in credentials.format_policy("read audit-events")
 
 
-def test_a_delegation_is_read_anew(instance: Instance, tmp_path: Path) -> None:
-    """When the signer is renewed, so is the token of the user, which somebody may have written anew."""
+def test_a_delegation_token_is_read_again(instance: Instance, tmp_path: Path) -> None:
+    """A refresh of the signer reads the delegation token again, which may have been replaced."""
     credentials = load_credentials(write_profile(tmp_path), auth="delegation_token")
     (tmp_path / "delegation").write_text(make_token(sub=USER, jti="second"))
     asyncio.run(credentials.refresh(0))
     assert instance.options["delegation_token"] == (tmp_path / "delegation").read_text()
 
 
-def test_the_profile_says_where_a_delegation_is_at_home(instance: Instance, tmp_path: Path) -> None:
-    """Tenancy and region of the profile, and over them the variables, go before those of the instance."""
+def test_the_profile_names_tenancy_and_region_of_a_delegation(instance: Instance, tmp_path: Path) -> None:
+    """Variables beat the profile, and the profile beats the instance."""
     where = write_profile(tmp_path, tenancy="ocid1.tenancy.oc1..profile", region="nrt")
     credentials = load_credentials(where, auth="delegation_token")
     assert (credentials.tenancy, credentials.region) == ("ocid1.tenancy.oc1..profile", "ap-tokyo-1")
@@ -261,8 +262,10 @@ def test_the_profile_says_where_a_delegation_is_at_home(instance: Instance, tmp_
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", 'quote"quote', "line\nline", "ümlaut", "\x00"])
-def test_a_delegation_token_that_is_none_is_told_so(instance: Instance, tmp_path: Path, content: str | None) -> None:
-    """A file without a token is a configuration error that names it."""
+def test_an_invalid_delegation_token_is_a_configuration_error(
+    instance: Instance, tmp_path: Path, content: str | None
+) -> None:
+    """A file without a token is a configuration error that names the field."""
     where = write_profile(tmp_path)
     path = tmp_path / "delegation"
     path.unlink()
@@ -273,8 +276,8 @@ def test_a_delegation_token_that_is_none_is_told_so(instance: Instance, tmp_path
     assert instance.options == {}
 
 
-def test_an_instance_asks_in_its_own_name(instance: Instance, tmp_path: Path) -> None:
-    """No configuration is read, the CAs named are those of the requests for tokens, and the SDK's patience is short."""
+def test_an_instance_signs_in_its_own_name(instance: Instance, tmp_path: Path) -> None:
+    """An instance needs no configuration file, and its token requests trust the named CAs."""
     variables = {"OCI_CLI_FEDERATION_ENDPOINT": "https://auth.example.com/v1/x509", "OCI_CLI_TENANCY": TENANCY}
     credentials = load_credentials(
         "/missing/config", auth="instance_principal", environment=variables, ca_bundle=tmp_path / "ca.pem"
@@ -283,22 +286,22 @@ def test_an_instance_asks_in_its_own_name(instance: Instance, tmp_path: Path) ->
     assert instance.options["federation_client_cert_bundle_verify"] == str(tmp_path / "ca.pem")
     assert (credentials.tenancy, credentials.region) == (TENANCY, "us-phoenix-1")
     assert credentials.principal == "ocid1.instance.oc1.phx.one"
-    assert "dynamic-group" in credentials.state_policy("read audit-events")
+    assert "dynamic-group" in credentials.format_policy("read audit-events")
 
 
-def test_signing_asks_nobody_for_a_token(instance: Instance, monkeypatch) -> None:
-    """The SDK's own call of this signer may ask for a token, and block the loop; ours does not go through it."""
+def test_signing_requests_no_token(instance: Instance, monkeypatch) -> None:
+    """Signing avoids the SDK signer's own call, which may request a token and block the event loop."""
 
     def fail(*_: object) -> None:
-        raise AssertionError("asked for a token")
+        raise AssertionError("requested a token")
 
     monkeypatch.setattr(InstancePrincipalsSecurityTokenSigner, "__call__", fail)
     credentials = load_credentials(auth="instance_principal")
     assert "ST$" in sign(credentials)["authorization"]
 
 
-def test_a_resource_without_a_version_of_its_own_is_left_to_the_sdk(monkeypatch) -> None:
-    """Other versions than 2.2 are built by the SDK's own choice."""
+def test_a_resource_of_another_version_is_left_to_the_sdk(monkeypatch) -> None:
+    """For versions other than 2.2 the SDK chooses the signer."""
     token = make_token(sub="ocid1.fnfunc.oc1..f", res_tenant=TENANCY)
     pem = KEY.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -310,7 +313,7 @@ def test_a_resource_without_a_version_of_its_own_is_left_to_the_sdk(monkeypatch)
     assert credentials.principal == "ocid1.fnfunc.oc1..f"
 
 
-def test_the_signers_are_those_of_the_sdk() -> None:
-    """What these tests stand on: the SDK still has these signers, and the delegated one is that of an instance."""
+def test_the_sdk_still_has_these_signers() -> None:
+    """The SDK has the signers that these tests replace, with the same base classes."""
     assert issubclass(InstancePrincipalsDelegationTokenSigner, InstancePrincipalsSecurityTokenSigner)
     assert OkeWorkloadIdentityResourcePrincipalSigner.__mro__[1].__name__ == "SecurityTokenSigner"

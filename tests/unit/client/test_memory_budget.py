@@ -7,17 +7,21 @@ from ociaudit.client.memory_budget import MemoryBudget
 
 
 @given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=6), min_size=1, max_size=8), st.integers(1, 100))
-def test_the_limit_holds_and_everybody_finishes(answers: list[list[int]], limit: int) -> None:
-    """Only the answer that has held bytes for longest goes beyond the limit; all are worked off in the end."""
+def test_the_limit_holds_and_every_response_finishes(responses: list[list[int]], limit: int) -> None:
+    """Only the oldest reservation exceeds the limit, and every response is processed in the end."""
     budget = MemoryBudget(limit, max_responses=8)
     finished: list[int] = []
 
-    async def read(number: int, pieces: list[int]) -> None:
-        reservation = budget.open()
-        for piece in pieces:
-            await reservation.take(piece)
-            is_oldest = next(iter(budget._holds)) is reservation
-            assert budget.held_bytes <= limit or is_oldest or budget.held_bytes - reservation.held_bytes > limit - piece
+    async def read(number: int, chunks: list[int]) -> None:
+        reservation = budget.reserve()
+        for chunk in chunks:
+            await reservation.acquire(chunk)
+            is_oldest = next(iter(budget._reservations)) is reservation
+            assert (
+                budget.reserved_bytes <= limit
+                or is_oldest
+                or budget.reserved_bytes - reservation.reserved_bytes > limit - chunk
+            )
             await asyncio.sleep(0)
         reservation.release()
         reservation.release()
@@ -25,57 +29,57 @@ def test_the_limit_holds_and_everybody_finishes(answers: list[list[int]], limit:
 
     async def read_all() -> None:
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            for number, pieces in enumerate(answers):
-                tasks.create_task(read(number, pieces))
+            for number, chunks in enumerate(responses):
+                tasks.create_task(read(number, chunks))
 
     asyncio.run(read_all())
-    assert sorted(finished) == list(range(len(answers)))
-    assert budget.held_bytes == 0
+    assert sorted(finished) == list(range(len(responses)))
+    assert budget.reserved_bytes == 0
 
 
-def test_whoever_waits_and_is_cancelled_holds_nothing_back() -> None:
-    """Its bytes are given back by whoever cancelled it; the others go on."""
+def test_a_cancelled_wait_blocks_nothing() -> None:
+    """When a reservation whose wait was cancelled is released, the others get their bytes."""
 
     async def scene() -> list[str]:
         budget = MemoryBudget(10, max_responses=8)
-        first, second, third = budget.open(), budget.open(), budget.open()
-        await first.take(10)
-        waiting = asyncio.ensure_future(second.take(5))
-        behind = asyncio.ensure_future(third.take(5))
+        first, second, third = budget.reserve(), budget.reserve(), budget.reserve()
+        await first.acquire(10)
+        waiting = asyncio.ensure_future(second.acquire(5))
+        last = asyncio.ensure_future(third.acquire(5))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
         second.release()
         first.release()
-        await asyncio.wait_for(behind, 5)
-        return [str(waiting.cancelled()), str(third.held_bytes)]
+        await asyncio.wait_for(last, 5)
+        return [str(waiting.cancelled()), str(third.reserved_bytes)]
 
     assert asyncio.run(scene()) == ["True", "5"]
 
 
-def test_an_answer_larger_than_the_budget_is_taken() -> None:
-    """Alone, but it is taken: a page may hold 20,000 events."""
+def test_a_response_larger_than_the_budget_is_read() -> None:
+    """The only reservation gets what it needs, even above the limit."""
 
     async def scene() -> int:
-        reservation = MemoryBudget(10, max_responses=8).open()
-        await reservation.take(1_000)
-        await reservation.take(1_000)
-        return reservation.held_bytes
+        reservation = MemoryBudget(10, max_responses=8).reserve()
+        await reservation.acquire(1_000)
+        await reservation.acquire(1_000)
+        return reservation.reserved_bytes
 
     assert asyncio.run(scene()) == 2_000
 
 
-def test_no_request_leaves_while_enough_answers_wait() -> None:
-    """The third goes on when one of two whole answers has been worked off; one that is not whole holds up nobody."""
+def test_no_request_is_sent_while_enough_responses_wait() -> None:
+    """A third request waits until one of two complete responses is processed; an incomplete one blocks nothing."""
 
     async def scene() -> None:
         budget = MemoryBudget(10, max_responses=2)
-        first, second, third = budget.open(), budget.open(), budget.open()
+        first, second, third = budget.reserve(), budget.reserve(), budget.reserve()
         for reservation in (first, second, third):
-            await reservation.take(1)
-        first.record_complete()
+            await reservation.acquire(1)
+        first.mark_complete()
         await asyncio.wait_for(budget.wait_for_room(), 5)
-        second.record_complete()
+        second.mark_complete()
         waiting = asyncio.ensure_future(budget.wait_for_room())
         await asyncio.sleep(0)
         third.release()

@@ -6,11 +6,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.client.network import (
-    Bundle,
+    CaBundle,
     Endpoints,
     check_proxies,
     choose_bundle,
@@ -22,7 +23,6 @@ from ociaudit.client.network import (
     try_proxy,
 )
 from ociaudit.errors import ConfigError, ConnectionFailed, UsageError
-from support.private_ca import make_private_ca
 
 ALL = {"OCI_CLI_CERT_BUNDLE": "/1", "REQUESTS_CA_BUNDLE": "/2", "SSL_CERT_FILE": "/3"}
 
@@ -37,20 +37,22 @@ ALL = {"OCI_CLI_CERT_BUNDLE": "/1", "REQUESTS_CA_BUNDLE": "/2", "SSL_CERT_FILE":
     ],
 )
 def test_the_option_and_then_the_variables_name_the_bundle(path: Path | None, names: list[str], expected: str) -> None:
-    """What was named by hand goes first, then each variable in its order."""
+    """The option beats the variables, which apply in their order."""
     bundle = choose_bundle(path, {name: ALL[name] for name in names})
     assert bundle is not None
     assert bundle.path == Path(expected)
 
 
-def test_without_a_name_there_is_no_bundle() -> None:
-    """Nothing, or an empty variable, means the system's authorities."""
+def test_there_is_no_bundle_unless_it_is_named() -> None:
+    """Without a variable, or with an empty one, the system's authorities apply."""
     assert choose_bundle(None, {"SSL_CERT_FILE": ""}) is None
 
 
 def test_a_context_checks_names_and_certificates(tmp_path: Path) -> None:
-    """What is made of a bundle trusts it alone, and cannot be had without checks."""
-    context = make_ssl_context(Bundle(make_private_ca(tmp_path).bundle, "--ca-bundle"))
+    """The context of a bundle trusts only that bundle, and always verifies."""
+    bundle = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(bundle))
+    context = make_ssl_context(CaBundle(bundle, "--ca-bundle"))
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert len(context.get_ca_certs()) == 1
@@ -58,13 +60,13 @@ def test_a_context_checks_names_and_certificates(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["missing", "nul\0", "x" * 5000])
 def test_a_bundle_that_cannot_be_read_is_named(path: str, tmp_path: Path) -> None:
-    """Whatever is wrong with the path, it is a configuration error with the name of who gave it."""
+    """Any problem with the path is a configuration error that says what named it."""
     with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
-        make_ssl_context(Bundle(tmp_path / path, "SSL_CERT_FILE"))
+        make_ssl_context(CaBundle(tmp_path / path, "SSL_CERT_FILE"))
 
 
-def test_a_certificate_that_is_not_trusted_is_not_asked_again() -> None:
-    """Asking again would not help; the hint names the option."""
+def test_an_untrusted_certificate_is_not_retried() -> None:
+    """The error is not retryable, and its hint names the option."""
     error = explain_certificate("h:1", "self-signed")
     assert not error.retryable
     assert "--ca-bundle" in error.hint
@@ -90,22 +92,22 @@ NO_PROXIES = ["socks5://p:1", "http://", "http://u:secret@", "http://[::1", "p:p
     ],
 )
 def test_proxies_are_urls(given_proxies: dict[str, str], checked: dict[str, str]) -> None:
-    """Each scheme has its own proxy or that of all; what does not concern HTTP is left aside."""
+    """Each scheme has its own proxy or that of `all`; other schemes are ignored."""
     assert check_proxies(given_proxies) == checked
 
 
 @pytest.mark.parametrize("name", ["https", "http", "all"])
 @pytest.mark.parametrize("url", NO_PROXIES)
-def test_a_proxy_that_is_none_is_refused(name: str, url: str) -> None:
-    """What cannot be asked is an error with the variable's name and without its value."""
+def test_an_invalid_proxy_is_rejected(name: str, url: str) -> None:
+    """An unusable proxy is an error with the name of the variable and without its value."""
     with pytest.raises(ConfigError, match=f"{name.upper()}_PROXY") as caught:
         check_proxies({name: url})
     assert "secret" not in str(caught.value)
 
 
 @given(st.dictionaries(st.sampled_from(["https", "http", "all", "no"]), st.text(max_size=20)))
-def test_no_variable_is_too_odd(proxies: dict[str, str]) -> None:
-    """Whatever the variables hold, it is used as an http(s) URL, or refused."""
+def test_any_proxy_variable_is_handled(proxies: dict[str, str]) -> None:
+    """Any text in the variables is used as an http(s) URL or rejected."""
     try:
         checked = check_proxies(proxies)
     except ConfigError:
@@ -125,7 +127,7 @@ def test_no_variable_is_too_odd(proxies: dict[str, str]) -> None:
     ],
 )
 def test_a_url_goes_through_the_proxy_of_its_scheme(url: str, proxies: dict[str, str], proxy: str | None) -> None:
-    """Unless its host is excepted; `all` stands for every scheme that has none of its own."""
+    """A URL goes through the proxy of its scheme, or of `all`, unless its host is excepted."""
     assert choose_proxy(url, proxies) == proxy
 
 
@@ -138,16 +140,16 @@ def test_a_url_goes_through_the_proxy_of_its_scheme(url: str, proxies: dict[str,
     ],
 )
 def test_a_proxy_is_shown_without_its_password(proxy: str, shown: str) -> None:
-    """Host and port alone, even where the password has an @ in it."""
+    """A proxy is shown as host and port, even if the password contains an @."""
     assert show_proxy(proxy) == shown
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:secret@proxy:1080", "http://user:secret@proxy:99999"])
-def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
-    """Its password is not in the message."""
-    with pytest.raises(ConnectionFailed, match="no http") as refused:
+def test_a_proxy_that_is_not_an_http_url_is_an_error(proxy: str) -> None:
+    """The error for a proxy of another scheme or port does not contain the password."""
+    with pytest.raises(ConnectionFailed, match="not an http") as caught:
         asyncio.run(try_proxy(proxy, timeout_seconds=1.0))
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
     ],
 )
 def test_an_override_is_filled_in(override: str, url: str) -> None:
-    """Service and region are replaced where they stand, and the version goes behind."""
+    """Service and region are replaced, and the API version is appended."""
     assert Endpoints(override).locate("audit", "uk-london-1") == url
 
 
@@ -192,7 +194,7 @@ def test_an_override_is_filled_in(override: str, url: str) -> None:
     ],
 )
 def test_plain_http_leads_to_loopback_only(override: str) -> None:
-    """Any other host, and any odd spelling of this machine, is refused for plain http."""
+    """Plain http to any other host, or to an unusual notation of this machine, is rejected."""
     with pytest.raises(UsageError, match="in the clear"):
         Endpoints(override)
 
@@ -213,7 +215,7 @@ def test_plain_http_leads_to_loopback_only(override: str) -> None:
     ],
 )
 def test_an_override_is_a_plain_base_url(override: str) -> None:
-    """A user, a query or a fragment is refused, and a password in it is not shown."""
+    """A user, a query or a fragment is rejected, and a password is not shown."""
     with pytest.raises(UsageError) as caught:
         Endpoints(override)
     assert "secret" not in str(caught.value)
@@ -239,8 +241,8 @@ def test_an_override_is_a_plain_base_url(override: str) -> None:
         "http://127.0.0.1\r\nHost: x",
     ],
 )
-def test_what_is_no_url_is_refused(override: str) -> None:
-    """A usage error, not a failure at the first request, for whatever is no http(s) URL."""
+def test_an_override_that_is_not_a_url_is_rejected(override: str) -> None:
+    """Anything but an http(s) URL is a usage error, not a failure of the first request."""
     with pytest.raises(UsageError, match=r"not an http\(s\) URL"):
         Endpoints(override)
 
@@ -257,20 +259,20 @@ def test_what_is_no_url_is_refused(override: str) -> None:
     ],
 )
 def test_oracles_own_addresses(region: str, audit: str, identity: str) -> None:
-    """Without an override it is https at the region's address, in its own realm."""
+    """Without an override, the address is https in the realm of the region."""
     assert Endpoints().locate("audit", region) == f"https://{audit}/20190901"
     assert Endpoints().locate("identity", region) == f"https://{identity}/20160918"
 
 
 @pytest.mark.parametrize("region", ["", "fra", "eu-frankfurt-1/", "eu-frankfurt-1.evil.example", "x y", "xx-nowhere-9"])
-def test_an_unknown_region_is_refused(region: str) -> None:
-    """A region that the SDK does not know, or that is malformed, is a usage error with Oracle's addresses."""
+def test_an_unknown_region_is_rejected(region: str) -> None:
+    """With Oracle's addresses, a malformed region or one that the SDK does not know is a usage error."""
     with pytest.raises(UsageError, match="no region"):
         Endpoints().check_region(region)
 
 
 def test_an_override_may_serve_a_new_region() -> None:
-    """With an address of one's own only the form of a region's name is checked."""
+    """With an override, only the format of a region's name is checked."""
     Endpoints("http://127.0.0.1").check_region("xx-nowhere-9")
     with pytest.raises(UsageError):
         Endpoints("http://127.0.0.1").check_region("nowhere")
@@ -289,6 +291,6 @@ def test_an_override_may_serve_a_new_region() -> None:
         ("", False),
     ],
 )
-def test_only_loopback_is_asked_in_the_clear(url: str, *, is_safe: bool) -> None:
-    """A URL is safe when it is encrypted, or does not leave the machine."""
+def test_only_loopback_is_safe_without_encryption(url: str, *, is_safe: bool) -> None:
+    """A URL is safe if it is https or stays on this machine."""
     assert is_safe_url(url) is is_safe

@@ -14,11 +14,11 @@ from ociaudit.errors import ServiceError
 
 NOW = datetime(2025, 12, 10, 12, 0, tzinfo=UTC)
 NOT_TEXT = b"\xff\xfe".decode("utf-8", "surrogateescape")
-"""How bytes that are no UTF-8 stand in a header's value."""
+"""How aiohttp represents bytes that are not UTF-8 in the value of a header."""
 
 
 class StoppedClock:
-    """Always shows the same moment."""
+    """A clock that always shows the same moment."""
 
     def now(self) -> datetime:
         return NOW
@@ -27,14 +27,14 @@ class StoppedClock:
         return 0.0
 
     async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing here waits")
+        raise AssertionError("no test here waits")
 
     def draw(self) -> float:
         return 0.0
 
 
 class ReceivedHead:
-    """The head of an answer, as aiohttp gives it."""
+    """The status and headers of a response, as aiohttp represents them."""
 
     def __init__(self, status: int = 200, **headers: str) -> None:
         self.status = status
@@ -44,7 +44,7 @@ class ReceivedHead:
 
 
 def make_transport() -> Transport:
-    """Make a transport that is never opened."""
+    """Make a transport that opens no connection."""
     credentials = Credentials("tenancy", "region", "principal", None, "DEFAULT", "api_key", _signer=lambda _: None)
     return Transport(credentials, clock=StoppedClock())
 
@@ -69,17 +69,17 @@ def make_transport() -> Transport:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | None) -> None:
-    """Both forms of the standard are read; anything else counts as not given."""
-    assert make_transport()._read_retry_after(text) == seconds
+    """Both forms of the standard are parsed; anything else counts as absent."""
+    assert make_transport()._parse_retry_after(text) == seconds
 
 
 @given(st.text(max_size=40) | st.text("0123456789 ,:+-JanMonGMT", max_size=40))
-def test_no_date_of_a_server_is_too_odd(text: str) -> None:
-    """Whatever a server writes into Retry-After or Date, it is read or left aside."""
+def test_any_date_of_a_server_is_handled(text: str) -> None:
+    """Any text in Retry-After or Date is parsed or ignored."""
     transport = make_transport()
-    seconds = transport._read_retry_after(text)
+    seconds = transport._parse_retry_after(text)
     assert seconds is None or seconds >= 0
-    transport._date = (NOW, text)
+    transport._latest_dates = (NOW, text)
     assert transport.skew_seconds is None or isinstance(transport.skew_seconds, float)
 
 
@@ -95,10 +95,10 @@ def test_no_date_of_a_server_is_too_odd(text: str) -> None:
     ],
 )
 def test_the_skew_is_how_far_the_local_clock_is_ahead(date: str | None, skew: float | None) -> None:
-    """A service whose Date lies 400 s back sees a clock 400 s ahead; a Date that is none tells nothing."""
+    """A service whose Date is 400 s behind means a skew of 400 s; an invalid Date means none."""
     transport = make_transport()
     assert transport.skew_seconds is None
-    transport._date = (NOW, date)
+    transport._latest_dates = (NOW, date)
     assert transport.skew_seconds == skew
 
 
@@ -119,9 +119,9 @@ def test_the_skew_is_how_far_the_local_clock_is_ahead(date: str | None, skew: fl
         (b'{"code":"X","more":' + b"[" * 100_000 + b"]" * 100_000 + b"}", False),
     ],
 )
-def test_a_refusal_is_oracles_or_a_foreign_one(body: bytes, *, is_oci: bool) -> None:
-    """Only `{"code", "message"}` counts as Oracle's word; any other body is shown in part."""
-    error = make_transport()._refuse(ReceivedHead(404, opc_request_id="r-1"), body)
+def test_an_error_is_oracles_or_not(body: bytes, *, is_oci: bool) -> None:
+    """Only a body `{"code", "message"}` counts as Oracle's error; any other is shown in part."""
+    error = make_transport()._make_service_error(ReceivedHead(404, opc_request_id="r-1"), body)
     assert isinstance(error, ServiceError)
     assert (error.is_oci, error.status, error.request_id) == (is_oci, 404, "r-1")
     assert len(str(error)) < 300
@@ -130,20 +130,20 @@ def test_a_refusal_is_oracles_or_a_foreign_one(body: bytes, *, is_oci: bool) -> 
 
 
 def test_an_empty_token_is_the_end() -> None:
-    """An empty header counts as an absent one."""
+    """An empty page token counts as an absent one."""
     assert _read_token(ReceivedHead()) is None
     assert _read_token(ReceivedHead(opc_next_page="")) is None
     assert _read_token(ReceivedHead(opc_next_page="a b/+=")) == "a b/+="
 
 
-def test_a_token_that_is_no_text_is_a_bad_answer() -> None:
-    """It could not be sent back as it came, and must neither end the shard nor the run."""
+def test_a_token_that_is_not_ascii_is_an_error() -> None:
+    """A page token that could not be sent back unchanged is an error, not the end of the shard."""
     with pytest.raises(ValueError, match="not ASCII"):
         _read_token(ReceivedHead(opc_next_page=NOT_TEXT))
 
 
-def test_what_a_server_writes_can_be_kept() -> None:
-    """Bytes that are no text, in a request id or an error, become escapes that a journal can hold."""
+def test_text_of_a_server_can_be_stored() -> None:
+    """Bytes that are not text, in a request id or an error, become escapes that a journal can store."""
     assert _read_request_id(ReceivedHead(opc_request_id="r" + NOT_TEXT)) == "r\\udcff\\udcfe"
     assert _read_request_id(ReceivedHead()) is None
     assert _describe(aiohttp.ClientPayloadError(NOT_TEXT)) == "\\udcff\\udcfe"

@@ -1,4 +1,4 @@
-"""Services in this process for the tests of the emulator."""
+"""Fixtures for the tests of the emulator."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from support.emulated_service import EmulatedService
 
 @pytest.fixture
 def service():
-    """A service with the usual behaviour."""
+    """The emulated services with the default settings."""
     return EmulatedService()

@@ -3,30 +3,30 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit_emulator.behaviour import Behaviour, PageSize
-from ociaudit_emulator.command_line import main, make_parser, read_behaviour
+from ociaudit_emulator.command_line import main, make_parser, read_settings
+from ociaudit_emulator.settings import PageSize, Settings
 
 
 def parse(*arguments):
-    """The behaviour that these flags ask for."""
-    return read_behaviour(make_parser().parse_args(arguments))
+    """The settings that these flags describe."""
+    return read_settings(make_parser().parse_args(arguments))
 
 
-def test_without_flags_everything_is_as_usual():
-    """The defaults of the flags are the defaults of the behaviour."""
-    assert parse() == Behaviour()
+def test_without_flags_the_settings_are_the_defaults():
+    """The defaults of the flags are the defaults of the settings."""
+    assert parse() == Settings()
 
 
 def test_every_flag_reaches_the_behaviour():
-    """Each flag about events and answers changes its own part of the behaviour."""
-    given = parse(
+    """Each flag about events and responses changes its own field of the settings."""
+    settings = parse(
         *("--seed", "7", "--events", "e.json", "--events-compartment", "c", "--events-region", "r"),
         *("--events-per-day", "10", "--page-size", "50-150", "--latency-ms", "1.5", "--rate-limit", "20"),
         *("--retry-after", "3", "--late-share", "0.25", "--late-minutes", "9", "--retention-days", "90"),
         *("--events-also", "r2=f.json", "--events-also", "r3=g=h.json", "--compartments", "40"),
         *("--now", "2025-12-01T00:00:00Z", "--strict-minutes", "--self-audit", "--no-shuffle", "--gzip"),
     )
-    assert given == Behaviour(
+    assert settings == Settings(
         seed=7,
         events_file=Path("e.json"),
         events_compartment="c",
@@ -50,7 +50,7 @@ def test_every_flag_reaches_the_behaviour():
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "wanted"),
+    ("flag", "value", "expected"),
     [
         ("--port", "70000", "a port from 0 to 65535"),
         ("--port", "http", "a whole number from 0"),
@@ -71,18 +71,18 @@ def test_every_flag_reaches_the_behaviour():
         ("--seed", "x", "invalid int value"),
     ],
 )
-def test_a_wrong_value_is_refused_with_what_would_be_right(capsys, flag, value, wanted):
-    """A value that a flag cannot have ends with exit 2 and says what it can have."""
+def test_an_invalid_value_is_rejected_with_a_hint(capsys, flag, value, expected):
+    """An invalid value ends with exit code 2 and a message with the valid values."""
     with pytest.raises(SystemExit) as ended:
         main([f"{flag}={value}"])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert flag in said
-    assert wanted in said
+    printed = capsys.readouterr().err
+    assert flag in printed
+    assert expected in printed
 
 
-def test_an_unknown_flag_is_refused(capsys):
-    """A flag that does not exist ends with exit 2."""
+def test_an_unknown_flag_is_rejected(capsys):
+    """An unknown flag ends with exit code 2."""
     with pytest.raises(SystemExit) as ended:
         main(["--fast"])
     assert ended.value.code == 2
@@ -90,11 +90,11 @@ def test_an_unknown_flag_is_refused(capsys):
 
 
 def test_a_missing_file_ends_with_exit_2(capsys, tmp_path):
-    """A file of events that is not there ends with exit 2 and a hint, before anything listens."""
+    """A missing file of events ends with exit code 2 and a hint, before the server listens."""
     assert main(["--events", str(tmp_path / "none.json")]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "name a file that can be read" in captured.err
+    assert "choose a readable file" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_missing_file_ends_with_exit_2(capsys, tmp_path):
     ],
 )
 def test_a_certificate_that_cannot_be_served_ends_with_exit_2(capsys, tmp_path, flags):
-    """A certificate without key, or a file that is none, ends with exit 2, before anything listens."""
+    """A certificate without a key, or an invalid file, ends with exit code 2 before the server listens."""
     (tmp_path / "garbage.pem").write_text("garbage")
     assert main([str(tmp_path / flag) if flag.endswith(".pem") else flag for flag in flags]) == 2
     captured = capsys.readouterr()
@@ -116,7 +116,7 @@ def test_a_certificate_that_cannot_be_served_ends_with_exit_2(capsys, tmp_path, 
 
 
 def test_every_flag_is_documented():
-    """The documentation names every flag that the help names."""
+    """The documentation names every flag in the help."""
     text = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
     flags = set(re.findall(r"--[a-z][a-z-]+", make_parser().format_help())) - {"--help"}
     assert flags <= set(re.findall(r"--[a-z][a-z-]+", text))

@@ -17,19 +17,19 @@ PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.Pu
 TARGET = "/20160918/tenancies/{}/regionSubscriptions"
 
 
-def ask_metadata(service, path, **headers):
-    """Ask the metadata service."""
+def get_metadata(service, path, **headers):
+    """Return the response of the metadata service."""
     headers = headers or {"authorization": "Bearer Oracle"}
     return service.serve(SignedRequest("GET", f"/opc/v2/{path}", headers))
 
 
 def make_federation_request(service, *, key=None, key_id="", public_key=PEM, certificate=None, signed=SIGNED):
-    """Ask for a token as the SDK does, with some things otherwise."""
-    identity = service.assembly.service._services.metadata.identity
-    shown = certificate or identity.leaf
+    """A request for a token as the SDK sends it, with some parts replaced."""
+    identity = service.assembly.handler._parts.metadata.identity
+    sent = certificate or identity.leaf
     body = json.dumps(
         {
-            "certificate": base64.b64encode(shown.public_bytes(serialization.Encoding.DER)).decode(),
+            "certificate": base64.b64encode(sent.public_bytes(serialization.Encoding.DER)).decode(),
             "publicKey": "".join(public_key.decode().splitlines()[1:-1]),
         }
     ).encode()
@@ -50,20 +50,20 @@ def make_federation_request(service, *, key=None, key_id="", public_key=PEM, cer
     )
 
 
-def ask_with_token(service, token, key=KEY):
-    """Ask for the regions with a token; give the status."""
+def request_with_token(service, token, key=KEY):
+    """The status of a request for the regions with a token."""
     request = service.make_request(TARGET.format(service.tenancy.id), key=key, key_id=f"ST${token}")
     return service.serve(request).status
 
 
-@pytest.mark.filterwarnings("ignore:Attribute's length")  # of Oracle's certificates, too
-def test_an_instance_learns_who_it_is(service):
-    """Region, id and certificates are answered as text; the certificate names the instance and its tenancy."""
-    assert ask_metadata(service, "instance/region").body == b"us-ashburn-1"
-    instance = ask_metadata(service, "instance/id").body.decode()
-    leaf = x509.load_pem_x509_certificate(ask_metadata(service, "identity/cert.pem").body)
-    issuer = x509.load_pem_x509_certificate(ask_metadata(service, "identity/intermediate.pem").body)
-    key = serialization.load_pem_private_key(ask_metadata(service, "identity/key.pem").body, None)
+@pytest.mark.filterwarnings("ignore:Attribute's length")  # as with Oracle's certificates
+def test_an_instance_reads_its_identity(service):
+    """Region, id and certificates are returned as text, and the certificate names the instance and its tenancy."""
+    assert get_metadata(service, "instance/region").body == b"us-ashburn-1"
+    instance = get_metadata(service, "instance/id").body.decode()
+    leaf = x509.load_pem_x509_certificate(get_metadata(service, "identity/cert.pem").body)
+    issuer = x509.load_pem_x509_certificate(get_metadata(service, "identity/intermediate.pem").body)
+    key = serialization.load_pem_private_key(get_metadata(service, "identity/key.pem").body, None)
     names = {attribute.value for attribute in leaf.subject}
     assert {instance, f"opc-instance:{instance}", f"opc-tenant:{service.tenancy.id}"} <= names
     leaf.verify_directly_issued_by(issuer)
@@ -71,18 +71,18 @@ def test_an_instance_learns_who_it_is(service):
 
 
 @pytest.mark.parametrize("headers", [{"x": "y"}, {"authorization": "Bearer Other"}])
-def test_the_metadata_wants_its_header(service, headers):
-    """Without the header of its second version the metadata service answers nothing."""
-    assert ask_metadata(service, "identity/key.pem", **headers).status == 401
+def test_the_metadata_service_requires_its_header(service, headers):
+    """Without the header of its second version, the metadata service returns no metadata."""
+    assert get_metadata(service, "identity/key.pem", **headers).status == 401
 
 
 def test_there_is_no_other_metadata(service):
-    """A path that is not emulated is 404."""
-    assert ask_metadata(service, "instance/shape").status == 404
+    """A path that is not emulated gets 404."""
+    assert get_metadata(service, "instance/shape").status == 404
 
 
 def test_an_instance_gets_a_token_that_signs(service):
-    """The token of the federation endpoint is the instance's, and signs with the session's key until it ends."""
+    """The federation endpoint's token belongs to the instance, and is valid with the session's key until it expires."""
     response = service.serve(make_federation_request(service))
     assert response.status == 200
     token = json.loads(response.body)["token"]
@@ -90,10 +90,10 @@ def test_an_instance_gets_a_token_that_signs(service):
     assert (claims["ptype"], claims["tenant"]) == ("instance", service.tenancy.id)
     assert claims["sub"] == claims["opc-instance"]
     assert (claims["iat"], claims["exp"]) == (NOW_SECONDS, NOW_SECONDS + 1200)
-    assert ask_with_token(service, token) == 200
-    assert ask_with_token(service, token, OTHER_KEY) == 401
+    assert request_with_token(service, token) == 200
+    assert request_with_token(service, token, OTHER_KEY) == 401
     service.seconds += 1200
-    assert ask_with_token(service, token) == 401
+    assert request_with_token(service, token) == 401
 
 
 @pytest.mark.parametrize(
@@ -106,48 +106,48 @@ def test_an_instance_gets_a_token_that_signs(service):
         (lambda service: replace(make_federation_request(service), body=b"{}"), 400),
         (lambda service: replace(make_federation_request(service), body=b"\xff"), 400),
         (lambda service: make_federation_request(service, public_key=b"-\nAAAA\n-"), 400),
-        (lambda service: make_federation_request(service, certificate=make_stranger(service)), 401),
+        (lambda service: make_federation_request(service, certificate=get_other_certificate(service)), 401),
     ],
-    ids=["other key", "other name", "body not signed", "GET", "empty", "no text", "no key", "other certificate"],
+    ids=["other key", "other name", "unsigned body", "GET", "empty", "not text", "no key", "other certificate"],
 )
-def test_a_request_for_a_token_must_prove_who_asks(service, spoil, status):
-    """Another key, name or certificate, an unsigned body, or one without a key, gets no token."""
+def test_a_request_for_a_token_must_prove_its_sender(service, spoil, status):
+    """Another key, name or certificate, an unsigned body, or a body without a key gets no token."""
     assert service.serve(spoil(service)).status == status
 
 
-def make_stranger(service):
-    """The intermediate's certificate: real, and not the instance's."""
-    return service.assembly.service._services.metadata.identity.intermediate
+def get_other_certificate(service):
+    """The intermediate certificate, which is valid but not the instance's."""
+    return service.assembly.handler._parts.metadata.identity.intermediate
 
 
-def ask_control(service, method, body=b""):
-    """Ask the control endpoint for tokens."""
-    return json.loads(service.assembly.control.response(method, "/_emulator/tokens", body).body)
+def request_tokens(service, method, body=b""):
+    """The response of the control endpoint for tokens."""
+    return json.loads(service.assembly.control.respond(method, "/_emulator/tokens", body).body)
 
 
 @pytest.mark.parametrize("kind", list(HolderKind))
-def test_tests_can_have_tokens_of_each_kind(service, kind):
-    """A token for a given key is accepted until the second that was asked for."""
-    asked = {"publicKey": PEM.decode(), "kind": kind, "seconds": 60}
-    token = ask_control(service, "POST", json.dumps(asked).encode())["token"]
-    assert ask_with_token(service, token) == 200
+def test_the_control_endpoint_issues_tokens_of_each_kind(service, kind):
+    """A token for a given key is accepted for the requested number of seconds."""
+    content = {"publicKey": PEM.decode(), "kind": kind, "seconds": 60}
+    token = request_tokens(service, "POST", json.dumps(content).encode())["token"]
+    assert request_with_token(service, token) == 200
     service.seconds += 60
-    assert ask_with_token(service, token) == 401
+    assert request_with_token(service, token) == 401
 
 
 def test_tokens_can_be_ended(service):
-    """Tokens that were used are refused from then on; those that come later are good."""
-    asked = json.dumps({"publicKey": PEM.decode()}).encode()
-    token = ask_control(service, "POST", asked)["token"]
-    assert ask_with_token(service, token) == 200
-    assert ask_control(service, "DELETE") == {"ended": 1}
-    assert ask_with_token(service, token) == 401
+    """Tokens that have been used are rejected from then on, and later ones are valid."""
+    body = json.dumps({"publicKey": PEM.decode()}).encode()
+    token = request_tokens(service, "POST", body)["token"]
+    assert request_with_token(service, token) == 200
+    assert request_tokens(service, "DELETE") == {"ended": 1}
+    assert request_with_token(service, token) == 401
     service.seconds += 1
-    assert ask_with_token(service, ask_control(service, "POST", asked)["token"]) == 200
+    assert request_with_token(service, request_tokens(service, "POST", body)["token"]) == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"publicKey": "x"}', b'{"publicKey": 1}', b"\xff"])
-def test_a_wrong_wish_for_a_token_is_told_so(service, body):
-    """What has no key or another kind is refused with what would be right."""
+def test_an_invalid_token_request_is_rejected_with_a_hint(service, body):
+    """A request without a valid key is rejected with a message that names the expected fields."""
     with pytest.raises(ControlError, match="publicKey"):
-        ask_control(service, "POST", body)
+        request_tokens(service, "POST", body)

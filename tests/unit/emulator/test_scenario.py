@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from ociaudit_emulator.instants import format_minute, parse_instant_ms
 from ociaudit_emulator.scenario import BURST_CALLS_PER_MINUTE, BURST_MINUTES, FAILED_SIGN_INS, POLICY_STATEMENT
+from ociaudit_emulator.time_formats import format_minute, parse_time_ms
 from support.emulated_service import NOW_SECONDS, EmulatedService
 
 
@@ -22,12 +22,12 @@ def collect_scenario_events(service, scenario):
 
 @pytest.fixture
 def scenario(service):
-    """The facts that the control endpoint tells."""
-    return json.loads(service.assembly.control.response("GET", "/_emulator/tenancy", b"").body)["story"]
+    """The facts of the attack from the control endpoint."""
+    return json.loads(service.assembly.control.respond("GET", "/_emulator/tenancy", b"").body)["story"]
 
 
-def test_the_story_can_be_found_by_its_address(service, scenario):
-    """Guesses, the sign-in, the new key, the policy and the burst all come from one address, in this order."""
+def test_the_attack_can_be_found_by_its_address(service, scenario):
+    """Guesses, the sign-in, the new key, the policy and the burst come from one address, in this order."""
     events = [event for _, event in collect_scenario_events(service, scenario)]
     names = [event["data"]["eventName"] for event in events]
     burst = BURST_MINUTES * BURST_CALLS_PER_MINUTE
@@ -40,12 +40,12 @@ def test_the_story_can_be_found_by_its_address(service, scenario):
     assert all(scenario["newFingerprint"] in event["data"]["identity"]["credentials"] for event in events[-burst:])
 
 
-def test_the_facts_of_the_story_are_told(service, scenario):
-    """The control endpoint tells the story's place, time, counts and actors as the events show them."""
+def test_the_facts_of_the_attack_match_the_events(service, scenario):
+    """The control endpoint returns the attack's compartments, time, counts and victim as in the events."""
     events = collect_scenario_events(service, scenario)
-    start, end = (parse_instant_ms(scenario[name]) for name in ("startTime", "endTime"))
-    assert all(start <= parse_instant_ms(event["eventTime"]) < end for _, event in events)
-    # The deletion of the key, which ends the story, came from somewhere else.
+    start, end = (parse_time_ms(scenario[name]) for name in ("startTime", "endTime"))
+    assert all(start <= parse_time_ms(event["eventTime"]) < end for _, event in events)
+    # The deletion of the key, which ends the attack, has another address.
     assert sum(scenario["eventsByCompartment"].values()) == len(events) + 1
     assert len(scenario["eventsByCompartment"]) > 2
     victims = {event["data"]["identity"]["principalName"] for _, event in events}
@@ -53,10 +53,10 @@ def test_the_facts_of_the_story_are_told(service, scenario):
 
 
 @pytest.mark.parametrize("hours", range(0, 24 * 7, 5))
-def test_any_seven_days_hold_a_whole_story(hours):
-    """Whenever one looks, the last seven days hold a story from its first event to its last."""
+def test_any_seven_days_contain_a_whole_attack(hours):
+    """At any time, the last seven days contain an attack from its first event to its last."""
     now_ms = (NOW_SECONDS + hours * 3600) * 1000
     service = EmulatedService(now_ms=now_ms)
-    told = json.loads(service.assembly.control.response("GET", "/_emulator/tenancy", b"").body)["story"]
-    assert now_ms - 7 * 86_400_000 <= parse_instant_ms(told["startTime"])
-    assert parse_instant_ms(told["endTime"]) <= now_ms
+    facts = json.loads(service.assembly.control.respond("GET", "/_emulator/tenancy", b"").body)["story"]
+    assert now_ms - 7 * 86_400_000 <= parse_time_ms(facts["startTime"])
+    assert parse_time_ms(facts["endTime"]) <= now_ms

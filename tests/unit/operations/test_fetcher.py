@@ -31,7 +31,7 @@ from ociaudit.planning.planner import FetchState, PlannedShard, plan_regions
 from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.journal import PageLine, decode_line
-from support.clocks import PatientlessClock
+from support.clocks import NoWaitClock
 from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard
 from support.served_runs import open_run, read_output
 
@@ -59,12 +59,12 @@ class ScriptedAudit:
         self.closed = 0
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, should_stop: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the pages."""
         self.asked.append((shard, cursor))
         try:
-            async with self._rate_limiter.enter(shard.target.region):
+            async with self._rate_limiter.acquire(shard.target.region):
                 await asyncio.sleep(0)
             failure = self._failures.get((shard.target, shard.window.start))
             if failure and not self._is_late:
@@ -138,7 +138,7 @@ class Scene:
         sink: PageCollector | None = None,
         max_in_flight: int = 1,
     ) -> None:
-        self.rate_limiter = RateLimiter(clock=PatientlessClock(), max_in_flight=max_in_flight)
+        self.rate_limiter = RateLimiter(clock=NoWaitClock(), max_in_flight=max_in_flight)
         self.audit = ScriptedAudit(failures, self.rate_limiter, is_late=is_late)
         self.identity = KeyCheck(is_accepted=is_accepted)
         self.callbacks = GapCollector()
@@ -329,11 +329,11 @@ class EmptyAudit(ScriptedAudit):
     """Answers every shard with one empty page, and fails where it was told to when it is asked again."""
 
     async def follow_shard(
-        self, shard: Shard, *, cursor: PageCursor | None = None, is_cancelled: Callable[[Page], bool]
+        self, shard: Shard, *, cursor: PageCursor | None = None, should_stop: Callable[[Page], bool]
     ) -> AsyncGenerator[Page, None]:
         """Yield the page."""
         self.asked.append((shard, cursor))
-        async with self._rate_limiter.enter(shard.target.region):
+        async with self._rate_limiter.acquire(shard.target.region):
             await asyncio.sleep(0)
         if cursor is not None and (failure := self._failures.get((shard.target, shard.window.start))):
             raise failure

@@ -29,7 +29,7 @@ IS_ROOT = os.geteuid() == 0
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o777])
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Every test with this runs under several umasks."""
+    """Run a test under several umasks."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
@@ -41,12 +41,12 @@ def read_mode(path: Path) -> int:
 
 
 def list_names(folder: Path) -> list[str]:
-    """Return what stands in a folder."""
+    """Return the names of a folder's entries, sorted."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def test_files_and_folders_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    """0600 and 0700, under the strictest and the loosest umask, while written and afterwards."""
+    """Files are 0600 and folders 0700, while they are written and afterwards, under every umask."""
     make_private_folder(tmp_path / "folder")
     assert read_mode(tmp_path / "folder") == 0o700
     with new_file(tmp_path / "folder" / "file") as descriptor:
@@ -58,8 +58,8 @@ def test_files_and_folders_are_private_whatever_the_umask(tmp_path: Path, umask:
         assert read_mode(tmp_path / "folder" / "lock") == 0o600
 
 
-def test_a_file_replaces_what_stood_there(tmp_path: Path) -> None:
-    """The new bytes stand under the name, private even where the old file was not, and nothing else is left."""
+def test_a_file_replaces_an_earlier_one(tmp_path: Path) -> None:
+    """The new bytes get the name, private even if the old file was not, and nothing else is left."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(0o644)
@@ -71,28 +71,28 @@ def test_a_file_replaces_what_stood_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, DiskError])
 @pytest.mark.parametrize("is_there", [False, True])
-def test_an_exception_leaves_what_was_there(tmp_path: Path, error: type[BaseException], *, is_there: bool) -> None:
-    """When writing is broken off nothing stands there that did not before."""
+def test_an_exception_leaves_the_earlier_file(tmp_path: Path, error: type[BaseException], *, is_there: bool) -> None:
+    """An exception while writing leaves an earlier file as it was, and no new one."""
     path = tmp_path / "file"
     if is_there:
         path.write_bytes(b"old")
-    with pytest.raises(error), new_file(path) as descriptor:  # noqa: PT012 - it is broken off inside
+    with pytest.raises(error), new_file(path) as descriptor:  # noqa: PT012 - the exception comes from inside
         write_all(descriptor, b"new", path)
-        raise error("stop")
+        raise error("no more")
     assert list_names(tmp_path) == (["file"] if is_there else [])
     assert not is_there or path.read_bytes() == b"old"
 
 
-def test_a_name_that_cannot_be_taken_leaves_nothing(tmp_path: Path) -> None:
-    """When the file cannot get its name, the temporary one goes too."""
+def test_a_name_that_is_not_available_leaves_nothing(tmp_path: Path) -> None:
+    """If the file cannot get its name, its temporary file is removed."""
     (tmp_path / "folder").mkdir()
     with pytest.raises(DiskError, match="cannot publish"):
         write_file(tmp_path / "folder", b"x")
     assert list_names(tmp_path) == ["folder"]
 
 
-def test_a_leftover_is_not_written_into(tmp_path: Path) -> None:
-    """What somebody put in the place of the temporary file neither gets our bytes nor lends us its mode."""
+def test_an_existing_temporary_file_is_not_written_into(tmp_path: Path) -> None:
+    """A link under the name of the temporary file neither receives the bytes nor sets the mode of the new file."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"theirs")
     (tmp_path / ".a.partial").symlink_to(elsewhere)
@@ -107,7 +107,7 @@ def test_a_leftover_is_not_written_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
 def test_every_byte_is_written(tmp_path: Path, size: int) -> None:
-    """A write that the system takes only in part is continued."""
+    """A write that the system accepts only in part is continued."""
     data = bytes(range(251)) * (size // 251 + 1)
     reading, writing = os.pipe()
     with subprocess.Popen([sys.executable, "-c", COUNT_STDIN], stdin=reading, stdout=subprocess.PIPE) as process:
@@ -135,7 +135,7 @@ except DiskError as error:
 
 
 def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
-    """A limit on the file's size ends as exit 5, with the path, what to do, and what stood there before."""
+    """A file size limit is exit 5 with the path and what to do, and the earlier file is unchanged."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     done = subprocess.run([sys.executable, "-c", FILL_DISK, path], capture_output=True, text=True, check=True)
@@ -153,24 +153,24 @@ def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
         (28, "is full"),
         (27, "is full"),
         (122, "is full"),
-        (13, "allow yourself"),
-        (1, "allow yourself"),
+        (13, "check the permissions"),
+        (1, "check the permissions"),
         (5, "make room"),
     ],
 )
-def test_a_refusal_of_the_system_says_what_helps(tmp_path: Path, number: int, words: str) -> None:
-    """No room, no permission and all else each have their hint."""
+def test_an_error_of_the_system_has_a_hint_that_helps(tmp_path: Path, number: int, words: str) -> None:
+    """A full disk, a missing permission and any other error each have their own hint."""
     with pytest.raises(DiskError, match=r"cannot write .*file") as caught, explain_disk("write", tmp_path / "file"):
         raise OSError(number, os.strerror(number))
     assert words in caught.value.hint
 
 
-def test_a_folder_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
-    """A second holder is refused, in words for a person, and the lock is free again afterwards."""
+def test_a_folder_has_one_lock_holder(tmp_path: Path) -> None:
+    """A second holder is rejected with a clear message, and the lock is free again afterwards."""
     for _ in range(2):
         with (
             lock_folder(tmp_path),
-            pytest.raises(UsageError, match="another oci-audit is working"),
+            pytest.raises(UsageError, match="another oci-audit process is using"),
             lock_folder(tmp_path),
         ):
             pytest.fail("two hold the lock")
@@ -187,7 +187,7 @@ with lock_folder(Path(sys.argv[1])):
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    """A killed process holds nothing."""
+    """The lock of a killed process is free."""
     command = [sys.executable, "-c", HOLD_LOCK, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -199,29 +199,29 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("is_made_anew", [False, True])
-def test_a_lock_on_a_removed_folder_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_made_anew: bool
+@pytest.mark.parametrize("is_created_again", [False, True])
+def test_a_lock_on_a_removed_folder_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_created_again: bool
 ) -> None:
-    """Whoever opened the lock before its holder removed the folder does not hold that of the next."""
+    """A process that opened the lock before its holder removed the folder does not hold the lock of the next run."""
     folder = tmp_path / "run"
     folder.mkdir()
     flock = fcntl.flock
 
     def flock_late(descriptor: int, operation: int) -> None:
         shutil.rmtree(folder)
-        if is_made_anew:
+        if is_created_again:
             folder.mkdir()
             (folder / "lock").touch()
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock_late)
     with pytest.raises(UsageError, match="another oci-audit"), lock_folder(folder):
-        pytest.fail("the lock is on a folder that is gone")
+        pytest.fail("the lock is on a removed folder")
 
 
 def test_a_file_system_without_locks_is_a_disk_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where locks are not supported the run is refused, and not with a trace."""
+    """Where locks are not supported the run ends with a disk error, and no descriptor stays open."""
 
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(37, "No locks available")
@@ -233,8 +233,8 @@ def test_a_file_system_without_locks_is_a_disk_error(tmp_path: Path, monkeypatch
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
-def test_a_folder_that_cannot_take_a_file_is_refused_early(tmp_path: Path) -> None:
-    """A folder that does not exist or is a file is a usage error, a name that cannot be a disk error."""
+def test_a_folder_that_cannot_hold_the_file_is_rejected_early(tmp_path: Path) -> None:
+    """A folder that does not exist or is a file is a usage error; a name that cannot exist is a disk error."""
     check_replaceable(tmp_path / "a.json")
     (tmp_path / "file").touch()
     check_replaceable(tmp_path / "file")
@@ -245,8 +245,8 @@ def test_a_folder_that_cannot_take_a_file_is_refused_early(tmp_path: Path) -> No
         check_replaceable(tmp_path / LONG_NAME / "a.json")
 
 
-def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
-    """A folder, a device and a pipe are refused as outputs, whatever the user may be allowed to."""
+def test_only_a_file_is_ever_replaced(tmp_path: Path) -> None:
+    """A folder, a device and a pipe are rejected as outputs, whatever the user is permitted to do."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, Path("/dev/null"), tmp_path / "pipe"):
         with pytest.raises(UsageError, match="is not a file"):
@@ -254,23 +254,23 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may write anywhere")
-def test_a_folder_without_permission_is_refused_early(tmp_path: Path) -> None:
-    """A folder that may not be written to is a disk error before anything is asked."""
+def test_a_folder_without_permission_is_rejected_early(tmp_path: Path) -> None:
+    """A folder that is not writable is a disk error before any request is sent."""
     tmp_path.chmod(0o500)
-    with pytest.raises(DiskError, match="cannot be written to"):
+    with pytest.raises(DiskError, match="is not writable"):
         check_replaceable(tmp_path / "a.json")
 
 
-def test_every_refusal_names_its_path(tmp_path: Path) -> None:
-    """Whatever cannot be done is a disk error with the path it happened at."""
+def test_every_disk_error_names_its_path(tmp_path: Path) -> None:
+    """Every operation that fails is a disk error with the path."""
     long = tmp_path / LONG_NAME
     (tmp_path / "file").touch()
 
     def enter(block: contextlib.AbstractContextManager[object]) -> None:
         with block:
-            pytest.fail("it cannot be entered")
+            pytest.fail("the block was entered")
 
-    for refused in (
+    for fail in (
         lambda: make_private_folder(long),
         lambda: make_private_folder(tmp_path / "file"),
         lambda: open_private(long, os.O_RDONLY),
@@ -281,11 +281,11 @@ def test_every_refusal_names_its_path(tmp_path: Path) -> None:
         lambda: enter(lock_folder(tmp_path / "none")),
     ):
         with pytest.raises(DiskError, match=str(tmp_path)):
-            refused()
+            fail()
 
 
-def test_removing_what_is_not_there_is_no_failure(tmp_path: Path) -> None:
-    """A file or folder that has gone already is as wanted."""
+def test_removing_what_does_not_exist_succeeds(tmp_path: Path) -> None:
+    """A file or folder that does not exist is not an error, and a folder goes with everything in it."""
     remove_file(tmp_path / "file")
     remove_locked_folder(tmp_path / "folder", first=tmp_path / "folder" / "plan.json")
     (tmp_path / "folder" / "deep").mkdir(parents=True)

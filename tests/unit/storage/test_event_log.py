@@ -15,7 +15,7 @@ from ociaudit.storage.event_log import (
     FrameCodec,
     LogReader,
     build_block,
-    measure_head,
+    measure_header,
     read_lengths,
     train_dictionary,
 )
@@ -28,16 +28,16 @@ frames = st.lists(st.binary(max_size=20), max_size=5)
 
 
 @given(frames)
-def test_a_block_knows_its_frames(parts: list[bytes]) -> None:
-    """Lengths and the head's size lead to every frame."""
+def test_a_block_holds_its_frames(parts: list[bytes]) -> None:
+    """The lengths and the size of the header lead to every frame."""
     block, lengths = build_block(parts)
     assert read_lengths(block) == lengths == list(map(len, parts))
-    assert block[measure_head(len(parts)) :] == b"".join(parts)
+    assert block[measure_header(len(parts)) :] == b"".join(parts)
 
 
 @given(frames, st.binary(min_size=1, max_size=5), st.data())
-def test_a_block_of_another_length_is_refused(parts: list[bytes], more: bytes, data: st.DataObject) -> None:
-    """A block that was cut or has something behind it is no block."""
+def test_a_block_of_another_length_is_rejected(parts: list[bytes], more: bytes, data: st.DataObject) -> None:
+    """A truncated block, and one with bytes after it, is a bad block."""
     block, _ = build_block(parts)
     with pytest.raises(BadBlock):
         read_lengths(block[: data.draw(st.integers(0, len(block) - 1))])
@@ -46,18 +46,18 @@ def test_a_block_of_another_length_is_refused(parts: list[bytes], more: bytes, d
 
 
 @given(st.binary(max_size=40))
-def test_noise_is_no_block_or_adds_up(noise: bytes) -> None:
-    """Any bytes, a huge count of frames among them, are refused or add up to themselves."""
+def test_noise_is_a_bad_block_or_adds_up(noise: bytes) -> None:
+    """Any bytes, with a huge count of frames too, are rejected or add up to their length."""
     try:
         lengths = read_lengths(noise)
     except BadBlock:
         return
-    assert measure_head(len(lengths)) + sum(lengths) == len(noise)
+    assert measure_header(len(lengths)) + sum(lengths) == len(noise)
 
 
 @given(st.binary(min_size=1, max_size=200))
 def test_a_frame_is_read_with_and_without_the_dictionary(event: bytes) -> None:
-    """Every event survives; frames from before the dictionary are read by a reader that has it."""
+    """Every event is read back; a reader with the dictionary also reads frames from before it."""
     assert TRAINED is not None
     plain, trained = FrameCodec(), FrameCodec(TRAINED)
     assert plain.decompress(plain.compress([event])[0]) == event
@@ -66,61 +66,63 @@ def test_a_frame_is_read_with_and_without_the_dictionary(event: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_noise_is_no_frame(noise: bytes) -> None:
-    """Bytes that are no frame are a bad block, or a frame by chance, but no other failure."""
+def test_noise_is_a_bad_frame(noise: bytes) -> None:
+    """Bytes that are not a frame are a bad block or, by coincidence, a frame; nothing else fails."""
     with contextlib.suppress(BadBlock):
         FrameCodec().decompress(noise)
 
 
 @pytest.mark.parametrize("samples", [[], [b""], [b"", b""], [b"x"], [b"x"] * 400])
-def test_samples_that_teach_nothing_give_no_dictionary(samples: list[bytes]) -> None:
-    """Too few, too small or too equal samples are no failure."""
+def test_unsuitable_samples_give_no_dictionary(samples: list[bytes]) -> None:
+    """Too few, too small or too uniform samples are not an error."""
     dictionary = train_dictionary(samples)
     assert FrameCodec(dictionary).decompress(FrameCodec(dictionary).compress([b"event"])[0]) == b"event"
 
 
-pieces = st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.integers(0, 9_000)), min_size=1, max_size=30)
+spaced_events = st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.integers(0, 9_000)), min_size=1, max_size=30)
 
 
 def write_log(path: Path, drawn: list[tuple[bytes, int]]) -> list[tuple[int, int]]:
-    """Write events as frames with so many random bytes before each, and return (offset, length) of each frame."""
+    """Write events as frames with the given number of random bytes before each; return (offset, length) of each."""
     noise = random.Random(1)
-    log, targets = b"", []
+    log, locations = b"", []
     for event, gap in drawn:
         (frame,) = FrameCodec().compress([event])
         log += noise.randbytes(gap)
-        targets.append((len(log), len(frame)))
+        locations.append((len(log), len(frame)))
         log += frame
     path.touch(0o600)
     path.write_bytes(log)
-    return targets
+    return locations
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pieces, st.randoms(use_true_random=False))
-def test_many_are_read_as_one_by_one(tmp_path: Path, drawn: list[tuple[bytes, int]], dice: random.Random) -> None:
-    """In whatever order, however far apart, and however often they are asked for."""
+@given(spaced_events, st.randoms(use_true_random=False))
+def test_many_events_are_read_as_one_by_one(
+    tmp_path: Path, drawn: list[tuple[bytes, int]], randomness: random.Random
+) -> None:
+    """Reading many returns the same as reading each, in any order, at any distance and with repetitions."""
     path = tmp_path / "log"
-    targets = write_log(path, drawn)
-    chosen = dice.choices(range(len(drawn)), k=dice.randrange(2 * len(drawn)))
+    locations = write_log(path, drawn)
+    chosen = randomness.choices(range(len(drawn)), k=randomness.randrange(2 * len(drawn)))
     reader = LogReader(path, FrameCodec())
-    offsets, lengths = [targets[number][0] for number in chosen], [targets[number][1] for number in chosen]
+    offsets, lengths = [locations[number][0] for number in chosen], [locations[number][1] for number in chosen]
     assert reader.read_many(offsets, lengths) == [drawn[number][0] for number in chosen]
     assert list(map(reader.read, offsets, lengths)) == [drawn[number][0] for number in chosen]
     reader.close()
 
 
 @pytest.mark.parametrize("damaged", [0, 1, 2])
-def test_the_damaged_one_among_many_is_named(tmp_path: Path, damaged: int) -> None:
-    """A changed byte, or one that is missing at the end, is refused with its place."""
+def test_the_damaged_frame_among_many_is_named(tmp_path: Path, damaged: int) -> None:
+    """A changed byte, or one that is missing at the end, is an error with the offset of its frame."""
     path = tmp_path / "log"
-    targets = write_log(path, [(b"%d" % number * 50, 0) for number in range(3)])
+    locations = write_log(path, [(b"%d" % number * 50, 0) for number in range(3)])
     data = bytearray(path.read_bytes())
-    data[targets[damaged][0] + targets[damaged][1] - 1] ^= 1
+    data[locations[damaged][0] + locations[damaged][1] - 1] ^= 1
     path.write_bytes(data)
     reader = LogReader(path, FrameCodec())
-    offsets, lengths = zip(*targets, strict=True)
-    with pytest.raises(CorruptRun, match=f"at byte {targets[damaged][0]}:"):
+    offsets, lengths = zip(*locations, strict=True)
+    with pytest.raises(CorruptRun, match=f"at byte {locations[damaged][0]}:"):
         reader.read_many(offsets, lengths)
     path.write_bytes(data[:-1])
     with pytest.raises(CorruptRun, match="at byte"):
@@ -129,10 +131,10 @@ def test_the_damaged_one_among_many_is_named(tmp_path: Path, damaged: int) -> No
 
 
 def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """The error is the disk's, with the file's name."""
+    """A read that fails is a disk error with the name of the file."""
     path = tmp_path / "log"
-    targets = write_log(path, [(b"event", 0)])
+    locations = write_log(path, [(b"event", 0)])
     reader = LogReader(path, FrameCodec())
     os.close(reader._descriptor)
     with pytest.raises(DiskError, match="log"):
-        reader.read_many([targets[0][0]], [targets[0][1]])
+        reader.read_many([locations[0][0]], [locations[0][1]])

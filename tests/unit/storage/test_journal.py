@@ -35,7 +35,7 @@ pages = st.builds(
     make_page_line,
     st.builds(make_shard, st.integers(-9, 9), st.integers(10, 99)),
     st.integers(1, 99),
-    chain=st.integers(0, 3),
+    attempt=st.integers(0, 3),
     offset=st.integers(0, 2**62),
     next_token=st.none() | texts,
     is_provisional=st.booleans(),
@@ -59,7 +59,7 @@ lines = (
 
 @given(lines)
 def test_a_line_survives_the_way_to_the_disk(line: JournalLine) -> None:
-    """What was written is read back, and stands on one line whatever texts it holds."""
+    """What was written is read back and takes one line, whatever texts it contains."""
     data = encode_line(line)
     assert decode_line(data) == line
     assert data.count(b"\n") == 1
@@ -68,7 +68,7 @@ def test_a_line_survives_the_way_to_the_disk(line: JournalLine) -> None:
 
 @given(lines, st.data())
 def test_a_changed_line_is_noticed(line: JournalLine, data: st.DataObject) -> None:
-    """Up to 32 changed bits in a row anywhere in a line, its check and its line break included, are noticed."""
+    """Up to 32 consecutive changed bits anywhere in a line, in its check and its line break too, are noticed."""
     good = encode_line(line)
     bit = data.draw(st.integers(0, len(good) * 8 - 1))
     flips = data.draw(st.integers(0, 2**31 - 1)) << 1 | 1
@@ -78,19 +78,19 @@ def test_a_changed_line_is_noticed(line: JournalLine, data: st.DataObject) -> No
 
 
 def test_every_single_flipped_bit_is_noticed() -> None:
-    """Each bit of a page's line is guarded."""
+    """A change of any bit of a page's line is noticed."""
     good = encode_line(make_page_line(make_shard(), 1, offset=5, next_token="t"))
-    for target in range(len(good)):
+    for position in range(len(good)):
         for bit in range(8):
             changed = bytearray(good)
-            changed[target] ^= 1 << bit
+            changed[position] ^= 1 << bit
             with pytest.raises(BadLine):
                 decode_line(bytes(changed))
 
 
 @given(lines, st.data())
 def test_a_torn_line_is_noticed(line: JournalLine, data: st.DataObject) -> None:
-    """No prefix of a line, and no two lines in one, pass for a line."""
+    """A prefix of a line, and two lines without a line break between them, are bad lines."""
     good = encode_line(line)
     with pytest.raises(BadLine):
         decode_line(good[: data.draw(st.integers(0, len(good) - 1))])
@@ -111,8 +111,8 @@ def test_a_torn_line_is_noticed(line: JournalLine, data: st.DataObject) -> None:
         b'{"kind":"page","shard":{"target":{"region":"r","compartment":"c"},"window":[5,5]}',
     ],
 )
-def test_a_foreign_line_is_noticed_in_spite_of_its_check(body: bytes) -> None:
-    """A line that is not of this program does not count, even if its check fits."""
+def test_a_foreign_line_with_a_valid_check_is_noticed(body: bytes) -> None:
+    """A line that this program did not write is a bad line, even if its check matches."""
     import zlib
 
     with pytest.raises(BadLine):
@@ -120,8 +120,8 @@ def test_a_foreign_line_is_noticed_in_spite_of_its_check(body: bytes) -> None:
 
 
 @given(st.binary(max_size=80))
-def test_noise_is_no_line(noise: bytes) -> None:
-    """Any other bytes are a bad line and nothing worse."""
+def test_noise_is_a_bad_line(noise: bytes) -> None:
+    """Any other bytes are a bad line; nothing else fails."""
     with pytest.raises(BadLine):
         decode_line(noise)
     with pytest.raises(BadLine):
@@ -134,26 +134,26 @@ SHARD = make_shard(0, 10)
 
 
 def replay(*lines: JournalLine) -> JournalState:
-    """Replay a journal that begins as every journal does."""
+    """Replay a journal that begins with a run line, as every journal does."""
     return replay_journal([encode_line(line) for line in (RUN, *lines)], plan_id=PLAN, where="journal")
 
 
 def describe(state: JournalState) -> tuple[object, object]:
-    """Return coverage and bookmarks as values that can be compared."""
-    progress = state.find_progress()
+    """Return coverage and page cursors as values that can be compared."""
+    progress = state.compute_progress()
     return {target: coverage.windows for target, coverage in progress.covered.items()}, progress.begun
 
 
 def lay_out(*pages: PageLine) -> list[PageLine]:
-    """Give pages their offsets in the log, one behind the other."""
+    """Give pages ascending offsets in the log."""
     return [replace(page, offset=100 * number) for number, page in enumerate(pages)]
 
 
 @st.composite
-def draw_passes(draw: st.DrawFn) -> tuple[list[PageLine], dict[Shard, int | None]]:
-    """Draw whole or cut passes over several shards; return the pages and, by shard, how many of its came."""
+def draw_attempts(draw: st.DrawFn) -> tuple[list[PageLine], dict[Shard, int | None]]:
+    """Draw complete or interrupted attempts; return the pages and, by shard, how many arrived (None: all)."""
     pages: list[PageLine] = []
-    came: dict[Shard, int | None] = {}
+    arrived: dict[Shard, int | None] = {}
     for start, target in draw(st.sets(st.tuples(st.sampled_from([0, 10, 20]), st.sampled_from([HERE, THERE])))):
         shard = make_shard(start, start + 10, target)
         total = draw(st.integers(1, 4))
@@ -162,23 +162,23 @@ def draw_passes(draw: st.DrawFn) -> tuple[list[PageLine], dict[Shard, int | None
             make_page_line(shard, page, next_token=None if page == total else f"{start} {page}")
             for page in range(1, number + 1)
         ]
-        came[shard] = None if number == total else number
+        arrived[shard] = None if number == total else number
     order = draw(st.randoms())
     order.shuffle(pages)
-    return lay_out(*sorted(pages, key=lambda page: page.page)), came
+    return lay_out(*sorted(pages, key=lambda page: page.page)), arrived
 
 
-@given(draw_passes(), st.randoms())
-def test_progress_is_what_came_in_any_order_of_lines(
-    passes: tuple[list[PageLine], dict[Shard, int | None]], order: random.Random
+@given(draw_attempts(), st.randoms())
+def test_progress_does_not_depend_on_the_order_of_lines(
+    drawn: tuple[list[PageLine], dict[Shard, int | None]], order: random.Random
 ) -> None:
-    """Whole shards are covered and cut ones go on behind their last page, however the lines are mixed or repeated."""
-    pages, came = passes
+    """Complete shards are covered and others continue after their last page, for any order and repetition of lines."""
+    pages, arrived = drawn
     lines = [*pages, *pages]
     order.shuffle(lines)
     covered: dict[object, Coverage] = {}
     begun = {}
-    for shard, number in came.items():
+    for shard, number in arrived.items():
         if number is None:
             covered.setdefault(shard.target, Coverage()).add(shard.window)
         elif number:
@@ -186,26 +186,26 @@ def test_progress_is_what_came_in_any_order_of_lines(
     assert describe(replay(*lines)) == ({target: each.windows for target, each in covered.items()}, begun)
 
 
-@given(draw_passes(), st.data())
+@given(draw_attempts(), st.data())
 def test_a_missing_page_is_never_covered(
-    passes: tuple[list[PageLine], dict[Shard, int | None]], data: st.DataObject
+    drawn: tuple[list[PageLine], dict[Shard, int | None]], data: st.DataObject
 ) -> None:
-    """A shard with a page that is missing or void is not covered; it goes on in front of the first such page."""
-    pages, _ = passes
+    """A shard with a missing or void page is not covered; it continues before the first such page."""
+    pages, _ = drawn
     if not pages:
         return
-    gone = data.draw(st.sampled_from(pages))
+    missing = data.draw(st.sampled_from(pages))
     is_void = data.draw(st.booleans())
-    lines = [*pages, VoidLine(gone.offset)] if is_void else [page for page in pages if page != gone]
-    progress = replay(*lines).find_progress()
-    coverage = progress.covered.get(gone.shard.target, Coverage())
-    assert coverage.find_missing(gone.shard.window)
-    cursor = progress.begun.get(gone.shard)
-    assert (cursor.page if cursor else 0) == gone.page - 1
+    lines = [*pages, VoidLine(missing.offset)] if is_void else [page for page in pages if page != missing]
+    progress = replay(*lines).compute_progress()
+    coverage = progress.covered.get(missing.shard.target, Coverage())
+    assert coverage.find_missing(missing.shard.window)
+    cursor = progress.begun.get(missing.shard)
+    assert (cursor.page if cursor else 0) == missing.page - 1
 
 
-def test_pages_of_two_passes_make_no_chain() -> None:
-    """When page 1 was lost and asked again, old pages behind it prove nothing: they may begin at other events."""
+def test_pages_before_and_after_a_repeat_do_not_add_up() -> None:
+    """After page 1 was lost and fetched again, the old later pages do not count: they may begin at other events."""
     first, second, third = lay_out(
         make_page_line(SHARD, 1, next_token="a"),
         make_page_line(SHARD, 2, next_token="b"),
@@ -215,8 +215,8 @@ def test_pages_of_two_passes_make_no_chain() -> None:
     assert describe(replay(first, second, third, VoidLine(first.offset), again)) == ({}, {SHARD: PageCursor(0, 1, "c")})
 
 
-def test_a_page_asked_again_takes_the_place_of_what_followed() -> None:
-    """When page 2 was lost and asked again, the old page 3 does not complete the shard."""
+def test_a_page_fetched_again_replaces_those_after_it() -> None:
+    """After page 2 was lost and fetched again, the old page 3 does not complete the shard."""
     pages = lay_out(
         make_page_line(SHARD, 1, next_token="a"),
         make_page_line(SHARD, 2, next_token="b"),
@@ -229,19 +229,19 @@ def test_a_page_asked_again_takes_the_place_of_what_followed() -> None:
     assert describe(replay(*lines, pages[4])) == ({HERE: (SHARD.window,)}, {})
 
 
-def test_a_chain_is_whole_by_itself() -> None:
-    """Pages of an earlier chain do not stand in for missing ones of a later chain."""
+def test_an_attempt_needs_all_of_its_own_pages() -> None:
+    """Pages of an earlier attempt do not replace missing ones of a later attempt."""
     mixed = lay_out(
         make_page_line(SHARD, 1, next_token="a"),
-        make_page_line(SHARD, 2, chain=1),
+        make_page_line(SHARD, 2, attempt=1),
     )
     assert describe(replay(*mixed)) == ({}, {SHARD: PageCursor(0, 1, "a")})
-    later = lay_out(make_page_line(SHARD, 1, next_token="a"), make_page_line(SHARD, 1, chain=1, next_token="b"))
+    later = lay_out(make_page_line(SHARD, 1, next_token="a"), make_page_line(SHARD, 1, attempt=1, next_token="b"))
     assert describe(replay(*later)) == ({}, {SHARD: PageCursor(1, 1, "b")})
 
 
-def test_a_provisional_shard_is_asked_again_until_it_is_settled() -> None:
-    """One page asked too soon leaves the shard open; a later pass over it counts, even if it is shorter."""
+def test_a_provisional_shard_is_fetched_again_until_it_is_final() -> None:
+    """One page that was fetched too soon leaves the shard open; a later attempt counts, even if it is shorter."""
     soon = [
         make_page_line(SHARD, 1, next_token="a", is_provisional=True),
         make_page_line(SHARD, 2, next_token="b", is_provisional=True),
@@ -253,8 +253,8 @@ def test_a_provisional_shard_is_asked_again_until_it_is_settled() -> None:
     assert describe(replay(*settled)) == ({HERE: (SHARD.window,)}, {})
 
 
-def test_the_last_words_count() -> None:
-    """Dictionary and publication are those told of last."""
+def test_the_last_dictionary_and_publication_count() -> None:
+    """Of several dictionary lines, and of several publish lines, the last one counts."""
     state = replay(DictionaryLine(0, 5, "a"), PublishLine("x", 1), DictionaryLine(9, 5, "b"), PublishLine("y", 2))
     assert state.dictionary == DictionaryLine(9, 5, "b")
     assert state.publish == PublishLine("y", 2)
@@ -263,7 +263,7 @@ def test_the_last_words_count() -> None:
 
 @given(st.binary(min_size=1, max_size=40).filter(lambda tail: b"\n" not in tail[:-1]))
 def test_a_torn_end_does_not_count(tail: bytes) -> None:
-    """Whatever stands behind the last whole line is cut off, and its length is known."""
+    """Bytes after the last whole line do not count, and the length of the whole lines is known."""
     whole = [encode_line(RUN), encode_line(make_page_line(SHARD, 1, offset=0))]
     state = replay_journal([*whole, tail], plan_id=PLAN, where="journal")
     assert state.length == sum(map(len, whole))
@@ -271,15 +271,15 @@ def test_a_torn_end_does_not_count(tail: bytes) -> None:
 
 
 def lay_out_hole(start: int, end: int) -> tuple[list[bytes], list[bytes]]:
-    """Return good lines, and the same with zeros over a span of their bytes, cut into lines again."""
+    """Return good lines, and the lines of the same bytes with zeros over a span of them."""
     good = [encode_line(line) for line in [RUN, *lay_out(*(make_page_line(SHARD, n) for n in range(1, 40)))]]
     data = b"".join(good)
     return good, (data[:start] + b"\0" * (end - start) + data[end:]).splitlines(keepends=True)
 
 
 @given(st.integers(0, 3_000), st.integers(1, 8))
-def test_what_power_kept_from_the_disk_does_not_count(start: int, sectors: int) -> None:
-    """Zeros up to the end of a sector: the lines before them count, and none behind, whole or not."""
+def test_lines_after_a_hole_do_not_count(start: int, sectors: int) -> None:
+    """With zeros up to the end of a sector the lines before them count, and none after them, whole or not."""
     good, holed = lay_out_hole(start, (start // 512 + sectors) * 512)
     state = replay_journal(holed, plan_id=PLAN, where="journal")
     assert state.length == sum(map(len, itertools.takewhile(lambda line: b"\0" not in line, holed)))
@@ -289,14 +289,14 @@ def test_what_power_kept_from_the_disk_does_not_count(start: int, sectors: int) 
 
 @given(st.integers(0, 3_000), st.integers(1, 600))
 def test_other_zeros_are_damage(start: int, length: int) -> None:
-    """Zeros that end within a sector, with good lines behind them, were not left by a loss of power."""
+    """Zeros that end within a sector, with good lines after them, are damage: a power loss leaves whole sectors."""
     assume((start + length) % 512)
     with pytest.raises(CorruptRun, match="is damaged in line"):
         replay_journal(lay_out_hole(start, start + length)[1], plan_id=PLAN, where="journal")
 
 
-def test_a_tail_of_zeros_is_cut() -> None:
-    """A file whose size reached the disk and whose last bytes did not ends with its last whole line."""
+def test_a_tail_of_zeros_does_not_count() -> None:
+    """If the size of the file reached the disk and its last bytes did not, the last whole line is its end."""
     whole = [encode_line(RUN), encode_line(make_page_line(SHARD, 1, offset=0))]
     for tail in ([b"\0"], [b"\0" * 5_000], [whole[1][:20] + b"\0" * 100]):
         state = replay_journal([*whole, *tail], plan_id=PLAN, where="journal")
@@ -304,8 +304,8 @@ def test_a_tail_of_zeros_is_cut() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"\n", b"garbage\n", encode_line(RUN)[1:], b'{"kind":"void"}\n'])
-def test_damage_inside_is_an_error_that_names_the_line(damage: bytes) -> None:
-    """With good lines behind it a damaged line is not guessed at."""
+def test_damage_before_the_end_is_an_error_that_names_the_line(damage: bytes) -> None:
+    """A damaged line with good lines after it is an error with its number."""
     with pytest.raises(CorruptRun, match="the-journal is damaged in line 2"):
         replay_journal([encode_line(RUN), damage, encode_line(RUN)], plan_id=PLAN, where="the-journal")
 
@@ -319,20 +319,20 @@ def test_damage_inside_is_an_error_that_names_the_line(damage: bytes) -> None:
     ],
 )
 def test_a_foreign_journal_is_an_error(lines: list[JournalLine]) -> None:
-    """A journal, or a part of one, that belongs to another plan is not used."""
+    """A journal that belongs to another plan, all of it or a part, is an error."""
     with pytest.raises(CorruptRun, match="does not belong"):
         replay_journal(map(encode_line, lines), plan_id=PLAN, where="journal")
 
 
-def test_an_empty_journal_is_a_run_that_has_not_begun() -> None:
-    """No line, or a torn first one, is nothing, and no error."""
+def test_an_empty_journal_is_a_run_that_has_not_started() -> None:
+    """No line, and a torn first line, give the state of a new run."""
     for lines in ([], [encode_line(RUN)[:-1]], [b"\0" * 500]):
         state = replay_journal(lines, plan_id=PLAN, where="journal")
         assert (state.length, state.run, state.pages) == (0, None, {})
 
 
 def test_a_page_takes_little_memory() -> None:
-    """A year of a large tenancy has millions of pages, nearly all of them the only one of their shard."""
+    """A page takes less than 400 bytes: a year of a large tenancy has millions, most of them alone in their shard."""
     targets = [Target(f"eu-region-{number % 5}", f"ocid1.compartment.oc1..{number:060}") for number in range(100)]
 
     def write_lines() -> Iterator[bytes]:

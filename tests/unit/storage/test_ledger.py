@@ -1,15 +1,18 @@
 import hashlib
+import json
 import random
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.planning.shard import Gap
-from ociaudit.storage.journal import GapLine, JournalLine, VoidLine
+from ociaudit.storage.journal import GapLine, JournalLine, SplitLine, VoidLine
 from ociaudit.storage.ledger import (
     BLOCK_BYTES,
     BlockDigest,
     BlockLine,
+    LedgerLine,
     LedgerTotals,
     ShardLine,
     find_void_lines,
@@ -20,20 +23,20 @@ from support.drawn_shards import HERE, make_page_line, make_shard
 SHARD, OTHER = make_shard(0, 10), make_shard(10, 20)
 
 
-def draw_up(*lines: JournalLine) -> tuple[list[ShardLine], LedgerTotals]:
-    """Make the ledger of some journal lines."""
+def build(*lines: JournalLine) -> tuple[list[ShardLine], LedgerTotals]:
+    """Return the ledger of some journal lines, and its totals."""
     totals = LedgerTotals()
     return list(make_ledger(lines, find_void_lines(lines), totals)), totals
 
 
 def describe(entries: list[ShardLine]) -> list[tuple[str, str, int, int]]:
-    """Return what tests look at: begin, status, pages and events."""
+    """Return what tests compare: start, status, pages and events."""
     return [(entry.start[11:16], entry.status, entry.pages, entry.events) for entry in entries]
 
 
 def test_a_shard_has_a_line_when_it_ends() -> None:
-    """Its pages, attempts, events and request ids are summed; what never ended comes last."""
-    entries, totals = draw_up(
+    """The pages, events and request ids of a shard are summed; shards that never ended come last."""
+    entries, totals = build(
         make_page_line(OTHER, 1, offset=0, scanned=1, next_token="t"),
         make_page_line(SHARD, 1, offset=1, scanned=2, kept=1, next_token="t", tally={"a": 2}),
         make_page_line(SHARD, 2, offset=2, scanned=3, kept=3, tally={"a": 1, "b": 2}),
@@ -45,7 +48,7 @@ def test_a_shard_has_a_line_when_it_ends() -> None:
 
 
 def test_void_pages_do_not_count() -> None:
-    """A page that was found damaged is not summed, also where its place in the log was used again."""
+    """A void page is not summed, even if its offset in the log was used again."""
     lines = [
         make_page_line(SHARD, 1, offset=0, scanned=7, kept=7),
         VoidLine(0),
@@ -53,23 +56,66 @@ def test_void_pages_do_not_count() -> None:
         VoidLine(99),
     ]
     assert find_void_lines(lines) == {0}
-    entries, totals = draw_up(*lines)
+    entries, totals = build(*lines)
     assert describe(entries) == [("00:00", "complete", 1, 5)]
     assert (totals.scanned, totals.pages) == (5, 1)
 
 
-def test_a_gap_is_told_with_its_reason() -> None:
-    """A gap has a line of its own, with reason and request id."""
+def test_a_gap_is_listed_with_its_reason() -> None:
+    """A gap has a line of its own, with its reason and request id."""
     gap = Gap(HERE, SHARD.window, "denied", "404 NotAuthorizedOrNotFound", "request-9")
-    entries, totals = draw_up(GapLine(gap, "2025-12-01T00:00:00Z"))
+    entries, totals = build(GapLine(gap, "2025-12-01T00:00:00Z"))
     assert describe(entries) == [("00:00", "denied", 0, 0)]
     assert (entries[0].reason, entries[0].request_ids) == (gap.reason, ("request-9",))
     assert totals.shards == 0
 
 
-def test_one_page_asked_too_soon_makes_the_shard_provisional() -> None:
-    """Not only the last page counts: an event that came late may belong to the first."""
-    entries, totals = draw_up(
+def test_a_split_shard_is_listed_as_split() -> None:
+    """A dense shard keeps a line with what it returned before the split; its sub-shards have lines of their own."""
+    first, second = make_shard(0, 5), make_shard(5, 10)
+    entries, totals = build(
+        make_page_line(SHARD, 1, offset=0, scanned=2, next_token="t"),
+        SplitLine(SHARD, (first.window, second.window)),
+        make_page_line(first, 1, offset=1, scanned=1),
+        make_page_line(second, 1, offset=2, scanned=1),
+    )
+    assert describe(entries) == [("00:00", "split", 1, 2), ("00:00", "complete", 1, 1), ("00:05", "complete", 1, 1)]
+    assert (totals.scanned, totals.shards) == (4, 2)
+
+
+def test_a_ledger_line_keeps_its_published_keys() -> None:
+    """The tries of a shard's requests are written as `attempts`."""
+    (entry,), _ = build(make_page_line(SHARD, 1, offset=0))
+    assert json.loads(msgspec.json.encode(entry)) == {
+        "kind": "shard",
+        "region": HERE.region,
+        "compartment": HERE.compartment,
+        "start": "1970-01-01T00:00:00Z",
+        "end": "1970-01-01T00:10:00Z",
+        "status": "complete",
+        "events": 0,
+        "pages": 1,
+        "attempts": 1,
+        "request_ids": ["request-0-1"],
+        "first_at": "2025-12-01T00:00:00Z",
+        "last_at": "2025-12-01T00:00:00Z",
+        "reason": None,
+    }
+
+
+def test_a_ledger_of_an_earlier_version_is_read() -> None:
+    """A split shard was once written as `cut`; such a line still reads."""
+    line = (
+        b'{"kind":"shard","region":"r","compartment":"c","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:10:00Z",'
+        b'"status":"cut","events":3,"pages":1,"attempts":2}'
+    )
+    entry = msgspec.json.decode(line, type=LedgerLine)
+    assert (entry.status, entry.events, entry.tries) == ("cut", 3, 2)
+
+
+def test_one_page_fetched_too_soon_makes_the_shard_provisional() -> None:
+    """Any page of a shard makes it provisional: a late event may belong to the first one."""
+    entries, totals = build(
         make_page_line(SHARD, 1, offset=0, next_token="t", is_provisional=True),
         make_page_line(SHARD, 2, offset=1),
     )
@@ -77,22 +123,22 @@ def test_one_page_asked_too_soon_makes_the_shard_provisional() -> None:
     assert totals.provisional == entries
 
 
-def test_a_shard_asked_again_is_provisional_no_more() -> None:
-    """Once its minutes were answered in good time, in whatever windows, it is settled."""
+def test_a_shard_fetched_again_is_not_provisional_any_more() -> None:
+    """Once all of its minutes were answered late enough, in any windows, a shard is final."""
     soon = make_page_line(SHARD, 1, offset=0, is_provisional=True)
     whole = make_page_line(SHARD, 1, offset=1)
     halves = [make_page_line(make_shard(start, start + 5), 1, offset=9 + start) for start in (0, 5)]
     for again in ([whole], halves, [*halves, soon]):
-        entries, totals = draw_up(soon, *again)
+        entries, totals = build(soon, *again)
         assert totals.provisional == []
         assert [entry.status for entry in entries[:2]] == ["provisional", "complete"]
-    assert len(draw_up(soon, halves[0])[1].provisional) == 1
-    assert len(draw_up(soon, soon)[1].provisional) == 1
+    assert len(build(soon, halves[0])[1].provisional) == 1
+    assert len(build(soon, soon)[1].provisional) == 1
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6))
-def test_hashes_do_not_depend_on_how_bytes_came(pieces: list[bytes]) -> None:
-    """Size and hash are those of all bytes together."""
+def test_hashes_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
+    """Size and hash are those of all bytes, however they were passed."""
     digest, whole = BlockDigest(), BlockDigest()
     for piece in pieces:
         digest.update(piece)
@@ -101,8 +147,8 @@ def test_hashes_do_not_depend_on_how_bytes_came(pieces: list[bytes]) -> None:
     assert (digest.size_bytes, digest.sha256) == (whole.size_bytes, whole.sha256)
 
 
-def test_blocks_say_where_damage_begins() -> None:
-    """Each block states the hash of all bytes to its end, however they came, and the last one that of the whole."""
+def test_blocks_show_where_damage_begins() -> None:
+    """Each block has the hash of all bytes up to its end, however they were passed; the last one that of the whole."""
     data = random.Random(1).randbytes(BLOCK_BYTES) * 2 + b"rest"
     digests = []
     for step in (len(data), 3_000_000, BLOCK_BYTES):

@@ -1,18 +1,23 @@
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ociaudit.errors import CorruptRun
+from ociaudit.errors import CorruptRun, DiskError
+from ociaudit.planning.shard import Target
+from ociaudit.planning.window import Window
 from ociaudit.storage.manifest import (
+    CoveredTarget,
     EventTimes,
     FileEntry,
     GapEntry,
     Manifest,
     Principal,
+    ProvisionalEntry,
     Range,
     Scope,
     Tool,
@@ -20,6 +25,7 @@ from ociaudit.storage.manifest import (
     decode_manifest,
     encode_manifest,
     has_own_digest,
+    load_manifest,
 )
 from ociaudit.storage.run_dir import ExportArguments
 
@@ -28,7 +34,7 @@ FORGED = '"digest": "' + "0" * 64 + '"'
 
 
 def make_manifest(text: str = "x") -> Manifest:
-    """Make a manifest in which a text stands wherever a server or a person may write one."""
+    """Make a manifest with a text in every field that a server or a user may fill."""
     return Manifest(
         complete=False,
         tool=Tool("oci-audit", "0"),
@@ -52,14 +58,14 @@ def make_manifest(text: str = "x") -> Manifest:
 
 
 def blank(data: bytes, digest: str) -> bytes:
-    """Put zeros in the place of the last digest."""
+    """Replace the last digest by zeros."""
     before, _, after = data.rpartition(digest.encode())
     return before + b"0" * 64 + after
 
 
 @given(texts)
 def test_a_manifest_states_its_own_digest(text: str) -> None:
-    """The digest is that of the bytes with zeros in its place, and the manifest reads back."""
+    """The digest is that of the bytes with zeros in its place, and the manifest is read back."""
     manifest = make_manifest(text)
     data, digest = encode_manifest(manifest)
     assert has_own_digest(data)
@@ -70,17 +76,17 @@ def test_a_manifest_states_its_own_digest(text: str) -> None:
 
 
 def test_every_changed_byte_is_noticed() -> None:
-    """At every byte and for several changes the digest fits no more."""
+    """After a change of any byte the digest does not match any more."""
     data, _ = encode_manifest(make_manifest())
-    for target in range(len(data)):
+    for position in range(len(data)):
         for change in (1, 2, 32, 128):
-            changed = data[:target] + bytes([data[target] ^ change]) + data[target + 1 :]
-            assert not has_own_digest(changed), changed[target - 10 : target + 10]
+            changed = data[:position] + bytes([data[position] ^ change]) + data[position + 1 :]
+            assert not has_own_digest(changed), changed[position - 10 : position + 10]
 
 
 @given(st.data())
-def test_a_cut_or_longer_manifest_is_noticed(data: st.DataObject) -> None:
-    """Bytes taken away or added anywhere are noticed."""
+def test_a_shorter_or_longer_manifest_is_noticed(data: st.DataObject) -> None:
+    """Bytes that are removed or added anywhere are noticed."""
     good, _ = encode_manifest(make_manifest())
     start = data.draw(st.integers(0, len(good) - 1))
     end = data.draw(st.integers(start + 1, len(good)))
@@ -90,15 +96,54 @@ def test_a_cut_or_longer_manifest_is_noticed(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b"null", b'{"digest": "' + b"0" * 64 + b'"}'])
-def test_what_is_no_manifest_is_corrupt(data: bytes) -> None:
-    """Other bytes have no digest of their own, and reading them ends as exit 6 that names the file."""
+def test_other_bytes_are_a_corrupt_manifest(data: bytes) -> None:
+    """Bytes that are not a manifest do not match a digest, and decoding them is an error that names the file."""
     assert not has_own_digest(data)
     with pytest.raises(CorruptRun, match="the-file is not a manifest"):
         decode_manifest(data, where="the-file")
 
 
+def test_a_manifest_is_loaded_with_its_bytes(tmp_path: Path) -> None:
+    """A loaded manifest has the bytes of its file, a changed digest shows, and a missing file is None."""
+    path = tmp_path / "a.json.manifest.json"
+    assert load_manifest(path) is None
+    data, _ = encode_manifest(make_manifest())
+    path.write_bytes(data)
+    found = load_manifest(path)
+    assert found is not None
+    assert (found.manifest, found.data, found.has_own_digest) == (decode_manifest(data, where="here"), data, True)
+    path.write_bytes(data.replace(b'"failed"', b'"denied"'))
+    changed = load_manifest(path)
+    assert changed is not None
+    assert not changed.has_own_digest
+
+
+def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    """A file that is not a manifest is corrupt, one that cannot be read is a disk error; both are named."""
+    (tmp_path / "other.json").write_bytes(b"{}")
+    with pytest.raises(CorruptRun, match=r"other\.json is not a manifest"):
+        load_manifest(tmp_path / "other.json")
+    with pytest.raises(DiskError, match=str(tmp_path)):
+        load_manifest(tmp_path)
+
+
+def test_times_are_read_as_windows() -> None:
+    """The range, a gap, a provisional shard and a covered target return their times as windows in minutes."""
+    start, end = "1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z"
+    target = Target("r", "c")
+    gap = GapEntry("r", "c", start, end, "failed", "why", None)
+    provisional = ProvisionalEntry("r", "c", start, end, end)
+    covered = CoveredTarget("r", "c", ((start, end),))
+    assert replace(make_manifest(), range=Range(start, end)).window == gap.window == provisional.window == Window(0, 60)
+    assert gap.target == provisional.target == covered.target == target
+    assert covered.coverage.windows == (Window(0, 60),)
+    for unreadable in (make_manifest(), GapEntry("r", "c", "a", "b", "failed", "why", None)):
+        with pytest.raises(ValueError, match="a"):
+            _ = unreadable.window
+
+
 def test_a_manifest_of_another_version_is_corrupt() -> None:
-    """Only the form that this version writes is read."""
+    """A manifest in another format than the one that this version writes is rejected."""
     data, _ = encode_manifest(make_manifest())
     with pytest.raises(CorruptRun):
         decode_manifest(data.replace(b"oci-audit-manifest/1", b"oci-audit-manifest/2"), where="here")

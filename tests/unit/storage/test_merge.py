@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
-from ociaudit.storage import merge as canonical
+from ociaudit.storage import merge as merge_module
 from ociaudit.storage.merge import SUFFIX_BYTES, CanonicalReader, EventIndex, MergeCounts, split_location
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import open_run
@@ -41,7 +41,7 @@ Pages = list[tuple[object, list[Event]]]
 
 
 def merge(answered: Pages) -> tuple[list[tuple[bytes, int]], MergeCounts]:
-    """Put pages into a spool and read it in canonical order."""
+    """Append pages to a spool and read it in canonical order."""
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder)).spool as spool:
         for number, (target, page) in enumerate(answered, start=1):
             line = make_page_line(make_shard(0, 60, target), number, scanned=len(page), kept=len(page))
@@ -62,7 +62,7 @@ def describe(counts: MergeCounts) -> tuple[object, ...]:
 @settings(max_examples=60)
 @given(pages)
 def test_the_merge_is_sorting_and_dropping_equal_records(answered: Pages) -> None:
-    """By (instant, id, bytes), each record once, from the first of its origins; everything is counted."""
+    """Records come by (instant, id, bytes), once, from the first of their origins, and everything is counted."""
     all_events = [event for _, page in answered for event in page]
     found, counts = merge(answered)
     expected = sorted({(event.order, event.raw) for event in all_events})
@@ -85,8 +85,8 @@ def test_the_merge_is_sorting_and_dropping_equal_records(answered: Pages) -> Non
 @pytest.mark.usefixtures("quick_disk")
 @settings(max_examples=40)
 @given(pages, st.randoms())
-def test_how_pages_came_does_not_matter(answered: Pages, order: random.Random) -> None:
-    """Shuffled, cut into other pages and answered twice it is the same output; only more identical ones are counted."""
+def test_the_order_of_pages_does_not_matter(answered: Pages, order: random.Random) -> None:
+    """Events that are shuffled, in other pages or answered twice give the same output; only repeats are counted."""
     found, counts = merge(answered)
     other = [(target, [event]) for target, page in answered for event in page]
     order.shuffle(other)
@@ -99,9 +99,9 @@ def test_how_pages_came_does_not_matter(answered: Pages, order: random.Random) -
 
 
 @pytest.mark.usefixtures("quick_disk")
-def test_a_large_group_of_equal_times_is_merged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many events without time and id are sorted by their bytes, also where they do not fit at once."""
-    monkeypatch.setattr(canonical, "_GROUP_IN_MEMORY", 3)
+def test_a_large_group_of_equal_times_is_merged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many events without time and id are sorted by their bytes, even if they do not fit in memory together."""
+    monkeypatch.setattr(merge_module, "_GROUP_IN_MEMORY", 3)
     several = [read_event(b'{"n":%d}' % (number % 7)) for number in range(20)]
     found, counts = merge([(HERE, several)])
     assert [raw for raw, _ in found] == [b'{"n":%d}' % number for number in range(7)]
@@ -109,16 +109,16 @@ def test_a_large_group_of_equal_times_is_merged_in_pieces(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("quick_disk")
-def test_conflicting_ids_are_listed_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are counted, and so many are named; a name can always be written."""
-    monkeypatch.setattr(canonical, "_MAX_CONFLICTS_LISTED", 2)
+def test_conflicting_ids_are_listed_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are counted and the first ones are listed, in a form that can be written as UTF-8."""
+    monkeypatch.setattr(merge_module, "_MAX_CONFLICTS_LISTED", 2)
     several = [read_event(b'{"eventId":"%d\\ud800","n":%d}' % (n // 2, n)) for n in range(10)]
     _, counts = merge([(HERE, several)])
     assert (counts.conflicting_count, counts.conflicting_ids) == (5, ["0\\ud800", "1\\ud800"])
 
 
-def test_an_id_that_comes_with_two_times_is_a_conflict() -> None:
-    """Both records are kept, each in its place, and the id is counted and named."""
+def test_an_id_with_two_times_is_a_conflict() -> None:
+    """Both records are kept, each at its time, and the id is counted and listed."""
     first = read_event(b'{"eventId":"a","eventTime":"2025-01-01T00:00:00Z"}')
     between = read_event(b'{"eventId":"b","eventTime":"2025-01-01T00:00:00.5Z"}')
     second = read_event(b'{"eventId":"a","eventTime":"2025-01-01T00:00:01Z"}')
@@ -134,7 +134,7 @@ batches = st.lists(
 
 @given(batches, st.integers(1, 40))
 def test_the_order_is_that_of_sorting_everything(pages: list[tuple[list[int], int, int]], max_entries: int) -> None:
-    """However few entries fit in memory, all come out once, ascending, and lead to where they stand."""
+    """However few entries fit in memory, all are returned once, ascending, with their locations."""
     with tempfile.TemporaryDirectory() as folder:
         index = EventIndex(Path(folder), max_entries=max_entries)
         expected: list[tuple[bytes, tuple[int, int, int]]] = []
@@ -155,8 +155,8 @@ def test_the_order_is_that_of_sorting_everything(pages: list[tuple[list[int], in
             assert parts
 
 
-def test_what_an_earlier_process_left_is_overwritten(tmp_path: Path) -> None:
-    """Part files of a killed process do not come into the order of the next."""
+def test_part_files_of_an_earlier_process_are_overwritten(tmp_path: Path) -> None:
+    """Part files of a killed process do not affect the order in the next one."""
     for number in (1, 2):
         index = EventIndex(tmp_path, max_entries=1)
         index.add([make_event(number)], origin=0, offset=number, lengths=[1])

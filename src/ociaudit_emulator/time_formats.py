@@ -1,8 +1,4 @@
-"""Time as the emulator counts it: whole minutes and milliseconds since 1970, UTC.
-
-Owns: reading and writing the time formats of the API.
-Must not: read a clock, except in `read_clock_seconds`, which is passed as an argument.
-"""
+"""The time formats of the API and of HTTP, as minutes, seconds and milliseconds since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -24,15 +20,15 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def read_clock_seconds() -> float:
-    """Read the machine's clock, in seconds since 1970."""
+    """Return the time of the machine's clock in seconds since 1970."""
     return time.time()
 
 
 @lru_cache(maxsize=1024)
-def parse_instant_ms(text: str) -> int:
-    """Read an RFC 3339 time as milliseconds since 1970, finer digits dropped.
+def parse_time_ms(text: str) -> int:
+    """Return an RFC 3339 time as milliseconds since 1970; finer digits are dropped.
 
-    Raises: ValueError when the text is no such time.
+    Raises: ValueError.
     """
     found = _RFC3339.fullmatch(text)
     if found is None:
@@ -40,47 +36,45 @@ def parse_instant_ms(text: str) -> int:
         raise ValueError(message)
     year, month, day, hour, minute = (int(part) for part in found.groups()[:5])
     second = int(found[6] or 0)
-    moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_read_zone(found))
+    moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_parse_offset(found))
     extra_ms = 1000 if second == 60 else int((found[7] or "0").ljust(3, "0")[:3])
     return (moment - _EPOCH) // timedelta(milliseconds=1) + extra_ms
 
 
-def _read_zone(found: re.Match[str]) -> timezone:
-    """Turn the zone of a matched RFC 3339 time into an offset."""
+def _parse_offset(found: re.Match[str]) -> timezone:
+    """Return the UTC offset of a matched RFC 3339 time."""
     if found[8]:
         return UTC
     offset = timedelta(hours=int(found[10]), minutes=int(found[11]))
     return timezone(offset if found[9] == "+" else -offset)
 
 
-def format_instant_ms(instant_ms: int) -> str:
-    """Write milliseconds since 1970 as the API does: `2025-12-01T08:30:00.000Z`."""
-    minute, rest_ms = divmod(instant_ms, MS_PER_MINUTE)
+def format_time_ms(time_ms: int) -> str:
+    """Return milliseconds since 1970 in the API's format: `2025-12-01T08:30:00.000Z`."""
+    minute, rest_ms = divmod(time_ms, MS_PER_MINUTE)
     second, fraction_ms = divmod(rest_ms, 1000)
     return f"{_format_minute_prefix(minute)}:{second:02d}.{fraction_ms:03d}Z"
 
 
 def format_minute(minute: int) -> str:
-    """Write a minute since 1970 as `2025-12-01T08:30:00Z`."""
+    """Return a minute since 1970 in the format `2025-12-01T08:30:00Z`."""
     return f"{_format_minute_prefix(minute)}:00Z"
 
 
 @lru_cache(maxsize=1024)
 def _format_minute_prefix(minute: int) -> str:
-    """Write a minute since 1970 without its seconds."""
     moment = _EPOCH + timedelta(minutes=minute)
     return moment.strftime("%Y-%m-%dT%H:%M").rjust(16, "0")
 
 
 def format_http_date(second: int) -> str:
-    """Write seconds since 1970 as an HTTP date, whatever the locale."""
+    """Return seconds since 1970 as an HTTP date (RFC 9110), whatever the locale."""
     minute, rest = divmod(second, 60)
     return f"{_format_http_prefix(minute)}:{rest:02d} GMT"
 
 
 @lru_cache(maxsize=1024)
 def _format_http_prefix(minute: int) -> str:
-    """Write a minute since 1970 as an HTTP date without its seconds."""
     moment = _EPOCH + timedelta(minutes=minute)
     weekday, month = _WEEKDAYS[moment.weekday()], _MONTHS[moment.month - 1]
     return f"{weekday}, {moment.day:02d} {month} {moment.year:04d} {moment:%H:%M}"
@@ -88,9 +82,9 @@ def _format_http_prefix(minute: int) -> str:
 
 @lru_cache(maxsize=256)
 def parse_http_date_seconds(text: str) -> int:
-    """Read an HTTP date such as `Sun, 08 Dec 2019 03:08:53 GMT`, in seconds since 1970.
+    """Return an HTTP date such as `Sun, 08 Dec 2019 03:08:53 GMT` as seconds since 1970.
 
-    Raises: ValueError when the text is no such date.
+    Raises: ValueError.
     """
     _, _, rest = text.partition(",")
     parts = rest.split()

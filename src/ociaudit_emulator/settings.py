@@ -1,8 +1,4 @@
-"""How the emulated service behaves: the command line's flags as one value.
-
-Owns: names and defaults of every behaviour.
-Must not: be changed after the start.
-"""
+"""The settings of one emulator: the command line's flags as a value that does not change after the start."""
 
 from __future__ import annotations
 
@@ -14,15 +10,15 @@ DEFAULT_RETENTION_DAYS = 365
 
 @dataclass(frozen=True, slots=True)
 class PageSize:
-    """How many events a page holds: fixed when both ends are the same."""
+    """The number of events on a page: a range, or a fixed number when both ends are equal."""
 
     smallest: int = 100
     largest: int = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
-    """Everything that a flag can change in how the service answers."""
+class Settings:
+    """Everything that a flag can change in what the services contain and how they respond."""
 
     seed: int = 1
     events_file: Path | None = None
@@ -47,7 +43,7 @@ class Behaviour:
 
     @property
     def kept_days(self) -> int | None:
-        """Give for how many days events are kept; None for ever, which only a given file is."""
+        """Return the retention in days; None if events never expire, the default for events from a file."""
         if self.retention_days is None and self.events_file is None:
             return DEFAULT_RETENTION_DAYS
         return self.retention_days
