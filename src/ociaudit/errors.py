@@ -1,4 +1,4 @@
-"""Every error of oci-audit, one tree.
+"""The error tree of oci-audit, and the exit code of each branch.
 
     OciAuditError                    exit  1  a bug, if it is raised as itself
     ├── UsageError                         2  arguments that cannot be carried out
@@ -6,38 +6,58 @@
     ├── AccessError                        3  authentication or permission stopped the run
     │   ├── SignInRejected                 3  the service does not accept the signature
     │   └── ScopeUnreadable                3  a list of regions or compartments cannot be read
-    ├── ServiceUnreachable                 4  the service never answered, or failed everywhere
-    ├── DiskError                          5  the local disk refused
+    ├── ServiceUnreachable                 4  the service never responded, or failed everywhere
+    ├── DiskError                          5  the local disk failed or is full
     ├── CorruptRun                         6  a run directory, journal or manifest is damaged
-    │   └── UnreadableInput                6  a file to read is no file of audit events, or damaged
+    │   └── UnreadableInput                6  an input holds no audit events, or is damaged
     ├── IncompleteExport                  10  finished, with gaps
     ├── Interrupted                  130/143  a signal stopped the run; it can be resumed
     └── RequestError                          one request failed; retried, then a gap or one of the above
-        ├── ServiceError                           an answer with an error status
-        ├── ConnectionFailed                  no answer
-        └── InvalidResponse                     a 200 whose body is not what the API promises
+        ├── ServiceError                      a response with an error status
+        ├── ConnectionFailed                  no response
+        └── InvalidResponse                   a 200 whose body is not what the API promises
 
-What this module owns: the families (by whose fault it is), their exit codes and hints.
-What it must not do: print, exit, or know how an error came about.
+A branch groups errors by who can fix them: the caller, the tenancy's administrator, the network, the local machine.
+`ExitCode` names every exit code of the program, including those that a command returns without an error.
 
 Invariants
-- Every class carries `exit_code` and `retryable`; one place (`cli`) turns the code into an exit status.
+- Every class carries `exit_code` and `retryable`. Only `cli` exits.
 - `hint` says what to do next and is never empty once an error reaches the screen.
-- No key, token or header value stands in a message.
-
-From an error to the exit status. Owns: the one rule that is not in the class: signals. Must not: exit.
+- A message never contains a key, a token or a header value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import ClassVar
+
+_SIGNAL_BASE = 128  # what a shell reports for a process that a signal ended: 128 and the signal's number
+
+
+class ExitCode(IntEnum):
+    """What an exit status of `oci-audit` means; docs/reference/exit-codes.md is the table for users."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    ACCESS = 3
+    SERVICE = 4
+    DISK = 5
+    DAMAGED = 6
+    ALTERED = 7
+    INCOMPLETE = 10
+    INTERRUPTED = _SIGNAL_BASE + 2
+    TERMINATED = _SIGNAL_BASE + 15
+
+    NOT_READY = ACCESS  # `doctor`: a check failed
+    DIFFERENT = ALTERED  # `diff`: the exports differ
 
 
 class OciAuditError(Exception):
     """Root of all errors that oci-audit raises on purpose."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
     retryable: bool = False
     default_hint: ClassVar[str] = "this is a bug; please report it with the command line and this message"
 
@@ -50,20 +70,20 @@ class OciAuditError(Exception):
 class UsageError(OciAuditError):
     """The arguments cannot be carried out as given."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
     default_hint = "see `oci-audit export --help`"
 
 
 class ConfigError(UsageError):
     """The OCI configuration file, its profile or its key is unusable."""
 
-    default_hint = "see https://docs.oracle.com/iaas/Content/API/Concepts/sdkconfig.htm for the file's form"
+    default_hint = "see https://docs.oracle.com/iaas/Content/API/Concepts/sdkconfig.htm for the file format"
 
 
 class AccessError(OciAuditError):
     """Authentication or permission stopped the run."""
 
-    exit_code = 3
+    exit_code = ExitCode.ACCESS
     default_hint = "ask for: Allow group <group> to read audit-events in tenancy"
 
 
@@ -76,51 +96,51 @@ class ScopeUnreadable(AccessError):
 
 
 class ServiceUnreachable(OciAuditError):
-    """The service never gave a usable answer."""
+    """The service never gave a usable response."""
 
-    exit_code = 4
+    exit_code = ExitCode.SERVICE
     default_hint = "check the network, the proxy and --endpoint, then run the same command again"
 
 
 class DiskError(OciAuditError):
-    """The local disk refused to read or write."""
+    """The local disk failed to read or write."""
 
-    exit_code = 5
-    default_hint = "make room or choose another place with -o, then run the same command again"
+    exit_code = ExitCode.DISK
+    default_hint = "free some space or choose another path with -o, then run the same command again"
 
 
 class CorruptRun(OciAuditError):
     """A run directory, journal or manifest is not what oci-audit wrote."""
 
-    exit_code = 6
-    default_hint = "run the same command with --restart to begin anew"
+    exit_code = ExitCode.DAMAGED
+    default_hint = "run the same command with --restart to start again"
 
 
 class UnreadableInput(CorruptRun):
-    """A file that is to be read holds no audit events, or is cut or damaged."""
+    """An input file holds no audit events, or is truncated or damaged."""
 
     default_hint = "name a file that oci-audit, the OCI command, the SDK, Connector Hub or Logging Search wrote"
 
 
 class IncompleteExport(OciAuditError):
-    """The work is finished, and not everything that was planned came back."""
+    """The run is finished, and some planned windows did not come back complete."""
 
-    exit_code = 10
-    default_hint = "run the same command again: it asks for the gaps alone"
+    exit_code = ExitCode.INCOMPLETE
+    default_hint = "run the same command again: it requests only the gaps"
 
     def __init__(self, message: str, *, gaps: Sequence[object], hint: str | None = None) -> None:
-        """Keep the gaps (`plan.shard.Gap`) beside the message."""
+        """Keep the gaps (`planning.shard.Gap`) beside the message."""
         super().__init__(message, hint=hint)
         self.gaps = tuple(gaps)
 
 
 class Interrupted(OciAuditError):
-    """A signal stopped the run; what has arrived is kept."""
+    """A signal stopped the run; everything received is kept."""
 
-    default_hint = "run the same command again to go on from here"
+    default_hint = "run the same command again to continue from here"
 
     def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
-        """Keep the number of the signal, which makes the exit status."""
+        """Keep the number of the signal, which determines the exit status."""
         super().__init__(message, hint=hint)
         self.signal_number = signal_number
 
@@ -128,19 +148,19 @@ class Interrupted(OciAuditError):
 class RequestError(OciAuditError):
     """One request failed."""
 
-    default_hint = "run the same command again; if it stays, check https://ocistatus.oraclecloud.com"
+    default_hint = "run the same command again; if it fails again, check https://ocistatus.oraclecloud.com"
 
     def __init__(self, message: str, *, request_id: str | None = None, hint: str | None = None) -> None:
-        """Keep the `opc-request-id`, which Oracle's support asks for."""
+        """Keep the `opc-request-id`, which Oracle's support needs."""
         super().__init__(message, hint=hint)
         self.request_id = request_id
 
 
 class ServiceError(RequestError):
-    """The service answered with an error status.
+    """The service responded with an error status.
 
-    `skew_seconds` is how far the local clock is ahead of the service's `Date`, where the answer had one.
-    `is_oci` tells whether the body was Oracle's `{"code", "message"}`.
+    `skew_seconds` is how far the local clock is ahead of the service's `Date`, where the response had one.
+    `is_oci`: the body was Oracle's `{"code", "message"}`.
     """
 
     RETRYABLE_STATUSES: ClassVar[frozenset[int]] = frozenset({409, 429, 500, 502, 503, 504})
@@ -156,7 +176,7 @@ class ServiceError(RequestError):
         retry_after_seconds: float | None = None,
         skew_seconds: float | None = None,
     ) -> None:
-        """Keep the parts of the answer that decide what happens next."""
+        """Keep the parts of the response that decide what happens next."""
         super().__init__(message, request_id=request_id)
         self.status = status
         self.code = code
@@ -167,20 +187,17 @@ class ServiceError(RequestError):
 
 
 class ConnectionFailed(RequestError):
-    """No answer came: refused, reset, timed out, or cut short."""
+    """No response: the connection was refused, reset, timed out or cut short."""
 
     retryable = True
 
 
 class InvalidResponse(RequestError):
-    """A successful status, and a body that is not what the API promises."""
+    """A response with a successful status whose body is not what the API promises."""
 
     retryable = True
 
 
-SIGNAL_EXIT_BASE = 128
-
-
 def find_exit_status(error: OciAuditError) -> int:
     """Return the exit status that an error ends the program with."""
-    return SIGNAL_EXIT_BASE + error.signal_number if isinstance(error, Interrupted) else error.exit_code
+    return _SIGNAL_BASE + error.signal_number if isinstance(error, Interrupted) else error.exit_code

@@ -38,9 +38,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory):
             "ocid1.compartment.oc1..aaaa": find_compartment(emulator, "payments"),
             "ocid1.compartment.oc1..bbbb": find_compartment(emulator, "investigations"),
         }
-        help_text = subprocess.run(["oci-audit", "export", "--help"], env=environment, capture_output=True, check=True)
-        if b"--time-basis" not in help_text.stdout:  # its former name
-            names["--time-basis"] = "--by"
         yield Reader(environment, names)
 
 

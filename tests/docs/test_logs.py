@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from ociaudit.cli.json_log import LINES, LogRecord, RegionProgress, SlowShard
+from ociaudit.cli.json_log import RECORDS, LogRecord, RegionProgress, SlowShard
 from support.documents import cut_section, read_table
 
 VALUES = re.compile(r" \([^)]*\)")
@@ -20,7 +20,9 @@ def test_the_table_of_lines_is_that_of_the_code(section) -> None:
         event.strip("`"): re.findall(r"`(\w+)`", VALUES.sub("", fields)) for event, _, fields in read_table(section)
     }
     shared = set(LogRecord.__struct_fields__)
-    real = {one.__struct_config__.tag: [name for name in one.__struct_fields__ if name not in shared] for one in LINES}
+    real = {
+        one.__struct_config__.tag: [name for name in one.__struct_fields__ if name not in shared] for one in RECORDS
+    }
     assert stated == real
     assert {f"`{name}`" for name in shared} <= set(re.findall(r"`\w+`", section))
 

@@ -4,7 +4,6 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,8 @@ HELP_LINE = re.compile(r"^ {2}(?P<names>-.*?)(?: {2,}|$)", re.MULTILINE)
 COMMAND_LINE = re.compile(r"^ {2}(?P<name>[a-z]+) {2,}", re.MULTILINE)
 CODE = re.compile(r"\b\d{1,3}\b")
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 10, 130, 143}
-# An option under its former name is the same option.
-RENAMED = {"--by": "--time-basis"}
+# Former names, which are accepted and not shown by `--help`.
+FORMER = {"--by"}
 # Options of other programs that the documents show: oci, pip, curl, make bench, and others.
 FOREIGN = {
     "--all",
@@ -52,18 +51,13 @@ def read_help(*words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def rename(options: Iterable[str]) -> set[str]:
-    """Return options under their present names."""
-    return {RENAMED.get(name, name) for name in options}
-
-
 COMMANDS = sorted(set(COMMAND_LINE.findall(read_help().partition("Commands:")[2])))
 
 
 def list_options(name: str) -> set[str]:
     """Return the options that `oci-audit NAME --help` lists."""
     names = [one for line in HELP_LINE.finditer(read_help(name)) for one in ANY_OPTION.findall(line["names"])]
-    return rename(one for one in names if not one.endswith("-"))  # `--exclude-...` in a sentence
+    return {one for one in names if not one.endswith("-")}  # `--exclude-...` in a sentence
 
 
 def list_script_options() -> set[str]:
@@ -123,7 +117,7 @@ def test_the_options_of_the_scripts_are_documented() -> None:
 def test_no_document_names_an_option_that_does_not_exist() -> None:
     """An option in the README or in docs/ is one of ours, or known to be another program's."""
     known = {name for command in COMMANDS for name in list_options(command)} | list_script_options() | FOREIGN
-    known |= {"--version", *RENAMED, *RENAMED.values()}
+    known |= FORMER | {"--version"}
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     named = {name for path in documents for name in OPTION.findall(path.read_text("utf-8"))}
     assert named - known == set()

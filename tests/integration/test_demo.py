@@ -17,7 +17,7 @@ def is_listening(port: int) -> bool:
 
 def find_port(text: str) -> int:
     """Find where the demo's server answered."""
-    return int(re.search(r"answers at http://127\.0\.0\.1:(\d+)", text)[1])
+    return int(re.search(r"is served at http://127\.0\.0\.1:(\d+)", text)[1])
 
 
 def wait_until_closed(port: int) -> None:
@@ -49,7 +49,7 @@ def test_demo_shows_what_it_promises(demo):
     for region in ("us-ashburn-1", "eu-frankfurt-1", "ap-tokyo-1"):
         assert region in text
     assert text.count("404 NotAuthorizedOrNotFound") == 3
-    assert "42 of 45 places complete" in text
+    assert "42 of 45 targets complete" in text
     assert len(re.findall(r"^ +oci-audit export .*$", text, re.MULTILINE)) == 3
 
 
@@ -79,7 +79,7 @@ def test_demo_runs_again_in_the_same_place(demo):
     _, folder = demo
     again = run_process([find_command("oci-audit"), "demo", "--days", "1"], cwd=folder)
     assert again.code == 0, again.stderr
-    assert "42 of 45 places complete" in again.stdout.decode()
+    assert "42 of 45 targets complete" in again.stdout.decode()
 
 
 def test_demo_whose_reader_goes_away(tmp_path):

@@ -146,7 +146,9 @@ def test_ledger_names_the_request_ids_that_were_served(whole):
 
 def test_ranges_asked_are_printed(whole):
     """The resolved range, its meaning and the scope stand on stderr, and nothing on stdout."""
-    assert f"asking {START} to {END} (processed time, end exclusive) in 3 regions × 15 comp" in whole.finished.stderr
+    assert (
+        f"requesting {START} to {END} (processed time, end exclusive) in 3 regions × 15 comp" in whole.finished.stderr
+    )
     assert whole.finished.stdout == b""
 
 

@@ -153,7 +153,7 @@ def test_a_filter_that_lets_nothing_pass_is_told_in_words(asked: Asked, tmp_path
     finished = run_export(asked.emulator, tmp_path, *asked.scope, "--principal", "nobody", "-o", "audit.json")
     assert (tmp_path / "audit.json").read_bytes() == b"[\n]\n"
     assert f"no event matched principal 'nobody' among {len(asked.lines):,} scanned" in finished.stderr
-    assert "most frequent among what was scanned:" in finished.stderr
+    assert "most frequent of those scanned:" in finished.stderr
 
 
 def test_another_filter_is_another_request(asked: Asked, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_another_filter_is_another_request(asked: Asked, tmp_path: Path) -> None
     first = (*asked.scope, "--principal", "*a*", "-o", "audit.json")
     assert run_export(asked.emulator, tmp_path, *first).code == 0
     again = run_export(asked.emulator, tmp_path, *first)
-    assert "nothing was asked" in again.stderr
+    assert "nothing was requested" in again.stderr
     other = run_export(asked.emulator, tmp_path, *asked.scope, "--principal", "*b*", "-o", "audit.json")
     assert other.code == 2
     assert "filter was principal '*a*', is principal '*b*'" in other.stderr
@@ -262,7 +262,7 @@ def test_a_range_of_event_times(late: Emulator, tmp_path: Path, late_span: str, 
         whole = list_happened(late, payments, until="2025-06-08T00:00:00Z")
         assert len(whole) == len(happened)
     again = run_export(late, tmp_path, *DAYS, *options, "-o", "audit-{start}-{end}.json")
-    assert "nothing was asked" in again.stderr
+    assert "nothing was requested" in again.stderr
     assert run_process([find_command("oci-audit"), "verify", output.name], cwd=tmp_path).code == 0
 
 

@@ -35,7 +35,7 @@ def test_a_dry_run_asks_for_the_scope_alone_and_writes_nothing(emulator, tmp_pat
         assert "3 × 15 compartments = 45" in said
         assert "at least 135: 3 windows of at most 14 days" in said
         assert "the whole range is kept" in said
-        assert "nothing asked is provisional" in said
+        assert "no window is provisional" in said
 
 
 def test_the_least_number_of_requests_is_what_a_quiet_export_needs(emulator, tmp_path):
@@ -51,7 +51,7 @@ def test_the_least_number_of_requests_is_what_a_quiet_export_needs(emulator, tmp
 def test_a_range_beyond_retention_is_told(emulator, tmp_path):
     """The dry run says that the range begins before what the tenancy keeps, in words and in JSON."""
     emulator.faults([{"operation": "GetConfiguration", "times": 2, "fault": {"kind": "retention", "days": 30}}])
-    assert "THE RANGE BEGINS BEFORE THAT" in preview(emulator, tmp_path, *DAYS).stdout.decode()
+    assert "THE RANGE STARTS BEFORE THAT" in preview(emulator, tmp_path, *DAYS).stdout.decode()
     shown = json.loads(preview(emulator, tmp_path, *DAYS, "--json").stdout)
     assert (shown["retention_days"], shown["is_beyond_retention"]) == (30, True)
     assert emulator.fault_states()[0]["completed"]

@@ -73,7 +73,7 @@ def test_pipe_gets_plain_lines(emulator, tmp_path):
     assert finished.code == 10
     assert finished.stdout == b""
     lines = finished.stderr.splitlines()
-    assert lines[0].startswith("asking 2025-06-02T00:00:00Z to 2025-06-04T00:00:00Z")
+    assert lines[0].startswith("requesting 2025-06-02T00:00:00Z to 2025-06-04T00:00:00Z")
     assert len([line for line in lines if line.startswith("gap: denied ")]) == 3
     assert [line for line in lines if "scanned = " in line]
     assert all(line.isprintable() for line in lines)
@@ -84,7 +84,7 @@ def test_quiet_says_only_what_must_not_be_missed(emulator, tmp_path):
     finished = run_export(emulator, tmp_path, *DAYS, *OUTPUT, "--quiet")
     assert finished.code == 10
     assert "INCOMPLETE: 3 gaps" in finished.stderr
-    assert "asking" not in finished.stderr
+    assert "requesting" not in finished.stderr
     assert "scanned" not in finished.stderr
 
 

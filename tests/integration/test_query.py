@@ -96,7 +96,7 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
         (["audit.json", ""], 2, "not a single SELECT"),
         (["audit.json", "SELECT error('no') FROM events"], 2, "the query failed"),
         (["audit.json"], 2, "the query is missing"),
-        (["SELECT 1"], 2, "no file was named"),
+        (["SELECT 1"], 2, "no file is named"),
         ([], 2, "neither a file nor a query"),
         (["audit.json", "--named", "sign-in"], 2, "did you mean sign-in-failures"),
         (["-", "-", "SELECT 1"], 2, "stdin can be read only once"),
@@ -106,7 +106,7 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
         (["text.json", "SELECT count(*) FROM events"], 6, "text.json"),
         (["audit.json", "SELECT 1", "-o", "audit.json"], 2, "is an input"),
         (["audit.json", "SELECT 1", "-o", "there.csv"], 2, "there.csv exists"),
-        (["audit.json", "SELECT 1", "-o", "x.parquet"], 2, "does not tell how"),
+        (["audit.json", "SELECT 1", "-o", "x.parquet"], 2, "does not name a format"),
         (["audit.json", "SELECT 1", "-o", "none/x.csv"], 2, "the folder none does not exist"),
     ],
 )

@@ -64,7 +64,7 @@ def test_sample_of_random_signals(stand, truth, number):
         # After the last moment at which a stop is looked for, or when the program does not listen any more.
         if each.ended.status in {0, -number} and "manifest" in each.ended.stderr:
             assert stand.output.read_bytes() == truth
-        elif "asking" in each.ended.stderr:
+        elif "requesting" in each.ended.stderr:
             assert_stopped(each.ended, number, each.seconds)
         else:  # before the program had begun with anything, or had put its handlers up
             assert each.ended.status in {CODES[number], -number}
@@ -171,7 +171,7 @@ def test_stopped_run_to_stdout_promises_nothing(stand):
     assert ended.status == 130
     assert ended.stdout == ""
     assert "is kept" not in ended.stderr.replace("nothing is kept", "")
-    assert "go on from here" not in ended.stderr
+    assert "continue from here" not in ended.stderr
     assert list_files(stand.folder) == set()
 
 

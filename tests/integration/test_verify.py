@@ -85,8 +85,8 @@ def test_sound_export(command, folder, name):
     ended = verify(command, folder, name)
     assert ended.status == 0, ended.stdout
     assert "verdict   complete and consistent" in ended.stdout
-    assert f"asked     {SPAN['start']} to {SPAN['end']}, processed time, end exclusive" in ended.stdout
-    assert "none: consistency is proven, authorship is not" in ended.stdout
+    assert f"requested {SPAN['start']} to {SPAN['end']}, processed time, end exclusive" in ended.stdout
+    assert "none: the files are consistent; who made them is not proven" in ended.stdout
     assert read_manifest(folder / name)["digest"] in ended.stdout
 
 

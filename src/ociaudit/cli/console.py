@@ -1,93 +1,108 @@
-"""What a person sees: the one module that prints.
+"""The terminal: everything that is printed, and the signals that stop a command.
 
-Owns: the terminal. stdout carries data only; everything here goes to stderr, but for what a command calls its
-answer (`say_answer`).
+stdout carries data only. Everything else goes to stderr, except the output of commands whose result is text
+(`print_output`). The functions `format_...` and `describe_...` turn numbers into words and do not print.
 
 Invariants
-- Text that came from events or from the service is attacker-controlled: control characters, escape sequences
-  and bidirectional overrides never reach the terminal.
+- Text from events or from the service is attacker-controlled: control characters, escape sequences and
+  bidirectional overrides never reach the terminal.
 - An error is always followed by a hint.
-- A screen that nobody reads any more, or that was closed from the beginning, stops nothing.
-
-How numbers are said. Owns: these phrases. Must not: print.
-
-SIGINT and SIGTERM as a wish to stop.
-
-Owns: the handlers. The first signal ends the run in good order; a second one ends the process at once, which
-loses nothing that was committed either.
-
-What a redaction touched, in words. Owns: these lines. Must not: print.
+- A stream that is closed, or that nobody reads any more, does not stop the program.
+- Importing this module stays cheap, because `--help` needs it: what few commands use is imported in functions.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import sys
-import traceback
-import unicodedata
-from collections.abc import Iterator, Mapping
-from types import FrameType
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import click
 
 from ociaudit.errors import Interrupted, OciAuditError, RequestError
-from ociaudit.operations.context import Cancellation
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_SIZE_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_PATHS_SHOWN = 30
 
 
 def clean_text(text: str) -> str:
-    """Return text that is safe on a terminal: whatever is not a visible character is replaced."""
+    """Return text that is safe on a terminal: every character that is not visible is replaced."""
     if text.isascii() and text.isprintable():
         return text
+    import unicodedata
+
     return "".join(_REPLACEMENT if unicodedata.category(char) in _HIDDEN_CATEGORIES else char for char in text)
 
 
 def print_message(text: str = "") -> None:
     """Print a line to stderr."""
-    _print(text, sys.stderr)
+    _print(clean_line(text), sys.stderr)
 
 
 def print_output(text: str) -> None:
-    """Print a line to stdout: what the command was asked for."""
-    _print(text, sys.stdout)
+    """Print a line to stdout: what the command was run for."""
+    _print(clean_line(text), sys.stdout)
 
 
 def print_error(error: OciAuditError) -> None:
     """Print what failed and what to do next."""
     request_id = error.request_id if isinstance(error, RequestError) else None
     suffix = f" (opc-request-id {request_id})" if request_id else ""
-    print_message(f"error: {error}{suffix}")
-    print_message(f"hint: {error.hint}")
+    _print_labelled("error", f"{error}{suffix}", color="red")
+    _print_labelled("hint", error.hint, color="cyan")
 
 
 def print_bug(error: BaseException) -> None:
-    """Print an unexpected exception with its trace, and how to report it."""
+    """Print an unexpected exception with its traceback, and how to report it."""
+    import traceback
+
     for line in "".join(traceback.format_exception(error)).splitlines():
         print_message(line)
     print_message("error: this is a bug in oci-audit")
     print_message("hint: please report it with the lines above, after removing names you do not want to share")
 
 
+def print_lines(text: str, *, to_stderr: bool = False) -> None:
+    """Print a text of our own, such as help with its colors, without cleaning it."""
+    for line in text.splitlines():
+        _print(line, sys.stderr if to_stderr else sys.stdout)
+
+
 def is_terminal() -> bool:
-    """Tell whether a person is watching stderr."""
+    """Return whether stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def uses_color(*, to_stderr: bool = False) -> bool:
+    """Return whether to color the output: as `--color` says, or else on a terminal without `NO_COLOR`."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    context = click.get_current_context(silent=True)
+    if context is not None and context.color is not None:
+        return context.color
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"  # https://no-color.org
+    return stream is not None and stream.isatty() and not is_plain
+
+
 def find_width() -> int | None:
-    """Return how many cells wide the terminal is that shows stdout; None where stdout is none."""
+    """Return the width in cells of the terminal that stdout goes to; None if it is not a terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
+    import shutil
+
     return shutil.get_terminal_size().columns
 
 
 def fill_closed_streams() -> None:
-    """Open what is closed of stdin, stdout and stderr, so that no file of ours gets its number.
+    """Open those of stdin, stdout and stderr that are closed, so that no file of ours gets their numbers.
 
-    Nothing can be written to a stdout that was closed: data must not vanish.
+    A write to a stdout that was closed fails: data must not vanish.
     """
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -96,16 +111,48 @@ def fill_closed_streams() -> None:
             os.open(os.devnull, flags)  # takes the lowest free number, which is this one
 
 
-class Bar:
-    """A progress bar at the bottom of the terminal, with lines below it; what is printed meanwhile appears above."""
+@contextlib.contextmanager
+def handle_signals(handle: Callable[[int], object]) -> Iterator[None]:
+    """Call `handle` with the number of the first SIGINT or SIGTERM that arrives inside the block.
+
+    A second signal ends the process immediately, which loses nothing that was committed.
+    """
+    import signal
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def handle_first(number: int, _: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
+        handle(number)
+
+    previous = {each: signal.signal(each, handle_first) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def raise_interrupted(number: int) -> NoReturn:
+    """Unwind the stack after a signal, so that temporary files go; for work that cannot be resumed.
+
+    Raises:
+        Interrupted: always.
+    """
+    raise Interrupted("interrupted", signal_number=number, hint="run the same command again")
+
+
+class ProgressBar:
+    """A progress bar at the bottom of the terminal, with lines below it; messages appear above."""
 
     def __init__(self) -> None:
-        """Prepare; nothing is drawn."""
+        """Prepare the bar without drawing it."""
         self._live: Any = None
         self._lines: tuple[str, ...] = ()
 
     def start(self) -> None:
-        """Draw it."""
+        """Draw the bar."""
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -117,23 +164,23 @@ class Bar:
             auto_refresh=False,
         )
         self._task = self._progress.add_task("", total=1.0)
-        # While it is shown, sys.stderr leads through it, so `say` needs to know nothing of it.
+        # While the bar is shown, rich replaces sys.stderr, so `print_message` prints above it without knowing it.
         self._live = Live(
             get_renderable=self._render,
-            console=Console(stderr=True, highlight=False, markup=False),
+            console=Console(stderr=True, highlight=False, markup=False, no_color=not uses_color(to_stderr=True)),
             transient=True,
             redirect_stdout=False,
         )
         self._live.start()
 
     def show(self, fraction: float, text: str, lines: tuple[str, ...] = ()) -> None:
-        """Move it, and show other lines below."""
+        """Move the bar to a fraction from 0 to 1, and replace the lines below it."""
         if self._live is not None:
             self._progress.update(self._task, completed=fraction)
-            self._lines = (text, *lines)  # a line of its own: beside the bar it would be cut
+            self._lines = (text, *lines)  # beside the bar the text would be truncated
 
     def stop(self) -> None:
-        """Take it away; may be called again."""
+        """Remove the bar; may be called again."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -146,92 +193,54 @@ class Bar:
         return Group(self._progress.get_renderable(), *lines)
 
 
-def _print(text: str, stream: TextIO | None) -> None:
-    if stream is None:  # was closed when the program began
-        return
-    encoding = stream.encoding or "utf-8"
-    safe = " ".join(clean_text(line) for line in text.splitlines())  # a line break could forge a line of ours
-    try:
-        print(safe.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
-    except BrokenPipeError:
-        # Whoever read has gone. What is still in the buffer must not fail again at the end of the program.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-_SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a span as a person says it."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it: `89 s`, `90 min` or `1.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def describe_bytes(size: float) -> str:
-    """Return a size as a person says it."""
-    for unit, name in _SIZES:
-        if size >= unit:
-            return f"{size / unit:,.1f} {name}"
-    return f"{size:.0f} bytes"
+def format_size(size_bytes: float) -> str:
+    """Return a number of bytes in the unit that suits it, such as `5.0 GB`."""
+    for unit, name in _SIZE_UNITS:
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:,.1f} {name}"
+    return f"{size_bytes:.0f} bytes"
 
 
-def count(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return `1 gap` or `2 gaps`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def cancel_on_signals(stop: Cancellation) -> Iterator[None]:
-    """Pass the signals on to `stop` inside the block."""
-
-    def handle(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        stop.ask(number)
-
-    before = {each: signal.signal(each, handle) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-@contextlib.contextmanager
-def interrupt_on_signals() -> Iterator[None]:
-    """Let the signals unwind the block, so that temporary files go; for work that cannot be resumed.
-
-    Raises:
-        Interrupted: one came.
-    """
-
-    def handle(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        raise Interrupted("interrupted", signal_number=number, hint="run the same command again")
-
-    before = {each: signal.signal(each, handle) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-_PATHS_SHOWN = 30
-
-
 def describe_redaction(fields: Mapping[str, int], events: int) -> Iterator[str]:
-    """Yield how many values were replaced in which fields."""
+    """Yield how many values were redacted in which fields."""
     if not fields:
-        yield "redacted: nothing in it looked like a credential"
+        yield "redacted: no value looked like a credential"
         return
-    yield f"redacted: {count(sum(fields.values()), 'value')} in {count(events, 'event')}"
+    yield f"redacted: {format_count(sum(fields.values()), 'value')} in {format_count(events, 'event')}"
     for path, number in list(fields.items())[:_PATHS_SHOWN]:
         yield f"  {number:>8,}  {path}"
     if len(fields) > _PATHS_SHOWN:
-        yield f"  … and {count(len(fields) - _PATHS_SHOWN, 'more field')}"
+        yield f"  … and {format_count(len(fields) - _PATHS_SHOWN, 'more field')}"
+
+
+def clean_line(text: str) -> str:
+    """Return text as one safe line: a line break inside it could forge a line of ours."""
+    return " ".join(clean_text(line) for line in text.splitlines())
+
+
+def _print_labelled(label: str, text: str, *, color: str) -> None:
+    shown = click.style(label, fg=color, bold=True) if uses_color(to_stderr=True) else label
+    _print(f"{shown}: {clean_line(text)}", sys.stderr)
+
+
+def _print(line: str, stream: TextIO | None) -> None:
+    if stream is None:  # was closed when the program began
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        print(line.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        # The reader has gone. What is still in the buffer must not fail again at the end of the program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

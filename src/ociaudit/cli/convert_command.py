@@ -1,73 +1,83 @@
-"""`oci-audit convert`: events of files in another form.
-
-Owns: its options. Must not: import what reads and writes before it is needed.
-
-How a conversion ended, in words. Owns: the summary lines. Must not: print.
-"""
+"""`oci-audit convert`: its options, its run and its messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import count, describe_redaction
-from ociaudit.cli.options import (
-    CompressOption,
-    Filter,
-    FormatOption,
-    OverwriteOption,
-    RedactOption,
-    ShapeOption,
-    WithOriginOption,
-    take_filter,
-)
-from ociaudit.operations.convert import Conversion
+from ociaudit.cli.console import describe_redaction, format_count
+from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, Command, argument, file_options, filter_options, option
+from ociaudit.errors import ExitCode
+
+if TYPE_CHECKING:
+    from ociaudit.events.filters import FilterSpec
+    from ociaudit.operations.convert import Conversion
 
 _STREAM = "-"
+_INPUTS_SHOWN = 20
 
 
-@take_filter
-def convert(  # long because: typer reads the options from the signature
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Files of events: exports, and what the OCI command, the SDK, Connector Hub or Logging Search "
-            "wrote, gzip and zstd too; - is stdin.",
-            metavar="IN",
-            show_default=False,
-        ),
-    ],
-    *,
-    output: Annotated[
-        str,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write; its suffix names format and compression; - is stdout.",
-            metavar="FILE",
-        ),
-    ],
-    file_format: FormatOption = None,
-    compress: CompressOption = None,
-    wanted: Filter,
-    shape: ShapeOption = "api",
-    with_origin: WithOriginOption = False,
-    sort: Annotated[
-        bool, typer.Option("--sort", help="Write in canonical order, each record once; else in the order read.")
-    ] = False,
-    redact: RedactOption = False,
-    overwrite: OverwriteOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only notices and errors.")] = False,
-) -> int:
-    """Read files of events of any kind, and write them as one file.
+@click.command(
+    cls=Command,
+    usage="IN... -o FILE [OPTIONS]",
+    examples=(
+        ("Merge two exports in canonical order", "oci-audit convert a.json b.json --sort -o merged.json.gz"),
+        ("Redact an export before sharing it", "oci-audit convert audit.json --redact -o to-share.json"),
+        ("Only sign-ins, as CSV", "oci-audit convert audit.json --preset sign-ins -o sign-ins.csv"),
+    ),
+)
+@argument(
+    "inputs",
+    nargs=-1,
+    required=True,
+    type=FILE,
+    metavar="IN...",
+    help="Files of events: exports, and what Oracle's CLI, SDK, Connector Hub or Logging Search wrote, also "
+    "compressed with gzip or zstd; - is stdin.",
+)
+@option(
+    "-o",
+    "--output",
+    section=OUTPUT,
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="File to write; its suffix names format and compression; - is stdout.",
+)
+@file_options
+@option(
+    "--sort",
+    section=OUTPUT,
+    is_flag=True,
+    help="Write in canonical order and each record once, instead of in the order read.",
+)
+@filter_options
+@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
+def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
+    """Read files of events in any format, and write them as one file.
 
     Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
     """
-    from ociaudit.cli.console import cancel_on_signals
+    target = _open_stream(output)
+    conversion = _convert([_open_stream(path) for path in inputs], target, wanted, options)
+    if not quiet:
+        for line in describe_conversion(conversion, target):
+            console.print_message(line)
+    return ExitCode.OK
+
+
+def _open_stream(path: Path) -> Path | None:
+    """Return the path; None for stdin or stdout."""
+    return None if str(path) == _STREAM else path
+
+
+def _convert(
+    inputs: list[Path | None], output: Path | None, wanted: FilterSpec, options: Mapping[str, Any]
+) -> Conversion:
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.events.filters import EventFilter
     from ociaudit.formats.base import EventEncoder
@@ -79,44 +89,38 @@ def convert(  # long because: typer reads the options from the signature
     progress = QuietProgress()
     for notice in event_filter.notices:
         progress.on_notice(notice)
-    target = None if output == _STREAM else Path(output)
-    order = ConvertOptions(
-        inputs=tuple(None if name == _STREAM else Path(name) for name in inputs),
-        output=target,
+    convert_options = ConvertOptions(
+        inputs=tuple(inputs),
+        output=output,
         event_filter=event_filter,
-        form=choose_output_format(target, file_format=file_format, compression=compress),
-        encoder=EventEncoder(shape, with_origin),
-        is_sorted=sort,
-        is_redacted=redact,
-        overwrite=overwrite,
+        output_format=choose_output_format(
+            output, file_format=options["file_format"], compression=options["compression"]
+        ),
+        encoder=EventEncoder(options["shape"], options["with_origin"]),
+        is_sorted=options["sort"],
+        is_redacted=options["redact"],
+        overwrite=options["overwrite"],
     )
-    stop = Cancellation()
-    with cancel_on_signals(stop):
-        conversion = convert_events(order, callbacks=progress, stop=stop)
-    if not quiet:
-        for line in describe_conversion(conversion, order.output):
-            console.print_message(line)
-    return 0
-
-
-_INPUTS_SHOWN = 20
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel):
+        return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
 
 
 def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator[str]:
-    """Yield what was read, what became of it, and what redaction touched."""
+    """Yield what was read, what was written, and what was redacted."""
     for each in conversion.inputs[:_INPUTS_SHOWN]:
-        yield f"{each.name}: {count(each.events, 'event')} ({each.description})"
+        yield f"{each.name}: {format_count(each.events, 'event')} ({each.description})"
         if each.unknown:
-            yield f"  {count(each.unknown, 'object')} in it of no known kind, kept as they are"
+            yield f"  {format_count(each.unknown, 'object')} of an unknown kind, kept unchanged"
     if len(conversion.inputs) > _INPUTS_SHOWN:
-        yield f"… and {count(len(conversion.inputs) - _INPUTS_SHOWN, 'more file')}"
+        yield f"… and {format_count(len(conversion.inputs) - _INPUTS_SHOWN, 'more file')}"
     where = f" to {output}" if output else ""
-    yield f"{count(conversion.written, 'event')} written{where} ({conversion.size_bytes:,} bytes)"
+    yield f"{format_count(conversion.written, 'event')} written{where} ({conversion.size_bytes:,} bytes)"
     yield (
         f"{conversion.read:,} read = {conversion.written:,} written + {conversion.filtered:,} filtered out + "
         f"{conversion.identical:,} identical"
     )
     if conversion.conflicting_ids:
-        yield f"{count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
+        yield f"{format_count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
     if conversion.redacted_fields is not None:
         yield from describe_redaction(conversion.redacted_fields, conversion.redacted_events)

@@ -1,72 +1,82 @@
-"""`oci-audit demo`: the whole job on this machine, without an account.
+"""`oci-audit demo` and `oci-audit emulator`: an export without an account, and the service that it reads from.
 
-Owns: starting the emulator, exporting from it as `export` would, and showing what came.
-
-What the demo shows of an export. Owns: its lines. Must not: print.
-
-`oci-audit emulator`: Oracle's side on this machine. Owns: starting its process; it is never imported.
+The emulator runs as a process of its own and is never imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, NoReturn
 
-import typer
+import click
 
-from ociaudit.analysis.stats import rank_counts
-from ociaudit.analysis.summary import Overview
 from ociaudit.cli import console
-from ociaudit.operations.export import ExportResult
+from ociaudit.cli.options import FILE, Command, option
+from ociaudit.errors import ExitCode, OciAuditError
+
+if TYPE_CHECKING:
+    from ociaudit.analysis.summary import Overview
+    from ociaudit.operations.export import ExportResult
+
+_NAMES_SHOWN = 8
+_FAILURES_SHOWN = 6
+_SHORT_OCID = 12
 
 
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where its files go.", metavar="FOLDER")] = Path("oci-audit-demo"),
-    days: Annotated[int, typer.Option(min=1, help="How many days to export.", metavar="DAYS")] = 7,
-) -> int:
-    """Export a made tenancy from a server on this machine, and show what came."""
-    from ociaudit import api
+@click.command(
+    cls=Command,
+    examples=(("Export one day into a folder named try", "oci-audit demo --days 1 --folder try"),),
+)
+@option("--folder", type=FILE, default="oci-audit-demo", metavar="FOLDER", help="Where to write the files.")
+@option("--days", type=click.IntRange(min=1), default=7, metavar="DAYS", help="How many days to export.")
+def demo(*, folder: Path, days: int) -> int:
+    """Export a synthetic tenancy from a server on this machine, and show the result."""
     from ociaudit.analysis.summary import make_overview
-    from ociaudit.cli.console import cancel_on_signals
-    from ociaudit.cli.options import choose_progress
-    from ociaudit.operations.context import Cancellation
-    from ociaudit.operations.resume import ResumeOptions
     from ociaudit.storage.atomic_io import make_private_folder
 
     if not folder.is_dir():  # the mode of a folder that exists is its owner's business
         make_private_folder(folder)
     output = folder / "audit.json"
+    result = _export(folder, days, output)
+    for line in describe_demo(result, make_overview(output)):
+        console.print_output(line)
+    return ExitCode.OK
+
+
+def _export(folder: Path, days: int, output: Path) -> ExportResult:
+    from ociaudit import api
+    from ociaudit.cli.export_command import choose_progress
+    from ociaudit.operations.context import Cancellation, ConnectionOptions, ExportOptions
+    from ociaudit.operations.resume import ResumeOptions
+
     progress = choose_progress(is_quiet=False)
-    stop = Cancellation()
-    with cancel_on_signals(stop), _run_emulator(folder) as url:
-        console.print_message(f"a made tenancy answers at {url}")
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel), _run_emulator(folder) as url:
+        console.print_message(f"a synthetic tenancy is served at {url}")
         try:
-            outcome = api.export(
-                f"{days}d",
-                "now",
-                output=output,
-                config_file=str(folder / "config"),
-                endpoint=url + "/{region}",
-                resume_options=ResumeOptions(overwrite=True, restart=True),
+            return api.run_export(
+                ExportOptions(
+                    start=f"{days}d",
+                    end="now",
+                    output=api.resolve_path(output),
+                    resume=ResumeOptions(overwrite=True, restart=True),
+                ),
+                ConnectionOptions(config_file=str(folder / "config"), endpoint=url + "/{region}"),
                 callbacks=progress,
-                stop=stop,
+                cancellation=cancellation,
             )
         finally:
             progress.close()
-    for line in describe_demo(outcome, make_overview(output)):
-        console.print_output(line)
-    return 0
 
 
 @contextlib.contextmanager
 def _run_emulator(folder: Path) -> Iterator[str]:
-    """Start the emulator on a free port and end it; it ends by itself should this process die."""
-    from ociaudit.errors import OciAuditError
+    """Start the emulator on a free port, yield its URL, and end it; it also ends when this process dies."""
+    import subprocess
 
     command = [
         sys.executable,
@@ -80,36 +90,33 @@ def _run_emulator(folder: Path) -> Iterator[str]:
         try:
             url = process.stdout.readline().strip() if process.stdout else ""
             if not url.startswith("http"):
-                raise OciAuditError("the emulator did not start", hint="see what it printed above")
+                raise OciAuditError("the emulator did not start", hint="see the lines that it printed above")
             yield url
         finally:
             process.terminate()
 
 
-_NAMES_SHOWN = 8
-_FAILURES_SHOWN = 6
-_SHORT_OCID = 12
+def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
+    """Yield the screen of the demo, line by line."""
+    from ociaudit.analysis.stats import rank_counts
 
-
-def describe_demo(outcome: ExportResult, glance: Overview) -> Iterator[str]:
-    """Yield the demo's screen."""
     yield ""
-    yield f"{glance.events:,} audit events in {outcome.output}"
+    yield f"{overview.events:,} audit events in {result.output}"
     yield ""
     yield "most frequent"
-    for name, number in rank_counts(glance.names, _NAMES_SHOWN):
+    for name, number in rank_counts(overview.names, _NAMES_SHOWN):
         yield f"  {number:>7,}  {name}"
     yield ""
-    yield f"failed sign-ins: {glance.sign_in_failures.total():,}"
-    for (who, address), number in rank_counts(glance.sign_in_failures, _FAILURES_SHOWN):
+    yield f"failed sign-ins: {overview.sign_in_failures.total():,}"
+    for (who, address), number in rank_counts(overview.sign_in_failures, _FAILURES_SHOWN):
         yield f"  {number:>7,}  {who} from {address}"
     yield ""
-    yield from _draw_coverage(outcome)
+    yield from _describe_coverage(result)
     yield ""
-    yield f"the proof: {outcome.manifest_path} (sha256:{outcome.digest})"
+    yield f"manifest: {result.manifest_path} (sha256:{result.digest})"
     yield ""
-    yield "somebody's password was guessed in it; see what the summary points at:"
-    yield f"  oci-audit summary {outcome.output}"
+    yield "one of the users had a password guessed; see what the summary detects:"
+    yield f"  oci-audit summary {result.output}"
     yield ""
     yield "with your own profile in ~/.oci/config:"
     yield "  oci-audit export --start 7d -o audit.json"
@@ -117,24 +124,26 @@ def describe_demo(outcome: ExportResult, glance: Overview) -> Iterator[str]:
     yield "  oci-audit export --start 90d --region eu-frankfurt-1 -o 'audit-{start}.json.gz'"
 
 
-def _draw_coverage(outcome: ExportResult) -> Iterator[str]:
-    """Yield a table: a line per compartment, a column per region."""
-    targets = outcome.manifest.coverage
+def _describe_coverage(result: ExportResult) -> Iterator[str]:
+    """Yield a table with a line per compartment and a column per region."""
+    targets = result.manifest.coverage
     regions = sorted({target.region for target in targets})
-    gaps = {gap.target: gap for gap in outcome.gaps}
+    gaps = {gap.target: gap for gap in result.gaps}
     covered = {(target.region, target.compartment): bool(target.windows) for target in targets}
-    yield f"coverage from {outcome.manifest.range.start} to {outcome.manifest.range.end}"
+    yield f"coverage from {result.manifest.range.start} to {result.manifest.range.end}"
     yield "  " + " " * (_SHORT_OCID + 3) + "  ".join(f"{region:<16}" for region in regions).rstrip()
     for compartment in sorted({target.compartment for target in targets}):
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
         yield f"  …{compartment[-_SHORT_OCID:]}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
     for gap in gaps.values():
         yield f"  GAP {gap.target.region} …{gap.target.compartment[-_SHORT_OCID:]} {gap.reason}"
-    yield f"  {len(covered) - len(gaps)} of {len(covered)} places complete"
+    yield f"  {len(covered) - len(gaps)} of {len(covered)} targets complete"
     if gaps:
-        yield "  (one compartment of the made tenancy is forbidden, so that you see what a gap looks like)"
+        yield "  (one compartment of the synthetic tenancy is forbidden, to show what a gap looks like)"
 
 
-def emulator(context: typer.Context) -> None:
-    """Serve a made tenancy on this machine; `oci-audit emulator --help` shows its own options."""
+@click.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@click.pass_context
+def emulator(context: click.Context) -> NoReturn:
+    """Serve a synthetic tenancy on this machine; `oci-audit emulator --help` shows its own options."""
     os.execv(sys.executable, [sys.executable, "-m", "ociaudit_emulator", *context.args])  # noqa: S606

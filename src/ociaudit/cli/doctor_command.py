@@ -1,92 +1,86 @@
-"""`oci-audit doctor`: whether everything is in place. Owns: its options. Must not: know the checks.
-
-A diagnosis in words and as JSON. Owns: its lines. Must not: print.
-"""
+"""`oci-audit doctor`: its options, its run and its screen."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import (
-    AuthOption,
-    CaBundleOption,
-    ConfigFileOption,
-    EndpointOption,
-    ProfileOption,
-    RegionOption,
-)
-from ociaudit.operations.doctor import CheckResult
+from ociaudit.cli.options import OUTPUT, Command, make_connection_options, option, region_option, sign_in_options
+from ociaudit.errors import ExitCode
 
-NOT_READY_EXIT_CODE = 3
-
-
-def doctor(
-    *,
-    profile: ProfileOption = None,
-    config_file: ConfigFileOption = None,
-    auth: AuthOption = None,
-    ca_bundle: CaBundleOption = None,
-    region: RegionOption = None,
-    endpoint: EndpointOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> int:
-    """Check configuration, key, proxy, certificates, clock, regions, permissions and retention; say what to do.
-
-    Exit codes: 0 nothing failed, 3 something did, 2 usage.
-    """
-    from ociaudit import api
-
-    findings = api.diagnose(
-        profile=profile,
-        config_file=config_file,
-        auth=auth,
-        ca_bundle=ca_bundle,
-        regions=region or (),
-        endpoint=endpoint,
-    )
-    if as_json:
-        console.print_output(json.dumps(show_findings(findings)))
-    else:
-        for line in describe_findings(findings):
-            console.print_output(line)
-    return NOT_READY_EXIT_CODE if any(finding.status == "failed" for finding in findings) else 0
-
+if TYPE_CHECKING:
+    from ociaudit.operations.doctor import CheckResult
 
 _STATUS_WIDTH = 8
 
 
-def describe_findings(findings: Sequence[CheckResult]) -> Iterator[str]:
-    """Yield a line for each finding, what to do below it, and the sum at the end."""
-    width = max((len(finding.check) for finding in findings), default=0)
+@click.command(
+    cls=Command,
+    examples=(
+        ("Check everything with the default profile", "oci-audit doctor"),
+        ("Check one region, for a program", "oci-audit doctor --region eu-frankfurt-1 --json"),
+    ),
+)
+@region_option
+@option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print one JSON object.")
+@sign_in_options
+def doctor(*, as_json: bool, **options: Any) -> int:
+    """Check configuration, key, proxy, certificates, clock, regions, permissions and retention, and print what to do.
+
+    Exit codes: 0 nothing failed, 3 a check failed, 2 usage.
+    """
+    results = _diagnose(options)
+    if as_json:
+        import json
+
+        console.print_output(json.dumps(encode_results(results)))
+    else:
+        for line in describe_results(results):
+            console.print_output(line)
+    return ExitCode.OK if is_ready(results) else ExitCode.NOT_READY
+
+
+def _diagnose(options: dict[str, Any]) -> tuple[CheckResult, ...]:
+    from ociaudit import api
+
+    return api.diagnose(make_connection_options(options), regions=options["regions"])
+
+
+def is_ready(results: Sequence[CheckResult]) -> bool:
+    """Return whether no check failed."""
+    return not any(result.status == "failed" for result in results)
+
+
+def describe_results(results: Sequence[CheckResult]) -> Iterator[str]:
+    """Yield a line for each check, what to do below it, and the totals at the end."""
+    width = max((len(result.check) for result in results), default=0)
     margin = " " * (_STATUS_WIDTH + 1)
-    for finding in findings:
-        yield f"{finding.status:{_STATUS_WIDTH}} {finding.check:{width}}  {finding.message}"
-        if finding.hint:
-            yield f"{margin}hint: {finding.hint}"
-        if finding.policy:
-            yield f"{margin}policy: {finding.policy}"
-    sums = Counter(finding.status for finding in findings)
-    yield ", ".join(f"{number} {status}" for status, number in sums.items())
+    for result in results:
+        yield f"{result.status:{_STATUS_WIDTH}} {result.check:{width}}  {result.message}"
+        if result.hint:
+            yield f"{margin}hint: {result.hint}"
+        if result.policy:
+            yield f"{margin}policy: {result.policy}"
+    totals = Counter(result.status for result in results)
+    yield ", ".join(f"{number} {status}" for status, number in totals.items())
 
 
-def show_findings(findings: Sequence[CheckResult]) -> dict[str, Any]:
-    """Return the diagnosis as one JSON object; `is_ready` when nothing failed."""
+def encode_results(results: Sequence[CheckResult]) -> dict[str, Any]:
+    """Return the results as one JSON object; `is_ready` if no check failed."""
     return {
-        "is_ready": not any(finding.status == "failed" for finding in findings),
+        "is_ready": is_ready(results),
         "findings": [
             {
-                "check": finding.check,
-                "status": finding.status,
-                "message": finding.message,
-                "hint": finding.hint,
-                "policy": finding.policy,
+                "check": result.check,
+                "status": result.status,
+                "message": result.message,
+                "hint": result.hint,
+                "policy": result.policy,
             }
-            for finding in findings
+            for result in results
         ],
     }

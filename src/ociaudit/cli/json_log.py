@@ -1,13 +1,10 @@
-"""The lines of `--log-format json`: their names and fields, which are an interface.
+"""The log of a run as JSON lines on stderr, for programs that watch it (`--log-format json`).
 
-Owns: these forms; docs/reference/logs.md lists them, and a test compares. Must not: print, or count.
-
-A run as lines of JSON on stderr, for programs that watch.
-
-Owns: which line comes when. Must not: say anything that is not such a line.
+The records are a public interface: docs/reference/logs.md lists them, and a test compares. `JsonLog` decides which is written
+when.
 
 Invariants
-- One object per line; nothing in it acts on a terminal, whatever the service or an event says.
+- Each line is one object, and nothing in it acts on a terminal, no matter what the service or an event contains.
 - The last line is `end` or `error`; when quiet, only if something is wrong.
 """
 
@@ -29,21 +26,23 @@ from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target
 from ociaudit.planning.window import Window, format_minute
 
+_LINE_EVERY_SECONDS = 5.0
+
 
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """What every line has. `at` is the local clock's time in UTC, to the millisecond."""
+    """The fields of every line. `at` is the local clock's time in UTC, to the millisecond."""
 
     at: str
 
 
 class NoticeRecord(LogRecord, frozen=True, kw_only=True, tag="notice"):
-    """Something a person should know, and that does not stop the run."""
+    """Something worth knowing that does not stop the run."""
 
     message: str
 
 
 class PlanRecord(LogRecord, frozen=True, kw_only=True, tag="plan"):
-    """What will be asked."""
+    """What will be requested."""
 
     start: str
     end: str
@@ -53,7 +52,7 @@ class PlanRecord(LogRecord, frozen=True, kw_only=True, tag="plan"):
 
 
 class RegionProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """One region's part of a progress line."""
+    """The numbers of one region in a progress line."""
 
     region: str
     events: int
@@ -89,7 +88,7 @@ class ProgressRecord(LogRecord, frozen=True, kw_only=True, tag="progress"):
 
 
 class TargetRecord(LogRecord, frozen=True, kw_only=True):
-    """A line about one question."""
+    """A line about one shard."""
 
     region: str
     compartment: str
@@ -98,7 +97,7 @@ class TargetRecord(LogRecord, frozen=True, kw_only=True):
 
 
 class GapRecord(TargetRecord, frozen=True, kw_only=True, tag="gap"):
-    """A question did not come back complete."""
+    """A shard that did not come back complete."""
 
     kind: str
     reason: str
@@ -107,21 +106,21 @@ class GapRecord(TargetRecord, frozen=True, kw_only=True, tag="gap"):
 
 
 class ShardRecord(TargetRecord, frozen=True, kw_only=True, tag="shard"):
-    """A question is answered to its end."""
+    """A shard that is complete."""
 
     seconds: float | None
     pages: int | None
     events: int | None
 
 
-class SplitRecord(TargetRecord, frozen=True, kw_only=True, tag="cut"):
-    """A dense question is asked in pieces instead."""
+class SplitRecord(TargetRecord, frozen=True, kw_only=True, tag="split"):
+    """A dense shard that is requested as sub-shards instead."""
 
-    pieces: int
+    sub_shards: int
 
 
 class RetryRecord(LogRecord, frozen=True, kw_only=True, tag="retry"):
-    """A request failed and is asked again after a wait."""
+    """A failed request that is retried after a wait."""
 
     reason: str
     wait_seconds: float
@@ -129,7 +128,7 @@ class RetryRecord(LogRecord, frozen=True, kw_only=True, tag="retry"):
 
 
 class RateRecord(LogRecord, frozen=True, kw_only=True, tag="rate"):
-    """How fast a region is asked has changed."""
+    """A changed rate limit of a region."""
 
     region: str
     in_flight: int
@@ -138,7 +137,7 @@ class RateRecord(LogRecord, frozen=True, kw_only=True, tag="rate"):
 
 
 class RequestRecord(LogRecord, frozen=True, kw_only=True, tag="request"):
-    """One try of a request has ended."""
+    """One try of a request, when it ends."""
 
     method: str
     host: str
@@ -161,7 +160,7 @@ class ErrorRecord(LogRecord, frozen=True, kw_only=True, tag="error"):
 
 
 class SlowShard(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the slowest questions."""
+    """One of the slowest shards."""
 
     region: str
     compartment: str
@@ -195,7 +194,7 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     slowest: list[SlowShard]
 
 
-LINES: tuple[type[LogRecord], ...] = (
+RECORDS: tuple[type[LogRecord], ...] = (
     NoticeRecord,
     PlanRecord,
     ProgressRecord,
@@ -210,15 +209,12 @@ LINES: tuple[type[LogRecord], ...] = (
 )
 
 
-_LINE_EVERY_SECONDS = 5.0
-
-
 def _read_clock() -> datetime:
     return datetime.now(UTC)
 
 
 class JsonLog(QuietProgress):
-    """Says everything as lines of JSON. When quiet: notices, gaps, errors, and an end that is not complete."""
+    """Logs everything as JSON lines; when quiet, only notices, gaps, errors, and an end that is not complete."""
 
     def __init__(
         self,
@@ -228,86 +224,86 @@ class JsonLog(QuietProgress):
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _read_clock,
     ) -> None:
-        """Count from nothing. `verbosity` 1 adds shards, cuts and pace, 2 every request."""
+        """Start at zero. `verbosity` 1 adds shards, splits and rate limits, 2 every request."""
         super().__init__(monotonic=monotonic)
         self._is_quiet = is_quiet
         self._verbosity = verbosity
         self._now = now
-        self._said_at = self.began_at
+        self._logged_at = self.began_at
 
     def report_error(self, error: OciAuditError) -> bool:
-        """Say what stopped the run."""
+        """Log what stopped the run."""
         request_id = error.request_id if isinstance(error, RequestError) else None
         exit_code = find_exit_status(error)
-        self._say(ErrorRecord, message=str(error), hint=error.hint, request_id=request_id, exit_code=exit_code)
+        self._log(ErrorRecord, message=str(error), hint=error.hint, request_id=request_id, exit_code=exit_code)
         return True
 
-    def report_end(self, outcome: ExportResult, *, exit_code: int) -> bool:
-        """Say how the run ended."""
-        totals = outcome.manifest.totals
+    def report_end(self, result: ExportResult, *, exit_code: int) -> bool:
+        """Log how the run ended."""
+        totals = result.manifest.totals
         if not self._is_quiet or exit_code:
-            self._say(
+            self._log(
                 EndRecord,
-                complete=outcome.complete,
+                complete=result.complete,
                 exit_code=exit_code,
-                was_complete_before=outcome.was_complete_before,
-                output=str(outcome.output) if outcome.output else None,
-                manifest=str(outcome.manifest_path) if outcome.manifest_path else None,
-                digest=outcome.digest,
+                was_complete_before=result.was_complete_before,
+                output=str(result.output) if result.output else None,
+                manifest=str(result.manifest_path) if result.manifest_path else None,
+                digest=result.digest,
                 written=totals.written,
                 scanned=totals.scanned,
                 filtered=totals.filtered,
                 identical=totals.identical,
                 conflicting_ids=totals.conflicting_ids,
-                provisional=len(outcome.manifest.provisional),
-                gaps=len(outcome.gaps),
-                waived=len(outcome.waived),
+                provisional=len(result.manifest.provisional),
+                gaps=len(result.gaps),
+                waived=len(result.waived),
                 requests=self.requests,
                 throttled=self.throttled,
                 seconds=_round(self.elapsed_seconds),
-                slowest=[_show_time(taken) for taken in self.slowest],
+                slowest=[_encode_time(taken) for taken in self.slowest],
             )
         return True
 
     def on_notice(self, text: str) -> None:
-        """Say the notice."""
-        self._say(NoticeRecord, message=text)
+        """Log the notice."""
+        self._log(NoticeRecord, message=text)
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
-        """Say what will be asked."""
+        """Log what will be requested."""
         super().on_plan(window, targets, shard_count)
         if not self._is_quiet:
-            self._say(
+            self._log(
                 PlanRecord,
-                **_show_window(window),
+                **_encode_window(window),
                 regions=len({target.region for target in targets}),
                 compartments=len({target.compartment for target in targets}),
                 shards=shard_count,
             )
 
     def on_request(self, request: FinishedRequest) -> None:
-        """Count the try."""
+        """Count the try, and log it if very verbose."""
         super().on_request(request)
         if self._verbosity >= VERY_VERBOSE:
             fields = asdict(request)
             size, seconds = fields.pop("size_bytes"), _round(fields.pop("seconds"))
             attempt = fields.pop("try_number")  # the published key
-            self._say(RequestRecord, method="GET", bytes=size, seconds=seconds, attempt=attempt, **fields)
+            self._log(RequestRecord, method="GET", bytes=size, seconds=seconds, attempt=attempt, **fields)
         self._report_if_due()
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
-        """Keep the pace; what is only in flight changes too often to be said."""
+        """Log a changed limit; the number in flight changes too often to log."""
         before = self.regions.get(region)
         has_changed = before is None or (before.ceiling, before.per_second) != (ceiling, per_second)
         super().on_rate(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
         if self._verbosity >= VERBOSE and has_changed:
-            self._say(RateRecord, region=region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
+            self._log(RateRecord, region=region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
 
-    def on_split(self, shard: Shard, piece_count: int) -> None:
-        """Count the cut."""
-        super().on_split(shard, piece_count)
+    def on_split(self, shard: Shard, sub_shard_count: int) -> None:
+        """Count the split."""
+        super().on_split(shard, sub_shard_count)
         if self._verbosity >= VERBOSE:
-            self._say(SplitRecord, **_show_shard(shard), pieces=piece_count)
+            self._log(SplitRecord, **_encode_shard(shard), sub_shards=sub_shard_count)
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
@@ -319,9 +315,9 @@ class JsonLog(QuietProgress):
         taken = self.find_time(shard)
         super().on_shard_done(shard)
         if self._verbosity >= VERBOSE:
-            self._say(
+            self._log(
                 ShardRecord,
-                **_show_shard(shard),
+                **_encode_shard(shard),
                 seconds=_round(taken.seconds) if taken else None,
                 pages=taken.pages if taken else None,
                 events=taken.events if taken else None,
@@ -329,11 +325,11 @@ class JsonLog(QuietProgress):
         self._report_if_due()
 
     def on_gap(self, gap: Gap) -> None:
-        """Say the gap."""
+        """Log the gap."""
         super().on_gap(gap)
-        self._say(
+        self._log(
             GapRecord,
-            **_show_shard(Shard(gap.target, gap.window)),
+            **_encode_shard(Shard(gap.target, gap.window)),
             kind=gap.kind,
             reason=gap.reason,
             request_id=gap.request_id,
@@ -341,24 +337,24 @@ class JsonLog(QuietProgress):
         )
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
-        """Say why a request is repeated."""
+        """Log why a request is retried."""
         if not self._is_quiet:
-            self._say(RetryRecord, reason=str(error), wait_seconds=_round(wait_seconds), request_id=error.request_id)
+            self._log(RetryRecord, reason=str(error), wait_seconds=_round(wait_seconds), request_id=error.request_id)
 
     def on_written(self, event_count: int) -> None:
-        """Count what stands in the output."""
+        """Count the events written to the output."""
         super().on_written(event_count)
         self._report_if_due()
 
     def _report_if_due(self) -> None:
         now = self.monotonic()
-        if self._is_quiet or now - self._said_at < _LINE_EVERY_SECONDS:
+        if self._is_quiet or now - self._logged_at < _LINE_EVERY_SECONDS:
             return
-        self._said_at = now
+        self._logged_at = now
         left = self.seconds_left
-        self._say(
+        self._log(
             ProgressRecord,
-            phase="asking" if self.to_write is None else "writing",
+            phase="requesting" if self.to_write is None else "writing",
             seconds=_round(self.elapsed_seconds),
             events=self.events,
             events_per_second=_round(self.events / self.elapsed_seconds),
@@ -378,14 +374,14 @@ class JsonLog(QuietProgress):
             regions=[RegionProgress(region=name, **asdict(region)) for name, region in sorted(self.regions.items())],
         )
 
-    def _say(self, line: type[LogRecord], /, **fields: Any) -> None:
+    def _log(self, record: type[LogRecord], /, **fields: Any) -> None:
         at = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        content = _clean(msgspec.to_builtins(line(at=at, **fields)))
+        content = _clean(msgspec.to_builtins(record(at=at, **fields)))
         console.print_message(msgspec.json.encode(content).decode())
 
 
 def _clean(content: Any) -> Any:
-    """Replace in every text what is not a visible character."""
+    """Replace what is not a visible character in every string, however deep."""
     if isinstance(content, str):
         return console.clean_text(content)
     if isinstance(content, dict):
@@ -393,16 +389,18 @@ def _clean(content: Any) -> Any:
     return [_clean(value) for value in content] if isinstance(content, list) else content
 
 
-def _show_shard(shard: Shard) -> dict[str, str]:
-    return {"region": shard.target.region, "compartment": shard.target.compartment, **_show_window(shard.window)}
+def _encode_shard(shard: Shard) -> dict[str, str]:
+    return {"region": shard.target.region, "compartment": shard.target.compartment, **_encode_window(shard.window)}
 
 
-def _show_window(window: Window) -> dict[str, str]:
+def _encode_window(window: Window) -> dict[str, str]:
     return {"start": format_minute(window.start), "end": format_minute(window.end)}
 
 
-def _show_time(taken: ShardTime) -> SlowShard:
-    return SlowShard(**_show_shard(taken.shard), seconds=_round(taken.seconds), pages=taken.pages, events=taken.events)
+def _encode_time(taken: ShardTime) -> SlowShard:
+    return SlowShard(
+        **_encode_shard(taken.shard), seconds=_round(taken.seconds), pages=taken.pages, events=taken.events
+    )
 
 
 def _round(number: float) -> float:

@@ -1,128 +1,383 @@
-"""Options of every command that signs in and asks. Owns: their names and help.
+"""The parts that commands are built from: options in titled sections, options that commands share, and help.
 
-Options of every command that writes a file of events. Owns: their names and help.
+A command is a function decorated with `click.command(cls=Command, examples=...)` and with options from this module.
+Its help shows the options in sections, in the order in which they are declared, and ends with examples.
 
-The options that every command has which filters: defined once, given by a decorator.
-
-Owns: their names, their help, and what they are as a `FilterSpec`. Must not: judge a value; `events.filters` does.
-
-A command asks for its filter with a parameter `wanted: Filter`, is decorated with `take_filter`, and registered with
-`cls=FilterCommand`, which gives the filters a section of their own in its help.
-
-`--waive`: compartments whose denial is known. Owns: reading them from arguments and files.
-
-A file that a command is asked to write. Owns: the refusals that come before any work.
-
-Who watches a run: a person at a terminal, a person who reads a pipe, a program, or nobody.
-
-Owns: the choice. Must not: print.
+Invariants
+- Help fits in 80 columns, and a line never breaks inside a word.
+- Importing this module imports click, `console` and nothing else, because `--help` needs it.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import typer
-from typer.core import TyperCommand
+import click
 
 from ociaudit.cli import console
-from ociaudit.cli.json_log import JsonLog
-from ociaudit.cli.progress import BarProgress, LineProgress, QuietProgress
 from ociaudit.errors import UsageError
-from ociaudit.formats.compression import CompressionName
-from ociaudit.formats.registry import FormatName
-from ociaudit.planning.scope import check_ocid
-from ociaudit.storage.atomic_io import check_replaceable, explain_disk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.shell_completion import CompletionItem
+
     from ociaudit.events.filters import FilterSpec
+    from ociaudit.operations.context import ConnectionOptions
 
-    Filter = FilterSpec
-else:
-    Filter = Any  # msgspec and the matching are imported when a filter is made, so that `--help` stays quick
+SCOPE, OUTPUT, FILTERS, SIGN_IN, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Behavior"
+_OPTIONS = "Options"
+
+_WIDTH = 80
+_WIDEST_LABEL = 26  # an option that is wider has its help on the next line
+_NOTES = {
+    FILTERS: "Each is repeatable, except --event-after and --event-before. Values of one option are alternatives; "
+    "different options must all match; --exclude-... takes precedence."
+}
+
+# Spelled out, because importing the modules that define them would slow `--help` down; a test compares.
+AUTH_KINDS = (
+    "api_key",
+    "security_token",
+    "instance_principal",
+    "resource_principal",
+    "delegation_token",
+    "oke_workload_identity",
+)
+FORMATS = ("json", "ndjson", "csv", "parquet")
+COMPRESSIONS = ("none", "gz", "zst")
+SHAPES = ("api", "sdk", "cli")
+
+# Options whose values are fields of `ConnectionOptions` as they are.
+_CONNECTION_FIELDS = (
+    *("profile", "config_file", "auth", "ca_bundle", "endpoint"),
+    *("concurrency", "max_requests_per_second"),
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-ProfileOption = Annotated[
-    str | None, typer.Option(help="Profile of the OCI configuration.", show_default="DEFAULT", metavar="NAME")
-]
-ConfigFileOption = Annotated[
-    str | None, typer.Option(help="OCI configuration file.", show_default="~/.oci/config", metavar="FILE")
-]
-# The kinds are spelled out: importing them would cost `--help` the time of everything behind them.
-AuthOption = Annotated[
-    Literal[
-        "api_key",
-        "security_token",
-        "instance_principal",
-        "resource_principal",
-        "delegation_token",
-        "oke_workload_identity",
-    ]
-    | None,
-    typer.Option(
-        help="Sign-in: api_key, security_token, instance_principal, resource_principal, delegation_token or "
-        "oke_workload_identity.",
-        show_default="what OCI_CLI_AUTH or the profile says",
-        metavar="KIND",
+class PathType(click.Path):
+    """A `pathlib.Path`, which the shell completes; the command itself reports what is wrong with the file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path without looking at the file."""
+        from pathlib import Path  # imports more than `--help` needs
+
+        return Path(value)
+
+
+FILE = PathType()
+
+
+class Option(click.Option):
+    """An option that help shows in a section of its own title; `aliases` are accepted and not shown."""
+
+    def __init__(self, *args: Any, section: str = _OPTIONS, aliases: Sequence[str] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.section = section
+        self.aliases = frozenset(aliases)
+
+
+class Argument(click.Argument):
+    """A positional argument with a help text."""
+
+    def __init__(self, *args: Any, help: str = "", **attributes: Any) -> None:  # noqa: A002 - as click's options
+        super().__init__(*args, **attributes)
+        self.help = help
+
+
+class Command(click.Command):
+    """A command whose help has sections and ends with examples.
+
+    `examples` are pairs of a description and a command line. `usage` is what follows the command's name in the first
+    line of the help, where it is not derived from the parameters. Every command takes `--color` and `--help`.
+    """
+
+    def __init__(
+        self, *args: Any, examples: Sequence[tuple[str, str]] = (), usage: str = "", **attributes: Any
+    ) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = tuple(examples)
+        self.usage = usage
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters, with `--color` and `--help` at the end."""
+        return [*self.params, *make_general_options(self)]
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return what follows the command's name in its usage line: required options, then the arguments."""
+        if self.usage:
+            return [self.usage]
+        required = [_format_usage(one) for one in self.params if isinstance(one, click.Option) and one.required]
+        return [*required, "[OPTIONS]", *(one.make_metavar(ctx) for one in self.params if is_argument(one))]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as it is printed to stdout."""
+        return render_help(self, ctx, color=console.uses_color())
+
+
+def is_argument(parameter: click.Parameter) -> bool:
+    """Return whether a parameter is positional."""
+    return isinstance(parameter, click.Argument)
+
+
+def option(*names: str, section: str = _OPTIONS, aliases: Sequence[str] = (), **attributes: Any) -> Callable[[F], F]:
+    """Return a decorator that gives a command an option; see `Option` and `click.option`."""
+    return click.option(*names, *aliases, cls=Option, section=section, aliases=aliases, **attributes)
+
+
+def argument(name: str, **attributes: Any) -> Callable[[F], F]:
+    """Return a decorator that gives a command a positional argument; see `Argument` and `click.argument`."""
+    return click.argument(name, cls=Argument, **attributes)
+
+
+def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that applies several, so that the first one's option comes first in the help."""
+
+    def decorate(command: F) -> F:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def make_general_options(command: click.Command) -> list[Option]:
+    """Return the options that every command has: `--color` and, unless it is switched off, `--help`."""
+    sections = {getattr(one, "section", _OPTIONS) for one in command.params if isinstance(one, click.Option)}
+    section = _OPTIONS if sections <= {_OPTIONS} else BEHAVIOR
+    color = Option(
+        ["--color"],
+        section=section,
+        type=click.Choice(["auto", "always", "never"]),
+        show_default="auto",
+        help="When to use color; auto is on a terminal, unless NO_COLOR is set.",
+        is_eager=True,
+        expose_value=False,
+        callback=_set_color,
+    )
+    show_help = Option(
+        ["-h", "--help"],
+        section=section,
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        help="Show this help and exit.",
+        callback=_show_help,
+    )
+    return [color, show_help] if command.add_help_option else [color]
+
+
+def _set_color(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.color = context.find_root().color = {"always": True, "never": False}.get(value)
+
+
+def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's protocol
+    if value and not context.resilient_parsing:
+        console.print_lines(context.get_help())
+        context.exit()
+
+
+def render_help(
+    command: click.Command, context: click.Context, *, color: bool, commands: Mapping[str, str] | None = None
+) -> str:
+    """Return a command's help: usage, description, commands with their short help, options, examples."""
+
+    def style_title(text: str) -> str:
+        return click.style(text, bold=True) if color else text
+
+    def style_label(text: str) -> str:
+        return click.style(text, fg="cyan") if color else text
+
+    usage = f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}"
+    lines = [f"{style_title('Usage:')} {usage}"]
+    for paragraph in (command.help or "").split("\n\n"):
+        lines += ["", *wrap_text(" ".join(paragraph.split()))]
+    for title, rows in _collect_sections(command, context, commands or {}).items():
+        lines += ["", style_title(f"{title}:")]
+        lines += (f"  {line}" for line in wrap_text(_NOTES.get(title, ""), _WIDTH - 2))
+        lines += _lay_out(rows, style_label)
+    examples: Sequence[tuple[str, str]] = getattr(command, "examples", ())
+    if examples:
+        lines += ["", style_title("Examples:")]
+    for number, (description, command_line) in enumerate(examples):
+        lines += [""] * (number > 0)
+        lines += (f"  # {line}" for line in wrap_text(description, _WIDTH - 4))
+        lines += [f"  {command_line}"]
+    return "\n".join(lines)
+
+
+def wrap_text(text: str, width: int = _WIDTH) -> list[str]:
+    """Return text as lines of at most `width` characters, broken only between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _collect_sections(
+    command: click.Command, context: click.Context, commands: Mapping[str, str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Return rows of label and help by section title; arguments first, then sections in order of declaration."""
+    parameters = command.get_params(context)
+    sections: dict[str, list[tuple[str, str]]] = {
+        "Arguments": [(one.make_metavar(context), one.help or "") for one in parameters if isinstance(one, Argument)],
+        "Commands": list(commands.items()),
+    }
+    for one in parameters:
+        if isinstance(one, Option) and not one.hidden:
+            sections.setdefault(one.section, []).append((_format_label(one), _describe_option(one, context)))
+    return {title: rows for title, rows in sections.items() if rows}
+
+
+def _lay_out(rows: Sequence[tuple[str, str]], style_label: Callable[[str], str]) -> Iterator[str]:
+    """Yield the rows of a section in two columns."""
+    column = max(len(label) for label, _ in rows if len(label) <= _WIDEST_LABEL or len(rows) == 1)
+    for label, text in rows:
+        lines = wrap_text(text, _WIDTH - column - 4)
+        shown = f"  {style_label(label)}"
+        if lines and len(label) <= column:
+            shown += " " * (column - len(label) + 2) + lines.pop(0)
+        yield shown
+        yield from (" " * (column + 4) + line for line in lines)
+
+
+def _format_label(parameter: Option) -> str:
+    """Return the names of an option, the short one first, and its metavar."""
+    names = sorted((name for name in parameter.opts if name not in parameter.aliases), key=len)
+    return ", ".join(names) + _format_metavar(parameter)
+
+
+def _format_usage(parameter: click.Option) -> str:
+    return min(parameter.opts, key=len) + _format_metavar(parameter)
+
+
+def _format_metavar(parameter: click.Option) -> str:
+    if parameter.is_flag or parameter.count:
+        return ""
+    if parameter.metavar is None and isinstance(parameter.type, click.Choice):
+        return f" {'|'.join(parameter.type.choices)}"
+    return f" {parameter.metavar or parameter.type.name.upper()}"
+
+
+def _describe_option(parameter: Option, context: click.Context) -> str:
+    """Return an option's help with its default and its environment variable."""
+    extra = []
+    if parameter.envvar:
+        extra.append(f"environment variable: {parameter.envvar}")
+    default = parameter.get_default(context, call=False)
+    if isinstance(parameter.show_default, str):
+        extra.append(f"default: {parameter.show_default}")
+    elif isinstance(default, str | int | float | os.PathLike) and not isinstance(default, bool) and not parameter.count:
+        extra.append(f"default: {default}")
+    if parameter.required:
+        extra.append("required")
+    return (parameter.help or "") + "".join(f" [{one}]" for one in extra)
+
+
+profile_option = option(
+    "--profile", section=SIGN_IN, metavar="NAME", show_default="DEFAULT", help="Profile of the OCI configuration."
+)
+config_file_option = option(
+    "--config-file", section=SIGN_IN, metavar="FILE", show_default="~/.oci/config", help="OCI configuration file."
+)
+auth_option = option(
+    "--auth",
+    section=SIGN_IN,
+    type=click.Choice(AUTH_KINDS),
+    metavar="KIND",
+    show_default="OCI_CLI_AUTH, or the kind of the profile",
+    help=f"How to sign in: {', '.join(AUTH_KINDS[:-1])} or {AUTH_KINDS[-1]}.",
+)
+ca_bundle_option = option(
+    "--ca-bundle",
+    section=SIGN_IN,
+    type=FILE,
+    metavar="FILE",
+    show_default="REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the system's",
+    help="PEM file of the certificate authorities to trust.",
+)
+endpoint_option = option(
+    "--endpoint",
+    section=SIGN_IN,
+    envvar="OCI_AUDIT_ENDPOINT",
+    metavar="URL",
+    help="URL for all services; {service} and {region} are filled in.",
+)
+sign_in_options = combine(profile_option, config_file_option, auth_option, ca_bundle_option, endpoint_option)
+"""The parameters `profile`, `config_file`, `auth`, `ca_bundle` and `endpoint`."""
+
+
+def make_connection_options(values: Mapping[str, Any]) -> ConnectionOptions:
+    """Return the connection options among the values of a command's options."""
+    from ociaudit.operations.context import ConnectionOptions
+
+    return ConnectionOptions(**{name: values[name] for name in _CONNECTION_FIELDS if name in values})
+
+
+region_option = option(
+    "--region",
+    "regions",
+    section=SCOPE,
+    multiple=True,
+    metavar="REGION",
+    show_default="every subscribed region",
+    help="Only this region; repeatable.",
+)
+
+file_options = combine(
+    option(
+        "--format",
+        "file_format",
+        section=OUTPUT,
+        type=click.Choice(FORMATS),
+        metavar="FORMAT",
+        show_default="by the suffix",
+        help=f"Format of the file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
     ),
-]
-CaBundleOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="PEM file of the certificate authorities to trust.",
-        show_default="REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the system's",
-        metavar="FILE",
+    option(
+        "--compress",
+        "compression",
+        section=OUTPUT,
+        type=click.Choice(COMPRESSIONS),
+        show_default="by the suffix",
+        help="Compression of json, ndjson and csv.",
     ),
-]
-RegionOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Ask only this region; repeatable.", show_default="every subscribed one", metavar="REGION"),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(
-        help="URL for all services; {service} and {region} are filled in.",
-        envvar="OCI_AUDIT_ENDPOINT",
-        metavar="URL",
+    option(
+        "--shape",
+        section=OUTPUT,
+        type=click.Choice(SHAPES),
+        default="api",
+        help="Shape of the fields: as served, as in Oracle's SDK, or as in Oracle's CLI.",
     ),
-]
-
-
-FormatOption = Annotated[
-    FormatName | None, typer.Option("--format", help="Format of the file.", show_default="by the suffix")
-]
-CompressOption = Annotated[
-    CompressionName | None, typer.Option(help="Compression of json, ndjson and csv.", show_default="by the suffix")
-]
-ShapeOption = Annotated[
-    Literal["api", "sdk", "cli"],
-    typer.Option(help="Spelling of the fields: as served, as Oracle's SDK or as Oracle's command."),
-]
-WithOriginOption = Annotated[
-    bool,
-    typer.Option(
+    option(
         "--with-origin",
-        help="Put the region and compartment asked into each event, where they are known; for json, ndjson.",
+        section=OUTPUT,
+        is_flag=True,
+        help="Add the region and compartment that served it to each event, where known; for json and ndjson.",
     ),
-]
-RedactOption = Annotated[
-    bool, typer.Option("--redact", help="Replace credential-like headers and values, so that it can be shared.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+    option(
+        "--redact",
+        section=OUTPUT,
+        is_flag=True,
+        help="Replace credential-like headers and values, so that the file can be shared.",
+    ),
+    option("--overwrite", section=OUTPUT, is_flag=True, help="Replace an output that exists."),
+)
+"""The parameters `file_format`, `compression`, `shape`, `with_origin`, `redact` and `overwrite`."""
+
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-PARAMETER = "wanted"
-PANEL = "Filters"
-_NOTE = "Values of one option are alternatives; different options must all be met; --exclude-... wins."
-
-
-@dataclass(frozen=True, slots=True)
-class FilterOption:
+class FilterOption(NamedTuple):
     """An option, and the field of `FilterSpec` or of its `exclude` that it fills."""
 
     field: str
@@ -137,18 +392,22 @@ class FilterOption:
         """Return the name of the option's parameter."""
         return self.name.removeprefix("--").replace("-", "_")
 
-    def make_parameter(self) -> inspect.Parameter:
-        """Return it as a parameter of a command."""
-        kind: Any = list[str] | None if self.is_repeatable else str | None
-        info = typer.Option(self.name, help=self.help, metavar=self.metavar, rich_help_panel=PANEL, show_default=False)
-        return inspect.Parameter(
-            self.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]
-        )
+    def decorate(self, command: F) -> F:
+        """Give a command this option."""
+        return option(
+            self.name,
+            self.parameter,
+            section=FILTERS,
+            multiple=self.is_repeatable,
+            metavar=self.metavar,
+            help=self.help,
+            shell_complete=complete_presets if self.field == "presets" else None,
+        )(command)
 
 
-_TWINS = (
+_CRITERIA = (
     ("presets", "preset", "NAME", "events of this preset", "see `oci-audit presets`"),
-    ("event_types", "event-type", "REGEX", "events whose type this expression is found in", ""),
+    ("event_types", "event-type", "REGEX", "events whose type contains a match of this expression", ""),
     ("event_names", "event-name", "GLOB", "events of this name", ""),
     ("principals", "principal", "GLOB", "events of this principal, by name or OCID", ""),
     ("addresses", "ip", "ADDRESS", "events from this address or network (CIDR)", ""),
@@ -157,135 +416,74 @@ _TWINS = (
     ("outcomes", "outcome", "OUTCOME", "events with this outcome", "success, failure, unknown"),
     ("statuses", "status", "STATUS", "events with this HTTP status", "404, 4xx, 400-499"),
 )
+FILTER_OPTIONS = (
+    *(
+        FilterOption(field, f"--{name}", metavar, f"Only {what}{f' ({more})' if more else ''}.")
+        for field, name, metavar, what, more in _CRITERIA
+    ),
+    FilterOption("event_after", "--event-after", "TIME", "Only events at this time or later.", is_repeatable=False),
+    FilterOption("event_before", "--event-before", "TIME", "Only events before this time.", is_repeatable=False),
+    *(
+        FilterOption(field, f"--exclude-{name}", metavar, f"No {what}.", is_exclusion=True)
+        for field, name, metavar, what, _ in _CRITERIA
+    ),
+)
 
 
-def _make_options() -> tuple[FilterOption, ...]:
-    wanted = [
-        FilterOption(field, f"--{name}", metavar, f"Only {what}{f' ({more})' if more else ''}; repeatable.")
-        for field, name, metavar, what, more in _TWINS
-    ]
-    times = [
-        FilterOption("event_after", "--event-after", "TIME", "Only what happened then or later.", is_repeatable=False),
-        FilterOption("event_before", "--event-before", "TIME", "Only what happened earlier.", is_repeatable=False),
-    ]
-    unwanted = [
-        FilterOption(field, f"--exclude-{name}", metavar, f"No {what}; repeatable.", is_exclusion=True)
-        for field, name, metavar, what, _ in _TWINS
-    ]
-    return (*wanted, *times, *unwanted)
-
-
-FILTER_OPTIONS = _make_options()
-
-
-def take_filter(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of a filter, in the place of its parameter `wanted`."""
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [
-        replacement
-        for parameter in signature.parameters.values()
-        for replacement in (
-            [option.make_parameter() for option in FILTER_OPTIONS] if parameter.name == PARAMETER else [parameter]
-        )
-    ]
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command every filter option; the command gets them as one `FilterSpec`, named `wanted`."""
 
     @functools.wraps(command)
-    def run(**values: Any) -> int:
-        filled = {option: values.pop(option.parameter) for option in FILTER_OPTIONS}
-        return command(**values, **{PARAMETER: _make_spec(filled)})
+    def run(**values: Any) -> Any:
+        filled = {one: values.pop(one.parameter) for one in FILTER_OPTIONS}
+        return command(**values, wanted=_make_spec(filled))
 
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del run.__wrapped__
-    return run
+    return combine(*(one.decorate for one in FILTER_OPTIONS))(run)
 
 
-def _make_spec(filled: dict[FilterOption, Sequence[str] | str | None]) -> Filter:
+def has_filters(command: click.Command) -> bool:
+    """Return whether a command has the filter options."""
+    return any(getattr(one, "section", "") == FILTERS for one in command.params)
+
+
+def _make_spec(filled: Mapping[FilterOption, Sequence[str] | str | None]) -> FilterSpec:
     from ociaudit.events.filters import Criteria, FilterSpec
 
     values = {False: dict[str, Any](), True: dict[str, Any]()}
-    for option, value in filled.items():
-        if value is not None and value != []:
-            values[option.is_exclusion][option.field] = value if isinstance(value, str) else tuple(value)
+    for one, value in filled.items():
+        if value is not None and value != ():
+            values[one.is_exclusion][one.field] = value
     return FilterSpec(**values[False], exclude=Criteria(**values[True]))
 
 
-class FilterCommand(TyperCommand):
-    """A command whose help shows the filters below the other options."""
+def complete_presets(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the presets that begin with `incomplete`, for the shell."""
+    from ociaudit.events.presets import PRESETS
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options in two sections."""
-        records: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], PANEL: []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                target = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                records[getattr(parameter, "rich_help_panel", None) or target].append(record)
-        for title, rows in records.items():
-            if not rows:
-                continue
-            with formatter.section(title):
-                if title == PANEL:
-                    formatter.write_text(_NOTE)
-                formatter.write_dl(rows)
+    return complete_names({preset.name: preset.title for preset in PRESETS}, incomplete)
 
 
-def read_waivers(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the OCIDs named directly, or line by line in files; `#` begins a comment.
+def complete_names(described: Mapping[str, str], incomplete: str) -> list[CompletionItem]:
+    """Return the names that begin with `incomplete`, with their descriptions, for the shell."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name, help=text) for name, text in described.items() if name.startswith(incomplete)]
+
+
+def check_output(path: Path, *, inputs: Iterable[Path], can_overwrite: bool) -> None:
+    """Check that an output may be written before any work is done.
 
     Raises:
-        UsageError: an argument is neither an OCID nor a readable file of them.
-    """
-    return tuple(check_ocid(ocid) for argument in arguments for ocid in _expand(argument))
-
-
-def _expand(argument: str) -> Iterator[str]:
-    if argument.startswith("ocid1."):
-        yield argument
-        return
-    try:
-        text = Path(argument).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--waive {argument}: neither an OCID nor a readable file",
-            hint="name an OCID, or a file with one in each line",
-        ) from error
-    for line in text.splitlines():
-        ocid = line.split("#", 1)[0].strip()
-        if ocid:
-            yield ocid
-
-
-def check_output(path: Path, *, inputs: Sequence[Path], can_overwrite: bool) -> None:
-    """Refuse an output that is an input, that exists, or that cannot be written.
-
-    Raises:
-        UsageError: it is an input, exists and may not be replaced, or is no file.
+        UsageError: it is an input, it exists and may not be replaced, or it is not a file.
         DiskError: its folder cannot be written to.
     """
+    from ociaudit.storage.atomic_io import check_replaceable, explain_disk
+
     check_replaceable(path)
     with explain_disk("look at", path):
-        is_there = path.exists()
-        is_input = is_there and any(one.exists() and path.samefile(one) for one in inputs)
+        exists = path.exists()
+        is_input = exists and any(one.exists() and path.samefile(one) for one in inputs)
     if is_input:
-        raise UsageError(f"{path} is an input, and would be replaced by the output", hint="choose another output")
-    if is_there and not can_overwrite:
+        raise UsageError(f"{path} is an input and would be replaced by the output", hint="choose another output")
+    if exists and not can_overwrite:
         raise UsageError(f"{path} exists", hint="choose another name, or --overwrite to replace it")
-
-
-LogFormat = Literal["text", "json"]
-
-
-def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity: int = 0) -> QuietProgress:
-    """Return what fits who is watching.
-
-    Raises:
-        UsageError: it is to be quiet and verbose at once.
-    """
-    if is_quiet and verbosity:
-        raise UsageError("--quiet and --verbose exclude each other", hint="leave one of them away")
-    if log_format == "json":
-        return JsonLog(is_quiet=is_quiet, verbosity=verbosity)
-    if is_quiet:
-        return QuietProgress()
-    return BarProgress(verbosity=verbosity) if console.is_terminal() else LineProgress(verbosity=verbosity)

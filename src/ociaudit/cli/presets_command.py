@@ -1,16 +1,15 @@
-"""`oci-audit presets`: the filters that have a name, and what they match.
-
-Owns: its options and its words. Must not: know what a preset matches.
-"""
+"""`oci-audit presets`: its options and its screen."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ociaudit.cli import console
+from ociaudit.cli.options import Command, argument, complete_presets, json_option
+from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,42 +17,48 @@ if TYPE_CHECKING:
     from ociaudit.events.presets import Preset
 
 
-def presets(
-    name: Annotated[str | None, typer.Argument(help="Preset to show with all that it matches.", metavar="NAME")] = None,
-    *,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> int:
-    """List the filters that have a name, for --preset; with NAME, one of them with the event types it matches.
+@click.command(
+    cls=Command,
+    examples=(
+        ("List all presets", "oci-audit presets"),
+        ("Show the event types that one matches", "oci-audit presets api-keys"),
+    ),
+)
+@argument("name", required=False, metavar="[NAME]", shell_complete=complete_presets, help="Preset to show in full.")
+@json_option
+def presets(name: str | None, *, as_json: bool) -> int:
+    """List the named filters for --preset; with NAME, show the event types that one of them matches.
 
     Exit codes: 0 listed, 2 there is no preset of that name.
     """
     from ociaudit.events.presets import PRESETS, find_preset
 
     chosen = (find_preset(name),) if name is not None else PRESETS
-    if is_json:
-        console.print_output(json.dumps({preset.name: _describe(preset) for preset in chosen}))
-    elif name is None:
-        _print_list(chosen)
-    else:
-        _print_all(chosen[0])
-    return 0
+    if as_json:
+        import json
+
+        console.print_output(json.dumps({preset.name: _encode_preset(preset) for preset in chosen}))
+        return ExitCode.OK
+    for line in _describe_list(chosen) if name is None else _describe_preset(chosen[0]):
+        console.print_output(line)
+    return ExitCode.OK
 
 
-def _print_list(chosen: Sequence[Preset]) -> None:
+def _describe_list(chosen: Sequence[Preset]) -> Iterator[str]:
     width = max(len(preset.name) for preset in chosen)
     for preset in chosen:
-        console.print_output(f"{preset.name:<{width}}  {preset.title}")
+        yield f"{preset.name:<{width}}  {preset.title}"
 
 
-def _print_all(preset: Preset) -> None:
-    console.print_output(f"{preset.name}: {preset.title}")
+def _describe_preset(preset: Preset) -> Iterator[str]:
+    yield f"{preset.name}: {preset.title}"
     for part in preset.parts:
-        console.print_output(f"  {part.title}")
+        yield f"  {part.title}"
         for pattern in part.name_rule.patterns:
-            console.print_output(f"    {pattern}")
+            yield f"    {pattern}"
 
 
-def _describe(preset: Preset) -> dict[str, Any]:
+def _encode_preset(preset: Preset) -> dict[str, Any]:
     return {
         "title": preset.title,
         "parts": [

@@ -1,12 +1,8 @@
-"""What a run amounts to so far, counted from what it tells.
+"""What a run shows while it works: a block on a terminal, plain lines elsewhere, nothing when quiet.
 
-Owns: the numbers. Must not: print, or keep more than a few shards that are under way or were slow.
-
-A run in words, while it works. Owns: the phrases of progress. Must not: print.
-
-How a run shows itself while it works: a block on a terminal, plain lines elsewhere, nothing when quiet.
-
-Owns: what is said when. Must not: print; `console` does.
+`RunStats` counts what the callbacks of a run report, and keeps no more than the shards in flight and the slowest few.
+The functions `describe_...` turn its numbers into lines. `QuietProgress`, `LineProgress` and `BarProgress` decide which
+lines are printed when.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ociaudit.cli import console
-from ociaudit.cli.console import count, describe_seconds
+from ociaudit.cli.console import format_count, format_duration
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError
 from ociaudit.operations.context import Callbacks
@@ -25,13 +21,20 @@ from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target
 from ociaudit.planning.window import Window, format_minute
 
+VERBOSE, VERY_VERBOSE = 1, 2
 SLOWEST_KEPT = 5
 _TOO_MANY_REQUESTS = 429
+_LINE_EVERY_SECONDS = 5.0
+_REGIONS_EVERY_SECONDS = 30.0
+_REGIONS_AFTER_SECONDS = 10.0
+_BLOCK_EVERY_SECONDS = 0.1
+_REGIONS_SHOWN = 12
+_GAPS_PRINTED = 40
 
 
 @dataclass(slots=True)
 class RegionStats:
-    """One region's part. `shards` grows where dense ones are cut; the pace is None until it is known."""
+    """The numbers of one region. `shards` grows as dense ones are split; a rate limit is None while none is known."""
 
     shards: int = 0
     shards_done: int = 0
@@ -44,7 +47,7 @@ class RegionStats:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardTime:
-    """How long a shard took, from its first question to its last page."""
+    """How long a shard took, from its first request to its last page."""
 
     seconds: float
     shard: Shard
@@ -53,7 +56,7 @@ class ShardTime:
 
 
 @dataclass(slots=True)
-class _Begun:
+class _StartedShard:
     at: float
     pages: int = 0
     events: int = 0
@@ -61,7 +64,7 @@ class _Begun:
 
 @dataclass(slots=True, kw_only=True)
 class RunStats(Callbacks):
-    """Counts what it is told. `waived` are compartments whose denial is known."""
+    """The statistics of a run so far. `waived` are compartments whose denial is known."""
 
     monotonic: Callable[[], float] = time.monotonic
     waived: frozenset[str] = frozenset()
@@ -79,14 +82,14 @@ class RunStats(Callbacks):
     written: int = 0
     began_at: float = field(init=False)
     slow: list[ShardTime] = field(default_factory=list)
-    _begun: dict[Shard, _Begun] = field(default_factory=dict)
+    _started: dict[Shard, _StartedShard] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Begin to count the time."""
+        """Start the clock."""
         self.began_at = self.monotonic()
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
-        """Share the windows out over the regions: every place is asked in the same ones, as a rule."""
+        """Divide the shards among the regions in proportion to their targets, which usually have the same windows."""
         self.shards = shard_count
         for target in targets:
             self.regions.setdefault(target.region, RegionStats()).shards += 1
@@ -100,42 +103,42 @@ class RunStats(Callbacks):
         self.throttled += request.status == _TOO_MANY_REQUESTS
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
-        """Keep the pace."""
+        """Keep the rate limit."""
         run_stats = self.regions.setdefault(region, RegionStats())
         run_stats.in_flight, run_stats.ceiling, run_stats.per_second = in_flight, ceiling, per_second
 
-    def on_split(self, shard: Shard, piece_count: int) -> None:
-        """Count the pieces in place of the shard."""
+    def on_split(self, shard: Shard, sub_shard_count: int) -> None:
+        """Count the sub-shards instead of the shard."""
         self.splits += 1
-        self.shards += piece_count - 1
-        self._find(shard).shards += piece_count - 1
-        self._begun.pop(shard, None)
+        self.shards += sub_shard_count - 1
+        self._find(shard).shards += sub_shard_count - 1
+        self._started.pop(shard, None)
 
     def on_shard_begun(self, shard: Shard) -> None:
-        """Note the time."""
-        self._begun.setdefault(shard, _Begun(self.monotonic()))
+        """Record the time."""
+        self._started.setdefault(shard, _StartedShard(self.monotonic()))
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
         self.events += scanned
         self._find(shard).events += scanned
-        begun = self._begun.setdefault(shard, _Begun(self.monotonic()))
-        begun.pages += 1
-        begun.events += scanned
+        started = self._started.setdefault(shard, _StartedShard(self.monotonic()))
+        started.pages += 1
+        started.events += scanned
 
     def on_shard_done(self, shard: Shard) -> None:
-        """Count the shard, and keep it if it was slow."""
+        """Count the shard, and keep it if it is among the slowest."""
         self.shards_done += 1
         self._find(shard).shards_done += 1
         taken = self.find_time(shard)
-        self._begun.pop(shard, None)
+        self._started.pop(shard, None)
         if taken is not None:
             push = heapq.heappush if len(self.slow) < SLOWEST_KEPT else heapq.heappushpop
             push(self.slow, taken)
 
     def on_gap(self, gap: Gap) -> None:
-        """Count the gap, or the waived one."""
-        self._begun.pop(Shard(gap.target, gap.window), None)
+        """Count the gap as a gap or as a waived one."""
+        self._started.pop(Shard(gap.target, gap.window), None)
         if self.is_waived(gap):
             self.waived_gaps += 1
         else:
@@ -143,50 +146,50 @@ class RunStats(Callbacks):
             self.regions.setdefault(gap.target.region, RegionStats()).gaps += 1
 
     def on_publish(self, event_count: int) -> None:
-        """Turn to the writing."""
+        """Switch from requesting to writing."""
         self.to_write = event_count
 
     def on_written(self, event_count: int) -> None:
-        """Count what stands in the output."""
+        """Count the events written to the output."""
         self.written += event_count
 
     def is_waived(self, gap: Gap) -> bool:
-        """Tell whether a gap is a denial that is known."""
+        """Return whether a gap is a denial that is known."""
         return gap.kind == "denied" and gap.target.compartment in self.waived
 
     def find_time(self, shard: Shard) -> ShardTime | None:
-        """Return how long a shard under way has taken so far; None for one that is not."""
-        begun = self._begun.get(shard)
-        return ShardTime(self.monotonic() - begun.at, shard, begun.pages, begun.events) if begun else None
+        """Return how long a shard in flight has taken so far; None if it is not in flight."""
+        started = self._started.get(shard)
+        return ShardTime(self.monotonic() - started.at, shard, started.pages, started.events) if started else None
 
     @property
     def elapsed_seconds(self) -> float:
-        """Return how long it has taken so far; never zero."""
+        """Return how long the run has taken so far; never zero."""
         return max(0.001, self.monotonic() - self.began_at)
 
     @property
     def fraction(self) -> float:
-        """Return how much of the present work is done, from 0 to 1."""
+        """Return how much of the current phase is done, from 0 to 1."""
         if self.to_write:
             return min(1.0, self.written / self.to_write)
         return min(1.0, self.shards_done / self.shards) if self.shards else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Return how long the asking may still take, judged by the shards done; None where nothing is known."""
+        """Return how long requesting may still take, judged by the shards done; None if unknown."""
         if not self.shards_done or self.shards_done >= self.shards or self.to_write is not None:
             return None
         return self.elapsed_seconds * (self.shards - self.shards_done) / self.shards_done
 
     @property
     def in_flight(self) -> int | None:
-        """Return the requests under way in all regions; None where no pace was told."""
+        """Return the requests in flight in all regions; None before any was reported."""
         known = [region.in_flight for region in self.regions.values() if region.in_flight is not None]
         return sum(known) if known else None
 
     @property
     def per_second(self) -> float | None:
-        """Return the pace of all regions that keep one; None where none does."""
+        """Return the sum of the known rate limits, in requests per second; None if none is known."""
         known = [region.per_second for region in self.regions.values() if region.per_second is not None]
         return sum(known) if known else None
 
@@ -199,16 +202,14 @@ class RunStats(Callbacks):
         return self.regions.setdefault(shard.target.region, RegionStats())
 
 
-_REGIONS_SHOWN = 12
-
-
 def describe_plan(window: Window, targets: Sequence[Target], shard_count: int) -> str:
-    """Return what will be asked, in one line."""
+    """Return what will be requested, in one line."""
     regions = len({target.region for target in targets})
     compartments = len({target.compartment for target in targets})
     return (
-        f"asking {format_minute(window.start)} to {format_minute(window.end)} (processed time, end exclusive) "
-        f"in {count(regions, 'region')} × {count(compartments, 'compartment')}: {count(shard_count, 'window')}"
+        f"requesting {format_minute(window.start)} to {format_minute(window.end)} (processed time, end exclusive) "
+        f"in {format_count(regions, 'region')} × {format_count(compartments, 'compartment')}: "
+        f"{format_count(shard_count, 'window')}"
     )
 
 
@@ -219,30 +220,30 @@ def describe_state(run_stats: RunStats) -> str:
     parts = [
         f"{run_stats.events:,} events ({run_stats.events / run_stats.elapsed_seconds:,.0f}/s)",
         f"{run_stats.shards_done:,} of {run_stats.shards:,} windows"
-        + (f" ({run_stats.splits:,} cut)" if run_stats.splits else ""),
+        + (f" ({run_stats.splits:,} split)" if run_stats.splits else ""),
     ]
     if run_stats.in_flight is not None:
         parts.append(f"{run_stats.in_flight:,} in flight{_describe_rate(run_stats.per_second)}")
     if run_stats.throttled:
         parts.append(f"{run_stats.throttled:,} × 429")
     if run_stats.gaps:
-        parts.append(count(run_stats.gaps, "gap"))
+        parts.append(format_count(run_stats.gaps, "gap"))
     left = run_stats.seconds_left
     if left is not None:
-        parts.append(f"about {describe_seconds(left)} left")
+        parts.append(f"about {format_duration(left)} left")
     return ", ".join(parts)
 
 
 def describe_regions(run_stats: RunStats) -> Iterator[str]:
-    """Yield a line for each region, the least finished first; nothing where there is only one."""
+    """Yield a line for each region, the least finished first; nothing if there is only one."""
     if len(run_stats.regions) < 2:
         return
-    ordered = sorted(run_stats.regions.items(), key=lambda item: (_measure(item[1]), item[0]))
+    ordered = sorted(run_stats.regions.items(), key=lambda item: (_find_share(item[1]), item[0]))
     width = max(len(name) for name, _ in ordered)
     for name, region in ordered[:_REGIONS_SHOWN]:
         yield f"  {name:{width}}  {_describe_region(region)}"
     if len(ordered) > _REGIONS_SHOWN:
-        yield f"  and {count(len(ordered) - _REGIONS_SHOWN, 'more region')}"
+        yield f"  and {format_count(len(ordered) - _REGIONS_SHOWN, 'more region')}"
 
 
 def describe_gap(gap: Gap) -> str:
@@ -252,8 +253,8 @@ def describe_gap(gap: Gap) -> str:
 
 
 def describe_request(request: FinishedRequest) -> str:
-    """Return one try in one line: method, host, path, status, size, time, try and request id."""
-    status = "no answer" if request.status is None else str(request.status)
+    """Return one try in one line: method, host, path, status, size, time, number of the try and request id."""
+    status = "no response" if request.status is None else str(request.status)
     request_id = f" opc-request-id {request.request_id}" if request.request_id else ""
     error = f": {request.error}" if request.error else ""
     return (
@@ -263,18 +264,19 @@ def describe_request(request: FinishedRequest) -> str:
 
 
 def describe_shard_time(taken: ShardTime) -> str:
-    """Return a shard, how long it took and what it brought."""
-    return f"{taken.shard}: {taken.seconds:.1f} s, {count(taken.pages, 'page')}, {count(taken.events, 'event')}"
+    """Return a shard, how long it took and what it returned."""
+    pages, events = format_count(taken.pages, "page"), format_count(taken.events, "event")
+    return f"{taken.shard}: {taken.seconds:.1f} s, {pages}, {events}"
 
 
-def describe_split(shard: Shard, piece_count: int) -> str:
-    """Return a cut in one line."""
-    return f"cut: {shard} is dense and asked in {count(piece_count, 'piece')}"
+def describe_split(shard: Shard, sub_shard_count: int) -> str:
+    """Return a split in one line."""
+    return f"split: {shard} is dense and requested as {format_count(sub_shard_count, 'sub-shard')}"
 
 
 def describe_rate(region: str, ceiling: int, per_second: float | None) -> str:
-    """Return a region's pace in one line."""
-    return f"pace: {region} up to {ceiling:,} in flight{_describe_rate(per_second) or ', no limit known'}"
+    """Return a region's rate limit in one line."""
+    return f"rate: {region} up to {ceiling:,} in flight{_describe_rate(per_second) or ', no limit known'}"
 
 
 def _describe_region(region: RegionStats) -> str:
@@ -282,38 +284,30 @@ def _describe_region(region: RegionStats) -> str:
     if region.in_flight is not None:
         parts.append(f"{region.in_flight:,} of {region.ceiling:,} in flight{_describe_rate(region.per_second)}")
     if region.gaps:
-        parts.append(count(region.gaps, "gap"))
+        parts.append(format_count(region.gaps, "gap"))
     return ", ".join(parts)
 
 
 def _describe_rate(per_second: float | None) -> str:
-    return "" if per_second is None else f", pace {per_second:.1f}/s"
+    return "" if per_second is None else f", at most {per_second:.1f}/s"
 
 
-def _measure(region: RegionStats) -> float:
+def _find_share(region: RegionStats) -> float:
     return region.shards_done / region.shards if region.shards else 1.0
 
 
-VERBOSE, VERY_VERBOSE = 1, 2
-_LINE_EVERY_SECONDS = 5.0
-_REGIONS_EVERY_SECONDS = 30.0
-_REGIONS_AFTER_SECONDS = 10.0
-_BLOCK_EVERY_SECONDS = 0.1
-_GAPS_SAID = 40
-
-
 class QuietProgress(RunStats):
-    """Says only what nobody else will say: notices. Gaps stand in the summary."""
+    """Prints only notices; gaps are in the summary."""
 
     def close(self) -> None:
-        """Take away what is still on the screen."""
+        """Remove what is still on the screen."""
 
     def report_error(self, error: OciAuditError) -> bool:
-        """Say what stopped the run, and return whether that was done; here the program's end does it."""
+        """Report what stopped the run, and return whether that was done; here the end of the program reports it."""
         return False
 
-    def report_end(self, outcome: ExportResult, *, exit_code: int) -> bool:
-        """Say how the run ended, and return whether that was done; here the summary does it."""
+    def report_end(self, result: ExportResult, *, exit_code: int) -> bool:
+        """Report how the run ended, and return whether that was done; here the summary reports it."""
         return False
 
     def on_notice(self, text: str) -> None:
@@ -322,16 +316,16 @@ class QuietProgress(RunStats):
 
 
 class LineProgress(QuietProgress):
-    """Adds the plan at the beginning and a plain line every few seconds."""
+    """Prints the plan first, then a line every few seconds."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, verbosity: int = 0) -> None:
-        """Count from nothing. `verbosity` 1 adds windows, cuts and every retry, 2 every request."""
+        """Start at zero. `verbosity` 1 adds windows, splits and every retry, 2 every request."""
         super().__init__(monotonic=monotonic)
         self._verbosity = verbosity
-        self._said_at = self._regions_said_at = self.began_at
+        self._printed_at = self._regions_printed_at = self.began_at
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
-        """Print what will be asked."""
+        """Print what will be requested."""
         super().on_plan(window, targets, shard_count)
         console.print_message(describe_plan(window, targets, shard_count))
 
@@ -343,7 +337,7 @@ class LineProgress(QuietProgress):
         self._report_if_due()
 
     def on_rate(self, region: str, *, in_flight: int, ceiling: int, per_second: float | None) -> None:
-        """Keep the pace; what is only in flight changes too often to be said."""
+        """Print a changed limit; the number in flight changes too often to print."""
         before = self.regions.get(region)
         has_changed = before is None or (before.ceiling, before.per_second) != (ceiling, per_second)
         super().on_rate(region, in_flight=in_flight, ceiling=ceiling, per_second=per_second)
@@ -351,11 +345,11 @@ class LineProgress(QuietProgress):
             console.print_message(describe_rate(region, ceiling, per_second))
         self._report_if_due()
 
-    def on_split(self, shard: Shard, piece_count: int) -> None:
-        """Count the cut."""
-        super().on_split(shard, piece_count)
+    def on_split(self, shard: Shard, sub_shard_count: int) -> None:
+        """Count the split."""
+        super().on_split(shard, sub_shard_count)
         if self._verbosity >= VERBOSE:
-            console.print_message(describe_split(shard, piece_count))
+            console.print_message(describe_split(shard, sub_shard_count))
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
@@ -364,30 +358,30 @@ class LineProgress(QuietProgress):
 
     def on_shard_done(self, shard: Shard) -> None:
         """Count the window."""
-        begun = self.find_time(shard)
+        taken = self.find_time(shard)
         super().on_shard_done(shard)
         if self._verbosity >= VERBOSE:
-            console.print_message(f"done: {describe_shard_time(begun) if begun else shard}")
+            console.print_message(f"done: {describe_shard_time(taken) if taken else shard}")
         self._report_if_due()
 
     def on_gap(self, gap: Gap) -> None:
-        """Count the gap, and print it as it happens; a region that is down would fill the screen, though."""
+        """Count the gap and print it, up to a number: a region that is down would fill the screen."""
         super().on_gap(gap)
-        said = self.gaps + self.waived_gaps
-        if said <= _GAPS_SAID:
+        number = self.gaps + self.waived_gaps
+        if number <= _GAPS_PRINTED:
             console.print_message(f"{'waived' if self.is_waived(gap) else 'gap'}: {describe_gap(gap)}")
-        elif said == _GAPS_SAID + 1:
-            console.print_message("gap: more of them; from here on they are only counted")
+        elif number == _GAPS_PRINTED + 1:
+            console.print_message("gap: more gaps follow and are only counted")
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
-        """Say why nothing moves, when the wait is long enough to wonder."""
+        """Print why the run waits, if it waits for a second or more."""
         if wait_seconds >= 1 or self._verbosity >= VERBOSE:
             console.print_message(
-                f"waiting {wait_seconds:.0f} s: {error}" if wait_seconds >= 1 else f"asking again: {error}"
+                f"waiting {wait_seconds:.0f} s: {error}" if wait_seconds >= 1 else f"retrying: {error}"
             )
 
     def on_written(self, event_count: int) -> None:
-        """Count what stands in the output."""
+        """Count the events written to the output."""
         super().on_written(event_count)
         self._report_if_due()
 
@@ -397,23 +391,23 @@ class LineProgress(QuietProgress):
 
     def _report_if_due(self) -> None:
         now = self.monotonic()
-        if now - self._said_at < _LINE_EVERY_SECONDS:
+        if now - self._printed_at < _LINE_EVERY_SECONDS:
             return
-        self._said_at = now
+        self._printed_at = now
         console.print_message(self.describe())
-        if now - self._regions_said_at >= _REGIONS_EVERY_SECONDS:
-            self._regions_said_at = now
+        if now - self._regions_printed_at >= _REGIONS_EVERY_SECONDS:
+            self._regions_printed_at = now
             for line in describe_regions(self):
                 console.print_message(line)
 
 
 class BarProgress(LineProgress):
-    """Shows the same numbers in a block that stays in its place."""
+    """Shows the same numbers in a block at the bottom of the terminal."""
 
     def __init__(self, *, verbosity: int = 0) -> None:
-        """Draw nothing yet."""
+        """Prepare the block without drawing it."""
         super().__init__(verbosity=verbosity)
-        self._bar = console.Bar()
+        self._bar = console.ProgressBar()
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Print the plan and draw the block below."""
@@ -421,13 +415,13 @@ class BarProgress(LineProgress):
         self._bar.start()
 
     def close(self) -> None:
-        """Take the block away."""
+        """Remove the block."""
         self._bar.stop()
 
     def _report_if_due(self) -> None:
         now = self.monotonic()
-        if now - self._said_at < _BLOCK_EVERY_SECONDS and self.fraction < 1:
+        if now - self._printed_at < _BLOCK_EVERY_SECONDS and self.fraction < 1:
             return
-        self._said_at = now
+        self._printed_at = now
         is_long = self.elapsed_seconds >= _REGIONS_AFTER_SECONDS
         self._bar.show(self.fraction, self.describe(), tuple(describe_regions(self)) if is_long else ())

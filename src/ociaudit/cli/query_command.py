@@ -1,12 +1,8 @@
-"""`oci-audit query`: a question in SQL about files of events. Owns: its options.
-
-An answer as a table for people, as JSON or as CSV.
-
-Owns: the three forms. Must not: print, or ask anything.
+"""`oci-audit query`: its options, its run, and its result as a table, as JSON or as CSV.
 
 Invariants
-- A table has no character that a terminal would act upon; JSON is ASCII; in CSV no text begins a formula.
-- Rows are written as they come; only the first ones of a table are held, for the widths of its columns.
+- A table has no character that a terminal acts on; JSON is ASCII; in CSV no text begins a formula.
+- Rows are written as they arrive. Only the first batch of a table is held, to find the widths of its columns.
 """
 
 from __future__ import annotations
@@ -21,68 +17,97 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import typer
+import click
 
-from ociaudit.analysis.query import NAMED_QUERIES, QueryResult
 from ociaudit.cli import console
-from ociaudit.cli.console import clean_text
-from ociaudit.errors import DiskError, UsageError
-from ociaudit.events.columns import COLUMNS
-from ociaudit.formats.csv import FORMULA_SIGNS
+from ociaudit.cli.console import clean_text, format_count
+from ociaudit.cli.options import FILE, Command, argument, check_output, complete_names, option
+from ociaudit.errors import DiskError, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ociaudit.analysis.query import QueryResult
+
+_WIDEST_CELL = 60
+_WIDEST_IN_FILE = 200
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
+_NUMBERS = frozenset(
+    {"BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "DECIMAL", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER"}
+)
 
 
 class ResultFormat(StrEnum):
-    """How an answer is written."""
+    """How a result is written."""
 
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
 
 
+def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from ociaudit.analysis.query import NAMED_QUERIES
+
+    return complete_names({name: query.question for name, query in NAMED_QUERIES.items()}, incomplete)
+
+
+@click.command(
+    cls=Command,
+    usage="IN... SQL [OPTIONS]",
+    examples=(
+        ("Events by name", 'oci-audit query a.json "SELECT event_name, count(*) FROM events GROUP BY 1"'),
+        ("A named query, as CSV", "oci-audit query audit.json --named sign-in-failures -o failures.csv"),
+        ("The named queries and the columns", "oci-audit query --list"),
+    ),
+)
+@argument(
+    "arguments",
+    nargs=-1,
+    type=click.Path(),
+    metavar="IN... SQL",
+    help="Files with audit events, - is stdin; then the query, in quotes.",
+)
+@option("--named", metavar="NAME", shell_complete=_complete_named, help="Run the query of this name; see --list.")
+@option(
+    "--format",
+    "result_format",
+    type=click.Choice([each.value for each in ResultFormat]),
+    show_default="by -o, else table",
+    help="Format of the result.",
+)
+@option("-o", "--output", type=FILE, metavar="FILE", help="Write the result to this file.")
+@option("--overwrite", is_flag=True, help="Replace that file if it exists.")
+@option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
 def query(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files with audit events, - is stdin; then the query, in quotes.", metavar="IN... SQL"),
-    ] = None,
+    arguments: tuple[str, ...],
     *,
-    named: Annotated[str | None, typer.Option(help="Ask the query of this name; see --list.", metavar="NAME")] = None,
-    result_format: Annotated[
-        ResultFormat | None,
-        typer.Option("--format", help="How the answer is written.", show_default="by -o, else table"),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the answer to this file.", metavar="FILE")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file if it exists.")] = False,
-    is_list: Annotated[bool, typer.Option("--list", help="List the named queries and the columns.")] = False,
+    named: str | None,
+    result_format: str | None,
+    output: Path | None,
+    overwrite: bool,
+    is_list: bool,
 ) -> int:
-    """Ask one SELECT over the events of any files, as the table `events`."""
+    """Run one SELECT over the events of any files, as the table `events`."""
     from ociaudit.analysis.query import run_query
-    from ociaudit.cli.console import interrupt_on_signals
-    from ociaudit.cli.options import check_output
 
     if is_list:
         for line in list_queries():
             console.print_output(line)
-        return 0
-    inputs, sql = _split_arguments(arguments or [], named)
+        return ExitCode.OK
+    inputs, sql = _split_arguments(list(arguments), named)
     chosen = _choose_format(result_format, output)
     if output:
         check_output(output, inputs=[Path(one) for one in inputs], can_overwrite=overwrite)
     with (
-        interrupt_on_signals(),
-        run_query([None if one == "-" else Path(one) for one in inputs], sql) as answer,
+        console.handle_signals(console.raise_interrupted),
+        run_query([None if one == "-" else Path(one) for one in inputs], sql) as result,
     ):
-        _write_result(answer, chosen, output)
-    return 0
+        _write_result(result, chosen, output)
+    return ExitCode.OK
 
 
 def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str], str]:
@@ -94,74 +119,69 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
         sql, inputs = find_named_query(named).sql, arguments
     else:
         if not arguments:
-            raise UsageError("neither a file nor a query was named", hint=hint)
+            raise UsageError("neither a file nor a query is named", hint=hint)
         *inputs, sql = arguments
         if Path(sql).is_file():
             raise UsageError(f"the query is missing: the last argument, {sql}, is a file", hint=hint)
     if not inputs:
-        raise UsageError("no file was named", hint=hint)
+        raise UsageError("no file is named", hint=hint)
     if inputs.count("-") > 1:
         raise UsageError("stdin can be read only once", hint="name - once")
     return inputs, sql
 
 
-def _choose_format(chosen: ResultFormat | None, output: Path | None) -> ResultFormat:
+def _choose_format(chosen: str | None, output: Path | None) -> ResultFormat:
     if chosen is not None:
-        return chosen
+        return ResultFormat(chosen)
     if output is None:
         return ResultFormat.TABLE
     for each in ResultFormat:
         if output.suffix.lower() == f".{each.value}" or (each is ResultFormat.TABLE and output.suffix == ".txt"):
             return each
     raise UsageError(
-        f"{output.name} does not tell how the answer is to be written",
-        hint="name it .json, .csv or .txt, or choose with --format",
+        f"the suffix of {output.name} does not name a format of the result",
+        hint="use the suffix .json, .csv or .txt, or choose with --format",
     )
 
 
-def _write_result(answer: QueryResult, chosen: ResultFormat, output: Path | None) -> None:
+def _write_result(result: QueryResult, chosen: ResultFormat, output: Path | None) -> None:
     from ociaudit.storage.atomic_io import new_file, write_all
 
     if chosen is ResultFormat.TABLE and output is None:
-        for line in draw_table(answer, width=console.find_width()):
+        for line in format_table(result, width=console.find_width()):
             console.print_output(line)
         return
-    pieces: Iterator[bytes]
+    chunks: Iterator[bytes]
     if chosen is ResultFormat.TABLE:
-        pieces = (line.encode() + b"\n" for line in draw_table(answer, width=None))
+        chunks = (line.encode() + b"\n" for line in format_table(result, width=None))
     else:
-        pieces = write_json(answer) if chosen is ResultFormat.JSON else write_csv(answer)
+        chunks = encode_json(result) if chosen is ResultFormat.JSON else encode_csv(result)
     if output is None:
-        _write_to_stdout(pieces)
+        _write_to_stdout(chunks)
         return
     with new_file(output) as descriptor:
-        for piece in pieces:
-            write_all(descriptor, piece, output)
+        for chunk in chunks:
+            write_all(descriptor, chunk, output)
 
 
-def _write_to_stdout(pieces: Iterator[bytes]) -> None:
-    """Write until the end, or until nobody reads any more: `head` has seen enough, and that is no failure."""
+def _write_to_stdout(chunks: Iterator[bytes]) -> None:
+    """Write until the end, or until the reader closes the pipe, as `head` does; that is not a failure."""
     from ociaudit.storage.atomic_io import write_to_reader
 
     try:
-        for piece in pieces:
-            write_to_reader(1, piece, Path("stdout"), check=lambda: None)
+        for chunk in chunks:
+            write_to_reader(1, chunk, Path("stdout"), check=lambda: None)
     except DiskError as error:
         if not isinstance(error.__cause__, BrokenPipeError):
             raise
 
 
-_WIDEST_CELL = 60
-_WIDEST_IN_FILE = 200
-_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
-
-
-def write_json(answer: QueryResult) -> Iterator[bytes]:
-    """Yield one JSON array, a row in each line."""
-    names = _make_unique(answer.names)
-    is_json = [kind == "JSON" for kind in answer.types]
+def encode_json(result: QueryResult) -> Iterator[bytes]:
+    """Yield one JSON array in ASCII, one row per line."""
+    names = _encode_names(result.names)
+    is_json = [kind == "JSON" for kind in result.types]
     begin = b"[\n"
-    for batch in answer.batches:
+    for batch in result.batches:
         rows = [
             "{" + ", ".join(f"{name}: {_encode(value, kind)}" for name, value, kind in zip(names, row, is_json)) + "}"  # noqa: B905 - the same for each row
             for row in batch
@@ -171,30 +191,32 @@ def write_json(answer: QueryResult) -> Iterator[bytes]:
     yield b"[]\n" if begin == b"[\n" else b"\n]\n"
 
 
-def write_csv(answer: QueryResult) -> Iterator[bytes]:
-    """Yield RFC 4180 in UTF-8, with a head."""
+def encode_csv(result: QueryResult) -> Iterator[bytes]:
+    """Yield CSV as in RFC 4180, in UTF-8, with a header."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([_defuse(name) for name in answer.names])
-    for batch in answer.batches:
-        writer.writerows([[_write_cell(value) for value in row] for row in batch])
+    writer.writerow([_defuse(name) for name in result.names])
+    for batch in result.batches:
+        writer.writerows([[_encode_cell(value) for value in row] for row in batch])
         yield text.getvalue().encode("utf-8", "backslashreplace")
         text.seek(0)
         text.truncate()
     yield text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def draw_table(answer: QueryResult, *, width: int | None) -> Iterator[str]:
-    """Yield a table for people, its wide columns cut to fit into `width` cells, if that is given."""
+def format_table(result: QueryResult, *, width: int | None) -> Iterator[str]:
+    """Yield a text table; if `width` is given, wide columns are truncated so that a line fits into that many cells."""
+    from itertools import chain
+
     from rich.cells import cell_len, set_cell_size
 
-    batches = iter(answer.batches)
+    batches = iter(result.batches)
     first = next(batches, [])
-    names = [clean_text(name) for name in answer.names]
-    shown = [[_show(value) for value in row] for row in first]
+    names = [clean_text(name) for name in result.names]
+    shown = [[_format_cell(value) for value in row] for row in first]
     widths = [max(map(cell_len, column)) for column in zip(names, *shown, strict=True)]
     widths = _shrink(widths, width) if width else [min(one, _WIDEST_IN_FILE) for one in widths]
-    is_right = [kind.rstrip("0123456789(,) ") in _NUMBERS for kind in answer.types]
+    is_right = [kind.rstrip("0123456789(,) ") in _NUMBERS for kind in result.types]
 
     def fit(text: str, cells: int, right: bool) -> str:  # noqa: FBT001 - of the column
         if cell_len(text) > cells and width:
@@ -207,31 +229,29 @@ def draw_table(answer: QueryResult, *, width: int | None) -> Iterator[str]:
 
     yield draw(names)
     yield "  ".join("-" * one for one in widths)
-    count = 0
-    for row in chain(shown, ([_show(value) for value in row] for batch in batches for row in batch)):
+    row_count = 0
+    for row in chain(shown, ([_format_cell(value) for value in row] for batch in batches for row in batch)):
         yield draw(row)
-        count += 1
-    yield f"({count:,} row{'' if count == 1 else 's'})"
+        row_count += 1
+    yield f"({format_count(row_count, 'row')})"
 
 
 def list_queries() -> Iterator[str]:
     """Yield the named queries and the columns, for `--list`."""
+    from ociaudit.analysis.query import NAMED_QUERIES
+    from ociaudit.events.columns import COLUMNS
+
     yield "named queries: oci-audit query FILE --named NAME"
-    for name, query in NAMED_QUERIES.items():
-        yield f"  {name:<18}{query.question}"
+    for name, named in NAMED_QUERIES.items():
+        yield f"  {name:<18}{named.question}"
     yield ""
     yield "columns of the table `events`"
     for column in COLUMNS:
         yield f"  {column.name:<20}{column.description}"
 
 
-_NUMBERS = frozenset(
-    {"BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "DECIMAL", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER"}
-)
-
-
 def _shrink(widths: Sequence[int], total: int) -> list[int]:
-    """Make the widest columns narrower until all fit, but none narrower than eight."""
+    """Narrow the widest columns until all fit, but none below eight cells."""
     result = [min(width, _WIDEST_CELL) for width in widths] if sum(widths) > total else list(widths)
     while sum(result) + 2 * (len(result) - 1) > total and max(result) > 8:
         widest = result.index(max(result))
@@ -239,8 +259,8 @@ def _shrink(widths: Sequence[int], total: int) -> list[int]:
     return result
 
 
-def _show(value: Any) -> str:
-    """Return a value as people read it; a line break must not break the table."""
+def _format_cell(value: Any) -> str:
+    """Return a value as text for the table, on one line."""
     text = "" if value is None else value if isinstance(value, str) else _simplify_to_text(value)
     return clean_text(" ".join(text.split("\n")) if "\n" in text else text)
 
@@ -251,7 +271,7 @@ def _simplify_to_text(value: Any) -> str:
 
 
 def _simplify(value: Any) -> Any:
-    """Return a value of DuckDB as one that JSON knows."""
+    """Return a value of DuckDB as one that JSON can represent."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -260,7 +280,7 @@ def _simplify(value: Any) -> Any:
         case Decimal():
             return float(value) if value % 1 else int(value)
         case datetime():
-            return _show_time(value)
+            return _format_time(value)
         case date() | time():
             return value.isoformat()
         case bytes():
@@ -275,8 +295,8 @@ def _simplify(value: Any) -> Any:
             return str(value)
 
 
-def _show_time(value: datetime) -> str:
-    """Write a time as RFC 3339; one with a zone is in UTC, because the engine's zone is."""
+def _format_time(value: datetime) -> str:
+    """Return a time as RFC 3339; one with a zone is in UTC, because DuckDB's zone is set to UTC."""
     digits = "milliseconds" if value.microsecond % 1000 == 0 else "microseconds"
     return value.isoformat(timespec=digits).replace("+00:00", "Z")
 
@@ -287,7 +307,7 @@ def _encode(value: Any, is_json: bool) -> str:  # noqa: FBT001 - a property of t
     return json.dumps(_simplify(value))
 
 
-def _write_cell(value: Any) -> str | int | float | None:
+def _encode_cell(value: Any) -> str | int | float | None:
     plain = _simplify(value)
     if plain is None or isinstance(plain, int | float):
         return plain
@@ -295,12 +315,14 @@ def _write_cell(value: Any) -> str | int | float | None:
 
 
 def _defuse(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would take for a formula."""
+    """Prefix an apostrophe to what a spreadsheet would take for a formula."""
+    from ociaudit.formats.csv import FORMULA_SIGNS
+
     return "'" + text if text[:1] in FORMULA_SIGNS else text
 
 
-def _make_unique(names: Sequence[str]) -> list[str]:
-    """Return the names as JSON, none of them twice."""
+def _encode_names(names: Sequence[str]) -> list[str]:
+    """Return the names as JSON strings, made unique with a suffix."""
     taken: set[str] = set()
     unique = []
     for name in names:

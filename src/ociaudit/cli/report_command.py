@@ -1,56 +1,63 @@
-"""`oci-audit report`: an export as one page to look at. Owns: its options and its words."""
+"""`oci-audit report`: its options, its run and its messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ociaudit.cli import console
-from ociaudit.cli.verify_command import ALTERED_EXIT_CODE, INCOMPLETE_EXIT_CODE
+from ociaudit.cli.console import format_count
+from ociaudit.cli.options import FILE, Command, argument, option
+from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
     from ociaudit.analysis.report import ReportOutcome
 
-
-def report(
-    file: Annotated[Path, typer.Argument(help="The file that oci-audit export wrote.", metavar="FILE")],
-    *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.", metavar="FILE")],
-    manifest: Annotated[
-        Path | None, typer.Option(help="Its manifest.", show_default="beside the file", metavar="FILE")
-    ] = None,
-    is_overwriting: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
-) -> int:
-    """Write one HTML page: timeline, coverage, sign-ins, changes to IAM, addresses, events. Offline.
-
-    The page loads nothing, and opens from disk. Exit codes, the page being written: 0, 10 the export has gaps,
-    7 the file is not the one of its manifest; and without a page: 2 usage, 5 disk, 6 the file cannot be read.
-    """
-    from ociaudit.analysis.report import report_export
-    from ociaudit.cli.console import interrupt_on_signals
-
-    with interrupt_on_signals():
-        outcome = report_export(file, output, manifest_path=manifest, may_overwrite=is_overwriting)
-    for line in _describe(outcome):
-        console.print_message(line)
-    return _EXIT_CODES[outcome.verdict]
-
-
-_EXIT_CODES = {"complete": 0, "unknown": 0, "incomplete": INCOMPLETE_EXIT_CODE, "altered": ALTERED_EXIT_CODE}
+_EXIT_CODES = {
+    "complete": ExitCode.OK,
+    "unknown": ExitCode.OK,
+    "incomplete": ExitCode.INCOMPLETE,
+    "altered": ExitCode.ALTERED,
+}
 _VERDICTS = {
     "complete": "the export is complete",
     "unknown": "coverage unknown: there is no manifest beside the file",
-    "altered": "WARNING: this is not the file of its manifest; run oci-audit verify",
+    "altered": "WARNING: the file is not the one of its manifest; run oci-audit verify",
 }
 
 
-def _describe(outcome: ReportOutcome) -> list[str]:
-    table = "all" if outcome.events == outcome.events_in_table else f"{outcome.events_in_table:,}"
-    gaps = f"{outcome.gaps:,} {'gap' if outcome.gaps == 1 else 'gaps'}"
-    return [
-        f"{outcome.output}: {outcome.events:,} events, {table} of them in the table, {outcome.size_bytes:,} bytes",
-        _VERDICTS.get(outcome.verdict, f"NOT complete: {gaps}; the page says so on top"),
-        *(f"worth a look: {finding}" for finding in outcome.findings),
-    ]
+@click.command(
+    cls=Command,
+    usage="FILE -o FILE [OPTIONS]",
+    examples=(("Write a report of an export", "oci-audit report audit.json -o audit.html"),),
+)
+@argument("file", type=FILE, metavar="FILE", help="File that oci-audit export wrote.")
+@option("-o", "--output", type=FILE, required=True, metavar="FILE", help="HTML page to write.")
+@option("--manifest", type=FILE, metavar="FILE", show_default="beside the file", help="Manifest of the export.")
+@option("--overwrite", is_flag=True, help="Replace a page that exists.")
+def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) -> int:
+    """Write one HTML page: timeline, coverage, sign-ins, IAM changes, addresses, events. Offline.
+
+    The page loads nothing and opens from disk.
+
+    Exit codes: with a page: 0, 10 the export has gaps, 7 the file is not the one of its manifest; without a page:
+    2 usage, 5 disk, 6 the file cannot be read.
+    """
+    from ociaudit.analysis.report import report_export
+
+    with console.handle_signals(console.raise_interrupted):
+        result = report_export(file, output, manifest_path=manifest, may_overwrite=overwrite)
+    for line in _describe_result(result):
+        console.print_message(line)
+    return _EXIT_CODES[result.verdict]
+
+
+def _describe_result(result: ReportOutcome) -> Iterator[str]:
+    table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
+    yield f"{result.output}: {result.events:,} events, {table} of them in the table, {result.size_bytes:,} bytes"
+    yield _VERDICTS.get(result.verdict, f"NOT complete: {format_count(result.gaps, 'gap')}; the page starts with them")
+    for finding in result.findings:
+        yield f"worth a look: {finding}"

@@ -1,9 +1,8 @@
 """The two documented scripts, with the command lines that their documentation shows.
 
-Owns: their arguments and what those mean for an export. Must not: do anything that `export` does not.
-
-Both write one JSON array in the SDK's spelling, and overwrite their output by rename. A part of
-`--eventfilter` that is an OCID names the compartment; any other part is searched in the event type.
+A script is an export with fixed options: both write one JSON array in the shape of Oracle's SDK, and replace their
+output by rename. In `--eventfilter`, a part that is an OCID names the compartment; any other part is a regular
+expression that is searched in the event type.
 """
 
 from __future__ import annotations
@@ -15,20 +14,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ociaudit.cli import console
 from ociaudit.cli.app import run_guarded
-from ociaudit.errors import DiskError, OciAuditError, UsageError
+from ociaudit.errors import DiskError, ExitCode, OciAuditError, UsageError
 
-_INCOMPLETE_EXIT_CODE = 10
+if TYPE_CHECKING:
+    from ociaudit.cli.progress import QuietProgress
+    from ociaudit.operations.export import ExportResult
+
 _OPTIONS = {"--config-file": "--ociconfig", "--profile": "--profilename", "-o": "--outputfile"}
 _OPTION = re.compile(r"(?<!\S)(?:--config-file|--profile|-o)(?![\w-])")
-_RESTART = "remove the folder {output}.run and run the same command again, which begins anew"
+_RESTART = "remove the folder {output}.run and run the same command again, which starts again"
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What tells the two scripts apart."""
+    """What distinguishes the two scripts."""
 
     name: str
     description: str
@@ -62,16 +65,16 @@ LOGSTREAMER = Script(
 
 def main_streamer() -> None:
     """Run `oci_audit_streamer.py`."""
-    sys.exit(run_guarded(lambda: run_script(STREAMER, sys.argv[1:])))
+    sys.exit(run_guarded(lambda: run_script(STREAMER, sys.argv[1:]), sys.argv[1:]))
 
 
 def main_logstreamer() -> None:
     """Run `logstreamer.py`."""
-    sys.exit(run_guarded(lambda: run_script(LOGSTREAMER, sys.argv[1:])))
+    sys.exit(run_guarded(lambda: run_script(LOGSTREAMER, sys.argv[1:]), sys.argv[1:]))
 
 
 def run_script(script: Script, arguments: Sequence[str]) -> int:
-    """Do what a script's command line says and return the exit status.
+    """Run a script with the arguments of its command line, and return the exit status.
 
     Raises:
         OciAuditError: as `export`, with hints that name the script's own options.
@@ -85,50 +88,53 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
 
 
 def _export(script: Script, given: argparse.Namespace) -> int:
-    from ociaudit import api
-    from ociaudit.cli.console import cancel_on_signals
-    from ociaudit.cli.export_command import describe_empty_filter, describe_gaps, describe_outcome
-    from ociaudit.cli.options import choose_progress
-    from ociaudit.client.auth import load_credentials
-    from ociaudit.operations.context import Cancellation
-    from ociaudit.operations.resume import ResumeOptions
+    from ociaudit.cli.export_command import choose_progress, describe_empty_filter, describe_gaps, describe_result
 
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
+    progress = choose_progress(is_quiet=False)
+    try:
+        result = _run_export(script, given, progress)
+    finally:
+        progress.close()
+    if script.counts_path and not result.was_complete_before:
+        _write_counts(script.counts_path, result.tally)
+    for line in (*describe_empty_filter(result), *describe_result(result)):
+        console.print_message(line)
+    for line in describe_gaps(result.gaps, policy=result.policy) if result.gaps else ():
+        console.print_message(line)
+    return ExitCode.OK if result.complete else ExitCode.INCOMPLETE
+
+
+def _run_export(script: Script, given: argparse.Namespace, progress: QuietProgress) -> ExportResult:
+    from ociaudit import api
+    from ociaudit.client.auth import load_credentials
+    from ociaudit.operations.context import Cancellation, ConnectionOptions, ExportOptions
+    from ociaudit.operations.resume import ResumeOptions
+
     compartment, patterns = split_filter(given.eventfilter, given.compartment)
     credentials = load_credentials(given.ociconfig, given.profilename)
-    progress = choose_progress(is_quiet=False)
-    stop = Cancellation()
-    try:
-        with cancel_on_signals(stop):
-            outcome = api.export(
-                given.startdate,
-                given.enddate,
-                output=given.outputfile,
-                profile=given.profilename,
-                config_file=given.ociconfig,
-                uses_cli_variables=False,
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel):
+        return api.run_export(
+            ExportOptions(
+                start=given.startdate,
+                end=given.enddate,
+                output=api.resolve_path(given.outputfile),
                 regions=[credentials.region],
                 compartments=[compartment or credentials.tenancy],
                 is_subtree=False,
                 event_types=patterns,
                 shape="sdk",
-                file_format="json",
                 max_window_days=script.max_chunk_days,
-                resume_options=ResumeOptions(is_script=True),
-                tally="event_name" if script.counts_path else None,
-                callbacks=progress,
-                stop=stop,
-            )
-    finally:
-        progress.close()
-    if script.counts_path and not outcome.was_complete_before:
-        _write_counts(script.counts_path, outcome.tally)
-    for line in (*describe_empty_filter(outcome), *describe_outcome(outcome)):
-        console.print_message(line)
-    for line in describe_gaps(outcome.gaps, policy=outcome.policy) if outcome.gaps else ():
-        console.print_message(line)
-    return 0 if outcome.complete else _INCOMPLETE_EXIT_CODE
+                resume=ResumeOptions(is_script=True),
+                counted_name="event_name" if script.counts_path else None,
+            ),
+            ConnectionOptions(profile=given.profilename, config_file=given.ociconfig, uses_cli_variables=False),
+            file_format="json",
+            callbacks=progress,
+            cancellation=cancellation,
+        )
 
 
 def split_filter(eventfilter: str | None, compartment: str | None) -> tuple[str | None, tuple[str, ...]]:
@@ -142,16 +148,16 @@ def split_filter(eventfilter: str | None, compartment: str | None) -> tuple[str 
     if len(named) > 1:
         raise UsageError(
             f"more than one compartment is named: {', '.join(sorted(named))}",
-            hint="name one; `oci-audit export --compartment A --compartment B` asks several",
+            hint="name one; `oci-audit export --compartment A --compartment B` covers several",
         )
     patterns = tuple(part for part in parts if not part.startswith("ocid1."))
     return (named.pop() if named else None), patterns
 
 
 def _name_script_options(hint: str, script: Script, output: str) -> str:
-    """Say a hint in the words of a script, which lacks some options of `oci-audit export` and renames others."""
+    """Return a hint with the option names of a script, which lacks some of `oci-audit export` and renames others."""
     hint = hint.replace("oci-audit export --help", f"{script.name} --help")
-    hint = hint.replace("run the same command with --restart to begin anew", _RESTART.format(output=output))
+    hint = hint.replace("run the same command with --restart to start again", _RESTART.format(output=output))
     return _OPTION.sub(lambda match: _OPTIONS[match[0]], hint)
 
 
@@ -180,7 +186,7 @@ def _check_date(script: Script, text: str) -> None:
     except UsageError as error:
         raise UsageError(str(error), hint=hint) from error
     if not is_date:
-        raise UsageError(f"the date {text!r} has not the form wanted", hint=hint)
+        raise UsageError(f"the date {text!r} does not have the required form", hint=hint)
 
 
 def _write_counts(path: Path, tally: Mapping[str, int]) -> None:

@@ -1,57 +1,24 @@
-"""`oci-audit summary`: what a file of events tells at a glance. Owns: its options.
+"""`oci-audit summary`: its options, its run and its screen.
 
-What `oci-audit summary` says. Owns: its words and its layout. Must not: print, or count.
-
-Invariant: every text of an event is cleaned before it is measured, so that columns stay in their places.
+Invariant: every text of an event is cleaned before it is measured, so that columns stay aligned.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
-import typer
+import click
 
-from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text
+from ociaudit.cli.options import FILE, Command, argument, check_output, option
+from ociaudit.errors import ExitCode
 
-
-def summary(
-    files: Annotated[list[Path], typer.Argument(help="Files with audit events; - is stdin.", metavar="FILE...")],
-    *,
-    is_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
-    event_counts: Annotated[
-        Path | None, typer.Option(help="Write how often each eventName occurs, as a JSON object.", metavar="FILE")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file if it exists.")] = False,
-) -> int:
-    """Show what a file tells: range, gaps, what is worth a look, most frequent, failures, sign-ins, new, IAM."""
-    from ociaudit.analysis.stats import EventStats, count_files
-    from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
-    from ociaudit.cli.console import interrupt_on_signals
-    from ociaudit.cli.options import check_output
-    from ociaudit.storage.atomic_io import write_file
-
-    paths = [None if str(path) == "-" else path for path in files]
-    if event_counts:
-        check_output(event_counts, inputs=files, can_overwrite=overwrite)
-    with interrupt_on_signals():
-        stats = count_files(paths, EventStats)
-    result = make_summary(stats, [read_coverage(path) for path in paths])
-    if event_counts:
-        write_file(event_counts, encode_counts(stats))
-    if is_json:
-        console.print_output(encode_summary(result))
-    else:
-        for line in describe_summary(result):
-            console.print_output(line)
-    return 0
-
+if TYPE_CHECKING:
+    from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
 
 _COLUMN = 32
 _COUNT = 9
@@ -64,25 +31,63 @@ _FAILURES_SHOWN = 5
 _NEW_SHOWN = 4
 _CHANGES_SHOWN = 3
 _NAMES_SHOWN = 6
-_LONGEST = 150
+_LINE_WIDTH = 150
 _SHORT_OCID = 12
 _LABEL = 11
 
 
+@click.command(
+    cls=Command,
+    examples=(
+        ("Summarize an export", "oci-audit summary audit.json"),
+        ("Count events by name, in a file of its own", "oci-audit summary audit.json --event-counts counts.json"),
+    ),
+)
+@argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Files with audit events; - is stdin.")
+@option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@option(
+    "--event-counts",
+    type=FILE,
+    metavar="FILE",
+    help="Write how often each eventName occurs, as a JSON object.",
+)
+@option("--overwrite", is_flag=True, help="Replace that file if it exists.")
+def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool) -> int:
+    """Show range, gaps, detections, most frequent events, failures, sign-ins, what is new, and IAM changes."""
+    from ociaudit.analysis.stats import EventStats, count_files
+    from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
+    from ociaudit.storage.atomic_io import write_file
+
+    paths = [None if str(path) == "-" else path for path in files]
+    if event_counts:
+        check_output(event_counts, inputs=files, can_overwrite=overwrite)
+    with console.handle_signals(console.raise_interrupted):
+        stats = count_files(paths, EventStats)
+    result = make_summary(stats, [read_coverage(path) for path in paths])
+    if event_counts:
+        write_file(event_counts, encode_counts(stats))
+    if as_json:
+        console.print_output(encode_summary(result))
+    else:
+        for line in describe_summary(result):
+            console.print_output(line)
+    return ExitCode.OK
+
+
 def describe_summary(summary: Summary) -> Iterator[str]:
-    """Yield a screenful."""
+    """Yield the screen, line by line."""
     names = ", ".join(clean_text(one.file) for one in summary.files)
     size = f"{summary.raw_bytes / 1e6:,.1f} MB of JSON"
     yield f"{names}: {summary.events:,} events, {size}"
     if summary.first_event_time and summary.last_event_time:
         untimed = f"; {summary.untimed:,} without a readable time" if summary.untimed else ""
-        first, last = _minute(summary.first_event_time), _minute(summary.last_event_time)
+        first, last = _format_minute(summary.first_event_time), _format_minute(summary.last_event_time)
         yield f"{'event time':<{_LABEL}}{first} to {last} UTC{untimed}"
     for one in summary.files:
         yield from _describe_coverage(one, is_alone=len(summary.files) == 1)
     if summary.events:
         yield ""
-        yield from _describe_findings(summary.findings)
+        yield from _describe_detections(summary.findings)
         yield ""
         yield from _describe_tops(summary)
         yield ""
@@ -92,7 +97,11 @@ def describe_summary(summary: Summary) -> Iterator[str]:
 
 
 def encode_summary(summary: Summary) -> str:
-    """Return the summary as one JSON object in ASCII: hostile characters stand as escapes, and nothing is lost."""
+    """Return the summary as one JSON object in ASCII: hostile characters are escaped, and nothing is lost."""
+    import json
+
+    import msgspec
+
     return json.dumps(msgspec.to_builtins(summary))
 
 
@@ -101,67 +110,67 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
     if coverage.state == "unknown":
         yield f"{'coverage':<{_LABEL}}unknown: there is no manifest beside it{where}"
         return
-    answered = f"{coverage.targets_answered:,} of {coverage.targets:,} targets (region × compartment) answered"
-    asked = f"asked {coverage.asked_start} to {coverage.asked_end}"
+    covered = f"{coverage.targets_answered:,} of {coverage.targets:,} targets (region × compartment)"
+    window = f"{coverage.asked_start} to {coverage.asked_end}"
     if coverage.state == "altered":
-        text = "UNKNOWN: the manifest beside it tells another size; see `oci-audit verify`"
+        text = "UNKNOWN: the manifest beside it states another size; see `oci-audit verify`"
     elif coverage.state == "complete":
-        text = f"complete: {answered}, {asked}"
+        text = f"complete: {covered}, {window}"
     else:
-        text = f"INCOMPLETE: {len(coverage.gaps):,} gaps, {answered}, {asked}"
+        text = f"INCOMPLETE: {len(coverage.gaps):,} gaps, {covered}, {window}"
     yield f"{'coverage':<{_LABEL}}{text}{where}"
     for gap in coverage.gaps[:_GAPS_SHOWN]:
         target = f"{gap.region} …{gap.compartment[-_SHORT_OCID:]}"
-        yield _cut(f"{'':<{_LABEL}}GAP {gap.kind} {target} {gap.start} .. {gap.end} {gap.reason}")
+        yield _truncate(f"{'':<{_LABEL}}GAP {gap.kind} {target} {gap.start} .. {gap.end} {gap.reason}")
     if len(coverage.gaps) > _GAPS_SHOWN:
         yield f"{'':<{_LABEL}}… and {len(coverage.gaps) - _GAPS_SHOWN:,} more gaps; all are in the manifest"
     for number, words in (
         (coverage.waived_gaps, "waived gaps"),
-        (coverage.provisional, "windows provisional: asked too soon after their end"),
-        (coverage.filtered, "events filtered out at export: what follows speaks of the rest"),
+        (coverage.provisional, "windows provisional: requested too soon after their end"),
+        (coverage.filtered, "events filtered out at export: what follows describes the rest"),
     ):
         if number:
             yield f"{'':<{_LABEL}}{number:,} {words}"
 
 
-def _describe_findings(findings: Sequence[DetectionEntry]) -> Iterator[str]:
-    strong = [one for one in findings if one.weight >= _STRONG]
-    weak = [one for one in findings if one.weight < _STRONG]
-    yield "worth a look" if findings else "worth a look: nothing that the rules know"
+def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:
+    strong = [one for one in detections if one.weight >= _STRONG]
+    weak = [one for one in detections if one.weight < _STRONG]
+    yield "worth a look" if detections else "worth a look: no rule matched"
     for one in strong[:_STRONG_SHOWN]:
-        yield _cut(f"!! {_name_finding(one)}, {_describe_range(one)}, {one.events:,} events")
+        yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {one.events:,} events")
         is_one_day = _is_one_day(one)
         for line in one.timeline:
-            time = _minute(line.time) if line.time else "?"
-            yield _cut(f"     {time[11:] if is_one_day else time[5:]}  {line.text}")
+            time = _format_minute(line.time) if line.time else "?"
+            yield _truncate(f"     {time[11:] if is_one_day else time[5:]}  {line.text}")
         if not one.timeline:
-            yield _cut(f"     {'; '.join(one.reasons)}")
+            yield _truncate(f"     {'; '.join(one.reasons)}")
     for one in strong[_STRONG_SHOWN : 2 * _STRONG_SHOWN] + weak[:_WEAK_SHOWN]:
         mark = "!!" if one.weight >= _STRONG else "! "
-        yield _cut(f"{mark} {_name_finding(one)}: {'; '.join(one.reasons)}; {_describe_range(one)}")
-    left_out = max(len(strong) - 2 * _STRONG_SHOWN, 0) + max(len(weak) - _WEAK_SHOWN, 0)
-    if left_out:
-        yield f"   … and {left_out:,} more: --json lists them"
+        yield _truncate(f"{mark} {_name_detection(one)}: {'; '.join(one.reasons)}; {_describe_range(one)}")
+    more = max(len(strong) - 2 * _STRONG_SHOWN, 0) + max(len(weak) - _WEAK_SHOWN, 0)
+    if more:
+        yield f"   … and {more:,} more: --json lists them"
 
 
-def _name_finding(finding: DetectionEntry) -> str:
-    if not finding.principal:
-        return finding.address
-    return finding.principal + (f" from {finding.address}" if finding.address else "")
+def _name_detection(detection: DetectionEntry) -> str:
+    if not detection.principal:
+        return detection.address
+    return detection.principal + (f" from {detection.address}" if detection.address else "")
 
 
-def _describe_range(finding: DetectionEntry) -> str:
-    if not finding.first or not finding.last:
+def _describe_range(detection: DetectionEntry) -> str:
+    if not detection.first or not detection.last:
         return "at an unknown time"
-    first, last = _minute(finding.first), _minute(finding.last)
+    first, last = _format_minute(detection.first), _format_minute(detection.last)
     if first == last:
         return first
     return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
 
 
-def _is_one_day(finding: DetectionEntry) -> bool:
-    days = {line.time[:10] for line in finding.timeline if line.time}
-    return len(days) == 1 and (finding.first or "")[:10] in days
+def _is_one_day(detection: DetectionEntry) -> bool:
+    days = {line.time[:10] for line in detection.timeline if line.time}
+    return len(days) == 1 and (detection.first or "")[:10] in days
 
 
 def _describe_tops(summary: Summary) -> Iterator[str]:
@@ -172,7 +181,7 @@ def _describe_tops(summary: Summary) -> Iterator[str]:
         (f"addresses ({summary.addresses_total:,})", [(one.name, one.events) for one in summary.addresses]),
     )
     yield "  ".join(_fit(f"{'':>{_COUNT}} {title}", _COLUMN) for title, _ in columns).rstrip()
-    for row in zip_longest(*(entries[:_ROWS] for _, entries in columns)):
+    for row in itertools.zip_longest(*(entries[:_ROWS] for _, entries in columns)):
         cells = [f"{entry[1]:>{_COUNT},} {clean_text(entry[0])}" if entry else "" for entry in row]
         yield "  ".join(_fit(cell, _COLUMN) for cell in cells).rstrip()
 
@@ -181,15 +190,19 @@ def _describe_rest(summary: Summary) -> Iterator[str]:
     failed = summary.outcomes.get("failure", 0)
     share = f" ({failed / summary.events:.1%})" if failed else ""
     top = (f"{one.event_name or '(none)'} {one.status} × {one.events:,}" for one in summary.failures[:_FAILURES_SHOWN])
-    yield _say("failures", f"{failed:,}{share}", top)
-    yield _say("sign-ins", _describe_sign_ins(summary), _list_bad_days(summary.sign_ins_by_day))
-    since = _minute(summary.new_since) if summary.new_since else "?"
-    yield _say("new", f"since {since}: {summary.new_principals_total:,} principals", _name_new(summary.new_principals))
-    yield _say("", f"since then {summary.new_addresses_total:,} addresses", _name_new(summary.new_addresses))
-    yield _say("IAM", f"{summary.iam_changes:,} changes", _list_counts(summary.iam_change_names))
+    yield _format_row("failures", f"{failed:,}{share}", top)
+    yield _format_row("sign-ins", _describe_sign_ins(summary), _list_bad_days(summary.sign_ins_by_day))
+    since = _format_minute(summary.new_since) if summary.new_since else "?"
+    yield _format_row(
+        "new", f"since {since}: {summary.new_principals_total:,} principals", _name_new(summary.new_principals)
+    )
+    yield _format_row("", f"since then {summary.new_addresses_total:,} addresses", _name_new(summary.new_addresses))
+    yield _format_row("IAM", f"{summary.iam_changes:,} changes", _list_counts(summary.iam_change_names))
     for change in summary.iam_changes_latest[:_CHANGES_SHOWN]:
         who = f"{change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
-        yield _cut(f"{'':<{_LABEL}}{_minute(change.time) if change.time else '?'} {change.event_name} by {who}")
+        yield _truncate(
+            f"{'':<{_LABEL}}{_format_minute(change.time) if change.time else '?'} {change.event_name} by {who}"
+        )
 
 
 def _describe_sign_ins(summary: Summary) -> str:
@@ -216,19 +229,19 @@ def _list_counts(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{name} {number:,}"
 
 
-def _say(label: str, text: str, details: Iterable[str]) -> str:
+def _format_row(label: str, text: str, details: Iterable[str]) -> str:
     listed = ", ".join(details)
-    return _cut(f"{label:<{_LABEL}}{text}{': ' if listed else ''}{listed}")
+    return _truncate(f"{label:<{_LABEL}}{text}{': ' if listed else ''}{listed}")
 
 
-def _cut(text: str) -> str:
-    """Return a line of events' own texts, cleaned and not too long."""
+def _truncate(text: str) -> str:
+    """Return a line with text of events, cleaned and truncated to the width of the screen."""
     clean = clean_text(text)
-    return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…"
+    return clean if len(clean) <= _LINE_WIDTH else clean[: _LINE_WIDTH - 1] + "…"
 
 
 def _fit(text: str, width: int) -> str:
-    """Bring a cleaned text to a width in a terminal's cells."""
+    """Pad or truncate cleaned text to a width in terminal cells."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= width:
@@ -236,6 +249,6 @@ def _fit(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + "…"
 
 
-def _minute(time: str) -> str:
+def _format_minute(time: str) -> str:
     """Return `YYYY-MM-DD HH:MM` of an RFC 3339 time in UTC."""
     return f"{time[:10]} {time[11:16]}"

@@ -1,39 +1,46 @@
-"""`oci-audit verify`: is this export what it states to be? Owns: its options and its words.
-
-What `oci-audit verify` says. Owns: its words. Must not: print, or check anything.
-"""
+"""`oci-audit verify`: its options, its run and its screen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
-import typer
+import click
 
 from ociaudit.cli import console
-from ociaudit.operations.verify import Verification, judge
+from ociaudit.cli.options import FILE, Command, argument, json_option, option
+from ociaudit.errors import ExitCode
 
-ALTERED_EXIT_CODE = 7
-INCOMPLETE_EXIT_CODE = 10
-_EXIT_CODES = {"complete": 0, "incomplete": INCOMPLETE_EXIT_CODE, "altered": ALTERED_EXIT_CODE}
+if TYPE_CHECKING:
+    from ociaudit.operations.verify import Verification
+
+_EXIT_CODES = {"complete": ExitCode.OK, "incomplete": ExitCode.INCOMPLETE, "altered": ExitCode.ALTERED}
+_GAPS_SHOWN = 40
+_AUTHORSHIP = {
+    "unsigned": "unsigned: who made it is not proven",
+    "unknown_signer": "signed by an unknown key: who made it is not proven",
+    "expected_signer": "signed by the expected signer",
+}
 
 
-def verify(
-    file: Annotated[Path, typer.Argument(help="The file that oci-audit export wrote.", metavar="FILE")],
-    *,
-    manifest: Annotated[
-        Path | None, typer.Option(help="Its manifest.", show_default="beside the file", metavar="FILE")
-    ] = None,
-    signer: Annotated[
-        Path | None,
-        typer.Option(
-            help="Public SSH key, or allowed-signers file, that must have signed the manifest.", metavar="FILE"
-        ),
-    ] = None,
-    is_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> int:
+@click.command(
+    cls=Command,
+    examples=(
+        ("Check an export", "oci-audit verify audit.json"),
+        ("Check also who signed it", "oci-audit verify audit.json --signer allowed_signers"),
+    ),
+)
+@argument("file", type=FILE, metavar="FILE", help="File that oci-audit export wrote.")
+@option("--manifest", type=FILE, metavar="FILE", show_default="beside the file", help="Manifest of the export.")
+@option(
+    "--signer",
+    type=FILE,
+    metavar="FILE",
+    help="Public SSH key, or allowed-signers file, that must have signed the manifest.",
+)
+@json_option
+def verify(file: Path, *, manifest: Path | None, signer: Path | None, as_json: bool) -> int:
     """Check an export against its manifest: bytes, order, duplicates, sums, ledger, signature. Offline.
 
     Exit codes: 0 complete and consistent, 10 consistent with gaps, 7 altered or damaged, 6 unreadable.
@@ -41,7 +48,7 @@ def verify(
     from ociaudit.operations.verify import judge, verify_export
 
     result = verify_export(file, manifest_path=manifest, signer=signer)
-    if is_json:
+    if as_json:
         console.print_output(encode_verification(result))
     else:
         for line in describe_verification(result, file):
@@ -49,17 +56,14 @@ def verify(
     return _EXIT_CODES[judge(result)]
 
 
-_GAPS_SHOWN = 40
-
-
 def describe_verification(result: Verification, file: Path) -> Iterator[str]:
-    """Yield what was asked, what is complete, what is missing and what disagrees."""
+    """Yield what was requested, what is complete, what is missing and what does not match."""
     manifest = result.manifest
     yield f"{file}: {manifest.totals.written:,} events, {manifest.output.size_bytes:,} bytes"
-    yield f"asked     {manifest.range.start} to {manifest.range.end}, {manifest.range.time}, end exclusive"
+    yield f"requested {manifest.range.start} to {manifest.range.end}, {manifest.range.time}, end exclusive"
     yield f"          by {manifest.asked_by.principal} of {manifest.asked_by.tenancy}"
     complete = sum(bool(target.windows) for target in manifest.coverage)
-    yield f"answered  {complete} of {len(manifest.coverage)} places (region × compartment) in part or whole"
+    yield f"covered   {complete} of {len(manifest.coverage)} targets (region × compartment), fully or in part"
     yield f"gaps      {len(manifest.gaps)}, and {len(manifest.waived_gaps)} waived"
     shown = [("", gap) for gap in manifest.gaps] + [("waived, ", gap) for gap in manifest.waived_gaps]
     for mark, gap in shown[:_GAPS_SHOWN]:
@@ -68,7 +72,7 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     if len(shown) > _GAPS_SHOWN:
         yield f"  … and {len(shown) - _GAPS_SHOWN:,} more; all are in the manifest"
     if manifest.provisional:
-        yield f"          {len(manifest.provisional)} windows provisional: asked too soon after their end"
+        yield f"          {len(manifest.provisional)} windows provisional: requested too soon after their end"
     yield f"manifest  sha256:{manifest.digest}"
     yield f"signature {_describe_signature(result)}"
     for note in result.notes:
@@ -82,9 +86,13 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
 
 def encode_verification(result: Verification) -> str:
     """Return the result as one JSON object."""
+    import msgspec
+
+    from ociaudit.operations.verify import judge
+
     manifest = result.manifest
     signature = result.signature
-    answer = {
+    fields = {
         "verdict": judge(result),
         "output": manifest.output,
         "manifest_digest": manifest.digest,
@@ -99,40 +107,35 @@ def encode_verification(result: Verification) -> str:
         "waived_gaps": manifest.waived_gaps,
         "provisional": manifest.provisional,
     }
-    return msgspec.json.encode(answer).decode()
+    return msgspec.json.encode(fields).decode()
 
 
 def _describe_signature(result: Verification) -> str:
     message = result.signature.message if result.signature else ""
     match result.authorship:
         case "unsigned":
-            return "none: consistency is proven, authorship is not"
+            return "none: the files are consistent; who made them is not proven"
         case "missing":
             return "none, and one was expected"
         case "unfit":
-            return f"does not fit: {message}"
+            return f"invalid: {message}"
         case "unknown_signer":
-            return f"good, but unvouched: {message}; name the key you trust with --signer"
+            return f"valid, but the signer is unknown: {message}; name the key you trust with --signer"
         case "other_signer":
-            return f"good, but of another signer: {message}"
+            return f"valid, but by another signer: {message}"
         case _:
-            return f"good, of the expected signer: {message}"
-
-
-_AUTHORSHIP = {
-    "unsigned": "unsigned: who made it is not proven",
-    "unknown_signer": "signed by a key that nobody vouched for: who made it is not proven",
-    "expected_signer": "signed by the expected signer",
-}
+            return f"valid, by the expected signer: {message}"
 
 
 def _describe_verdict(result: Verification) -> str:
+    from ociaudit.operations.verify import judge
+
     if not result.is_consistent and all(problem.file.endswith(".sig") for problem in result.problems):
-        return "NOT SIGNED AS EXPECTED: the files agree with their manifest, but whose manifest it is, is not proven"
+        return "NOT SIGNED AS EXPECTED: the files match their manifest, but who made the manifest is not proven"
     match judge(result):
         case "altered":
             return "ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"
         case "incomplete":
-            return f"consistent, and INCOMPLETE: see the gaps; {_AUTHORSHIP[result.authorship]}"
+            return f"consistent, but INCOMPLETE: see the gaps; {_AUTHORSHIP[result.authorship]}"
         case _:
             return f"complete and consistent; {_AUTHORSHIP[result.authorship]}"

@@ -1,8 +1,7 @@
 import signal
 
+import click
 import pytest
-import typer
-from typer.exceptions import TyperException
 
 from ociaudit import errors
 from ociaudit.cli.app import check_arguments, run_guarded
@@ -10,7 +9,7 @@ from ociaudit.errors import IncompleteExport, Interrupted, OciAuditError, Reques
 
 
 def raise_it(error: BaseException) -> object:
-    """Make work that fails."""
+    """Return work that fails with this error."""
 
     def work() -> object:
         raise error
@@ -19,7 +18,7 @@ def raise_it(error: BaseException) -> object:
 
 
 def list_errors() -> list[OciAuditError]:
-    """One error of every class in the tree, but for interruptions."""
+    """Return one error of every class in the tree, except interruptions."""
     found: list[OciAuditError] = []
     waiting: list[type[OciAuditError]] = [OciAuditError]
     while waiting:
@@ -36,7 +35,7 @@ def list_errors() -> list[OciAuditError]:
 
 @pytest.mark.parametrize("error", list_errors(), ids=lambda error: type(error).__name__)
 def test_an_error_becomes_its_exit_code(error: OciAuditError, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each class ends with its code, a sentence and a hint on stderr, nothing on stdout, and no trace."""
+    """Each class ends with its code, a sentence and a hint on stderr, nothing on stdout, and no traceback."""
     assert run_guarded(raise_it(error)) == error.exit_code
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -46,14 +45,14 @@ def test_an_error_becomes_its_exit_code(error: OciAuditError, capsys: pytest.Cap
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_becomes_an_exit_status(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """130 and 143, with the way to go on."""
+    """A signal ends the program with 130 or 143, and a hint on how to continue."""
     assert run_guarded(raise_it(Interrupted("interrupted", signal_number=number))) == 128 + number
     assert "hint: run the same command again" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
 def test_an_early_interruption_is_one_too(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C before there is anything to stop ends with 130 and without a trace."""
+    """Ctrl-C before the run starts ends with 130 and without a traceback."""
     assert run_guarded(raise_it(error)) == 130
     assert "Traceback" not in capsys.readouterr().err
 
@@ -61,16 +60,16 @@ def test_an_early_interruption_is_one_too(error: BaseException, capsys: pytest.C
 @pytest.mark.parametrize(
     "error", [ValueError("x"), RecursionError(), MemoryError(), OSError(5, "x"), AssertionError("x")]
 )
-def test_anything_unexpected_is_a_bug_with_its_trace(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 1, the trace, and how to report it."""
+def test_anything_unexpected_is_a_bug_with_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unexpected exception is exit code 1, with its traceback and how to report it."""
     assert run_guarded(raise_it(error)) == 1
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert "hint: please report it" in printed
 
 
-def test_a_bug_does_not_print_what_is_hostile(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither the trace nor a message brings control characters to the terminal, or lines that look like ours."""
+def test_a_bug_prints_no_hostile_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a traceback nor a message sends control characters to the terminal, or lines that look like ours."""
     run_guarded(raise_it(ValueError("\x1b[2J")))
     run_guarded(raise_it(OciAuditError("x\nhint: do something evil\x1b]0;x\x07")))
     printed = capsys.readouterr().err
@@ -81,24 +80,24 @@ def test_a_bug_does_not_print_what_is_hostile(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(("status", "expected"), [(None, 0), (0, 0), (10, 10), ("text", 0)])
 def test_what_a_command_returns_is_its_status(status: object, expected: int) -> None:
-    """A number is the status, anything else is success."""
+    """A number that a command returns is the exit status; anything else is success."""
     assert run_guarded(lambda: status) == expected
 
 
 def test_a_wrong_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the parser refuses ends with 2, in our words."""
-    assert run_guarded(raise_it(TyperException("No such option: --x"))) == 2
-    assert "No such option: --x" in capsys.readouterr().err
+    """An error of the parser ends with 2, in the form of all errors."""
+    assert run_guarded(raise_it(click.UsageError("No such option: --x."))) == 2
+    assert "error: no such option: --x\n" in capsys.readouterr().err
 
 
 def test_leaving_on_purpose_is_not_caught() -> None:
-    """The scripts' own parser exits by itself."""
+    """The exit of the scripts' own parser is passed on."""
     with pytest.raises(SystemExit):
         run_guarded(raise_it(SystemExit(2)))
 
 
-def test_arguments_that_are_no_text_are_refused() -> None:
-    """Bytes that are not UTF-8 come to Python as lone surrogates, and are a usage error."""
+def test_arguments_that_are_not_text_are_rejected() -> None:
+    """Bytes that are not UTF-8 reach Python as lone surrogates, and are a usage error."""
     check_arguments(["--event-type", "Jörg"])
     with pytest.raises(UsageError, match="not UTF-8"):
         check_arguments(["--event-type", "\udcff"])

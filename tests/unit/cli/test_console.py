@@ -27,19 +27,19 @@ def test_nothing_invisible_reaches_the_terminal(text: str) -> None:
     "text", ["\x1b[2J", "a\rb", "\x9b31m", "\u202eevil", "\u2066x\u2069", "\u200bx", "\x7f", "\ud800", "\u2028", "\x00"]
 )
 def test_known_tricks_are_replaced(text: str) -> None:
-    """Escape sequences, returns, eight-bit controls, bidirectional overrides and invisible spaces."""
+    """Escape sequences, returns, eight-bit controls, bidirectional overrides and invisible spaces are replaced."""
     assert "\N{REPLACEMENT CHARACTER}" in clean_text(text)
 
 
 @pytest.mark.parametrize("text", ["", "plain text, 100 %", "äöü ß 日本語 \N{GRINNING FACE}", "e\u0301"])
 def test_ordinary_text_stays(text: str) -> None:
-    """Any visible script is shown as it is."""
+    """Text in any visible script is unchanged."""
     assert clean_text(text) == text
 
 
 @given(hostile)
-def test_whatever_is_said_is_one_line(text: str) -> None:
-    """A line break in a text of the service cannot forge a line of the program's."""
+def test_whatever_is_printed_is_one_line(text: str) -> None:
+    """A line break in text from the service cannot forge a line of the program."""
     with pytest.MonkeyPatch.context() as patch:
         screen = io.StringIO()
         patch.setattr(sys, "stderr", screen)
@@ -53,15 +53,15 @@ def test_whatever_is_said_is_one_line(text: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_of_any_encoding_can_show_it(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    """What the terminal's encoding does not have is replaced."""
+    """Characters that the encoding of the terminal lacks are replaced."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding))
     print_message("3 × 日本語 …")
     assert raw.getvalue().decode(encoding).startswith("3 ")
 
 
-def test_answers_go_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """Stdout carries only what was asked for."""
+def test_output_goes_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stdout carries only the output of the command."""
     print_message("progress")
     print_output("answer")
     print_error(ConnectionFailed("failed", request_id="r-1"))
@@ -71,7 +71,7 @@ def test_answers_go_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixtu
 
 
 def test_a_closed_screen_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where stderr was closed from the beginning, nothing is said and nothing fails."""
+    """If stderr is closed when the program starts, nothing is printed and nothing fails."""
     monkeypatch.setattr(sys, "stderr", None)
     print_message("x")
     print_error(OciAuditError("x"))
@@ -79,8 +79,8 @@ def test_a_closed_screen_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_that_was_not_started_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Showing and stopping are harmless before and after."""
-    bar = console.Bar()
+    """Showing and stopping a bar that is not started do nothing."""
+    bar = console.ProgressBar()
     bar.show(0.5, "x")
     bar.stop()
     bar.stop()

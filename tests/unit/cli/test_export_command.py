@@ -14,9 +14,9 @@ from ociaudit.cli.export_command import (
     describe_effort,
     describe_empty_filter,
     describe_gaps,
-    describe_outcome,
     describe_preview,
-    show_preview,
+    describe_result,
+    encode_preview,
 )
 from ociaudit.cli.progress import RunStats
 from ociaudit.client.transport import FinishedRequest
@@ -54,8 +54,8 @@ MANIFEST = Manifest(
 )
 
 
-def make_outcome(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> ExportResult:
-    """Make an outcome whose filter let nothing pass."""
+def make_result(tally: Mapping[str, int] | None = None, *, was_complete_before: bool = False) -> ExportResult:
+    """Return the result of an export whose filter matched nothing."""
     return ExportResult(
         manifest=MANIFEST,
         digest="d" * 64,
@@ -71,63 +71,63 @@ POLICY = "Allow group <group> to read audit-events in tenancy"
 
 
 def make_gap(target: Target, start: int = 0, reason: str = "404 no", request_id: str | None = "r-1") -> Gap:
-    """Make a denied gap."""
+    """Return a gap of a denied target."""
     return Gap(target, Window(start, start + 1), "denied", reason, request_id)
 
 
 def test_the_summary_adds_up() -> None:
-    """What was scanned, written, filtered and identical, the file, the digest, and what cannot be proven."""
-    text = "\n".join(describe_outcome(make_outcome()))
+    """The summary has the events scanned, written, filtered and identical, the file, the digest, and what is waived."""
+    text = "\n".join(describe_result(make_result()))
     assert "0 events written to /x/a.json (5 bytes)" in text
     assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
-    assert "ocid1.compartment.oc1..gone occurs in events but is not listed" in text
+    assert "ocid1.compartment.oc1..gone occurs in events but is no longer listed" in text
     assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
     assert f"sha256:{'d' * 64}" in text
 
 
-def test_a_repeated_command_says_that_nothing_was_asked() -> None:
-    """One line, and no words about filters."""
-    outcome = make_outcome(was_complete_before=True)
-    (line,) = describe_outcome(outcome)
-    assert "nothing was asked" in line
-    assert not list(describe_empty_filter(outcome))
+def test_a_repeated_command_says_that_nothing_was_requested() -> None:
+    """The summary of a repeated command is one line, without words about the filter."""
+    result = make_result(was_complete_before=True)
+    (line,) = describe_result(result)
+    assert "nothing was requested" in line
+    assert not list(describe_empty_filter(result))
 
 
 def test_a_filter_that_matched_nothing_is_explained() -> None:
-    """The patterns, the most frequent types in a fixed order, and what Audit records instead."""
-    lines = list(describe_empty_filter(make_outcome({"b": 2, "a": 2, "c": 3, **{f"t{n}": 1 for n in range(20)}})))
+    """An empty result lists the patterns, the most frequent types in a fixed order, and what Audit records instead."""
+    lines = list(describe_empty_filter(make_result({"b": 2, "a": 2, "c": 3, **{f"t{n}": 1 for n in range(20)}})))
     assert lines[0] == "no event matched 'LoginFailure' or 'x{2}' among 1,234 scanned"
     assert [line.split()[-1] for line in lines[2:6]] == ["c", "a", "b", "t0"]
     assert len(lines) == 2 + 10 + 1
     assert "IdentitySignOn.InteractiveLogin" in lines[-1]
 
 
-def test_a_filter_of_several_conditions_is_told_in_words() -> None:
-    """The conditions are named, and names that Audit does not record lead to a hint wherever they were typed."""
+def test_a_filter_of_several_conditions_is_described() -> None:
+    """The conditions are named, and names that Audit does not record lead to a hint in any option."""
     spec = FilterSpec(event_names=["LoginFailure"], exclude=Criteria(principals=["bob"]))
     manifest = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=(), filter=spec))
-    lines = list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=manifest)))
+    lines = list(describe_empty_filter(dataclasses.replace(make_result(), manifest=manifest)))
     assert lines[0] == "no event matched event name 'LoginFailure'; not principal 'bob' among 1,234 scanned"
     assert "IdentitySignOn.InteractiveLogin" in lines[-1]
     unfiltered = replace(MANIFEST, arguments=replace(MANIFEST.arguments, event_types=()))
-    assert not list(describe_empty_filter(dataclasses.replace(make_outcome(), manifest=unfiltered)))
+    assert not list(describe_empty_filter(dataclasses.replace(make_result(), manifest=unfiltered)))
 
 
 @pytest.mark.parametrize("is_settled", [True, False])
-def test_what_a_range_of_event_times_dropped_is_told(*, is_settled: bool) -> None:
-    """How many of the filtered happened outside, and whether late ones may be missing."""
+def test_what_a_range_of_event_times_dropped_is_reported(*, is_settled: bool) -> None:
+    """The summary has the events outside the range, and whether late ones may be missing."""
     manifest = replace(
         MANIFEST,
         event_range=EventRange("a", "b", "1h", is_settled=is_settled),
         totals=replace(MANIFEST.totals, outside_event_range=1000),
     )
-    text = "\n".join(describe_outcome(dataclasses.replace(make_outcome(), manifest=manifest)))
+    text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=manifest)))
     assert "1,000 of the filtered out happened outside a .. b" in text
     assert ("late ones may be missing" in text) is not is_settled
 
 
 def test_every_gap_is_shown_or_counted() -> None:
-    """Up to forty causes are shown, the rest is a number, and the total is right."""
+    """Up to forty causes are shown, the rest is counted, and the total is right."""
     gaps = [make_gap(HERE, start) for start in range(50)]
     lines = list(describe_gaps(gaps, policy=POLICY))
     assert lines[0] == "INCOMPLETE: 50 gaps"
@@ -137,25 +137,25 @@ def test_every_gap_is_shown_or_counted() -> None:
 
 
 def test_gaps_of_one_cause_are_one_line() -> None:
-    """Places that one answer took away are shown together, with their number."""
+    """Targets that one response denied are shown in one line, with their number."""
     gaps = [make_gap(Target("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
     lines = list(describe_gaps([*gaps, make_gap(Target("r2", "c0"))], policy=POLICY))
     assert lines[0] == "INCOMPLETE: 4 gaps"
     assert "and the same for 2 more compartments" in lines[1]
-    assert any("has not subscribed" in line for line in lines)
+    assert any("is not subscribed" in line for line in lines)
 
 
 def test_a_run_to_stdout_promises_no_resume() -> None:
-    """Only where a run directory stays does the same command go on."""
-    assert any("asks for the gaps alone" in line for line in describe_gaps([make_gap(HERE)], policy=POLICY))
+    """The hint promises a resume only if the run directory is kept."""
+    assert any("requests only the gaps" in line for line in describe_gaps([make_gap(HERE)], policy=POLICY))
     assert not any(
         line.startswith("hint: the same") for line in describe_gaps([make_gap(HERE)], policy=POLICY, is_kept=False)
     )
     assert replace(MANIFEST, complete=False).complete is False
 
 
-def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
-    """Time, requests, pace, 429s, bytes and cuts; windows that took less than a second are nobody's business."""
+def test_what_a_run_took_is_printed_with_its_slowest_windows() -> None:
+    """The summary has time, requests, 429s, bytes, splits, and the slowest windows that took a second or more."""
     now = 0.0
 
     def read() -> float:
@@ -172,7 +172,7 @@ def test_what_a_run_took_is_said_with_its_slowest_windows() -> None:
         run_stats.on_shard_done(shard)
     now = 20.0
     lines = list(describe_effort(run_stats))
-    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows cut"
+    assert lines[0] == "took 20 s: 40 requests (2.0/s), 3 × 429, 2.0 MB received, 0 windows split"
     assert lines[1] == "slowest windows:"
     assert lines[2] == f"  {make_shard(0, 60)}: 12.5 s, 1 page, 100 events"
     assert lines[3] == f"  {make_shard(120, 180)}: 2.0 s, 1 page, 100 events"
@@ -197,7 +197,7 @@ PREVIEW = Preview(
     speed=Speed(16, 5.0),
     requests_made=3,
 )
-GUESS = Estimate(
+ESTIMATE = Estimate(
     events=Amount(123_456, 4_321, 234_567),
     size_bytes=Amount(5e9, 1e6, 9e9),
     requests=Amount(700, 4, 1_234),
@@ -212,82 +212,82 @@ GUESS = Estimate(
 
 
 def describe(**changes: object) -> str:
-    """The dry run with some things changed, as one text."""
+    """Return the dry run with some fields changed, as one text."""
     return "\n".join(describe_preview(dataclasses.replace(PREVIEW, **changes)))  # type: ignore[arg-type]
 
 
-def test_without_a_sample_there_is_no_guess() -> None:
-    """Only what is known is said, and that nothing was written."""
-    said = describe()
-    assert "3 requests made, nothing written" in said
-    assert "at least 4: 2 windows of at most 1 day for each place" in said
-    assert "90 days: the whole range is kept" in said
-    assert "about" not in said
+def test_without_a_sample_there_is_no_estimate() -> None:
+    """A dry run without a sample prints only what is known, and that nothing was written."""
+    printed = describe()
+    assert "3 requests made, nothing written" in printed
+    assert "at least 4: 2 windows of at most 1 day for each target" in printed
+    assert "90 days: the whole range is kept" in printed
+    assert "about" not in printed
 
 
-def test_a_guess_is_rounded_and_has_its_range() -> None:
-    """Three digits, low and high, the time at the pace allowed, the method, and what may be unlike."""
-    said = describe(estimate=GUESS, probes=24)
-    assert "24 questions: the first page of 16 of 400 windows, 2 of them with more pages and slices of those" in said
-    assert "about 123,000 (4,320 to 235,000)" in said
-    assert "about 5.0 GB (1.0 MB to 9.0 GB)" in said
-    assert "about 40 s (1 s to 1.9 h) with 16 requests in flight and at most 5 per second" in said
-    assert "two standard errors" in said
-    assert "up to 19% of the windows may be unlike" in said
+def test_an_estimate_is_rounded_and_has_its_range() -> None:
+    """An estimate has three digits, low and high, the time at the rate limit, the method, and what may differ."""
+    printed = describe(estimate=ESTIMATE, probes=24)
+    assert "24 requests: the first page of 16 of 400 windows, 2 of them with more pages and slices of those" in printed
+    assert "about 123,000 (4,320 to 235,000)" in printed
+    assert "about 5.0 GB (1.0 MB to 9.0 GB)" in printed
+    assert "about 40 s (1 s to 1.9 h) with 16 requests in flight and at most 5 per second" in printed
+    assert "two standard errors" in printed
+    assert "up to 19% of the windows may differ" in printed
 
 
-def test_what_is_exact_is_no_guess() -> None:
-    """Without a doubt there is neither `about` nor a range nor a method for the numbers."""
-    exact = dataclasses.replace(GUESS, is_exact=True, unlike_share=0.0, dense=0)
-    said = describe(estimate=exact, probes=24)
-    assert "events      123,456\n" in said
-    assert "requests    700\n" in said
-    assert "method" not in said
-    assert "unlike" not in said
+def test_what_is_exact_is_not_an_estimate() -> None:
+    """Exact numbers have neither `about` nor a range nor a method."""
+    exact = dataclasses.replace(ESTIMATE, is_exact=True, unlike_share=0.0, dense=0)
+    printed = describe(estimate=exact, probes=24)
+    assert "events      123,456\n" in printed
+    assert "requests    700\n" in printed
+    assert "method" not in printed
+    assert "differ" not in printed
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"is_beyond_retention": True}, "THE RANGE BEGINS BEFORE THAT"),
-        ({"settled_until": 2879}, "--settle 15m leaves it out"),
-        ({"plan": msgspec.structs.replace(PLAN, retention_days=None)}, "not known"),
+        ({"is_beyond_retention": True}, "THE RANGE STARTS BEFORE THAT"),
+        ({"settled_until": 2879}, "--settle 15m omits them"),
+        ({"plan": msgspec.structs.replace(PLAN, retention_days=None)}, "unknown"),
     ],
 )
-def test_what_will_be_missing_is_said(changes: dict[str, object], words: str) -> None:
-    """A range that is too old, not settled, or of which the retention is not known."""
+def test_what_will_be_missing_is_printed(changes: dict[str, object], words: str) -> None:
+    """A range that is too old, not settled, or of unknown retention is marked."""
     assert words in describe(**changes)
 
 
-def test_refusals_are_listed_but_not_without_end() -> None:
-    """The first ten with their reason and request id, then a number."""
+def test_rejected_probes_are_listed_up_to_a_number() -> None:
+    """The first ten rejected requests are listed with reason and request id, the others are counted."""
     error = ServiceError("404 no", status=404, code="N", is_oci=True, request_id="r-1")
-    refused = tuple((make_shard(number, number + 1), error) for number in range(12))
-    said = describe(refused=refused).splitlines()
-    assert len([line for line in said if "404 no (opc-request-id r-1)" in line]) == 10
-    assert said[-1] == "refused     and 2 more"
+    failed = tuple((make_shard(number, number + 1), error) for number in range(12))
+    printed = describe(failed=failed).splitlines()
+    assert len([line for line in printed if "404 no (opc-request-id r-1)" in line]) == 10
+    assert printed[-1] == "rejected    and 2 more"
 
 
 def test_json_has_the_same_facts() -> None:
-    """One object that JSON can write, with nothing rounded away but fractions."""
-    shown = json.loads(json.dumps(show_preview(dataclasses.replace(PREVIEW, estimate=GUESS, probes=24))))
+    """The JSON object has the same facts, with only fractions rounded."""
+    shown = json.loads(json.dumps(encode_preview(dataclasses.replace(PREVIEW, estimate=ESTIMATE, probes=24))))
     assert shown["start"] == "1970-01-01T00:00:00Z"
     assert (shown["targets"], shown["requests_at_least"], shown["requests_made"]) == (2, 4, 3)
     assert shown["estimate"]["events"] == {"likely": 123456, "low": 4321, "high": 234567}
     assert shown["estimate"]["max_requests_per_second"] == 5.0
-    assert show_preview(PREVIEW)["estimate"] is None
+    assert encode_preview(PREVIEW)["estimate"] is None
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"output": None, "dry_run": False, "probe": False, "as_json": False}, "-o"),
-        ({"output": "a", "dry_run": False, "probe": True, "as_json": False}, "--probe"),
-        ({"output": "a", "dry_run": False, "probe": False, "as_json": True}, "--json"),
+        ({"output": Path("a"), "dry_run": False, "probe": True, "as_json": False}, "--probe"),
+        ({"output": Path("a"), "dry_run": False, "probe": False, "as_json": True}, "--json"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(given: dict, words: str) -> None:
-    """A dry run's options without it, and an export without an output."""
+def test_options_that_would_be_ignored_are_rejected(given: dict, words: str) -> None:
+    """Options of a dry run without --dry-run, and an export without an output, are usage errors."""
     with pytest.raises(UsageError, match=words):
         check_modes(**given)
     check_modes(**{**given, "output": None, "dry_run": True})

@@ -1,9 +1,12 @@
+import io
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from ociaudit.cli import script_commands
-from ociaudit.cli.app import register_commands, run_guarded
+from ociaudit.cli.app import COMMANDS, app, run_command_line
 from ociaudit.cli.export_command import describe_gaps
 from ociaudit.cli.progress import LineProgress
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, run_script
@@ -11,44 +14,43 @@ from ociaudit.errors import ConfigError, CorruptRun, DiskError, OciAuditError, U
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 
-APP = register_commands()
 ARGUMENTS = ["--startdate", "2024-01-01", "--enddate", "2024-01-31", "--profilename", "P", "--eventfilter", "x"]
 
 
 def run(*arguments: str) -> int:
-    """Run a command line in this process."""
-    return run_guarded(lambda: APP(list(arguments), prog_name="oci-audit", standalone_mode=False))
+    """Run `oci-audit` with these arguments in this process."""
+    return run_command_line(arguments)
 
 
 def make_gap(number: int, reason: str) -> Gap:
-    """A denied compartment of its own."""
+    """Return a gap of a denied compartment."""
     return Gap(
         Target("us-ashburn-1", f"ocid1.compartment.oc1..{number}"), Window(0, 1), "denied", reason, f"r-{number}"
     )
 
 
 def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a command there is the list of commands, a line each, as a usage error and with nothing on stdout."""
+    """Without a command the help is printed to stderr, with a line per command, as a usage error."""
     assert run() == 2
     printed = capsys.readouterr()
-    commands = [line.split()[0] for line in printed.err.split("Commands:")[1].splitlines() if line.strip()]
-    assert commands == [
+    listed = printed.err.split("Commands:")[1].split("Options:")[0]
+    assert [line.split()[0] for line in listed.splitlines() if line.strip()] == [
         *("export", "doctor", "verify", "diff", "presets", "convert"),
-        *("summary", "query", "report", "demo", "emulator"),
+        *("summary", "query", "report", "demo", "emulator", "completion"),
     ]
-    assert "..." not in printed.err.split("Commands:")[1]
+    assert "..." not in listed
     assert printed.out == ""
 
 
 @pytest.mark.parametrize("arguments", [["export"], ["verify"], ["diff", "a"], ["demo", "--days", "0"]])
 def test_a_wrong_call_names_the_help_of_its_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The hint leads to the command that was meant, not to the list of all."""
+    """The hint names the help of the command that was typed, not that of the program."""
     assert run(*arguments) == 2
     assert f"hint: see `oci-audit {arguments[0]} --help`\n" in capsys.readouterr().err
 
 
-def test_the_help_says_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    """Options take a TIME or a FILE, and not a type of Python."""
+def test_help_shows_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help shows that options take a TIME or a FILE, and not a type of Python."""
     assert run("export", "--help") == 0
     text = capsys.readouterr().out
     assert "--start TIME" in text
@@ -57,14 +59,120 @@ def test_the_help_says_what_each_option_takes(capsys: pytest.CaptureFixture[str]
     assert "list[" not in text
 
 
+def load(name: str) -> click.Command:
+    """Return a command by its name."""
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    return command
+
+
+@pytest.mark.parametrize("name", [None, *(name for name in COMMANDS if name != "emulator")])
+def test_help_fits_the_screen_and_ends_with_examples(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """No line of any help is wider than 80 columns, more than six options are in sections, and examples come last."""
+    assert run(*([name] if name else []), "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles[-1] == "Examples:"
+    options = [one for one in (load(name).params if name else ()) if isinstance(one, click.Option)]
+    assert ("Options:" in titles) is (len(options) <= 6)
+
+
+def test_export_has_its_sections_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """The sections of `export --help` begin with the most common options."""
+    assert run("export", "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith(":") and not line.startswith(" ")] == [
+        *("Range:", "Scope:", "Output:", "Filters:", "Sign-in:", "Speed:", "Behavior:", "Examples:")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "command_line"),
+    [(name, line) for name in COMMANDS if name != "emulator" for _, line in load(name).examples],
+)
+def test_every_example_can_be_parsed(name: str, command_line: str) -> None:
+    """The examples of a command's help are command lines that it accepts."""
+    program, first, *arguments = shlex.split(command_line.partition(" > ")[0].removeprefix("source <(").rstrip(")"))
+    assert (program, first) == ("oci-audit", name)
+    load(name).make_context(name, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["export", "--regin", "x"], "--region"),
+        (["export", "--max-windows-days", "1"], "--max-window-days"),
+        (["exprot"], "export"),
+        (["sumary", "a.json"], "summary"),
+        (["--versoin"], "--version"),
+    ],
+)
+def test_a_typo_suggests_the_nearest(arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelled option or command is a usage error whose hint names the nearest one."""
+    assert run(*arguments) == 2
+    assert f"hint: did you mean {nearest}? see `oci-audit" in capsys.readouterr().err
+
+
+def test_the_former_name_of_time_basis_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--by` means `--time-basis`, and help does not show it."""
+    arguments = ["--start", "7d", "-o", "a.json"]
+    for name in ("--by", "--time-basis"):
+        context = load("export").make_context("export", [*arguments, name, "Event-Time"])
+        assert context.params["time_basis"] == "event-time"
+    assert run("export", "--help") == 0
+    assert "--by" not in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments", "variables", "is_colored"),
+    [
+        (io.StringIO, [], {}, False),
+        (Terminal, [], {}, True),
+        (Terminal, [], {"NO_COLOR": "1"}, False),
+        (Terminal, [], {"NO_COLOR": ""}, True),
+        (Terminal, [], {"TERM": "dumb"}, False),
+        (Terminal, ["--color", "never"], {}, False),
+        (Terminal, ["--color", "auto"], {"NO_COLOR": "1"}, False),
+        (Terminal, ["--color", "always"], {"NO_COLOR": "1"}, True),
+        (io.StringIO, ["--color", "always"], {}, True),
+    ],
+)
+@pytest.mark.parametrize("command", [[], ["export"]])
+def test_color_is_for_terminals(stream, arguments, variables, is_colored, command, monkeypatch) -> None:
+    """Help and errors are colored on a terminal without NO_COLOR, and as --color says, before or after a command."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    output, errors = stream(), stream()
+    monkeypatch.setattr("sys.stdout", output)
+    monkeypatch.setattr("sys.stderr", errors)
+    for before, after in ((arguments, []), ([], arguments)):
+        assert run(*before, *command, *after, "--help") == 0
+    run(*arguments, "export", "--start", "7d")
+    assert output.getvalue().count("\x1b[1mUsage:") == (2 if is_colored else 0)
+    assert ("\x1b[" in errors.getvalue()) is is_colored
+
+
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
         (ConfigError("x", hint="or name another with --config-file"), "or name another with --ociconfig"),
         (ConfigError("x", hint="name one of these with --profile"), "name one of these with --profilename"),
-        (DiskError("x"), "make room or choose another place with --outputfile, then run the same command again"),
+        (DiskError("x"), "free some space or choose another path with --outputfile, then run the same command again"),
         (UsageError("x"), "see `{name} --help`"),
-        (CorruptRun("x"), "remove the folder a.json.run and run the same command again, which begins anew"),
+        (CorruptRun("x"), "remove the folder a.json.run and run the same command again, which starts again"),
         (
             ConfigError("x", hint="oci session authenticate --profile-name P"),
             "oci session authenticate --profile-name P",
@@ -73,7 +181,7 @@ def test_the_help_says_what_each_option_takes(capsys: pytest.CaptureFixture[str]
 )
 @pytest.mark.parametrize("script", [STREAMER, LOGSTREAMER], ids=lambda script: script.name)
 def test_the_hints_of_a_script_name_its_own_options(script, error: OciAuditError, hint: str, monkeypatch) -> None:
-    """What `export` calls otherwise, or what a script lacks, is said in the script's words."""
+    """A hint names the options of the script, not those of `oci-audit export`."""
 
     def fail(*_: object) -> int:
         raise type(error)(str(error), hint=error.hint)  # a new one: the hint of the old one would be changed
@@ -84,8 +192,8 @@ def test_the_hints_of_a_script_name_its_own_options(script, error: OciAuditError
     assert raised.value.hint == hint.format(name=script.name)
 
 
-def test_a_denial_is_answered_with_a_policy_and_a_waiver() -> None:
-    """A forbidden compartment needs a policy, or is meant to be; only a command with the option speaks of it."""
+def test_a_denial_has_a_policy_and_a_waiver() -> None:
+    """The hints for a denial name a policy and, if the command has that option, the waiver."""
     denied = [make_gap(1, "404 NotAuthorizedOrNotFound")]
     policy = "Allow dynamic-group <group> to read audit-events in tenancy"
     assert any("--waive OCID" in line for line in describe_gaps(denied, policy=policy, can_waive=True))
@@ -94,14 +202,14 @@ def test_a_denial_is_answered_with_a_policy_and_a_waiver() -> None:
 
 
 def test_a_region_that_is_not_subscribed_needs_no_policy() -> None:
-    """A 401 of one region is explained, and nobody is sent to ask for a policy."""
+    """A 401 of one region is explained, without a policy to ask for."""
     lines = list(describe_gaps([make_gap(1, "401 NotAuthenticated: no")], policy="", can_waive=True))
     assert any("not subscribed" in line for line in lines)
     assert not any("read audit-events" in line for line in lines)
 
 
 def test_gaps_beyond_a_screenful_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """While a run works the first forty gaps are printed, then one line says that the rest is counted."""
+    """During a run the first forty gaps are printed, then one line says that the others are only counted."""
     progress = LineProgress(monotonic=lambda: 0.0)
     for number in range(100):
         progress.on_gap(make_gap(number, "503"))
@@ -112,6 +220,6 @@ def test_gaps_beyond_a_screenful_are_counted(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_relative_range_is_resumed_by_name() -> None:
-    """`7d` means another range tomorrow, so the hint names the option that goes on with this one."""
+    """`7d` means another range tomorrow, so the hint names the option that continues this one."""
     assert any("with --resume" in line for line in describe_gaps([make_gap(1, "503")], policy="", is_relative=True))
     assert not any("--resume" in line for line in describe_gaps([make_gap(1, "503")], policy=""))

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.analysis.query import QueryResult
-from ociaudit.cli.query_command import draw_table, write_csv, write_json
+from ociaudit.cli.query_command import encode_csv, encode_json, format_table
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\nforged\u2028"
 
 
-def make_answer(
+def make_result(
     rows: list[tuple], names: tuple[str, ...] = (), types: tuple[str, ...] = (), batch: int = 2
 ) -> QueryResult:
-    """Make an answer of these rows."""
+    """Return a result of these rows."""
     width = len(rows[0]) if rows else len(names)
     return QueryResult(
         names or tuple(f"c{number}" for number in range(width)),
@@ -31,17 +31,17 @@ def make_answer(
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=9))
 def test_json_is_what_went_in(rows) -> None:
-    """JSON holds every row, in ASCII, one in a line, whatever the texts are."""
-    data = b"".join(write_json(make_answer(rows, ("a", "b"))))
+    """JSON has every row, in ASCII, one per line, for any text."""
+    data = b"".join(encode_json(make_result(rows, ("a", "b"))))
     assert json.loads(data) == [{"a": a, "b": b} for a, b in rows]
     assert data.isascii()
     assert data.count(b"\n") == (len(rows) + 2 if rows else 1)
 
 
 def test_json_keeps_every_digit_of_the_event() -> None:
-    """A column of JSON stands in the answer as it is, numbers that floating point would change included."""
+    """A column of JSON is unchanged in the result, including numbers that floating point would change."""
     event = '{"n":18446744073709551615,"r":1.10E+2,"t":"größe \u202e"}'
-    data = b"".join(write_json(make_answer([(event,), (None,)], types=("JSON",))))
+    data = b"".join(encode_json(make_result([(event,), (None,)], types=("JSON",))))
     assert b"18446744073709551615" in data
     assert b"1.10E+2" in data
     assert data.isascii()
@@ -49,32 +49,32 @@ def test_json_keeps_every_digit_of_the_event() -> None:
 
 
 def test_every_kind_of_value_has_a_form() -> None:
-    """What DuckDB may answer with is told in JSON and CSV, whatever its type."""
+    """Every type of value of DuckDB has a form in JSON and CSV."""
     moment = dt.datetime(2025, 12, 1, 8, tzinfo=dt.UTC)
     row = (
         True, 1, 1.5, float("nan"), Decimal("1.10"), Decimal(3), moment, moment.date(), moment.time(),
         dt.timedelta(hours=1), b"\x00\xff", [1, None, "x"], {"a": moment}, uuid.UUID(int=1), None,
     )  # fmt: skip
-    (found,) = json.loads(b"".join(write_json(make_answer([row]))))
+    (found,) = json.loads(b"".join(encode_json(make_result([row]))))
     assert list(found.values()) == [
         True, 1, 1.5, None, 1.1, 3, "2025-12-01T08:00:00.000Z", "2025-12-01", "08:00:00",
         "1:00:00", "AP8=", [1, None, "x"], {"a": "2025-12-01T08:00:00.000Z"}, str(uuid.UUID(int=1)), None,
     ]  # fmt: skip
-    (_, cells) = csv.reader(io.StringIO(b"".join(write_csv(make_answer([row]))).decode()))
+    (_, cells) = csv.reader(io.StringIO(b"".join(encode_csv(make_result([row]))).decode()))
     assert cells[6] == "2025-12-01T08:00:00.000Z"
     assert cells[11] == '[1, null, "x"]'
 
 
-def test_columns_of_one_name_are_told_apart() -> None:
-    """An answer may have a name twice, an object may not."""
-    (found,) = json.loads(b"".join(write_json(make_answer([(1, 2, 3)], ("a", "a", "a_2")))))
+def test_columns_of_one_name_are_distinguished() -> None:
+    """A column name that occurs twice gets a suffix, because an object cannot have it twice."""
+    (found,) = json.loads(b"".join(encode_json(make_result([(1, 2, 3)], ("a", "a", "a_2")))))
     assert found == {"a": 1, "a_2": 2, "a_2_2": 3}
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=9))
-def test_csv_comes_back_and_runs_nothing(rows) -> None:
-    """A CSV reader gets every cell; one that a spreadsheet would run has an apostrophe in front, and no other."""
-    text = b"".join(write_csv(make_answer(rows, ("a", "b")))).decode()
+def test_csv_can_be_read_and_runs_nothing(rows) -> None:
+    """A CSV reader gets every cell; only one that a spreadsheet would run has an apostrophe in front."""
+    text = b"".join(encode_csv(make_result(rows, ("a", "b")))).decode()
     head, *found = csv.reader(io.StringIO(text, newline=""))
     assert head == ["a", "b"]
     for before, after in zip(rows, found, strict=True):
@@ -84,31 +84,31 @@ def test_csv_comes_back_and_runs_nothing(rows) -> None:
 
 
 def test_numbers_are_not_defused() -> None:
-    """A negative number is a number."""
-    assert b"".join(write_csv(make_answer([(-1, "-1")]))).endswith(b"-1,'-1\r\n")
+    """A negative number does not get an apostrophe."""
+    assert b"".join(encode_csv(make_result([(-1, "-1")]))).endswith(b"-1,'-1\r\n")
 
 
 @pytest.mark.parametrize("width", [None, 40, 80])
 def test_a_table_is_safe_on_a_terminal(width) -> None:
-    """No character that a terminal acts upon comes through, in cells or in names; a row is one line."""
-    lines = list(draw_table(make_answer([(HOSTILE, 1)] * 5, (HOSTILE, "n"), ("VARCHAR", "BIGINT")), width=width))
+    """No cell or name has a character that a terminal acts on, and a row is one line."""
+    lines = list(format_table(make_result([(HOSTILE, 1)] * 5, (HOSTILE, "n"), ("VARCHAR", "BIGINT")), width=width))
     assert len(lines) == 8
     assert not any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in "".join(lines))
     assert lines[-1] == "(5 rows)"
 
 
 def test_a_wide_table_fits_the_terminal() -> None:
-    """On a terminal wide columns are cut, characters of two cells count as two; in a file they are whole."""
+    """On a terminal wide columns are truncated, with wide characters counted as two cells; in a file they are whole."""
     rows = [("x" * 300, "漢字" * 60, 12345)]
     answer = ("a", "b", "n"), ("VARCHAR", "VARCHAR", "BIGINT")
-    lines = list(draw_table(make_answer(rows, *answer), width=80))
+    lines = list(format_table(make_result(rows, *answer), width=80))
     assert all(sum(2 if ord(char) > 0x2E80 else 1 for char in line) <= 80 for line in lines)
     assert "…" in lines[2]
     assert lines[2].endswith("12345")
-    whole = list(draw_table(make_answer(rows, *answer), width=None))
+    whole = list(format_table(make_result(rows, *answer), width=None))
     assert "x" * 300 in whole[2]
 
 
-def test_a_table_without_rows_has_its_head() -> None:
-    """An answer without rows says so."""
-    assert list(draw_table(make_answer([], ("event_name",)), width=80)) == ["event_name", "----------", "(0 rows)"]
+def test_a_table_without_rows_has_its_header() -> None:
+    """A table without rows has its header and says so."""
+    assert list(format_table(make_result([], ("event_name",)), width=80)) == ["event_name", "----------", "(0 rows)"]

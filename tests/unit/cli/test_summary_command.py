@@ -10,17 +10,17 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n2025 forged line\u2028"
 
 
 def summarize(*events: bytes, files: tuple[CoverageEntry, ...] = (CoverageEntry("a.json", "unknown"),)) -> Summary:
-    """Make the summary of these events."""
+    """Return the summary of these events."""
     return make_summary(collect_stats(events), files)
 
 
 def show(*events: bytes, **given) -> str:
-    """Show the summary of these events."""
+    """Return the screen of these events."""
     return "\n".join(describe_summary(summarize(*events, **given)))
 
 
 def test_every_text_of_an_event_is_hostile() -> None:
-    """Whatever stands in names, addresses and agents, no line is forged and nothing reaches the terminal raw."""
+    """No text in names, addresses or agents forges a line or reaches the terminal uncleaned."""
     theft = [encode_sign_in("failure", HOSTILE, HOSTILE, hours=one / 60) for one in range(9)]
     events = [
         *theft,
@@ -34,14 +34,14 @@ def test_every_text_of_an_event_is_hostile() -> None:
 
 
 def test_json_loses_nothing_and_is_ascii() -> None:
-    """As JSON the hostile text is there to the letter, as escapes."""
+    """JSON has hostile text unchanged, as escapes."""
     text = encode_summary(summarize(encode_event(HOSTILE)))
     assert text.isascii()
     assert json.loads(text)["event_names"] == {HOSTILE: 1}
 
 
-def test_the_screen_is_a_screenful() -> None:
-    """However much there is, the screen is not longer than fifty lines of 150 characters."""
+def test_the_screen_has_a_limited_size() -> None:
+    """The screen has at most fifty lines of 150 characters for any number of events."""
     events = [
         encode_change(
             f"Create{number}",
@@ -61,12 +61,12 @@ def test_the_screen_is_a_screenful() -> None:
 
 
 def make_gap(number: int) -> GapEntry:
-    """Make a gap."""
+    """Return a gap."""
     return GapEntry("iad", f"ocid1.compartment.oc1..{number:012}", "a", "b", "denied", "404", None)
 
 
 def test_gaps_cannot_be_missed() -> None:
-    """An incomplete export says so above everything else, with its gaps; one without a manifest says unknown."""
+    """The screen of an incomplete export starts with its gaps; without a manifest coverage is unknown."""
     coverage = CoverageEntry(
         "a.json",
         "incomplete",
@@ -85,14 +85,14 @@ def test_gaps_cannot_be_missed() -> None:
     assert "… and 6 more gaps" in lines[6]
     assert "7 events filtered out at export" in "\n".join(lines[7:10])
     assert "coverage   unknown" in show(encode_event("ListUsers"))
-    assert "UNKNOWN: the manifest beside it tells another size" in show(files=(CoverageEntry("a", "altered"),))
+    assert "UNKNOWN: the manifest beside it states another size" in show(files=(CoverageEntry("a", "altered"),))
 
 
-def test_an_empty_file_is_said_in_two_lines() -> None:
-    """Nothing is a recorded answer too."""
+def test_an_empty_file_has_two_lines() -> None:
+    """The screen of a file without events is two lines."""
     assert show() == "a.json: 0 events, 0.0 MB of JSON\ncoverage   unknown: there is no manifest beside it"
 
 
-def test_nothing_to_look_at_is_said() -> None:
-    """Where no rule fires the screen says so, rather than nothing."""
-    assert "worth a look: nothing that the rules know" in show(encode_event("ListUsers"))
+def test_no_detection_is_reported() -> None:
+    """If no rule matches, the screen says so."""
+    assert "worth a look: no rule matched" in show(encode_event("ListUsers"))
