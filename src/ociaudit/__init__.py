@@ -1,4 +1,4 @@
-"""Every audit event of an Oracle Cloud tenancy, once, provably, fast."""
+"""Export every audit event of an Oracle Cloud tenancy: complete, verified, fast."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ _NESTING_DEPTH = 100_000
 _COUNT_OPTION = frozenset({"count"})
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
 _OTHER_BODIES: Mapping[str, bytes] = {
-    "object": b'{"items":[],"message":"this is no array"}',
-    "string": b'"this is no array"',
+    "object": b'{"items":[],"message":"this is not an array"}',
+    "string": b'"this is not an array"',
     "strings": b'["this","is","no","array","of","objects"]',
     "numbers": b"[1,2,3]",
     "null": b"null",

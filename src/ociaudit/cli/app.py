@@ -116,7 +116,7 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
 )
 @click.pass_context
 def app(context: click.Context) -> int:
-    """Every audit event of an Oracle Cloud tenancy, once, provably, fast."""
+    """Export every audit event of an Oracle Cloud tenancy: complete, verified, fast."""
     if context.invoked_subcommand is not None:
         return ExitCode.OK
     console.print_lines(_render_program_help(context, color=console.uses_color(to_stderr=True)), to_stderr=True)

@@ -137,7 +137,7 @@ class RateRecord(LogRecord, frozen=True, kw_only=True, tag="rate"):
 
 
 class RequestRecord(LogRecord, frozen=True, kw_only=True, tag="request"):
-    """One try of a request, when it ends."""
+    """One attempt of a request, when it ends."""
 
     method: str
     host: str
@@ -282,7 +282,7 @@ class JsonLog(QuietProgress):
             )
 
     def on_request(self, request: FinishedRequest) -> None:
-        """Count the try, and log it if very verbose."""
+        """Count the request, and log it if very verbose."""
         super().on_request(request)
         if self._verbosity >= VERY_VERBOSE:
             fields = asdict(request)

@@ -97,7 +97,7 @@ class RunStats(Callbacks):
             region.shards = round(shard_count * region.shards / len(targets))
 
     def on_request(self, request: FinishedRequest) -> None:
-        """Count the try."""
+        """Count the request."""
         self.requests += 1
         self.received_bytes += request.size_bytes
         self.throttled += request.status == _TOO_MANY_REQUESTS
@@ -253,7 +253,7 @@ def describe_gap(gap: Gap) -> str:
 
 
 def describe_request(request: FinishedRequest) -> str:
-    """Return one try in one line: method, host, path, status, size, time, number of the try and request id."""
+    """Return one request in one line: method, host, path, status, size, time, attempt and request id."""
     status = "no response" if request.status is None else str(request.status)
     request_id = f" opc-request-id {request.request_id}" if request.request_id else ""
     error = f": {request.error}" if request.error else ""
@@ -330,7 +330,7 @@ class LineProgress(QuietProgress):
         console.print_message(describe_plan(window, targets, shard_count))
 
     def on_request(self, request: FinishedRequest) -> None:
-        """Count the try."""
+        """Count the request."""
         super().on_request(request)
         if self._verbosity >= VERY_VERBOSE:
             console.print_message(describe_request(request))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -31,6 +30,7 @@ from ociaudit.events.fields import (
     Request,
     Response,
     format_instant,
+    is_day,
     judge_outcome,
     read_facts,
     read_instant,
@@ -228,16 +228,10 @@ def format_time(text: str | None) -> str | None:
     """Return a served time as RFC 3339 in UTC, or None if it is unreadable."""
     if text is None:
         return None
-    if _AUDIT_TIME.fullmatch(text) and _is_day(text[:10]):
+    if _AUDIT_TIME.fullmatch(text) and is_day(text[:10]):
         return text
     instant = read_instant(text)
     return None if instant == UNREADABLE_INSTANT else format_instant(instant)
-
-
-@lru_cache(maxsize=1024)
-def _is_day(text: str) -> bool:
-    """Return whether the day exists; cached, because adjacent events share their day."""
-    return read_instant(f"{text}T00:00:00.001Z") != UNREADABLE_INSTANT
 
 
 def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:

@@ -395,6 +395,12 @@ def read_instant(text: str | None) -> int:
     return _read_any_instant(text)
 
 
+@lru_cache(maxsize=1024)
+def is_day(text: str) -> bool:
+    """Return whether `YYYY-MM-DD` is a day that exists; cached, because adjacent events share their day."""
+    return read_instant(f"{text}T00:00:00.001Z") != UNREADABLE_INSTANT
+
+
 def instant_of_minute(minute: int) -> int:
     """Return the instant at which a minute since 1970-01-01T00:00Z begins."""
     return (_DAYS_TO_1970 * 1440 + minute) * 60 * NANOSECONDS

@@ -22,14 +22,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from operator import lt
 from typing import NamedTuple
 
 import msgspec
 
 from ociaudit.events.event import BadPage, Event, encode_order, parse_page
-from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
+from ociaudit.events.fields import is_day, read_instant
 from ociaudit.formats.base import EventEncoder, InvalidFile
 from ociaudit.formats.json_reader import LocatedEvents, read_any_array
 from ociaudit.planning.shard import Target
@@ -289,12 +288,7 @@ def _decode_lines(data: bytes) -> tuple[list[_Line], int]:
 def _are_ordinary(times: list[str]) -> bool:
     """Return whether the texts of the times compare as their instants do."""
     is_fixed = all(len(time) == _TIME_LENGTH for time in times) and _ORDINARY_TIMES.fullmatch("".join(times))
-    return bool(is_fixed) and all(map(_is_day, {time[:_DAY_LENGTH] for time in times}))
-
-
-@lru_cache(maxsize=1024)
-def _is_day(text: str) -> bool:
-    return read_instant(f"{text}T00:00:00Z") != UNREADABLE_INSTANT
+    return bool(is_fixed) and all(map(is_day, {time[:_DAY_LENGTH] for time in times}))
 
 
 def _encode_order(line: _Line) -> bytes:

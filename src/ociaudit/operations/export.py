@@ -18,7 +18,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from ociaudit.errors import Interrupted
@@ -57,7 +56,7 @@ from ociaudit.operations.scope_resolution import (
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage
+from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, format_second
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals
@@ -217,7 +216,7 @@ class _Export:
             finally:
                 await writer.close()
             for gap in gaps:
-                spool.append_line(GapLine(gap, _format_time(context.clock.now())))
+                spool.append_line(GapLine(gap, format_second(context.clock.now())))
             spool.commit()
             return _Fetched(plan, spool, fetcher.coverage, gaps, service.transport.skew_seconds)
 
@@ -246,7 +245,7 @@ class _Export:
             plan_id=plan.id,
             asked_by=(context.credentials.principal, context.credentials.fingerprint),
             origins={target: number for number, target in enumerate(plan.targets)},
-            at=_format_time(context.clock.now()),
+            at=format_second(context.clock.now()),
             on_page=check_cancelled,
         )
         for notice in recovered.notices:
@@ -389,10 +388,6 @@ def _explain_cancellation(fetcher: Fetcher, plan: RunPlan, signal_number: int) -
         f"interrupted with {covered / planned:.0%} of the plan's windows complete; everything received is kept",
         signal_number=signal_number,
     )
-
-
-def _format_time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _write_manifest(manifest: Manifest, path: Path | None, signing_key: Path | None) -> str | None:

@@ -41,7 +41,7 @@ from ociaudit.operations.context import Callbacks, CountedName
 from ociaudit.operations.scope_resolution import settled_until
 from ociaudit.planning.planner import PlannedShard, SplitDecider, SplitPolicy
 from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.window import Coverage, Window, format_second
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
 
@@ -200,7 +200,7 @@ class _RegionQueue:
 
 
 class Fetcher:
-    """Fetches shards, as many at a time as the rate limiter lets through, and passes their pages to a handler."""
+    """Fetches shards, as many concurrently as the rate limiter allows, and passes their pages to a handler."""
 
     def __init__(
         self,
@@ -479,7 +479,7 @@ class SpoolWriter:
             next_token=page.next_token,
             request_id=page.request_id,
             tries=page.tries,
-            at=page.requested_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            at=format_second(page.requested_at),
             is_provisional=settled_until(page.requested_at) < page.shard.window.end,
             tally=self._count_names(page.events),
             unlisted=self._find_unlisted(page.events),

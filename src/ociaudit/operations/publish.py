@@ -31,7 +31,7 @@ from ociaudit.formats.compression import Compressor
 from ociaudit.operations.scope_resolution import is_beyond_retention
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import parse_duration
-from ociaudit.planning.window import Coverage, format_minute
+from ociaudit.planning.window import Coverage, format_minute, format_second
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, find_void_lines, make_ledger
@@ -197,7 +197,7 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         ledger=found.ledger,
         clock_skew_seconds=found.skew_seconds,
         started_at=plan.started_at,
-        finished_at=found.finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        finished_at=format_second(found.finished_at),
     )
 
 

@@ -20,7 +20,7 @@ from ociaudit.events.filters import TimeSpan
 from ociaudit.operations.context import Callbacks, Service
 from ociaudit.planning.scope import check_ocid, choose_compartments, choose_regions, make_targets
 from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
-from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
+from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute, format_second
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
 
 SETTLE_MINUTES = 15
@@ -106,7 +106,7 @@ async def make_plan(
         compartment_request_ids=compartment_ids,
         retention_days=retention,
         may_replace=may_replace,
-        started_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        started_at=format_second(now),
     )
     return msgspec.structs.replace(plan, id=identify_plan(plan))
 

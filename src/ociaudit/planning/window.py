@@ -52,6 +52,11 @@ def floor_minute(moment: datetime) -> int:
     return (moment - _EPOCH) // _MINUTE
 
 
+def format_second(moment: datetime) -> str:
+    """Write a UTC time as RFC 3339, to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def format_minute(minute: int) -> str:
     """Return a minute in the form that the API expects: `2025-12-01T08:00:00Z`."""
     moment = _EPOCH + minute * _MINUTE

@@ -6,7 +6,7 @@ import pytest
 
 from ociaudit.analysis.stats import EventStats, _count_plain_lines, _count_records, count_files
 from ociaudit.errors import UnreadableInput, UsageError
-from ociaudit.formats.reader import NotInLines, read_plain_lines
+from ociaudit.formats.reader import NotPlainLines, read_plain_lines
 from support.sample_events import encode_change, encode_event, encode_export, encode_sign_in
 
 EVENTS = [
@@ -115,5 +115,5 @@ def test_files_are_counted_together(tmp_path: Path) -> None:
 def test_an_endless_line_is_not_held_in_memory(tmp_path: Path) -> None:
     """A line that does not end makes the fast path give up."""
     path = write(tmp_path / "a.json", b"[\n" + b" " * 3_000_000)
-    with path.open("rb") as file, pytest.raises(NotInLines):
+    with path.open("rb") as file, pytest.raises(NotPlainLines):
         list(read_plain_lines(file))

@@ -4,32 +4,32 @@ from ociaudit.errors import Interrupted
 from ociaudit.operations.context import Cancellation
 
 
-def test_nobody_has_asked_yet() -> None:
-    """Without a wish nothing is woken and nothing stops."""
-    stop, woken = Cancellation(), []
-    stop.attach(lambda: woken.append(1))
-    stop.check()
+def test_without_a_request_nothing_stops() -> None:
+    """Without a request to stop, nothing is woken and nothing stops."""
+    cancellation, woken = Cancellation(), []
+    cancellation.attach(lambda: woken.append(1))
+    cancellation.check()
     assert not woken
 
 
-def test_a_wish_wakes_whoever_waits_and_stays() -> None:
-    """Asking wakes, twice if asked twice; checking raises with the signal's number."""
-    stop, woken = Cancellation(), []
-    stop.attach(lambda: woken.append(1))
-    stop.ask(15)
-    stop.ask(2)
+def test_a_cancellation_wakes_the_waiter_and_stays() -> None:
+    """Each request wakes the waiter; checking raises with the number of the last signal."""
+    cancellation, woken = Cancellation(), []
+    cancellation.attach(lambda: woken.append(1))
+    cancellation.cancel(15)
+    cancellation.cancel(2)
     assert woken == [1, 1]
     with pytest.raises(Interrupted) as caught:
-        stop.check()
+        cancellation.check()
     assert caught.value.signal_number == 2
 
 
-def test_a_wish_from_before_wakes_at_once() -> None:
-    """Whoever attaches after the wish is woken immediately; detaching is always possible."""
-    stop, woken = Cancellation(), []
-    stop.ask(15)
-    stop.attach(lambda: woken.append(1))
-    stop.attach(None)
+def test_an_earlier_cancellation_wakes_immediately() -> None:
+    """A waiter that attaches after the request is woken immediately; detaching is always possible."""
+    cancellation, woken = Cancellation(), []
+    cancellation.cancel(15)
+    cancellation.attach(lambda: woken.append(1))
+    cancellation.attach(None)
     assert woken == [1]
-    stop.ask(15)
+    cancellation.cancel(15)
     assert woken == [1]
