@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.run_folders import list_files, list_questions
 
 from ociaudit.operations.context import ExportOptions
 from support.clocks import SkewedClock
@@ -17,6 +16,7 @@ from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest
 from support.kill_at_call import Ended
 from support.processes import find_command, make_environment, run_process
+from support.run_directories import list_files, list_requests
 from support.stands import (
     END,
     FIRST_DAY,
@@ -221,7 +221,7 @@ def export_later(emulator, output: Path, minutes: int, *, start: datetime, end: 
     emulator.clear_log()
     context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)))
     manifest = export_here(options, output, context).manifest
-    return manifest, {(one.start, one.end) for one in list_questions(emulator.log())}
+    return manifest, {(one.start, one.end) for one in list_requests(emulator.log())}
 
 
 def show_time(moment: datetime) -> str:
