@@ -1,4 +1,4 @@
-"""What a command does about what an earlier one left: one test for each row of docs/running-again.md."""
+"""What a command does about what an earlier one left: one test for each row of docs/how-to/resuming.md."""
 
 import json
 import re
@@ -107,8 +107,8 @@ def assert_refused(stand, ended, words, *, status=2) -> None:
 
 
 def test_every_row_has_its_test(repository):
-    """Each row of the table in docs/running-again.md is proved by a test of this file, and none twice."""
-    text = (repository / "docs" / "running-again.md").read_text("utf-8")
+    """Each row of the table in docs/how-to/resuming.md is proved by a test of this file, and none twice."""
+    text = (repository / "docs/how-to/resuming.md").read_text("utf-8")
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert sorted(rows[1:]) == sorted(ROWS)
 
@@ -128,7 +128,7 @@ def test_killed_run(stand, truth, calls):
     assert stand.list_asked() == SECOND_DAY
 
 
-@row("a run that was killed, and other windows are asked for now")
+@row("a run that was killed, with different windows now")
 def test_other_windows(stand, truth, calls):
     """Coverage is minutes, not windows: with other windows only the missing day is asked."""
     stand.kill_half_way(calls)
@@ -145,7 +145,7 @@ def test_gaps_filled(stand, truth):
     assert stand.list_asked() == SECOND_DAY
 
 
-@row("an incomplete output, with its run, and the gaps fail once more")
+@row("an incomplete output, with its run, and the gaps fail again")
 def test_gaps_that_fail_again(stand, truth):
     """A service that has answered before is not unreachable: what fails again is a gap again, not exit 4."""
     failing = {**BROKEN, "fault": {"kind": "status", "status": 503}}
@@ -183,7 +183,7 @@ def test_killed_between_output_and_manifest(stand, truth, calls):
     assert stand.emulator.log() == []
 
 
-@row("a complete output, and its run, because that was killed before it was cleaned up")
+@row("a complete output with its run, which was killed before its cleanup")
 def test_killed_between_publishing_and_cleaning_up(stand, truth, calls):
     """What is left of a finished run is removed, and nobody is asked."""
     number = [number for number, name in enumerate(calls, 1) if re.search(r"unlink\(.*plan\.json\)", name)][-1]
@@ -238,7 +238,7 @@ def this_minute():
     return datetime.now(UTC).replace(second=0, microsecond=0)
 
 
-@row("an output whose last windows were asked within 15 minutes of their end")
+@row("an output whose last windows were requested within 15 minutes of their end")
 def test_provisional_windows(tmp_path, this_minute):
     """A window asked too soon is marked, asked again by the same command, and then it is settled."""
     output = tmp_path / "audit.json"
@@ -340,7 +340,7 @@ def left_spent(stand):
     return stand.output.read_bytes()
 
 
-@row("the same, and its run, because that was killed before it was cleaned up")
+@row("the same, with its run, which was killed before its cleanup")
 def test_relative_range_complete_and_its_run(stand, left_spent):
     """What is left of the run goes, and the output is neither replaced nor taken for that of the present range."""
     assert_refused(stand, stand.export(start="3d", end="now"), "meant another range")
@@ -349,7 +349,7 @@ def test_relative_range_complete_and_its_run(stand, left_spent):
     assert stand.export("--overwrite", start="3d", end="now").status == 0
 
 
-@row("the same, and its run, with `--resume`")
+@row("the same, with its run and `--resume`")
 def test_relative_range_complete_and_its_run_resumed(stand, left_spent):
     """There is nothing to resume but the clean-up."""
     ended = stand.export("--resume", start="3d", end="now")
@@ -418,7 +418,7 @@ def test_file_that_appeared(stand, calls):
     assert_refused(stand, stand.export(), "this run did not write it")
 
 
-@row("an output that has been cut since")
+@row("an output that has been truncated since")
 def test_output_that_was_cut(stand, truth):
     """An output that is shorter than its manifest states is not called complete."""
     assert stand.export().status == 0
@@ -426,7 +426,7 @@ def test_output_that_was_cut(stand, truth):
     assert_refused(stand, stand.export(), "does not have the size(.|\n)*verify")
 
 
-@row("an incomplete output, and no run any more")
+@row("an incomplete output, without its run")
 def test_incomplete_output_without_run(stand, truth):
     """Without its run an incomplete output cannot be completed; `--overwrite` asks for everything."""
     leave_a_gap(stand)
@@ -436,7 +436,7 @@ def test_incomplete_output_without_run(stand, truth):
     assert stand.list_asked() == FIRST_DAY + SECOND_DAY
 
 
-@row("another oci-audit at work on the same output")
+@row("another oci-audit working on the same output")
 def test_two_processes(stand, truth):
     """The second of two processes is refused, and the first one finishes undisturbed."""
     stand.emulator.faults([{"operation": "ListEvents", "fault": {"kind": "stall", "seconds": 4, "after": "half"}}])
@@ -453,7 +453,7 @@ def test_two_processes(stand, truth):
     assert_whole(stand, truth, ended)
 
 
-@row("a folder of that name that is not of oci-audit")
+@row("a folder of that name that does not belong to oci-audit")
 def test_foreign_folder(stand):
     """A folder with somebody else's files is not touched, although it has the run's name."""
     (stand.folder / "audit.json.run").mkdir()

@@ -60,4 +60,4 @@ def _describe_result(result: ReportOutcome) -> Iterator[str]:
     yield f"{result.output}: {result.events:,} events, {table} of them in the table, {result.size_bytes:,} bytes"
     yield _VERDICTS.get(result.verdict, f"NOT complete: {format_count(result.gaps, 'gap')}; the page starts with them")
     for finding in result.findings:
-        yield f"worth a look: {finding}"
+        yield f"finding: {finding}"
