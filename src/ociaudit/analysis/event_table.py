@@ -27,7 +27,7 @@ import msgspec
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.columns import COLUMNS, Column, read_row
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import open_records
+from ociaudit.formats.reader import ignore_incomplete, open_records
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 
 if TYPE_CHECKING:
@@ -68,7 +68,12 @@ def create_table(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def fill_table(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Path | None], needed: Collection[str], folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Path | None],
+    needed: Collection[str],
+    folder: Path,
+    *,
+    on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> None:
     """Load the `needed` columns of all files (None is stdin) into the table; `folder` holds the temporary file.
 
@@ -82,7 +87,7 @@ def fill_table(
     with _RowLoader(connection, columns, folder / "rows.ndjson") as loader:
         for source in sources:
             if source is None or not _load_parquet(connection, source, columns):
-                with open_records(source) as records:
+                with open_records(source, on_incomplete=on_incomplete) as records:
                     for batch in records:
                         try:
                             loader.add(batch)

@@ -10,7 +10,17 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import describe_redaction, format_count
-from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, Command, argument, file_options, filter_options, option
+from ociaudit.cli.options import (
+    BEHAVIOR,
+    FILE,
+    OUTPUT,
+    Command,
+    argument,
+    file_options,
+    filter_options,
+    option,
+    strict_option,
+)
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ _INPUTS_SHOWN = 20
     help="Sort the events by time and write each record once, instead of keeping the input order.",
 )
 @filter_options
+@strict_option
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
     """Read one or more event files in any supported format, and write the events to one file.
@@ -103,6 +114,7 @@ def _convert(
         is_sorted=options["sort"],
         is_redacted=options["redact"],
         overwrite=options["overwrite"],
+        is_strict=options["is_strict"],
     )
     cancellation = Cancellation()
     with console.handle_signals(cancellation.cancel):

@@ -56,13 +56,17 @@ def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None
     """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
     from ociaudit.analysis.stats import EventStats, count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
+    from ociaudit.operations.convert import find_mismatches
     from ociaudit.storage.atomic_io import write_file
 
     paths = [None if str(path) == "-" else path for path in files]
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
     with console.handle_signals(console.raise_interrupted):
-        stats = count_files(paths, EventStats)
+        stats = count_files(paths, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
+        mismatches = find_mismatches(paths)
+    for mismatch in mismatches:
+        console.print_notice(mismatch)
     result = make_summary(stats, [read_coverage(path) for path in paths])
     if event_counts:
         write_file(event_counts, encode_counts(stats))

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -51,8 +52,11 @@ _ARRAY_END = b"]\n"
 class RecordSource:
     """The records of one file. Iterate it once; the counters and the description grow meanwhile."""
 
-    def __init__(self, name: str, detected: DetectedInput, compression: str) -> None:
+    def __init__(
+        self, name: str, detected: DetectedInput, compression: str, on_incomplete: Callable[[str], None]
+    ) -> None:
         """Read the events of `detected`; `name` is the file's name in messages."""
+        self._on_incomplete = on_incomplete
         self.name = name
         """The file's name in messages."""
         self._detected = detected
@@ -101,15 +105,35 @@ class RecordSource:
                     unknown = []
             if unknown:
                 raise InvalidFile(f"none of its JSON objects is an audit event ({len(unknown):,} checked)")
+        for reason in self._detector.incomplete:
+            self._on_incomplete(f"{self.name} is not whole: {reason}")
 
     @property
     def _has_events(self) -> bool:
         return any(count for kind, count in self.kinds.items() if kind != UNKNOWN)
 
 
+def ignore_incomplete(_: str) -> None:
+    """Accept an input that says that it is not whole."""
+
+
+def reject_incomplete(reason: str) -> None:
+    """Reject an input that says that it is not whole.
+
+    Raises:
+        UnreadableInput: always.
+    """
+    raise UnreadableInput(reason, hint="fetch what is missing, or omit --strict to read what there is")
+
+
 @contextmanager
-def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[RecordSource]:
+def open_records(
+    source: Path | None, *, stdin: int = 0, on_incomplete: Callable[[str], None] = ignore_incomplete
+) -> Iterator[RecordSource]:
     """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is.
+
+    After the last record, `on_incomplete` is called with each sentence in which the input itself says that it is not
+    whole: it names a next page, is marked as truncated, or holds an error.
 
     An empty file counts as an export without events only if its name says that it holds lines (`.ndjson`, `.jsonl`).
     Any other empty file is rejected, because it may be one that was never written.
@@ -134,7 +158,7 @@ def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[RecordSourc
             detected = detect_input(pieces, file=regular)
             if detected is None:
                 detected = _accept_empty(name, source)
-        yield RecordSource(name, detected, compression)
+        yield RecordSource(name, detected, compression, on_incomplete)
 
 
 def check_source(path: Path) -> None:
@@ -180,7 +204,19 @@ def _explain_invalid(name: str) -> Iterator[None]:
     try:
         yield
     except InvalidFile as error:
-        raise UnreadableInput(f"{name}: {error}", hint=_HINT) from error
+        raise UnreadableInput(f"{name}: {error}", hint=_suggest(name, error)) from error
+
+
+def _suggest(name: str, error: InvalidFile) -> str:
+    if error.encoding is None:
+        return error.hint or _HINT
+    if name == "stdin":
+        return f"convert it on the way: iconv -f {error.encoding} -t UTF-8"
+    target = shlex.quote(f"{name}.utf8")
+    opener = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(Path(name).suffix.lower())
+    if opener:
+        return f"convert it: {opener} {shlex.quote(name)} | iconv -f {error.encoding} -t UTF-8 > {target}"
+    return f"convert it: iconv -f {error.encoding} -t UTF-8 {shlex.quote(name)} > {target}"
 
 
 class NotPlainLines(ValueError):

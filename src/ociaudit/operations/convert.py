@@ -26,14 +26,14 @@ from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import make_compressor
-from ociaudit.formats.reader import check_source, open_records
+from ociaudit.formats.reader import check_source, open_records, reject_incomplete
 from ociaudit.formats.registry import OutputFormat, make_format
 from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
-from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
+from ociaudit.storage.manifest import Manifest, find_mismatch, load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
 
 _UNKNOWN_ORIGIN = 2**32 - 1
@@ -130,6 +130,8 @@ class ConvertOptions:
     """Canonical order, every record once; otherwise the order of the inputs, every record."""
     is_redacted: bool = False
     overwrite: bool = False
+    is_strict: bool = False
+    """Reject an input that itself says that it is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ def convert_events(
     cancelled = cancellation or Cancellation()
     inputs = _choose_inputs(options.inputs, watch)
     _check_output(options, inputs)
+    for mismatch in find_mismatches(inputs):
+        watch.on_notice(mismatch)
     for notice in (*options.output_format.notices, *options.event_filter.notices):
         watch.on_notice(notice)
     conversion = Conversion()
@@ -188,7 +192,8 @@ def convert_events(
     def check_cancelled() -> None:
         cancelled.check("; nothing was written")
 
-    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled)
+    on_incomplete = reject_incomplete if options.is_strict else watch.on_notice
+    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled, on_incomplete)
     redactor = Redactor()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
@@ -217,6 +222,26 @@ def convert_events(
         conversion.redacted_fields = dict(redactor.paths.most_common())
     conversion.written = conversion.read - conversion.filtered - conversion.identical
     return conversion
+
+
+def find_mismatches(paths: Iterable[Path | None]) -> list[str]:
+    """Return a sentence for each file that is not the one of the manifest beside it; None, which is stdin, has none.
+
+    Raises:
+        DiskError: a file cannot be read.
+    """
+    sentences = []
+    for path in paths:
+        if path is None or not path.is_file():
+            continue
+        try:
+            found = load_manifest(name_manifest(path))
+        except CorruptRun:
+            continue
+        reason = find_mismatch(path, found.manifest.output) if found else None
+        if reason:
+            sentences.append(f"{path} is not the file of its manifest: {reason}; run oci-audit verify {path}")
+    return sentences
 
 
 def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
@@ -287,10 +312,11 @@ def _read_inputs(
     event_filter: EventFilter,
     conversion: Conversion,
     check_cancelled: Callable[[], None],
+    on_incomplete: Callable[[str], None],
 ) -> Iterator[list[Record]]:
     """Yield the records that pass the filter, input by input."""
     for path in inputs:
-        with open_records(path) as source:
+        with open_records(path, on_incomplete=on_incomplete) as source:
             for batch in source:
                 check_cancelled()
                 wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch
