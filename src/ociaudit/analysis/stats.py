@@ -305,7 +305,9 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
     return True
 
 
-def _count_records(counter: EventCounter, path: Path | None, on_incomplete: Callable[[str], None]) -> None:
+def _count_records(
+    counter: EventCounter, path: Path | None, on_incomplete: Callable[[str], None] = ignore_incomplete
+) -> None:
     """Count the events of a file in any format."""
     with open_records(path, on_incomplete=on_incomplete) as source:
         for batch in source:

@@ -14,7 +14,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text
-from ociaudit.cli.options import FILE, Command, argument, check_output, option
+from ociaudit.cli.options import FILE, Command, argument, check_output, option, strict_option
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ _LABEL = 11
     help="Write how often each eventName occurs to this file, as a JSON object.",
 )
 @option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
-def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool) -> int:
+@strict_option
+def summary(
+    files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool, is_strict: bool
+) -> int:
     """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
     from ociaudit.analysis.stats import EventStats, count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage

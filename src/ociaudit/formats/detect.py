@@ -248,7 +248,9 @@ def _describe_foreign(head: bytes, text: bytes) -> str:
         return "this is a CSV whose lines end in CR alone; convert them: tr '\\r' '\\n'"
     if _CSV_LIKE.fullmatch(line):
         return "this looks like a CSV without the column 'event', the only one that holds whole events"
-    return f"this is neither JSON nor CSV nor Parquet; it begins with {text[:20].decode('utf-8', 'replace')!r}"
+    offset = len(head) - len(text)
+    start = text[:20].decode("utf-8", "replace")
+    return f"this is neither JSON nor CSV nor Parquet; it begins with {start!r}, at byte {offset:,}"
 
 
 class ObjectDetector:

@@ -85,7 +85,7 @@ class ObjectStream:
         self._pieces = pieces
         self._layout = layout
         self._separator = _SEPARATORS[layout]
-        frames: list[_Frame] = [*(["object"] * open_objects), *(["array"] if layout == "array" else [])]
+        frames = _list_frames(open_objects) if layout == "array" else []
         self._scanner = _Scanner("first" if layout == "array" else "object", offset, line, frames)
 
     @property
@@ -156,6 +156,11 @@ def _split_lines(body: bytes) -> list[bytes] | None:
     lines = [line for line in map(bytes.strip, body.split(b"\n")) if line]
     objects = _split_array(b",".join(lines)) if lines else []
     return objects if objects == lines else None
+
+
+def _list_frames(open_objects: int) -> list[_Frame]:
+    frames: list[_Frame] = ["object"] * open_objects
+    return [*frames, "array"]
 
 
 class _Scanner:
@@ -232,7 +237,7 @@ class _Scanner:
         end = start + len(opening.prefix)
         raw = self._encode(text, start, end)
         objects.append(PageRest(raw + b"]" + b"}" * opening.open_objects))
-        self._frames += [*(["object"] * opening.open_objects), "array"]
+        self._frames += _list_frames(opening.open_objects)
         self._state = "first"
         return end
 
