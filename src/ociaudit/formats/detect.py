@@ -7,7 +7,8 @@ removes the wrapper or the origin around it. Wrappers are `{"datetime", "logCont
 
 Invariants
 - Every kind of file is either detected, or rejected with what it seems to be.
-- The text around an array of events is checked too: a file that is truncated after its last event is rejected.
+- No event is dropped: an object that is not an event is searched for events at any depth, in repeated members too. What
+  it says about missing events is noted in `incomplete`.
 - An event with the API's field names, on one line, keeps every byte. One that spans lines was formatted for reading,
   so the white space between its tokens is removed.
 - An origin is known from our own `origin`, or where a wrapper names the region (`regionId`) and the log that it

@@ -1,7 +1,7 @@
 """The reader of audit events from any file or from stdin.
 
-`open_records` accepts a JSON array, alone or as `data` or `results` of an object (as the OCI CLI and Logging Search
-print it); JSON objects that follow each other; CSV and Parquet with the column `event`; and all of these but Parquet
+`open_records` accepts JSON documents that follow each other: events, arrays of them, and pages that hold events in lists
+(as the OCI CLI and Logging Search print them), nested in any way; CSV and Parquet with the column `event`; and all of these but Parquet
 compressed with gzip or zstd. What a file is follows from its first bytes, never from its name (`formats/detect.py`).
 
 `read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
