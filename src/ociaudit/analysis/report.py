@@ -116,7 +116,7 @@ def report_export(
         report_stats = count_files([source], ReportStats)
         file = FileFacts(source.name, *digest.result())
     manifest = manifest_file.manifest if manifest_file else None
-    coverage = map_coverage(manifest, report_stats.compartment_names) if manifest else None
+    coverage = map_coverage(manifest, _name_compartments(manifest, report_stats)) if manifest else None
     data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats))
     head = _make_head(file, manifest_file, report_stats, data)
     page = _render_page(head, data)
@@ -172,7 +172,7 @@ def _make_head(
 ) -> ReportHead:
     manifest = manifest_file.manifest if manifest_file else None
     verdict, headline, explanation = _judge(file, manifest_file, report_stats, data.coverage)
-    gaps, gaps_left_out = list_gaps(manifest, report_stats.compartment_names) if manifest else ([], 0)
+    gaps, gaps_left_out = list_gaps(manifest, _name_compartments(manifest, report_stats)) if manifest else ([], 0)
     return ReportHead(
         title=file.name,
         verdict=verdict,
@@ -185,6 +185,11 @@ def _make_head(
         gaps_left_out=gaps_left_out,
         notes=_list_notes(manifest, report_stats),
     )
+
+
+def _name_compartments(manifest: Manifest, report_stats: ReportStats) -> dict[str, str]:
+    """Return paths from the listing, and names from the events where the listing has none, by OCID."""
+    return {**report_stats.compartment_names, **manifest.scope.compartment_paths}
 
 
 def _judge(

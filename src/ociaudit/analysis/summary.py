@@ -35,6 +35,8 @@ _NEW_PART = 4
 class CoverageEntry(msgspec.Struct, frozen=True):
     """What the manifest beside a file states; without one, all fields but the first two are empty.
 
+    `compartment_paths` are the paths of compartments by OCID, as far as the manifest states them.
+
     `state` is `complete`, `incomplete`, `unknown` (no manifest) or `altered` (the manifest states another size).
     """
 
@@ -48,6 +50,7 @@ class CoverageEntry(msgspec.Struct, frozen=True):
     waived_gaps: int = 0
     provisional: int = 0
     filtered: int = 0
+    compartment_paths: dict[str, str] = {}
 
 
 class ActorEntry(msgspec.Struct, frozen=True):
@@ -231,6 +234,7 @@ def _make_coverage_entry(name: str, size_bytes: int, manifest: Manifest) -> Cove
         waived_gaps=len(manifest.waived_gaps),
         provisional=len(manifest.provisional),
         filtered=manifest.totals.filtered,
+        compartment_paths=manifest.scope.compartment_paths,
     )
 
 

@@ -119,6 +119,7 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
     yield (
         f"{conversion.read:,} read = {conversion.written:,} written + {conversion.filtered:,} filtered out + "
         f"{conversion.identical:,} identical"
+        + (f" + {conversion.reserialised:,} reserialised" if conversion.reserialised else "")
     )
     if conversion.conflicting_ids:
         yield f"{format_count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
     from ociaudit.planning.shard import Gap
-    from ociaudit.storage.manifest import Manifest
+    from ociaudit.planning.window import Window
+    from ociaudit.storage.manifest import GapEntry, Manifest, Range
 
 LogFormat = Literal["text", "json"]
 
@@ -117,9 +118,9 @@ _UNAUTHORIZED = "401 "
     "compartments",
     section=SCOPE,
     multiple=True,
-    metavar="OCID",
+    metavar="NAME|OCID",
     show_default="the whole tenancy",
-    help="Only this compartment and all below it; repeatable.",
+    help="Only this compartment, by name, path (root/prod/pay) or OCID, and all below it; repeatable.",
 )
 @option(
     "--no-subtree",
@@ -131,7 +132,7 @@ _UNAUTHORIZED = "401 "
     "--waive",
     section=SCOPE,
     multiple=True,
-    metavar="OCID|FILE",
+    metavar="NAME|OCID|FILE",
     help="Compartment whose denial is known and does not cause exit code 10, or a file of such; repeatable.",
 )
 @option(
@@ -244,7 +245,6 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
         check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
         if dry_run:
             return print_preview(_preview(options, progress, is_probing=probe), as_json=as_json)
-        progress.waived = frozenset(read_waivers(options["waive"]))
         result = _export(output, options, progress)
     except OciAuditError as error:
         if progress.report_error(error):
@@ -263,7 +263,7 @@ def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProg
     from ociaudit.operations.context import Cancellation
 
     cancellation = Cancellation()
-    export_options = _make_export_options(output, options, waived=progress.waived)
+    export_options = _make_export_options(output, options, waived=frozenset(read_waivers(options["waive"])))
     with console.handle_signals(cancellation.cancel):
         return api.run_export(
             export_options,
@@ -336,28 +336,28 @@ def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity
 
 
 def read_waivers(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the OCIDs that are named directly, or one per line in files; `#` begins a comment.
+    """Return the OCIDs, names and paths that are given directly, or one per line in files; `#` begins a comment.
 
     Raises:
-        UsageError: an argument is neither an OCID nor a readable file of OCIDs.
+        UsageError: an argument is neither an OCID, a name nor a readable file of such.
     """
-    from ociaudit.planning.scope import check_ocid
+    from ociaudit.planning.scope import check_compartment_name
 
-    return tuple(check_ocid(ocid) for argument in arguments for ocid in _expand_waiver(argument))
+    return tuple(check_compartment_name(text) for argument in arguments for text in _expand_waiver(argument))
 
 
 def _expand_waiver(argument: str) -> Iterator[str]:
     from pathlib import Path
 
-    if argument.startswith("ocid1."):
-        yield argument
-        return
     try:
         text = Path(argument).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        yield argument  # an OCID, a name or a path, which the tenancy's listing decides
+        return
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"--waive {argument}: neither an OCID nor a readable file",
-            hint="name an OCID, or a file with one OCID per line",
+            f"--waive {argument}: neither a compartment nor a readable file",
+            hint="give an OCID, a name or a path, or a file with one of these per line",
         ) from error
     for line in text.splitlines():
         ocid = line.split("#", 1)[0].strip()
@@ -372,6 +372,7 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
     if not is_quiet:
         for line in (*describe_empty_filter(result), *describe_result(result), *describe_effort(progress)):
             console.print_message(line)
+    manifest = result.manifest
     if result.gaps:
         lines = describe_gaps(
             result.gaps,
@@ -379,6 +380,9 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             is_kept=result.output is not None,
             is_relative=is_relative(options["start"]) or is_relative(options["end"]),
             can_waive=True,
+            paths=manifest.scope.compartment_paths,
+            window=manifest.window,
+            is_detailed=bool(options["verbose"]),
         )
         for line in lines:
             console.print_message(line)
@@ -392,10 +396,11 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield f"already complete: {result.output} holds {format_count(totals.written, 'event')}; nothing was requested"
         return
     where = f" to {result.output}" if result.output else ""
+    reserialised = f" + {totals.reserialised:,} reserialised" if totals.reserialised else ""
     yield f"{format_count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
     yield (
         f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
-        f"{totals.identical:,} identical; {format_count(totals.pages, 'page')} in "
+        f"{totals.identical:,} identical{reserialised}; {format_count(totals.pages, 'page')} in "
         f"{format_count(totals.requests, 'request')}, {format_count(totals.shards, 'window')}"
     )
     yield from _describe_event_range(manifest)
@@ -411,10 +416,13 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     if manifest.provisional:
         windows = format_count(len(manifest.provisional), "window")
         yield f"{windows} provisional: requested within 15 minutes of their end"
-    for name in manifest.scope.unlisted_compartments_seen:
+    paths = manifest.scope.compartment_paths
+    for ocid in manifest.scope.unlisted_compartments_seen:
+        name = f"{paths[ocid]} ({ocid})" if ocid in paths else ocid
         yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
     if result.waived:
-        yield f"{format_count(len(result.waived), 'waived gap')}: {_list_targets(result.waived)}"
+        yield f"{format_count(len(result.waived), 'waived gap')}:"
+        yield from list_gap_lines(result.waived, paths, window=manifest.window)
     if result.digest:
         yield f"manifest {result.manifest_path} sha256:{result.digest}"
 
@@ -443,28 +451,33 @@ def describe_effort(run_stats: RunStats) -> Iterator[str]:
     if slowest:
         yield "slowest windows:"
     for taken in slowest:
-        yield f"  {describe_shard_time(taken)}"
+        yield f"  {describe_shard_time(taken, run_stats.paths)}"
 
 
 def describe_gaps(
-    gaps: Sequence[Gap], *, policy: str, is_kept: bool = True, is_relative: bool = False, can_waive: bool = False
+    gaps: Sequence[Gap],
+    *,
+    policy: str,
+    is_kept: bool = True,
+    is_relative: bool = False,
+    can_waive: bool = False,
+    paths: Mapping[str, str] | None = None,
+    window: Window | None = None,
+    is_detailed: bool = False,
 ) -> Iterator[str]:
-    """Yield the gaps, grouped by cause, and what to do about them.
+    """Yield the gaps, one line per compartment and cause, and what to do about them.
 
     `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
     `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
-    `can_waive`: the command has the option `--waive`.
+    `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. `window` is the
+    requested range: gaps of all of it are shown without their time. `is_detailed` adds every gap with its request id.
     """
     from ociaudit.cli.progress import describe_gap
 
     yield f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
-    groups = _group_gaps(gaps)
-    for group in groups[:_GAPS_SHOWN]:
-        more = f"; and the same for {format_count(len(group) - 1, 'more compartment')}" if len(group) > 1 else ""
-        yield f"  {describe_gap(group[0])}{more}"
-    rest = sum(map(len, groups[_GAPS_SHOWN:]))
-    if rest:
-        yield f"  … and {rest:,} more; all are in the manifest"
+    yield from list_gap_lines(gaps, paths or {}, window=window)
+    if is_detailed:
+        yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
     yield from _advise(gaps, policy, can_waive=can_waive)
     if is_kept and is_relative:
         yield "hint: the same command with --resume requests only the gaps"
@@ -474,14 +487,32 @@ def describe_gaps(
         yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
 
 
-def _group_gaps(gaps: Sequence[Gap]) -> list[list[Gap]]:
-    """Group consecutive gaps that one response caused, usually those of a whole region."""
-    from itertools import groupby
+def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, window: Window | None) -> Iterator[str]:
+    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
+    from ociaudit.cli.options import wrap_text
+    from ociaudit.planning.shard import describe_group, group_gaps
 
-    def find_cause(gap: Gap) -> tuple[object, ...]:
-        return gap.target.region, gap.window, gap.kind, gap.reason, gap.request_id
+    groups = group_gaps(gaps)
+    for group in groups[:_GAPS_SHOWN]:
+        first, *others = wrap_text(describe_group(group, paths, window=window), 76)
+        yield f"  {first}"
+        yield from (f"    {line}" for line in others)
+    rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
+    if rest:
+        yield f"  … and {format_count(rest, 'more gap')}; all are in the manifest"
 
-    return [list(group) for _, group in groupby(gaps, find_cause)]
+
+def list_gap_entries(
+    entries: Sequence[GapEntry], paths: Mapping[str, str], requested: Range | None = None
+) -> Iterator[str]:
+    """Yield the gaps of a manifest as `list_gap_lines` does; as they are where their times cannot be read."""
+    try:
+        gaps, window = [entry.gap for entry in entries], requested.window if requested else None
+    except ValueError:
+        for entry in entries[:_GAPS_SHOWN]:
+            yield f"  {entry.kind} {entry.region} {entry.compartment} {entry.start} .. {entry.end}: {entry.reason}"
+        return
+    yield from list_gap_lines(gaps, paths, window=window)
 
 
 def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[str]:
@@ -491,7 +522,7 @@ def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[st
     if any(not gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
         yield f"hint: for denied targets ask for: {policy}"
         if can_waive:
-            yield "hint: if a denial is intended, --waive OCID keeps it on record without exit code 10"
+            yield "hint: if a denial is intended, --waive NAME keeps it on record without exit code 10"
 
 
 def describe_empty_filter(result: ExportResult) -> Iterator[str]:
@@ -517,10 +548,6 @@ def describe_empty_filter(result: ExportResult) -> Iterator[str]:
             yield f"hint: Audit records {found[0]} as {', '.join(found[1])}"
 
 
-def _list_targets(gaps: Sequence[Gap]) -> str:
-    return ", ".join(f"{gap.target.region} {gap.target.compartment}" for gap in gaps[:_GAPS_SHOWN])
-
-
 def print_preview(preview: Preview, *, as_json: bool) -> int:
     """Print the preview to stdout, and return the exit code."""
     if as_json:
@@ -535,6 +562,7 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
 
 def describe_preview(preview: Preview) -> Iterator[str]:
     """Yield the preview of a dry run, line by line."""
+    from ociaudit.cli.progress import describe_shard
     from ociaudit.planning.window import MINUTES_PER_DAY, format_minute
 
     plan = preview.plan
@@ -558,7 +586,7 @@ def describe_preview(preview: Preview) -> Iterator[str]:
         yield from _describe_estimate(preview, preview.estimate)
     for shard, error in preview.failed[:_FAILED_PROBES_SHOWN]:
         request_id = f" (opc-request-id {error.request_id})" if error.request_id else ""
-        yield f"rejected    {shard}: {error}{request_id}"
+        yield f"rejected    {describe_shard(shard, plan.listed_compartments or {})}: {error}{request_id}"
     if len(preview.failed) > _FAILED_PROBES_SHOWN:
         yield f"rejected    and {len(preview.failed) - _FAILED_PROBES_SHOWN:,} more"
 

@@ -184,6 +184,7 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     scanned: int
     filtered: int
     identical: int
+    reserialised: int
     conflicting_ids: int
     provisional: int
     gaps: int
@@ -254,6 +255,7 @@ class JsonLog(QuietProgress):
                 scanned=totals.scanned,
                 filtered=totals.filtered,
                 identical=totals.identical,
+                reserialised=totals.reserialised,
                 conflicting_ids=totals.conflicting_ids,
                 provisional=len(result.manifest.provisional),
                 gaps=len(result.gaps),

@@ -330,7 +330,7 @@ region_option = option(
     multiple=True,
     metavar="REGION",
     show_default="every subscribed region",
-    help="Only this region; repeatable.",
+    help="Only this region, by name or key (iad); repeatable, or a comma list.",
 )
 
 file_options = combine(

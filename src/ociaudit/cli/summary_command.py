@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _COLUMN = 32
 _COUNT = 9
 _ROWS = 8
-_GAPS_SHOWN = 3
+_GAP_LINES_SHOWN = 6
 _STRONG = 5
 _STRONG_SHOWN = 3
 _WEAK_SHOWN = 3
@@ -32,7 +32,6 @@ _NEW_SHOWN = 4
 _CHANGES_SHOWN = 3
 _NAMES_SHOWN = 6
 _LINE_WIDTH = 150
-_SHORT_OCID = 12
 _LABEL = 11
 
 
@@ -119,11 +118,7 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
     else:
         text = f"INCOMPLETE: {len(coverage.gaps):,} gaps, {covered}, {window}"
     yield f"{'coverage':<{_LABEL}}{text}{where}"
-    for gap in coverage.gaps[:_GAPS_SHOWN]:
-        target = f"{gap.region} …{gap.compartment[-_SHORT_OCID:]}"
-        yield _truncate(f"{'':<{_LABEL}}GAP {gap.kind} {target} {gap.start} .. {gap.end} {gap.reason}")
-    if len(coverage.gaps) > _GAPS_SHOWN:
-        yield f"{'':<{_LABEL}}… and {len(coverage.gaps) - _GAPS_SHOWN:,} more gaps; all are in the manifest"
+    yield from _describe_gaps(coverage)
     for number, words in (
         (coverage.waived_gaps, "waived gaps"),
         (coverage.provisional, "windows provisional: requested too soon after their end"),
@@ -131,6 +126,19 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
     ):
         if number:
             yield f"{'':<{_LABEL}}{number:,} {words}"
+
+
+def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
+    from ociaudit.cli.export_command import list_gap_entries
+    from ociaudit.storage.manifest import Range
+
+    requested = Range(coverage.asked_start or "", coverage.asked_end or "")
+    lines = list(list_gap_entries(coverage.gaps, coverage.compartment_paths, requested))
+    for line in lines[:_GAP_LINES_SHOWN]:
+        is_continued = line.startswith("    ")
+        yield f"{'':<{_LABEL}}{'    ' if is_continued else 'GAP '}{clean_text(line.strip())}"
+    if len(lines) > _GAP_LINES_SHOWN:
+        yield f"{'':<{_LABEL}}… and more gaps; all are in the manifest"
 
 
 def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:

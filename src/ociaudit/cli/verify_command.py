@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ociaudit.operations.verify import Verification
 
 _EXIT_CODES = {"complete": ExitCode.OK, "incomplete": ExitCode.INCOMPLETE, "altered": ExitCode.ALTERED}
-_GAPS_SHOWN = 40
 _AUTHORSHIP = {
     "unsigned": "unsigned: who made it is not proven",
     "unknown_signer": "signed by an unknown key: who made it is not proven",
@@ -58,6 +57,8 @@ def verify(file: Path, *, manifest: Path | None, signer: Path | None, as_json: b
 
 def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     """Yield what was requested, what is complete, what is missing and what does not match."""
+    from ociaudit.cli.export_command import list_gap_entries
+
     manifest = result.manifest
     yield f"{file}: {manifest.totals.written:,} events, {manifest.output.size_bytes:,} bytes"
     yield f"requested {manifest.range.start} to {manifest.range.end}, {manifest.range.time}, end exclusive"
@@ -65,12 +66,10 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     complete = sum(bool(target.windows) for target in manifest.coverage)
     yield f"covered   {complete} of {len(manifest.coverage)} targets (region × compartment), fully or in part"
     yield f"gaps      {len(manifest.gaps)}, and {len(manifest.waived_gaps)} waived"
-    shown = [("", gap) for gap in manifest.gaps] + [("waived, ", gap) for gap in manifest.waived_gaps]
-    for mark, gap in shown[:_GAPS_SHOWN]:
-        request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-        yield f"  {mark}{gap.kind} {gap.region} {gap.compartment} {gap.start} .. {gap.end}: {gap.reason}{request_id}"
-    if len(shown) > _GAPS_SHOWN:
-        yield f"  … and {len(shown) - _GAPS_SHOWN:,} more; all are in the manifest"
+    for title, entries in (("", manifest.gaps), ("waived:", manifest.waived_gaps)):
+        if title and entries:
+            yield f"  {title}"
+        yield from list_gap_entries(entries, manifest.scope.compartment_paths, manifest.range)
     if manifest.provisional:
         yield f"          {len(manifest.provisional)} windows provisional: requested too soon after their end"
     yield f"manifest  sha256:{manifest.digest}"

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ociaudit.errors import ConfigError
-from ociaudit.planning.scope import REGION
+from ociaudit.client import network
+from ociaudit.errors import ConfigError, UsageError
 
 DEFAULT_CONFIG_FILE = "~/.oci/config"
 DEFAULT_PROFILE = "DEFAULT"
@@ -102,12 +102,10 @@ def resolve_region(text: str, where: str) -> str:
     Raises:
         ConfigError: it is malformed; `where` names its source.
     """
-    from oci.regions import get_region_from_short_name
-
-    region = str(get_region_from_short_name(text.strip().lower()))
-    if not REGION.fullmatch(region):
-        raise ConfigError(f"{where}: region malformed", hint="regions are named like eu-frankfurt-1")
-    return region
+    try:
+        return network.resolve_region(text)
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error}", hint=error.hint) from error
 
 
 def expand_path(location: str) -> Path:

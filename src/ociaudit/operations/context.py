@@ -23,7 +23,7 @@ from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
 from ociaudit.client.memory_budget import MemoryBudget
-from ociaudit.client.network import Endpoints
+from ociaudit.client.network import Endpoints, split_regions
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import FinishedRequest, Transport, TransportLimits
@@ -85,7 +85,8 @@ class ConnectionOptions:
 class ExportOptions:
     """What to export, and into what.
 
-    `start` and `end` are as typed. Without `regions` and `compartments` the scope is the whole tenancy. `event_types`
+    `start` and `end` are as typed. `regions` are names or keys; `compartments` are OCIDs, names or paths. Without them
+    the scope is the whole tenancy. `event_types`
     are regular expressions, and `filter` holds all other conditions. `late`, `settle` and `deadline` are durations such
     as "15m". `output` None means stdout; `manifest` None puts the manifest beside the output.
 
@@ -117,7 +118,7 @@ class ExportOptions:
     manifest: Path | None = None
     signing_key: Path | None = None
     waived: frozenset[str] = frozenset()
-    """Compartments whose denial is known: their gaps do not make the run incomplete."""
+    """Compartments, by OCID, name or path, whose denial is known: their gaps do not make the run incomplete."""
     confirm_empty: bool = False
     """Request shards that returned no event once more at the end."""
     deadline: str | None = None
@@ -157,7 +158,7 @@ class ExportOptions:
             start=_to_text(self.start),
             end=_to_text(self.end),
             profile=credentials.profile,
-            regions=tuple(self.regions),
+            regions=split_regions(self.regions),
             compartments=tuple(self.compartments),
             is_subtree=self.is_subtree,
             event_types=(*self.event_types, *spec.event_types),
@@ -198,6 +199,9 @@ class Callbacks:
 
     def on_notice(self, text: str) -> None:
         """Handle something a person should know that does not stop the run."""
+
+    def on_scope(self, paths: Mapping[str, str], waived: frozenset[str]) -> None:
+        """Handle the paths of compartments by OCID, as far as they are known, and the OCIDs that are waived."""
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Handle the resolved scope; at least `shard_count` shards will be requested."""

@@ -4,7 +4,8 @@ Invariants
 - The order of the inputs is kept; with `is_sorted` it is the canonical order, every record once. A record that several
   inputs hold is then written with its origin, if any of them knows it.
 - The output is none of the inputs, whatever they are called, and gets its name only when it is complete.
-- Everything read is written, filtered out, or identical to what was written: the counts add up.
+- Everything read is written, filtered out, or identical to what was written, in the same or other bytes: the counts
+  add up.
 - Memory does not grow with the inputs: sorted records wait compressed in a private scratch file.
 """
 
@@ -145,7 +146,7 @@ class InputSummary:
 
 @dataclass(slots=True)
 class Conversion:
-    """How a conversion ended. `read` = `written` + `filtered` + `identical`.
+    """How a conversion ended. `read` = `written` + `filtered` + `identical` + `reserialised`.
 
     `redacted_events` were changed by redaction; `redacted_fields` counts the replaced values by path, None without
     redaction. `conflicting_ids` have more than one record; they are counted only in canonical order.
@@ -155,6 +156,7 @@ class Conversion:
     read: int = 0
     filtered: int = 0
     identical: int = 0
+    reserialised: int = 0
     written: int = 0
     conflicting_ids: int = 0
     redacted_events: int = 0
@@ -210,12 +212,14 @@ def convert_events(
         )
         if options.is_sorted:
             conversion.identical = ordered.counts.identical
+            conversion.reserialised = ordered.counts.reserialised
             conversion.conflicting_ids = ordered.counts.conflicting_count
     conversion.size_bytes = written.size_bytes
     if options.is_redacted:
         conversion.redacted_events = redactor.events
         conversion.redacted_fields = dict(redactor.paths.most_common())
-    conversion.written = conversion.read - conversion.filtered - conversion.identical
+    dropped = conversion.filtered + conversion.identical + conversion.reserialised
+    conversion.written = conversion.read - dropped
     return conversion
 
 

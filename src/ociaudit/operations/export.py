@@ -50,6 +50,7 @@ from ociaudit.operations.scope_resolution import (
     make_plan,
     make_span,
     resolve_times,
+    resolve_waivers,
     settled_until,
     warn_about_range,
 )
@@ -60,7 +61,7 @@ from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, format_second
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals
-from ociaudit.storage.manifest import FileEntry, GapEntry, Manifest, Redaction, encode_manifest
+from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
@@ -199,6 +200,8 @@ class _Export:
         context = self.context
         async with connect(context, parse=self.event_filter.parse_page) as service:
             plan = self.workspace.plan or await self._make_plan(service)
+            waived = resolve_waivers(self.options.waived, plan.listed_compartments)
+            context.callbacks.on_scope(plan.listed_compartments or {}, waived)
             warn_about_range(plan, now=context.clock.now(), notify=context.callbacks.on_notice)
             spool, state = self._open_spool(plan)
             stack.enter_context(spool)
@@ -230,6 +233,7 @@ class _Export:
             now=self.context.clock.now(),
             may_replace=resume.overwrite or resume.is_script or self.workspace.previous.output_exists,
             callbacks=self.context.callbacks,
+            waived=self.options.waived,
         )
         self.workspace.folder.write_plan(plan)
         return plan
@@ -338,7 +342,7 @@ class _Export:
     ) -> ExportResult:
         """Write ledger and manifest, and return how the export ended."""
         context, workspace = self.context, self.workspace
-        gaps, waived = self._split_waived(fetched.gaps)
+        gaps, waived = self._split_waived(fetched)
         totals = LedgerTotals()
         ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, written.blocks)
         manifest = make_manifest(
@@ -371,12 +375,20 @@ class _Export:
             tally=Counter(totals.tally),
         )
 
-    def _split_waived(self, found: tuple[Gap, ...]) -> tuple[tuple[Gap, ...], tuple[Gap, ...]]:
+    def _split_waived(self, fetched: _Fetched) -> tuple[tuple[Gap, ...], tuple[Gap, ...]]:
         """Return the gaps that count and the waived ones; report waivers that waive nothing."""
-        waived_compartments = self.options.waived
-        waived = tuple(gap for gap in found if gap.kind == "denied" and gap.target.compartment in waived_compartments)
-        for compartment in sorted(waived_compartments - {gap.target.compartment for gap in waived}):
-            self.context.callbacks.on_notice(f"--waive {compartment} has no effect: access was not denied")
+        found, listed = fetched.gaps, fetched.plan.listed_compartments
+        waivers = {text: resolve_waivers([text], listed) for text in self.options.waived}
+        compartments = frozenset[str]().union(*waivers.values())
+        waived = tuple(gap for gap in found if gap.kind == "denied" and gap.target.compartment in compartments)
+        used = {gap.target.compartment for gap in waived}
+        for text, meant in sorted(waivers.items()):
+            if listed is not None and not meant <= listed.keys():
+                reason = "the tenancy lists no such compartment"
+            else:
+                reason = "access was not denied"
+            if not meant & used:
+                self.context.callbacks.on_notice(f"--waive {text} has no effect: {reason}")
         known = set(waived)
         return tuple(gap for gap in found if gap not in known), waived
 
@@ -414,14 +426,16 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
     if options.signing_key is not None and not name_signature(path).exists():
         with explain_disk("read", path):
             sign_bytes(path.read_bytes(), options.signing_key, name_signature(path))
-    gaps = tuple(_read_gap(entry) for entry in (*manifest.gaps, *manifest.waived_gaps))
+    gaps = tuple(entry.gap for entry in (*manifest.gaps, *manifest.waived_gaps))
+    paths = manifest.scope.compartment_paths
+    waived = resolve_waivers(options.waived, paths or None)
     return ExportResult(
         manifest=manifest,
         digest=manifest.digest,
         output=workspace.output,
         manifest_path=path,
-        gaps=tuple(gap for gap in gaps if gap.target.compartment not in options.waived),
-        waived=tuple(gap for gap in gaps if gap.target.compartment in options.waived),
+        gaps=tuple(gap for gap in gaps if gap.target.compartment not in waived),
+        waived=tuple(gap for gap in gaps if gap.target.compartment in waived),
         was_complete_before=True,
         policy=_get_policy(context),
     )
@@ -429,7 +443,3 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
 
 def _get_policy(context: RunContext) -> str:
     return context.credentials.format_policy("read audit-events")
-
-
-def _read_gap(entry: GapEntry) -> Gap:
-    return Gap(entry.target, entry.window, entry.kind, entry.reason, entry.request_id)

@@ -3,7 +3,7 @@
 Invariants
 - The bytes depend on the records, the shape, the format and the compression, and on nothing else.
 - The next chunk is encoded while the last one is hashed and written; at most two chunks are in memory.
-- `scanned = written + filtered + identical`, or the run directory is corrupt and no manifest is written.
+- `scanned = written + filtered + identical + reserialised`, or the run directory is corrupt and no manifest is written.
 - The ledger is written before the manifest that names its hash.
 """
 
@@ -169,10 +169,9 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         CorruptRun: the counts of journal and event log do not add up.
     """
     plan, counts = found.plan, found.counts
-    if found.totals.kept != counts.written + counts.identical:
-        raise CorruptRun(
-            f"the journal counts {found.totals.kept} events, the event log holds {counts.written + counts.identical}"
-        )
+    merged = counts.written + counts.identical + counts.reserialised
+    if found.totals.kept != merged:
+        raise CorruptRun(f"the journal counts {found.totals.kept} events, the event log holds {merged}")
     return Manifest(
         complete=not found.gaps,
         tool=Tool("oci-audit", VERSION),
@@ -230,15 +229,18 @@ def _make_event_range(plan: RunPlan) -> EventRange | None:
 
 
 def _make_scope(found: ManifestFacts) -> Scope:
-    plan = found.plan
+    plan, unlisted = found.plan, found.totals.unlisted
+    compartments = sorted({target.compartment for target in plan.targets})
+    paths = {**unlisted, **(plan.listed_compartments or {})}
     return Scope(
         regions=tuple(sorted({target.region for target in plan.targets})),
-        compartments=tuple(sorted({target.compartment for target in plan.targets})),
+        compartments=tuple(compartments),
         region_request_ids=plan.region_request_ids,
         compartment_request_ids=plan.compartment_request_ids,
-        unlisted_compartments_seen=tuple(sorted(found.totals.unlisted)),
+        unlisted_compartments_seen=tuple(sorted(unlisted)),
         retention_days=plan.retention_days,
         reaches_beyond_retention=is_beyond_retention(plan, now=found.finished_at),
+        compartment_paths={ocid: paths[ocid] for ocid in sorted({*compartments, *unlisted}) if paths.get(ocid)},
     )
 
 
@@ -249,6 +251,7 @@ def _make_totals(found: ManifestFacts) -> Totals:
         written=counts.written,
         filtered=totals.scanned - totals.kept,
         identical=counts.identical,
+        reserialised=counts.reserialised,
         conflicting_ids=counts.conflicting_count,
         shards=totals.shards,
         confirmed_empty=totals.confirmed,

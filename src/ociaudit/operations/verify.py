@@ -303,7 +303,7 @@ def _check_manifest(result: Verification, name: str) -> None:
     """Check the manifest against itself: sums, and that coverage and gaps make up what was requested."""
     manifest = result.manifest
     totals = manifest.totals
-    if totals.scanned != totals.written + totals.filtered + totals.identical:
+    if totals.scanned != totals.written + totals.filtered + totals.identical + totals.reserialised:
         result.problems.append(Problem(name, "scanned does not equal written + filtered + identical"))
     if manifest.complete == bool(manifest.gaps):
         result.problems.append(Problem(name, "complete and the list of gaps contradict each other"))

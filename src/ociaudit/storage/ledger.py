@@ -110,8 +110,8 @@ class LedgerTotals:
     provisional: list[ShardLine] = field(default_factory=list)
     """Shards that are still provisional at the end of the journal."""
     tally: Counter[str] = field(default_factory=Counter)
-    unlisted: set[str] = field(default_factory=set)
-    """About the first thousand compartments that occur in events but not in the listing."""
+    unlisted: dict[str, str] = field(default_factory=dict)
+    """About the first thousand compartments that occur in events but not in the listing, and a name that one states."""
     asked_by: set[tuple[str, str | None]] = field(default_factory=set)
     """Principal and key fingerprint of every run and resumption."""
 
@@ -170,7 +170,8 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.pages += 1
     totals.requests += line.tries
     if len(totals.unlisted) < _MAX_UNLISTED:
-        totals.unlisted.update(line.unlisted)
+        for compartment in line.unlisted:
+            totals.unlisted[compartment] = totals.unlisted.get(compartment) or line.unlisted_names.get(compartment, "")
     if line.tally:
         totals.tally.update(line.tally)
 

@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Target
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.run_dir import ExportArguments
@@ -53,6 +53,15 @@ class Range(msgspec.Struct, frozen=True):
     end: str
     time: Literal["processed time"] = "processed time"
 
+    @property
+    def window(self) -> Window:
+        """Return the parsed range.
+
+        Raises:
+            ValueError: its start or end cannot be read.
+        """
+        return Window(parse_minute(self.start), parse_minute(self.end))
+
 
 class EventRange(msgspec.Struct, frozen=True):
     """The requested range of event times, in RFC 3339, half-open; events outside it were dropped and are counted.
@@ -82,6 +91,8 @@ class Scope(msgspec.Struct, frozen=True):
     The request ids are those of the listings; they are empty for what was named on the command line.
     `unlisted_compartments_seen` occur in events but not in the listing: they were deleted more than 90 days ago, and
     for them completeness cannot be proven. `retention_days` is the setting of the tenancy, if it could be read.
+    `compartment_paths` are the paths of the compartments by OCID, such as `root/production/payments`: of those of the
+    scope from the listing, of unlisted ones the name that an event states. It is empty where none is known.
     """
 
     regions: tuple[str, ...]
@@ -95,17 +106,20 @@ class Scope(msgspec.Struct, frozen=True):
         "Compartments deleted more than 90 days ago are not listed by the service; "
         "for them completeness cannot be proven."
     )
+    compartment_paths: dict[str, str] = {}
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts: `scanned` = `written` + `filtered` + `identical`.
+    """Counts: `scanned` = `written` + `filtered` + `identical` + `reserialised`.
 
     Where a dense shard was split, or started again because the service rejected its page token, the first pages were
     requested twice: their events are scanned twice, and are identical or filtered the second time.
     `shards` were answered completely; `confirmed_empty` of them a second time because they returned no events.
     `requests` is how many requests the `pages` took, retries included. Requests that led to no page, because of a gap
     or because the run was killed, are not counted: the count would not survive a kill.
-    `outside_event_range` of the `filtered` events were dropped for their `eventTime`, the others by the filter.
+    `reserialised` records repeat another one with the same JSON value in other bytes: only the smallest bytes are
+    written, and they do not count as conflicts. `outside_event_range` of the `filtered` events were dropped for their
+    `eventTime`, the others by the filter.
     """
 
     scanned: int
@@ -118,6 +132,7 @@ class Totals(msgspec.Struct, frozen=True):
     pages: int
     requests: int
     outside_event_range: int = 0
+    reserialised: int = 0
 
 
 class CoveredTarget(msgspec.Struct, frozen=True):
@@ -169,6 +184,15 @@ class GapEntry(_TargetWindow, frozen=True):
     kind: Literal["denied", "failed"]
     reason: str
     request_id: str | None
+
+    @property
+    def gap(self) -> Gap:
+        """Return the gap.
+
+        Raises:
+            ValueError: its start or end cannot be read.
+        """
+        return Gap(self.target, self.window, self.kind, self.reason, self.request_id)
 
 
 class ProvisionalEntry(_TargetWindow, frozen=True):
@@ -234,7 +258,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: its start or end cannot be read.
         """
-        return Window(parse_minute(self.range.start), parse_minute(self.range.end))
+        return self.range.window
 
 
 @dataclass(frozen=True, slots=True)
