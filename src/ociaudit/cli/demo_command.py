@@ -139,7 +139,7 @@ def _describe_coverage(result: ExportResult) -> Iterator[str]:
     for compartment, name in sorted(names.items(), key=lambda item: item[1]):
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
         yield f"  {name:{width}}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
-    for line in list_gap_lines(result.gaps, paths, window=result.manifest.window):
+    for line in list_gap_lines(result.gaps, paths, requested=result.manifest.range):
         yield line if line.startswith("    ") else f"  GAP {line.strip()}"
     yield f"  {len(covered) - len(gaps)} of {len(covered)} targets complete"
     if gaps:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
     from ociaudit.planning.shard import Gap
-    from ociaudit.planning.window import Window
     from ociaudit.storage.manifest import GapEntry, Manifest, Range
 
 LogFormat = Literal["text", "json"]
@@ -381,7 +380,7 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             is_relative=is_relative(options["start"]) or is_relative(options["end"]),
             can_waive=True,
             paths=manifest.scope.compartment_paths,
-            window=manifest.window,
+            requested=manifest.range,
             is_detailed=bool(options["verbose"]),
         )
         for line in lines:
@@ -422,7 +421,7 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
     if result.waived:
         yield f"{format_count(len(result.waived), 'waived gap')}:"
-        yield from list_gap_lines(result.waived, paths, window=manifest.window)
+        yield from list_gap_lines(result.waived, paths, requested=manifest.range)
     if result.digest:
         yield f"manifest {result.manifest_path} sha256:{result.digest}"
 
@@ -462,20 +461,20 @@ def describe_gaps(
     is_relative: bool = False,
     can_waive: bool = False,
     paths: Mapping[str, str] | None = None,
-    window: Window | None = None,
+    requested: Range | None = None,
     is_detailed: bool = False,
 ) -> Iterator[str]:
     """Yield the gaps, one line per compartment and cause, and what to do about them.
 
     `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
     `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
-    `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. `window` is the
-    requested range: gaps of all of it are shown without their time. `is_detailed` adds every gap with its request id.
+    `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
+    `requested` are shown without their time. `is_detailed` adds every gap with its request id.
     """
     from ociaudit.cli.progress import describe_gap
 
     yield f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
-    yield from list_gap_lines(gaps, paths or {}, window=window)
+    yield from list_gap_lines(gaps, paths or {}, requested=requested)
     if is_detailed:
         yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
     yield from _advise(gaps, policy, can_waive=can_waive)
@@ -487,11 +486,15 @@ def describe_gaps(
         yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
 
 
-def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, window: Window | None) -> Iterator[str]:
+def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None) -> Iterator[str]:
     """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
     from ociaudit.cli.options import wrap_text
     from ociaudit.planning.shard import describe_group, group_gaps
 
+    try:
+        window = requested.window if requested else None
+    except ValueError:  # a manifest that was changed
+        window = None
     groups = group_gaps(gaps)
     for group in groups[:_GAPS_SHOWN]:
         first, *others = wrap_text(describe_group(group, paths, window=window), 76)
@@ -507,12 +510,12 @@ def list_gap_entries(
 ) -> Iterator[str]:
     """Yield the gaps of a manifest as `list_gap_lines` does; as they are where their times cannot be read."""
     try:
-        gaps, window = [entry.gap for entry in entries], requested.window if requested else None
+        gaps = [entry.gap for entry in entries]
     except ValueError:
         for entry in entries[:_GAPS_SHOWN]:
             yield f"  {entry.kind} {entry.region} {entry.compartment} {entry.start} .. {entry.end}: {entry.reason}"
         return
-    yield from list_gap_lines(gaps, paths, window=window)
+    yield from list_gap_lines(gaps, paths, requested=requested)
 
 
 def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[str]:

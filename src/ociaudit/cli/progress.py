@@ -389,7 +389,7 @@ class LineProgress(QuietProgress):
         self._report_if_due()
 
     def on_gap(self, gap: Gap) -> None:
-        """Count the gap; the end of the run names all of them. When verbose, print it with its request id, up to a number."""
+        """Count the gap, which the end of the run names; when verbose, print it with its request id, up to a number."""
         super().on_gap(gap)
         if self._verbosity < VERBOSE:
             return

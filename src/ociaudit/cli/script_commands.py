@@ -106,7 +106,7 @@ def _export(script: Script, given: argparse.Namespace) -> int:
             result.gaps,
             policy=result.policy,
             paths=result.manifest.scope.compartment_paths,
-            window=result.manifest.window,
+            requested=result.manifest.range,
         )
         if result.gaps
         else ()

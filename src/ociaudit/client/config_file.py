@@ -105,7 +105,7 @@ def resolve_region(text: str, where: str) -> str:
     try:
         return network.resolve_region(text)
     except UsageError as error:
-        raise ConfigError(f"{where}: {error}", hint=error.hint) from error
+        raise ConfigError(f"{where}: region malformed: {error}", hint=error.hint) from error
 
 
 def expand_path(location: str) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 import msgspec
 
@@ -21,6 +21,7 @@ OCID = re.compile(r"ocid1\.[a-z0-9]+\.[a-z0-9_-]+\.[a-z0-9_-]*\.[A-Za-z0-9._-]+"
 REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+-\d+", re.ASCII)
 ROOT = "root"
 """How the root compartment, the tenancy, is called in paths."""
+_COMPARTMENT_PATH = re.compile(r"[\w.?-]+(/[\w.-]+)*")  # letters, digits, periods, hyphens and underscores
 _ORPHANAGE = "?"
 _OCID_PREFIX = "ocid1."
 _CANDIDATES_SHOWN = 8
@@ -65,7 +66,7 @@ def check_compartment_name(text: str) -> str:
     """
     if is_ocid_like(text):
         return check_ocid(text)
-    if not text.strip("/ ") or not text.isprintable():
+    if not _COMPARTMENT_PATH.fullmatch(text.strip("/")):
         raise UsageError(
             f"{text!r} is not the name, path or OCID of a compartment",
             hint="for example payments, root/production/payments or ocid1.compartment.oc1..aaaa…",
@@ -139,8 +140,15 @@ def _suggest_compartments(wanted: str, paths: Mapping[str, str]) -> str:
 
 def suggest_region(text: str, known: Iterable[str], *, similarity: float = 0.75) -> str:
     """Return "did you mean …?" with the most similar of the known regions; empty if none is similar enough (0 to 1)."""
-    close = get_close_matches(text.casefold(), sorted(known), n=1, cutoff=similarity)
-    return f"did you mean {close[0]}?" if close else ""
+    folded = text.strip().casefold()
+
+    def score(name: str) -> float:
+        words = name.split("-")
+        alike = (name, "-".join(words[:-1]), "-".join(words[1:-1]))
+        return max(SequenceMatcher(None, folded, one).ratio() for one in alike)
+
+    best = max(sorted(known), key=score, default="")
+    return f"did you mean {best}?" if best and score(best) >= similarity else ""
 
 
 def choose_regions(listed: Iterable[Region], requested: Sequence[str]) -> tuple[str, ...]:

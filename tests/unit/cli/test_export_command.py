@@ -81,7 +81,7 @@ def test_the_summary_adds_up() -> None:
     assert "0 events written to /x/a.json (5 bytes)" in text
     assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
     assert "ocid1.compartment.oc1..gone occurs in events but is no longer listed" in text
-    assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
+    assert f"1 waived gap:\n  {THERE.compartment}: denied in {THERE.region} (404 no)" in text
     assert f"sha256:{'d' * 64}" in text
 
 
@@ -128,7 +128,7 @@ def test_what_a_range_of_event_times_dropped_is_reported(*, is_settled: bool) ->
 
 def test_every_gap_is_shown_or_counted() -> None:
     """Up to forty causes are shown, the rest is counted, and the total is right."""
-    gaps = [make_gap(HERE, start) for start in range(50)]
+    gaps = [make_gap(HERE, start, reason=f"{500 + start} no") for start in range(50)]
     lines = list(describe_gaps(gaps, policy=POLICY))
     assert lines[0] == "INCOMPLETE: 50 gaps"
     assert sum(HERE.compartment in line for line in lines) == 40
@@ -137,12 +137,37 @@ def test_every_gap_is_shown_or_counted() -> None:
 
 
 def test_gaps_of_one_cause_are_one_line() -> None:
-    """Targets that one response denied are shown in one line, with their number."""
-    gaps = [make_gap(Target("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
+    """Compartments with one cause in the same regions are one line, with their number."""
+    gaps = [make_gap(Target("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(4)]
     lines = list(describe_gaps([*gaps, make_gap(Target("r2", "c0"))], policy=POLICY))
-    assert lines[0] == "INCOMPLETE: 4 gaps"
-    assert "and the same for 2 more compartments" in lines[1]
+    assert lines[0] == "INCOMPLETE: 5 gaps"
+    assert any("4 compartments (c0, …): denied in r1 (401 NotAuthenticated)" in line for line in lines)
     assert any("is not subscribed" in line for line in lines)
+
+
+def test_a_compartment_denied_in_several_regions_is_one_line() -> None:
+    """A compartment is named by path with the regions that deny it; request ids appear only when verbose."""
+    gaps = [make_gap(Target(region, "c1"), reason="404 NotAuthorizedOrNotFound: no") for region in ("r1", "r2", "r3")]
+    gaps = [Gap(gap.target, Window(0, 60), gap.kind, gap.reason, gap.request_id) for gap in gaps]
+    whole = Range("1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z")
+    paths = {"c1": "root/investigations"}
+    lines = list(describe_gaps(gaps, policy=POLICY, paths=paths, requested=whole))
+    assert lines[:2] == ["INCOMPLETE: 3 gaps", "  root/investigations: denied in r1, r2, r3 (404)"]
+    assert not any("opc-request-id" in line for line in lines)
+    detailed = list(describe_gaps(gaps, policy=POLICY, paths=paths, requested=whole, is_detailed=True))
+    assert sum("opc-request-id r-1" in line for line in detailed) == 3
+    partial = list(describe_gaps(gaps[:1], policy=POLICY, paths=paths))
+    assert partial[1:3] == [
+        "  root/investigations: denied in r1 (404), 1 window in 1970-01-01T00:00:00Z ..",
+        "    1970-01-01T01:00:00Z",
+    ]
+
+
+def test_reserialised_records_are_part_of_the_sum() -> None:
+    """The summary adds reserialised records to the sum where there are any."""
+    manifest = replace(MANIFEST, totals=replace(MANIFEST.totals, reserialised=4))
+    text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=manifest)))
+    assert "0 identical + 4 reserialised;" in text
 
 
 def test_a_run_to_stdout_promises_no_resume() -> None:

@@ -54,7 +54,7 @@ def test_help_shows_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -
     assert run("export", "--help") == 0
     text = capsys.readouterr().out
     assert "--start TIME" in text
-    assert "--compartment OCID" in text
+    assert "--compartment NAME|OCID" in text
     assert "<str>" not in text
     assert "list[" not in text
 
@@ -196,7 +196,7 @@ def test_a_denial_has_a_policy_and_a_waiver() -> None:
     """The hints for a denial name a policy and, if the command has that option, the waiver."""
     denied = [make_gap(1, "404 NotAuthorizedOrNotFound")]
     policy = "Allow dynamic-group <group> to read audit-events in tenancy"
-    assert any("--waive OCID" in line for line in describe_gaps(denied, policy=policy, can_waive=True))
+    assert any("--waive NAME" in line for line in describe_gaps(denied, policy=policy, can_waive=True))
     assert not any("--waive" in line for line in describe_gaps(denied, policy=policy))
     assert any(policy in line for line in describe_gaps(denied, policy=policy))
 
@@ -209,8 +209,8 @@ def test_a_region_that_is_not_subscribed_needs_no_policy() -> None:
 
 
 def test_gaps_beyond_a_screenful_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """During a run the first forty gaps are printed, then one line says that the others are only counted."""
-    progress = LineProgress(monotonic=lambda: 0.0)
+    """During a verbose run the first forty gaps are printed, then one line says that the others are only counted."""
+    progress = LineProgress(monotonic=lambda: 0.0, verbosity=1)
     for number in range(100):
         progress.on_gap(make_gap(number, "503"))
     printed = capsys.readouterr().err.splitlines()

@@ -62,7 +62,15 @@ def test_the_screen_has_a_limited_size() -> None:
 
 def make_gap(number: int) -> GapEntry:
     """Return a gap."""
-    return GapEntry("iad", f"ocid1.compartment.oc1..{number:012}", "a", "b", "denied", "404", None)
+    return GapEntry(
+        "iad",
+        f"ocid1.compartment.oc1..{number:012}",
+        "2025-12-01T00:00:00Z",
+        "2025-12-02T00:00:00Z",
+        "denied",
+        "404",
+        None,
+    )
 
 
 def test_gaps_cannot_be_missed() -> None:
@@ -70,20 +78,20 @@ def test_gaps_cannot_be_missed() -> None:
     coverage = CoverageEntry(
         "a.json",
         "incomplete",
-        "2025-12-01T00:00Z",
-        "2025-12-02T00:00Z",
+        "2025-12-01T00:00:00Z",
+        "2025-12-02T00:00:00Z",
         45,
         42,
         tuple(map(make_gap, range(9))),
         1,
         2,
         7,
+        {f"ocid1.compartment.oc1..{0:012}": "root/investigations"},
     )
     lines = show(encode_event("ListUsers"), files=(coverage,)).splitlines()
     assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 targets")
-    assert "GAP denied iad …000000000000" in lines[3]
-    assert "… and 6 more gaps" in lines[6]
-    assert "7 events filtered out at export" in "\n".join(lines[7:10])
+    assert "GAP 9 compartments (root/investigations, …): denied in iad (404)" in lines[3]
+    assert "7 events filtered out at export" in "\n".join(lines[4:10])
     assert "coverage   unknown" in show(encode_event("ListUsers"))
     assert "UNKNOWN: the manifest beside it states another size" in show(files=(CoverageEntry("a", "altered"),))
 
