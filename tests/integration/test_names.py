@@ -125,7 +125,7 @@ def test_regions_are_taken_as_named_where_subscriptions_cannot_be_read(emulator,
     )
     finished = run_export(emulator, tmp_path, *DAY, "--region", "iad", "--compartment", "payments", "-o", "a.json")
     assert finished.code == 0, finished.stderr
-    assert "--region is not checked" in finished.stderr
+    assert "the regions named are not checked" in finished.stderr
 
 
 def test_a_waiver_by_name_survives_the_next_command(emulator, tmp_path):

@@ -130,7 +130,7 @@ async def _resolve_regions(
     except ScopeUnreadable as error:
         if not requested:
             raise
-        callbacks.on_notice(f"the subscribed regions are not known, so --region is not checked: {error}")
+        callbacks.on_notice(f"the region subscriptions cannot be read, so the regions named are not checked: {error}")
         return tuple(sorted(set(requested))), (), service.credentials.region
     regions = choose_regions(listing.items, requested)
     return regions, listing.request_ids, find_home_region(listing.items) or service.credentials.region
