@@ -1,5 +1,6 @@
 """Names instead of OCIDs: compartments by name and path, regions by key, gaps in one line per compartment."""
 
+import csv
 import json
 
 import pytest
@@ -146,3 +147,52 @@ def test_a_manifest_without_names_is_still_read(exported, tmp_path):
     manifest = decode_manifest(json.dumps(content).encode(), where="here")
     assert manifest.scope.compartment_paths == {}
     assert manifest.totals.reserialised == 0
+
+
+@pytest.fixture(scope="module")
+def located(shared_emulator, exported):
+    """The same day with origins in the events: id to region and compartment."""
+    run_export(shared_emulator, exported[1], *DAY, *REGIONS, "--with-origin", "-o", "located.json")
+    events = json.loads((exported[1] / "located.json").read_bytes())
+    return {event["eventId"]: (event["origin"]["region"], event["origin"]["compartment"]) for event in events}
+
+
+def run_here(folder, *arguments):
+    """Run a command in a folder and return its stdout."""
+    finished = run_process([find_command("oci-audit"), *arguments], cwd=folder)
+    assert finished.code == 0, finished.stderr
+    return finished.stdout.decode()
+
+
+def test_the_origin_of_every_event_of_a_default_export_is_known(exported, located):
+    """Query and convert know which target served each event, although the events are as served."""
+    assert len({region for region, _ in located.values()}) == 3
+    assert b'"origin"' not in (exported[1] / "a.json").read_bytes()
+    sql = "SELECT event_id, origin_region, origin_compartment FROM events"
+    rows = json.loads(run_here(exported[1], "query", "a.json", sql, "--format", "json"))
+    assert {row["event_id"]: (row["origin_region"], row["origin_compartment"]) for row in rows} == located
+    run_here(exported[1], "convert", "a.json", "-o", "a.csv")
+    with (exported[1] / "a.csv").open(newline="", encoding="utf-8") as file:
+        found = {row["event_id"]: (row["origin_region"], row["origin_compartment"]) for row in csv.DictReader(file)}
+    assert found == located
+    run_here(exported[1], "convert", "a.json", "--with-origin", "-o", "again.json")
+    assert (exported[1] / "again.json").read_bytes() == (exported[1] / "located.json").read_bytes()
+
+
+def test_summary_counts_events_by_region(exported, located):
+    """The summary of a default export has the events of each region."""
+    content = json.loads(run_here(exported[1], "summary", "a.json", "--json"))
+    expected = [region for region, _ in located.values()]
+    assert content["files"][0]["regions"] == {region: expected.count(region) for region in set(expected)}
+    assert "regions" in run_here(exported[1], "summary", "a.json")
+
+
+def test_another_file_of_the_same_name_has_no_origins(exported, tmp_path):
+    """A file that is not as long as its manifest states gets no origins from it."""
+    for name in ("a.json.manifest.json", "a.json.ledger.ndjson"):
+        (tmp_path / name).write_bytes((exported[1] / name).read_bytes())
+    (tmp_path / "a.json").write_bytes(b"[\n" + (exported[1] / "a.json").read_bytes().split(b",\n", 1)[1])
+    sql = "SELECT count(*) AS n, count(origin_region) AS known FROM events"
+    (row,) = json.loads(run_here(tmp_path, "query", "a.json", sql, "--format", "json"))
+    assert row["n"] > 1
+    assert row["known"] == 0

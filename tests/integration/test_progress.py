@@ -68,13 +68,13 @@ def script_hostile_gap(emulator):
 
 
 def test_pipe_gets_plain_lines(emulator, tmp_path):
-    """On a pipe there is the plan, a line per gap and the summary: no control characters, nothing on stdout."""
+    """On a pipe are the plan, the summary and a line per compartment with gaps; no control character, and no stdout."""
     finished = run_export(emulator, tmp_path, *DAYS, *OUTPUT)
     assert finished.code == 10
     assert finished.stdout == b""
     lines = finished.stderr.splitlines()
     assert lines[0].startswith("requesting 2025-06-02T00:00:00Z to 2025-06-04T00:00:00Z")
-    assert len([line for line in lines if line.startswith("gap: denied ")]) == 3
+    assert len([line for line in lines if "investigations: denied in ap-tokyo-1, eu-frankfurt-1," in line]) == 1
     assert [line for line in lines if "scanned = " in line]
     assert all(line.isprintable() for line in lines)
 
@@ -132,9 +132,9 @@ def test_control_characters_of_an_answer_reach_no_screen(emulator, tmp_path, kin
     """What a hostile service says about a gap is shown without its control characters."""
     script_hostile_gap(emulator)
     if kind == "terminal":
-        _, _, seen = run_on_terminal(emulator, tmp_path, *DAYS, *OUTPUT)
+        _, _, seen = run_on_terminal(emulator, tmp_path, *DAYS, *OUTPUT, "-v")
     else:
-        seen = run_export(emulator, tmp_path, *DAYS, *OUTPUT).stderr
+        seen = run_export(emulator, tmp_path, *DAYS, *OUTPUT, "-v").stderr
     assert emulator.fault_states()[0]["completed"]
     assert_harmless(seen)
 

@@ -91,12 +91,13 @@ def test_sound_export(command, folder, name):
 
 
 def test_gaps_are_told_and_are_exit_10(command, folder):
-    """Each gap is printed with region, compartment, window, reason and request id."""
+    """The gaps of a compartment are printed with its path, its regions and the reason."""
     ended = verify(command, folder, "gap.json")
     assert ended.status == 10
     (gap,) = read_manifest(folder / "gap.json")["gaps"]
-    for part in ("region", "compartment", "start", "end", "kind", "reason", "request_id"):
-        assert gap[part] in ended.stdout
+    path = read_manifest(folder / "gap.json")["scope"]["compartment_paths"][gap["compartment"]]
+    assert path.startswith("root")
+    assert f"{path}: {gap['kind']} in {gap['region']} (404)" in ended.stdout
     assert "INCOMPLETE" in ended.stdout
 
 

@@ -35,6 +35,7 @@ from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import UsageError
 from ociaudit.events.fields import format_instant
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
+from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
 from ociaudit.version import VERSION
 
@@ -117,7 +118,7 @@ def report_export(
         file = FileFacts(source.name, *digest.result())
     manifest = manifest_file.manifest if manifest_file else None
     coverage = map_coverage(manifest, _name_compartments(manifest, report_stats)) if manifest else None
-    data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats))
+    data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats), open_origins(source))
     head = _make_head(file, manifest_file, report_stats, data)
     page = _render_page(head, data)
     write_file(output, page)

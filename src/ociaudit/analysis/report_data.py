@@ -225,7 +225,11 @@ class AddressRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event; `kinds` is 1 for a sign-in plus 2 for a change to IAM, `raw` is empty if the event is too long."""
+    """An event.
+
+    `kinds` is 1 for a sign-in plus 2 for a change to IAM. `raw` is empty if the event is too long, `region` if it is
+    not known.
+    """
 
     time: int | None
     name: str
@@ -235,6 +239,7 @@ class EventRow(NamedTuple):
     compartment: str
     kinds: int
     raw: str
+    region: str
 
 
 class TimelineRow(NamedTuple):
@@ -279,8 +284,16 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     is_sampled: bool
 
 
-def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
-    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970."""
+def make_report_data(
+    report_stats: ReportStats,
+    coverage: CoverageMap | None,
+    span: tuple[int, int],
+    origins: Iterable[Target] | None = None,
+) -> ReportData:
+    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970.
+
+    `origins` are those of all events in the order of the file, if they are known.
+    """
     stats, (start, end) = report_stats.stats, span
     principals, addresses = stats.list_principals(), stats.list_addresses()
     detections = find_detections(stats, principals, addresses)
@@ -288,6 +301,7 @@ def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, sp
     shown = high[:_MOST_HIGH] + detections[len(high) :][:_MOST_MEDIUM]
     detected = {(one.principal, one.address) for one in high}
     sample = report_stats.sample.choose(stats.types.counts, lambda facts: _is_detected(facts, detected))
+    regions = _find_regions(sample, origins)
     return ReportData(
         start=start,
         end=end,
@@ -303,7 +317,7 @@ def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, sp
         findings=tuple(_make_finding_row(stats, one) for one in shown),
         findings_left_out=len(detections) - len(shown),
         coverage=coverage,
-        sample=tuple(_make_event_row(each) for each in sample),
+        sample=tuple(_make_event_row(each, regions.get(each.number, "")) for each in sample),
         is_sampled=len(sample) < stats.events,
     )
 
@@ -366,7 +380,13 @@ def _make_change_row(facts: Facts) -> ChangeRow:
     )
 
 
-def _make_event_row(event: SampledEvent) -> EventRow:
+def _find_regions(sample: Sequence[SampledEvent], origins: Iterable[Target] | None) -> dict[int, str]:
+    """Return the regions of sampled events by their position in the file."""
+    wanted = {event.number for event in sample}
+    return {number: origin.region for number, origin in enumerate(origins or ()) if number in wanted}
+
+
+def _make_event_row(event: SampledEvent, region: str) -> EventRow:
     facts, details = event.facts, event.facts.details
     event_class = classify_event(facts.event_type, details.event_name, facts.domain_event)
     return EventRow(
@@ -378,6 +398,7 @@ def _make_event_row(event: SampledEvent) -> EventRow:
         _truncate(details.compartment_name or details.compartment_id),
         _SIGN_IN * event_class.is_sign_in + _CHANGE * event_class.is_iam_change,
         event.raw.decode("utf-8", "replace"),
+        region,
     )
 
 

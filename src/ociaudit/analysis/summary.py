@@ -23,6 +23,7 @@ from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
+from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
 
 _TOP = 50
@@ -51,6 +52,8 @@ class CoverageEntry(msgspec.Struct, frozen=True):
     provisional: int = 0
     filtered: int = 0
     compartment_paths: dict[str, str] = {}
+    regions: dict[str, int] = {}
+    """Events by the region that served them, where that is known, the most first."""
 
 
 class ActorEntry(msgspec.Struct, frozen=True):
@@ -197,7 +200,9 @@ def read_coverage(path: Path | None) -> CoverageEntry:
         size_bytes = path.stat().st_size if found else 0
     if found is None:
         return CoverageEntry(str(path), "unknown")
-    return _make_coverage_entry(str(path), size_bytes, found.manifest)
+    regions = Counter(origin.region for origin in open_origins(path) or ())
+    entry = _make_coverage_entry(str(path), size_bytes, found.manifest)
+    return msgspec.structs.replace(entry, regions=dict(regions.most_common()))
 
 
 def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:

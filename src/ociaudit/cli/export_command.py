@@ -550,6 +550,8 @@ def describe_empty_filter(result: ExportResult) -> Iterator[str]:
         yield "most frequent of those scanned:"
     for name, number in seen:
         yield f"  {number:>9,}  {name}"
+    for name, values in result.nearest_values.items():
+        yield f"hint: nearest {name} among the events scanned: {', '.join(values)}"
     for pattern in patterns:
         found = find_recorded_names(pattern)
         if found:

@@ -6,6 +6,7 @@ Invariant: every text of an event is cleaned before it is measured, so that colu
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,6 +196,11 @@ def _describe_tops(summary: Summary) -> Iterator[str]:
 
 
 def _describe_rest(summary: Summary) -> Iterator[str]:
+    regions = Counter[str]()
+    for file in summary.files:
+        regions.update(file.regions)
+    if regions:
+        yield _format_row("regions", f"{len(regions):,}", _list_counts(dict(regions.most_common())))
     failed = summary.outcomes.get("failure", 0)
     share = f" ({failed / summary.events:.1%})" if failed else ""
     top = (f"{one.event_name or '(none)'} {one.status} × {one.events:,}" for one in summary.failures[:_FAILURES_SHOWN])

@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +33,7 @@ from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import InvalidFile, Record
 from ociaudit.formats.compression import decompress, read_pieces
 from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input
+from ociaudit.planning.shard import Target
 
 _MAX_UNKNOWN_FIRST = 1000
 _HINT = (
@@ -51,13 +52,20 @@ _ARRAY_END = b"]\n"
 class RecordSource:
     """The records of one file. Iterate it once; the counters and the description grow meanwhile."""
 
-    def __init__(self, name: str, detected: DetectedInput, compression: str) -> None:
-        """Read the events of `detected`; `name` is the file's name in messages."""
+    def __init__(
+        self, name: str, detected: DetectedInput, compression: str, origins: Iterator[Target] | None = None
+    ) -> None:
+        """Read the events of `detected`; `name` is the file's name in messages.
+
+        `origins` are those of the file's records in their order, for records that do not state one themselves.
+        """
         self.name = name
         """The file's name in messages."""
         self._detected = detected
         self._compression = compression
         self._detector = ObjectDetector()
+        self._origins = chain(origins, repeat(None)) if origins is not None else None
+        self._found_origins = 0
         self.records = 0
         """How many records have been read."""
 
@@ -68,8 +76,8 @@ class RecordSource:
 
     @property
     def with_origin(self) -> int:
-        """How many records state their origin."""
-        return self._detector.with_origin
+        """How many records have an origin that is known."""
+        return self._detector.with_origin + self._found_origins
 
     @property
     def description(self) -> str:
@@ -91,6 +99,8 @@ class RecordSource:
         with _explain_invalid(self.name):
             for objects, origins in self._detected.rows:
                 records = self._detector.detect(objects, origins)
+                if self._origins is not None:
+                    records = self._add_origins(records, self._origins)
                 self.records += len(records)
                 if not self._has_events:
                     unknown += records
@@ -102,14 +112,24 @@ class RecordSource:
             if unknown:
                 raise InvalidFile(f"none of its JSON objects is an audit event ({len(unknown):,} checked)")
 
+    def _add_origins(self, records: list[Record], origins: Iterator[Target | None]) -> list[Record]:
+        before = sum(record.origin is not None for record in records)
+        found = [Record(raw, origin or known) for (raw, origin), known in zip(records, origins, strict=False)]
+        self._found_origins += sum(record.origin is not None for record in found) - before
+        return found
+
     @property
     def _has_events(self) -> bool:
         return any(count for kind, count in self.kinds.items() if kind != UNKNOWN)
 
 
 @contextmanager
-def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[RecordSource]:
+def open_records(
+    source: Path | None, *, stdin: int = 0, origins: Iterator[Target] | None = None
+) -> Iterator[RecordSource]:
     """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is.
+
+    `origins` are those of its records in their order, where they are known from elsewhere.
 
     An empty file counts as an export without events only if its name says that it holds lines (`.ndjson`, `.jsonl`).
     Any other empty file is rejected, because it may be one that was never written.
@@ -134,7 +154,7 @@ def open_records(source: Path | None, *, stdin: int = 0) -> Iterator[RecordSourc
             detected = detect_input(pieces, file=regular)
             if detected is None:
                 detected = _accept_empty(name, source)
-        yield RecordSource(name, detected, compression)
+        yield RecordSource(name, detected, compression, origins)
 
 
 def check_source(path: Path) -> None:

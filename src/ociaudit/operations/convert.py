@@ -34,6 +34,7 @@ from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
+from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
 
@@ -190,7 +191,8 @@ def convert_events(
     def check_cancelled() -> None:
         cancelled.check("; nothing was written")
 
-    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled)
+    needs_origins = options.encoder.with_origin or options.output_format.format in {"csv", "parquet"}
+    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled, needs_origins=needs_origins)
     redactor = Redactor()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
@@ -291,10 +293,13 @@ def _read_inputs(
     event_filter: EventFilter,
     conversion: Conversion,
     check_cancelled: Callable[[], None],
+    *,
+    needs_origins: bool,
 ) -> Iterator[list[Record]]:
-    """Yield the records that pass the filter, input by input."""
+    """Yield the records that pass the filter, input by input; with the origins in ledgers, if these are needed."""
     for path in inputs:
-        with open_records(path) as source:
+        origins = open_origins(path) if needs_origins and path is not None else None
+        with open_records(path, origins=origins) as source:
             for batch in source:
                 check_cancelled()
                 wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch

@@ -60,7 +60,7 @@ from ociaudit.planning.time_range import TimeRange, expand_name
 from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, format_second
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
-from ociaudit.storage.ledger import LedgerTotals
+from ociaudit.storage.ledger import LedgerTotals, OriginRecorder
 from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.recovery import open_spool
@@ -88,6 +88,8 @@ class ExportResult:
     tally: Mapping[str, int] = field(default_factory=dict)
     was_complete_before: bool = False
     policy: str = ""
+    nearest_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What comes nearest to the values of a filter that no event matched, by the name of the condition."""
 
     @property
     def complete(self) -> bool:
@@ -176,8 +178,9 @@ class _Export:
             fetched = run_async(lambda: self._fetch_until_cancelled(stack))
             self.context.callbacks.on_publish(len(fetched.spool.index))
             redactor = Redactor() if fetched.plan.arguments.redact else None
-            written, counts = self._publish(fetched, redactor)
-            result = self._conclude(fetched, written, counts, redactor)
+            origins = OriginRecorder()
+            written, counts = self._publish(fetched, redactor, origins)
+            result = self._conclude(fetched, written, counts, redactor, origins)
         if result.complete and not (_may_be_requested_again(result) or self.time_range.is_clipped):
             self.workspace.folder.remove()
         return result
@@ -302,7 +305,9 @@ class _Export:
             raise _explain_cancellation(fetcher, plan, context.cancellation.signal_number) from None
         return gaps
 
-    def _publish(self, fetched: _Fetched, redactor: Redactor | None) -> tuple[WrittenFile, MergeCounts]:
+    def _publish(
+        self, fetched: _Fetched, redactor: Redactor | None, origins: OriginRecorder
+    ) -> tuple[WrittenFile, MergeCounts]:
         """Merge the spool into the output; the order is that of the events as served, redacted or not."""
         plan, output = fetched.plan, self.workspace.output
         named = plan.event_window or plan.window
@@ -328,6 +333,7 @@ class _Export:
                 compressor=make_compressor(plan.arguments.compress),
                 write=write,
                 on_written=self.context.callbacks.on_written,
+                on_origins=origins.add,
             )
             if output:
                 fetched.spool.append_line(PublishLine(written.sha256, written.size_bytes))
@@ -338,13 +344,18 @@ class _Export:
         return written, canonical.counts
 
     def _conclude(
-        self, fetched: _Fetched, written: WrittenFile, counts: MergeCounts, redactor: Redactor | None
+        self,
+        fetched: _Fetched,
+        written: WrittenFile,
+        counts: MergeCounts,
+        redactor: Redactor | None,
+        origins: OriginRecorder,
     ) -> ExportResult:
         """Write ledger and manifest, and return how the export ended."""
         context, workspace = self.context, self.workspace
         gaps, waived = self._split_waived(fetched)
         totals = LedgerTotals()
-        ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, written.blocks)
+        ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, (*written.blocks, *origins.finish()))
         manifest = make_manifest(
             ManifestFacts(
                 plan=fetched.plan,
@@ -373,6 +384,7 @@ class _Export:
             policy=_get_policy(context),
             coverage=fetched.coverage,
             tally=Counter(totals.tally),
+            nearest_values=self.event_filter.suggest_values(),
         )
 
     def _split_waived(self, fetched: _Fetched) -> tuple[tuple[Gap, ...], tuple[Gap, ...]]:

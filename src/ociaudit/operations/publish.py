@@ -34,7 +34,7 @@ from ociaudit.planning.time_range import parse_duration
 from ociaudit.planning.window import Coverage, format_minute, format_second
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
-from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, find_void_lines, make_ledger
+from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, OriginLine, find_void_lines, make_ledger
 from ociaudit.storage.manifest import (
     CoveredTarget,
     EventRange,
@@ -76,8 +76,11 @@ def write_events(
     compressor: Compressor,
     write: Callable[[bytes], None],
     on_written: Callable[[int], None],
+    on_origins: Callable[[Sequence[T]], None] | None = None,
 ) -> WrittenFile:
     """Write events through `write` and return what was written; `locate` turns what accompanies each into its origin.
+
+    `on_origins` gets what accompanies the events, batch by batch in their order.
 
     Raises:
         DiskError: as `write` does, or a format's scratch file cannot be written.
@@ -92,7 +95,7 @@ def write_events(
     with (
         closing(event_format),
         ThreadPoolExecutor(1, thread_name_prefix="publish") as thread,
-        closing(_make_chunks(events, locate, event_format, on_written)) as chunks,
+        closing(_make_chunks(events, locate, event_format, on_written, on_origins)) as chunks,
     ):
         pending: Future[None] | None = None
         for chunk in chunks:
@@ -113,11 +116,15 @@ def _make_chunks(
     locate: Callable[[T], Target | None],
     event_format: EventFormat,
     on_written: Callable[[int], None],
+    on_origins: Callable[[Sequence[T]], None] | None,
 ) -> Generator[bytes]:
     yield event_format.begin()
     stream = iter(events)
     while batch := list(islice(stream, _EVENTS_PER_CHUNK)):
-        yield event_format.write([raw for raw, _ in batch], [locate(origin) for _, origin in batch])
+        origins = [origin for _, origin in batch]
+        if on_origins is not None:
+            on_origins(origins)
+        yield event_format.write([raw for raw, _ in batch], list(map(locate, origins)))
         on_written(len(batch))
     yield from event_format.finish()
 
@@ -140,8 +147,10 @@ class ManifestFacts:
     redaction: Redaction | None = None
 
 
-def write_ledger(folder: RunDirectory, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
-    """Write the ledger from the run's journal and the output's `blocks`, fill `totals`, and return its entry.
+def write_ledger(
+    folder: RunDirectory, path: Path, totals: LedgerTotals, output_lines: Iterable[BlockLine | OriginLine]
+) -> FileEntry:
+    """Write the ledger from the run's journal and the lines about the output, fill `totals`, and return its entry.
 
     Raises:
         DiskError: it cannot be written.
@@ -154,7 +163,7 @@ def write_ledger(folder: RunDirectory, path: Path, totals: LedgerTotals, blocks:
     digest = hashlib.sha256()
     size = 0
     with new_file(path) as descriptor:
-        lines = chain(make_ledger(_read_journal(folder), void, totals), blocks)
+        lines = chain(make_ledger(_read_journal(folder), void, totals), output_lines)
         for chunk in _in_chunks(encoder.encode(line) + b"\n" for line in lines):
             write_all(descriptor, chunk, path)
             digest.update(chunk)

@@ -193,7 +193,7 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
     result.has_ledger = True
     blocks: list[BlockLine] = []
     digest = hashlib.sha256()
-    position = events = 0
+    position = events = origins = 0
     decoder: msgspec.json.Decoder[LedgerLine] = msgspec.json.Decoder(LedgerLine)
     with explain_disk("read", path), path.open("rb") as file:
         for raw in file:
@@ -208,9 +208,14 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
             position += len(raw)
             if isinstance(line, BlockLine):
                 blocks.append(line)
-            else:
+            elif isinstance(line, ShardLine):
                 events += line.events
+            else:
+                origins += line.count
     _compare_file(result, stated, position, digest.hexdigest())
+    if origins not in {0, result.manifest.totals.written}:  # 0: written by an earlier version
+        text = f"it states {origins:,} origins, the manifest {result.manifest.totals.written:,} events"
+        result.problems.append(Problem(stated.name, text))
     if events != result.manifest.totals.scanned:
         text = f"its shards add up to {events:,} events, the manifest states {result.manifest.totals.scanned:,} scanned"
         result.problems.append(Problem(stated.name, text))

@@ -102,7 +102,7 @@ def _make_group(lists: list[list[Gap]]) -> GapGroup:
 
 def shorten_reason(reason: str) -> str:
     """Return a reason without the service's message: "404" for a denial, status and code for other errors."""
-    cause = reason.split(":", 1)[0].strip()
+    cause = reason.split(": ", 1)[0].strip()
     return "404" if cause == "404 NotAuthorizedOrNotFound" else cause
 
 

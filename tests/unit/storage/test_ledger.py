@@ -3,10 +3,12 @@ import json
 import random
 
 import msgspec
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.planning.shard import Gap
+from ociaudit.storage import ledger as ledger_module
 from ociaudit.storage.journal import GapLine, JournalLine, SplitLine, VoidLine
 from ociaudit.storage.ledger import (
     BLOCK_BYTES,
@@ -14,11 +16,31 @@ from ociaudit.storage.ledger import (
     BlockLine,
     LedgerLine,
     LedgerTotals,
+    OriginRecorder,
     ShardLine,
     find_void_lines,
     make_ledger,
+    unpack_origins,
 )
 from support.drawn_shards import HERE, make_page_line, make_shard
+
+targets = st.lists(st.integers(0, 2**32 - 1)) | st.lists(st.sampled_from([0, 1, 255, 256, 65_535, 65_536]))
+
+
+@settings(max_examples=50)
+@given(st.lists(targets), st.integers(1, 5))
+def test_packed_origins_are_what_was_recorded(batches: list[list[int]], per_line: int) -> None:
+    """Origins come back in their order, whatever the numbers and the batches, through a line of the ledger."""
+    recorder = OriginRecorder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "_ORIGINS_PER_LINE", per_line)
+        for batch in batches:
+            recorder.add(batch)
+        lines = [msgspec.json.encode(line) for line in recorder.finish()]
+    decoded = [msgspec.json.decode(line, type=LedgerLine) for line in lines]
+    assert all(line.startswith(b'{"kind":"origins"') for line in lines)
+    assert [number for line in decoded for number in unpack_origins(line)] == [n for batch in batches for n in batch]
+
 
 SHARD, OTHER = make_shard(0, 10), make_shard(10, 20)
 
