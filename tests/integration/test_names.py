@@ -8,6 +8,7 @@ import pytest
 from ociaudit.storage.manifest import decode_manifest
 from support.exports import point_at, read_manifest, run_export
 from support.processes import find_command, run_process
+from support.reports import read_data
 from support.truth import find_compartment
 
 DAY = ("--start", "2025-06-02", "--end", "2025-06-02")
@@ -185,6 +186,15 @@ def test_summary_counts_events_by_region(exported, located):
     expected = [region for region, _ in located.values()]
     assert content["files"][0]["regions"] == {region: expected.count(region) for region in set(expected)}
     assert "regions" in run_here(exported[1], "summary", "a.json")
+
+
+def test_the_table_of_a_report_has_the_region(exported, located, tmp_path):
+    """Every row of the report's table holds the region that served its event."""
+    page = tmp_path / "report.html"
+    run_process([find_command("oci-audit"), "report", "a.json", "-o", str(page)], cwd=exported[1])
+    rows = [(json.loads(row[7])["eventId"], row[8]) for row in read_data(page)["sample"] if row[7]]
+    assert len(rows) > 100
+    assert all(located[event_id][0] == region for event_id, region in rows)
 
 
 def test_another_file_of_the_same_name_has_no_origins(exported, tmp_path):
