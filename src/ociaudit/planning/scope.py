@@ -123,7 +123,7 @@ def find_compartment(text: str, paths: Mapping[str, str], *, option: str = "--co
                 hint=f"give a longer path or the OCID: {shown}{more}",
             )
     raise UsageError(
-        f"the tenancy lists no compartment {text!r} ({option})",
+        f"{option} {text}: the tenancy lists no compartment of that name",
         hint=_suggest_compartments(wanted, paths) or "give its name, its path (root/production/payments) or its OCID",
     )
 
