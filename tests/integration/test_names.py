@@ -2,10 +2,12 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
 from ociaudit.storage.manifest import decode_manifest
+from support.emulator import Emulator
 from support.exports import point_at, read_manifest, run_export
 from support.processes import find_command, run_process
 from support.reports import read_data
@@ -206,3 +208,67 @@ def test_another_file_of_the_same_name_has_no_origins(exported, tmp_path):
     (row,) = json.loads(run_here(tmp_path, "query", "a.json", sql, "--format", "json"))
     assert row["n"] > 1
     assert row["known"] == 0
+
+
+def test_a_record_in_other_bytes_is_counted_apart_from_conflicts(tmp_path):
+    """One event served in two serialisations is written once as its smallest bytes, and verify agrees."""
+    event = {"eventType": "t", "eventId": "one", "eventTime": "2025-06-02T10:00:00Z", "data": {"n": 1.50, "m": [1, 2]}}
+    other = {"eventType": "t", "eventId": "two", "eventTime": "2025-06-02T10:00:00Z", "data": {"n": 1}}
+    served = [json.dumps(event), json.dumps(dict(reversed(event.items())), separators=(",", ":"))]
+    served += [json.dumps(other), json.dumps(other | {"data": {"n": 2}})]
+    (tmp_path / "events.ndjson").write_text("".join(f"{line}\n" for line in served))
+    with Emulator("--retention-days", "36500", "--events", str(tmp_path / "events.ndjson")) as running:
+        arguments = (*DAY, "--region", "iad", "--compartment", "root", "--no-subtree", "-o", "a.json")
+        finished = run_export(running, tmp_path, *arguments)
+    assert finished.code == 0, finished.stderr
+    totals = read_manifest(tmp_path / "a.json")["totals"]
+    assert (totals["scanned"], totals["written"], totals["identical"], totals["reserialised"]) == (4, 3, 0, 1)
+    assert totals["conflicting_ids"] == 1
+    assert "+ 1 reserialised" in " ".join(finished.stderr.split())
+    assert min(served[:2]).encode() in (tmp_path / "a.json").read_bytes().splitlines()[1]
+    run_here(tmp_path, "verify", "a.json")
+
+
+METADATA = [
+    {"realmKey": "OC98", "realmDomainComponent": "One.example", "regionKey": "QQA", "regionIdentifier": "qq-first-1"},
+    {"realmKey": "OC99", "realmDomainComponent": "two.example", "regionKey": "QQB", "regionIdentifier": "QQ-second-1"},
+]
+LOCATE = """
+from ociaudit.client.config_file import resolve_region as resolve_profile
+from ociaudit.client.network import Endpoints, resolve_region
+for name in ({names}):
+    region = resolve_region(name)
+    assert resolve_profile(name, "profile") == region
+    endpoints = Endpoints()
+    endpoints.check_region(region)
+    print(endpoints.locate("audit", region))
+"""
+
+
+@pytest.mark.parametrize("source", ["variable", "file"])
+def test_regions_of_the_settings_are_known_to_options_and_profiles(tmp_path, source):
+    """Regions in OCI_REGION_METADATA or regions-config.json have names, keys and realms like Oracle's."""
+    variables = {}
+    names = ["qqa", "QQ-FIRST-1"]
+    if source == "variable":
+        variables["OCI_REGION_METADATA"] = json.dumps(METADATA[0])
+    else:
+        (tmp_path / ".oci").mkdir()
+        (tmp_path / ".oci" / "regions-config.json").write_text(json.dumps(METADATA))
+        names += ["qqb", "qq-second-1"]
+    finished = run_process([sys.executable, "-c", LOCATE.format(names=names)], cwd=tmp_path, variables=variables)
+    assert finished.code == 0, finished.stderr
+    expected = ["https://audit.qq-first-1.one.example/20190901"] * 2
+    expected += ["https://audit.qq-second-1.two.example/20190901"] * (len(names) - 2)
+    assert finished.stdout.decode().split() == expected
+
+
+@pytest.mark.parametrize(
+    "metadata", ["[1]", "5", '{"realmKey":1,"realmDomainComponent":1,"regionKey":1,"regionIdentifier":1}']
+)
+def test_region_metadata_of_another_form_is_a_configuration_error(emulator, tmp_path, metadata):
+    """Metadata that is not an object of texts is exit 2 with its variable, not a traceback."""
+    arguments = (*DAY, "--region", "qqq", "-o", "a.json")
+    finished = run_export(emulator, tmp_path, *arguments, variables={"OCI_REGION_METADATA": metadata})
+    assert finished.code == 2, finished.stderr
+    assert "Traceback" not in finished.stderr
