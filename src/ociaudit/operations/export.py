@@ -89,7 +89,7 @@ class ExportResult:
     was_complete_before: bool = False
     policy: str = ""
     nearest_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What comes nearest to the values of a filter that no event matched, by the name of the condition."""
+    """The values nearest to those of a filter that no event matched, by the name of the condition."""
 
     @property
     def complete(self) -> bool:
