@@ -49,7 +49,7 @@ ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 
 def export(  # long because: every option of an export is named here
     start: When,
-    end: When,
+    end: When = "now",
     *,
     output: str | Path | None,
     profile: str | None = None,
@@ -89,7 +89,7 @@ def export(  # long because: every option of an export is named here
 
     Args:
         start: A date, a time with an offset, an age such as "7d", or a `date` or `datetime`.
-        end: The same, or "now". A date includes that day; a time is exclusive.
+        end: The same, or "now", the default. A date includes that day; a time is exclusive.
         output: The file to write, or None for stdout. Its suffix selects format and compression where those are None.
         regions: The regions to cover; without any, all that the tenancy has subscribed to.
         compartments: OCIDs of the compartments to cover; without any, the whole tenancy.
@@ -149,7 +149,7 @@ def export(  # long because: every option of an export is named here
 
 def stream(
     start: When,
-    end: When,
+    end: When = "now",
     *,
     profile: str | None = None,
     config_file: str | None = None,

@@ -231,15 +231,15 @@ def _explain_encoding(path: Path) -> tuple[str, str] | None:
     data = path.read_bytes()
     if data.startswith(codecs.BOM_UTF8):
         return "it begins with a byte order mark", "save it as UTF-8 without BOM"
-    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]
-    if is_wide:
-        order = (
-            "UTF-16" if data[:1] != b"\0" and data[1:2] != b"\0" else "UTF-16BE" if data[:1] == b"\0" else "UTF-16LE"
-        )
-        quoted = shlex.quote(str(path))
+    encoding = None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    elif b"\0" in data[:2]:  # the file begins with an ASCII character, such as [
+        encoding = "UTF-16BE" if data[:1] == b"\0" else "UTF-16LE"
+    if encoding is not None:
         return (
             "it is encoded in UTF-16, as Windows PowerShell writes files",
-            f"convert it: iconv -f {order} -t UTF-8 {quoted} > config.utf8",
+            f"convert it: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > config.utf8",
         )
     try:
         data.decode()

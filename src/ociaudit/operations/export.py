@@ -88,6 +88,14 @@ class ExportResult:
     was_complete_before: bool = False
     policy: str = ""
 
+    def __repr__(self) -> str:
+        """Return the facts in one line; the manifest and the coverage would fill pages."""
+        output = None if self.output is None else str(self.output)
+        return (
+            f"{type(self).__name__}(output={output!r}, events={self.events}, "
+            f"gaps={len(self.gaps)}, waived={len(self.waived)})"
+        )
+
     @property
     def complete(self) -> bool:
         """Return whether everything that was planned came back or is waived."""
