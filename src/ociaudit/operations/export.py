@@ -141,7 +141,12 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
         elif not has_relative_range(arguments):
             workspace = workspace.widen(time_range.window)  # noqa: PLW2901 - as above
         with contextlib.nullcontext() if output else _stdout_interruptions_explained():
-            return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+            try:
+                return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+            finally:
+                size_bytes = workspace.folder.measure() if output else 0
+                if size_bytes:
+                    context.callbacks.on_kept(workspace.folder.path, size_bytes)
 
 
 @contextlib.contextmanager
