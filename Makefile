@@ -144,6 +144,10 @@ schema: setup ## write docs/reference/manifest.schema.json again from the code
 tables: setup ## write the generated tables of docs/reference again from the code
 	$(VENV)/bin/python tests/docs/test_tables.py
 
+.PHONY: screenshots
+screenshots: setup setup-browser ## take the pictures of the report in docs/images again
+	PYTHONPATH=tests $(VENV)/bin/python tests/browser/screenshots.py
+
 .PHONY: clean
 clean: ## remove the environments, caches and build results
 	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_LOCK)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
