@@ -389,6 +389,7 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
         )
         for line in lines:
             console.print_message(line)
+    if result.gaps or not is_quiet:
         _print_kept(progress)
 
 
