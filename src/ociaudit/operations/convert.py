@@ -152,7 +152,7 @@ class SurrogateCounts:
     replaced: int = 0
     events: int = 0
 
-    def replace(self, raw: bytes) -> bytes:
+    def make_valid(self, raw: bytes) -> bytes:
         """Return an event without lone surrogates."""
         valid, number = replace_lone_surrogates(raw)
         self.replaced += number
@@ -219,7 +219,7 @@ def convert_events(
             records = (Record(redactor.redact(raw), origin) for raw, origin in records)
         if options.is_valid_unicode:
             surrogates = conversion.surrogates = SurrogateCounts()
-            records = (Record(surrogates.replace(raw), origin) for raw, origin in records)
+            records = (Record(surrogates.make_valid(raw), origin) for raw, origin in records)
         written = write_events(
             records,
             locate=_keep_origin,
