@@ -87,7 +87,7 @@ _WORDS = (
 )
 _TRIGGERS = (
     "authorization", "cookie", "credential", "passcode", "passphrase", "passw", "pwd", "signature", "key", "secret",
-    "token", "eyj", "-----begin", "/p/", "2fp", "70%", "70/", "://", "3a/", "3a%", "bearer", "basic",
+    "token", "eyj", "-----begin", "/p/", "://", "bearer", "basic",
 )  # fmt: skip
 """A text without any of these, in lower case, has no form to match; this check is faster than matching."""
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{1,64}-----(?:(?!-----END ).)*+(?:-----END [A-Z0-9 ]{1,64}-----)?", re.DOTALL)
@@ -162,15 +162,15 @@ def is_credential_name(name: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Return a text in which every part with the form of a credential is replaced by `MARK`."""
+    if "%" in text:
+        text = _ENCODED_PRE_AUTHENTICATED.sub(rf"\g<1>{MARK}", text)
+        text = _ENCODED_URL_PASSWORD.sub(rf"\g<1>{MARK}", text)
     if not any(map(text.lower().__contains__, _TRIGGERS)):
         return text
     text = _PEM.sub(MARK, text)
     text = _WEB_TOKEN.sub(MARK, text)
     text = _URL_PASSWORD.sub(rf"\g<1>{MARK}", text)
     text = _PRE_AUTHENTICATED.sub(rf"\g<1>{MARK}", text)
-    if "%" in text:
-        text = _ENCODED_PRE_AUTHENTICATED.sub(rf"\g<1>{MARK}", text)
-        text = _ENCODED_URL_PASSWORD.sub(rf"\g<1>{MARK}", text)
     text = _SCHEME.sub(rf"\g<1>{MARK}", text)
     return _PAIR.sub(_replace_value, text)
 
