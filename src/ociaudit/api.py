@@ -57,7 +57,7 @@ ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 
 def export(  # long because: every option of an export is named here
     start: When,
-    end: When,
+    end: When = "now",
     *,
     output: str | Path | None,
     profile: str | None = None,
@@ -97,7 +97,7 @@ def export(  # long because: every option of an export is named here
 
     Args:
         start: A date, a time with an offset, an age such as "7d", or a `date` or `datetime`.
-        end: The same, or "now". A date includes that day; a time is exclusive.
+        end: The same, or "now", the default. A date includes that day; a time is exclusive.
         output: The file to write, or None for stdout. Its suffix selects format and compression where those are None.
         regions: The regions to cover, by name or key; without any, all that the tenancy has subscribed to.
         compartments: The compartments to cover, by OCID, name or path; without any, the whole tenancy.
@@ -157,7 +157,7 @@ def export(  # long because: every option of an export is named here
 
 def stream(
     start: When,
-    end: When,
+    end: When = "now",
     *,
     profile: str | None = None,
     config_file: str | None = None,

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ociaudit.events.field_naming import choose_shape
@@ -176,6 +177,22 @@ def test_redacted_events_hold_no_planted_secret(original, tmp_path):
     for path in ("data.request.headers.Authorization", "data.identity.credentials", "data.extra.text"):
         assert path in done.stderr
     assert "in 50 events" in done.stderr
+
+
+def test_lone_surrogates_are_replaced_and_counted(original, tmp_path):
+    """With `--valid-unicode` strict readers take the file, other events keep their bytes, and the count is printed."""
+    before = read_events(original)[:3]
+    before[1] = before[1].replace(b'"eventId":"', rb'"eventId":"\ud800\ud83d\ude00\\ud800\uDFFF')
+    (tmp_path / "given.json").write_bytes(b"[\n" + b",\n".join(before) + b"\n]\n")
+    with pytest.raises(msgspec.MsgspecError):
+        msgspec.json.decode((tmp_path / "given.json").read_bytes())
+    finished = convert(tmp_path, "given.json", "--valid-unicode", "-o", "valid.json")
+    assert finished.code == 0, finished.stderr
+    assert "replaced: 2 lone surrogates in 1 event" in finished.stderr
+    after = read_events(tmp_path / "valid.json")
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert rb'"eventId":"\ufffd\ud83d\ude00\\ud800\ufffd' in after[1]
+    assert len(msgspec.json.decode((tmp_path / "valid.json").read_bytes())) == 3
 
 
 def test_what_stands_beside_exports_is_left_out(original, tmp_path):

@@ -58,6 +58,12 @@ _INPUTS_SHOWN = 20
     is_flag=True,
     help="Sort the events by time and write each record once, instead of keeping the input order.",
 )
+@option(
+    "--valid-unicode",
+    section=OUTPUT,
+    is_flag=True,
+    help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
+)
 @filter_options
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
@@ -102,6 +108,7 @@ def _convert(
         encoder=EventEncoder(options["shape"], options["with_origin"]),
         is_sorted=options["sort"],
         is_redacted=options["redact"],
+        is_valid_unicode=options["valid_unicode"],
         overwrite=options["overwrite"],
     )
     cancellation = Cancellation()
@@ -128,3 +135,6 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
         yield f"{format_count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
     if conversion.redacted_fields is not None:
         yield from describe_redaction(conversion.redacted_fields, conversion.redacted_events)
+    if conversion.surrogates is not None:
+        replaced = format_count(conversion.surrogates.replaced, "lone surrogate")
+        yield f"replaced: {replaced} in {format_count(conversion.surrogates.events, 'event')}"

@@ -119,8 +119,8 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     yield ""
     yield "with your own profile in ~/.oci/config:"
     yield "  oci-audit export --start 7d -o audit.json"
-    yield "  oci-audit export --start 2025-12-01 --end 2025-12-07 --event-type 'Login|ApiKey' -o logins.json"
-    yield "  oci-audit export --start 90d --region eu-frankfurt-1 -o 'audit-{start}.json.gz'"
+    yield "  oci-audit export --start 30d --event-type 'Login|ApiKey' -o logins.json"
+    yield "  oci-audit export --start 90d --region eu-paris-1 -o 'audit-{start}.json.gz'"
 
 
 def _describe_coverage(result: ExportResult) -> Iterator[str]:

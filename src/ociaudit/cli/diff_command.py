@@ -35,7 +35,7 @@ def diff(a: Path, b: Path, *, as_json: bool) -> int:
 
     difference = compare_exports(a, b)
     if as_json:
-        console.print_output(encode_difference(difference))
+        console.print_data(encode_difference(difference))
     else:
         for line in describe_difference(difference, a, b):
             console.print_output(line)

@@ -253,6 +253,8 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     except OciAuditError as error:
         if progress.report_error(error):
             return find_exit_status(error)
+        progress.close()
+        _print_kept(progress)
         raise
     finally:
         progress.close()
@@ -390,6 +392,15 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
         )
         for line in lines:
             console.print_message(line)
+    if result.gaps or not is_quiet:
+        _print_kept(progress)
+
+
+def _print_kept(progress: QuietProgress) -> None:
+    """Print which run directory stays, and how large it is."""
+    if progress.kept is not None:
+        folder, size_bytes = progress.kept
+        console.print_message(f"kept: {folder} ({format_size(size_bytes)}) holds what has been fetched so far")
 
 
 def describe_result(result: ExportResult) -> Iterator[str]:
@@ -563,7 +574,7 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        console.print_output(json.dumps(encode_preview(preview)))
+        console.print_data(json.dumps(encode_preview(preview)))
     else:
         for line in describe_preview(preview):
             console.print_output(line)

@@ -379,7 +379,7 @@ class JsonLog(QuietProgress):
     def _log(self, record: type[LogRecord], /, **fields: Any) -> None:
         at = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = _clean(msgspec.to_builtins(record(at=at, **fields)))
-        console.print_message(msgspec.json.encode(content).decode())
+        console.print_data(msgspec.json.encode(content).decode(), to_stderr=True)
 
 
 def _clean(content: Any) -> Any:

@@ -11,6 +11,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ociaudit.cli import console
 from ociaudit.cli.console import format_count, format_duration
@@ -84,6 +85,8 @@ class RunStats(Callbacks):
     received_bytes: int = 0
     to_write: int | None = None
     written: int = 0
+    kept: tuple[Path, int] | None = None
+    """The run directory that stays, and its size in bytes."""
     began_at: float = field(init=False)
     slow: list[ShardTime] = field(default_factory=list)
     _started: dict[Shard, _StartedShard] = field(default_factory=dict)
@@ -160,6 +163,10 @@ class RunStats(Callbacks):
     def on_written(self, event_count: int) -> None:
         """Count the events written to the output."""
         self.written += event_count
+
+    def on_kept(self, folder: Path, size_bytes: int) -> None:
+        """Keep which directory stays."""
+        self.kept = folder, size_bytes
 
     def is_waived(self, gap: Gap) -> bool:
         """Return whether a gap is a denial that is known."""

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import clean_text
+from ociaudit.cli.console import clean_text, fit_widths, list_names
 from ociaudit.cli.options import FILE, Command, argument, check_output, option
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
 
-_COLUMN = 32
-_COUNT = 9
 _ROWS = 8
 _GAP_LINES_SHOWN = 6
+_FILES_SHOWN = 4
+_HARMLESS = {"altered": -2, "incomplete": -1, "unknown": 1, "complete": 2}
 _STRONG = 5
 _STRONG_SHOWN = 3
 _WEAK_SHOWN = 3
@@ -33,6 +33,7 @@ _NEW_SHOWN = 4
 _CHANGES_SHOWN = 3
 _NAMES_SHOWN = 6
 _LINE_WIDTH = 150
+_SCREEN_WIDTH = 80
 _LABEL = 11
 
 
@@ -67,7 +68,7 @@ def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None
     if event_counts:
         write_file(event_counts, encode_counts(stats))
     if as_json:
-        console.print_output(encode_summary(result))
+        console.print_data(encode_summary(result))
     else:
         for line in describe_summary(result):
             console.print_output(line)
@@ -76,15 +77,14 @@ def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None
 
 def describe_summary(summary: Summary) -> Iterator[str]:
     """Yield the screen, line by line."""
-    names = ", ".join(clean_text(one.file) for one in summary.files)
+    names = list_names([clean_text(one.file) for one in summary.files], shown=_FILES_SHOWN)
     size = f"{summary.raw_bytes / 1e6:,.1f} MB of JSON"
     yield f"{names}: {summary.events:,} events, {size}"
     if summary.first_event_time and summary.last_event_time:
         untimed = f"; {summary.untimed:,} without a readable time" if summary.untimed else ""
         first, last = _format_minute(summary.first_event_time), _format_minute(summary.last_event_time)
         yield f"{'event time':<{_LABEL}}{first} to {last} UTC{untimed}"
-    for one in summary.files:
-        yield from _describe_coverage(one, is_alone=len(summary.files) == 1)
+    yield from _describe_files(summary.files)
     if summary.events:
         yield ""
         yield from _describe_detections(summary.findings)
@@ -103,6 +103,19 @@ def encode_summary(summary: Summary) -> str:
     import msgspec
 
     return json.dumps(msgspec.to_builtins(summary))
+
+
+def _describe_files(files: Sequence[CoverageEntry]) -> Iterator[str]:
+    """Yield the coverage of the files: of all if they are few, otherwise of the worst, and how many there are."""
+    ranked = sorted(files, key=lambda one: _HARMLESS.get(one.state, 0)) if len(files) > _FILES_SHOWN else files
+    for one in ranked[:_FILES_SHOWN]:
+        yield from _describe_coverage(one, is_alone=len(files) == 1)
+    if len(files) > _FILES_SHOWN:
+        states = Counter(one.state for one in files)
+        counts = ", ".join(
+            f"{states[state]:,} {state}" for state in sorted(states, key=lambda one: _HARMLESS.get(one, 0))
+        )
+        yield f"{'':<{_LABEL}}of {len(files):,} files: {counts}; --json lists them"
 
 
 def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[str]:
@@ -184,15 +197,24 @@ def _is_one_day(detection: DetectionEntry) -> bool:
 
 def _describe_tops(summary: Summary) -> Iterator[str]:
     """Yield event names, principals and addresses side by side."""
+    from rich.cells import cell_len
+
     columns = (
         ("events", list(summary.event_names.items())),
         (f"principals ({summary.principals_total:,})", [(one.name, one.events) for one in summary.principals]),
         (f"addresses ({summary.addresses_total:,})", [(one.name, one.events) for one in summary.addresses]),
     )
-    yield "  ".join(_fit(f"{'':>{_COUNT}} {title}", _COLUMN) for title, _ in columns).rstrip()
-    for row in itertools.zip_longest(*(entries[:_ROWS] for _, entries in columns)):
-        cells = [f"{entry[1]:>{_COUNT},} {clean_text(entry[0])}" if entry else "" for entry in row]
-        yield "  ".join(_fit(cell, _COLUMN) for cell in cells).rstrip()
+    shown = [(title, entries[:_ROWS]) for title, entries in columns]
+    cells = [_align(title, [(clean_text(name), number) for name, number in entries]) for title, entries in shown]
+    widths = fit_widths([max(map(cell_len, column)) for column in cells], _SCREEN_WIDTH)
+    for row in itertools.zip_longest(*cells, fillvalue=""):
+        yield "  ".join(_fit(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _align(title: str, entries: Sequence[tuple[str, int]]) -> list[str]:
+    """Return a column: its title, and the numbers flush right before the names."""
+    width = max((len(f"{number:,}") for _, number in entries), default=0)
+    return [f"{'':>{width}} {title}", *(f"{number:>{width},} {name}" for name, number in entries)]
 
 
 def _describe_rest(summary: Summary) -> Iterator[str]:
@@ -203,7 +225,10 @@ def _describe_rest(summary: Summary) -> Iterator[str]:
         yield _format_row("regions", f"{len(regions):,}", _list_counts(dict(regions.most_common())))
     failed = summary.outcomes.get("failure", 0)
     share = f" ({failed / summary.events:.1%})" if failed else ""
-    top = (f"{one.event_name or '(none)'} {one.status} × {one.events:,}" for one in summary.failures[:_FAILURES_SHOWN])
+    top = (
+        " ".join(filter(None, (one.event_name or "(none)", one.status, f"× {one.events:,}")))
+        for one in summary.failures[:_FAILURES_SHOWN]
+    )
     yield _format_row("failures", f"{failed:,}{share}", top)
     yield _format_row("sign-ins", _describe_sign_ins(summary), _list_bad_days(summary.sign_ins_by_day))
     since = _format_minute(summary.new_since) if summary.new_since else "?"
@@ -249,9 +274,13 @@ def _format_row(label: str, text: str, details: Iterable[str]) -> str:
 
 
 def _truncate(text: str) -> str:
-    """Return a line with text of events, cleaned and truncated to the width of the screen."""
+    """Return a line with text of events, cleaned and truncated between words to two lines of a screen."""
     clean = clean_text(text)
-    return clean if len(clean) <= _LINE_WIDTH else clean[: _LINE_WIDTH - 1] + "…"
+    if len(clean) <= _LINE_WIDTH:
+        return clean
+    words = clean[: _LINE_WIDTH - 1].rstrip(" ")
+    cut = words.rfind(" ", _LINE_WIDTH // 2)
+    return (words[: cut + 1] if cut > 0 else words) + "…"
 
 
 def _fit(text: str, width: int) -> str:

@@ -49,7 +49,7 @@ def verify(file: Path, *, manifest: Path | None, signer: Path | None, as_json: b
 
     result = verify_export(file, manifest_path=manifest, signer=signer)
     if as_json:
-        console.print_output(encode_verification(result))
+        console.print_data(encode_verification(result))
     else:
         for line in describe_verification(result, file):
             console.print_output(line)

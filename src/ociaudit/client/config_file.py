@@ -4,14 +4,18 @@
 able to read. Neither opens a key or token.
 
 Invariants
-- Every problem is a `ConfigError` that names the file, the profile and the field.
-- No line of the file appears in a message: it may contain a secret.
+- Every problem is a `ConfigError` that names the file, the line or the profile and its field, and the cause.
+- Of the file's text, only names of sections and known fields and the path of the key file appear in a message:
+  anything else may be a secret.
 - An argument beats a variable, and a variable beats the profile.
 """
 
 from __future__ import annotations
 
+import codecs
 import configparser
+import re
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +44,10 @@ _VARIABLES = {
 _SUFFICIENT_VARIABLES = frozenset({"OCI_CLI_USER", TENANCY_VARIABLE, "OCI_CLI_FINGERPRINT", REGION_VARIABLE})
 _KEY_VARIABLES = frozenset({"OCI_CLI_KEY_FILE", "OCI_CLI_KEY_CONTENT"})
 _PRIVATE_FILE_FIELDS = ("key_file", "security_token_file", "delegation_token_file")
+_FIELDS = frozenset({*_VARIABLES.values(), "authentication_type", "log_requests"})
+_KEY_CONTENT_HINT = "save the key as a PEM file and name it with key_file, or set OCI_CLI_KEY_CONTENT"
+_COMMENT_AFTER_VALUE = re.compile(r"\s[#;]")
+_QUOTES = "\"'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,17 @@ def resolve_region(text: str, where: str) -> str:
     try:
         return network.resolve_region(text)
     except UsageError as error:
-        raise ConfigError(f"{where}: region malformed: {error}", hint=error.hint) from error
+        reason = explain_value(text) or f": {error}"
+        raise ConfigError(f"{where}: region malformed{reason}", hint=error.hint) from error
+
+
+def explain_value(text: str) -> str:
+    """Return why the value of a field is not what its author meant, as `: …`; empty if it has no such mark."""
+    if _COMMENT_AFTER_VALUE.search(text):
+        return ": a comment after a value is part of the value; give it a line of its own"
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in _QUOTES:
+        return ": quotes around a value are part of the value; remove them"
+    return ""
 
 
 def expand_path(location: str) -> Path:
@@ -122,7 +140,7 @@ def _read_file(location: str, profile: str) -> dict[str, Any]:
 
     path = expand_path(location)
     try:
-        return dict(oci.config.from_file(location, profile))
+        fields = dict(oci.config.from_file(location, profile))
     except ConfigFileNotFound as error:
         problem = "cannot be read" if _exists(path) else "does not exist"
         raise ConfigError(
@@ -130,16 +148,20 @@ def _read_file(location: str, profile: str) -> dict[str, Any]:
             hint="create one with `oci setup config`, or name another with --config-file",
         ) from error
     except ProfileNotFound as error:
-        raise ConfigError(
-            f"the OCI configuration file {path} has no profile {profile!r}; it has {_list_profiles(path)}",
-            hint="name one of these with --profile",
-        ) from error
+        raise _explain_missing_profile(path, profile) from error
     except InvalidKeyFilePath as error:
-        raise ConfigError(f"profile {profile!r} of {path}: key_file names no file", hint=KEY_HINT) from error
+        problem = _explain_key_path(_read_sections(path)[profile]["key_file"])
+        raise ConfigError(f"profile {profile!r} of {path}: {problem}", hint=KEY_HINT) from error
     except OSError as error:
         raise ConfigError(f"the OCI configuration file {path} cannot be read: {error.strerror}") from error
-    except (InvalidConfig, configparser.Error, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"the OCI configuration file {path} cannot be parsed: {_describe(error)}") from error
+    except (InvalidConfig, configparser.Error, ValueError) as error:
+        problem, hint = _explain_syntax(path, error)
+        raise ConfigError(f"the OCI configuration file {path} cannot be parsed: {problem}", hint=hint) from error
+    if profile == DEFAULT_PROFILE and path.is_file():
+        sections = _read_sections(path)
+        if sections.sections() and not sections.defaults():  # for the SDK, [DEFAULT] always exists
+            raise _explain_missing_profile(path, profile)
+    return fields
 
 
 def _exists(path: Path) -> bool:
@@ -149,15 +171,79 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _list_profiles(path: Path) -> str:
+def _read_sections(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(path)
-    return ", ".join((["DEFAULT"] if parser.defaults() else []) + parser.sections()) or "none"
+    return parser
 
 
-def _describe(error: Exception) -> str:
-    """Return a parser's error without the line of the file, which may contain a secret."""
-    return type(error).__name__ if isinstance(error, configparser.Error) else str(error).splitlines()[0]
+def _explain_missing_profile(path: Path, profile: str) -> ConfigError:
+    sections = _read_sections(path)
+    names = ([DEFAULT_PROFILE] if sections.defaults() else []) + sections.sections()
+    other = next((name for name in names if name.lower() == profile.lower()), None)
+    hint = "name one of these with --profile"
+    if other is not None:
+        hint = f"upper and lower case count: rename [{other}] to [{profile}], or use --profile {shlex.quote(other)}"
+    return ConfigError(
+        f"the OCI configuration file {path} has no profile {profile!r}; it has {', '.join(names) or 'none'}", hint=hint
+    )
+
+
+def _explain_key_path(text: str) -> str:
+    """Return why `key_file` names no file, with the path that was tried unless the field holds a key."""
+    if "-----BEGIN" in text or "\n" in text:
+        return "key_file names no file: it holds the text of a key; save that as a file and name its path"
+    path = expand_path(text)
+    problem = "is not a file" if _exists(path) else "does not exist"
+    return f"key_file names no file: {path.absolute()} {problem}{explain_value(text)}"
+
+
+def _explain_syntax(path: Path, error: Exception) -> tuple[str, str | None]:
+    """Return what is wrong with the file, and what to type, without a line of it."""
+    encoding = _explain_encoding(path)
+    if encoding is not None:
+        return encoding
+    match error:
+        case configparser.DuplicateSectionError():
+            return f"line {error.lineno} repeats the section [{error.section}]", "merge the two, or rename one"
+        case configparser.DuplicateOptionError():
+            field = error.option if error.option in _FIELDS else "a field"
+            return f"line {error.lineno} repeats {field} in [{error.section}]", "remove one of the two lines"
+        case configparser.MissingSectionHeaderError():
+            return f"line {error.lineno} comes before any [section]", "begin the file with the line [DEFAULT]"
+        case configparser.ParsingError():
+            return f"line {error.errors[0][0]} is not of the form name=value", None
+        case configparser.Error():
+            return type(error).__name__, None
+        case _ if "key_content" in str(error):
+            return "key_content is not allowed in a file", _KEY_CONTENT_HINT
+        case _ if "True/False" in str(error):
+            return "log_requests is neither true nor false", "remove the line log_requests=…"
+        case _:
+            return str(error).splitlines()[0], None
+
+
+def _explain_encoding(path: Path) -> tuple[str, str] | None:
+    """Return which encoding the file has and how to convert it; None if it is UTF-8."""
+    data = path.read_bytes()
+    if data.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark", "save it as UTF-8 without BOM"
+    encoding = None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    elif b"\0" in data[:2]:  # the file begins with an ASCII character, such as [
+        encoding = "UTF-16BE" if data[:1] == b"\0" else "UTF-16LE"
+    if encoding is not None:
+        return (
+            "it is encoded in UTF-16, as Windows PowerShell writes files",
+            f"convert it: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > config.utf8",
+        )
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return f"line {line} is not UTF-8", "save it as UTF-8"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

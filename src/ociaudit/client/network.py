@@ -3,7 +3,7 @@
 - `resolve_region`, `split_regions`: the names of regions.
 - `Endpoints`: the base URL of a service in a region.
 - `choose_bundle`, `make_ssl_context`, `explain_certificate`: certificate authorities.
-- `check_proxies`, `choose_proxy`, `show_proxy`, `try_proxy`: proxies.
+- `check_proxies`, `choose_proxy`, `explain_proxy`, `show_proxy`, `try_proxy`: proxies.
 
 The environment comes as an argument.
 
@@ -26,7 +26,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed
 
-from ociaudit.errors import ConfigError, ConnectionFailed, UsageError
+from ociaudit.errors import ConfigError, ConnectionFailed, ServiceError, UsageError
 from ociaudit.planning.scope import REGION, suggest_region
 
 Service = Literal["audit", "identity"]
@@ -44,6 +44,8 @@ _CA_OPTION = "--ca-bundle"
 _CA_VARIABLES = ("OCI_CLI_CERT_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 _CA_HINT = "name a PEM file with the certificates of the authorities to trust"
 _DEFAULT_PROXY_PORTS = {"http": 80, "https": 443}
+_PROXY_SIGN_IN = 407
+_PROXY_UNREACHABLE_HINT = "check HTTPS_PROXY, or name the service's host in NO_PROXY"
 _PROXY_HINT = "write it as http://proxy.example.com:3128, or name this host in NO_PROXY"
 
 
@@ -261,6 +263,19 @@ def explain_certificate(host: str, reason: str) -> ConnectionFailed:
         "(or REQUESTS_CA_BUNDLE, SSL_CERT_FILE)",
     )
     failure.retryable = False
+    return failure
+
+
+def explain_proxy(proxy: str, host: str, status: int | None, reason: str) -> ConnectionFailed:
+    """Return the error for a proxy that cannot be reached, or that refused to connect to `host` with `status`."""
+    shown = show_proxy(proxy)
+    if status is None:
+        return ConnectionFailed(f"the proxy {shown} cannot be reached: {reason}", hint=_PROXY_UNREACHABLE_HINT)
+    failure = ConnectionFailed(f"the proxy {shown} refused to connect to {host}: {reason}")
+    failure.hint = f"ask the proxy's administrator to allow CONNECT to {host}, or name the host in NO_PROXY"
+    if status == _PROXY_SIGN_IN:
+        failure.hint = "put user and password into the proxy's variable: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+    failure.retryable = status in ServiceError.RETRYABLE_STATUSES
     return failure
 
 

@@ -236,6 +236,9 @@ class Callbacks:
     def on_written(self, event_count: int) -> None:
         """Handle `event_count` more events that are in the output."""
 
+    def on_kept(self, folder: Path, size_bytes: int) -> None:
+        """Handle the end of a run whose run directory stays, because something is missing."""
+
 
 class Cancellation:
     """A request to stop a run, passed from a signal handler or a closed stream to where the work is done."""

@@ -22,7 +22,7 @@ from itertools import chain, groupby
 from pathlib import Path
 
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
-from ociaudit.events.event import BadPage, parse_page
+from ociaudit.events.event import BadPage, parse_page, replace_lone_surrogates
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder, Record
@@ -131,6 +131,8 @@ class ConvertOptions:
     is_sorted: bool = False
     """Canonical order, every record once; otherwise the order of the inputs, every record."""
     is_redacted: bool = False
+    is_valid_unicode: bool = False
+    """Replace every lone surrogate with U+FFFD."""
     overwrite: bool = False
 
 
@@ -146,11 +148,27 @@ class InputSummary:
 
 
 @dataclass(slots=True)
+class SurrogateCounts:
+    """Replaces lone surrogates, and counts them and the events that had any."""
+
+    replaced: int = 0
+    events: int = 0
+
+    def make_valid(self, raw: bytes) -> bytes:
+        """Return an event without lone surrogates."""
+        valid, number = replace_lone_surrogates(raw)
+        self.replaced += number
+        self.events += number > 0
+        return valid
+
+
+@dataclass(slots=True)
 class Conversion:
     """How a conversion ended. `read` = `written` + `filtered` + `identical` + `reserialised`.
 
-    `redacted_events` were changed by redaction; `redacted_fields` counts the replaced values by path, None without
-    redaction. `conflicting_ids` have more than one record; they are counted only in canonical order.
+    `surrogates` counts the lone surrogates that were replaced, None without that option. `redacted_events` were changed
+    by redaction; `redacted_fields` counts the replaced values by path, None without redaction. `conflicting_ids` have
+    more than one record; they are counted only in canonical order.
     """
 
     inputs: list[InputSummary] = field(default_factory=list)
@@ -162,6 +180,7 @@ class Conversion:
     conflicting_ids: int = 0
     redacted_events: int = 0
     redacted_fields: dict[str, int] | None = None
+    surrogates: SurrogateCounts | None = None
     size_bytes: int = 0
 
 
@@ -202,6 +221,9 @@ def convert_events(
             records = ordered.iterate()
         if options.is_redacted:
             records = (Record(redactor.redact(raw), origin) for raw, origin in records)
+        if options.is_valid_unicode:
+            surrogates = conversion.surrogates = SurrogateCounts()
+            records = (Record(surrogates.make_valid(raw), origin) for raw, origin in records)
         written = write_events(
             records,
             locate=_keep_origin,

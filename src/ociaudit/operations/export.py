@@ -91,6 +91,14 @@ class ExportResult:
     nearest_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The values nearest to those of a filter that no event matched, by the name of the condition."""
 
+    def __repr__(self) -> str:
+        """Return the facts in one line; the manifest and the coverage would fill pages."""
+        output = None if self.output is None else str(self.output)
+        return (
+            f"{type(self).__name__}(output={output!r}, events={self.events}, "
+            f"gaps={len(self.gaps)}, waived={len(self.waived)})"
+        )
+
     @property
     def complete(self) -> bool:
         """Return whether everything that was planned came back or is waived."""
@@ -136,7 +144,12 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
         elif not has_relative_range(arguments):
             workspace = workspace.widen(time_range.window)  # noqa: PLW2901 - as above
         with contextlib.nullcontext() if output else _stdout_interruptions_explained():
-            return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+            try:
+                return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+            finally:
+                size_bytes = workspace.folder.measure() if output else 0
+                if size_bytes:
+                    context.callbacks.on_kept(workspace.folder.path, size_bytes)
 
 
 @contextlib.contextmanager

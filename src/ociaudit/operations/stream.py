@@ -35,6 +35,8 @@ from ociaudit.planning.shard import Gap, Shard
 from ociaudit.planning.window import MINUTES_PER_DAY, Window
 from ociaudit.storage.run_dir import ExportArguments
 
+STREAM_HINT = "a stream keeps nothing: stream the windows of `gaps` again, or use `export`, which resumes"
+"""What to do about gaps once everything else has been returned."""
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
 
@@ -189,7 +191,7 @@ class EventStream:
         self.gaps = self.gaps or gaps
         if gaps and self._on_gap == "raise":
             count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
-            raise IncompleteExport(f"{count}; the first: {gaps[0].reason}", gaps=gaps)
+            raise IncompleteExport(f"{count}; the first: {gaps[0].reason}", gaps=gaps, hint=STREAM_HINT)
         raise StopIteration
 
 

@@ -125,6 +125,13 @@ class RunDirectory:
         """Return the path of the event log."""
         return self.path / "events.log"
 
+    def measure(self) -> int:
+        """Return the size of its files in bytes; 0 if there is no run in it."""
+        try:
+            return sum(path.stat().st_size for path in self.path.iterdir()) if self.plan_path.exists() else 0
+        except OSError:
+            return 0
+
     def check_ours(self) -> None:
         """Check that the directory has no foreign files: it is removed when the run is over.
 

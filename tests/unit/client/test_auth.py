@@ -201,19 +201,29 @@ def test_a_missing_key_file_is_a_configuration_error(profile: Profile, key_file:
     """A key file that does not exist or is a folder is a configuration error."""
     (profile.folder / "folder").mkdir()
     where = key_file if key_file.startswith("~") else str(profile.folder / key_file)
-    with pytest.raises(ConfigError, match="names no file"):
+    tried = re.escape(str(Path(where).absolute()))
+    with pytest.raises(ConfigError, match=f"names no file: {tried} (does not exist|is not a file)"):
         load_credentials(profile.write(key_file=where))
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be parsed"),
-        (b"password-in-a-line", "cannot be parsed"),
-        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", "cannot be parsed"),
-        (b"[A]\nuser=password-in-a-line\n[A]\n", "cannot be parsed"),
-        (b"\xff\xfe\x00", "cannot be parsed"),
-        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "cannot be parsed"),
+        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be parsed: line 2 is not of the form name=value"),
+        (b"password-in-a-line", "cannot be parsed: line 1 comes before any"),
+        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", r"line 3 repeats user in \[DEFAULT\]"),
+        (b"[DEFAULT]\npassword-in-a-line=a\npassword-in-a-line=b\n", r"line 3 repeats a field in \[DEFAULT\]"),
+        (b"[A]\nuser=password-in-a-line\n[A]\n", r"line 3 repeats the section \[A\]"),
+        (b"\xff\xfe\x00", "encoded in UTF-16"),
+        ("[DEFAULT]\nuser=password-in-a-line\n".encode("utf-16"), "encoded in UTF-16"),
+        ("[DEFAULT]\nuser=password-in-a-line\n".encode("utf-16-le"), "encoded in UTF-16"),
+        ("[DEFAULT]\nuser=password-in-a-line\n".encode("utf-16-be"), "encoded in UTF-16"),
+        (b"\xef\xbb\xbf[DEFAULT]\nuser=password-in-a-line\n", "byte order mark"),
+        (b"[DEFAULT]\nuser=a\npass_phrase=password-in-a-line-\xe4\n", "line 3 is not UTF-8"),
+        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "key_content is not allowed in a file"),
+        (b"[DEFAULT]\nlog_requests=password-in-a-line\n", "log_requests is neither true nor false"),
+        (b"[DEFAULT]\nkey_file=-----BEGIN password-in-a-line\n", "holds the text of a key"),
+        (b"[DEFAULT]\nkey_file=a\n  password-in-a-line\n", "holds the text of a key"),
         (b"", "missing"),
     ],
 )
@@ -222,6 +232,65 @@ def test_a_damaged_file_is_explained_without_its_lines(profile: Profile, content
     with pytest.raises(ConfigError, match=words) as caught:
         load_credentials(profile.put("config", content))
     assert "password-in-a-line" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("field", ["user", "tenancy", "fingerprint", "region", "key_file"])
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [("{} # old", "a comment after a value"), ("{}\t; x", "a comment after a value"), ('"{}"', "quotes around")],
+)
+def test_what_surrounds_a_value_is_named(profile: Profile, field: str, write: str, words: str) -> None:
+    """A comment behind a value and quotes around it are named as the cause, for every field."""
+    profile.write()
+    good = {
+        "user": "ocid1.user.oc1..aaaa",
+        "tenancy": "ocid1.tenancy.oc1..aaaa",
+        "fingerprint": FINGERPRINT,
+        "region": "eu-frankfurt-1",
+        "key_file": str(profile.folder / "key.pem"),
+    }[field]
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_credentials(profile.write(**{field: write.format(good)}))
+    assert field in str(caught.value)
+
+
+def test_an_upper_case_fingerprint_is_named(profile: Profile) -> None:
+    """A fingerprint in upper case is named as such, and the hint has the line to write."""
+    with pytest.raises(ConfigError, match="fingerprint malformed: it has upper-case letters") as caught:
+        load_credentials(profile.write(fingerprint=FINGERPRINT.upper()))
+    assert caught.value.hint == f"write fingerprint={FINGERPRINT}"
+
+
+@pytest.mark.parametrize("section", ["default", "Default"])
+def test_a_default_profile_in_another_case_is_named(profile: Profile, section: str) -> None:
+    """A file with [default] instead of [DEFAULT] gets an error that names both."""
+    with pytest.raises(ConfigError, match=f"no profile 'DEFAULT'; it has {section}") as caught:
+        load_credentials(profile.write(section=section))
+    assert f"--profile {section}" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
+def test_an_empty_pass_phrase_is_named(profile: Profile, kind: str) -> None:
+    """An encrypted key with an empty pass phrase is not called damaged."""
+    with pytest.raises(ConfigError, match="is encrypted, and pass_phrase is empty") as caught:
+        load_credentials(profile.write(key_file=profile.put_key(kind), pass_phrase=""))
+    assert "OCI_CLI_PASSPHRASE" in caught.value.hint
+
+
+def test_a_comment_behind_a_pass_phrase_is_named_without_showing_it(profile: Profile) -> None:
+    """A wrong pass phrase with a comment behind it is explained, and not shown."""
+    with pytest.raises(ConfigError, match="pass_phrase is wrong: a comment after a value") as caught:
+        load_credentials(profile.write(key_file=profile.put_key("encrypted"), pass_phrase=f"{PASS_PHRASE} # mine"))
+    assert PASS_PHRASE not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(KEYS.keys() - {"good", "labelled", "traditional", "der", "garbage"}))
+def test_a_bad_key_of_a_variable_is_not_blamed_on_a_file(profile: Profile, kind: str) -> None:
+    """A key in OCI_CLI_KEY_CONTENT that cannot be used is called key_content, never key_file."""
+    variables = {"OCI_CLI_KEY_CONTENT": KEYS[kind].decode() or " "}
+    with pytest.raises(ConfigError, match="key_content") as caught:
+        load_credentials(profile.write(), environment=variables)
+    assert "key_file" not in f"{caught.value} {caught.value.hint}"
 
 
 @pytest.mark.parametrize("location", ["nothing", "", "x" * 5_000])
