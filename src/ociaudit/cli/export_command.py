@@ -367,7 +367,7 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
-    from ociaudit.planning.time_range import is_relative
+    from ociaudit.planning.typed_time import is_relative
 
     if not is_quiet:
         for line in (*describe_empty_filter(result), *describe_result(result), *describe_effort(progress)):

@@ -105,8 +105,9 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     Raises:
         OciAuditError: the export could not be finished; the class says why.
     """
-    arguments = options.to_arguments(context.credentials)
-    time_range = resolve_times(arguments, now=context.clock.now())
+    now = context.clock.now()
+    arguments = options.to_arguments(context.credentials, now=now)
+    time_range = resolve_times(arguments, now=now)
     event_filter = EventFilter(arguments.whole_filter)
     check_scope(arguments, context.endpoints)
     if options.signing_key is not None:
