@@ -42,6 +42,7 @@ from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap
+from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.run_dir import TimeBasis
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
@@ -278,8 +279,12 @@ def resolve_connection(
 
 
 def resolve_path(path: str | Path | None) -> Path | None:
-    """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced."""
-    return Path(path).resolve() if path is not None else None
+    """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced.
+
+    Raises:
+        UsageError: it cannot be the name of a file.
+    """
+    return name_output(path).resolve() if path is not None else None
 
 
 def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:

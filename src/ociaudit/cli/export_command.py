@@ -18,6 +18,7 @@ from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
     OUTPUT,
+    OUTPUT_FILE,
     SCOPE,
     Command,
     file_options,
@@ -57,6 +58,7 @@ _SLOWEST_SHOWN = 3
 _REGIONS_SHOWN = 40
 _FAILED_PROBES_SHOWN = 10
 _UNAUTHORIZED = "401 "
+_EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oci-audit export --help`"
 
 
 @click.command(
@@ -78,17 +80,20 @@ _UNAUTHORIZED = "401 "
 @option(
     "--start",
     section=_RANGE,
-    required=True,
+    aliases=["--since", "--from"],
     metavar="TIME",
-    help="First day or moment: 2025-12-01, 01.12.25, 2025-12-01T08:00:00Z, or an age: 7d, 36h, 90m.",
+    help="First day or moment: 2025-12-01, yesterday, 2025-12, 2025-W49, 2025-12-01T08:00Z, or an age: 7d, 36h, 90m. "
+    "[required, except with --last]",
 )
 @option(
     "--end",
     section=_RANGE,
-    default="now",
+    aliases=["--until", "--to"],
     metavar="TIME",
-    help="Last day, included; or a moment, excluded; or now.",
+    show_default="now",
+    help="Last day, week or month, included; or a moment, excluded; or now.",
 )
+@option("--last", section=_RANGE, metavar="DURATION", help="From this long ago until now: 7d, 36h, 2d12h.")
 @option(
     "--time-basis",
     section=_RANGE,
@@ -139,7 +144,7 @@ _UNAUTHORIZED = "401 "
     "--output",
     section=OUTPUT,
     metavar="FILE",
-    type=FILE,
+    type=OUTPUT_FILE,
     help="File to write; its suffix names format and compression; - is stdout; {start} and {end} are filled in. "
     "[required, except with --dry-run]",
 )
@@ -147,7 +152,7 @@ _UNAUTHORIZED = "401 "
 @option(
     "--manifest",
     section=OUTPUT,
-    type=FILE,
+    type=OUTPUT_FILE,
     metavar="FILE",
     show_default="beside the output",
     help="Where to write the manifest.",
@@ -241,6 +246,7 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
+        options["start"], options["end"] = choose_range(options["start"], options["end"], options["last"])
         check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
         if dry_run:
             return print_preview(_preview(options, progress, is_probing=probe), as_json=as_json)
@@ -302,6 +308,30 @@ def _make_export_options(
     )
 
 
+def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[str, str]:
+    """Return the typed start and end of the range.
+
+    Raises:
+        UsageError: no start is given, or `--last` beside one, or `--last` is not a duration.
+    """
+    from ociaudit.planning.typed_time import parse_duration
+
+    if last is None:
+        if start is None:
+            raise UsageError("missing option '--start'", hint=_EXAMPLE_HINT)
+        return start, "now" if end is None else end
+    if start is not None or end is not None:
+        other = "--start" if start is not None else "--end"
+        raise UsageError(f"--last and {other} exclude each other", hint=f"omit {other}; --last ends now")
+    if last.strip().lower() in {"week", "month"}:
+        raise UsageError(
+            f"--last takes a duration, not {last!r}",
+            hint=f"write --start 'last {last}' --end 'last {last}' for that of the calendar, or --last 7d",
+        )
+    parse_duration(last)
+    return last, "now"
+
+
 def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool) -> None:
     """Check that no option is given that would be ignored, and that none is missing.
 
@@ -314,7 +344,7 @@ def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: boo
         if is_given:
             raise UsageError(f"{name} has no effect without --dry-run", hint=f"add --dry-run, or omit {name}")
     if output is None:
-        raise UsageError("missing option '-o' / '--output'", hint="see `oci-audit export --help`")
+        raise UsageError("missing option '-o' / '--output'", hint=_EXAMPLE_HINT)
 
 
 def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity: int = 0) -> QuietProgress:

@@ -36,6 +36,7 @@ from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.planning.shard import Gap, Shard, Target
+from ociaudit.planning.time_range import check_placeholders
 from ociaudit.planning.typed_time import parse_duration, pin_time
 from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
@@ -139,6 +140,13 @@ class ExportOptions:
             raise UsageError(
                 "--settle is for ranges of processed time", hint="omit it, or omit --time-basis event-time"
             )
+        if not self.is_subtree and not self.compartments:
+            raise UsageError(
+                "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
+            )
+        for path in (self.output, self.manifest):
+            if path is not None:
+                check_placeholders(path)
         for duration in (self.late, self.settle, self.deadline):
             if duration is not None:
                 parse_duration(duration)

@@ -112,11 +112,12 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     check_scope(arguments, context.endpoints)
     if options.signing_key is not None:
         check_signing_key(options.signing_key)
-    output = options.output
-    if output is not None:
-        output = output.with_name(expand_name(output.name, time_range.named_window))
+    output, manifest = (
+        path and path.with_name(expand_name(path.name, time_range.named_window))
+        for path in (options.output, options.manifest)
+    )
     may_discard = options.resume.restart or options.resume.is_script
-    with open_workspace(output, manifest=options.manifest, may_discard=may_discard) as workspace:
+    with open_workspace(output, manifest=manifest, may_discard=may_discard) as workspace:
         if is_run_spent(arguments, workspace.previous, options.resume):
             workspace = workspace.discard_previous()  # noqa: PLW2901 - the directory is the same, its run is gone
         action = choose_action(

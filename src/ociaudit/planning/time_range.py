@@ -14,12 +14,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePath
 
 from ociaudit.errors import UsageError
 from ociaudit.planning.typed_time import parse_duration, parse_time
 from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
 
 _PLACEHOLDER = re.compile(r"\{\w*\}")
+_PLACEHOLDERS = frozenset({"{start}", "{end}"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +106,30 @@ def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> Ti
     return TimeRange(window, until > current and not typed_end.is_relative, tuple(notices), event_window)
 
 
+def check_placeholders(path: PurePath) -> None:
+    """Check that a path's file name has no placeholder but `{start}` and `{end}`, and its folders have neither.
+
+    Raises:
+        UsageError: it has.
+    """
+    unknown = sorted(set(_PLACEHOLDER.findall(path.name)) - _PLACEHOLDERS)
+    if unknown:
+        raise UsageError(
+            f"the file name {path.name} has the unknown placeholder {', '.join(unknown)}",
+            hint="{start} and {end} are filled in; any other name is written without braces",
+        )
+    if any(one in str(path.parent) for one in _PLACEHOLDERS):
+        raise UsageError(
+            f"the folder {path.parent} has a placeholder",
+            hint="{start} and {end} are filled in only in the file name",
+        )
+
+
 def expand_name(name: str, window: Window) -> str:
     """Return a file name with `{start}` and `{end}` filled in: as days if the window is whole days, else as minutes.
 
     For whole days, `{end}` is the last day inside the window.
-
-    Raises:
-        UsageError: the name has another placeholder.
     """
-    unknown = sorted(set(_PLACEHOLDER.findall(name)) - {"{start}", "{end}"})
-    if unknown:
-        raise UsageError(
-            f"the file name {name} has the unknown placeholder {', '.join(unknown)}",
-            hint="{start} and {end} are filled in; write any other name without braces",
-        )
     start, end = format_minute(window.start), format_minute(window.end)
     if window.start % MINUTES_PER_DAY == 0 and window.end % MINUTES_PER_DAY == 0:
         start, end = start[:10], format_minute(window.end - 1)[:10]

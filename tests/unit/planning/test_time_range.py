@@ -1,12 +1,13 @@
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.planning.time_range import expand_name, resolve_event_range, resolve_range
+from ociaudit.planning.time_range import check_placeholders, expand_name, resolve_event_range, resolve_range
 from ociaudit.planning.window import Window, floor_minute, format_minute, parse_minute
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789, tzinfo=UTC)
@@ -165,8 +166,15 @@ def test_a_name_is_filled_in(first: str, last: str, name: str) -> None:
 def test_an_unknown_placeholder_is_rejected(name: str) -> None:
     """A file name with any other placeholder is a usage error that lists the known ones."""
     with pytest.raises(UsageError, match="unknown placeholder") as caught:
-        expand_name(name, Window(0, 1440))
+        check_placeholders(Path(name))
     assert "{start} and {end}" in caught.value.hint
+
+
+def test_a_folder_has_no_placeholder() -> None:
+    """Only a file's name is filled in; a placeholder in its folder is a usage error."""
+    check_placeholders(Path("{x}/{start}-{end}.json"))
+    with pytest.raises(UsageError, match="has a placeholder"):
+        check_placeholders(Path("{start}/audit.json"))
 
 
 @given(st.integers(0, 10_000_000), st.integers(1, 10_000_000))
