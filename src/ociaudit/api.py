@@ -244,7 +244,7 @@ def diagnose(connection: ConnectionOptions, *, regions: Sequence[str] = ()) -> t
         UsageError: A region or the endpoint is malformed. A configuration that cannot be used is a result.
     """
     bundle = _choose_bundle(connection)
-    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
+    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE", "").strip() or DEFAULT_CONFIG_FILE
     inputs = DoctorInputs(
         config_file=Path(os.path.expanduser(path)),  # noqa: PTH111 - an unknown `~user` stays
         read_fields=lambda: read_profile(connection.config_file, connection.profile, os.environ).fields,
