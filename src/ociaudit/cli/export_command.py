@@ -415,8 +415,15 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             is_relative=is_relative(options["start"]) or is_relative(options["end"]),
             can_waive=True,
         )
-        for line in lines:
+        for line in (*lines, *_describe_pinned_range(result, options)):
             console.print_message(line)
+
+
+def _describe_pinned_range(result: ExportResult, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what to type from the next day on, if the range was typed as `yesterday` or the like."""
+    arguments = result.manifest.arguments
+    if result.output is not None and (arguments.start, arguments.end) != (options["start"], options["end"]):
+        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {result.output}"
 
 
 def describe_result(result: ExportResult) -> Iterator[str]:
