@@ -120,6 +120,18 @@ def test_nights_of_yesterday_are_whole_days_without_holes(tmp_path: Path) -> Non
     assert list_names(tmp_path) == ["audit-2025-06-09.json", "audit-2025-06-10.json", "audit-2025-06-11.json"]
 
 
+def test_a_night_that_is_too_early_is_completed_later(tmp_path: Path) -> None:
+    """At 00:05 `--settle 15m` leaves the end of the day open, and the same command adds it to the same file."""
+    options = replace(YESTERDAY, settle="15m")
+    with at(FIRST_NIGHT.replace(minute=5), tmp_path) as night:
+        assert night.export(options, "audit-{start}.json").manifest.range.end == "2025-06-09T23:50:00Z"
+    with at(FIRST_NIGHT.replace(hour=3), tmp_path) as night:
+        result = night.export(options, "audit-{start}.json")
+        assert result.complete
+        assert result.output.read_bytes() == night.list_truth("2025-06-09T00:00:00Z", "2025-06-10T00:00:00Z")
+    assert list_names(tmp_path) == ["audit-2025-06-09.json"]
+
+
 def leave_a_night(folder: Path, options: ExportOptions, name: str) -> None:
     """Leave a night with a gap and its run directory."""
     with at(FIRST_NIGHT + timedelta(days=1), folder) as night:

@@ -117,7 +117,7 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     check_scope(arguments, context.endpoints)
     if options.signing_key is not None:
         check_signing_key(options.signing_key)
-    output, manifest = _name_files(options, arguments, time_range.named_window, context.callbacks)
+    output, manifest = _name_files(options, arguments, time_range, context.callbacks)
     may_discard = options.resume.restart or options.resume.is_script
     with open_workspace(output, manifest=manifest, may_discard=may_discard) as workspace:
         if is_run_spent(arguments, workspace.previous, options.resume):
@@ -141,19 +141,19 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
 
 
 def _name_files(
-    options: ExportOptions, arguments: ExportArguments, window: Window, callbacks: Callbacks
+    options: ExportOptions, arguments: ExportArguments, time_range: TimeRange, callbacks: Callbacks
 ) -> tuple[Path | None, Path | None]:
-    """Return output and manifest, named after the window; with `--resume` after that of the run to resume.
+    """Return output and manifest, named after the range; with `--resume` after that of the run to resume.
 
     Other unfinished runs of the same pattern are reported: no later command would meet them.
 
     Raises:
         UsageError: more than one run could be resumed.
     """
-    pattern = options.output
+    pattern, window, typed_end = options.output, time_range.named_window, time_range.typed_end
     if pattern is None:
-        return None, _fill_in(options.manifest, window)
-    output = pattern.with_name(expand_name(pattern.name, window))
+        return None, _fill_in(options.manifest, window, typed_end)
+    output = pattern.with_name(expand_name(pattern.name, window, typed_end=typed_end))
     leftovers = find_leftovers(pattern, output, arguments) if output != pattern else ()
     resumed = None
     if options.resume.resume and not resolve_run_path(output).exists():
@@ -165,11 +165,11 @@ def _name_files(
         callbacks.on_notice(str(leftover))
     if len(others) > _LEFTOVERS_SHOWN:
         callbacks.on_notice(f"and {len(others) - _LEFTOVERS_SHOWN:,} more such runs")
-    return output, _fill_in(options.manifest, window)
+    return output, _fill_in(options.manifest, window, typed_end)
 
 
-def _fill_in(path: Path | None, window: Window) -> Path | None:
-    return path.with_name(expand_name(path.name, window)) if path is not None else None
+def _fill_in(path: Path | None, window: Window, typed_end: int | None) -> Path | None:
+    return path.with_name(expand_name(path.name, window, typed_end=typed_end)) if path is not None else None
 
 
 @contextlib.contextmanager

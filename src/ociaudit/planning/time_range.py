@@ -28,14 +28,15 @@ _PLACEHOLDERS = frozenset({"{start}", "{end}"})
 class TimeRange:
     """A resolved range: the window to fetch, and the notices for the user.
 
-    `is_clipped`: the typed end is in the future, so the same input resolves to a longer window later. `event_window` is
-    the range of event times, if the input meant those.
+    `is_clipped`: the typed end is in the future, so the same input resolves to a longer window later; `typed_end` is
+    then that end. `event_window` is the range of event times, if the input meant those; it is never clipped.
     """
 
     window: Window
     is_clipped: bool = False
     notices: tuple[str, ...] = ()
     event_window: Window | None = None
+    typed_end: int | None = None
 
     @property
     def named_window(self) -> Window:
@@ -75,7 +76,8 @@ def resolve_range(start: str, end: str, *, now: datetime, settle_minutes: int = 
         notices = (f"the end {format_minute(last)} is in the future; fetching until {format_minute(latest)}",)
     elif last > latest and not typed_end.is_relative:  # `now` means the last settled minute
         notices = (f"the end {format_minute(last)} has not settled yet; fetching until {format_minute(latest)}",)
-    return TimeRange(Window(first, min(last, latest)), last > latest and not typed_end.is_relative, notices)
+    is_clipped = last > latest and not typed_end.is_relative
+    return TimeRange(Window(first, min(last, latest)), is_clipped, notices, typed_end=last if is_clipped else None)
 
 
 def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> TimeRange:
@@ -125,14 +127,15 @@ def check_placeholders(path: PurePath) -> None:
         )
 
 
-def expand_name(name: str, window: Window) -> str:
+def expand_name(name: str, window: Window, *, typed_end: int | None = None) -> str:
     """Return a file name with `{start}` and `{end}` filled in: as days if the window is whole days, else as minutes.
 
-    For whole days, `{end}` is the last day inside the window.
+    For whole days, `{end}` is the last day inside the window. Where the window is clipped before `typed_end`, `{end}`
+    is the minute at which it ends, and `{start}` is what it will be when the range is over.
     """
-    start, end = format_minute(window.start), format_minute(window.end)
-    if window.start % MINUTES_PER_DAY == 0 and window.end % MINUTES_PER_DAY == 0:
-        start, end = start[:10], format_minute(window.end - 1)[:10]
-    else:
-        start, end = (text[:16].replace(":", "") + "Z" for text in (start, end))
+    start, end = (format_minute(minute)[:16].replace(":", "") + "Z" for minute in (window.start, window.end))
+    whole_end = window.end if typed_end is None else typed_end
+    if window.start % MINUTES_PER_DAY == 0 and whole_end % MINUTES_PER_DAY == 0:
+        start = start[:10]
+        end = end if whole_end > window.end else format_minute(window.end - 1)[:10]
     return name.replace("{start}", start).replace("{end}", end)

@@ -177,6 +177,22 @@ def test_a_folder_has_no_placeholder() -> None:
         check_placeholders(Path("{start}/audit.json"))
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "settle", "name"),
+    [
+        ("today", "today", 0, "2025-12-10_2025-12-10T1234Z"),
+        ("2025-12-09", "2025-12", 0, "2025-12-09_2025-12-10T1234Z"),
+        ("2025-12-09", "2025-12-10T13:00Z", 0, "2025-12-09T0000Z_2025-12-10T1234Z"),
+        ("yesterday", "yesterday", 13 * 60, "2025-12-09_2025-12-09T2334Z"),
+        ("2025-12-09", "now", 15, "2025-12-09T0000Z_2025-12-10T1219Z"),
+    ],
+)
+def test_a_clipped_range_keeps_the_name_of_its_start(start: str, end: str, settle: int, name: str) -> None:
+    """The start of a range that is not over is written as it will be when it is; its end is where it ends now."""
+    found = resolve_range(start, end, now=NOW, settle_minutes=settle)
+    assert expand_name("{start}_{end}", found.window, typed_end=found.typed_end) == name
+
+
 @given(st.integers(0, 10_000_000), st.integers(1, 10_000_000))
 def test_a_filled_in_name_is_a_valid_file_name(start: int, length: int) -> None:
     """A filled-in name has no colon and no slash, and different ranges have different names."""
