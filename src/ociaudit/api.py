@@ -50,6 +50,7 @@ from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap
+from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.run_dir import TimeBasis
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
@@ -251,7 +252,7 @@ def diagnose(connection: ConnectionOptions, *, regions: Sequence[str] = ()) -> t
         UsageError: A region or the endpoint is malformed. A configuration that cannot be used is a result.
     """
     bundle = _choose_bundle(connection)
-    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
+    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE", "").strip() or DEFAULT_CONFIG_FILE
     inputs = DoctorInputs(
         config_file=Path(os.path.expanduser(path)),  # noqa: PTH111 - an unknown `~user` stays
         read_fields=lambda: read_profile(connection.config_file, connection.profile, os.environ).fields,
@@ -288,8 +289,12 @@ def resolve_connection(
 
 
 def resolve_path(path: str | Path | None) -> Path | None:
-    """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced."""
-    return Path(path).resolve() if path is not None else None
+    """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced.
+
+    Raises:
+        UsageError: it cannot be the name of a file.
+    """
+    return name_output(path).resolve() if path is not None else None
 
 
 def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:

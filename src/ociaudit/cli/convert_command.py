@@ -10,7 +10,17 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import describe_redaction, format_count
-from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, Command, argument, file_options, filter_options, option
+from ociaudit.cli.options import (
+    BEHAVIOR,
+    FILE,
+    OUTPUT,
+    OUTPUT_FILE,
+    Command,
+    argument,
+    file_options,
+    filter_options,
+    option,
+)
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -46,7 +56,7 @@ _INPUTS_SHOWN = 20
     "-o",
     "--output",
     section=OUTPUT,
-    type=FILE,
+    type=OUTPUT_FILE,
     required=True,
     metavar="FILE",
     help="Output file, or - for stdout. The file extension sets the format and compression.",

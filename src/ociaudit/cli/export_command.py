@@ -18,6 +18,7 @@ from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
     OUTPUT,
+    OUTPUT_FILE,
     SCOPE,
     Command,
     file_options,
@@ -57,6 +58,7 @@ _SLOWEST_SHOWN = 3
 _REGIONS_SHOWN = 40
 _FAILED_PROBES_SHOWN = 10
 _UNAUTHORIZED = "401 "
+_EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oci-audit export --help`"
 
 
 @click.command(
@@ -78,18 +80,21 @@ _UNAUTHORIZED = "401 "
 @option(
     "--start",
     section=_RANGE,
-    required=True,
+    aliases=["--since", "--from"],
     metavar="TIME",
-    help="Start of the range: a date (2025-12-01, or 01.12.25 for day.month.year), a timestamp "
-    "(2025-12-01T08:00:00Z), or an age (7d, 36h, 90m). Dates are in UTC.",
+    help="Start of the range: a date (2025-12-01, or 01.12.25 for day.month.year), yesterday, a month (2025-12), a "
+    "week (2025-W49), a timestamp (2025-12-01T08:00Z), or an age (7d, 36h, 90m). Dates are in UTC. "
+    "[required, except with --last]",
 )
 @option(
     "--end",
     section=_RANGE,
-    default="now",
+    aliases=["--until", "--to"],
     metavar="TIME",
-    help="End of the range: a date (inclusive), a timestamp (exclusive), or now.",
+    show_default="now",
+    help="End of the range: a date, month or week (inclusive), a timestamp (exclusive), or now.",
 )
+@option("--last", section=_RANGE, metavar="DURATION", help="Range from this long ago until now: 7d, 36h, 2d12h.")
 @option(
     "--time-basis",
     section=_RANGE,
@@ -142,7 +147,7 @@ _UNAUTHORIZED = "401 "
     "--output",
     section=OUTPUT,
     metavar="FILE",
-    type=FILE,
+    type=OUTPUT_FILE,
     help="Output file, or - for stdout. The file extension sets the format and compression. {start} and {end} are "
     "replaced with the range's start and end. [required, except with --dry-run]",
 )
@@ -150,7 +155,7 @@ _UNAUTHORIZED = "401 "
 @option(
     "--manifest",
     section=OUTPUT,
-    type=FILE,
+    type=OUTPUT_FILE,
     metavar="FILE",
     show_default="next to the output",
     help="Where to write the manifest.",
@@ -246,6 +251,7 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
+        options["start"], options["end"] = choose_range(options["start"], options["end"], options["last"])
         check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
         if dry_run:
             return print_preview(_preview(options, progress, is_probing=probe), as_json=as_json)
@@ -308,6 +314,30 @@ def _make_export_options(
     )
 
 
+def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[str, str]:
+    """Return the typed start and end of the range.
+
+    Raises:
+        UsageError: no start is given, or `--last` beside one, or `--last` is not a duration.
+    """
+    from ociaudit.planning.typed_time import parse_duration
+
+    if last is None:
+        if start is None:
+            raise UsageError("missing option '--start'", hint=_EXAMPLE_HINT)
+        return start, "now" if end is None else end
+    if start is not None or end is not None:
+        other = "--start" if start is not None else "--end"
+        raise UsageError(f"--last and {other} exclude each other", hint=f"omit {other}; --last ends now")
+    if last.strip().lower() in {"week", "month"}:
+        raise UsageError(
+            f"--last takes a duration, not {last!r}",
+            hint=f"write --start 'last {last}' --end 'last {last}' for that of the calendar, or --last 7d",
+        )
+    parse_duration(last)
+    return last, "now"
+
+
 def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool) -> None:
     """Check that no option is given that would be ignored, and that none is missing.
 
@@ -320,7 +350,7 @@ def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: boo
         if is_given:
             raise UsageError(f"{name} has no effect without --dry-run", hint=f"add --dry-run, or omit {name}")
     if output is None:
-        raise UsageError("missing option '-o' / '--output'", hint="see `oci-audit export --help`")
+        raise UsageError("missing option '-o' / '--output'", hint=_EXAMPLE_HINT)
 
 
 def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity: int = 0) -> QuietProgress:
@@ -373,7 +403,7 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
-    from ociaudit.planning.time_range import is_relative
+    from ociaudit.planning.typed_time import is_relative
 
     if not is_quiet:
         for line in (*describe_empty_filter(result), *describe_result(result), *describe_effort(progress)):
@@ -390,7 +420,7 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             requested=manifest.range,
             is_detailed=bool(options["verbose"]),
         )
-        for line in lines:
+        for line in (*lines, *_describe_pinned_range(result, options)):
             console.print_message(line)
     if result.gaps or not is_quiet:
         _print_kept(progress)
@@ -401,6 +431,13 @@ def _print_kept(progress: QuietProgress) -> None:
     if progress.kept is not None:
         folder, size_bytes = progress.kept
         console.print_message(f"kept: {folder} ({format_size(size_bytes)}) holds what has been fetched so far")
+
+
+def _describe_pinned_range(result: ExportResult, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what to type from the next day on, if the range was typed as `yesterday` or the like."""
+    arguments = result.manifest.arguments
+    if result.output is not None and (arguments.start, arguments.end) != (options["start"], options["end"]):
+        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {result.output}"
 
 
 def describe_result(result: ExportResult) -> Iterator[str]:

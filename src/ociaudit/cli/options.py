@@ -70,7 +70,18 @@ class PathType(click.Path):
         return Path(value)
 
 
+class OutputType(PathType):
+    """The path of a file to write; `-` is stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path; raises a usage error where it cannot be the name of a file."""
+        from ociaudit.storage.atomic_io import name_output
+
+        return name_output(value)
+
+
 FILE = PathType()
+OUTPUT_FILE = OutputType()
 
 
 class Option(click.Option):
@@ -103,6 +114,14 @@ class Command(click.Command):
         super().__init__(*args, **attributes)
         self.examples = tuple(examples)
         self.usage = usage
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; an error knows the command, so that its hint can name it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters, with `--color` and `--help` at the end."""

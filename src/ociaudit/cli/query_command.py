@@ -25,7 +25,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths, format_count
-from ociaudit.cli.options import FILE, Command, argument, check_output, complete_names, option
+from ociaudit.cli.options import OUTPUT_FILE, Command, argument, check_output, complete_names, option
 from ociaudit.errors import DiskError, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     show_default="by -o, else table",
     help="Format of the result.",
 )
-@option("-o", "--output", type=FILE, metavar="FILE", help="Write the result to this file.")
+@option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Write the result to this file.")
 @option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
 @option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
 def query(

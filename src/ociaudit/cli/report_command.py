@@ -10,7 +10,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import format_count
-from ociaudit.cli.options import FILE, Command, argument, option
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, option
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _VERDICTS = {
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
 @argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
-@option("-o", "--output", type=FILE, required=True, metavar="FILE", help="HTML page to write.")
+@option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
 @option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
 @option("--overwrite", is_flag=True, help="Overwrite an existing page.")
 def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) -> int:

@@ -15,7 +15,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths, list_names
-from ociaudit.cli.options import FILE, Command, argument, check_output, option
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, check_output, option
 from ociaudit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _LABEL = 11
 @option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @option(
     "--event-counts",
-    type=FILE,
+    type=OUTPUT_FILE,
     metavar="FILE",
     help="Write how often each eventName occurs to this file, as a JSON object.",
 )

@@ -17,6 +17,7 @@ import configparser
 import re
 import shlex
 import stat
+import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,17 @@ _VARIABLES = {
 }
 _SUFFICIENT_VARIABLES = frozenset({"OCI_CLI_USER", TENANCY_VARIABLE, "OCI_CLI_FINGERPRINT", REGION_VARIABLE})
 _KEY_VARIABLES = frozenset({"OCI_CLI_KEY_FILE", "OCI_CLI_KEY_CONTENT"})
+_KEY_CONTENT_VARIABLE = "OCI_CLI_KEY_CONTENT"
+_SURROUNDING = {
+    **dict.fromkeys((*_VARIABLES, "OCI_CLI_PROFILE", "OCI_CLI_CONFIG_FILE", "OCI_CLI_AUTH"), string.whitespace),
+    "OCI_CLI_PASSPHRASE": "\r\n",  # may begin or end with a space
+}
+_VARIABLE_FORMS = (
+    (TENANCY_VARIABLE, re.compile(r"ocid1\.tenancy\.[\w.-]+", re.ASCII), "a tenancy's OCID (ocid1.tenancy.oc1..…)"),
+    ("OCI_CLI_USER", re.compile(r"ocid1\.[\w.-]+", re.ASCII), "a user's OCID (ocid1.user.oc1..…)"),
+    ("OCI_CLI_FINGERPRINT", re.compile(r"([0-9a-f]{2}:){15}[0-9a-f]{2}"), "a fingerprint (12:34:…:ef, lower case)"),
+    (REGION_VARIABLE, re.compile(r"[A-Za-z0-9-]+"), "a region (eu-frankfurt-1)"),
+)
 _PRIVATE_FILE_FIELDS = ("key_file", "security_token_file", "delegation_token_file")
 _FIELDS = frozenset({*_VARIABLES.values(), "authentication_type", "log_requests"})
 _KEY_CONTENT_HINT = "save the key as a PEM file and name it with key_file, or set OCI_CLI_KEY_CONTENT"
@@ -87,6 +99,7 @@ def read_profile(config_file: str | None, profile: str | None, environment: Mapp
     Raises:
         ConfigError: the file or the profile is missing, malformed or unreadable.
     """
+    environment = clean_variables(environment)
     location = config_file or environment.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
     name = profile or environment.get("OCI_CLI_PROFILE") or DEFAULT_PROFILE
     given = {variable: environment[variable] for variable in _VARIABLES if environment.get(variable)}
@@ -102,6 +115,26 @@ def read_profile(config_file: str | None, profile: str | None, environment: Mapp
     if "key_file" in replaced:
         fields.pop("key_content", None)
     return Profile(name, named, where, {**fields, **replaced})
+
+
+def clean_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    r"""Return the environment with the values of `OCI_CLI_*` as they are meant, and check those that have a form.
+
+    White space around a value is removed (a file that is read into a variable ends with a line break), and `\n` in
+    the text of a key becomes a line break (many tools write it so to keep the text on one line).
+
+    Raises:
+        ConfigError: a value cannot be what its variable is for; the message has the variable, and no secret.
+    """
+    cleaned = {name: value.strip(_SURROUNDING.get(name, "")) for name, value in environment.items()}
+    content = cleaned.get(_KEY_CONTENT_VARIABLE)
+    if content:
+        cleaned[_KEY_CONTENT_VARIABLE] = content.replace("\\r", "").replace("\\n", "\n")
+    for variable, form, example in _VARIABLE_FORMS:
+        value = cleaned.get(variable, "")
+        if value and not form.fullmatch(value):
+            raise ConfigError(f"{variable}: {_VARIABLES[variable]} malformed", hint=f"set it to {example}, or unset it")
+    return cleaned
 
 
 def resolve_region(text: str, where: str) -> str:

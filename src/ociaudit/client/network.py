@@ -228,8 +228,9 @@ def choose_bundle(path: Path | None, environment: Mapping[str, str]) -> CaBundle
     if path is not None:
         return CaBundle(path.expanduser(), _CA_OPTION)
     for name in _CA_VARIABLES:
-        if environment.get(name):
-            return CaBundle(Path(environment[name]).expanduser(), name)
+        value = environment.get(name, "").strip()
+        if value:
+            return CaBundle(Path(value).expanduser(), name)
     return None
 
 

@@ -41,6 +41,7 @@ from ociaudit.events.presets import list_preset_rules
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _GERMAN_DAY = re.compile(r"(\d\d)\.(\d\d)\.(\d\d)", re.ASCII)
+_WITHOUT_SECONDS = re.compile(r"([Tt ]\d\d:\d\d) ?([Zz]|[+-]\d\d:?\d\d)$", re.ASCII)
 _OFFSET = re.compile(r"([Zz]|[+-]\d\d:?\d\d)$", re.ASCII)
 _OPTION_NAMES = {
     "presets": "preset",
@@ -295,6 +296,7 @@ def _parse_moment(text: str, option: str) -> int:
         stripped = f"20{german[3]}-{german[2]}-{german[1]}"
     if _DAY.fullmatch(stripped):
         stripped += "T00:00:00Z"
+    stripped = _WITHOUT_SECONDS.sub(r"\1:00\2", stripped)
     instant = read_instant(stripped) if _OFFSET.search(stripped) else UNREADABLE_INSTANT
     if instant == UNREADABLE_INSTANT:
         raise UsageError(

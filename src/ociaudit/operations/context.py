@@ -36,13 +36,14 @@ from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.time_range import parse_duration
+from ociaudit.planning.time_range import check_placeholders
+from ociaudit.planning.typed_time import parse_duration, pin_time
 from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
 
 T = TypeVar("T")
 When = str | date | datetime
-"""A point in time as a caller gives it: text in any form that `planning.time_range` reads, a date, or a datetime."""
+"""A point in time as a caller gives it: text in any form that `planning.typed_time` parses, a date, or a datetime."""
 CountedName = Literal["event_type", "event_name"]
 DEFAULT_LATE = "1h"
 """How long after the end of a range of event times processing is requested for."""
@@ -140,6 +141,13 @@ class ExportOptions:
             raise UsageError(
                 "--settle is for ranges of processed time", hint="omit it, or omit --time-basis event-time"
             )
+        if not self.is_subtree and not self.compartments:
+            raise UsageError(
+                "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
+            )
+        for path in (self.output, self.manifest):
+            if path is not None:
+                check_placeholders(path)
         for duration in (self.late, self.settle, self.deadline):
             if duration is not None:
                 parse_duration(duration)
@@ -149,14 +157,17 @@ class ExportOptions:
         """Return the deadline in seconds."""
         return 60 * parse_duration(self.deadline) if self.deadline is not None else None
 
-    def to_arguments(self, credentials: Credentials) -> ExportArguments:
-        """Return the part that makes two exports the same request, in the form in which plan and manifest keep it."""
+    def to_arguments(self, credentials: Credentials, *, now: datetime) -> ExportArguments:
+        """Return the part that makes two exports the same request, in the form in which plan and manifest keep it.
+
+        `yesterday` becomes its date: the same command on the next day is another request.
+        """
         spec = self.filter or FilterSpec()
         late = (self.late or DEFAULT_LATE) if self.time_basis == "event-time" else ""
         return ExportArguments(
             tenancy=credentials.tenancy,
-            start=_to_text(self.start),
-            end=_to_text(self.end),
+            start=pin_time(_to_text(self.start), now=now),
+            end=pin_time(_to_text(self.end), now=now),
             profile=credentials.profile,
             regions=split_regions(self.regions),
             compartments=tuple(self.compartments),

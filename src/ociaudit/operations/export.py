@@ -27,7 +27,7 @@ from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.registry import make_format
-from ociaudit.operations.context import ExportOptions, RunContext, Service, connect, run_async
+from ociaudit.operations.context import Callbacks, ExportOptions, RunContext, Service, connect, run_async
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
@@ -41,9 +41,12 @@ from ociaudit.operations.resume import (
     Action,
     Workspace,
     choose_action,
+    choose_leftover,
+    find_leftovers,
     has_relative_range,
     is_run_spent,
     open_workspace,
+    resolve_run_path,
 )
 from ociaudit.operations.scope_resolution import (
     check_scope,
@@ -57,7 +60,7 @@ from ociaudit.operations.scope_resolution import (
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, format_second
+from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, format_second
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals, OriginRecorder
@@ -67,6 +70,8 @@ from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes
 from ociaudit.storage.spool import Spool
+
+_LEFTOVERS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +121,16 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     Raises:
         OciAuditError: the export could not be finished; the class says why.
     """
-    arguments = options.to_arguments(context.credentials)
-    time_range = resolve_times(arguments, now=context.clock.now())
+    now = context.clock.now()
+    arguments = options.to_arguments(context.credentials, now=now)
+    time_range = resolve_times(arguments, now=now)
     event_filter = EventFilter(arguments.whole_filter)
     check_scope(arguments, context.endpoints)
     if options.signing_key is not None:
         check_signing_key(options.signing_key)
-    output = options.output
-    if output is not None:
-        output = output.with_name(expand_name(output.name, time_range.named_window))
+    output, manifest = _name_files(options, arguments, time_range, context.callbacks)
     may_discard = options.resume.restart or options.resume.is_script
-    with open_workspace(output, manifest=options.manifest, may_discard=may_discard) as workspace:
+    with open_workspace(output, manifest=manifest, may_discard=may_discard) as workspace:
         if is_run_spent(arguments, workspace.previous, options.resume):
             workspace = workspace.discard_previous()  # noqa: PLW2901 - the directory is the same, its run is gone
         action = choose_action(
@@ -150,6 +154,38 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
                 size_bytes = workspace.folder.measure() if output else 0
                 if size_bytes:
                     context.callbacks.on_kept(workspace.folder.path, size_bytes)
+
+
+def _name_files(
+    options: ExportOptions, arguments: ExportArguments, time_range: TimeRange, callbacks: Callbacks
+) -> tuple[Path | None, Path | None]:
+    """Return output and manifest, named after the range; with `--resume` after that of the run to resume.
+
+    Other unfinished runs of the same pattern are reported: no later command would meet them.
+
+    Raises:
+        UsageError: more than one run could be resumed.
+    """
+    pattern, window, typed_end = options.output, time_range.named_window, time_range.typed_end
+    if pattern is None:
+        return None, _fill_in(options.manifest, window, typed_end)
+    output = pattern.with_name(expand_name(pattern.name, window, typed_end=typed_end))
+    leftovers = find_leftovers(pattern, output, arguments) if output != pattern else ()
+    resumed = None
+    if options.resume.resume and not resolve_run_path(output).exists():
+        resumed = choose_leftover(leftovers, arguments)
+    if resumed is not None and resumed.plan is not None:
+        output, window = resumed.output, resumed.plan.event_window or resumed.plan.window
+    others = [one for one in leftovers if one is not resumed]
+    for leftover in others[:_LEFTOVERS_SHOWN]:
+        callbacks.on_notice(str(leftover))
+    if len(others) > _LEFTOVERS_SHOWN:
+        callbacks.on_notice(f"and {len(others) - _LEFTOVERS_SHOWN:,} more such runs")
+    return output, _fill_in(options.manifest, window, typed_end)
+
+
+def _fill_in(path: Path | None, window: Window, typed_end: int | None) -> Path | None:
+    return path.with_name(expand_name(path.name, window, typed_end=typed_end)) if path is not None else None
 
 
 @contextlib.contextmanager

@@ -98,8 +98,9 @@ def preview_export(options: ExportOptions, context: RunContext, *, is_probing: b
     Raises:
         OciAuditError: as the export itself would, before its first request for events.
     """
-    arguments = options.to_arguments(context.credentials)
-    time_range = resolve_times(arguments, now=context.clock.now())
+    now = context.clock.now()
+    arguments = options.to_arguments(context.credentials, now=now)
+    time_range = resolve_times(arguments, now=now)
     check_scope(arguments, context.endpoints)
     for notice in time_range.notices:
         context.callbacks.on_notice(notice)

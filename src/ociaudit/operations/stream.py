@@ -116,11 +116,12 @@ class EventStream:
         Raises:
             UsageError: the options cannot be used.
         """
-        arguments = options.to_arguments(context.credentials)
+        now = context.clock.now()
+        arguments = options.to_arguments(context.credentials, now=now)
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
-        time_range = resolve_times(arguments, now=context.clock.now())
+        time_range = resolve_times(arguments, now=now)
         self._window = time_range.window
         self._filter = EventFilter(arguments.whole_filter)
         check_scope(arguments, context.endpoints)

@@ -323,6 +323,49 @@ VARIABLES = {
 }
 
 
+@pytest.mark.parametrize("around", [("", "\n"), (" ", " "), ("\t", "\r\n")])
+@pytest.mark.parametrize("key", [KEYS["good"].decode(), KEYS["good"].decode().replace("\n", "\\n")])
+def test_variables_are_read_without_white_space_around_them(around: tuple[str, str], key: str) -> None:
+    """White space around a value does not count, and a key's line breaks may be written as a backslash and an n."""
+    before, after = around
+    variables = {name: f"{before}{value}{after}" for name, value in (VARIABLES | {"OCI_CLI_KEY_CONTENT": key}).items()}
+    credentials = load_credentials(environment=variables)
+    assert (credentials.tenancy, credentials.region) == ("ocid1.tenancy.oc1..bbbb", "us-phoenix-1")
+    check_signature(sign(credentials))
+
+
+def test_every_variable_is_read_without_white_space_around_it(profile: Profile) -> None:
+    """The variables that choose file, profile and kind are stripped too, and white space alone counts as unset."""
+    where = profile.write(section="PROD", key_file=profile.put_key("encrypted"))
+    environment = {"OCI_CLI_CONFIG_FILE": f"{where}\n", "OCI_CLI_PROFILE": " PROD\n", "OCI_CLI_AUTH": "api_key\n"}
+    environment |= {"OCI_CLI_PASSPHRASE": f"{PASS_PHRASE}\n", "OCI_CLI_USER": " \n"}
+    credentials = load_credentials(environment=environment)
+    assert (credentials.profile, credentials.principal) == ("PROD", "ocid1.user.oc1..aaaa")
+
+
+@pytest.mark.parametrize("is_with_profile", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OCI_CLI_TENANCY", "nonsense"),
+        ("OCI_CLI_TENANCY", "ocid1.tenancy.oc1..bb\nbb"),
+        ("OCI_CLI_TENANCY", "ocid1.user.oc1..bbbb"),
+        ("OCI_CLI_USER", "anna@example.com"),
+        ("OCI_CLI_FINGERPRINT", "12:34"),
+        ("OCI_CLI_REGION", "eu frankfurt 1"),
+        ("OCI_CLI_REGION", KEYS["good"].decode()),
+    ],
+)
+def test_a_variable_that_cannot_be_right_is_named(
+    profile: Profile, name: str, value: str, *, is_with_profile: bool
+) -> None:
+    """A malformed value is an error that names its variable and shows what it looks like, not what it is."""
+    with pytest.raises(ConfigError, match=f"^{name}: .* malformed") as caught:
+        load_credentials(profile.write() if is_with_profile else None, environment={**VARIABLES, name: value})
+    assert caught.value.hint.startswith("set it to ")
+    assert not [secret for secret in SECRETS if secret in str(caught.value) + caught.value.hint]
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "field", "expected"),
     [

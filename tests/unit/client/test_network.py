@@ -50,6 +50,12 @@ def test_the_option_and_then_the_variables_name_the_bundle(path: Path | None, na
 def test_there_is_no_bundle_unless_it_is_named() -> None:
     """Without a variable, or with an empty one, the system's authorities apply."""
     assert choose_bundle(None, {"SSL_CERT_FILE": ""}) is None
+    assert choose_bundle(None, {"SSL_CERT_FILE": " \n"}) is None
+
+
+def test_white_space_around_the_name_of_a_bundle_does_not_count() -> None:
+    """A variable may come from a file that ends with a line break."""
+    assert choose_bundle(None, {"OCI_CLI_CERT_BUNDLE": " /1\n"}) == CaBundle(Path("/1"), "OCI_CLI_CERT_BUNDLE")
 
 
 def test_a_context_checks_names_and_certificates(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ def test_an_alias_leads_to_the_recorded_names(alias: str) -> None:
         ({"outcomes": "unknown,success"}, make_raw(data__message="it failed"), False),
         ({"event_after": "2025-12-01"}, make_raw(eventTime="2025-12-01T00:00:00Z"), True),
         ({"event_after": "01.12.25"}, make_raw(eventTime="2025-11-30T23:59:59.999999999Z"), False),
+        ({"event_after": "2025-12-01T09:00+01:00"}, make_raw(eventTime="2025-12-01T08:00:00Z"), True),
+        ({"event_after": "2025-12-01 08:01Z"}, make_raw(eventTime="2025-12-01T08:00:59.9Z"), False),
         ({"event_before": "2025-12-01T01:00:00+01:00"}, make_raw(eventTime="2025-12-01T00:00:00Z"), False),
         ({"event_before": "2025-12-01T00:00:00.000000001Z"}, make_raw(eventTime="2025-12-01T00:00:00Z"), True),
         ({"event_before": "2025-12-01"}, make_raw(eventTime="some day"), True),
