@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_count
+from ociaudit.cli.console import describe_redaction
 from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, Command, argument, file_options, filter_options, option
-from ociaudit.errors import ExitCode
+from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.events.filters import FilterSpec

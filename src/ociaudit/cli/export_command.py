@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_count, format_duration, format_size
+from ociaudit.cli.console import describe_redaction, format_duration, format_size
 from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
@@ -27,7 +27,7 @@ from ociaudit.cli.options import (
     region_option,
     sign_in_options,
 )
-from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status
+from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
     from ociaudit.planning.shard import Gap
-    from ociaudit.storage.manifest import Manifest
+    from ociaudit.storage.manifest import Manifest, Totals
 
 LogFormat = Literal["text", "json"]
 
@@ -218,6 +218,12 @@ _UNAUTHORIZED = "401 "
     is_flag=True,
     help="Request windows without events once more at the end.",
 )
+@option(
+    "--require-final",
+    section=BEHAVIOR,
+    is_flag=True,
+    help="Exit with 11 if the export is complete only so far: a window is provisional, or the range is not over.",
+)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps and errors.")
 @option(
     "-v",
@@ -236,8 +242,9 @@ _UNAUTHORIZED = "401 "
 def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any) -> int:
     """Write every audit event of a time range to one file, with a manifest beside it that states what it holds.
 
-    Exit codes: 0 complete, 10 finished with gaps, 2 usage, 3 sign-in or permission, 4 service, 5 disk, 6 an earlier
-    run is damaged, 130 or 143 interrupted. After 3, 4, 5, 10 and an interruption the same command continues the run.
+    Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage, 3 sign-in or permission,
+    4 service, 5 disk, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5, 10, 11 and an interruption the
+    same command continues the run.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
@@ -252,10 +259,31 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
         raise
     finally:
         progress.close()
-    exit_code = ExitCode.OK if result.complete else ExitCode.INCOMPLETE
+    exit_code = result.verdict.find_exit_code(require_final=options["require_final"])
     if not progress.report_end(result, exit_code=exit_code):
         _print_result(result, progress, options, is_quiet=quiet)
+        if exit_code is ExitCode.NOT_FINAL:
+            _print_not_final(result)
     return exit_code
+
+
+def _print_not_final(result: ExportResult) -> None:
+    from ociaudit.storage.verdict import describe_headline
+
+    console.print_message(f"NOT FINAL: {describe_headline(result.verdict)}")
+    console.print_message(f"hint: {_advise_final(result)}")
+
+
+def _advise_final(result: ExportResult) -> str:
+    """Return how the range of an export becomes final."""
+    from ociaudit.operations.resume import has_relative_range
+    from ociaudit.planning.window import SETTLE_MINUTES
+
+    if has_relative_range(result.manifest.arguments):
+        return f"--settle {SETTLE_MINUTES}m ends the range where it is final"
+    if result.output is None:
+        return f"run the same command again from {result.verdict.final_from} on"
+    return f"from {result.verdict.final_from} on, the same command requests what is not final yet"
 
 
 def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProgress) -> ExportResult:
@@ -368,6 +396,7 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
     from ociaudit.planning.time_range import is_relative
+    from ociaudit.storage.verdict import describe_headline
 
     if not is_quiet:
         for line in (*describe_empty_filter(result), *describe_result(result), *describe_effort(progress)):
@@ -379,6 +408,8 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             is_kept=result.output is not None,
             is_relative=is_relative(options["start"]) or is_relative(options["end"]),
             can_waive=True,
+            headline=describe_headline(result.verdict),
+            is_finished=result.was_complete_before,
         )
         for line in lines:
             console.print_message(line)
@@ -389,14 +420,14 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     manifest = result.manifest
     totals = manifest.totals
     if result.was_complete_before:
-        yield f"already complete: {result.output} holds {format_count(totals.written, 'event')}; nothing was requested"
+        yield f"{result.output} exists with {format_count(totals.written, 'event')}; nothing was requested"
+        yield from _describe_verdict(result)
         return
     where = f" to {result.output}" if result.output else ""
     yield f"{format_count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
     yield (
-        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
-        f"{totals.identical:,} identical; {format_count(totals.pages, 'page')} in "
-        f"{format_count(totals.requests, 'request')}, {format_count(totals.shards, 'window')}"
+        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out"
+        f"{_describe_identical(totals)}; {format_count(totals.pages, 'page')}, {format_count(totals.shards, 'window')}"
     )
     yield from _describe_event_range(manifest)
     times = manifest.event_times
@@ -408,15 +439,26 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
         if result.gaps and result.output:
             yield f"{result.output}.run keeps the events as served, not redacted, until the gaps are filled"
-    if manifest.provisional:
-        windows = format_count(len(manifest.provisional), "window")
-        yield f"{windows} provisional: requested within 15 minutes of their end"
-    for name in manifest.scope.unlisted_compartments_seen:
-        yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
-    if result.waived:
-        yield f"{format_count(len(result.waived), 'waived gap')}: {_list_targets(result.waived)}"
+    yield from _describe_verdict(result)
     if result.digest:
         yield f"manifest {result.manifest_path} sha256:{result.digest}"
+
+
+def _describe_verdict(result: ExportResult) -> Iterator[str]:
+    """Yield the verdict; where there are gaps, its headline comes with them."""
+    from ociaudit.storage.verdict import describe_verdict
+
+    headline, *qualifiers = describe_verdict(result.verdict)
+    if not result.gaps:
+        yield headline
+    yield from (f"  {line}" for line in qualifiers)
+
+
+def _describe_identical(totals: Totals) -> str:
+    """Return the records that were read more than once, by why."""
+    returned = totals.identical - totals.fetched_twice
+    parts = ((totals.fetched_twice, "fetched twice"), (returned, "identical"))
+    return "".join(f" + {number:,} {name}" for number, name in parts if number)
 
 
 def _describe_event_range(manifest: Manifest) -> Iterator[str]:
@@ -447,17 +489,25 @@ def describe_effort(run_stats: RunStats) -> Iterator[str]:
 
 
 def describe_gaps(
-    gaps: Sequence[Gap], *, policy: str, is_kept: bool = True, is_relative: bool = False, can_waive: bool = False
+    gaps: Sequence[Gap],
+    *,
+    policy: str,
+    is_kept: bool = True,
+    is_relative: bool = False,
+    can_waive: bool = False,
+    headline: str | None = None,
+    is_finished: bool = False,
 ) -> Iterator[str]:
     """Yield the gaps, grouped by cause, and what to do about them.
 
     `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
     `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
-    `can_waive`: the command has the option `--waive`.
+    `can_waive`: the command has the option `--waive`. `headline` is the verdict. `is_finished`: the gaps were waived
+    when the file was written, and its run directory is gone.
     """
     from ociaudit.cli.progress import describe_gap
 
-    yield f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
+    yield headline or f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
     groups = _group_gaps(gaps)
     for group in groups[:_GAPS_SHOWN]:
         more = f"; and the same for {format_count(len(group) - 1, 'more compartment')}" if len(group) > 1 else ""
@@ -466,7 +516,9 @@ def describe_gaps(
     if rest:
         yield f"  … and {rest:,} more; all are in the manifest"
     yield from _advise(gaps, policy, can_waive=can_waive)
-    if is_kept and is_relative:
+    if is_finished:
+        yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
+    elif is_kept and is_relative:
         yield "hint: the same command with --resume requests only the gaps"
     elif is_kept:
         yield "hint: the same command again requests only the gaps"
@@ -515,10 +567,6 @@ def describe_empty_filter(result: ExportResult) -> Iterator[str]:
         found = find_recorded_names(pattern)
         if found:
             yield f"hint: Audit records {found[0]} as {', '.join(found[1])}"
-
-
-def _list_targets(gaps: Sequence[Gap]) -> str:
-    return ", ".join(f"{gap.target.region} {gap.target.compartment}" for gap in gaps[:_GAPS_SHOWN])
 
 
 def print_preview(preview: Preview, *, as_json: bool) -> int:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ociaudit.cli import console
-from ociaudit.cli.console import format_count, format_duration
+from ociaudit.cli.console import format_duration
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import OciAuditError, RequestError
+from ociaudit.errors import OciAuditError, RequestError, format_count
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target

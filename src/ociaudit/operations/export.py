@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
@@ -32,6 +34,7 @@ from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
     WrittenFile,
+    make_gap_entry,
     make_manifest,
     open_output_target,
     write_events,
@@ -66,6 +69,7 @@ from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes
 from ociaudit.storage.spool import Spool
+from ociaudit.storage.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,18 @@ class ExportResult:
     tally: Mapping[str, int] = field(default_factory=dict)
     was_complete_before: bool = False
     policy: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict, by the waivers of this call: with its qualifiers, its exit code and `is_final`."""
+        return judge(
+            msgspec.structs.replace(
+                self.manifest,
+                complete=not self.gaps,
+                gaps=tuple(map(make_gap_entry, self.gaps)),
+                waived_gaps=tuple(map(make_gap_entry, self.waived)),
+            )
+        )
 
     @property
     def complete(self) -> bool:
@@ -374,7 +390,7 @@ class _Export:
     def _split_waived(self, found: tuple[Gap, ...]) -> tuple[tuple[Gap, ...], tuple[Gap, ...]]:
         """Return the gaps that count and the waived ones; report waivers that waive nothing."""
         waived_compartments = self.options.waived
-        waived = tuple(gap for gap in found if gap.kind == "denied" and gap.target.compartment in waived_compartments)
+        waived = tuple(gap for gap in found if _is_waived(gap, waived_compartments))
         for compartment in sorted(waived_compartments - {gap.target.compartment for gap in waived}):
             self.context.callbacks.on_notice(f"--waive {compartment} has no effect: access was not denied")
         known = set(waived)
@@ -420,11 +436,15 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
         digest=manifest.digest,
         output=workspace.output,
         manifest_path=path,
-        gaps=tuple(gap for gap in gaps if gap.target.compartment not in options.waived),
-        waived=tuple(gap for gap in gaps if gap.target.compartment in options.waived),
+        gaps=tuple(gap for gap in gaps if not _is_waived(gap, options.waived)),
+        waived=tuple(gap for gap in gaps if _is_waived(gap, options.waived)),
         was_complete_before=True,
         policy=_get_policy(context),
     )
+
+
+def _is_waived(gap: Gap, compartments: frozenset[str]) -> bool:
+    return gap.kind == "denied" and gap.target.compartment in compartments
 
 
 def _get_policy(context: RunContext) -> str:

@@ -33,13 +33,13 @@ from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
 from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest
 from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
+from ociaudit.storage.verdict import Verdict, judge
 
 _MAX_PROBLEMS = 100
 _NOT_PARSED = "the events of a table are not parsed: only the file's bytes and its number of rows are checked"
 Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
 """Who made the manifest: not signed; not signed although a signer was expected; a signature that does not match; signed
 by a key that was not named; by another key than the one named; by the one named."""
-Verdict = Literal["complete", "incomplete", "altered"]
 
 
 class OrderCheck:
@@ -122,6 +122,11 @@ class Verification:
     def is_consistent(self) -> bool:
         """Return whether nothing disagrees."""
         return not self.problems
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict; where anything disagrees, the export is altered."""
+        return judge(self.manifest, is_altered=not self.is_consistent)
 
 
 def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Path | None = None) -> Verification:
@@ -328,10 +333,3 @@ def _check_manifest(result: Verification, name: str) -> None:
 
 def _holds(outer: Coverage | None, inner: Coverage | None) -> bool:
     return inner is None or not any((outer or Coverage()).find_missing(window) for window in inner.windows)
-
-
-def judge(result: Verification) -> Verdict:
-    """Return the verdict on a verified export."""
-    if not result.is_consistent:
-        return "altered"
-    return "complete" if result.manifest.complete else "incomplete"
