@@ -118,12 +118,12 @@ $(VENV_LOCK)/.dependencies:
 	@touch $@
 
 .PHONY: schema
-schema: setup ## write docs/manifest.schema.json anew from the code
+schema: setup ## write docs/reference/manifest.schema.json again from the code
 	$(VENV)/bin/python tests/docs/test_schema.py
 
-.PHONY: presets
-presets: setup ## write the tables of docs/presets.md and docs/filters.md anew from the code
-	$(VENV)/bin/python tests/docs/test_presets.py
+.PHONY: tables
+tables: setup ## write the generated tables of docs/reference again from the code
+	$(VENV)/bin/python tests/docs/test_tables.py
 
 .PHONY: clean
 clean: ## remove the environments, caches and build results

@@ -87,7 +87,7 @@ def _read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="include millions of events; needs 67 GB of disk")
     parser.add_argument("--only", action="append", choices=names, help="run only this benchmark; repeatable")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json", metavar="FILE")
-    parser.add_argument("--document", action="store_true", help="write the figures to docs/performance.md")
+    parser.add_argument("--document", action="store_true", help="write the figures to docs/explanation/performance.md")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run as Markdown, written to docs/performance.md between two markers."""
+"""The figures of a run as Markdown, written to docs/explanation/performance.md between two markers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.benchmark import ROOT, Benchmark, Row
 from bench.table import list_cells
 
-_PATH = ROOT / "docs" / "performance.md"
+_PATH = ROOT / "docs/explanation/performance.md"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
 
 

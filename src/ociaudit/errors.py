@@ -36,7 +36,7 @@ _SIGNAL_BASE = 128  # what a shell reports for a process that a signal ended: 12
 
 
 class ExitCode(IntEnum):
-    """What an exit status of `oci-audit` means; docs/exit-codes.md is the table for users."""
+    """What an exit status of `oci-audit` means; docs/reference/exit-codes.md is the table for users."""
 
     OK = 0
     BUG = 1

@@ -25,7 +25,7 @@ class OciAuditStreamer:
     """The class of the documented scripts: one compartment, one region, chunk after chunk.
 
     `start_date` and `end_date` are `YYYY-MM-DD`, `DD.MM.YY` or dates; the end day is included. Without
-    `compartment_ocid` the profile's tenancy is asked.
+    `compartment_ocid` it fetches the root compartment of the profile's tenancy.
     """
 
     MAX_CHUNK_DAYS: ClassVar[int] = 7
@@ -77,9 +77,9 @@ def stream_to_json_file(
 ) -> int:
     """Write dictionaries as one JSON array and return how many were written.
 
-    `eventfilter` holds regular expressions, separated by `;` and searched in `event_type`. The file replaces
-    what stands there only when it is whole. If the generator ends with `IncompleteExport`, the file is written
-    and the exception goes on.
+    `eventfilter` holds regular expressions, separated by `;` and searched in `event_type`. An existing file
+    is replaced only when the new one is complete. If the generator ends with `IncompleteExport`, the file is
+    written and the exception is raised again.
 
     Raises:
         UsageError: an expression is wrong.

@@ -43,7 +43,7 @@ _DESCRIPTION = (
     "for trials, tests and measurements without an account. Oracle's own CLI and SDKs work with it. The first line on "
     "stdout is the base URL. The server runs until SIGINT or SIGTERM."
 )
-_EPILOG = "For client configuration, scripted faults and limitations, see docs/emulator.md."
+_EPILOG = "For client configuration, scripted faults and limitations, see docs/reference/emulator.md."
 _ALSO_HELP = "with --events: serve the events of FILE in another region; repeatable"
 ReadSeconds = Callable[[], float]
 

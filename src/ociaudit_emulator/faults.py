@@ -44,8 +44,8 @@ _NESTING_DEPTH = 100_000
 _COUNT_OPTION = frozenset({"count"})
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
 _OTHER_BODIES: Mapping[str, bytes] = {
-    "object": b'{"items":[],"message":"this is no array"}',
-    "string": b'"this is no array"',
+    "object": b'{"items":[],"message":"this is not an array"}',
+    "string": b'"this is not an array"',
     "strings": b'["this","is","no","array","of","objects"]',
     "numbers": b"[1,2,3]",
     "null": b"null",
@@ -519,7 +519,7 @@ def _read_match(content: object) -> Mapping[str, str]:
 def _read_object(content: object, name: str, allowed: frozenset[str] | None) -> dict[str, object]:
     """Return a JSON object, after a check that its keys are known."""
     if not isinstance(content, dict):
-        message = f"{name} is not a JSON object; see docs/emulator.md for its keys"
+        message = f"{name} is not a JSON object; see docs/reference/emulator.md for its keys"
         raise FaultRequestError(message)
     if allowed is not None and content.keys() - allowed:
         raise _unknown_value(f"key of {name}", ", ".join(sorted(content.keys() - allowed)), set(allowed))

@@ -70,7 +70,7 @@ class Federation:
         Raises: ApiError.
         """
         if request.method != "POST":
-            raise ApiError(405, "MethodNotAllowed", f"{_PATH} is asked with POST.")
+            raise ApiError(405, "MethodNotAllowed", f"{_PATH} accepts POST.")
         certificate, session_key = _parse_body(request.body)
         if certificate != self._metadata.identity.leaf:
             raise not_authenticated("the certificate is not that of the instance")

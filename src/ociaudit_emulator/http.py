@@ -120,7 +120,7 @@ def parse_call(method: str, target: str) -> ApiCall:
     if operation is None:
         raise ApiError(404, "NotFound", f"No operation of this service has the path {path}.")
     if method != "GET":
-        raise ApiError(405, "MethodNotAllowed", f"{operation} is asked with GET, not {method}.")
+        raise ApiError(405, "MethodNotAllowed", f"{operation} accepts GET, not {method}.")
     return ApiCall(region, operation, resource_id, dict(parse_qsl(query, keep_blank_values=True)))
 
 

@@ -69,7 +69,7 @@ class InstanceMetadata:
         Raises: ApiError for a request without the header that version 2 requires, or for an unknown path.
         """
         if request.method != "GET" or request.headers.get("authorization") != _LOGIN:
-            raise ApiError(401, "Unauthorized", "The metadata service is asked with GET and its Authorization.")
+            raise ApiError(401, "Unauthorized", "The metadata service accepts GET with its Authorization header.")
         path = request.target.removeprefix(_PREFIX).partition("?")[0]
         match path:
             case "instance/region":

@@ -1,5 +1,6 @@
-"""What the documentation is tested with: an emulator that keeps every day, and a home with its configuration."""
+"""The environment in which the documentation is tested: an emulator that keeps every day, and a home folder."""
 
+import subprocess
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ from support.truth import find_compartment
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who tries what the documents show: an environment, and a tenancy's own names for their examples."""
+    """A person who tries the examples: an environment, and a tenancy's own names for those in the documents."""
 
     environment: dict[str, str]
     names: dict[str, str]
 
     def fill_in(self, text: str) -> str:
-        """Put the tenancy's OCIDs where a document has an example."""
+        """Replace the names of the examples by the tenancy's own."""
         for example, real in self.names.items():
             text = text.replace(example, real)
         return text
@@ -42,7 +43,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def make_folder(tmp_path_factory: pytest.TempPathFactory, repository: Path):
-    """Make a folder to try things in, with the two scripts in their places; the package is the installed one."""
+    """Return a function that makes a folder with the two scripts in it; the package is the installed one."""
 
     def make() -> Path:
         folder = tmp_path_factory.mktemp("reader")
@@ -52,3 +53,13 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory, repository: Path):
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def day_with_gaps(reader, make_folder) -> Path:
+    """The folder of an export of a day with gaps: `a.json` with its manifest and ledger."""
+    folder = make_folder()
+    command = ["oci-audit", "export", "--start=2025-12-01", "--end=2025-12-01", "-o", "a.json", "--quiet"]
+    done = subprocess.run(command, cwd=folder, env=reader.environment, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 10, done.stderr
+    return folder

@@ -28,6 +28,14 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
     assert find_dead_links(path) == []
 
 
+def test_the_index_has_every_page() -> None:
+    """docs/README.md links to every page of the documentation; the decisions have an index of their own."""
+    for folder, pages in ((ROOT / "docs", "*/*.md"), (ROOT / "docs/adr", "*.md")):
+        linked = {(folder / target.partition("#")[0]).resolve() for target in list_links(folder / "README.md")}
+        own = {path for path in folder.glob(pages) if path.parent.name != "adr" or folder.name == "adr"}
+        assert own - linked - {folder / "README.md"} == set()
+
+
 def test_a_dead_link_is_found(tmp_path: Path) -> None:
     """A missing file and a missing heading are both dead, and a web address is not looked at."""
     document = tmp_path / "x.md"

@@ -10,8 +10,8 @@ VALUES = re.compile(r" \([^)]*\)")
 
 @pytest.fixture(scope="module")
 def section(repository):
-    """What docs/logs.md says of the lines of JSON."""
-    return cut_section((repository / "docs/logs.md").read_text("utf-8"), "## Lines of JSON")
+    """What docs/reference/logs.md says about the lines of JSON."""
+    return cut_section((repository / "docs/reference/logs.md").read_text("utf-8"), "## Lines of JSON")
 
 
 def test_the_table_of_lines_is_that_of_the_code(section) -> None:

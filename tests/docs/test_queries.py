@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADING = re.compile(r"### (?P<name>[\w-]+)\n\n(?P<question>[^\n]+)\n\n```sql\n(?P<sql>.+?)\n```", re.DOTALL)
 SHOWN = {
     match["name"]: (match["question"], match["sql"])
-    for match in HEADING.finditer((ROOT / "docs/queries.md").read_text(encoding="utf-8"))
+    for match in HEADING.finditer((ROOT / "docs/reference/query.md").read_text(encoding="utf-8"))
 }
 
 
 @pytest.fixture(scope="module")
 def export(reader, tmp_path_factory) -> Path:
-    """A week of the made tenancy, with its story in it."""
+    """A week of the synthetic tenancy, with its incident in it."""
     folder = tmp_path_factory.mktemp("week")
     command = ["oci-audit", "export", "--start", "2025-12-01", "--end", "2025-12-07", "-o", "week.json", "--quiet"]
     done = subprocess.run(command, cwd=folder, env=reader.environment, capture_output=True, check=False)
@@ -28,14 +28,14 @@ def export(reader, tmp_path_factory) -> Path:
 
 
 def test_the_document_shows_the_named_queries() -> None:
-    """docs/queries.md has each named query, its question and its text, and no other."""
+    """docs/reference/query.md has each named query, its question and its text, and no others."""
     named = {name: (query.question, query.sql.strip()) for name, query in NAMED_QUERIES.items()}
     assert named == SHOWN
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_query_of_the_document_has_an_answer(name: str, export: Path) -> None:
-    """Every query that the document shows can be asked, and has rows in a week that holds a bit of everything."""
+    """Every query that the document shows runs, and has rows in a week that holds a bit of everything."""
     with run_query([export], SHOWN[name][1]) as answer:
         rows = [row for batch in answer.batches for row in batch]
     assert rows
@@ -56,17 +56,18 @@ def test_the_counts_are_those_of_the_file(export: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("jq") is None or shutil.which("perl") is None, reason="needs jq and perl")
-def test_the_recipes_of_the_cookbook_lose_no_event(export: Path, tmp_path: Path) -> None:
-    """Lines for shippers, the file for jq and the objects for Splunk hold every event of the export."""
-    shown = [command for block in read_blocks(ROOT / "docs/cookbook.md") for command in block.commands]
-    commands = [one for one in shown if one.endswith(("> december.ndjson", "> for-jq.json", "> for-splunk.ndjson"))]
-    assert len(commands) == 3
+def test_the_recipes_for_a_siem_lose_no_event(export: Path, tmp_path: Path, reader) -> None:
+    """Both ways to get lines, the file for jq and the objects for Splunk hold every event of the export."""
+    shown = [command for block in read_blocks(ROOT / "docs/how-to/siem.md") for command in block.commands]
+    written = ("> december.ndjson", "> lines.ndjson", "> for-jq.json", "> for-splunk.ndjson")
+    commands = [one for one in shown if one.endswith(written)]
+    assert len(commands) == 4
     (tmp_path / "december.json").write_bytes(export.read_bytes())
     for command in commands:
-        subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)
+        subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=reader.environment, check=True)
     events = json.loads(export.read_bytes())
-    lines = [json.loads(line) for line in (tmp_path / "december.ndjson").read_bytes().splitlines()]
-    assert lines == events
+    for name in ("december.ndjson", "lines.ndjson"):
+        assert [json.loads(line) for line in (tmp_path / name).read_bytes().splitlines()] == events
     assert len(json.loads((tmp_path / "for-jq.json").read_bytes())) == len(events)
     sent = [json.loads(line) for line in (tmp_path / "for-splunk.ndjson").read_bytes().splitlines()]
     assert [one["event"]["eventId"] for one in sent] == [event["eventId"] for event in events]

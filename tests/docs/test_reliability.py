@@ -1,4 +1,4 @@
-"""Every fault of docs/reliability.md has a test, and every fault that has to be survived has its row."""
+"""Every fault of docs/explanation/reliability.md has a test, and every fault that must be survived has its row."""
 
 import ast
 import re
@@ -7,8 +7,8 @@ ROW = re.compile(r"^\| .* \| `(tests/[\w/]+\.py)::(\w+)` \|$", re.MULTILINE)
 
 
 def test_every_test_that_is_named_exists(repository):
-    """The table names only tests that are there."""
-    text = (repository / "docs" / "reliability.md").read_text("utf-8")
+    """The table names only tests that exist."""
+    text = (repository / "docs/explanation/reliability.md").read_text("utf-8")
     named = ROW.findall(text)
     assert len(named) == len([line for line in text.splitlines() if line.startswith("| ")]) - 1
     assert len(named) > 25

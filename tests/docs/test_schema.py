@@ -1,5 +1,4 @@
 import json
-import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -8,7 +7,7 @@ import pytest
 
 from ociaudit.storage.manifest import Manifest
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "manifest.schema.json"
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs/reference/manifest.schema.json"
 
 
 def make_schema() -> str:
@@ -22,17 +21,13 @@ def make_schema() -> str:
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:
-    """docs/manifest.schema.json is what the program writes by; `make schema` renews it."""
+    """docs/reference/manifest.schema.json describes what the program writes; `make schema` renews it."""
     assert PUBLISHED.read_text() == make_schema()
 
 
-def test_a_manifest_keeps_to_the_schema(reader, make_folder) -> None:
+def test_a_manifest_keeps_to_the_schema(day_with_gaps: Path) -> None:
     """A manifest with gaps, as a run writes it, is valid by the published schema, and a changed one is not."""
-    folder = make_folder()
-    command = ["oci-audit", "export", "--start=2025-12-01", "--end=2025-12-01", "-o", "a.json", "--quiet"]
-    done = subprocess.run(command, cwd=folder, env=reader.environment, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 10, done.stderr
-    manifest = json.loads((folder / "a.json.manifest.json").read_text())
+    manifest = json.loads((day_with_gaps / "a.json.manifest.json").read_text())
     validator = jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text()))
     validator.validate(manifest)
     assert manifest["gaps"]

@@ -185,7 +185,7 @@ def test_what_stands_beside_exports_is_left_out(original, tmp_path):
     assert len(files) == 3
     done = convert(tmp_path, *files, "-o", "a.json")
     assert done.code == 0, done.stderr
-    assert done.stderr.count("is left out") == 2
+    assert done.stderr.count("is omitted") == 2
     assert (tmp_path / "a.json").read_bytes() == original.read_bytes()
     assert_refused(convert(tmp_path, files[1], "-o", "b.json"), 2, "no file of events")
 
@@ -197,7 +197,7 @@ def test_gaps_of_an_export_are_told(original, tmp_path):
     manifest = original.with_name("audit.json.manifest.json")
     (tmp_path / "b.json").write_bytes(original.read_bytes())
     (tmp_path / "b.json.manifest.json").write_bytes(manifest.read_bytes()[:100])
-    assert "whether b.json is complete is not known" in convert(tmp_path, "b.json", "-o", "c.json").stderr
+    assert "whether b.json is complete is unknown" in convert(tmp_path, "b.json", "-o", "c.json").stderr
 
 
 @pytest.mark.parametrize("way", ["itself", "symlink", "hardlink", "dotted"])

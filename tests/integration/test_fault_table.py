@@ -1,4 +1,4 @@
-"""The faults of docs/reliability.md that no other file has."""
+"""The faults of docs/explanation/reliability.md that no other file has."""
 
 import asyncio
 import re

@@ -9,7 +9,6 @@ from typing import Any
 
 import oci
 import pytest
-from support.run_folders import list_questions
 
 import ociaudit
 from ociaudit.operations.context import Callbacks, ExportOptions
@@ -19,6 +18,7 @@ from support.clocks import FastForwardClock, SkewedClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, point_at, read_manifest, run_export
 from support.processes import Finished, find_command, run_process
+from support.run_directories import list_requests
 from support.truth import find_compartment, list_events, write_array
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,7 +285,7 @@ def test_event_time_and_filters_are_counted_apart(late: Emulator, tmp_path: Path
         compartments=[payments],
         endpoint=point_at(late)["OCI_AUDIT_ENDPOINT"],
         filter=ociaudit.FilterSpec(outcomes=["success"]),
-        by="event-time",
+        time_basis="event-time",
     )
     assert sorted(event["eventId"] for event in stream) == sorted(json.loads(line)["eventId"] for line in kept)
 
@@ -362,7 +362,7 @@ def test_a_range_of_event_times_that_may_still_grow_is_asked_again(tmp_path: Pat
             callbacks = NoticeKeeper()
             context = make_tools(emulator, clock=SkewedClock(timedelta(minutes=minutes)), callbacks=callbacks)
             manifest = export_here(options, tmp_path / "audit.json", context).manifest
-            asked_from = min(question.start for question in list_questions(emulator.log()))
+            asked_from = min(request.start for request in list_requests(emulator.log()))
             events = json.loads((tmp_path / "audit.json").read_bytes())
             moments.append((manifest, callbacks.notices, asked_from, [event["eventTime"] for event in events]))
     (first, notices, asked_from, times), (second, later_notices, asked_again_from, later_times) = moments

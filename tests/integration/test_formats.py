@@ -202,7 +202,7 @@ def test_lines_and_arrays_are_compared(export, tmp_path):
         export(tmp_path / name)
     export(tmp_path / "d.json", with_origin=True)
     assert compare_exports(tmp_path / "a.json", tmp_path / "b.ndjson.gz").is_same
-    for name, words in (("c.csv", "a derived form"), ("d.json", "origins")):
+    for name, words in (("c.csv", "is a table"), ("d.json", "origins")):
         with pytest.raises(Exception, match=words) as caught:
             compare_exports(tmp_path / "a.json", tmp_path / name)
         assert caught.value.exit_code == 2

@@ -43,10 +43,10 @@ def told(request, tmp_path_factory):
 
 
 def test_the_story_is_the_first_thing_to_look_at(told) -> None:
-    """Principal, address, guessed password, key and policy stand in the first lines behind `worth a look`."""
+    """Principal, address, guessed password, key and policy are in the first lines after `findings`."""
     story, _, text = told
     lines = text.splitlines()
-    at = lines.index("worth a look") + 1
+    at = lines.index("findings") + 1
     assert lines[at].startswith(f"!! {story['victimName']} from {story['address']}")
     told_lines = "\n".join(lines[at + 1 : at + 7])
     assert f"{story['failedSignIns']} failed sign-ins; one succeeded" in told_lines

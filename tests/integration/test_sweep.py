@@ -127,10 +127,10 @@ def test_a_dead_region_is_a_gap_and_the_others_are_whole(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--concurrency", "0"), "greater than or equal to 1"),
-        (("--max-requests-per-second", "0"), "more than none"),
-        (("--max-requests-per-second", "-1"), "more than none"),
-        (("--max-requests-per-second", "nan"), "more than none"),
+        (("--concurrency", "0"), "not in the range x>=1"),
+        (("--max-requests-per-second", "0"), "above 0"),
+        (("--max-requests-per-second", "-1"), "above 0"),
+        (("--max-requests-per-second", "nan"), "above 0"),
         (("--deadline", "soon"), "'soon'"),
     ],
 )

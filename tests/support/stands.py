@@ -71,7 +71,7 @@ class Stand:
 
     def list_asked(self) -> list[str]:
         """Return the begin of the window of each question that the last export asked."""
-        return [question.start for question in list_requests(self.emulator.log())]
+        return [request.start for request in list_requests(self.emulator.log())]
 
     def kill_half_way(self, calls: Sequence[str], *options: str) -> None:
         """Kill an export when two of its pages are committed."""

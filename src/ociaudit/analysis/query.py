@@ -2,7 +2,7 @@
 
 `run_query` loads the events into a DuckDB database of its own, in a private folder that is deleted with the result.
 The query runs on a second connection that is read-only, has no access to files, the network or extensions, and whose
-settings are locked. docs/queries.md shows the text of each named query; a test keeps both equal.
+settings are locked. docs/reference/query.md shows the text of each named query; a test keeps both equal.
 
 Invariants
 - A query is checked, including the names in it, before the first event is read.

@@ -91,7 +91,7 @@ def explain_error(error: duckdb.Error) -> OciAuditError:
         )
     if isinstance(error, duckdb.ParserException):
         return UsageError(f"the query cannot be parsed: {first_line}", hint=_ONE_SELECT)
-    return UsageError(f"the query failed: {first_line}", hint="see docs/queries.md for working examples")
+    return UsageError(f"the query failed: {first_line}", hint="see docs/reference/query.md for working examples")
 
 
 def _explain_missing_column(name: str) -> UsageError:

@@ -151,8 +151,8 @@ class ProgressBar:
         self._live: Any = None
         self._lines: tuple[str, ...] = ()
 
-    def start(self) -> None:
-        """Draw the bar."""
+    def start(self, text: str) -> None:
+        """Draw the bar with a line below it."""
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -164,6 +164,7 @@ class ProgressBar:
             auto_refresh=False,
         )
         self._task = self._progress.add_task("", total=1.0)
+        self._lines = (text,)
         # While the bar is shown, rich replaces sys.stderr, so `print_message` prints above it without knowing it.
         self._live = Live(
             get_renderable=self._render,

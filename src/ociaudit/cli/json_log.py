@@ -1,7 +1,7 @@
 """The log of a run as JSON lines on stderr, for programs that watch it (`--log-format json`).
 
-The records are a public interface: docs/logs.md lists them, and a test compares. `JsonLog` decides which is written
-when.
+The records are a public interface: docs/reference/logs.md lists them, and a test compares. `JsonLog` decides which is
+written when.
 
 Invariants
 - Each line is one object, and nothing in it acts on a terminal, no matter what the service or an event contains.

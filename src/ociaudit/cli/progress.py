@@ -412,7 +412,7 @@ class BarProgress(LineProgress):
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Print the plan and draw the block below."""
         super().on_plan(window, targets, shard_count)
-        self._bar.start()
+        self._bar.start(self.describe())
 
     def close(self) -> None:
         """Remove the block."""

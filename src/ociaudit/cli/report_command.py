@@ -48,4 +48,4 @@ def _describe_result(result: ReportOutcome) -> Iterator[str]:
     yield f"{result.output}: {events}, {table} of them in the table, {result.size_bytes:,} bytes"
     yield from result.verdict_text
     for finding in result.findings:
-        yield f"worth a look: {finding}"
+        yield f"finding: {finding}"

@@ -131,7 +131,7 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
 def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:
     strong = [one for one in detections if one.weight >= _STRONG]
     weak = [one for one in detections if one.weight < _STRONG]
-    yield "worth a look" if detections else "worth a look: no rule matched"
+    yield "findings" if detections else "findings: no rule matched"
     for one in strong[:_STRONG_SHOWN]:
         yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {format_count(one.events, 'event')}")
         is_one_day = _is_one_day(one)

@@ -62,7 +62,7 @@ _Decision = tuple[FactsTest, ...] | None
 
 
 class Criteria(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The conditions that an event must meet. Each field holds alternatives as typed; an empty one is no condition.
+    """The conditions that an event must meet. Each field holds alternatives as typed; an empty one matches every event.
 
     `event_types` are regular expressions, case-sensitive, searched in the event type. The other texts are shell-style
     patterns (`*`, `?`, `[…]`) for a whole value, ignoring case. `addresses`, `outcomes`, `statuses` and `presets` may

@@ -200,7 +200,7 @@ class _RegionQueue:
 
 
 class Fetcher:
-    """Fetches shards, as many at a time as the rate limiter lets through, and passes their pages to a handler."""
+    """Fetches shards, as many concurrently as the rate limiter allows, and passes their pages to a handler."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The manifest beside an output: what was requested, what was answered, what is missing, and which file it describes.
 
-The format is `oci-audit-manifest/1`; `docs/manifest.schema.json` is generated from the classes here. What a manifest
-contains is collected in `operations/publish.py`.
+The format is `oci-audit-manifest/1`; `docs/reference/manifest.schema.json` is generated from the classes here. What a
+manifest contains is collected in `operations/publish.py`.
 
 Invariants
 - A manifest is small however many shards there were: coverage is merged, and long lists are truncated and say so.

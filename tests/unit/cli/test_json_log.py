@@ -69,7 +69,7 @@ def read_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_each_line_comes_at_its_level(
     verbosity: int, is_quiet: bool, events: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The lines that are logged when quiet, by default, verbose and very verbose are those of docs/logs.md."""
+    """The lines logged when quiet, by default, verbose and very verbose are those of docs/reference/logs.md."""
     report_all(make_log(verbosity=verbosity, is_quiet=is_quiet))
     assert [line["event"] for line in read_lines(capsys)] == events
 

@@ -283,7 +283,7 @@ def draw(
         patch.setattr("sys.stderr", terminal)
         bar = ProgressBar()
         if start:
-            bar.start()
+            bar.start("begins")
         bar.show(fraction, text, lines)
         bar.stop()
         bar.stop()

@@ -95,4 +95,4 @@ def test_an_empty_file_has_two_lines() -> None:
 
 def test_no_detection_is_reported() -> None:
     """If no rule matches, the screen says so."""
-    assert "worth a look: no rule matched" in show(encode_event("ListUsers"))
+    assert "findings: no rule matched" in show(encode_event("ListUsers"))

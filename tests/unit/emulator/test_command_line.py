@@ -117,6 +117,6 @@ def test_a_certificate_that_cannot_be_served_ends_with_exit_2(capsys, tmp_path, 
 
 def test_every_flag_is_documented():
     """The documentation names every flag in the help."""
-    text = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/reference/emulator.md").read_text(encoding="utf-8")
     flags = set(re.findall(r"--[a-z][a-z-]+", make_parser().format_help())) - {"--help"}
     assert flags <= set(re.findall(r"--[a-z][a-z-]+", text))

@@ -155,7 +155,7 @@ def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
         (122, "is full"),
         (13, "check the permissions"),
         (1, "check the permissions"),
-        (5, "make room"),
+        (5, "free some space"),
     ],
 )
 def test_an_error_of_the_system_has_a_hint_that_helps(tmp_path: Path, number: int, words: str) -> None:
