@@ -232,12 +232,10 @@ def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
     regions = sorted({gap.region for gap in manifest.gaps})
     shown = ", ".join(regions[:_REGIONS_SHOWN]) + (" and others" if len(regions) > _REGIONS_SHOWN else "")
     where = f"{format_count(len(compartments), 'compartment')} in {shown}"
-    answered = (
-        f"{coverage.targets - coverage.targets_with_gaps:,} of {format_count(coverage.targets, 'target')} answered."
-    )
+    answered = f"{coverage.targets - coverage.targets_with_gaps:,} of {format_count(coverage.targets, 'target')}"
     return [
         f"{format_count(len(manifest.gaps), 'gap')} ({by_kind or 'no reason stated'}): {where}.",
-        f"{answered:,} of {format_count(coverage.targets, 'target')} answered. This report does not show what happened in the gaps.",
+        f"{answered} answered completely. This report does not show what happened in the gaps.",
     ]
 
 

@@ -6,7 +6,8 @@ coverage and gaps of a manifest into a `CoverageMap`: a row for each target, a b
 Invariants
 - The data is small however large the file is: every list and every text has a limit, and what is left out is counted.
 - A bin shows the worst state of any of its minutes: a gap of one minute colors its whole day. A bin is drawn as far as
-  the range reaches: 37 minutes of today are not a whole day. Time inside the range that is neither covered nor a gap is shown as not requested, never as covered. Rows with gaps come first.
+  the range reaches: 37 minutes of today are not a whole day. Time inside the range that is neither covered nor a gap is
+  shown as not requested, never as covered. Rows with gaps come first.
 - Times of events are milliseconds since 1970, or None if an event has no readable time.
 - All texts are the events' own and therefore untrusted; the page makes them harmless.
 """
@@ -62,8 +63,8 @@ _CoverageByState = list[Coverage]
 class CoverageMap(msgspec.Struct, frozen=True):
     """The states of all targets over time.
 
-    There are `bins` bins of `step` seconds from `start`, in seconds since 1970; the range requested is from `range_start`
-    to `range_end`, and the first and the last bin may reach beyond it. A pattern is a text of runs such as
+    There are `bins` bins of `step` seconds from `start`, in seconds since 1970. The range is `range_start` to
+    `range_end`; the first and the last bin may reach beyond it. A pattern is a text of runs such as
     `c6x1`: six covered bins, then one that failed; the letter of a state is its first one, except `x` for failed. A
     row is (region, compartment, pattern), each an index; a compartment is (id, name).
     """

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
     from ociaudit.planning.shard import Gap
-    from ociaudit.storage.manifest import Manifest, Totals
+    from ociaudit.storage.manifest import Totals
 
 LogFormat = Literal["text", "json"]
 
@@ -243,8 +243,8 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     """Write every audit event of a time range to one file, with a manifest beside it that states what it holds.
 
     Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage, 3 sign-in or permission,
-    4 service, 5 disk, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5, 10, 11 and an interruption the
-    same command continues the run.
+    4 service, 5 disk, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5, 10, 11 and an interruption
+    the same command continues the run.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
@@ -429,7 +429,6 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out"
         f"{_describe_identical(totals)}; {format_count(totals.pages, 'page')}, {format_count(totals.shards, 'window')}"
     )
-    yield from _describe_event_range(manifest)
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range requested"
@@ -459,14 +458,6 @@ def _describe_identical(totals: Totals) -> str:
     returned = totals.identical - totals.fetched_twice
     parts = ((totals.fetched_twice, "fetched twice"), (returned, "identical"))
     return "".join(f" + {number:,} {name}" for number, name in parts if number)
-
-
-def _describe_event_range(manifest: Manifest) -> Iterator[str]:
-    wanted = manifest.event_range
-    if wanted:
-        outside = f"{manifest.totals.outside_event_range:,} of the filtered out"
-        late = "" if wanted.is_settled else f"; less than {wanted.late} has passed since, so late ones may be missing"
-        yield f"{outside} happened outside {wanted.start} .. {wanted.end}{late}"
 
 
 def describe_effort(run_stats: RunStats) -> Iterator[str]:

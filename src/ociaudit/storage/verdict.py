@@ -65,6 +65,8 @@ class Verdict:
     written: int = 0
     scanned: int = 0
     outside_event_range: int = 0
+    event_range: str = ""
+    """The range of event times, where one was requested; `outside_event_range` events were dropped for it."""
     provisional: int = 0
     """How many windows were requested too soon after their end to be final."""
     start: str = ""
@@ -126,6 +128,7 @@ def judge(manifest: Manifest | None, *, is_altered: bool = False) -> Verdict:
         written=totals.written,
         scanned=totals.scanned,
         outside_event_range=totals.outside_event_range,
+        event_range=f"{manifest.event_range.start} .. {manifest.event_range.end}" if manifest.event_range else "",
         provisional=len(provisional),
         start=manifest.range.start,
         end=manifest.range.end,
@@ -214,8 +217,9 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
         yield f"{windows} provisional: requested within {SETTLE_MINUTES} minutes of the end"
     if not verdict.is_final and verdict.kind is not VerdictKind.COMPLETE_SO_FAR:
         yield f"final until {verdict.final_until}; the rest can be final from {verdict.final_from}"
-    if verdict.outside_event_range:
-        yield f"{format_count(verdict.outside_event_range, 'event')} outside the range of event times dropped"
+    if verdict.event_range:
+        events = format_count(verdict.outside_event_range, "event")
+        yield f"{events} outside the event times {verdict.event_range} dropped"
     yield from _name_waived(verdict)
     if verdict.retention_days is not None:
         days = format_count(verdict.retention_days, "day")
