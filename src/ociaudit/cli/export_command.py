@@ -679,8 +679,8 @@ def _describe_estimate(preview: Preview, estimate: Estimate) -> Iterator[str]:
     )
     if not estimate.is_exact:
         yield (
-            "method      mean density of the sample, root compartments separately, times all windows; the range is two "
-            "standard errors of the sample"
+            "method      mean density of the sample, root compartments separately, times all windows; the range allows "
+            "for a few compartments with most of the events, as is usual"
         )
     if estimate.unlike_share:
         yield (
