@@ -84,7 +84,10 @@ def test_sound_export(command, folder, name):
     """A complete export, plain, compressed or in another spelling, is complete and consistent, exit 0."""
     ended = verify(command, folder, name)
     assert ended.status == 0, ended.stdout
-    assert "verdict   complete and consistent" in ended.stdout
+    assert (
+        "files     consistent; unsigned: who made it is not proven\nverdict   complete: 1 of 1 target answered\n"
+        in ended.stdout
+    )
     assert f"requested {SPAN['start']} to {SPAN['end']}, processed time, end exclusive" in ended.stdout
     assert "none: the files are consistent; who made them is not proven" in ended.stdout
     assert read_manifest(folder / name)["digest"] in ended.stdout
@@ -382,7 +385,7 @@ def tell_author(command, output: Path, *options: str) -> tuple[str, str, int]:
     """Return what verify says of the author as JSON and on screen, and its exit status."""
     said = json.loads(verify(command, output.parent, output.name, "--json", *options).stdout)
     ended = verify(command, output.parent, output.name, *options)
-    lines = [line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "verdict"))]
+    lines = [line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "files", "verdict"))]
     assert lines[0].startswith("signature ")
     return said["authorship"], "\n".join(lines), ended.status
 

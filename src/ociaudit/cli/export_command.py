@@ -455,9 +455,8 @@ def _describe_verdict(result: ExportResult) -> Iterator[str]:
 
 def _describe_identical(totals: Totals) -> str:
     """Return the records that were read more than once, by why."""
-    returned = totals.identical - totals.fetched_twice
-    parts = ((totals.fetched_twice, "fetched twice"), (returned, "identical"))
-    return "".join(f" + {number:,} {name}" for number, name in parts if number)
+    again = f" + {totals.fetched_twice:,} fetched twice" if totals.fetched_twice else ""
+    return f"{again} + {totals.identical - totals.fetched_twice:,} identical"
 
 
 def describe_effort(run_stats: RunStats) -> Iterator[str]:

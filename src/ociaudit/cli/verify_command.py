@@ -82,6 +82,8 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
         where = f" (from byte {problem.offset:,})" if problem.offset is not None else ""
         mark = "SIGNATURE" if problem.file.endswith(".sig") else "ALTERED  "
         yield f"{mark} {problem.file}: {problem.text}{where}"
+    if result.is_consistent:
+        yield f"files     consistent; {_AUTHORSHIP[result.authorship]}"
     headline, *qualifiers = _describe_verdict(result)
     yield f"verdict   {headline}"
     yield from (f"          {line}" for line in qualifiers)
@@ -141,4 +143,4 @@ def _describe_verdict(result: Verification) -> list[str]:
         return ["NOT SIGNED AS EXPECTED: the files match their manifest, but who made the manifest is not proven"]
     if result.verdict.kind is VerdictKind.ALTERED:
         return ["ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"]
-    return [*describe_verdict(result.verdict), f"consistent; {_AUTHORSHIP[result.authorship]}"]
+    return describe_verdict(result.verdict)
