@@ -385,7 +385,9 @@ def tell_author(command, output: Path, *options: str) -> tuple[str, str, int]:
     """Return what verify says of the author as JSON and on screen, and its exit status."""
     said = json.loads(verify(command, output.parent, output.name, "--json", *options).stdout)
     ended = verify(command, output.parent, output.name, *options)
-    lines = [line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "files", "verdict"))]
+    lines = [
+        line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "files", "verdict"))
+    ]
     assert lines[0].startswith("signature ")
     return said["authorship"], "\n".join(lines), ended.status
 
