@@ -46,10 +46,12 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
         "diff": LazyCommand("ociaudit.cli.diff_command:diff", "Compare two exports event by event."),
         "presets": LazyCommand("ociaudit.cli.presets_command:presets", "List the named filters."),
-        "convert": LazyCommand("ociaudit.cli.convert_command:convert", "Convert files of events to another format."),
-        "summary": LazyCommand("ociaudit.cli.summary_command:summary", "Summarize files of events on one screen."),
-        "query": LazyCommand("ociaudit.cli.query_command:query", "Run a SQL SELECT over files of events."),
-        "report": LazyCommand("ociaudit.cli.report_command:report", "Write an export as a self-contained HTML page."),
+        "convert": LazyCommand("ociaudit.cli.convert_command:convert", "Convert event files to another format."),
+        "summary": LazyCommand("ociaudit.cli.summary_command:summary", "Summarize event files on one screen."),
+        "query": LazyCommand("ociaudit.cli.query_command:query", "Run a SQL SELECT on event files."),
+        "report": LazyCommand(
+            "ociaudit.cli.report_command:report", "Create a self-contained HTML report from an export."
+        ),
         "demo": LazyCommand("ociaudit.cli.demo_command:demo", "Try an export without an account."),
         "emulator": LazyCommand("ociaudit.cli.demo_command:emulator", "Serve a synthetic tenancy on this machine."),
         "completion": LazyCommand("ociaudit.cli.app:completion", "Print a completion script for a shell."),
@@ -116,7 +118,7 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
 )
 @click.pass_context
 def app(context: click.Context) -> int:
-    """Export every audit event of an Oracle Cloud tenancy: complete, verified, fast."""
+    """Export every audit event from an OCI tenancy, with a manifest of what is complete and what is missing."""
     if context.invoked_subcommand is not None:
         return ExitCode.OK
     console.print_lines(_render_program_help(context, color=console.uses_color(to_stderr=True)), to_stderr=True)
@@ -131,14 +133,17 @@ def _render_program_help(context: click.Context, *, color: bool) -> str:
 @click.command(
     cls=Command,
     examples=(
-        ("Bash: load it in this session", "source <(oci-audit completion bash)"),
-        ("Zsh: load it in this session", "source <(oci-audit completion zsh)"),
-        ("Fish: load it in every session", "oci-audit completion fish > ~/.config/fish/completions/oci-audit.fish"),
+        ("Bash: load completion in this session", "source <(oci-audit completion bash)"),
+        ("Zsh: load completion in this session", "source <(oci-audit completion zsh)"),
+        (
+            "Fish: load completion in every session",
+            "oci-audit completion fish > ~/.config/fish/completions/oci-audit.fish",
+        ),
     ),
 )
 @argument("shell", type=click.Choice(_SHELLS), metavar="SHELL", help=f"{', '.join(_SHELLS[:-1])} or {_SHELLS[-1]}.")
 def completion(shell: str) -> int:
-    """Print a script that makes a shell complete commands, options and their values."""
+    """Print a shell completion script for commands, options, and option values."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

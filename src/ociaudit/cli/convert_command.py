@@ -25,7 +25,10 @@ _INPUTS_SHOWN = 20
     cls=Command,
     usage="IN... -o FILE [OPTIONS]",
     examples=(
-        ("Merge two exports in canonical order", "oci-audit convert a.json b.json --sort -o merged.json.gz"),
+        (
+            "Merge two exports, sorted and without duplicates",
+            "oci-audit convert a.json b.json --sort -o merged.json.gz",
+        ),
         ("Redact an export before sharing it", "oci-audit convert audit.json --redact -o to-share.json"),
         ("Only sign-ins, as CSV", "oci-audit convert audit.json --preset sign-ins -o sign-ins.csv"),
     ),
@@ -36,7 +39,7 @@ _INPUTS_SHOWN = 20
     required=True,
     type=FILE,
     metavar="IN...",
-    help="Files of events: exports, and what Oracle's CLI, SDK, Connector Hub or Logging Search wrote, also "
+    help="Event files: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
     "compressed with gzip or zstd; - is stdin.",
 )
 @option(
@@ -46,19 +49,19 @@ _INPUTS_SHOWN = 20
     type=FILE,
     required=True,
     metavar="FILE",
-    help="File to write; its suffix names format and compression; - is stdout.",
+    help="Output file, or - for stdout. The file extension sets the format and compression.",
 )
 @file_options
 @option(
     "--sort",
     section=OUTPUT,
     is_flag=True,
-    help="Write in canonical order and each record once, instead of in the order read.",
+    help="Sort the events by time and write each record once, instead of keeping the input order.",
 )
 @filter_options
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
-    """Read files of events in any format, and write them as one file.
+    """Read one or more event files in any supported format, and write the events to one file.
 
     Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
     """

@@ -34,7 +34,7 @@ _SHORT_OCID = 12
 @option("--folder", type=FILE, default="oci-audit-demo", metavar="FOLDER", help="Where to write the files.")
 @option("--days", type=click.IntRange(min=1), default=7, metavar="DAYS", help="How many days to export.")
 def demo(*, folder: Path, days: int) -> int:
-    """Export a synthetic tenancy from a server on this machine, and show the result."""
+    """Export events from a synthetic tenancy served on this machine, and show the result."""
     from ociaudit.analysis.summary import make_overview
     from ociaudit.storage.atomic_io import make_private_folder
 

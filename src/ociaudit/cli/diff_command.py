@@ -27,10 +27,10 @@ _LONGEST_SHOWN = 60
     examples=(("Compare an export with a later one of the same range", "oci-audit diff december.json again.json"),),
 )
 @argument("a", type=FILE, metavar="A", help="An export, or any JSON array of audit events.")
-@argument("b", type=FILE, metavar="B", help="Another one.")
+@argument("b", type=FILE, metavar="B", help="The export or JSON array to compare with A.")
 @json_option
 def diff(a: Path, b: Path, *, as_json: bool) -> int:
-    """Compare two exports event by event, within the range that both cover.
+    """Compare two exports event by event, within the time range that both cover.
 
     Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as a JSON array of events.
     """

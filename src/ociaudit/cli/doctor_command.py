@@ -22,14 +22,14 @@ _STATUS_WIDTH = 8
     cls=Command,
     examples=(
         ("Check everything with the default profile", "oci-audit doctor"),
-        ("Check one region, for a program", "oci-audit doctor --region eu-frankfurt-1 --json"),
+        ("Check one region and print JSON for scripts", "oci-audit doctor --region eu-frankfurt-1 --json"),
     ),
 )
 @region_option
 @option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print one JSON object.")
 @sign_in_options
 def doctor(*, as_json: bool, **options: Any) -> int:
-    """Check configuration, key, proxy, certificates, clock, regions, permissions and retention, and print what to do.
+    """Check configuration, key, proxy, certificates, clock, regions, permissions, and retention, and how to fix them.
 
     Exit codes: 0 nothing failed, 3 a check failed, 2 usage.
     """

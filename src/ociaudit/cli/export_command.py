@@ -65,14 +65,14 @@ _UNAUTHORIZED = "401 "
     examples=(
         ("The last seven days of the whole tenancy", "oci-audit export --start 7d -o audit.json"),
         (
-            "One week, compressed, with the dates in the name of the file",
+            "One week, compressed, with the start date in the file name",
             "oci-audit export --start 2025-12-01 --end 2025-12-07 -o '{start}.json.gz'",
         ),
         (
-            "What happened to MFA in one region, as Parquet",
+            "MFA events in one region, as Parquet",
             "oci-audit export --start 7d --region uk-london-1 --preset mfa -o mfa.parquet",
         ),
-        ("What a large export would take", "oci-audit export --start 90d --dry-run --probe"),
+        ("Estimate the size and duration of a large export", "oci-audit export --start 90d --dry-run --probe"),
     ),
 )
 @option(
@@ -80,14 +80,15 @@ _UNAUTHORIZED = "401 "
     section=_RANGE,
     required=True,
     metavar="TIME",
-    help="First day or moment: 2025-12-01, 01.12.25, 2025-12-01T08:00:00Z, or an age: 7d, 36h, 90m.",
+    help="Start of the range: a date (2025-12-01, or 01.12.25 for day.month.year), a timestamp "
+    "(2025-12-01T08:00:00Z), or an age (7d, 36h, 90m). Dates are in UTC.",
 )
 @option(
     "--end",
     section=_RANGE,
     default="now",
     metavar="TIME",
-    help="Last day, included; or a moment, excluded; or now.",
+    help="End of the range: a date (inclusive), a timestamp (exclusive), or now.",
 )
 @option(
     "--time-basis",
@@ -96,7 +97,8 @@ _UNAUTHORIZED = "401 "
     type=click.Choice(["processed-time", "event-time"], case_sensitive=False),
     default="processed-time",
     metavar="KIND",
-    help="Time that the range means: processed-time or event-time.",
+    help="Timestamp that the range applies to: processed-time (when Audit processed the event) or event-time (when "
+    "it happened).",
 )
 @option(
     "--late",
@@ -119,20 +121,21 @@ _UNAUTHORIZED = "401 "
     multiple=True,
     metavar="OCID",
     show_default="the whole tenancy",
-    help="Only this compartment and all below it; repeatable.",
+    help="Only this compartment and those below it; repeatable.",
 )
 @option(
     "--no-subtree",
     section=SCOPE,
     is_flag=True,
-    help="Only the compartments named, without those below them.",
+    help="Exclude child compartments.",
 )
 @option(
     "--waive",
     section=SCOPE,
     multiple=True,
     metavar="OCID|FILE",
-    help="Compartment whose denial is known and does not cause exit code 10, or a file of such; repeatable.",
+    help="Compartment where access is expected to be denied, or a file that lists such compartments; its gaps do not "
+    "cause exit code 10. Repeatable.",
 )
 @option(
     "-o",
@@ -140,8 +143,8 @@ _UNAUTHORIZED = "401 "
     section=OUTPUT,
     metavar="FILE",
     type=FILE,
-    help="File to write; its suffix names format and compression; - is stdout; {start} and {end} are filled in. "
-    "[required, except with --dry-run]",
+    help="Output file, or - for stdout. The file extension sets the format and compression. {start} and {end} are "
+    "replaced with the range's start and end. [required, except with --dry-run]",
 )
 @file_options
 @option(
@@ -149,7 +152,7 @@ _UNAUTHORIZED = "401 "
     section=OUTPUT,
     type=FILE,
     metavar="FILE",
-    show_default="beside the output",
+    show_default="next to the output",
     help="Where to write the manifest.",
 )
 @option(
@@ -168,15 +171,15 @@ _UNAUTHORIZED = "401 "
     type=click.IntRange(min=1),
     default=16,
     metavar="COUNT",
-    help="Most requests in flight, all regions together.",
+    help="Maximum number of concurrent requests across all regions.",
 )
 @option(
     "--max-requests-per-second",
     section=_SPEED,
     type=float,
     metavar="NUMBER",
-    show_default="no limit until the service responds 429",
-    help="Most requests per second.",
+    show_default="no limit until the service returns HTTP 429",
+    help="Maximum number of requests per second.",
 )
 @option(
     "--max-window-days",
@@ -184,39 +187,40 @@ _UNAUTHORIZED = "401 "
     type=click.IntRange(min=1),
     default=14,
     metavar="DAYS",
-    help="Longest window of one request.",
+    help="Maximum length of the time window of one request, in days.",
 )
 @option(
     "--deadline",
     section=_SPEED,
     metavar="DURATION",
-    help="Stop requesting after this long, for example 2h; what is left becomes gaps.",
+    help="Stop sending requests after this long, such as 2h. Anything not yet fetched is reported as gaps.",
 )
 @option(
     "--dry-run",
     section=BEHAVIOR,
     is_flag=True,
-    help="Show what the export would request, and write nothing; requests only the scope.",
+    help="Show what the export would request, without writing files. Only regions, compartments, and retention are "
+    "fetched.",
 )
 @option(
     "--probe",
     section=BEHAVIOR,
     is_flag=True,
-    help="With --dry-run: request up to 24 pages, and estimate events and time.",
+    help="With --dry-run: fetch up to 24 pages to estimate the number of events and the duration.",
 )
 @option("--json", "as_json", section=BEHAVIOR, is_flag=True, help="With --dry-run: print one JSON object.")
 @option(
     "--resume",
     section=BEHAVIOR,
     is_flag=True,
-    help="Finish an unfinished run over a relative range, such as 7d.",
+    help="Continue an unfinished run whose range is relative, such as 7d.",
 )
 @option("--restart", section=BEHAVIOR, is_flag=True, help="Discard an unfinished run and start again.")
 @option(
     "--confirm-empty",
     section=BEHAVIOR,
     is_flag=True,
-    help="Request windows without events once more at the end.",
+    help="At the end, request again any window that returned no events.",
 )
 @option(
     "--require-final",
@@ -224,7 +228,7 @@ _UNAUTHORIZED = "401 "
     is_flag=True,
     help="Exit with 11 if the export is complete only so far: a window is provisional, or the range is not over.",
 )
-@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps and errors.")
+@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps, and errors.")
 @option(
     "-v",
     "--verbose",
@@ -237,14 +241,15 @@ _UNAUTHORIZED = "401 "
     section=BEHAVIOR,
     type=click.Choice(["text", "json"]),
     default="text",
-    help="Format of what is printed to stderr.",
+    help="Format of the messages on stderr.",
 )
 def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any) -> int:
-    """Write every audit event of a time range to one file, with a manifest beside it that states what it holds.
+    """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 
-    Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage, 3 sign-in or permission,
-    4 service, 5 disk, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5, 10, 11 and an interruption
-    the same command continues the run.
+    Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage error, 3 sign-in or
+    permission error, 4 service error, 5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After exit code
+    3, 4, 5, 10, or 11, or an interruption, run the same command again to continue; a relative range such as 7d needs
+    --resume.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
@@ -263,14 +268,15 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     if not progress.report_end(result, exit_code=exit_code):
         _print_result(result, progress, options, is_quiet=quiet)
         if exit_code is ExitCode.NOT_FINAL:
-            _print_not_final(result)
+            _print_not_final(result, is_quiet=quiet)
     return exit_code
 
 
-def _print_not_final(result: ExportResult) -> None:
+def _print_not_final(result: ExportResult, *, is_quiet: bool) -> None:
     from ociaudit.storage.verdict import describe_headline
 
-    console.print_message(f"NOT FINAL: {describe_headline(result.verdict)}")
+    if is_quiet:
+        console.print_message(describe_headline(result.verdict))
     console.print_message(f"hint: {_advise_final(result)}")
 
 

@@ -34,8 +34,8 @@ _OPTIONS = "Options"
 _WIDTH = 80
 _WIDEST_LABEL = 26  # an option that is wider has its help on the next line
 _NOTES = {
-    FILTERS: "Each is repeatable, except --event-after and --event-before. Values of one option are alternatives; "
-    "different options must all match; --exclude-... takes precedence."
+    FILTERS: "Each is repeatable, except --event-after and --event-before. Values of the same option are combined "
+    "with OR, different options with AND. Exclusions take precedence."
 }
 
 # Spelled out, because importing the modules that define them would slow `--help` down; a test compares.
@@ -155,7 +155,7 @@ def make_general_options(command: click.Command) -> list[Option]:
         section=section,
         type=click.Choice(["auto", "always", "never"]),
         show_default="auto",
-        help="When to use color; auto is on a terminal, unless NO_COLOR is set.",
+        help="When to use color; auto uses color on a terminal unless NO_COLOR is set.",
         is_eager=True,
         expose_value=False,
         callback=_set_color,
@@ -284,7 +284,7 @@ def _describe_option(parameter: Option, context: click.Context) -> str:
 
 
 profile_option = option(
-    "--profile", section=SIGN_IN, metavar="NAME", show_default="DEFAULT", help="Profile of the OCI configuration."
+    "--profile", section=SIGN_IN, metavar="NAME", show_default="DEFAULT", help="Profile in the OCI configuration file."
 )
 config_file_option = option(
     "--config-file", section=SIGN_IN, metavar="FILE", show_default="~/.oci/config", help="OCI configuration file."
@@ -294,7 +294,7 @@ auth_option = option(
     section=SIGN_IN,
     type=click.Choice(AUTH_KINDS),
     metavar="KIND",
-    show_default="OCI_CLI_AUTH, or the kind of the profile",
+    show_default="OCI_CLI_AUTH, otherwise the method that the profile uses",
     help=f"How to sign in: {', '.join(AUTH_KINDS[:-1])} or {AUTH_KINDS[-1]}.",
 )
 ca_bundle_option = option(
@@ -303,14 +303,14 @@ ca_bundle_option = option(
     type=FILE,
     metavar="FILE",
     show_default="REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the system's",
-    help="PEM file of the certificate authorities to trust.",
+    help="PEM file with the CA certificates to trust.",
 )
 endpoint_option = option(
     "--endpoint",
     section=SIGN_IN,
     envvar="OCI_AUDIT_ENDPOINT",
     metavar="URL",
-    help="URL for all services; {service} and {region} are filled in.",
+    help="URL template for all services; {service} and {region} are replaced.",
 )
 sign_in_options = combine(profile_option, config_file_option, auth_option, ca_bundle_option, endpoint_option)
 """The parameters `profile`, `config_file`, `auth`, `ca_bundle` and `endpoint`."""
@@ -340,37 +340,38 @@ file_options = combine(
         section=OUTPUT,
         type=click.Choice(FORMATS),
         metavar="FORMAT",
-        show_default="by the suffix",
-        help=f"Format of the file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
+        show_default="from the file extension",
+        help=f"Format of the file: {', '.join(FORMATS[:-1])}, or {FORMATS[-1]}.",
     ),
     option(
         "--compress",
         "compression",
         section=OUTPUT,
         type=click.Choice(COMPRESSIONS),
-        show_default="by the suffix",
-        help="Compression of json, ndjson and csv.",
+        show_default="from the file extension",
+        help="Compression of json, ndjson, and csv files.",
     ),
     option(
         "--shape",
         section=OUTPUT,
         type=click.Choice(SHAPES),
         default="api",
-        help="Shape of the fields: as served, as in Oracle's SDK, or as in Oracle's CLI.",
+        help="Field names and structure: api (as the API returns them), sdk (as in Oracle's Python SDK), or cli (as in "
+        "Oracle's CLI).",
     ),
     option(
         "--with-origin",
         section=OUTPUT,
         is_flag=True,
-        help="Add the region and compartment that served it to each event, where known; for json and ndjson.",
+        help="Add to each event the region and compartment it was fetched from, if known (json and ndjson only).",
     ),
     option(
         "--redact",
         section=OUTPUT,
         is_flag=True,
-        help="Replace credential-like headers and values, so that the file can be shared.",
+        help="Replace credential-like headers and values. Names, IP addresses, and OCIDs remain.",
     ),
-    option("--overwrite", section=OUTPUT, is_flag=True, help="Replace an output that exists."),
+    option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite an existing output file."),
 )
 """The parameters `file_format`, `compression`, `shape`, `with_origin`, `redact` and `overwrite`."""
 
@@ -406,13 +407,13 @@ class FilterOption(NamedTuple):
 
 
 _CRITERIA = (
-    ("presets", "preset", "NAME", "events of this preset", "see `oci-audit presets`"),
-    ("event_types", "event-type", "REGEX", "events whose type contains a match of this expression", ""),
-    ("event_names", "event-name", "GLOB", "events of this name", ""),
-    ("principals", "principal", "GLOB", "events of this principal, by name or OCID", ""),
+    ("presets", "preset", "NAME", "events that match this preset", "see `oci-audit presets`"),
+    ("event_types", "event-type", "REGEX", "events whose type matches this regular expression anywhere", ""),
+    ("event_names", "event-name", "GLOB", "events with this name", ""),
+    ("principals", "principal", "GLOB", "events by this principal (name or OCID)", ""),
     ("addresses", "ip", "ADDRESS", "events from this address or network (CIDR)", ""),
-    ("compartment_names", "compartment-name", "GLOB", "events in a compartment of this name", ""),
-    ("resources", "resource", "GLOB", "events on this resource, by name or OCID", ""),
+    ("compartment_names", "compartment-name", "GLOB", "events in a compartment with this name", ""),
+    ("resources", "resource", "GLOB", "events on this resource (name or OCID)", ""),
     ("outcomes", "outcome", "OUTCOME", "events with this outcome", "success, failure, unknown"),
     ("statuses", "status", "STATUS", "events with this HTTP status", "404, 4xx, 400-499"),
 )
@@ -424,7 +425,7 @@ FILTER_OPTIONS = (
     FilterOption("event_after", "--event-after", "TIME", "Only events at this time or later.", is_repeatable=False),
     FilterOption("event_before", "--event-before", "TIME", "Only events before this time.", is_repeatable=False),
     *(
-        FilterOption(field, f"--exclude-{name}", metavar, f"No {what}.", is_exclusion=True)
+        FilterOption(field, f"--exclude-{name}", metavar, f"Exclude {what}.", is_exclusion=True)
         for field, name, metavar, what, _ in _CRITERIA
     ),
 )

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     cls=Command,
     examples=(
         ("List all presets", "oci-audit presets"),
-        ("Show the event types that one matches", "oci-audit presets api-keys"),
+        ("Show the event types that one preset matches", "oci-audit presets api-keys"),
     ),
 )
 @argument("name", required=False, metavar="[NAME]", shell_complete=complete_presets, help="Preset to show in full.")
 @json_option
 def presets(name: str | None, *, as_json: bool) -> int:
-    """List the named filters for --preset; with NAME, show the event types that one of them matches.
+    """List the named filters for --preset; with NAME, show the event types that the preset matches.
 
-    Exit codes: 0 listed, 2 there is no preset of that name.
+    Exit codes: 0 listed, 2 no preset with that name.
     """
     from ociaudit.events.presets import PRESETS, find_preset
 

@@ -59,9 +59,9 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     cls=Command,
     usage="IN... SQL [OPTIONS]",
     examples=(
-        ("Events by name", 'oci-audit query a.json "SELECT event_name, count(*) FROM events GROUP BY 1"'),
+        ("Count events by name", 'oci-audit query a.json "SELECT event_name, count(*) FROM events GROUP BY 1"'),
         ("A named query, as CSV", "oci-audit query audit.json --named sign-in-failures -o failures.csv"),
-        ("The named queries and the columns", "oci-audit query --list"),
+        ("List the named queries and the columns", "oci-audit query --list"),
     ),
 )
 @argument(
@@ -69,9 +69,11 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     nargs=-1,
     type=click.Path(),
     metavar="IN... SQL",
-    help="Files with audit events, - is stdin; then the query, in quotes.",
+    help="One or more event files (- for stdin), followed by the query in quotes.",
 )
-@option("--named", metavar="NAME", shell_complete=_complete_named, help="Run the query of this name; see --list.")
+@option(
+    "--named", metavar="NAME", shell_complete=_complete_named, help="Run this named query instead of SQL; see --list."
+)
 @option(
     "--format",
     "result_format",
@@ -80,7 +82,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     help="Format of the result.",
 )
 @option("-o", "--output", type=FILE, metavar="FILE", help="Write the result to this file.")
-@option("--overwrite", is_flag=True, help="Replace that file if it exists.")
+@option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
 @option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
 def query(
     arguments: tuple[str, ...],
@@ -91,7 +93,7 @@ def query(
     overwrite: bool,
     is_list: bool,
 ) -> int:
-    """Run one SELECT over the events of any files, as the table `events`."""
+    """Run one SELECT statement on the events in one or more files. The table is named `events`."""
     from ociaudit.analysis.query import run_query
 
     if is_list:

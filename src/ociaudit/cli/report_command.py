@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     usage="FILE -o FILE [OPTIONS]",
-    examples=(("Write a report of an export", "oci-audit report audit.json -o audit.html"),),
+    examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
-@argument("file", type=FILE, metavar="FILE", help="File that oci-audit export wrote.")
+@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
 @option("-o", "--output", type=FILE, required=True, metavar="FILE", help="HTML page to write.")
-@option("--manifest", type=FILE, metavar="FILE", show_default="beside the file", help="Manifest of the export.")
-@option("--overwrite", is_flag=True, help="Replace a page that exists.")
+@option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
+@option("--overwrite", is_flag=True, help="Overwrite an existing page.")
 def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) -> int:
-    """Write one HTML page: timeline, coverage, sign-ins, IAM changes, addresses, events. Offline.
+    """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
-    The page loads nothing and opens from disk.
+    The page loads no external resources, so you can open it directly from disk.
 
-    Exit codes: with a page: 0, 10 the export has gaps, 7 the file is not the one of its manifest; without a page:
-    2 usage, 5 disk, 6 the file cannot be read.
+    Exit codes when the page is written: 0 complete, 10 the export has gaps, 7 the file does not match its manifest.
+    Exit codes when it is not: 2 usage error, 5 disk error, 6 the file cannot be read.
     """
     from ociaudit.analysis.report import report_export
 

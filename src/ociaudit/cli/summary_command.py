@@ -40,20 +40,20 @@ _LABEL = 11
     cls=Command,
     examples=(
         ("Summarize an export", "oci-audit summary audit.json"),
-        ("Count events by name, in a file of its own", "oci-audit summary audit.json --event-counts counts.json"),
+        ("Write event counts by name to a separate file", "oci-audit summary audit.json --event-counts counts.json"),
     ),
 )
-@argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Files with audit events; - is stdin.")
+@argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Event files, or - for stdin.")
 @option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @option(
     "--event-counts",
     type=FILE,
     metavar="FILE",
-    help="Write how often each eventName occurs, as a JSON object.",
+    help="Write how often each eventName occurs to this file, as a JSON object.",
 )
-@option("--overwrite", is_flag=True, help="Replace that file if it exists.")
+@option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
 def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool) -> int:
-    """Show range, gaps, detections, most frequent events, failures, sign-ins, what is new, and IAM changes."""
+    """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
     from concurrent.futures import ThreadPoolExecutor
 
     from ociaudit.analysis.stats import EventStats, count_files

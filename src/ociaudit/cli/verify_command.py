@@ -27,24 +27,24 @@ _AUTHORSHIP = {
     cls=Command,
     examples=(
         ("Check an export", "oci-audit verify audit.json"),
-        ("Check also who signed it", "oci-audit verify audit.json --signer allowed_signers"),
+        ("Also check who signed it", "oci-audit verify audit.json --signer allowed_signers"),
     ),
 )
-@argument("file", type=FILE, metavar="FILE", help="File that oci-audit export wrote.")
-@option("--manifest", type=FILE, metavar="FILE", show_default="beside the file", help="Manifest of the export.")
+@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
+@option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
 @option(
     "--signer",
     type=FILE,
     metavar="FILE",
-    help="Public SSH key, or allowed-signers file, that must have signed the manifest.",
+    help="Public SSH key or allowed-signers file to verify the manifest's signature against.",
 )
 @option("--require-final", is_flag=True, help="Exit with 11 if the export is complete only so far.")
 @json_option
 def verify(file: Path, *, manifest: Path | None, signer: Path | None, require_final: bool, as_json: bool) -> int:
-    """Check an export against its manifest: bytes, order, duplicates, sums, ledger, signature. Offline.
+    """Check an export against its manifest: hashes, order, duplicates, totals, ledger, and signature. Works offline.
 
-    Exit codes: 0 complete and consistent, 10 consistent with gaps, 11 not final with --require-final, 7 altered or
-    damaged, 6 unreadable.
+    Exit codes: 0 complete and consistent, 10 consistent, but with gaps, 11 not final with --require-final, 7 altered or
+    damaged, 6 unreadable, 2 usage error.
     """
     from ociaudit.operations.verify import verify_export
 

@@ -78,7 +78,7 @@ def test_help_has_the_filters_in_a_section() -> None:
     _, output = run("--help")
     filters, others = output.split("Filters:")[1].split("Options:")
     assert "--quiet" in others
-    assert "must all match" in " ".join(filters.split())
+    assert "combined with OR" in " ".join(filters.split())
     assert all(one.name in filters and one.name not in others for one in FILTER_OPTIONS)
 
 
