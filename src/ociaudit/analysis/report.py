@@ -252,7 +252,7 @@ def _describe_file(file: FileFacts, manifest: Manifest | None, report_stats: Rep
 
 
 def _list_facts(file: FileFacts, manifest: Manifest | None) -> list[tuple[str, str, str]]:
-    facts = [("Size", f"{file.size_bytes:,} bytes", "")]
+    facts = [("Size", format_count(file.size_bytes, "byte"), "")]
     if manifest:
         facts.append(("Requested by", manifest.asked_by.principal, "code"))
         facts.append(("Tenancy", manifest.asked_by.tenancy, "code"))

@@ -21,6 +21,7 @@ import msgspec
 from ociaudit.analysis.activity import ActorSummary, rank_actors
 from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
+from ociaudit.errors import format_count
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
@@ -213,7 +214,7 @@ def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
     if stats.tracker.dropped:
         limits.append("there are too many pairs of principal and address to track; some may be first seen earlier")
     if stats.change_names.counts.total() > len(stats.changes):
-        limits.append(f"only the first {len(stats.changes):,} changes to IAM were examined one by one")
+        limits.append(f"only the first {format_count(len(stats.changes), 'change')} to IAM examined one by one")
     if stats.disordered:
         limits.append("the events are not in the order of time; timelines may show the wrong sequence")
     if len(files) > 1:

@@ -118,7 +118,7 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
     if len(conversion.inputs) > _INPUTS_SHOWN:
         yield f"… and {format_count(len(conversion.inputs) - _INPUTS_SHOWN, 'more file')}"
     where = f" to {output}" if output else ""
-    yield f"{format_count(conversion.written, 'event')} written{where} ({conversion.size_bytes:,} bytes)"
+    yield f"{format_count(conversion.written, 'event')} written{where} ({format_count(conversion.size_bytes, 'byte')})"
     yield (
         f"{conversion.read:,} read = {conversion.written:,} written + {conversion.filtered:,} filtered out + "
         f"{conversion.identical:,} identical"

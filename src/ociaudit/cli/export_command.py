@@ -247,9 +247,8 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 
     Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage error, 3 sign-in or
-    permission error, 4 service error, 5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After exit code
-    3, 4, 5, 10, or 11, or an interruption, run the same command again to continue; a relative range such as 7d needs
-    --resume.
+    permission error, 4 service error, 5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5,
+    10, 11, or an interruption, run the same command again to continue; a relative range such as 7d needs --resume.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
@@ -430,7 +429,7 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield from _describe_verdict(result)
         return
     where = f" to {result.output}" if result.output else ""
-    yield f"{format_count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
+    yield f"{format_count(totals.written, 'event')} written{where} ({format_count(manifest.output.size_bytes, 'byte')})"
     yield (
         f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out"
         f"{_describe_identical(totals)}; {format_count(totals.pages, 'page')}, {format_count(totals.shards, 'window')}"

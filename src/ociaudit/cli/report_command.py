@@ -45,7 +45,7 @@ def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) 
 def _describe_result(result: ReportOutcome) -> Iterator[str]:
     table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
     events = format_count(result.events, "event")
-    yield f"{result.output}: {events}, {table} of them in the table, {result.size_bytes:,} bytes"
+    yield f"{result.output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
     yield from result.verdict_text
     for finding in result.findings:
         yield f"finding: {finding}"

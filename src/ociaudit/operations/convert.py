@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
 
-from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
+from ociaudit.errors import CorruptRun, UnreadableInput, UsageError, format_count
 from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
@@ -250,12 +250,8 @@ def _report_gaps(path: Path, callbacks: Callbacks) -> None:
         return
     if found is not None and not found.manifest.complete:
         callbacks.on_notice(
-            f"{path} is incomplete: its manifest states {_count_gaps(found.manifest)}. The output is incomplete, too"
+            f"{path} is incomplete: its manifest states {format_count(len(found.manifest.gaps), 'gap')}. The output is incomplete, too"
         )
-
-
-def _count_gaps(manifest: Manifest) -> str:
-    return "1 gap" if len(manifest.gaps) == 1 else f"{len(manifest.gaps):,} gaps"
 
 
 def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> None:

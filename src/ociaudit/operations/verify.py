@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.errors import CorruptRun, UsageError, format_count
 from ociaudit.events.event import Event, read_instant_of
 from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
@@ -217,7 +217,8 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
                 events += line.events
     _compare_file(result, stated, position, digest.hexdigest())
     if events != result.manifest.totals.scanned:
-        text = f"its shards add up to {events:,} events, the manifest states {result.manifest.totals.scanned:,} scanned"
+        scanned = result.manifest.totals.scanned
+        text = f"its shards add up to {format_count(events, 'event')}, the manifest states {scanned:,} scanned"
         result.problems.append(Problem(stated.name, text))
     return blocks
 
@@ -233,7 +234,7 @@ def _cover(result: Verification, line: ShardLine) -> None:
 
 def _compare_file(result: Verification, stated: FileEntry, size_bytes: int, sha256: str) -> None:
     if size_bytes != stated.size_bytes:
-        text = f"it has {size_bytes:,} bytes, the manifest states {stated.size_bytes:,}"
+        text = f"it has {format_count(size_bytes, 'byte')}, the manifest states {stated.size_bytes:,}"
         result.problems.append(Problem(stated.name, text, min(size_bytes, stated.size_bytes)))
     elif sha256 != stated.sha256:
         result.problems.append(Problem(stated.name, "its SHA-256 is not the one in the manifest"))
@@ -272,7 +273,7 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     _compare_file(result, stated, digest.size_bytes, digest.sha256)
     written = result.manifest.totals.written
     if order.count != written and not any(problem.file == stated.name for problem in result.problems):
-        text = f"it holds {order.count:,} events, the manifest states {written:,}"
+        text = f"it holds {format_count(order.count, 'event')}, the manifest states {written:,}"
         result.problems.append(Problem(stated.name, text))
 
 
@@ -285,7 +286,7 @@ def _locate_damage(result: Verification, stated: Sequence[BlockLine], found: Seq
     begin = 0
     for line, seen in zip(stated, found, strict=False):
         if line != seen:
-            text = f"it was altered somewhere in the {seen.end - begin:,} bytes from here on"
+            text = f"it was altered somewhere in the {format_count(seen.end - begin, 'byte')} from here on"
             result.problems.append(Problem(result.manifest.output.name, text, begin))
             return
         begin = line.end
