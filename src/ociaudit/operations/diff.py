@@ -39,6 +39,7 @@ from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
+from ociaudit.storage.verdict import describe_headline, is_described, judge
 
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _EXAMPLES, _EXAMPLES_KEPT = 20, 1_000
@@ -172,6 +173,10 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
     if exports[0].with_origin != exports[1].with_origin:
         words = f"only one of {path_a} and {path_b} includes the events' origins"
         raise UsageError(words, hint="export both with --with-origin, or neither")
+    for path, export in zip((path_a, path_b), exports, strict=True):
+        if export.manifest is not None:
+            verdict = judge(export.manifest, is_altered=not is_described(path, export.manifest))
+            difference.notes.append(f"{path}: {describe_headline(verdict)}")
     shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [

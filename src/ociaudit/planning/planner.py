@@ -185,6 +185,7 @@ class SplitDecider:
         self.sub_policy = replace(policy, max_attempt_pages=2 * policy.max_attempt_pages)
         return policy.attempt_factor * pages
 
+
 def _is_monotonic(values: Sequence[int]) -> bool:
     return list(values) in (sorted(values), sorted(values, reverse=True))
 

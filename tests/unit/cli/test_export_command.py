@@ -80,7 +80,7 @@ def test_the_summary_adds_up() -> None:
     """The summary has the events scanned, written, filtered and identical, the file, the digest, and what is waived."""
     text = "\n".join(describe_result(make_result()))
     assert "0 events written to /x/a.json (5 bytes)" in text
-    assert "1,234 scanned = 0 written + 1,234 filtered out; 1 page, 2 windows" in text
+    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page, 2 windows" in text
     assert "ocid1.compartment.oc1..gone occurs in events but is no longer listed" in text
     assert "complete except 1 waived target for filter event type 'LoginFailure' or 'x{2}': 0 of 1,234 scanned" in text
     assert f"waived: {THERE.compartment} denied in {THERE.region}" in text
@@ -235,7 +235,7 @@ def test_an_estimate_is_rounded_and_has_its_range() -> None:
     assert "about 123,000 (4,320 to 235,000)" in printed
     assert "about 5.0 GB (1.0 MB to 9.0 GB)" in printed
     assert "about 40 s (1 s to 1.9 h) with 16 requests in flight and at most 5 per second" in printed
-    assert "two standard errors" in printed
+    assert "most of the events" in printed
     assert "up to 19% of the windows may differ" in printed
 
 
