@@ -4,8 +4,8 @@
 Python API show that verdict in those words.
 
 Invariants
-- A verdict is made of the manifest and of whether the file beside it is the one that it describes, and of nothing else:
-  no clock, so that the same files always give the same verdict.
+- A verdict depends on the manifest and on whether the file matches it, and on nothing else: no clock, so that the same
+  files always give the same verdict.
 - A qualifier is never dropped: a filter and what it cost, waived targets, provisional windows, a range that was not
   over, and what the service no longer keeps belong to every kind of verdict.
 - The worst kind wins: altered, incomplete, complete so far, complete except waived targets, complete.
