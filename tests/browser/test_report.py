@@ -207,7 +207,7 @@ def test_without_a_manifest_coverage_is_unknown(tmp_path, open_page):
     export = tmp_path / "alone.json"
     write_export(export, [make_event(number) for number in range(30)])
     page = open_page(write_report(export))
-    assert page.locator(".verdict h2").inner_text() == "Coverage unknown"
+    assert page.locator(".verdict h2").inner_text() == "Unknown: there is no manifest beside the file"
     assert page.locator("#coverage canvas").count() == 0
     assert "All 30 events" in page.locator("#events-lead").inner_text()
 
@@ -219,7 +219,7 @@ def test_an_export_of_almost_nothing_is_a_page(tmp_path, open_page, count):
     write_export(export, [make_event(number) for number in range(count)])
     write_manifest(export, targets=[("r", "c")], written=count)
     page = open_page(write_report(export))
-    assert page.locator(".verdict h2").inner_text() == "Complete"
+    assert page.locator(".verdict h2").inner_text().startswith("Complete: ")
     assert page.locator(f"{TABLE} .open-row").count() == count
 
 
