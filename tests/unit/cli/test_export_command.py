@@ -87,6 +87,26 @@ def test_the_summary_adds_up() -> None:
     assert f"sha256:{'d' * 64}" in text
 
 
+def test_the_result_has_the_verdict() -> None:
+    """The Python API's result has the verdict of the manifest, by the waivers of the call."""
+    waived = make_result()
+    assert (waived.verdict.kind, waived.verdict.waived, waived.verdict.exit_code) == (
+        "complete_except_waived",
+        (THERE,),
+        0,
+    )
+    counted = dataclasses.replace(waived, waived=(), gaps=waived.waived)
+    assert (counted.verdict.kind, counted.verdict.gaps, counted.verdict.exit_code) == ("incomplete", 1, 10)
+    assert not counted.complete
+
+
+def test_events_fetched_twice_are_counted_apart() -> None:
+    """Of the identical records, those that a split requested again are named as fetched twice; the sum stays right."""
+    totals = replace(MANIFEST.totals, scanned=1_300, identical=66, fetched_twice=60)
+    text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=replace(MANIFEST, totals=totals))))
+    assert "1,300 scanned = 0 written + 1,234 filtered out + 60 fetched twice + 6 identical; 1 page" in text
+
+
 def test_a_repeated_command_says_that_nothing_was_requested() -> None:
     """The summary of a repeated command is what the file holds and its verdict, without a hint about the filter."""
     result = make_result(was_complete_before=True)

@@ -129,6 +129,8 @@ def test_a_duration_has_the_unit_that_suits_it(seconds: float, words: str) -> No
 def test_a_number_has_its_plural() -> None:
     """A number has the singular or plural of its noun, and commas."""
     assert [format_count(number, "gap") for number in (0, 1, 2, 1000)] == ["0 gaps", "1 gap", "2 gaps", "1,000 gaps"]
+    assert [format_count(1, noun) for noun in ("address", "entry")] == ["1 address", "1 entry"]
+    assert [format_count(2, noun) for noun in ("address", "entry", "day")] == ["2 addresses", "2 entries", "2 days"]
 
 
 REQUEST = FinishedRequest(
