@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ociaudit.api import stream
 from ociaudit.client.auth import load_credentials
-from ociaudit.errors import IncompleteExport
+from ociaudit.errors import IncompleteExport, format_count
 from ociaudit.events.fields import read_sdk_facts
 from ociaudit.events.filters import EventFilter
 from ociaudit.formats.json import JsonArray
@@ -71,7 +71,9 @@ class OciAuditStreamer:
             self.gaps = events.gaps
         if self.gaps:
             raise IncompleteExport(
-                f"{len(self.gaps)} of the chunks did not come: {self.gaps[0].reason}", gaps=self.gaps, hint=STREAM_HINT
+                f"{format_count(len(self.gaps), 'chunk')} did not come: {self.gaps[0].reason}",
+                gaps=self.gaps,
+                hint=STREAM_HINT,
             )
 
 

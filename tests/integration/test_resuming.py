@@ -192,7 +192,7 @@ def test_killed_between_publishing_and_cleaning_up(stand, truth, calls):
     statement = stand.folder.joinpath("audit.json.manifest.json").read_bytes()
     ended = stand.export()
     assert_whole(stand, truth, ended)
-    assert "already complete" in ended.stderr
+    assert "nothing was requested" in ended.stderr
     assert stand.emulator.log() == []
     assert stand.folder.joinpath("audit.json.manifest.json").read_bytes() == statement
 
@@ -204,7 +204,7 @@ def test_already_complete(stand, truth):
     before = {path: path.read_bytes() for path in stand.folder.iterdir()}
     ended = stand.export()
     assert_whole(stand, truth, ended)
-    assert "already complete" in ended.stderr
+    assert "nothing was requested" in ended.stderr
     assert stand.emulator.log() == []
     assert {path: path.read_bytes() for path in stand.folder.iterdir()} == before
 
@@ -354,7 +354,7 @@ def test_relative_range_complete_and_its_run_resumed(stand, left_spent):
     """There is nothing to resume but the clean-up."""
     ended = stand.export("--resume", start="3d", end="now")
     assert ended.status == 0, ended.stderr
-    assert "already complete" in ended.stderr
+    assert "nothing was requested" in ended.stderr
     assert stand.emulator.log() == []
     assert list_files(stand.folder) == PUBLISHED
     assert stand.output.read_bytes() == left_spent
@@ -510,7 +510,7 @@ def test_expanded_name(stand):
     outputs = {name for name in names if "ledger" not in name}
     assert outputs == {"audit-2025-06-02-2025-06-02.json", "audit-2025-06-03-2025-06-03.json"}
     again = stand.export(start=START, end=SECOND, output="audit-{start}-{end}.json")
-    assert "already complete" in again.stderr
+    assert "nothing was requested" in again.stderr
 
 
 @row("`-o 'audit-{start}.json'`, and an unfinished run of another range")

@@ -5,8 +5,9 @@ coverage and gaps of a manifest into a `CoverageMap`: a row for each target, a b
 
 Invariants
 - The data is small however large the file is: every list and every text has a limit, and what is left out is counted.
-- A bin shows the worst state of any of its minutes: a gap of one minute colors its whole day. Time inside the range
-  that is neither covered nor a gap is shown as not requested, never as covered. Rows with gaps come first.
+- A bin shows the worst state of any of its minutes: a gap of one minute colors its whole day. A bin is drawn as far as
+  the range reaches: 37 minutes of today are not a whole day. Time inside the range that is neither covered nor a gap is
+  shown as not requested, never as covered. Rows with gaps come first.
 - Times of events are milliseconds since 1970, or None if an event has no readable time.
 - All texts are the events' own and therefore untrusted; the page makes them harmless.
 """
@@ -44,6 +45,8 @@ LONGEST_TEXT = 400
 _STATE_LETTERS = "cpwndx"
 _SERIES_INDEX = {name: number for number, name in enumerate(SERIES)}
 _DAY = 1_440
+_SHORT_STEPS = ((1, 4 * 60), (5, 8 * 60), (15, 24 * 60), (60, 48 * 60))
+"""The width of a bin and the longest range that it suits, in minutes; longer ranges have bins of whole days."""
 _MOST_BINS = 400
 _MOST_ROWS = 6_000
 _MOST_GAPS = 300
@@ -60,7 +63,8 @@ _CoverageByState = list[Coverage]
 class CoverageMap(msgspec.Struct, frozen=True):
     """The states of all targets over time.
 
-    There are `bins` bins of `step` seconds from `start`, in seconds since 1970. A pattern is a text of runs such as
+    There are `bins` bins of `step` seconds from `start`, in seconds since 1970. The range is `range_start` to
+    `range_end`; the first and the last bin may reach beyond it. A pattern is a text of runs such as
     `c6x1`: six covered bins, then one that failed; the letter of a state is its first one, except `x` for failed. A
     row is (region, compartment, pattern), each an index; a compartment is (id, name).
     """
@@ -68,6 +72,8 @@ class CoverageMap(msgspec.Struct, frozen=True):
     start: int
     step: int
     bins: int
+    range_start: int
+    range_end: int
     regions: tuple[str, ...]
     compartments: tuple[tuple[str, str], ...]
     patterns: tuple[str, ...]
@@ -93,7 +99,7 @@ class GapRow(NamedTuple):
 def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
     """Return the map of a manifest's coverage; `names` maps compartment ids to names, where known."""
     window = manifest.window
-    step = _DAY
+    step = next((step for step, longest in _SHORT_STEPS if window.minutes <= longest), _DAY)
     while -(-window.end // step) - window.start // step > _MOST_BINS:
         step += _DAY
     first = window.start // step
@@ -120,6 +126,8 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         start=first * step * 60,
         step=step * 60,
         bins=len(bins),
+        range_start=window.start * 60,
+        range_end=window.end * 60,
         regions=tuple(regions),
         compartments=tuple((one, names.get(one, "")) for one in compartments),
         patterns=tuple(patterns),

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
-from ociaudit.errors import Interrupted, OciAuditError, RequestError
+from ociaudit.errors import Interrupted, OciAuditError, RequestError, format_count
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -294,11 +294,6 @@ def format_size(size_bytes: float) -> str:
         if size_bytes >= unit:
             return f"{size_bytes / unit:,.1f} {name}"
     return f"{size_bytes:.0f} bytes"
-
-
-def format_count(number: int, noun: str) -> str:
-    """Return `1 gap` or `2 gaps`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def describe_redaction(fields: Mapping[str, int], events: int) -> Iterator[str]:

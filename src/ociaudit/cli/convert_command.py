@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_count
+from ociaudit.cli.console import describe_redaction
 from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
@@ -21,7 +21,7 @@ from ociaudit.cli.options import (
     filter_options,
     option,
 )
-from ociaudit.errors import ExitCode
+from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.events.filters import FilterSpec
@@ -135,7 +135,7 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
     if len(conversion.inputs) > _INPUTS_SHOWN:
         yield f"… and {format_count(len(conversion.inputs) - _INPUTS_SHOWN, 'more file')}"
     where = f" to {output}" if output else ""
-    yield f"{format_count(conversion.written, 'event')} written{where} ({conversion.size_bytes:,} bytes)"
+    yield f"{format_count(conversion.written, 'event')} written{where} ({format_count(conversion.size_bytes, 'byte')})"
     yield (
         f"{conversion.read:,} read = {conversion.written:,} written + {conversion.filtered:,} filtered out + "
         f"{conversion.identical:,} identical"

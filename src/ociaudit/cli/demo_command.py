@@ -16,7 +16,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.options import FILE, Command, option
-from ociaudit.errors import ExitCode, OciAuditError
+from ociaudit.errors import ExitCode, OciAuditError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import Overview
@@ -141,7 +141,7 @@ def _describe_coverage(result: ExportResult) -> Iterator[str]:
         yield f"  {name:{width}}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
     for line in list_gap_lines(result.gaps, paths, requested=result.manifest.range):
         yield line if line.startswith("    ") else f"  GAP {line.strip()}"
-    yield f"  {len(covered) - len(gaps)} of {len(covered)} targets complete"
+    yield f"  {len(covered) - len(gaps)} of {format_count(len(covered), 'target')} complete"
     if gaps:
         yield "  (one compartment of the synthetic tenancy is forbidden, to show what a gap looks like)"
 

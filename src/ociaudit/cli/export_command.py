@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_count, format_duration, format_size
+from ociaudit.cli.console import describe_redaction, format_duration, format_size
 from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
@@ -28,7 +28,7 @@ from ociaudit.cli.options import (
     region_option,
     sign_in_options,
 )
-from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status
+from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
     from ociaudit.planning.shard import Gap
-    from ociaudit.storage.manifest import GapEntry, Manifest, Range
+    from ociaudit.storage.manifest import GapEntry, Range, Totals
 
 LogFormat = Literal["text", "json"]
 
@@ -227,6 +227,12 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     is_flag=True,
     help="At the end, request again any window that returned no events.",
 )
+@option(
+    "--require-final",
+    section=BEHAVIOR,
+    is_flag=True,
+    help="Exit with 11 if the export is complete only so far: a window is provisional, or the range is not over.",
+)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps, and errors.")
 @option(
     "-v",
@@ -245,9 +251,9 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
 def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any) -> int:
     """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 
-    Exit codes: 0 complete, 10 finished with gaps, 2 usage error, 3 sign-in or permission error, 4 service error,
-    5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After exit code 3, 4, 5, or 10, or an
-    interruption, run the same command again to continue; a relative range such as 7d needs --resume.
+    Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage error, 3 sign-in or
+    permission error, 4 service error, 5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5,
+    10, 11, or an interruption, run the same command again to continue; a relative range such as 7d needs --resume.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
@@ -264,10 +270,32 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
         raise
     finally:
         progress.close()
-    exit_code = ExitCode.OK if result.complete else ExitCode.INCOMPLETE
+    exit_code = result.verdict.find_exit_code(require_final=options["require_final"])
     if not progress.report_end(result, exit_code=exit_code):
         _print_result(result, progress, options, is_quiet=quiet)
+        if exit_code is ExitCode.NOT_FINAL:
+            _print_not_final(result, is_quiet=quiet)
     return exit_code
+
+
+def _print_not_final(result: ExportResult, *, is_quiet: bool) -> None:
+    from ociaudit.storage.verdict import describe_headline
+
+    if is_quiet:
+        console.print_message(describe_headline(result.verdict))
+    console.print_message(f"hint: {_advise_final(result)}")
+
+
+def _advise_final(result: ExportResult) -> str:
+    """Return how the range of an export becomes final."""
+    from ociaudit.operations.resume import has_relative_range
+    from ociaudit.planning.window import SETTLE_MINUTES
+
+    if has_relative_range(result.manifest.arguments):
+        return f"--settle {SETTLE_MINUTES}m ends the range where it is final"
+    if result.output is None:
+        return f"run the same command again from {result.verdict.final_from} on"
+    return f"from {result.verdict.final_from} on, the same command requests what is not final yet"
 
 
 def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProgress) -> ExportResult:
@@ -404,6 +432,7 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
     from ociaudit.planning.typed_time import is_relative
+    from ociaudit.storage.verdict import describe_headline
 
     if not is_quiet:
         for line in (*describe_empty_filter(result), *describe_result(result), *describe_effort(progress)):
@@ -419,6 +448,8 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             paths=manifest.scope.compartment_paths,
             requested=manifest.range,
             is_detailed=bool(options["verbose"]),
+            headline=describe_headline(result.verdict),
+            is_finished=result.was_complete_before,
         )
         for line in (*lines, *_describe_pinned_range(result, options)):
             console.print_message(line)
@@ -445,17 +476,17 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     manifest = result.manifest
     totals = manifest.totals
     if result.was_complete_before:
-        yield f"already complete: {result.output} holds {format_count(totals.written, 'event')}; nothing was requested"
+        yield f"{result.output} exists with {format_count(totals.written, 'event')}; nothing was requested"
+        yield from _describe_verdict(result)
         return
     where = f" to {result.output}" if result.output else ""
     reserialised = f" + {totals.reserialised:,} reserialised" if totals.reserialised else ""
-    yield f"{format_count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
+    yield f"{format_count(totals.written, 'event')} written{where} ({format_count(manifest.output.size_bytes, 'byte')})"
     yield (
-        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
-        f"{totals.identical:,} identical{reserialised}; {format_count(totals.pages, 'page')} in "
-        f"{format_count(totals.requests, 'request')}, {format_count(totals.shards, 'window')}"
+        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out"
+        f"{_describe_identical(totals)}{reserialised}; {format_count(totals.pages, 'page')}, "
+        f"{format_count(totals.shards, 'window')}"
     )
-    yield from _describe_event_range(manifest)
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range requested"
@@ -465,26 +496,29 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
         if result.gaps and result.output:
             yield f"{result.output}.run keeps the events as served, not redacted, until the gaps are filled"
-    if manifest.provisional:
-        windows = format_count(len(manifest.provisional), "window")
-        yield f"{windows} provisional: requested within 15 minutes of their end"
     paths = manifest.scope.compartment_paths
     for ocid in manifest.scope.unlisted_compartments_seen:
         name = f"{paths[ocid]} ({ocid})" if ocid in paths else ocid
         yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
-    if result.waived:
-        yield f"{format_count(len(result.waived), 'waived gap')}:"
-        yield from list_gap_lines(result.waived, paths, requested=manifest.range)
+    yield from _describe_verdict(result)
     if result.digest:
         yield f"manifest {result.manifest_path} sha256:{result.digest}"
 
 
-def _describe_event_range(manifest: Manifest) -> Iterator[str]:
-    wanted = manifest.event_range
-    if wanted:
-        outside = f"{manifest.totals.outside_event_range:,} of the filtered out"
-        late = "" if wanted.is_settled else f"; less than {wanted.late} has passed since, so late ones may be missing"
-        yield f"{outside} happened outside {wanted.start} .. {wanted.end}{late}"
+def _describe_verdict(result: ExportResult) -> Iterator[str]:
+    """Yield the verdict; where there are gaps, its headline comes with them."""
+    from ociaudit.storage.verdict import describe_verdict
+
+    headline, *qualifiers = describe_verdict(result.verdict)
+    if not result.gaps:
+        yield headline
+    yield from (f"  {line}" for line in qualifiers)
+
+
+def _describe_identical(totals: Totals) -> str:
+    """Return the records that were read more than once, by why."""
+    again = f" + {totals.fetched_twice:,} fetched twice" if totals.fetched_twice else ""
+    return f"{again} + {totals.identical - totals.fetched_twice:,} identical"
 
 
 def describe_effort(run_stats: RunStats) -> Iterator[str]:
@@ -516,22 +550,27 @@ def describe_gaps(
     paths: Mapping[str, str] | None = None,
     requested: Range | None = None,
     is_detailed: bool = False,
+    headline: str | None = None,
+    is_finished: bool = False,
 ) -> Iterator[str]:
     """Yield the gaps, one line per compartment and cause, and what to do about them.
 
     `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
     `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
     `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
-    `requested` are shown without their time. `is_detailed` adds every gap with its request id.
+    `requested` are shown without their time. `is_detailed` adds every gap with its request id. `headline` is the
+    verdict. `is_finished`: the gaps were waived when the file was written, and its run directory is gone.
     """
     from ociaudit.cli.progress import describe_gap
 
-    yield f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
+    yield headline or f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
     yield from list_gap_lines(gaps, paths or {}, requested=requested)
     if is_detailed:
         yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
     yield from _advise(gaps, policy, can_waive=can_waive)
-    if is_kept and is_relative:
+    if is_finished:
+        yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
+    elif is_kept and is_relative:
         yield "hint: the same command with --resume requests only the gaps"
     elif is_kept:
         yield "hint: the same command again requests only the gaps"
@@ -726,8 +765,8 @@ def _describe_estimate(preview: Preview, estimate: Estimate) -> Iterator[str]:
     )
     if not estimate.is_exact:
         yield (
-            "method      mean density of the sample, root compartments separately, times all windows; the range is two "
-            "standard errors of the sample"
+            "method      mean density of the sample, root compartments separately, times all windows; the range allows "
+            "for a few compartments with most of the events, as is usual"
         )
     if estimate.unlike_share:
         yield (

@@ -175,6 +175,8 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     """How the run ended; the last line."""
 
     complete: bool
+    verdict: str
+    is_final: bool
     exit_code: int
     was_complete_before: bool
     output: str | None
@@ -185,6 +187,7 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     filtered: int
     identical: int
     reserialised: int
+    fetched_twice: int
     conflicting_ids: int
     provisional: int
     gaps: int
@@ -246,6 +249,8 @@ class JsonLog(QuietProgress):
             self._log(
                 EndRecord,
                 complete=result.complete,
+                verdict=result.verdict.kind,
+                is_final=result.verdict.is_final,
                 exit_code=exit_code,
                 was_complete_before=result.was_complete_before,
                 output=str(result.output) if result.output else None,
@@ -256,6 +261,7 @@ class JsonLog(QuietProgress):
                 filtered=totals.filtered,
                 identical=totals.identical,
                 reserialised=totals.reserialised,
+                fetched_twice=totals.fetched_twice,
                 conflicting_ids=totals.conflicting_ids,
                 provisional=len(result.manifest.provisional),
                 gaps=len(result.gaps),

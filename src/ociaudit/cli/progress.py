@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ociaudit.cli import console
-from ociaudit.cli.console import format_count, format_duration
+from ociaudit.cli.console import format_duration
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import OciAuditError, RequestError, ServiceError
+from ociaudit.errors import OciAuditError, RequestError, ServiceError, format_count
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target
@@ -231,10 +231,10 @@ def describe_plan(window: Window, targets: Sequence[Target], shard_count: int) -
 def describe_state(run_stats: RunStats) -> str:
     """Return how far a run is, in one line."""
     if run_stats.to_write:
-        return f"writing: {run_stats.written:,} of {run_stats.to_write:,} events"
+        return f"writing: {run_stats.written:,} of {format_count(run_stats.to_write, 'event')}"
     parts = [
-        f"{run_stats.events:,} events ({run_stats.events / run_stats.elapsed_seconds:,.0f}/s)",
-        f"{run_stats.shards_done:,} of {run_stats.shards:,} windows"
+        f"{format_count(run_stats.events, 'event')} ({run_stats.events / run_stats.elapsed_seconds:,.0f}/s)",
+        f"{run_stats.shards_done:,} of {format_count(run_stats.shards, 'window')}"
         + (f" ({run_stats.splits:,} split)" if run_stats.splits else ""),
     ]
     if run_stats.in_flight is not None:
@@ -284,8 +284,8 @@ def describe_request(request: FinishedRequest) -> str:
     request_id = f" opc-request-id {request.request_id}" if request.request_id else ""
     error = f": {request.error}" if request.error else ""
     return (
-        f"request: GET {request.host} {request.path} {status} {request.size_bytes:,} bytes {request.seconds:.3f} s "
-        f"attempt {request.try_number}{request_id}{error}"
+        f"request: GET {request.host} {request.path} {status} {format_count(request.size_bytes, 'byte')} "
+        f"{request.seconds:.3f} s attempt {request.try_number}{request_id}{error}"
     )
 
 
@@ -308,7 +308,7 @@ def describe_rate(region: str, ceiling: int, per_second: float | None) -> str:
 
 
 def _describe_region(region: RegionStats) -> str:
-    parts = [f"{region.events:,} events", f"{region.shards_done:,} of {region.shards:,} windows"]
+    parts = [format_count(region.events, "event"), f"{region.shards_done:,} of {format_count(region.shards, 'window')}"]
     if region.in_flight is not None:
         parts.append(f"{region.in_flight:,} of {region.ceiling:,} in flight{_describe_rate(region.per_second)}")
     if region.gaps:

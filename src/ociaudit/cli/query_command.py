@@ -24,9 +24,9 @@ from uuid import UUID
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import clean_text, fit_widths, format_count
+from ociaudit.cli.console import clean_text, fit_widths
 from ociaudit.cli.options import OUTPUT_FILE, Command, argument, check_output, complete_names, option
-from ociaudit.errors import DiskError, ExitCode, UsageError
+from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

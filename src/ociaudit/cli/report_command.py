@@ -9,24 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import format_count
 from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, option
-from ociaudit.errors import ExitCode
+from ociaudit.errors import format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.report import ReportOutcome
-
-_EXIT_CODES = {
-    "complete": ExitCode.OK,
-    "unknown": ExitCode.OK,
-    "incomplete": ExitCode.INCOMPLETE,
-    "altered": ExitCode.ALTERED,
-}
-_VERDICTS = {
-    "complete": "the export is complete",
-    "unknown": "coverage unknown: there is no manifest beside the file",
-    "altered": "WARNING: the file is not the one of its manifest; run oci-audit verify",
-}
 
 
 @click.command(
@@ -52,12 +39,13 @@ def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) 
         result = report_export(file, output, manifest_path=manifest, may_overwrite=overwrite)
     for line in _describe_result(result):
         console.print_message(line)
-    return _EXIT_CODES[result.verdict]
+    return result.exit_code
 
 
 def _describe_result(result: ReportOutcome) -> Iterator[str]:
     table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
-    yield f"{result.output}: {result.events:,} events, {table} of them in the table, {result.size_bytes:,} bytes"
-    yield _VERDICTS.get(result.verdict, f"NOT complete: {format_count(result.gaps, 'gap')}; the page starts with them")
+    events = format_count(result.events, "event")
+    yield f"{result.output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
+    yield from result.verdict_text
     for finding in result.findings:
         yield f"finding: {finding}"

@@ -16,7 +16,7 @@ import click
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths, list_names
 from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, check_output, option
-from ociaudit.errors import ExitCode
+from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
@@ -55,6 +55,8 @@ _LABEL = 11
 @option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
 def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool) -> int:
     """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from ociaudit.analysis.stats import EventStats, count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
     from ociaudit.storage.atomic_io import write_file
@@ -62,9 +64,10 @@ def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None
     paths = [None if str(path) == "-" else path for path in files]
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
-    with console.handle_signals(console.raise_interrupted):
+    with console.handle_signals(console.raise_interrupted), ThreadPoolExecutor(1) as executor:
+        coverage = executor.submit(lambda: [read_coverage(path) for path in paths])  # hashing releases the lock
         stats = count_files(paths, EventStats)
-    result = make_summary(stats, [read_coverage(path) for path in paths])
+        result = make_summary(stats, coverage.result())
     if event_counts:
         write_file(event_counts, encode_counts(stats))
     if as_json:
@@ -79,7 +82,7 @@ def describe_summary(summary: Summary) -> Iterator[str]:
     """Yield the screen, line by line."""
     names = list_names([clean_text(one.file) for one in summary.files], shown=_FILES_SHOWN)
     size = f"{summary.raw_bytes / 1e6:,.1f} MB of JSON"
-    yield f"{names}: {summary.events:,} events, {size}"
+    yield f"{names}: {format_count(summary.events, 'event')}, {size}"
     if summary.first_event_time and summary.last_event_time:
         untimed = f"; {summary.untimed:,} without a readable time" if summary.untimed else ""
         first, last = _format_minute(summary.first_event_time), _format_minute(summary.last_event_time)
@@ -120,26 +123,17 @@ def _describe_files(files: Sequence[CoverageEntry]) -> Iterator[str]:
 
 def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[str]:
     where = "" if is_alone else f" ({clean_text(coverage.file)})"
-    if coverage.state == "unknown":
-        yield f"{'coverage':<{_LABEL}}unknown: there is no manifest beside it{where}"
+    headline, *qualifiers = coverage.verdict
+    yield f"{'coverage':<{_LABEL}}{clean_text(headline)}{where}"
+    if coverage.state in {"unknown", "altered"}:
         return
-    covered = f"{coverage.targets_answered:,} of {coverage.targets:,} targets (region × compartment)"
-    window = f"{coverage.asked_start} to {coverage.asked_end}"
-    if coverage.state == "altered":
-        text = "UNKNOWN: the manifest beside it states another size; see `oci-audit verify`"
-    elif coverage.state == "complete":
-        text = f"complete: {covered}, {window}"
-    else:
-        text = f"INCOMPLETE: {len(coverage.gaps):,} gaps, {covered}, {window}"
-    yield f"{'coverage':<{_LABEL}}{text}{where}"
+    yield f"{'':<{_LABEL}}requested {coverage.asked_start} to {coverage.asked_end}"
+    for line in qualifiers:
+        yield f"{'':<{_LABEL}}{clean_text(line)}"
     yield from _describe_gaps(coverage)
-    for number, words in (
-        (coverage.waived_gaps, "waived gaps"),
-        (coverage.provisional, "windows provisional: requested too soon after their end"),
-        (coverage.filtered, "events filtered out at export: what follows describes the rest"),
-    ):
-        if number:
-            yield f"{'':<{_LABEL}}{number:,} {words}"
+    if coverage.filtered:
+        filtered = format_count(coverage.filtered, "event")
+        yield f"{'':<{_LABEL}}{filtered} filtered out at export: what follows describes the rest"
 
 
 def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
@@ -160,7 +154,7 @@ def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:
     weak = [one for one in detections if one.weight < _STRONG]
     yield "findings" if detections else "findings: no rule matched"
     for one in strong[:_STRONG_SHOWN]:
-        yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {one.events:,} events")
+        yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {format_count(one.events, 'event')}")
         is_one_day = _is_one_day(one)
         for line in one.timeline:
             time = _format_minute(line.time) if line.time else "?"
@@ -233,10 +227,14 @@ def _describe_rest(summary: Summary) -> Iterator[str]:
     yield _format_row("sign-ins", _describe_sign_ins(summary), _list_bad_days(summary.sign_ins_by_day))
     since = _format_minute(summary.new_since) if summary.new_since else "?"
     yield _format_row(
-        "new", f"since {since}: {summary.new_principals_total:,} principals", _name_new(summary.new_principals)
+        "new",
+        f"since {since}: {format_count(summary.new_principals_total, 'principal')}",
+        _name_new(summary.new_principals),
     )
-    yield _format_row("", f"since then {summary.new_addresses_total:,} addresses", _name_new(summary.new_addresses))
-    yield _format_row("IAM", f"{summary.iam_changes:,} changes", _list_counts(summary.iam_change_names))
+    yield _format_row(
+        "", f"since then {format_count(summary.new_addresses_total, 'address')}", _name_new(summary.new_addresses)
+    )
+    yield _format_row("IAM", format_count(summary.iam_changes, "change"), _list_counts(summary.iam_change_names))
     for change in summary.iam_changes_latest[:_CHANGES_SHOWN]:
         who = f"{change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
         yield _truncate(

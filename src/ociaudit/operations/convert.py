@@ -35,8 +35,9 @@ from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
+from ociaudit.storage.manifest import load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
+from ociaudit.storage.verdict import VerdictKind, describe_verdict, is_described, judge
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts after every known origin, so that of equal records the one with an origin is kept."""
@@ -262,28 +263,27 @@ def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[
             for other in chosen:
                 if other is not None and _is_same(path, other):
                     raise UsageError(f"{path} and {other} are the same file", hint="name each file once")
-            _report_gaps(path, callbacks)
+            _report_verdict(path, callbacks)
         chosen.append(path)
     if not chosen:
         raise UsageError("no file of events is named", hint="name one or more, or - for stdin")
     return chosen
 
 
-def _report_gaps(path: Path, callbacks: Callbacks) -> None:
-    """Report an input that its manifest states to be incomplete."""
+def _report_verdict(path: Path, callbacks: Callbacks) -> None:
+    """Report the verdict on an input with a manifest, unless it is complete without qualifiers."""
     try:
         found = load_manifest(name_manifest(path))
     except CorruptRun as error:
         callbacks.on_notice(f"{error}; whether {path} is complete is unknown")
         return
-    if found is not None and not found.manifest.complete:
-        callbacks.on_notice(
-            f"{path} is incomplete: its manifest states {_count_gaps(found.manifest)}. The output is incomplete, too"
-        )
-
-
-def _count_gaps(manifest: Manifest) -> str:
-    return "1 gap" if len(manifest.gaps) == 1 else f"{len(manifest.gaps):,} gaps"
+    if found is None:
+        return
+    is_altered = not found.has_own_digest or not is_described(path, found.manifest)
+    verdict = judge(found.manifest, is_altered=is_altered)
+    headline, *qualifiers = describe_verdict(verdict)
+    if verdict.kind is not VerdictKind.COMPLETE or verdict.filter or qualifiers:
+        callbacks.on_notice("; ".join([f"{path}: {headline}", *qualifiers]))
 
 
 def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> None:

@@ -26,6 +26,7 @@ from ociaudit.errors import (
     ServiceError,
     ServiceUnreachable,
     SignInRejected,
+    format_count,
 )
 from ociaudit.operations.context import RunContext, Service, connect
 from ociaudit.operations.scope_resolution import settled_until
@@ -182,7 +183,9 @@ async def check_private_files(diagnosis: Diagnosis) -> list[CheckResult]:
         for file in files
         if file.problem
     ]
-    return found or [CheckResult("private files", "ok", f"{len(files)} files, readable only by their owner")]
+    return found or [
+        CheckResult("private files", "ok", f"{format_count(len(files), 'file')}, readable only by the owner")
+    ]
 
 
 async def check_certificates(diagnosis: Diagnosis) -> list[CheckResult]:

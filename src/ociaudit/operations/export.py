@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
@@ -32,6 +34,7 @@ from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
     WrittenFile,
+    make_gap_entry,
     make_manifest,
     open_output_target,
     write_events,
@@ -70,6 +73,7 @@ from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes
 from ociaudit.storage.spool import Spool
+from ociaudit.storage.verdict import Verdict, judge
 
 _LEFTOVERS_SHOWN = 5
 
@@ -102,6 +106,18 @@ class ExportResult:
         return (
             f"{type(self).__name__}(output={output!r}, events={self.events}, "
             f"gaps={len(self.gaps)}, waived={len(self.waived)})"
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict, by the waivers of this call: with its qualifiers, its exit code and `is_final`."""
+        return judge(
+            msgspec.structs.replace(
+                self.manifest,
+                complete=not self.gaps,
+                gaps=tuple(map(make_gap_entry, self.gaps)),
+                waived_gaps=tuple(map(make_gap_entry, self.waived)),
+            )
         )
 
     @property
@@ -441,7 +457,7 @@ class _Export:
         found, listed = fetched.gaps, fetched.plan.listed_compartments
         waivers = {text: resolve_waivers([text], listed) for text in self.options.waived}
         compartments = frozenset[str]().union(*waivers.values())
-        waived = tuple(gap for gap in found if gap.kind == "denied" and gap.target.compartment in compartments)
+        waived = tuple(gap for gap in found if _is_waived(gap, compartments))
         used = {gap.target.compartment for gap in waived}
         for text, meant in sorted(waivers.items()):
             if listed is not None and not meant <= listed.keys():
@@ -495,11 +511,15 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
         digest=manifest.digest,
         output=workspace.output,
         manifest_path=path,
-        gaps=tuple(gap for gap in gaps if gap.target.compartment not in waived),
-        waived=tuple(gap for gap in gaps if gap.target.compartment in waived),
+        gaps=tuple(gap for gap in gaps if not _is_waived(gap, waived)),
+        waived=tuple(gap for gap in gaps if _is_waived(gap, waived)),
         was_complete_before=True,
         policy=_get_policy(context),
     )
+
+
+def _is_waived(gap: Gap, compartments: frozenset[str]) -> bool:
+    return gap.kind == "denied" and gap.target.compartment in compartments
 
 
 def _get_policy(context: RunContext) -> str:

@@ -194,8 +194,8 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         totals=_make_totals(found),
         conflicting_ids=tuple(counts.conflicting_ids),
         coverage=tuple(_make_coverage(target, found.coverage.get(target)) for target in plan.targets),
-        gaps=tuple(map(_make_gap, found.gaps)),
-        waived_gaps=tuple(map(_make_gap, found.waived)),
+        gaps=tuple(map(make_gap_entry, found.gaps)),
+        waived_gaps=tuple(map(make_gap_entry, found.waived)),
         provisional=tuple(
             ProvisionalEntry(line.region, line.compartment, line.start, line.end, line.last_at or "")
             for line in found.totals.provisional
@@ -267,6 +267,7 @@ def _make_totals(found: ManifestFacts) -> Totals:
         pages=totals.pages,
         requests=totals.requests,
         outside_event_range=totals.outside,
+        fetched_twice=min(counts.identical, totals.refetched),
     )
 
 
@@ -279,7 +280,8 @@ def _make_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
     )
 
 
-def _make_gap(gap: Gap) -> GapEntry:
+def make_gap_entry(gap: Gap) -> GapEntry:
+    """Return the manifest entry of a gap."""
     return GapEntry(
         region=gap.target.region,
         compartment=gap.target.compartment,

@@ -44,8 +44,8 @@ class Action(enum.Enum):
 
     BEGIN = "begin a new run, discarding what may be left of another"
     RESUME = "resume the run that was left"
-    NOTHING = "the output is complete already"
-    CLEAN_UP = "the output is complete; only the run directory is left to remove"
+    NOTHING = "the output exists and has no gap that is not waived"
+    CLEAN_UP = "the same, and only the run directory is left to remove"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,8 @@ from ociaudit.planning.scope import (
     name_compartments,
 )
 from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
-from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute, format_second
+from ociaudit.planning.window import MINUTES_PER_DAY, SETTLE_MINUTES, Window, floor_minute, format_minute, format_second
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
-
-SETTLE_MINUTES = 15
-"""Events usually show up within 15 minutes of being processed; a window requested earlier may still grow."""
 
 
 def settled_until(now: datetime) -> int:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Self
 
 from ociaudit.client.audit import Page, ParsePage
-from ociaudit.errors import IncompleteExport, ServiceUnreachable
+from ociaudit.errors import IncompleteExport, ServiceUnreachable, format_count
 from ociaudit.events.event import Event
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.events.filters import EventFilter, TimeSpan
@@ -191,7 +191,7 @@ class EventStream:
         gaps, self._found = tuple(self._found), []
         self.gaps = self.gaps or gaps
         if gaps and self._on_gap == "raise":
-            count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
+            count = format_count(len(gaps), "gap")
             raise IncompleteExport(f"{count}; the first: {gaps[0].reason}", gaps=gaps, hint=STREAM_HINT)
         raise StopIteration
 

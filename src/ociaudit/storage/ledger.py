@@ -214,10 +214,12 @@ class LedgerTotals:
     requests: int = 0
     shards: int = 0
     """Shards that were answered, provisional ones included."""
+    refetched: int = 0
+    """Kept events that were requested again: of shards that were split or started over, or requested too soon."""
     confirmed: int = 0
     """Shards that were fetched again to confirm that they are empty."""
     provisional: list[ShardLine] = field(default_factory=list)
-    """Shards that are still provisional at the end of the journal."""
+    """What is still provisional at the end of the journal: no minute of a target twice."""
     tally: Counter[str] = field(default_factory=Counter)
     unlisted: dict[str, str] = field(default_factory=dict)
     """About the first thousand compartments that occur in events but not in the listing, and a name that one states."""
@@ -257,17 +259,21 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
                 totals.confirmed += line.attempt >= CONFIRMING_ATTEMPT
                 totals.shards += 1
                 is_provisional = provisional.is_provisional(line)
-                entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
-                provisional.record_end(line, entry)
+                ended = open_shards.pop(line.shard)
+                totals.refetched += ended.kept - ended.count_kept(line.attempt)
+                entry = ended.close("provisional" if is_provisional else "complete")
+                provisional.record_end(line, entry, ended.count_kept(line.attempt))
                 yield entry
         elif isinstance(line, SplitLine):
             if line.shard in open_shards:  # otherwise its pages are void
+                totals.refetched += open_shards[line.shard].kept
                 yield open_shards.pop(line.shard).close("split")
         elif isinstance(line, RunLine):
             totals.asked_by.add((line.principal, line.key_fingerprint))
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
-    totals.provisional = provisional.list_unsettled()
+    totals.provisional, refetched = provisional.list_unsettled()
+    totals.refetched += refetched
     for unfinished in open_shards.values():
         yield unfinished.close("begun")
 
@@ -292,13 +298,23 @@ class _OpenShard:
         self._first = first
         self._events = self._pages = self._tries = 0
         self._request_ids: list[str] = []
+        self._kept: Counter[int] = Counter()
+        """The events of each attempt that passed the filter."""
         self._reached: dict[int, int] = {}
         """The last page of each attempt."""
         self._last_at = first.at
 
+    @property
+    def kept(self) -> int:
+        return self._kept.total()
+
+    def count_kept(self, attempt: int) -> int:
+        return self._kept[attempt]
+
     def add(self, line: PageLine) -> bool:
         """Add a page; return whether no page before it in its attempt is missing."""
         self._events += line.scanned
+        self._kept[line.attempt] += line.kept
         self._pages += 1
         self._tries += line.tries
         self._last_at = line.at
@@ -327,7 +343,8 @@ class _ProvisionalShards:
 
     def __init__(self) -> None:
         self._fetched_too_soon: set[tuple[Shard, int]] = set()
-        self._ended: dict[Shard, ShardLine] = {}
+        self._ended: list[tuple[Shard, ShardLine, int]] = []
+        """Each with its entry and its kept events, in the order in which they ended."""
         self._settled: dict[Target, Coverage] = {}
 
     def record_page(self, line: PageLine) -> None:
@@ -339,18 +356,29 @@ class _ProvisionalShards:
     def is_provisional(self, line: PageLine) -> bool:
         return (line.shard, line.attempt) in self._fetched_too_soon
 
-    def record_end(self, line: PageLine, entry: ShardLine) -> None:
+    def record_end(self, line: PageLine, entry: ShardLine, kept: int) -> None:
         if entry.status == "provisional":
-            self._ended[line.shard] = entry
+            self._ended.append((line.shard, entry, kept))
         else:
             self._settled.setdefault(line.shard.target, Coverage()).add(line.shard.window)
 
-    def list_unsettled(self) -> list[ShardLine]:
-        return [
-            entry
-            for shard, entry in self._ended.items()
-            if shard.target not in self._settled or self._settled[shard.target].find_missing(shard.window)
-        ]
+    def list_unsettled(self) -> tuple[list[ShardLine], int]:
+        """Return what nothing later covers, and the events of shards that later ones cover wholly.
+
+        A run that is resumed requests provisional minutes again, often in other windows: the latest request counts.
+        """
+        found: list[ShardLine] = []
+        refetched = 0
+        known = {target: Coverage(coverage.windows) for target, coverage in self._settled.items()}
+        for shard, entry, kept in reversed(self._ended):
+            coverage = known.setdefault(shard.target, Coverage())
+            parts = coverage.find_missing(shard.window)
+            refetched += 0 if parts else kept
+            coverage.add(shard.window)
+            for part in parts:
+                ends = {"start": format_minute(part.start), "end": format_minute(part.end)}
+                found.append(msgspec.structs.replace(entry, **ends))
+        return found[::-1], refetched
 
 
 def _describe_gap(gap: Gap, at: str) -> ShardLine:

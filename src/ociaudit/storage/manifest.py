@@ -112,8 +112,10 @@ class Scope(msgspec.Struct, frozen=True):
 class Totals(msgspec.Struct, frozen=True):
     """Counts: `scanned` = `written` + `filtered` + `identical` + `reserialised`.
 
-    Where a dense shard was split, or started again because the service rejected its page token, the first pages were
-    requested twice: their events are scanned twice, and are identical or filtered the second time.
+    Where a dense shard was split, or started again because the service rejected its page token, or requested again
+    because it was provisional, the first pages were requested twice: their events are scanned twice, and are identical
+    or filtered the second time. `fetched_twice` of the `identical` come from that; the service returned the others more
+    than once.
     `shards` were answered completely; `confirmed_empty` of them a second time because they returned no events.
     `requests` is how many requests the `pages` took, retries included. Requests that led to no page, because of a gap
     or because the run was killed, are not counted: the count would not survive a kill.
@@ -133,6 +135,7 @@ class Totals(msgspec.Struct, frozen=True):
     requests: int
     outside_event_range: int = 0
     reserialised: int = 0
+    fetched_twice: int = 0
 
 
 class CoveredTarget(msgspec.Struct, frozen=True):
@@ -196,7 +199,7 @@ class GapEntry(_TargetWindow, frozen=True):
 
 
 class ProvisionalEntry(_TargetWindow, frozen=True):
-    """A shard that was requested too soon after its end to be final."""
+    """A window that was requested too soon after its end to be final; those of a target do not overlap."""
 
     asked_at: str
 

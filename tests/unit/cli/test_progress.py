@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.cli.console import ProgressBar, format_count, format_duration
+from ociaudit.cli.console import ProgressBar, format_duration
 from ociaudit.cli.export_command import choose_progress
 from ociaudit.cli.json_log import JsonLog
 from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import ConnectionFailed, ServiceError, UsageError
+from ociaudit.errors import ConnectionFailed, ServiceError, UsageError, format_count
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 from support.drawn_shards import HERE, THERE, make_shard
@@ -154,6 +154,8 @@ def test_a_duration_has_the_unit_that_suits_it(seconds: float, words: str) -> No
 def test_a_number_has_its_plural() -> None:
     """A number has the singular or plural of its noun, and commas."""
     assert [format_count(number, "gap") for number in (0, 1, 2, 1000)] == ["0 gaps", "1 gap", "2 gaps", "1,000 gaps"]
+    assert [format_count(1, noun) for noun in ("address", "entry")] == ["1 address", "1 entry"]
+    assert [format_count(2, noun) for noun in ("address", "entry", "day")] == ["2 addresses", "2 entries", "2 days"]
 
 
 REQUEST = FinishedRequest(
