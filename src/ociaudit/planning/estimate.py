@@ -273,4 +273,4 @@ def _estimate_requests(parts: Sequence[tuple[ScopePart, Sequence[Sampled]]], eve
     page = max([probe.events for probe in probes if probe.has_more], default=0)
     page = page or max([_USUAL_PAGE, *(probe.events for probe in probes)])
     low, high = (events.low - count * page) / page, events.high / page
-    return Amount(likely, max(count, count + low), max(likely, count + high))
+    return Amount(likely, min(likely, max(count, count + low)), max(likely, count + high))

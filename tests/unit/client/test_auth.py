@@ -284,13 +284,19 @@ def test_a_comment_behind_a_pass_phrase_is_named_without_showing_it(profile: Pro
     assert PASS_PHRASE not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", sorted(KEYS.keys() - {"good", "labelled", "traditional", "der", "garbage"}))
+@pytest.mark.parametrize("kind", sorted(KEYS.keys() - {"good", "labelled", "traditional", "der", "garbage", "empty"}))
 def test_a_bad_key_of_a_variable_is_not_blamed_on_a_file(profile: Profile, kind: str) -> None:
     """A key in OCI_CLI_KEY_CONTENT that cannot be used is called key_content, never key_file."""
-    variables = {"OCI_CLI_KEY_CONTENT": KEYS[kind].decode() or " "}
+    variables = {"OCI_CLI_KEY_CONTENT": KEYS[kind].decode()}
     with pytest.raises(ConfigError, match="key_content") as caught:
         load_credentials(profile.write(), environment=variables)
     assert "key_file" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_blank_variable_is_not_set(profile: Profile) -> None:
+    """A variable that holds white space is as one that is not set: the profile's own key signs."""
+    blank = load_credentials(profile.write(), environment={"OCI_CLI_KEY_CONTENT": " \n"})
+    assert blank.fingerprint == load_credentials(profile.write()).fingerprint
 
 
 @pytest.mark.parametrize("location", ["nothing", "", "x" * 5_000])
