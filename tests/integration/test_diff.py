@@ -206,9 +206,7 @@ def test_other_spelling(command, emulator, folder):
     assert compare(command, folder, "sdk.json", "again.json")["is_same"] is True
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{}", b"null", b'"text"', b"[1, 2]", b"[{}", b'[{"a": 1},]', b"\xff\xfe", b"[\n{]\n"]
-)
+@pytest.mark.parametrize("content", [b"null", b'"text"', b"[1, 2]", b"[{}", b'[{"a": 1},]', b"\xff\xfe", b"[\n{]\n"])
 def test_not_an_array_of_events(command, folder, content):
     """What is not a JSON array of objects is exit 6, with the file's name and the byte."""
     (folder / "b.json").write_bytes(content)
@@ -293,6 +291,17 @@ def test_late_arrivals_are_visible(command, tmp_path):
     answer = compare(command, tmp_path, "first.json", "second.json")
     assert count(answer) == (0, 2, 10)
     assert [example.split()[1] for example in answer["b"]["examples"]] == ["id-3", "id-4"]
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"{}", "none of its JSON objects is an audit")])
+def test_no_events_at_all(command, folder, content, words):
+    """An empty file and an object that is not an event are exit 6, with the file's name."""
+    (folder / "b.json").write_bytes(content)
+    forget_manifest(folder / "b.json")
+    ended = diff(command, folder, "a.json", "b.json")
+    assert ended.status == 6, ended.stdout
+    assert "b.json" in ended.stderr
+    assert words in ended.stderr
 
 
 def test_temporary_files_are_gone(command, folder, tmp_path):

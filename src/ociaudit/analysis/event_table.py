@@ -27,7 +27,7 @@ import msgspec
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.columns import COLUMNS, Column, read_row
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import open_records
+from ociaudit.formats.reader import ignore_incomplete, open_records
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 from ociaudit.storage.ledger import open_origins
 
@@ -70,7 +70,12 @@ def create_table(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def fill_table(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Path | None], needed: Collection[str], folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Path | None],
+    needed: Collection[str],
+    folder: Path,
+    *,
+    on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> None:
     """Load the `needed` columns of all files (None is stdin) into the table; `folder` holds the temporary file.
 
@@ -86,7 +91,7 @@ def fill_table(
             if source is None or not _load_parquet(connection, source, columns):
                 needs_origins = not _ORIGIN_COLUMNS.isdisjoint(needed)
                 origins = open_origins(source) if source is not None and needs_origins else None
-                with open_records(source, origins=origins) as records:
+                with open_records(source, origins=origins, on_incomplete=on_incomplete) as records:
                     for batch in records:
                         try:
                             loader.add(batch)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ociaudit.analysis.event_table import create_table, fill_table, run_call
 from ociaudit.analysis.sql_guard import check_query, explain_error
 from ociaudit.errors import UsageError
+from ociaudit.formats.reader import ignore_incomplete
 
 if TYPE_CHECKING:
     import duckdb
@@ -52,7 +53,9 @@ class QueryResult:
 
 
 @contextmanager
-def run_query(sources: Sequence[Path | None], sql: str) -> Iterator[QueryResult]:
+def run_query(
+    sources: Sequence[Path | None], sql: str, *, on_incomplete: Callable[[str], None] = ignore_incomplete
+) -> Iterator[QueryResult]:
     """Run a query over the events of all files (None is stdin).
 
     Raises:
@@ -71,7 +74,7 @@ def run_query(sources: Sequence[Path | None], sql: str) -> Iterator[QueryResult]
             with duckdb.connect(database, config={**_LOAD_SETTINGS, **spill}) as connection:
                 _configure(connection)
                 create_table(connection)
-                fill_table(connection, sources, needed, folder)
+                fill_table(connection, sources, needed, folder, on_incomplete=on_incomplete)
             with duckdb.connect(database, read_only=True, config={**_QUERY_SETTINGS, **spill}) as connection:
                 _configure(connection)
                 connection.execute("SET lock_configuration = true")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +33,7 @@ from ociaudit.analysis.stats import count_files
 from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import ExitCode, UsageError, format_count
 from ociaudit.events.fields import format_instant
+from ociaudit.formats.reader import ignore_incomplete
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
 from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
@@ -100,7 +101,12 @@ class ReportHead:
 
 
 def report_export(
-    source: Path, output: Path, *, manifest_path: Path | None = None, may_overwrite: bool = False
+    source: Path,
+    output: Path,
+    *,
+    manifest_path: Path | None = None,
+    may_overwrite: bool = False,
+    on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> ReportOutcome:
     """Write the report of an export; its manifest is looked for beside it, unless `manifest_path` is given.
 
@@ -117,7 +123,7 @@ def report_export(
     manifest_file = _read_manifest_file(own_manifest_path, is_required=manifest_path is not None)
     with ThreadPoolExecutor(1) as executor:
         digest = executor.submit(_hash_file, source)  # on another core: hashing releases the interpreter lock
-        report_stats = count_files([source], ReportStats)
+        report_stats = count_files([source], ReportStats, on_incomplete=on_incomplete)
         file = FileFacts(source.name, *digest.result())
     manifest = manifest_file.manifest if manifest_file else None
     coverage = map_coverage(manifest, _name_compartments(manifest, report_stats)) if manifest else None

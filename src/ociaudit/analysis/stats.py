@@ -36,7 +36,7 @@ from ociaudit.analysis.classification import (
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import open_records, read_plain_lines
+from ociaudit.formats.reader import ignore_incomplete, open_records, read_plain_lines
 from ociaudit.storage.atomic_io import explain_disk
 
 _NAMES_KEPT = 20_000
@@ -264,7 +264,12 @@ class EventCounter(Protocol):
 C = TypeVar("C", bound=EventCounter)
 
 
-def count_files(paths: Sequence[Path | None], make_counter: Callable[[], C]) -> C:
+def count_files(
+    paths: Sequence[Path | None],
+    make_counter: Callable[[], C],
+    *,
+    on_incomplete: Callable[[str], None] = ignore_incomplete,
+) -> C:
     """Count the events of all files (None is stdin) with the counter that `make_counter` returns.
 
     Raises:
@@ -277,7 +282,7 @@ def count_files(paths: Sequence[Path | None], make_counter: Callable[[], C]) -> 
         counter = make_counter()
         for path in paths:
             if path is None or path in slow:
-                _count_records(counter, path)
+                _count_records(counter, path, on_incomplete)
             elif not _count_plain_lines(counter, path):
                 slow.add(path)
                 break
@@ -300,9 +305,11 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
     return True
 
 
-def _count_records(counter: EventCounter, path: Path | None) -> None:
+def _count_records(
+    counter: EventCounter, path: Path | None, on_incomplete: Callable[[str], None] = ignore_incomplete
+) -> None:
     """Count the events of a file in any format."""
-    with open_records(path) as source:
+    with open_records(path, on_incomplete=on_incomplete) as source:
         for batch in source:
             try:
                 counter.add(batch)

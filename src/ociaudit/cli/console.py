@@ -70,6 +70,27 @@ def print_message(text: str = "") -> None:
     _print_text(clean_line(text), sys.stderr)
 
 
+def print_notice(text: str) -> None:
+    """Print a notice to stderr."""
+    print_message(f"notice: {text}")
+
+
+def choose_notice(*, is_strict: bool) -> Callable[[str], None]:
+    """Return what to do with the sentence that an input is not whole: print it once, or reject the input."""
+    from ociaudit.formats.reader import reject_incomplete
+
+    if is_strict:
+        return reject_incomplete
+    printed: set[str] = set()
+
+    def print_once(text: str) -> None:
+        if text not in printed:
+            printed.add(text)
+            print_notice(text)
+
+    return print_once
+
+
 def print_output(text: str) -> None:
     """Print a line to stdout: what the command was run for."""
     _print_text(clean_line(text), sys.stdout)

@@ -20,6 +20,7 @@ from ociaudit.cli.options import (
     file_options,
     filter_options,
     option,
+    strict_option,
 )
 from ociaudit.errors import ExitCode, format_count
 
@@ -75,6 +76,7 @@ _INPUTS_SHOWN = 20
     help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
 )
 @filter_options
+@strict_option
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
     """Read one or more event files in any supported format, and write the events to one file.
@@ -120,6 +122,7 @@ def _convert(
         is_redacted=options["redact"],
         is_valid_unicode=options["valid_unicode"],
         overwrite=options["overwrite"],
+        is_strict=options["is_strict"],
     )
     cancellation = Cancellation()
     with console.handle_signals(cancellation.cancel):

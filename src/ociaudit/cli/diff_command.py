@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import FILE, Command, argument, json_option
+from ociaudit.cli.options import FILE, Command, argument, json_option, strict_option
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
@@ -26,17 +26,18 @@ _LONGEST_SHOWN = 60
     cls=Command,
     examples=(("Compare an export with a later one of the same range", "oci-audit diff december.json again.json"),),
 )
-@argument("a", type=FILE, metavar="A", help="An export, or any JSON array of audit events.")
-@argument("b", type=FILE, metavar="B", help="The export or JSON array to compare with A.")
+@argument("a", type=FILE, metavar="A", help="An export, or any file of audit events.")
+@argument("b", type=FILE, metavar="B", help="The file to compare with A.")
 @json_option
-def diff(a: Path, b: Path, *, as_json: bool) -> int:
+@strict_option
+def diff(a: Path, b: Path, *, as_json: bool, is_strict: bool) -> int:
     """Compare two exports event by event, within the time range that both cover.
 
-    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as a JSON array of events.
+    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events.
     """
     from ociaudit.operations.diff import compare_exports
 
-    difference = compare_exports(a, b)
+    difference = compare_exports(a, b, is_strict=is_strict)
     if as_json:
         console.print_data(encode_difference(difference))
     else:

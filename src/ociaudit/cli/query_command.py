@@ -25,7 +25,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths
-from ociaudit.cli.options import OUTPUT_FILE, Command, argument, check_output, complete_names, option
+from ociaudit.cli.options import OUTPUT_FILE, Command, argument, check_output, complete_names, option, strict_option
 from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
 @option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Write the result to this file.")
 @option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
 @option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
+@strict_option
 def query(
     arguments: tuple[str, ...],
     *,
@@ -94,9 +95,11 @@ def query(
     output: Path | None,
     overwrite: bool,
     is_list: bool,
+    is_strict: bool,
 ) -> int:
     """Run one SELECT statement on the events in one or more files. The table is named `events`."""
     from ociaudit.analysis.query import run_query
+    from ociaudit.operations.convert import find_mismatches
 
     if is_list:
         for line in list_queries():
@@ -106,10 +109,13 @@ def query(
     chosen = _choose_format(result_format, output)
     if output:
         check_output(output, inputs=[Path(one) for one in inputs], can_overwrite=overwrite)
+    paths = [None if one == "-" else Path(one) for one in inputs]
     with (
         console.handle_signals(console.raise_interrupted),
-        run_query([None if one == "-" else Path(one) for one in inputs], sql) as result,
+        run_query(paths, sql, on_incomplete=console.choose_notice(is_strict=is_strict)) as result,
     ):
+        for mismatch in find_mismatches(paths):
+            console.print_notice(mismatch)
         _write_result(result, chosen, output)
     return ExitCode.OK
 
@@ -281,18 +287,34 @@ def _format_cell(value: Any) -> str:
 
 def _simplify_to_text(value: Any) -> str:
     plain = _simplify(value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    return plain if isinstance(plain, str) else _dump(plain, is_ascii=False)
+
+
+def _dump(value: Any, *, is_ascii: bool = True) -> str:
+    """Return a value of `_simplify` as JSON; a decimal keeps all its digits."""
+    match value:
+        case Decimal():
+            return format(value, "f") if value.is_finite() else "null"
+        case list():
+            return "[" + ", ".join([_dump(one, is_ascii=is_ascii) for one in value]) + "]"
+        case dict():
+            members = [
+                f"{json.dumps(key, ensure_ascii=is_ascii)}: {_dump(value[key], is_ascii=is_ascii)}" for key in value
+            ]
+            return "{" + ", ".join(members) + "}"
+        case _:
+            return json.dumps(value, ensure_ascii=is_ascii)
 
 
 def _simplify(value: Any) -> Any:
-    """Return a value of DuckDB as one that JSON can represent."""
+    """Return a value of DuckDB as one that JSON can represent; decimals stay."""
     match value:
         case None | bool() | int() | str():
             return value
         case float():
             return value if math.isfinite(value) else None
         case Decimal():
-            return float(value) if value % 1 else int(value)
+            return value
         case datetime():
             return _format_time(value)
         case date() | time():
@@ -302,7 +324,7 @@ def _simplify(value: Any) -> Any:
         case list() | tuple():
             return [_simplify(one) for one in value]
         case dict():
-            return {str(_simplify(key)): _simplify(one) for key, one in value.items()}
+            return {_simplify_to_text(key): _simplify(one) for key, one in value.items()}
         case timedelta() | UUID():
             return str(value)
         case _:
@@ -318,14 +340,16 @@ def _format_time(value: datetime) -> str:
 def _encode(value: Any, is_json: bool) -> str:  # noqa: FBT001 - a property of the column
     if is_json and isinstance(value, str):
         return _NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], value)
-    return json.dumps(_simplify(value))
+    return _dump(_simplify(value))
 
 
 def _encode_cell(value: Any) -> str | int | float | None:
     plain = _simplify(value)
     if plain is None or isinstance(plain, int | float):
         return plain
-    return _defuse(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False))
+    if isinstance(plain, Decimal):
+        return _dump(plain)
+    return _defuse(plain if isinstance(plain, str) else _dump(plain, is_ascii=False))
 
 
 def _defuse(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, option
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, option, strict_option
 from ociaudit.errors import format_count
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
 @option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
 @option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
+@strict_option
 @option("--overwrite", is_flag=True, help="Overwrite an existing page.")
-def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) -> int:
+def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
     """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
     The page loads no external resources, so you can open it directly from disk.
@@ -36,7 +37,13 @@ def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool) 
     from ociaudit.analysis.report import report_export
 
     with console.handle_signals(console.raise_interrupted):
-        result = report_export(file, output, manifest_path=manifest, may_overwrite=overwrite)
+        result = report_export(
+            file,
+            output,
+            manifest_path=manifest,
+            may_overwrite=overwrite,
+            on_incomplete=console.choose_notice(is_strict=is_strict),
+        )
     for line in _describe_result(result):
         console.print_message(line)
     return result.exit_code

@@ -15,7 +15,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths, list_names
-from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, check_output, option
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, check_output, option, strict_option
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ _LABEL = 11
     help="Write how often each eventName occurs to this file, as a JSON object.",
 )
 @option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
-def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool) -> int:
+@strict_option
+def summary(
+    files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool, is_strict: bool
+) -> int:
     """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -66,7 +69,7 @@ def summary(files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
     with console.handle_signals(console.raise_interrupted), ThreadPoolExecutor(1) as executor:
         coverage = executor.submit(lambda: [read_coverage(path) for path in paths])  # hashing releases the lock
-        stats = count_files(paths, EventStats)
+        stats = count_files(paths, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
         result = make_summary(stats, coverage.result())
     if event_counts:
         write_file(event_counts, encode_counts(stats))

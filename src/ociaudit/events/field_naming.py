@@ -151,6 +151,7 @@ _TOKEN = re.compile(_STRING + rb"|[{}\[\],]")
 _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
 
 _members_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[msgspec.Raw])
 _IDENTIFYING_FIELDS = ("eventType", "eventId", "eventTime", "cloudEventsVersion", "eventTypeVersion")
 
 
@@ -340,15 +341,22 @@ def _convert_time(value: bytes) -> bytes:
 
 
 def _split_by_tokens(raw: bytes) -> dict[str, bytes]:
-    """Return the members of an object that is known to be valid JSON, found by strings, brackets and commas alone."""
-    members: dict[str, bytes] = {}
+    return dict(list_members(raw))
+
+
+def list_members(raw: bytes) -> list[tuple[str, bytes]]:
+    """Return all members of an object that is known to be valid JSON, in order, repeated names included.
+
+    They are found by strings, brackets and commas alone.
+    """
+    members: list[tuple[str, bytes]] = []
     depth = start = 0
     for token in _TOKEN.finditer(raw):
         mark = token[0]
         if depth == 1 and mark in {b",", b"}"}:
             member = _MEMBER.fullmatch(raw, start, token.start())
             if member is not None:  # an empty object has none
-                members[json.loads(member[1])] = member[2].strip()
+                members.append((json.loads(member[1]), member[2].strip()))
         if mark in {b"{", b"["}:
             depth += 1
         elif mark in {b"}", b"]"}:
@@ -356,6 +364,27 @@ def _split_by_tokens(raw: bytes) -> dict[str, bytes]:
         if depth == 1 and mark in {b"{", b","}:
             start = token.end()
     return members
+
+
+def list_elements(raw: bytes) -> list[bytes]:
+    """Return the elements of an array that is known to be valid JSON, each byte for byte."""
+    try:
+        return list(map(bytes, _elements_decoder.decode(raw)))
+    except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or very deep nesting
+        pass
+    elements: list[bytes] = []
+    depth = start = 0
+    for token in _TOKEN.finditer(raw):
+        mark = token[0]
+        if depth == 1 and mark in {b",", b"]"} and (element := raw[start : token.start()].strip()):
+            elements.append(element)
+        if mark in {b"{", b"["}:
+            depth += 1
+        elif mark in {b"}", b"]"}:
+            depth -= 1
+        if depth == 1 and mark in {b"[", b","} and (mark == b"," or start == 0):
+            start = token.end()
+    return elements
 
 
 def _keep_served(raw: bytes) -> bytes:

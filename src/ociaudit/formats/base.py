@@ -41,11 +41,15 @@ class InvalidFile(ValueError):
     which the file cannot be read, or None where the reason itself names the position.
     """
 
-    def __init__(self, reason: str, offset: int | None = None) -> None:
-        """Add the offset to the message."""
+    def __init__(
+        self, reason: str, offset: int | None = None, *, encoding: str | None = None, hint: str | None = None
+    ) -> None:
+        """Add the offset to the message; `encoding` is iconv's name of the encoding that the file seems to be in."""
         super().__init__(reason if offset is None else f"{reason}, at byte {offset:,}")
         self.reason = reason
         self.offset = offset
+        self.encoding = encoding
+        self.hint = hint
 
 
 class EventFormat(Protocol):

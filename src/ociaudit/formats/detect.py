@@ -7,7 +7,8 @@ removes the wrapper or the origin around it. Wrappers are `{"datetime", "logCont
 
 Invariants
 - Every kind of file is either detected, or rejected with what it seems to be.
-- The text around an array of events is checked too: a file that is truncated after its last event is rejected.
+- No event is dropped: an object that is not an event is searched for events at any depth, in repeated members too. What
+  it says about missing events is noted in `incomplete`.
 - An event with the API's field names, on one line, keeps every byte. One that spans lines was formatted for reading,
   so the white space between its tokens is removed.
 - An origin is known from our own `origin`, or where a wrapper names the region (`regionId`) and the log that it
@@ -20,6 +21,7 @@ Invariants
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +32,20 @@ from types import MappingProxyType
 
 import msgspec
 
-from ociaudit.events.event import scan_value, skip_white_space
-from ociaudit.events.field_naming import IDENTIFYING_NAMES, TO_API_SHAPE, detect_naming, split_members, write_name
+from ociaudit.events.event import scan_value
+from ociaudit.events.field_naming import (
+    IDENTIFYING_NAMES,
+    TO_API_SHAPE,
+    detect_naming,
+    list_elements,
+    list_members,
+    split_members,
+    write_name,
+)
 from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
-from ociaudit.formats.json_reader import ObjectStream
+from ociaudit.formats.json_reader import HOLLOW_PAGE, LIST_NAMES, ListStart, ObjectStream, PageRest, find_list
 from ociaudit.formats.parquet import read_parquet
 from ociaudit.planning.shard import Target
 
@@ -56,8 +66,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARQUET_MAGIC = b"PAR1"
 _WHITE_SPACE = b" \t\r\n"
 _FOREIGN = (
-    (b"\xff\xfe", "text in UTF-16, as PowerShell's > writes it; convert it: iconv -f UTF-16 -t UTF-8"),
-    (b"\xfe\xff", "text in UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
     (b"PK\x03\x04", "a ZIP archive; unpack it first"),
     (b"BZh", "compressed with bzip2; decompress it first"),
     (b"\xfd7zXZ", "compressed with xz; decompress it first"),
@@ -67,8 +75,27 @@ _FOREIGN = (
 )
 """First bytes -> what a file seems to be that cannot be read."""
 _CSV_LIKE = re.compile(rb'"?[A-Za-z_][\w.]*"?(,"?[\w.]*"?)+')
-_LIST_NAMES = ("data", "results")
-_LIST_SIBLINGS = ("fields", "results", "summary")
+_TABLE_NAMES = re.compile(rb'"?event_?(type|name|time|id)?"?', re.IGNORECASE)
+_SYSLOG = re.compile(rb"(?:<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\dT[\d:.]+\S* )")
+_DOUBLE_UTF8_MARK = b"\xc3\xaf\xc2\xbb\xc2\xbf"
+_ENCODINGS = (
+    (b"\xff\xfe\0\0", "UTF-32", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32", "UTF-32"),
+    (b"\xff\xfe", "UTF-16, as PowerShell's > writes it", "UTF-16"),
+    (b"\xfe\xff", "UTF-16", "UTF-16"),
+    (_DOUBLE_UTF8_MARK, "UTF-8 that was encoded twice", None),
+)
+"""First bytes -> what the text is encoded in, and iconv's name of that."""
+_WIDE = (
+    (re.compile(rb"(?:[\x09-\x7e]\0\0\0){2}"), "UTF-32LE"),
+    (re.compile(rb"(?:\0\0\0[\x09-\x7e]){2}"), "UTF-32BE"),
+    (re.compile(rb"(?:[\x09-\x7e]\0){2}"), "UTF-16LE"),
+    (re.compile(rb"(?:\0[\x09-\x7e]){2}"), "UTF-16BE"),
+)
+"""How ASCII characters look in encodings of two or four bytes per character."""
+_NEXT_PAGE_NAMES = frozenset({"opcnextpage", "nextpage", "nextpagetoken", "nexttoken", "nextcursor"})
+_TRUNCATED_NAMES = frozenset({"istruncated", "truncated"})
+_EMPTY_VALUES = frozenset({b"null", b"false", b'""', b"[]", b"{}", b"0"})
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
 _POSSIBLE_ORIGIN_ENDS = (b'"}}', b"l}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
@@ -81,6 +108,11 @@ _ORIGIN_TO_END = re.compile(
 _STRING_OR_SPACE = re.compile(_STRING + rb"|[ \t\r\n]+")
 _MILLISECOND = NANOSECONDS // 1000
 _MAX_DIGITS = 18
+_MAX_REASONS = 20
+_SHOWN_CHARACTERS = 80
+_EVENT_NAME = re.compile(
+    b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +138,10 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
         if file is None:
             raise InvalidFile("Parquet can only be read from an uncompressed file, not from a stream")
         return DetectedInput("Parquet", read_parquet(file))
-    offset = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
+    _check_encoding(head)
+    offset = 0
+    while head.startswith(_BYTE_ORDER_MARK, offset):
+        offset += len(_BYTE_ORDER_MARK)
     while not (text := head[offset:].lstrip(_WHITE_SPACE)) and (piece := next(pieces, b"")):
         head += piece
     offset = len(head) - len(text)
@@ -116,7 +151,7 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
     whole = chain([text], pieces)
     match text[:1]:
         case b"[":
-            return DetectedInput("a JSON array", _read_array(whole, "[", offset, line))
+            return DetectedInput("a JSON array", _read_array(whole, None, offset, line))
         case b"{":
             return _open_objects(text, whole, offset, line)
     if is_csv_header(text):
@@ -125,48 +160,55 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
 
 
 def _open_objects(text: bytes, whole: Iterator[bytes], offset: int, line: int) -> DetectedInput:
-    prefix = _find_list(text.decode("utf-8", "surrogateescape"))
-    if prefix is None:
+    """Choose how to read objects: a page that is larger than the head is read element by element."""
+    head = text.decode("utf-8", "surrogateescape")
+    opening = find_list(head)
+    if opening is None:
         return DetectedInput("JSON objects", _read_stream(whole, offset, line))
-    if prefix.endswith("["):
-        words = f"a JSON object with events in {_name_list(prefix)!r}"
-        return DetectedInput(words, _read_array(whole, prefix, offset, line))
-    return DetectedInput("a JSON object without events", _read_nothing(whole, offset))
+    words = f"a JSON object with events in {_name_list(opening.prefix)!r}"
+    if not opening.prefix.endswith("["):
+        words = "a JSON object without events"
+    if not opening.prefix.endswith("[") or _is_whole(head):
+        return DetectedInput(words, _read_stream(whole, offset, line))
+    return DetectedInput(words, _read_array(whole, opening, offset, line))
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        scan_value(text, 0)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read_stream(pieces: Iterator[bytes], offset: int, line: int) -> Iterator[Rows]:
-    for objects in ObjectStream(pieces, "stream", offset=offset, line=line):
-        yield Rows(objects, None)
+    yield from _read_objects(ObjectStream(pieces, "stream", offset=offset, line=line))
 
 
-def _read_array(pieces: Iterator[bytes], prefix: str, offset: int, line: int) -> Iterator[Rows]:
-    """Read the array that begins at the end of `prefix`, and check the text around it."""
+def _read_array(pieces: Iterator[bytes], opening: ListStart | None, offset: int, line: int) -> Iterator[Rows]:
+    """Read an array, alone or inside of an object, and what follows it."""
+    prefix = opening.prefix if opening else "["
     start = prefix.encode("utf-8", "surrogateescape")
-    stream = ObjectStream(
-        _skip_bytes(pieces, len(start)), "array", offset=offset + len(start), line=line + prefix.count("\n")
+    open_objects = opening.open_objects if opening else 0
+    if opening:
+        yield Rows([PageRest(start + b"]" + b"}" * open_objects)], None)
+    yield from _read_objects(
+        ObjectStream(
+            _skip_bytes(pieces, len(start)),
+            "array",
+            offset=offset + len(start),
+            line=line + prefix.count("\n"),
+            open_objects=open_objects,
+        )
     )
+
+
+def _read_objects(stream: ObjectStream) -> Iterator[Rows]:
     for objects in stream:
         yield Rows(objects, None)
-    _check_around(prefix + "]" + stream.tail)
-
-
-def _read_nothing(pieces: Iterator[bytes], offset: int) -> Iterator[Rows]:
-    """Check a document without events: it is small, and must be complete."""
-    for objects in ObjectStream(pieces, "stream", offset=offset):
-        if len(objects) > 1:
-            raise InvalidFile("the file holds several JSON documents")
-    yield from ()
-
-
-def _check_around(text: str) -> None:
-    try:
-        end = scan_value(text, 0)[1]
-    except (ValueError, RecursionError) as error:
-        raise InvalidFile("the file is truncated or damaged after the array of events") from error
-    if (start := skip_white_space(text, end)) != len(text):
-        if text[start] in "[{":
-            raise InvalidFile("the file holds several JSON documents")
-        raise InvalidFile(f"unexpected {text[start]!r} after the end of the JSON")
+    if stream.skipped_lines:
+        message = json.dumps(stream.skipped_lines[0])
+        yield Rows([PageRest(b'{"error":%b}' % message.encode())], None)
 
 
 def _skip_bytes(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
@@ -176,50 +218,40 @@ def _skip_bytes(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
     yield from pieces
 
 
-def _find_list(text: str, start: int = 0, *, is_inner: bool = False) -> str | None:
-    """Return the text up to and including the `[` of the list of events, or the null in its place.
-
-    Return None if the object that begins at `start` does not hold such a list, as far as the text goes.
-    """
-    index = skip_white_space(text, start + 1)
-    while text[index : index + 1] == '"':
-        try:
-            name, index = scan_value(text, index)
-            if name in IDENTIFYING_NAMES:
-                return None
-            index = skip_white_space(text, index)
-            if text[index : index + 1] != ":":
-                return None
-            index = skip_white_space(text, index + 1)
-            if is_inner and name not in _LIST_SIBLINGS:
-                return None
-            if name in _LIST_NAMES and text.startswith("[", index):
-                return text[: index + 1]
-            if name in _LIST_NAMES and text.startswith("null", index) and not is_inner:
-                return None if IDENTIFYING_NAMES.intersection(scan_value(text, start)[0]) else text[: index + 4]
-            if name == "data" and not is_inner and text.startswith("{", index):
-                return _find_list(text, index, is_inner=True)
-            index = skip_white_space(text, scan_value(text, index)[1])
-        except (ValueError, RecursionError):
-            return None
-        if text[index : index + 1] != ",":
-            return None
-        index = skip_white_space(text, index + 1)
-    return None
-
-
 def _name_list(prefix: str) -> str:
     return "results" if prefix.rstrip("[ \t\r\n:").endswith('"results"') else "data"
 
 
+def _check_encoding(head: bytes) -> None:
+    """Raise an error if the text is in an encoding that shows in its first bytes."""
+    for mark, words, encoding in _ENCODINGS:
+        if head.startswith(mark):
+            hint = None if encoding else "decode it once: iconv -f UTF-8 -t CP1252"
+            raise InvalidFile(f"this is text in {words}, at byte 0 (line 1)", encoding=encoding, hint=hint)
+    for pattern, encoding in _WIDE:
+        if pattern.match(head):
+            words = f"text in {encoding} without a byte order mark"
+            raise InvalidFile(f"this is {words}, at byte 0 (line 1)", encoding=encoding)
+
+
 def _describe_foreign(head: bytes, text: bytes) -> str:
+    if _SYSLOG.match(text):
+        return "this is a file of syslog lines, whose events follow a header; remove the headers: sed 's/^[^{]*//'"
     for magic, words in _FOREIGN:
         if head.startswith(magic) or text.startswith(magic):
             return f"this is {words}"
     line = text.split(b"\n", 1)[0].rstrip(b"\r")
+    for separator, words in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "vertical bars")):
+        names = line.split(b"\r")[0].split(separator)
+        if len(names) > 1 and any(map(_TABLE_NAMES.fullmatch, names)):
+            return f"this is a CSV with {words} between its cells; save it with commas"
+    if b"\r" in line and any(map(_TABLE_NAMES.fullmatch, line.split(b"\r")[0].split(b","))):
+        return "this is a CSV whose lines end in CR alone; convert them: tr '\\r' '\\n'"
     if _CSV_LIKE.fullmatch(line):
         return "this looks like a CSV without the column 'event', the only one that holds whole events"
-    return f"this is neither JSON nor CSV nor Parquet; it begins with {text[:20].decode('utf-8', 'replace')!r}"
+    offset = len(head) - len(text)
+    start = text[:20].decode("utf-8", "replace")
+    return f"this is neither JSON nor CSV nor Parquet; it begins with {start!r}, at byte {offset:,}"
 
 
 class ObjectDetector:
@@ -231,6 +263,8 @@ class ObjectDetector:
         """Kind of record (see `KIND_WORDS`) -> how many there were; those of `unknown` are kept as they are."""
         self.with_origin = 0
         """How many records state their origin."""
+        self.incomplete: list[str] = []
+        """What the objects say about events that are missing, each reason once."""
 
     def detect(self, objects: Sequence[bytes], origins: Sequence[Target | None] | None = None) -> list[Record]:
         """Return the records; `origins` are those that the file states outside its objects."""
@@ -238,25 +272,45 @@ class ObjectDetector:
         if all(plain) and not origins:
             self.kinds["api"] += len(objects)
             return [Record(raw, None) for raw in objects]
-        records = [
-            Record(raw, origin) if is_plain else self._detect_one(raw, origin)
-            for raw, origin, is_plain in zip(objects, origins or repeat(None), plain, strict=False)
-        ]
+        records: list[Record] = []
+        for raw, origin, is_plain in zip(objects, origins or repeat(None), plain, strict=False):
+            if is_plain:
+                records.append(Record(raw, origin))
+            else:
+                records += self._detect_one(raw, origin)
         self.kinds["api"] += sum(plain)
         self.with_origin += sum(record.origin is not None for record in records)
         return records
 
-    def _detect_one(self, raw: bytes, origin: Target | None) -> Record:
+    def _detect_one(self, raw: bytes, origin: Target | None) -> list[Record]:
+        """Return the record of an object, or all records of a page."""
+        if isinstance(raw, PageRest):
+            if raw == HOLLOW_PAGE:
+                self._note('it holds a page without its list of events: {"data":}')
+            return self._read_page(bytes(raw), origin)[0]
         raw, own_origin = split_origin(raw)
+        origin = origin or own_origin
+        if not raw.startswith(_API_STARTS):
+            members = split_members(raw)
+            is_wrapper = "logContent" in members or b'"logContent"' in bytes(members.get("data") or b"")
+            if detect_naming(members) is None and not (is_wrapper and _unwrap(members)):
+                records, is_page = self._read_page(raw, origin)
+                if records or is_page:
+                    return records
         if not _is_line(raw):
             raw = compact_json(raw)
-        origin = origin or own_origin
+        return [self._detect_event(raw, origin)]
+
+    def _detect_event(self, raw: bytes, origin: Target | None) -> Record:
         if raw.startswith(_API_STARTS):
             self.kinds["api"] += 1
             return Record(raw, origin)
         members: Mapping[str, bytes] = split_members(raw)
         naming = detect_naming(members)
-        if naming is None and (wrapped := _unwrap(members)) is not None:
+        if naming is not None:
+            _check_lists(members)
+        elif (wrapped := _unwrap(members)) is not None:
+            _check_repeated(raw)
             members, wrapper_origin = wrapped
             origin = origin or wrapper_origin
             naming = detect_naming(members)
@@ -265,6 +319,101 @@ class ObjectDetector:
         if naming is not None and naming in TO_API_SHAPE:
             raw = TO_API_SHAPE[naming](members)
         return Record(raw, origin)
+
+    def _read_page(self, raw: bytes, origin: Target | None) -> tuple[list[Record], bool]:
+        """Return the records in an object that is not an event, and whether it is a page."""
+        members = list_members(raw)
+        self._note_incomplete(members)
+        records: list[Record] = []
+        is_page = False
+        for name, value in members:
+            if name in LIST_NAMES and value == b"null":
+                is_page = True
+            elif name in LIST_NAMES and value.startswith(b"[") and _is_list_of_objects(value):
+                is_page = True
+                records += self._read_list(value, origin, every=True)
+            elif value.startswith(b"[") and _may_hold_events(value):
+                records += self._read_list(value, origin, every=False)
+            elif value.startswith(b"{") and (name == "data" or _may_hold_events(value)):
+                found, is_inner_page = self._read_value(name, value, origin)
+                records += found
+                is_page |= is_inner_page
+        return records, is_page
+
+    def _read_value(self, name: str, value: bytes, origin: Target | None) -> tuple[list[Record], bool]:
+        """Return the records in an object inside of one that is not an event."""
+        members = split_members(value)
+        if detect_naming(members) is None and (name == "data" or _unwrap(members) is None):
+            return self._read_page(value, origin)
+        return self._detect_one(value, origin), False
+
+    def _read_list(self, value: bytes, origin: Target | None, *, every: bool) -> list[Record]:
+        """Return the records in a list: of every object, or only of those that may hold events."""
+        records: list[Record] = []
+        for element in list_elements(value):
+            if element.startswith(b"["):
+                records += self._read_list(element, origin, every=every)
+            elif element.startswith(b"{") and (every or _may_hold_events(element)):
+                records += self._detect_one(element, origin)
+        return records
+
+    def _note_incomplete(self, members: Sequence[tuple[str, bytes]]) -> None:
+        """Note what an object says about events that are missing."""
+        names = {_simplify_name(name): value for name, value in members if value not in _EMPTY_VALUES}
+        if not _NEXT_PAGE_NAMES.isdisjoint(names):
+            self._note("it names a next page, which is not part of it")
+        if any(names.get(name, b"") in {b"true", b'"true"'} for name in _TRUNCATED_NAMES):
+            self._note("it says that it is truncated")
+        if "headers" in names and names["headers"].startswith(b"{"):
+            self._note_incomplete(list_members(names["headers"]))
+        if "message" in names and ("code" in names or "status" in names):
+            self._note(f"it holds an error: {_show(names.get('code') or names['status'])} {_show(names['message'])}")
+        for name in ("error", "errors", "serviceerror"):
+            if name in names:
+                self._note(f"it holds an error: {_show(names[name])}")
+
+    def _note(self, reason: str) -> None:
+        if len(self.incomplete) < _MAX_REASONS and reason not in self.incomplete:
+            self.incomplete.append(reason)
+
+
+def _simplify_name(name: str) -> str:
+    return name.replace("-", "").replace("_", "").lower()
+
+
+def _show(value: bytes) -> str:
+    text = _read_text(value)
+    return (value.decode("utf-8", "replace") if text is None else text)[:_SHOWN_CHARACTERS]
+
+
+def _may_hold_events(value: bytes) -> bool:
+    return b"\\u" in value or _EVENT_NAME.search(value) is not None
+
+
+def _is_list_of_objects(value: bytes) -> bool:
+    return all(element.startswith((b"{", b"[")) for element in list_elements(value))
+
+
+def _check_lists(members: Mapping[str, bytes]) -> None:
+    """Reject an object that is an event and holds a list of events: it cannot be both."""
+    for name in LIST_NAMES:
+        value = bytes(members.get(name) or b"")
+        if value.startswith(b"[") and _may_hold_events(value):
+            raise InvalidFile(f"an object is both an event and a list of events in {name!r}")
+
+
+def _check_repeated(raw: bytes) -> None:
+    """Reject a wrapper that names its event twice."""
+    for members in (list_members(raw), list_members(_find_data(raw))):
+        if [name for name, _ in members].count("logContent") > 1:
+            raise InvalidFile("an object has the member 'logContent' twice")
+    if b'"logContent"' in raw and [name for name, _ in list_members(raw)].count("data") > 1:
+        raise InvalidFile("an object has the member 'data' twice")
+
+
+def _find_data(raw: bytes) -> bytes:
+    value = bytes(split_members(raw).get("data") or b"")
+    return value if value.startswith(b"{") else b"{}"
 
 
 def _is_plain(raw: bytes) -> bool:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import methodcaller
@@ -28,13 +29,29 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ociaudit.events.event import BadPage, Event, read_event, scan_value, skip_white_space
+from ociaudit.events.field_naming import IDENTIFYING_NAMES
 from ociaudit.formats.base import InvalidFile
 
 Layout = Literal["array", "stream"]
-_State = Literal["first", "element", "comma", "object", "end"]
+_State = Literal["first", "element", "comma", "object", "name"]
+_Frame = Literal["array", "object"]
 
 _MAX_OBJECT_CHARACTERS = 64 * 1024 * 1024
-_MAX_TAIL_CHARACTERS = 16 * 1024 * 1024
+_ENTERED_CHARACTERS = 1024 * 1024
+"""A larger object is not held as a whole if it holds a list of events."""
+_MAX_SKIPPED_LINES = 100
+_SHOWN_CHARACTERS = 80
+_ASCII = 127
+_SURROGATES = ("\ud800", "\udfff")
+LIST_NAMES = ("data", "results")
+"""The members of a page that hold its events."""
+_LIST_SIBLINGS = ("fields", "results", "summary")
+HOLLOW_PAGE = b'{"data":null}'
+"""The `PageRest` yielded for a `{"data":}`, which the OCI CLI leaves where --stream-output fails."""
+_HOLLOW_PAGE = re.compile(r'\{\s*"data"\s*:\s*\}')
+_MEMBER_NAME = re.compile(r'("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
+_LIST_OF_OBJECTS = re.compile(r"\[\s*[\[{]")
+_ERROR_LINE = re.compile(r"\s*(?:[\w.]*(?:Error|Exception|Timeout|Warning|Traceback|ERROR|WARNING)\b|Aborted|Killed)")
 _LOOKAHEAD_CHARACTERS = 64
 """An error further than this from the end of the text stays an error, whatever follows."""
 _ESCAPE_CHARACTERS = len("\\u0000")
@@ -45,20 +62,36 @@ _is_object = methodcaller("startswith", b"{")
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class ObjectStream:
-    """The objects of a stream, in batches; iterate it once."""
+class PageRest(bytes):
+    """An object with the members of a page whose events are read one by one: it is not an event, but may hold some."""
 
-    def __init__(self, pieces: Iterator[bytes], layout: Layout, *, offset: int = 0, line: int = 1) -> None:
-        """Start after an array's `[`, or before the first object of a stream; `offset` and `line` are that position."""
+    __slots__ = ()
+
+
+class ObjectStream:
+    """The objects of a stream of JSON documents, in batches; iterate it once.
+
+    A document is an object, or an array of objects (and of such arrays). An object of more than a megabyte that holds a
+    list of events is not yielded as a whole: the elements of the list are yielded, and its other members as `PageRest`.
+    """
+
+    def __init__(
+        self, pieces: Iterator[bytes], layout: Layout, *, offset: int = 0, line: int = 1, open_objects: int = 0
+    ) -> None:
+        """Start after an array's `[`, or before the first object of a stream; `offset` and `line` are that position.
+
+        `open_objects` is the number of objects that the array is inside of.
+        """
         self._pieces = pieces
         self._layout = layout
         self._separator = _SEPARATORS[layout]
-        self._scanner = _Scanner("first" if layout == "array" else "object", offset, line)
+        frames = _list_frames(open_objects) if layout == "array" else []
+        self._scanner = _Scanner("first" if layout == "array" else "object", offset, line, frames)
 
     @property
-    def tail(self) -> str:
-        """What follows the array's end, once all objects have been read."""
-        return self._scanner.tail
+    def skipped_lines(self) -> list[str]:
+        """The lines between documents that are not JSON but the text of an error, as they were read."""
+        return self._scanner.skipped_lines
 
     def __iter__(self) -> Iterator[list[bytes]]:
         """Yield the objects in batches.
@@ -83,16 +116,15 @@ class ObjectStream:
             body = memoryview(held)[:end]
             objects = _split_array(body) if self._layout == "array" else _split_lines(bytes(body))
             if objects is None:
-                objects = scanner.read(held[:end].decode("utf-8", "surrogateescape"))
+                objects = scanner.read(held[: end + 1].decode("utf-8", "surrogateescape"))
                 if not scanner.is_between_objects:
-                    held = held[end:]
+                    held = held[end + 1 :]
                     yield objects
                     break
-                scanner.skip(len(self._separator), line_count=1)
+                held = held[end + 1 :]
             else:
-                line_count = held.count(b"\n", 0, end) + 1 if self._layout == "stream" else None
-                scanner.skip(end + len(self._separator), line_count=line_count)
-            held = held[end + len(self._separator) :]
+                scanner.skip(end + len(self._separator), line_count=held.count(b"\n", 0, end) + 1)
+                held = held[end + len(self._separator) :]
             if objects:
                 yield objects
         yield from self._scan_rest(held)
@@ -126,68 +158,125 @@ def _split_lines(body: bytes) -> list[bytes] | None:
     return objects if objects == lines else None
 
 
+def _list_frames(open_objects: int) -> list[_Frame]:
+    frames: list[_Frame] = ["object"] * open_objects
+    return [*frames, "array"]
+
+
 class _Scanner:
     """Receives text as it is read and returns the objects that are complete."""
 
-    def __init__(self, state: _State, offset: int, line: int) -> None:
-        self._state = state
+    def __init__(self, state: _State, offset: int, line: int, frames: list[_Frame]) -> None:
+        self._state: _State = state
+        self._frames = frames
+        self._depth = len(frames)
         self._text = ""
         self._tried = 0
         self._offset = offset
-        self._line: int | None = line
-        self.tail = ""
+        self._line = line
+        self.skipped_lines: list[str] = []
 
     @property
     def is_between_objects(self) -> bool:
-        """Whether no text is held, and the next object or the array's end is expected."""
-        return not self._text and self._state in {"comma", "object"}
+        """Whether no text is held, and the reader may skip objects in the layout that it began with."""
+        return (
+            not self._text
+            and len(self._frames) == self._depth
+            and self._state == ("element" if self._frames else "object")
+        )
 
-    def skip(self, byte_count: int, *, line_count: int | None) -> None:
-        """Count what was read without the scanner, including the separator after it.
-
-        Without a count of lines, errors name no line from then on; in an array the byte is enough.
-        """
+    def skip(self, byte_count: int, *, line_count: int) -> None:
+        """Count what was read without the scanner, including the separator after it."""
         self._offset += byte_count
-        self._line = None if line_count is None or self._line is None else self._line + line_count
+        self._line += line_count
         if self._state != "object":
             self._state = "element"
 
     def read(self, text: str, *, is_last: bool = False) -> list[bytes]:
         """Add text and return the objects that are complete now."""
         self._text += text
-        if self._is_over():
-            self._add_to_tail()
-            return []
         if len(self._text) < 2 * self._tried and not is_last:
             return []  # scanning a large object again at each piece would take quadratic time
         objects: list[bytes] = []
         text, index = self._text, 0
-        while (start := skip_white_space(text, index)) < len(text) and not self._is_over():
-            if text[start] == "{" and self._state != "comma":
-                end = self._find_end(text, start, is_last=is_last)
-                if not end:
-                    break
-                objects.append(self._encode(text, start, end))
-                index = end
-                self._state = "object" if self._state == "object" else "comma"
+        while (start := skip_white_space(text, index)) < len(text):
+            if text[start] == "{" and self._state in {"object", "first", "element"}:
+                end = self._read_object(text, start, objects, is_last=is_last)
+            elif self._state == "name":
+                end = self._read_member(text, start, objects, is_last=is_last)
             else:
-                self._read_mark(text, start)
-                index = start + 1
-        self._drop(text, index if self._is_over() else start)
+                end = self._read_mark(text, start, is_last=is_last)
+            if not end:
+                break
+            index = end
+        self._drop(text, start)
         self._tried = len(self._text)
-        if self._is_over():
-            self._add_to_tail()
-        elif is_last:
+        if is_last:
             self._check_end()
         elif len(self._text) > _MAX_OBJECT_CHARACTERS:
             raise InvalidFile(f"an object is longer than 64 MiB, {self._where(0)}")
         return objects
 
-    def _is_over(self) -> bool:
-        return self._state == "end"
+    def _read_object(self, text: str, start: int, objects: list[bytes], *, is_last: bool) -> int:
+        """Read an object, or enter it if it is large and holds a list of events; 0 if it is not complete."""
+        if hollow := _HOLLOW_PAGE.match(text, start):
+            objects.append(PageRest(HOLLOW_PAGE))
+            return self._end_value(hollow.end())
+        end = self._find_end(text, start, is_last=is_last)
+        if end:
+            objects.append(self._encode(text, start, end))
+            return self._end_value(end)
+        if len(text) - start < _ENTERED_CHARACTERS:
+            return 0
+        opening = find_list(text, start)
+        if opening is None or not opening.prefix.endswith("["):
+            return 0
+        return self._enter(text, start, opening, objects)
+
+    def _enter(self, text: str, start: int, opening: ListStart, objects: list[bytes]) -> int:
+        end = start + len(opening.prefix)
+        raw = self._encode(text, start, end)
+        objects.append(PageRest(raw + b"]" + b"}" * opening.open_objects))
+        self._frames += _list_frames(opening.open_objects)
+        self._state = "first"
+        return end
+
+    def _read_member(self, text: str, start: int, objects: list[bytes], *, is_last: bool) -> int:
+        """Read a member of an object that was entered; 0 if it is not complete."""
+        match = _MEMBER_NAME.match(text, start)
+        if match is None:
+            if is_last or len(text) - start > _ENTERED_CHARACTERS:
+                raise InvalidFile(f"the JSON is damaged: expected the name of a member, {self._where(start)}")
+            return 0
+        value_at = match.end()
+        if json.loads(match[1]) in IDENTIFYING_NAMES:
+            raise InvalidFile(f"an object is both an event and a list of events, {self._where(start)}")
+        if value_at == len(text):
+            return self._wait(text, is_last=is_last)
+        end = self._find_end(text, value_at, is_last=is_last)
+        if end and (end < len(text) or is_last):  # a number may go on
+            objects.append(PageRest(b"{" + self._encode(text, start, end) + b"}"))
+            return self._end_value(end)
+        if len(text) - value_at > _ENTERED_CHARACTERS:
+            if _LIST_OF_OBJECTS.match(text, value_at):
+                self._frames.append("array")
+                self._state = "first"
+                return value_at + 1
+            if text[value_at] == "{" and (opening := find_list(text, value_at)) and opening.prefix.endswith("["):
+                return self._enter(text, value_at, opening, objects)
+        return self._wait(text, is_last=is_last)
+
+    def _wait(self, text: str, *, is_last: bool) -> int:
+        if is_last:
+            raise InvalidFile(f"the JSON is truncated, {self._where(len(text))}")
+        return 0
+
+    def _end_value(self, end: int) -> int:
+        self._state = "comma" if self._frames else "object"
+        return end
 
     def _find_end(self, text: str, start: int, *, is_last: bool) -> int:
-        """Return where an object ends, 0 if the end has not been read yet."""
+        """Return where a value ends, 0 if the end has not been read yet."""
         try:
             return int(scan_value(text, start)[1])
         except RecursionError as error:
@@ -208,42 +297,135 @@ class _Scanner:
         try:
             raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InvalidFile(f"this is not UTF-8, {self._where(start)}") from error
+            at = start + len(raw[: error.start].decode("utf-8", "surrogateescape"))
+            raise InvalidFile(
+                f"this is not UTF-8 but {describe_bytes(raw, error.start)}, {self._where(at)}",
+                encoding=guess_encoding(raw),
+            ) from error
         return raw
 
-    def _read_mark(self, text: str, index: int) -> None:
-        match self._state, text[index]:
-            case (("first" | "comma"), "]"):
-                self._state = "end"
+    def _read_mark(self, text: str, index: int, *, is_last: bool) -> int:
+        """Read a bracket, a comma or a line between documents; return its end, 0 if it is not complete."""
+        mark = text[index]
+        match self._state, mark:
+            case (("first" | "comma"), "]") if self._frames[-1] == "array":
+                self._frames.pop()
+                return self._end_value(index + 1)
+            case "comma", "}" if self._frames[-1] == "object":
+                self._frames.pop()
+                return self._end_value(index + 1)
             case "comma", ",":
-                self._state = "element"
-            case "object", mark:
-                raise InvalidFile(f"{mark!r} does not begin a JSON object, {self._where(index)}")
-            case "comma", mark:
+                self._state = "name" if self._frames[-1] == "object" else "element"
+            case (("object" | "first" | "element"), "["):
+                self._frames.append("array")
+                self._state = "first"
+            case "object", "\ufeff":
+                pass
+            case "object", _:
+                return self._skip_line(text, index, is_last=is_last)
+            case "comma", _:
                 raise InvalidFile(f"expected a comma, found {mark!r}, {self._where(index)}")
             case _:
                 raise InvalidFile(f"an element of the array is not a JSON object, {self._where(index)}")
+        return index + 1
 
-    def _add_to_tail(self) -> None:
-        self.tail += self._text
-        self._text = ""
-        if len(self.tail) > _MAX_TAIL_CHARACTERS:
-            raise InvalidFile(f"too much data follows the end of the array, {self._where(0)}")
+    def _skip_line(self, text: str, index: int, *, is_last: bool) -> int:
+        """Skip a line that says that the program which wrote the file failed."""
+        end = text.find("\n", index)
+        if end < 0 and not is_last and len(text) - index < _ENTERED_CHARACTERS:
+            return 0
+        line = text[index : end if end >= 0 else len(text)]
+        if not self._has_begun(index) or not _ERROR_LINE.match(line):
+            raise InvalidFile(f"{text[index]!r} does not begin a JSON object, {self._where(index)}")
+        if len(self.skipped_lines) < _MAX_SKIPPED_LINES:
+            self.skipped_lines.append(line.strip()[:_SHOWN_CHARACTERS])
+        return index + len(line)
+
+    def _has_begun(self, index: int) -> bool:
+        return bool(self._offset + index)
 
     def _check_end(self) -> None:
-        if self._state != "object":
-            raise InvalidFile(f"the array is truncated, {self._where(len(self._text))}")
+        if self._frames:
+            words = "the array is truncated" if self._frames[-1] == "array" else "the file is truncated after the array"
+            raise InvalidFile(f"{words}, {self._where(len(self._text))}")
 
     def _drop(self, text: str, index: int) -> None:
         self._offset += _count_bytes(text, index)
-        if self._line is not None:
-            self._line += text.count("\n", 0, index)
+        self._line += text.count("\n", 0, index)
         self._text = text[index:]
 
     def _where(self, index: int) -> str:
         offset = self._offset + _count_bytes(self._text, index)
-        line = "" if self._line is None else f" (line {self._line + self._text.count(chr(10), 0, index):,})"
-        return f"at byte {offset:,}{line}"
+        return f"at byte {offset:,} (line {self._line + self._text.count(chr(10), 0, index):,})"
+
+
+def describe_bytes(raw: bytes, at: int) -> str:
+    """Return what the bytes of a text that is not UTF-8 seem to be; `at` is the first that is not."""
+    words = {"CP1252": "Windows-1252 (cp1252)", "ISO-8859-1": "Latin-1 (ISO 8859-1)"}
+    return f"{words.get(guess_encoding(raw) or '', 'damaged')}, byte 0x{raw[at]:02x}"
+
+
+def guess_encoding(raw: bytes) -> str | None:
+    """Return iconv's name of the encoding that a text that is not UTF-8 seems to be in, if it is in one."""
+    if any(ord(char) > _ASCII and not _SURROGATES[0] <= char <= _SURROGATES[1] for char in _decode(raw)):
+        return None  # some of it is UTF-8: the text is damaged, not in another encoding
+    try:
+        raw.decode("cp1252")
+    except UnicodeDecodeError:
+        return "ISO-8859-1"
+    return "CP1252"
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+class ListStart(NamedTuple):
+    """Where the list of events in an object begins.
+
+    `prefix` is the text up to and including its `[`, or the null in its place; `open_objects` is the number of objects
+    around it.
+    """
+
+    prefix: str
+    open_objects: int
+
+
+def find_list(text: str, start: int = 0) -> ListStart | None:
+    """Return where the list of events begins in the object at `start`, None if the text shows none."""
+    end, open_objects = _find_list(text, start)
+    return ListStart(text[start:end], open_objects) if end else None
+
+
+def _find_list(text: str, start: int, *, is_inner: bool = False) -> tuple[int, int]:
+    """Return where the beginning of the list ends, or 0, and the number of objects around it."""
+    index = skip_white_space(text, start + 1)
+    while text[index : index + 1] == '"':
+        try:
+            name, index = scan_value(text, index)
+            if name in IDENTIFYING_NAMES:
+                return 0, 0
+            index = skip_white_space(text, index)
+            if text[index : index + 1] != ":":
+                return 0, 0
+            index = skip_white_space(text, index + 1)
+            if is_inner and name not in _LIST_SIBLINGS:
+                return 0, 0
+            if name in LIST_NAMES and text.startswith("[", index):
+                return index + 1, 1
+            if name in LIST_NAMES and text.startswith("null", index) and not is_inner:
+                is_event = IDENTIFYING_NAMES.intersection(scan_value(text, start)[0])
+                return (0, 0) if is_event else (index + 4, 1)
+            if name == "data" and not is_inner and text.startswith("{", index):
+                end, depth = _find_list(text, index, is_inner=True)
+                return end, depth + 1
+            index = skip_white_space(text, scan_value(text, index)[1])
+        except (ValueError, RecursionError):
+            return 0, 0
+        if text[index : index + 1] != ",":
+            return 0, 0
+        index = skip_white_space(text, index + 1)
+    return 0, 0
 
 
 def _count_bytes(text: str, index: int) -> int:

@@ -1,8 +1,9 @@
 """The reader of audit events from any file or from stdin.
 
-`open_records` accepts a JSON array, alone or as `data` or `results` of an object (as the OCI CLI and Logging Search
-print it); JSON objects that follow each other; CSV and Parquet with the column `event`; and all of these but Parquet
-compressed with gzip or zstd. What a file is follows from its first bytes, never from its name (`formats/detect.py`).
+`open_records` accepts JSON documents that follow each other: events, arrays of them, and pages that hold events in
+lists (as the OCI CLI and Logging Search print them), nested in any way; CSV and Parquet with the column `event`; and
+all of these but Parquet compressed with gzip or zstd. What a file is follows from its first bytes, never from its name
+(`formats/detect.py`).
 
 `read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
 without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again with
@@ -21,8 +22,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice, repeat
@@ -53,12 +55,19 @@ class RecordSource:
     """The records of one file. Iterate it once; the counters and the description grow meanwhile."""
 
     def __init__(
-        self, name: str, detected: DetectedInput, compression: str, origins: Iterator[Target] | None = None
+        self,
+        name: str,
+        detected: DetectedInput,
+        compression: str,
+        *,
+        origins: Iterator[Target] | None = None,
+        on_incomplete: Callable[[str], None],
     ) -> None:
         """Read the events of `detected`; `name` is the file's name in messages.
 
         `origins` are those of the file's records in their order, for records that do not state one themselves.
         """
+        self._on_incomplete = on_incomplete
         self.name = name
         """The file's name in messages."""
         self._detected = detected
@@ -111,6 +120,8 @@ class RecordSource:
                     unknown = []
             if unknown:
                 raise InvalidFile(f"none of its JSON objects is an audit event ({len(unknown):,} checked)")
+        for reason in self._detector.incomplete:
+            self._on_incomplete(f"{self.name} is not whole: {reason}")
 
     def _add_origins(self, records: list[Record], origins: Iterator[Target | None]) -> list[Record]:
         before = sum(record.origin is not None for record in records)
@@ -123,13 +134,32 @@ class RecordSource:
         return any(count for kind, count in self.kinds.items() if kind != UNKNOWN)
 
 
+def ignore_incomplete(_: str) -> None:
+    """Accept an input that says that it is not whole."""
+
+
+def reject_incomplete(reason: str) -> None:
+    """Reject an input that says that it is not whole.
+
+    Raises:
+        UnreadableInput: always.
+    """
+    raise UnreadableInput(reason, hint="fetch what is missing, or omit --strict to read what there is")
+
+
 @contextmanager
 def open_records(
-    source: Path | None, *, stdin: int = 0, origins: Iterator[Target] | None = None
+    source: Path | None,
+    *,
+    stdin: int = 0,
+    origins: Iterator[Target] | None = None,
+    on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> Iterator[RecordSource]:
     """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is.
 
-    `origins` are those of its records in their order, where they are known from elsewhere.
+    `origins` are those of its records in their order, where they are known from elsewhere. After the last record,
+    `on_incomplete` is called with each sentence in which the input itself says that it is not whole: it names a next
+    page, is marked as truncated, or holds an error.
 
     An empty file counts as an export without events only if its name says that it holds lines (`.ndjson`, `.jsonl`).
     Any other empty file is rejected, because it may be one that was never written.
@@ -154,7 +184,7 @@ def open_records(
             detected = detect_input(pieces, file=regular)
             if detected is None:
                 detected = _accept_empty(name, source)
-        yield RecordSource(name, detected, compression, origins)
+        yield RecordSource(name, detected, compression, origins=origins, on_incomplete=on_incomplete)
 
 
 def check_source(path: Path) -> None:
@@ -200,7 +230,19 @@ def _explain_invalid(name: str) -> Iterator[None]:
     try:
         yield
     except InvalidFile as error:
-        raise UnreadableInput(f"{name}: {error}", hint=_HINT) from error
+        raise UnreadableInput(f"{name}: {error}", hint=_suggest(name, error)) from error
+
+
+def _suggest(name: str, error: InvalidFile) -> str:
+    if error.encoding is None:
+        return error.hint or _HINT
+    if name == "stdin":
+        return f"convert it on the way: iconv -f {error.encoding} -t UTF-8"
+    target = shlex.quote(f"{name}.utf8")
+    opener = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(Path(name).suffix.lower())
+    if opener:
+        return f"convert it: {opener} {shlex.quote(name)} | iconv -f {error.encoding} -t UTF-8 > {target}"
+    return f"convert it: iconv -f {error.encoding} -t UTF-8 {shlex.quote(name)} > {target}"
 
 
 class NotPlainLines(ValueError):

@@ -27,7 +27,7 @@ from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import make_compressor
-from ociaudit.formats.reader import check_source, open_records
+from ociaudit.formats.reader import check_source, open_records, reject_incomplete
 from ociaudit.formats.registry import OutputFormat, make_format
 from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.publish import open_output_target, write_events
@@ -35,7 +35,7 @@ from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import load_manifest, name_manifest
+from ociaudit.storage.manifest import find_mismatch, load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
 from ociaudit.storage.verdict import VerdictKind, describe_verdict, is_described, judge
 
@@ -135,6 +135,8 @@ class ConvertOptions:
     is_valid_unicode: bool = False
     """Replace every lone surrogate with U+FFFD."""
     overwrite: bool = False
+    is_strict: bool = False
+    """Reject an input that itself says that it is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +213,11 @@ def convert_events(
     def check_cancelled() -> None:
         cancelled.check("; nothing was written")
 
+    on_incomplete = reject_incomplete if options.is_strict else watch.on_notice
     needs_origins = options.encoder.with_origin or options.output_format.format in {"csv", "parquet"}
-    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled, needs_origins=needs_origins)
+    batches = _read_inputs(
+        inputs, options.event_filter, conversion, check_cancelled, on_incomplete, needs_origins=needs_origins
+    )
     redactor = Redactor()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
@@ -246,6 +251,26 @@ def convert_events(
     dropped = conversion.filtered + conversion.identical + conversion.reserialised
     conversion.written = conversion.read - dropped
     return conversion
+
+
+def find_mismatches(paths: Iterable[Path | None]) -> list[str]:
+    """Return a sentence for each file that is not the one of the manifest beside it; None, which is stdin, has none.
+
+    Raises:
+        DiskError: a file cannot be read.
+    """
+    sentences = []
+    for path in paths:
+        if path is None or not path.is_file():
+            continue
+        try:
+            found = load_manifest(name_manifest(path))
+        except CorruptRun:
+            continue
+        reason = find_mismatch(path, found.manifest.output) if found else None
+        if reason:
+            sentences.append(f"{path} is not the file of its manifest: {reason}; run oci-audit verify {path}")
+    return sentences
 
 
 def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
@@ -315,13 +340,14 @@ def _read_inputs(
     event_filter: EventFilter,
     conversion: Conversion,
     check_cancelled: Callable[[], None],
+    on_incomplete: Callable[[str], None],
     *,
     needs_origins: bool,
 ) -> Iterator[list[Record]]:
     """Yield the records that pass the filter, input by input; with the origins in ledgers, if these are needed."""
     for path in inputs:
         origins = open_origins(path) if needs_origins and path is not None else None
-        with open_records(path, origins=origins) as source:
+        with open_records(path, origins=origins, on_incomplete=on_incomplete) as source:
             for batch in source:
                 check_cancelled()
                 wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch

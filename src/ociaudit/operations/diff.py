@@ -27,13 +27,14 @@ from typing import Any
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, UsageError
-from ociaudit.events.event import Event, read_event, read_order
+from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
+from ociaudit.events.event import BadPage, Event, parse_page, read_event, read_order
+from ociaudit.events.field_naming import choose_shape
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
-from ociaudit.formats.json_reader import LocatedEvents
+from ociaudit.formats.reader import check_source, open_records, reject_incomplete
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
@@ -154,25 +155,31 @@ class Difference:
         return not (self.a.only or self.b.only or self.changed)
 
 
-def compare_exports(path_a: Path, path_b: Path) -> Difference:
-    """Compare two exports, with their manifests where they have one.
+def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> Difference:
+    """Compare two files of events, with their manifests where they have one.
+
+    Where a file itself says that it is not whole, a note says so; with `is_strict` the file is rejected.
 
     Raises:
-        UsageError: a file is missing, or the two have different shapes.
-        CorruptRun: a manifest cannot be read, or a file is not a JSON array of events; the message names it.
+        UsageError: a file is missing, or the manifests state different shapes.
+        CorruptRun: a manifest cannot be read, or a file does not hold events; the message names it.
         DiskError: a file cannot be read.
     """
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
-    if exports[0].shape != exports[1].shape:
+    has_manifests = all(export.manifest is not None for export in exports)
+    if has_manifests and exports[0].shape != exports[1].shape:
         words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
         raise UsageError(words, hint="export both in the same shape")
-    if exports[0].is_redacted != exports[1].is_redacted:
+    if has_manifests and exports[0].is_redacted != exports[1].is_redacted:
         redacted = path_a if exports[0].is_redacted else path_b
         raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
-    if exports[0].with_origin != exports[1].with_origin:
+    if has_manifests and exports[0].with_origin != exports[1].with_origin:
         words = f"only one of {path_a} and {path_b} includes the events' origins"
         raise UsageError(words, hint="export both with --with-origin, or neither")
+    if not all(export.is_own for export in exports):
+        for export in exports:
+            export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
     for path, export in zip((path_a, path_b), exports, strict=True):
         if export.manifest is not None:
             verdict = judge(export.manifest, is_altered=not is_described(path, export.manifest))
@@ -183,10 +190,9 @@ def compare_exports(path_a: Path, path_b: Path) -> Difference:
             export.read_in_order(Path(scratch) / str(number), side)
             for number, (export, side) in enumerate(zip(exports, (difference.a, difference.b), strict=True))
         ]
-        is_exact = all(export.manifest is not None for export in exports)
-        if not is_exact:
+        if not has_manifests:
             difference.notes.append("white space between JSON tokens is ignored")
-        normalize = bytes if is_exact else _strip_white_space
+        normalize = _choose_normalizer(exports, has_manifests=has_manifests)
         _walk(_group(ordered[0], normalize), _group(ordered[1], normalize), difference, shared)
     return difference
 
@@ -338,6 +344,14 @@ def _read_order(group: _Group) -> bytes:
     return next(iter(group.values())).order
 
 
+def _choose_normalizer(exports: Sequence[_Export], *, has_manifests: bool) -> Callable[[bytes], bytes]:
+    """Return what turns an event into the bytes that are compared."""
+    if any(export.is_converted for export in exports):
+        convert = choose_shape("sdk")  # one text for each time, and every known field
+        return lambda raw: _strip_white_space(convert(raw))
+    return bytes if has_manifests else _strip_white_space
+
+
 def _strip_white_space(raw: bytes) -> bytes:
     """Remove white space between tokens, which means nothing in a file of another tool."""
     try:
@@ -350,30 +364,37 @@ class _Export:
     """One of the two files."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist", hint="name two files that hold JSON arrays of audit events")
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", hint="name two files that hold JSON arrays of audit events")
+        check_source(path)
         self._path = path
         found = load_manifest(name_manifest(path))
         self.manifest: Manifest | None = found.manifest if found else None
         arguments = self.manifest.arguments if self.manifest else None
-        if arguments and arguments.format in {"csv", "parquet"}:
-            raise UsageError(
-                f"{path} is a table; events are compared as JSON",
-                hint="compare exports in json or ndjson",
-            )
+        self.is_own = arguments is not None and arguments.format in {"json", "ndjson"}
+        """Whether the file is read in the layout that its manifest states, which is fast."""
+        self.is_converted = False
+        """Whether some of its events were in another shape than `api`."""
         self._is_lines = arguments is not None and arguments.format == "ndjson"
         self.is_redacted = arguments is not None and arguments.redact
         self.with_origin = arguments is not None and arguments.with_origin
-        self.shape = arguments.shape if arguments else _guess_shape(self._read_chunks())
+        self.shape = arguments.shape if arguments else "api"
+
+    def read_as_any_format(self, on_incomplete: Callable[[str], None]) -> None:
+        """Read the file with the reader of any format from now on, unless its own layout gives the same events."""
+        if self.is_own and self.shape == "api" and not self.with_origin:
+            return
+        self.is_own = False
+        self.shape = "api"
+        with open_records(self._path, on_incomplete=on_incomplete) as source:
+            for _ in source:
+                pass
+            self.is_converted = any(source.kinds[kind] for kind in ("sdk", "cli", "cloudevents"))
 
     def read_in_order(self, scratch: Path, side: Side) -> Iterator[Event]:
         """Yield the events in canonical order; `scratch` is a folder that does not exist yet."""
         if self._is_sorted():
             for batch in self._read_batches():
-                side.events += len(batch.events)
-                yield from batch.events
+                side.events += len(batch)
+                yield from batch
             return
         make_private_folder(scratch)
         index = EventIndex(scratch)
@@ -381,9 +402,9 @@ class _Export:
         with explain_disk("write to", unsorted), unsorted.open("w+b") as file:
             offset = 0
             for batch in self._read_batches():
-                lengths = [len(event.raw) for event in batch.events]
-                file.write(b"".join(event.raw for event in batch.events))
-                index.add(batch.events, origin=0, offset=offset, lengths=lengths)
+                lengths = [len(event.raw) for event in batch]
+                file.write(b"".join(event.raw for event in batch))
+                index.add(batch, origin=0, offset=offset, lengths=lengths)
                 offset += sum(lengths)
                 side.events += len(lengths)
             for entry in index.iterate():
@@ -401,8 +422,8 @@ class _Export:
 
     def _read_orders(self) -> Iterator[list[bytes]]:
         """Yield the sort keys of the events; of blocks known to ascend, only the first and the last."""
-        if self.manifest is None or self.shape != "api" or self._is_lines:
-            yield from ([event.order for event in batch.events] for batch in self._read_batches())
+        if not self.is_own or self.shape != "api" or self._is_lines:
+            yield from ([event.order for event in batch] for batch in self._read_batches())
             return
         with self._name_file():
             for block in read_line_blocks(self._read_chunks()):
@@ -412,12 +433,27 @@ class _Export:
                 else:
                     yield [event.order for event in parse_block(block, self.shape).events]
 
-    def _read_batches(self) -> Iterator[LocatedEvents]:
+    def _read_batches(self) -> Iterator[list[Event]]:
+        if not self.is_own:
+            yield from self._read_records()
+            return
         with self._name_file():
-            if self._is_lines:
-                yield from read_ndjson(self._read_chunks(), shape=self.shape)
-                return
-            yield from read_array(self._read_chunks(), shape=self.shape, is_own_layout=self.manifest is not None)
+            chunks = self._read_chunks()
+            batches = (
+                read_ndjson(chunks, shape=self.shape)
+                if self._is_lines
+                else read_array(chunks, shape=self.shape, is_own_layout=True)
+            )
+            for batch in batches:
+                yield batch.events
+
+    def _read_records(self) -> Iterator[list[Event]]:
+        with open_records(self._path) as source:
+            for batch in source:
+                try:
+                    yield parse_page(b"[" + b",".join([record.raw for record in batch]) + b"]")
+                except BadPage as error:
+                    raise UnreadableInput(f"{self._path}: an event cannot be read: {error}") from error
 
     def _read_chunks(self) -> Iterator[bytes]:
         with self._name_file(), explain_disk("read", self._path), self._path.open("rb", buffering=0) as file:
@@ -428,13 +464,5 @@ class _Export:
         try:
             yield
         except InvalidFile as error:
-            hint = "name files that hold one JSON array of audit events"
+            hint = "run oci-audit verify on it, or export it again"
             raise CorruptRun(f"{self._path}: {error}", hint=hint) from error
-
-
-def _guess_shape(chunks: Iterator[bytes]) -> str:
-    """Guess the shape of a file without a manifest from its first event."""
-    head = next((chunk for chunk in chunks if chunk), b"")[:4096]
-    if b'"event_type"' in head or b'"event_time"' in head:
-        return "sdk"
-    return "cli" if b'"event-type"' in head or b'"event-time"' in head else "api"

@@ -19,9 +19,7 @@ def split(data: bytes, splits: list[int]) -> list[bytes]:
 def read_array(data: bytes, splits: list[int] | None = None) -> list[bytes]:
     """Read the elements of an array that begins with its first byte."""
     stream = ObjectStream(iter(split(data[1:], splits or [])), "array", offset=1)
-    objects = [one for batch in stream for one in batch]
-    assert not stream.tail.strip()
-    return objects
+    return [one for batch in stream for one in batch]
 
 
 def read_stream(data: bytes, splits: list[int] | None = None) -> list[bytes]:
@@ -94,7 +92,7 @@ def test_accepted_input_is_json(objects: list[str], data: st.DataObject | None, 
         return
     try:
         found = read_array(bytes(body), splits)
-    except (InvalidFile, AssertionError):
+    except InvalidFile:
         return
     expected = json.loads(body.decode("utf-8"), parse_int=str, parse_float=str)
     assert [json.loads(one, parse_int=str, parse_float=str) for one in found] == expected

@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import zstandard
 from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import open_records
+from ociaudit.formats.reader import open_records, reject_incomplete
 from ociaudit.planning.shard import Target
 
 TARGET = Target("us-ashburn-1", "ocid1.compartment.oc1..a")
@@ -98,6 +99,17 @@ AS_SERVED: dict[str, bytes | str] = {
     "zstd frames": b"".join(zstandard.compress(raw + b"\n") for raw in RAWS),
     "data": b'{"data": \n[' + b",\n".join(RAWS) + b'],\n "opc-next-page": "x"}',
     "next page before data": b'{"opc-next-page":"x","data":[' + b",".join(RAWS) + b"]}",
+    "two arrays": b"[" + RAWS[0] + b"," + RAWS[1] + b"]\n[" + b",".join(RAWS[2:]) + b"]",
+    "byte order marks between": b"\n".join(b"\xef\xbb\xbf" + raw for raw in RAWS),
+    "byte order mark twice": b"\xef\xbb\xbf" * 2 + OURS,
+    "a page in each line": b"\n".join(b'{"data":[%b]}' % raw for raw in RAWS),
+    "a page among lines": RAWS[0] + b'\n{"results":[' + b",".join(RAWS[1:4]) + b"]}\n" + RAWS[4],
+    "pages in an array": b"[" + b",".join(b'{"data":{"results":[%b]}}' % raw for raw in RAWS) + b"]",
+    "arrays in an array": b"[" + b",".join(b"[%b]" % raw for raw in RAWS) + b"]",
+    "two lists": b'{"items":[%b],"results":[%b],"data":[%b]}' % (RAWS[0], RAWS[1], b",".join(RAWS[2:])),
+    "one name twice": b'{"data":[],"data":[' + b",".join(RAWS) + b"]}",
+    "a hollow page between": RAWS[0] + b'\n{ "data": \n}\n' + b"\n".join(RAWS[1:]),
+    "an error between": b"[" + RAWS[0] + b"]\nServiceError:\n[" + b",".join(RAWS[1:]) + b"]",
     "CSV": write_table(),
     "CSV with a byte order mark": "\ufeff" + write_table(),
     "CSV gzip": gzip.compress(write_table().encode(), mtime=0),
@@ -215,6 +227,7 @@ EMPTY: dict[str, bytes] = {
     "data": b'{"data": []}',
     "data null, as the command streams nothing": b'{ "data": \nnull\n}\n',
     "results": b'{"results":[],"summary":{}}',
+    "two responses": b'{"data":[]}{"data":[]}',
 }
 
 
@@ -242,11 +255,18 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "truncated array": (OURS[:-40], r"truncated.*byte [\d,]+"),
     "array without end": (OURS[:-3], r"the array is truncated, at byte"),
     "truncated lines": (b"\n".join(RAWS)[:-4], r"truncated.*line 5"),
-    "truncated after the events": (b'{"data":[' + RAWS[0] + b"]", "truncated or damaged after the array"),
-    "text after the array": (OURS + b"Error: 500", "unexpected 'E' after the end"),
+    "truncated after the events": (b'{"data":[' + RAWS[0] + b"]", "truncated after the array.*byte .*line 1"),
+    "text after the array": (OURS + b"500 events", r"'5' does not begin a JSON object, at byte [\d,]+ \(line 8\)"),
     "an error printed into the stream": (b'{ "data": \n[' + RAWS[0] + b',\n{"status": 500, boo}\n]}', "damaged.*byte"),
-    "two arrays": (OURS + OURS, "several JSON documents"),
-    "two responses": (b'{"data":[]}{"data":[]}', "several JSON documents"),
+    "two events in one wrapper": (
+        b'{"logContent":{"eventId":"1"},"logContent":{"eventId":"2"}}',
+        "the member 'logContent' twice",
+    ),
+    "two data with one event each": (
+        b'{"data":{"logContent":{"eventId":"1"}},"data":{"logContent":{"eventId":"2"}}}',
+        "the member 'data' twice",
+    ),
+    "an event with a list of events": (b'{"data":[{"eventId":"1"}],"eventTime":"x"}', "both an event and a list"),
     "an object": (b'{"a":1}', "none of its JSON objects is an audit event \\(1 checked"),
     "an array of objects": (b'[{"a":1},{"b":2}]', "none .* an audit event \\(2 checked"),
     "many objects": (b'{"a":1}\n' * 5000, "none .* an audit event \\([0-9,]+ checked"),
@@ -339,3 +359,98 @@ def test_records_are_yielded_while_the_file_is_read(tmp_path: Path) -> None:
         first = next(batches)
         assert 0 < len(first) < 5_000
         assert len(first) + sum(map(len, batches)) == 100_000
+
+
+def test_large_pages_behind_each_other_are_read_in_pieces(write: Callable[..., Path]) -> None:
+    """Every event of pages of more than a megabyte is read, those of a second list and of a later document too."""
+    many = b",".join([RAWS[0]] * 10_000)
+    page = b'{"fields":["a"],"data":{"results":[%b],"summary":{}},"more":[%b],"n":12}' % (many, many)
+    for between in (b"\n", b""):
+        records = read(write(page + between + page + between + b"[%b]" % many))[0]
+        assert [record.raw for record in records] == [RAWS[0]] * 50_000
+    event = b'{"data":[%b],"eventTime":"x"}' % many
+    with pytest.raises(UnreadableInput, match="both an event and a list"):
+        read(write(RAWS[0] + b"\n" + event))
+
+
+INCOMPLETE: dict[str, tuple[bytes, str]] = {
+    "next page": (b'{"data":[%b],"opc-next-page":"x"}' % RAWS[0], "names a next page"),
+    "next page in the headers": (b'{"data":[%b],"headers":{"opc-next-page":"x"}}' % RAWS[0], "names a next page"),
+    "next page before the list": (b'{"opc_next_page":"x","results":[%b]}' % RAWS[0], "names a next page"),
+    "truncated": (b'{"data":[%b],"isTruncated":true}' % RAWS[0], "says that it is truncated"),
+    "error beside": (b'{"data":[%b],"code":"InternalError","message":"m"}' % RAWS[0], "an error: InternalError m"),
+    "error among": (RAWS[0] + b'\n{"code":"TooMany","status":429,"message":"m"}', "an error: TooMany m"),
+    "hollow": (RAWS[0] + b'\n{ "data": \n}\n', "without its list"),
+    "error text": (RAWS[0] + b"\nServiceError: boo\n" + RAWS[1], "an error: ServiceError: boo"),
+    "a large page": (
+        b'{"data":[%b],"isTruncated":true}' % b",".join([RAWS[0]] * 20_000),
+        "says that it is truncated",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_an_input_that_says_it_is_not_whole_is_read_with_a_notice(name: str, write: Callable[..., Path]) -> None:
+    """The events are read, the notice says what is missing, and a strict reader rejects the input."""
+    content, words = INCOMPLETE[name]
+    path = write(content)
+    notices: list[str] = []
+    with open_records(path, on_incomplete=notices.append) as source:
+        count = sum(map(len, source))
+    assert count - source.kinds["unknown"] == content.count(b'"eventId"')
+    assert len(notices) == 1
+    assert words in notices[0]
+    with (
+        pytest.raises(UnreadableInput, match="is not whole"),
+        open_records(path, on_incomplete=reject_incomplete) as source,
+    ):
+        list(source)
+
+
+def test_a_whole_input_has_no_notice(write: Callable[..., Path]) -> None:
+    """Empty markers, and what an event's own response says, are not a sign of missing events."""
+    event = b'{"eventId":"x","data":{"response":{"headers":{"opc-next-page":["x"]}}},"isTruncated":true}'
+    page = b'{"opc-next-page":null,"isTruncated":false,"errors":[],"data":[%b]}' % event
+    notices: list[str] = []
+    for content in (page, event):
+        with open_records(write(content), on_incomplete=notices.append) as source:
+            list(source)
+    assert notices == []
+
+
+WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "cp1252")
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_command_for_another_encoding_works(encoding: str, suffix: str, write: Callable[..., Path]) -> None:
+    """An input in another encoding is rejected by name, and the suggested command makes it readable."""
+    text = '[\n{"eventId": "1"},\n{"eventId": "\u00fcml"}\n]'
+    content = text.encode(encoding)
+    path = write(gzip.compress(content) if suffix else content, f"o'dd name{suffix}")
+    with pytest.raises(UnreadableInput, match="1252" if encoding == "cp1252" else encoding[:6].upper()) as caught:
+        read(path)
+    if encoding == "cp1252":
+        at = content.index(b"\xfc")
+        assert f"at byte {at} (line 3)" in str(caught.value)
+    else:
+        assert "at byte 0 (line 1)" in str(caught.value)
+    subprocess.run(["sh", "-c", caught.value.hint.removeprefix("convert it: ")], check=True)
+    assert [json.loads(record.raw)["eventId"] for record in read(Path(f"{path}.utf8"))[0]] == ["1", "\u00fcml"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'<134>1 2025-12-01T00:00:00Z host oci - - - {"eventId":"1"}', "syslog"),
+        (b'Dec  1 00:00:00 host oci: {"eventId":"1"}', "syslog"),
+        (b"event_time;event\r\n2025;{}\r\n", "CSV with semicolons"),
+        (b"event_time\tevent\n2025\t{}\n", "CSV with tabs"),
+        (b"event_time,event\r2025,{}\r", "CR alone"),
+        (b"\xc3\xaf\xc2\xbb\xc2\xbf{}", "encoded twice"),
+    ],
+)
+def test_foreign_files_are_named_for_what_they_are(content: bytes, words: str, write: Callable[..., Path]) -> None:
+    """Syslog lines, and tables with other separators or line ends, are rejected by name."""
+    with pytest.raises(UnreadableInput, match=words):
+        read(write(content))

@@ -1,0 +1,110 @@
+"""Every command that reads files: inputs that are not whole, and files that are not those of their manifests."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from ociaudit.events.field_naming import choose_shape
+from ociaudit.operations.context import ExportOptions
+from support.exports import export_here, make_tools
+from support.processes import Finished, find_command, run_process
+from support.stands import END, REGION, START
+
+EMULATOR_FLAGS = ("--events-per-day", "120", "--page-size", "50")
+SQL = "SELECT count(*) AS n FROM events"
+COMMANDS = {
+    "convert": ("convert", "in.json", "-o", "out.ndjson"),
+    "summary": ("summary", "in.json"),
+    "query": ("query", "in.json", SQL),
+    "report": ("report", "in.json", "-o", "out.html"),
+    "diff": ("diff", "in.json", "in.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def original(shared_emulator, tmp_path_factory) -> Path:
+    """An export of two days, with its manifest and ledger."""
+    path = tmp_path_factory.mktemp("original") / "audit.json"
+    options = ExportOptions(start=START, end=END, regions=(REGION,))
+    export_here(options, path, make_tools(shared_emulator))
+    return path
+
+
+def run(folder: Path, *words: str) -> Finished:
+    """Run the program in a folder."""
+    return run_process([find_command("oci-audit"), *words], cwd=folder)
+
+
+def said(finished: Finished) -> str:
+    """Return all that was printed, as one line."""
+    return " ".join((finished.stdout.decode() + finished.stderr).split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_input_that_is_not_whole_is_read_with_a_notice_and_refused_with_strict(command, original, tmp_path):
+    """Every command reads the events and says that more exist; with --strict the exit code is 6."""
+    events = json.loads(original.read_bytes())
+    (tmp_path / "in.json").write_text(json.dumps({"data": events, "opc-next-page": "x"}))
+    lenient = run(tmp_path, *COMMANDS[command])
+    assert lenient.code == 0, lenient.stderr
+    assert "in.json is not whole: it names a next page" in said(lenient)
+    (tmp_path / "out.html").unlink(missing_ok=True)
+    (tmp_path / "out.ndjson").unlink(missing_ok=True)
+    strict = run(tmp_path, *COMMANDS[command], "--strict")
+    assert strict.code == 6, strict.stderr
+    assert "--strict" in strict.hint_lines[0]
+
+
+@pytest.mark.parametrize("command", ["convert", "summary", "query", "diff"])
+def test_a_file_that_is_not_the_one_of_its_manifest_is_named(command, original, tmp_path):
+    """A file of the same size with other bytes, and one of another size, are said not to be the manifest's."""
+    manifest = (original.parent / "audit.json.manifest.json").read_bytes()
+    (tmp_path / "in.json.manifest.json").write_bytes(manifest)
+    data = original.read_bytes()
+    time = data.index(b"eventTime") + len('eventTime":"2025-')
+    for content, words in ((data[:time] + b"02" + data[time + 2 :], "SHA-256"), (b"[" + b"\n]\n", "bytes")):
+        (tmp_path / "in.json").write_bytes(content)
+        (tmp_path / "out.ndjson").unlink(missing_ok=True)
+        done = run(tmp_path, *(word for word in COMMANDS[command] if command != "diff"), *diff_words(command, original))
+        assert "in.json is not the file of its manifest" in said(done), done.stderr
+        assert words in said(done)
+
+
+def diff_words(command: str, original: Path) -> tuple[str, ...]:
+    """Return the words of a comparison of the input with the original."""
+    return ("diff", "in.json", str(original)) if command == "diff" else ()
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "ndjson.gz", "lines", "pages", "sdk", "cli"])
+def test_any_two_files_of_events_can_be_compared(form, original, tmp_path):
+    """A file in any format or shape holds the same events as the export; with one fewer, it does not."""
+    events = original.read_bytes()[2:-3].split(b",\n")
+    for name, kept in (("same", events), ("fewer", events[1:])):
+        (tmp_path / f"{name}.json").write_bytes(b"[" + b",".join(kept) + b"]")
+        path = tmp_path / f"{name}.other"
+        if form == "lines":
+            path.write_bytes(b"\n".join(kept))
+        elif form == "pages":
+            path.write_bytes(b"\n".join(b'{"data": [%b]}' % one for one in kept))
+        elif form in {"sdk", "cli"}:
+            path.write_bytes(b"[" + b",".join(map(choose_shape(form), kept)) + b"]")
+        else:
+            path = tmp_path / f"{name}.{form}"
+            assert run(tmp_path, "convert", f"{name}.json", "-o", path.name).code == 0
+        done = run(tmp_path, "diff", str(original), path.name, "--json")
+        assert done.code == (0 if name == "same" else 7), done.stderr
+        answer = json.loads(done.stdout)
+        assert (answer["in_both"], answer["a"]["only"]) == (len(kept), len(events) - len(kept))
+
+
+def test_a_query_keeps_the_digits_of_decimals(original, tmp_path):
+    """Decimals are written with all their digits in every format, inside of lists too."""
+    number = "12345678901234567890.123456789012345678"
+    sql = f"SELECT CAST('{number}' AS DECIMAL(38, 18)) AS a, [CAST('{number}' AS DECIMAL(38, 18))] AS b"
+    for form in ("json", "csv", "table"):
+        done = run(tmp_path, "query", str(original), f"{sql} FROM events LIMIT 1", "--format", form)
+        assert done.stdout.decode().count(number) == 2, done.stderr
+    done = run(tmp_path, "query", str(original), "SELECT CAST(-1.50 AS DECIMAL(9, 2)) AS a", "--format", "csv")
+    assert list(csv.reader(done.stdout.decode().splitlines())) == [["a"], ["-1.50"]]
