@@ -15,12 +15,12 @@ from ociaudit.cli.options import (
     FILE,
     OUTPUT,
     OUTPUT_FILE,
+    STRICT_HELP,
     Command,
     argument,
     file_options,
     filter_options,
     option,
-    strict_option,
 )
 from ociaudit.errors import ExitCode, format_count
 
@@ -76,7 +76,7 @@ _INPUTS_SHOWN = 20
     help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
 )
 @filter_options
-@strict_option
+@option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
     """Read one or more event files in any supported format, and write the events to one file.

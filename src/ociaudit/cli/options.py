@@ -395,9 +395,8 @@ file_options = combine(
 """The parameters `file_format`, `compression`, `shape`, `with_origin`, `redact` and `overwrite`."""
 
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-strict_option = option(
-    "--strict", "is_strict", is_flag=True, help="Exit 6 if an input itself says that it is not whole."
-)
+STRICT_HELP = "Exit 6 if an input itself says that it is not whole."
+strict_option = option("--strict", "is_strict", is_flag=True, help=STRICT_HELP)
 
 
 class FilterOption(NamedTuple):

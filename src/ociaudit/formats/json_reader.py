@@ -254,7 +254,7 @@ class _Scanner:
         if value_at == len(text):
             return self._wait(text, is_last=is_last)
         end = self._find_end(text, value_at, is_last=is_last)
-        if end and (end < len(text) or is_last):  # a number may go on
+        if end and (end < len(text) or is_last):  # a number may continue
             objects.append(PageRest(b"{" + self._encode(text, start, end) + b"}"))
             return self._end_value(end)
         if len(text) - value_at > _ENTERED_CHARACTERS:
