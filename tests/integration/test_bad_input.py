@@ -84,7 +84,7 @@ WRONG_ARGUMENTS = [
     (("--profile", "NOBODY"), ("no profile 'NOBODY'", "DEFAULT, SESSION")),
     (("--start", "2025-06-05"), ("2025-06-05", "2025-06-04", "not before")),
     (("--start", "2999-01-01", "--end", "2999-01-02"), ("2999-01-01", "future")),
-    (("--start", "yesterday"), ("'yesterday'",)),
+    (("--start", "someday"), ("'someday'",)),
     (("--end", "2025-02-30"), ("'2025-02-30'", "does not exist")),
     (("--end", "2025-06-04T25:00:00Z"), ("2025-06-04T25:00:00Z",)),
     (("--end", "2025-06-04T10:00:00"), ("2025-06-04T10:00:00", "offset")),

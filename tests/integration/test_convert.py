@@ -280,7 +280,7 @@ def test_usage_errors_are_told_before_anything_is_read(original, tmp_path):
         (["-", "-", "-o", "out.json"], "stdin is named twice"),
         ([path, path, "-o", "out.json"], "are the same file"),
         ([path, "-o", "no/out.json"], "does not exist"),
-        ([path, "-o", "."], "is not a file"),
+        ([path, "-o", "."], "is a folder"),
         ([path, "-o", "out.json", "--event-type", "("], "not a regular expression"),
         ([path], "--output"),
         (["-o", "out.json"], "IN"),

@@ -95,7 +95,7 @@ def test_signal_during_backoff(stand, truth, number):
     """A wait of minutes that the service has asked for ends with the signal."""
     fault = {"kind": "status", "status": 429, "headers": {"Retry-After": "120"}}
     stand.emulator.faults([{"operation": "ListEvents", "skip": 3, "fault": fault}])
-    running = stand.start()
+    running = stand.start("-v")
     wait_until(lambda: stand.emulator.fault_states()[0]["completed"])
     time.sleep(0.3)
     sent = time.monotonic()

@@ -496,10 +496,6 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
         if result.gaps and result.output:
             yield f"{result.output}.run keeps the events as served, not redacted, until the gaps are filled"
-    paths = manifest.scope.compartment_paths
-    for ocid in manifest.scope.unlisted_compartments_seen:
-        name = f"{paths[ocid]} ({ocid})" if ocid in paths else ocid
-        yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
     yield from _describe_verdict(result)
     if result.digest:
         yield f"manifest {result.manifest_path} sha256:{result.digest}"

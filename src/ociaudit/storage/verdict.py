@@ -14,8 +14,8 @@ Invariants
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -80,6 +80,8 @@ class Verdict:
     """The retention period, where the range begins before it."""
     unlisted: tuple[str, ...] = ()
     """Compartments that occur in events and are no longer listed."""
+    paths: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Paths of compartments by OCID, such as `root/production/payments`, as far as they are known."""
 
     @property
     def is_final(self) -> bool:
@@ -140,6 +142,7 @@ def judge(manifest: Manifest | None, *, is_altered: bool = False) -> Verdict:
         else format_minute(max([named_end, *(window.end for window in provisional)]) + SETTLE_MINUTES),
         retention_days=manifest.scope.retention_days if manifest.scope.reaches_beyond_retention else None,
         unlisted=manifest.scope.unlisted_compartments_seen,
+        paths=manifest.scope.compartment_paths,
     )
 
 
@@ -226,7 +229,9 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
         days = format_count(verdict.retention_days, "day")
         yield f"the range begins before the retention period of {days}: older events are gone"
     for compartment in verdict.unlisted[:_UNLISTED_SHOWN]:
-        yield f"compartment {compartment} occurs in events but is no longer listed; its own events may be missing"
+        path = verdict.paths.get(compartment)
+        name = f"{path} ({compartment})" if path else compartment
+        yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
     if len(verdict.unlisted) > _UNLISTED_SHOWN:
         yield f"… and {format_count(len(verdict.unlisted) - _UNLISTED_SHOWN, 'more compartment')} no longer listed"
 
@@ -237,6 +242,6 @@ def _name_waived(verdict: Verdict) -> Iterator[str]:
     for target in verdict.waived:
         regions.setdefault(target.compartment, []).append(target.region)
     for compartment, some in list(regions.items())[:_WAIVED_SHOWN]:
-        yield f"waived: {compartment} denied in {', '.join(some)}"
+        yield f"waived: {verdict.paths.get(compartment, compartment)} denied in {', '.join(some)}"
     if len(regions) > _WAIVED_SHOWN:
         yield f"… and {format_count(len(regions) - _WAIVED_SHOWN, 'more waived compartment')}"
