@@ -97,7 +97,7 @@ def test_a_waived_denial_is_stated_and_makes_no_red_run(emulator, tmp_path):
     assert {gap["compartment"] for gap in manifest["waived_gaps"]} == {denied}
     assert not manifest["gaps"]
     assert "complete except 1 waived target" in finished.stderr
-    assert re.search(rf"^waived: root/(\S+/)?{FORBIDDEN} denied in", finished.stderr, re.MULTILINE)
+    assert re.search(rf"^  waived: root/(\S+/)?{FORBIDDEN} denied in", finished.stderr, re.MULTILINE)
 
 
 def test_waivers_are_read_from_a_file(emulator, tmp_path):
