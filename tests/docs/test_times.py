@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ociaudit.errors import UsageError
-from ociaudit.planning.typed_time import parse_time
+from ociaudit.planning.time_range import parse_time
 from support.documents import cut_section, read_table
 
 NOW = datetime(2026, 11, 29, 0, 20, 30, tzinfo=UTC)

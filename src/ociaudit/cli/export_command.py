@@ -348,7 +348,7 @@ def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[
     Raises:
         UsageError: no start is given, or `--last` beside one, or `--last` is not a duration.
     """
-    from ociaudit.planning.typed_time import parse_duration
+    from ociaudit.planning.time_range import parse_duration
 
     if last is None:
         if start is None:
@@ -431,7 +431,7 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
-    from ociaudit.planning.typed_time import is_relative
+    from ociaudit.planning.time_range import is_relative
     from ociaudit.storage.verdict import describe_headline
 
     if not is_quiet:

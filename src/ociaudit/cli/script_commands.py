@@ -187,7 +187,7 @@ def _make_parser(script: Script) -> argparse.ArgumentParser:
 
 
 def _check_date(script: Script, text: str) -> None:
-    from ociaudit.planning.typed_time import parse_date
+    from ociaudit.planning.time_range import parse_date
 
     hint = f"write {script.date_words}"
     try:

@@ -36,14 +36,13 @@ from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.time_range import check_placeholders
-from ociaudit.planning.typed_time import parse_duration, pin_time
+from ociaudit.planning.time_range import check_placeholders, parse_duration, pin_time
 from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
 
 T = TypeVar("T")
 When = str | date | datetime
-"""A point in time as a caller gives it: text in any form that `planning.typed_time` parses, a date, or a datetime."""
+"""A point in time as a caller gives it: text in any form that `planning.time_range` parses, a date, or a datetime."""
 CountedName = Literal["event_type", "event_name"]
 DEFAULT_LATE = "1h"
 """How long after the end of a range of event times processing is requested for."""

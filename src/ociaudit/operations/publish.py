@@ -30,7 +30,7 @@ from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
 from ociaudit.operations.scope_resolution import is_beyond_retention
 from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.typed_time import parse_duration
+from ociaudit.planning.time_range import parse_duration
 from ociaudit.planning.window import Coverage, format_minute, format_second
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line

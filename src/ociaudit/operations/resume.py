@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from ociaudit.errors import CorruptRun, DiskError, UsageError
-from ociaudit.planning.typed_time import is_relative
+from ociaudit.planning.time_range import is_relative
 from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import (
     check_replaceable,

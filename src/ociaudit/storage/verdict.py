@@ -23,8 +23,7 @@ from pathlib import Path
 from ociaudit.errors import ExitCode, UsageError, format_count
 from ociaudit.events.filters import FilterSpec
 from ociaudit.planning.shard import Target
-from ociaudit.planning.time_range import resolve_range
-from ociaudit.planning.typed_time import is_relative, parse_duration
+from ociaudit.planning.time_range import is_relative, parse_duration, resolve_range
 from ociaudit.planning.window import SETTLE_MINUTES, format_minute, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.manifest import Manifest
