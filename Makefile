@@ -7,6 +7,7 @@ PYTHON        ?= python3
 VENV          ?= .venv
 VENV_CONTRACT ?= .venv-contract
 VENV_LOCK     ?= .venv-lock
+TYPESCRIPT    := $(VENV_CONTRACT)/typescript
 PYTEST_ARGS   ?=
 # Files of tests run side by side; most of their time they wait for processes.
 WORKERS       ?= 3
@@ -34,7 +35,7 @@ help: ## list the targets
 setup: $(VENV)/.installed ## .venv with the locked dependencies and the freshly built wheel (quick when nothing changed)
 
 .PHONY: setup-contract
-setup-contract: $(VENV_CONTRACT)/.dependencies ## .venv-contract with Oracle's own command and SDK
+setup-contract: $(VENV_CONTRACT)/.dependencies setup-typescript ## .venv-contract with Oracle's own command and SDK
 
 $(VENV)/.dependencies: requirements/dev.txt
 	$(call create-venv,$(VENV))
@@ -53,6 +54,24 @@ $(VENV_CONTRACT)/.dependencies: requirements/contract.txt
 	$(call create-venv,$(VENV_CONTRACT))
 	@echo "installing Oracle's own command into $(VENV_CONTRACT)"
 	@$(VENV_CONTRACT)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/contract.txt
+	@touch $@
+
+# As root on Debian and its kin, Node comes from the system's packages; elsewhere its tests are skipped without it.
+.PHONY: setup-typescript
+setup-typescript: $(VENV_CONTRACT)/.dependencies
+	@command -v npm >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1 || { \
+		echo "installing Node for tests/contract"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+			nodejs npm; } >/dev/null || echo "note: Node could not be installed" >&2; }
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory $(TYPESCRIPT)/.installed; else \
+		printf '%s\n' "note: there is no npm, so the tests with Oracle's TypeScript SDK are skipped (in CI they fail)" \
+		"hint: install Node 20 or newer with npm" >&2; fi
+
+$(TYPESCRIPT)/.installed: $(wildcard tests/contract/typescript/package*.json)
+	@echo "installing Oracle's TypeScript SDK into $(TYPESCRIPT)"
+	@mkdir -p $(TYPESCRIPT)
+	@cp tests/contract/typescript/package.json tests/contract/typescript/package-lock.json $(TYPESCRIPT)
+	@cd $(TYPESCRIPT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .PHONY: demo
@@ -124,6 +143,10 @@ schema: setup ## write docs/reference/manifest.schema.json again from the code
 .PHONY: tables
 tables: setup ## write the generated tables of docs/reference again from the code
 	$(VENV)/bin/python tests/docs/test_tables.py
+
+.PHONY: screenshots
+screenshots: setup setup-browser ## take the pictures of the report in docs/images again
+	PYTHONPATH=tests $(VENV)/bin/python tests/browser/screenshots.py
 
 .PHONY: clean
 clean: ## remove the environments, caches and build results

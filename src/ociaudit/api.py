@@ -21,7 +21,15 @@ from urllib.request import getproxies_environment
 
 from ociaudit.client.auth import SignIn
 from ociaudit.client.config_file import DEFAULT_CONFIG_FILE, read_profile
-from ociaudit.client.network import CaBundle, Endpoints, check_proxies, choose_bundle, make_ssl_context
+from ociaudit.client.network import (
+    CaBundle,
+    Endpoints,
+    check_proxies,
+    choose_bundle,
+    make_ssl_context,
+    read_realm,
+    split_regions,
+)
 from ociaudit.client.signer import AuthKind
 from ociaudit.clock import SystemClock
 from ociaudit.events.field_naming import Shape
@@ -42,6 +50,7 @@ from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap
+from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.run_dir import TimeBasis
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
@@ -49,7 +58,7 @@ ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 
 def export(  # long because: every option of an export is named here
     start: When,
-    end: When,
+    end: When = "now",
     *,
     output: str | Path | None,
     profile: str | None = None,
@@ -89,10 +98,10 @@ def export(  # long because: every option of an export is named here
 
     Args:
         start: A date, a time with an offset, an age such as "7d", or a `date` or `datetime`.
-        end: The same, or "now". A date includes that day; a time is exclusive.
+        end: The same, or "now", the default. A date includes that day; a time is exclusive.
         output: The file to write, or None for stdout. Its suffix selects format and compression where those are None.
-        regions: The regions to cover; without any, all that the tenancy has subscribed to.
-        compartments: OCIDs of the compartments to cover; without any, the whole tenancy.
+        regions: The regions to cover, by name or key; without any, all that the tenancy has subscribed to.
+        compartments: The compartments to cover, by OCID, name or path; without any, the whole tenancy.
         is_subtree: Whether a compartment includes those below it.
         event_types: Regular expressions searched in the event type.
         filter: All other conditions.
@@ -100,7 +109,7 @@ def export(  # long because: every option of an export is named here
             (a duration, "1h" by default) after its end.
         settle: The range ends at least this long before the present: a duration such as "15m".
         redact: Replace what looks like a credential.
-        waived: OCIDs of compartments whose denial does not make the export incomplete.
+        waived: Compartments, by OCID, name or path, whose denial does not make the export incomplete.
         confirm_empty: Request windows that returned no event once more at the end.
         deadline: What is not complete after this duration becomes gaps.
         concurrency: The most requests in flight.
@@ -149,7 +158,7 @@ def export(  # long because: every option of an export is named here
 
 def stream(
     start: When,
-    end: When,
+    end: When = "now",
     *,
     profile: str | None = None,
     config_file: str | None = None,
@@ -243,14 +252,14 @@ def diagnose(connection: ConnectionOptions, *, regions: Sequence[str] = ()) -> t
         UsageError: A region or the endpoint is malformed. A configuration that cannot be used is a result.
     """
     bundle = _choose_bundle(connection)
-    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
+    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE", "").strip() or DEFAULT_CONFIG_FILE
     inputs = DoctorInputs(
         config_file=Path(os.path.expanduser(path)),  # noqa: PTH111 - an unknown `~user` stays
         read_fields=lambda: read_profile(connection.config_file, connection.profile, os.environ).fields,
         load=lambda: resolve_connection(connection),
         authorities=((bundle.named_by, bundle.path),) if bundle else (),
         proxies=getproxies_environment(),
-        regions=tuple(regions),
+        regions=split_regions(regions),
     )
     return run_async(lambda: run_doctor(inputs))
 
@@ -265,9 +274,11 @@ def resolve_connection(
     """
     bundle = _choose_bundle(connection)
     sign_in = SignIn(connection.profile, connection.config_file, connection.auth, connection.uses_cli_variables)
+    credentials = sign_in.load(os.environ, bundle.path if bundle else None)
+    endpoint = connection.endpoint or os.environ.get(ENDPOINT_VARIABLE) or None
     return RunContext(
-        credentials=sign_in.load(os.environ, bundle.path if bundle else None),
-        endpoints=Endpoints(connection.endpoint or os.environ.get(ENDPOINT_VARIABLE) or None),
+        credentials=credentials,
+        endpoints=Endpoints(endpoint, realm=read_realm(credentials.tenancy)),
         clock=SystemClock(),
         callbacks=callbacks or Callbacks(),
         cancellation=cancellation or Cancellation(),
@@ -278,8 +289,12 @@ def resolve_connection(
 
 
 def resolve_path(path: str | Path | None) -> Path | None:
-    """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced."""
-    return Path(path).resolve() if path is not None else None
+    """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced.
+
+    Raises:
+        UsageError: it cannot be the name of a file.
+    """
+    return name_output(path).resolve() if path is not None else None
 
 
 def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:

@@ -47,6 +47,7 @@ class ExitCode(IntEnum):
     DAMAGED = 6
     ALTERED = 7
     INCOMPLETE = 10
+    NOT_FINAL = 11
     INTERRUPTED = _SIGNAL_BASE + 2
     TERMINATED = _SIGNAL_BASE + 15
 
@@ -196,6 +197,17 @@ class InvalidResponse(RequestError):
     """A response with a successful status whose body is not what the API promises."""
 
     retryable = True
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a counted noun for messages: `1 gap`, `2 gaps`, `3 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    is_plural_ies = noun.endswith("y") and noun[-2:-1] not in set("aeiou")
+    plural = (
+        f"{noun[:-1]}ies" if is_plural_ies else f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    )
+    return f"{number:,} {plural}"
 
 
 def find_exit_status(error: OciAuditError) -> int:

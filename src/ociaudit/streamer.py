@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 from ociaudit.api import stream
 from ociaudit.client.auth import load_credentials
-from ociaudit.errors import IncompleteExport
+from ociaudit.errors import IncompleteExport, format_count
 from ociaudit.events.fields import read_sdk_facts
 from ociaudit.events.filters import EventFilter
 from ociaudit.formats.json import JsonArray
 from ociaudit.operations.context import When
+from ociaudit.operations.stream import STREAM_HINT
 from ociaudit.planning.shard import Gap
 from ociaudit.storage.atomic_io import new_file, write_all
 
@@ -69,7 +70,11 @@ class OciAuditStreamer:
             yield from events
             self.gaps = events.gaps
         if self.gaps:
-            raise IncompleteExport(f"{len(self.gaps)} chunks did not come: {self.gaps[0].reason}", gaps=self.gaps)
+            raise IncompleteExport(
+                f"{format_count(len(self.gaps), 'chunk')} did not come: {self.gaps[0].reason}",
+                gaps=self.gaps,
+                hint=STREAM_HINT,
+            )
 
 
 def stream_to_json_file(

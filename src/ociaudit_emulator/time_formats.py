@@ -11,9 +11,10 @@ MINUTES_PER_DAY = 1440
 MS_PER_MINUTE = 60_000
 
 _RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?"
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d?\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?"
     r"(?:([Zz])|([+-])(\d\d):?(\d\d))"
 )
+"""RFC 3339, and an hour of one digit: Oracle's TypeScript SDK sends `T0:00:00Z`."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +9,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from support.browsers import find_chromium
 from support.emulator import Emulator
 from support.exports import run_export
 from support.reports import ReportedExport, write_report
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 START, END = "2025-12-01", "2025-12-07"
-
-
-def find_chromium() -> str | None:
-    """Return the path of a Chromium on this machine; OCI_AUDIT_CHROMIUM overrides it."""
-    named = os.environ.get("OCI_AUDIT_CHROMIUM")
-    return named or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")

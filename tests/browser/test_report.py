@@ -54,8 +54,8 @@ def test_the_stolen_key_is_on_the_first_screen(week, open_page):
 def test_a_gap_cannot_be_missed(week, open_page):
     """The first element of the page states in a warning color that the export is not complete; the map shows where."""
     page = open_page(week.report)
-    assert page.locator("main > :first-child h2").inner_text() == "NOT complete"
-    assert is_on_first_screen(page, "NOT complete")
+    assert page.locator("main > :first-child h2").inner_text().startswith("INCOMPLETE: ")
+    assert is_on_first_screen(page, "INCOMPLETE")
     assert "3 gaps" in page.locator(".verdict").inner_text()
     assert page.locator("table.gaps tbody tr").count() == 3
     assert count_colors(page, "#coverage").get(read_variable(page, "bad"), 0) > 5_000
@@ -207,7 +207,7 @@ def test_without_a_manifest_coverage_is_unknown(tmp_path, open_page):
     export = tmp_path / "alone.json"
     write_export(export, [make_event(number) for number in range(30)])
     page = open_page(write_report(export))
-    assert page.locator(".verdict h2").inner_text() == "Coverage unknown"
+    assert page.locator(".verdict h2").inner_text() == "Unknown: there is no manifest beside the file"
     assert page.locator("#coverage canvas").count() == 0
     assert "All 30 events" in page.locator("#events-lead").inner_text()
 
@@ -219,7 +219,7 @@ def test_an_export_of_almost_nothing_is_a_page(tmp_path, open_page, count):
     write_export(export, [make_event(number) for number in range(count)])
     write_manifest(export, targets=[("r", "c")], written=count)
     page = open_page(write_report(export))
-    assert page.locator(".verdict h2").inner_text() == "Complete"
+    assert page.locator(".verdict h2").inner_text().startswith("Complete: ")
     assert page.locator(f"{TABLE} .open-row").count() == count
 
 

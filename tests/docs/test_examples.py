@@ -1,6 +1,3 @@
-import json
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -74,24 +71,6 @@ def test_what_a_document_shows_can_be_done(path: Path, trials) -> None:
     """Every shell and Python example ends as the document says, one after the other in one folder."""
     problems = trials[path].result()
     assert not problems, "\n" + "\n".join(problems)
-
-
-@pytest.mark.skipif(shutil.which("perl") is None, reason="needs perl")
-def test_the_filter_for_jq_replaces_halves_of_pairs_alone(tmp_path: Path) -> None:
-    """The documented filter changes a lone high surrogate, and neither a pair nor a backslash that is text."""
-    filters = set(re.findall(r"perl -pe '.+?'", (ROOT / "docs/how-to/analyze.md").read_text("utf-8")))
-    (command,) = {f"{one} given.json" for one in filters}
-    given = [r"a\ud800b", r"\ud83d\ude00", r"\\ud800", r"\ud800\ud83d\ude00", r"\uDBFF", r"\\\ud800"]
-    (tmp_path / "given.json").write_text("".join(f'"{text}"\n' for text in given))
-    done = run_command(command, tmp_path, {"PATH": os.environ["PATH"]})
-    lone = "\N{REPLACEMENT CHARACTER}"
-    expected = [f"a{lone}b", "\N{GRINNING FACE}", r"\ud800", f"{lone}\N{GRINNING FACE}", lone, f"\\{lone}"]
-    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
-
-
-def test_there_is_one_filter_for_jq() -> None:
-    """Every document shows the same filter, the one that is tested."""
-    assert len({one for path in DOCUMENTS for one in re.findall(r"perl -pe '.+?'", path.read_text("utf-8"))}) == 1
 
 
 def test_the_scripts_of_an_example_are_the_installed_package(make_folder) -> None:

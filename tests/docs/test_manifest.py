@@ -29,6 +29,6 @@ def test_every_field_of_the_ledger_is_documented(page: str, day_with_gaps: Path)
     """docs/reference/manifest.md names every field and status of the lines that a run with gaps writes."""
     section = cut_section(page, "## The ledger")
     lines = [json.loads(line) for line in (day_with_gaps / "a.json.ledger.ndjson").read_text("utf-8").splitlines()]
-    assert {line["kind"] for line in lines} == {"shard", "block"}
+    assert {line["kind"] for line in lines} == {"shard", "block", "origins"}
     words = {field for line in lines for field in line} | {line["status"] for line in lines if "status" in line}
     assert {word for word in words if f"`{word}`" not in section} == set()

@@ -55,11 +55,11 @@ def test_the_counts_are_those_of_the_file(export: Path) -> None:
     assert fingerprints == {key.get("fingerprint") for key in keys}
 
 
-@pytest.mark.skipif(shutil.which("jq") is None or shutil.which("perl") is None, reason="needs jq and perl")
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
 def test_the_recipes_for_a_siem_lose_no_event(export: Path, tmp_path: Path, reader) -> None:
     """Both ways to get lines, the file for jq and the objects for Splunk hold every event of the export."""
     shown = [command for block in read_blocks(ROOT / "docs/how-to/siem.md") for command in block.commands]
-    written = ("> december.ndjson", "> lines.ndjson", "> for-jq.json", "> for-splunk.ndjson")
+    written = ("> december.ndjson", "> lines.ndjson", "-o for-jq.json", "> for-splunk.ndjson")
     commands = [one for one in shown if one.endswith(written)]
     assert len(commands) == 4
     (tmp_path / "december.json").write_bytes(export.read_bytes())

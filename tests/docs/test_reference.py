@@ -20,9 +20,9 @@ ANY_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 HELP_LINE = re.compile(r"^ {2}(?P<names>-.*?)(?: {2,}|$)", re.MULTILINE)
 COMMAND_LINE = re.compile(r"^ {2}(?P<name>[a-z]+) {2,}", re.MULTILINE)
 CODE = re.compile(r"\b\d{1,3}\b")
-EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 10, 130, 143}
-# Former names, which are accepted and not shown by `--help`.
-FORMER = {"--by"}
+EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 130, 143}
+# Former and other names, which are accepted and not shown by `--help`.
+FORMER = {"--by", "--since", "--from", "--until", "--to"}
 # Options of other programs that the documents show: oci, pip, curl, make bench, and others.
 FOREIGN = {
     "--all",

@@ -84,14 +84,15 @@ WRONG_ARGUMENTS = [
     (("--profile", "NOBODY"), ("no profile 'NOBODY'", "DEFAULT, SESSION")),
     (("--start", "2025-06-05"), ("2025-06-05", "2025-06-04", "not before")),
     (("--start", "2999-01-01", "--end", "2999-01-02"), ("2999-01-01", "future")),
-    (("--start", "yesterday"), ("'yesterday'",)),
+    (("--start", "someday"), ("'someday'",)),
     (("--end", "2025-02-30"), ("'2025-02-30'", "does not exist")),
     (("--end", "2025-06-04T25:00:00Z"), ("2025-06-04T25:00:00Z",)),
     (("--end", "2025-06-04T10:00:00"), ("2025-06-04T10:00:00", "offset")),
     (("--event-type", "ok", "--event-type", "Launch(Inst"), ("'Launch(Inst'", "position 6")),
     (("--region", "mars-north"), ("no region 'mars-north'",)),
     (("--compartment", "ocid1.instance.oc1..aaaa"), ("'ocid1.instance.oc1..aaaa'", "compartment")),
-    (("--compartment", "production"), ("'production'", "OCID")),
+    (("--compartment", "pro duction"), ("'pro duction'", "OCID")),
+    (("--compartment", "productoin"), ("--compartment productoin",)),
     (("--compartment", "ocid1.compartment.oc1..bbbb"), ("lists no compartment ocid1.compartment.oc1..bbbb",)),
     (("--endpoint", "http://audit.example.com"), ("http://audit.example.com", "in the clear")),
     (("--endpoint", "ftp://127.0.0.1"), ("ftp://127.0.0.1", "URL")),
@@ -135,9 +136,9 @@ def test_arguments_that_cannot_be_carried_out(runs_with_wrong_arguments, options
 
 
 def test_unknown_region_of_oracle(emulator, work):
-    """Without an endpoint of one's own a well-formed region that Oracle does not have is refused before any request."""
-    command = make_command(emulator, *DAYS, *OUTPUT, "--region", "eu-atlantis-1")
-    assert_explained(run_process(command, cwd=work), 2, "no region 'eu-atlantis-1'")
+    """Without an endpoint of one's own a misspelled region of Oracle's is refused before any request."""
+    command = make_command(emulator, *DAYS, *OUTPUT, "--region", "eu-frankfrut-1")
+    assert_explained(run_process(command, cwd=work), 2, "no region 'eu-frankfrut-1'")
     assert list_names(work) == []
 
 

@@ -277,7 +277,25 @@ def test_a_dead_proxy_is_explained(secured: Secured) -> None:
     assert done.code == 4, done.stderr
     assert len(done.error_lines) == len(done.hint_lines) == 1
     assert SECRET not in done.stderr
+    assert "the proxy http://127.0.0.1:9 cannot be reached" in done.stderr
+    assert " object at " not in done.stderr
     assert not secured.emulator.log()
+
+
+@pytest.mark.parametrize(("status", "words"), [(403, "allow CONNECT to"), (407, "USER:PASSWORD"), (502, "allow")])
+def test_the_refusal_of_a_proxy_is_not_the_services(
+    secured: Secured, proxy: ForwardProxy, status: int, words: str
+) -> None:
+    """A proxy that refuses the connection is named with its status, and the hint says whom to ask."""
+    proxy.refusal = status
+    url = f"http://reader:{SECRET}@{proxy.address}"
+    done = secured.run("--ca-bundle", str(secured.ca.bundle), HTTPS_PROXY=url)
+    assert done.code == 4, done.stderr
+    assert f"the proxy http://{proxy.address} refused to connect to " in done.error_lines[0]
+    assert str(status) in done.error_lines[0]
+    assert words in done.hint_lines[0]
+    assert proxy.asked
+    assert SECRET not in done.stderr
 
 
 def test_plain_http_goes_through_its_own_proxy(proxy: ForwardProxy, tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ociaudit.events.field_naming import choose_shape
@@ -178,6 +179,22 @@ def test_redacted_events_hold_no_planted_secret(original, tmp_path):
     assert "in 50 events" in done.stderr
 
 
+def test_lone_surrogates_are_replaced_and_counted(original, tmp_path):
+    """With `--valid-unicode` strict readers take the file, other events keep their bytes, and the count is printed."""
+    before = read_events(original)[:3]
+    before[1] = before[1].replace(b'"eventId":"', rb'"eventId":"\ud800\ud83d\ude00\\ud800\uDFFF')
+    (tmp_path / "given.json").write_bytes(b"[\n" + b",\n".join(before) + b"\n]\n")
+    with pytest.raises(msgspec.MsgspecError):
+        msgspec.json.decode((tmp_path / "given.json").read_bytes())
+    finished = convert(tmp_path, "given.json", "--valid-unicode", "-o", "valid.json")
+    assert finished.code == 0, finished.stderr
+    assert "replaced: 2 lone surrogates in 1 event" in finished.stderr
+    after = read_events(tmp_path / "valid.json")
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert rb'"eventId":"\ufffd\ud83d\ude00\\ud800\ufffd' in after[1]
+    assert len(msgspec.json.decode((tmp_path / "valid.json").read_bytes())) == 3
+
+
 def test_what_stands_beside_exports_is_left_out(original, tmp_path):
     """A glob names manifests and ledgers too; they hold no events, and that is said."""
     names = sorted(map(str, original.parent.glob("audit.json*")))
@@ -193,7 +210,7 @@ def test_what_stands_beside_exports_is_left_out(original, tmp_path):
 def test_gaps_of_an_export_are_told(original, tmp_path):
     """What is made of an incomplete export is incomplete: the screen says so, and says when it cannot know."""
     done = convert(tmp_path, str(original), "-o", "a.json")
-    assert "is incomplete" in done.stderr
+    assert "INCOMPLETE: 1 gap in 1 of 15 targets" in done.stderr
     manifest = original.with_name("audit.json.manifest.json")
     (tmp_path / "b.json").write_bytes(original.read_bytes())
     (tmp_path / "b.json.manifest.json").write_bytes(manifest.read_bytes()[:100])
@@ -263,7 +280,7 @@ def test_usage_errors_are_told_before_anything_is_read(original, tmp_path):
         (["-", "-", "-o", "out.json"], "stdin is named twice"),
         ([path, path, "-o", "out.json"], "are the same file"),
         ([path, "-o", "no/out.json"], "does not exist"),
-        ([path, "-o", "."], "is not a file"),
+        ([path, "-o", "."], "is a folder"),
         ([path, "-o", "out.json", "--event-type", "("], "not a regular expression"),
         ([path], "--output"),
         (["-o", "out.json"], "IN"),
@@ -378,7 +395,9 @@ def test_a_table_in_another_shape_is_read_back(form, shape, with_origin, tmp_pat
 
 def test_the_origin_survives_the_sort(with_origin, original, tmp_path):
     """Of equal records the one that knows its origin is kept, whichever comes first."""
-    for order in ([str(original), str(with_origin)], [str(with_origin), str(original)]):
+    bare = tmp_path / "bare.json"  # without manifest and ledger, its origins are unknown
+    bare.write_bytes(original.read_bytes())
+    for order in ([str(bare), str(with_origin)], [str(with_origin), str(bare)]):
         done = convert(tmp_path, *order, "-o", "a.ndjson", "--sort", "--with-origin", "--overwrite")
         assert done.code == 0, done.stderr
         assert (tmp_path / "a.ndjson").read_bytes() == with_origin.read_bytes()

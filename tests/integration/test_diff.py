@@ -112,14 +112,23 @@ def test_event_in_one_only(command, folder, name):
 
 
 def test_same_id_with_other_bytes(command, folder):
-    """A record whose bytes differ is only in A and only in B, and its id is named as changed."""
+    """A record whose bytes differ counts once, as changed, with the field that differs and both values."""
     lines = split_lines(folder / "b.json")
     changed = lines[3].replace(b"com.oraclecloud", b"com.oraclec1oud", 1)
     assert changed != lines[3]
     rewrite(folder / "b.json", [*lines[:3], changed, *lines[4:]])
     answer = compare(command, folder)
-    assert count(answer) == (1, 1, len(lines) - 1)
-    assert (answer["changed_ids"], answer["changed_examples"]) == (1, [json.loads(lines[3])["eventId"]])
+    assert count(answer) == (0, 0, len(lines) - 1)
+    assert (answer["changed"], answer["reserialized"], answer["is_same"]) == (1, 0, False)
+    (example,) = answer["changed_examples"]
+    assert example["event_id"] == json.loads(lines[3])["eventId"]
+    for each in example["fields"]:
+        assert each["new"] == each["old"].replace("com.oraclecloud", "com.oraclec1oud")
+    assert answer["changed_fields"] == {each["path"]: 1 for each in example["fields"]}
+    ended = diff(command, folder, "a.json", "b.json")
+    assert "changed        1\n" in ended.stdout
+    assert "com.oraclec1oud" in ended.stdout
+    assert "THEY DIFFER" in ended.stdout
 
 
 def test_same_id_at_another_time(command, folder):
@@ -129,15 +138,21 @@ def test_same_id_at_another_time(command, folder):
     moved = lines[3].replace(event["eventTime"].encode(), b"2025-06-03T23:59:59.999Z", 1)
     rewrite(folder / "b.json", [*lines[:3], *lines[4:], moved])
     answer = compare(command, folder)
-    assert count(answer) == (1, 1, len(lines) - 1)
-    assert answer["changed_examples"] == [event["eventId"]]
+    assert count(answer) == (0, 0, len(lines) - 1)
+    assert answer["a"]["examples"] == answer["b"]["examples"] == []
+    (example,) = answer["changed_examples"]
+    assert example["event_id"] == event["eventId"]
+    assert {"path": "eventTime", "old": json.dumps(event["eventTime"]), "new": '"2025-06-03T23:59:59.999Z"'} in (
+        example["fields"]
+    )
 
 
 def test_unstated_change_of_layout_is_a_difference(command, folder):
     """Between two exports of oci-audit the bytes count, white space too."""
     lines = split_lines(folder / "b.json")
     rewrite(folder / "b.json", [lines[0].replace(b'":', b'": ', 1), *lines[1:]])
-    assert compare(command, folder)["changed_ids"] == 1
+    answer = compare(command, folder)
+    assert (answer["changed"], answer["reserialized"], answer["changed_fields"]) == (1, 1, {})
 
 
 @pytest.mark.parametrize("is_pretty", [False, True], ids=["one line", "pretty"])

@@ -3,6 +3,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +30,20 @@ def waive_all(emulator: Emulator, folder: Path) -> Finished:
     return run_export(emulator, folder, *DAYS, *OUTPUT, "--waive", "known")
 
 
+def require_final(emulator: Emulator, folder: Path) -> Finished:
+    """Require a final export of a range that ends tomorrow."""
+    days = [(datetime.now(UTC) + timedelta(days=number)).strftime("%Y-%m-%d") for number in (-1, 1)]
+    scope = ("--compartment", emulator.tenancy()["id"], "--no-subtree", "--require-final")
+    return run_export(emulator, folder, "--start", days[0], "--end", days[1], *OUTPUT, *scope)
+
+
 def repeat(emulator: Emulator, folder: Path) -> Finished:
     """Ask again what is complete already."""
     complete(emulator, folder)
     emulator.clear_log()
     finished = complete(emulator, folder)
     assert emulator.log() == []
-    assert "already complete" in finished.stderr
+    assert "nothing was requested" in finished.stderr
     return finished
 
 
@@ -132,6 +140,7 @@ TABLE = [
     Row(6, damage_the_plan, has_output=True, has_run=True),
     Row(6, damage_the_journal, has_output=True, has_run=True),
     Row(10, leave_gaps, has_output=True, has_run=True),
+    Row(11, require_final, has_output=True, has_run=True),
     Row(130, partial(interrupt, signal.SIGINT), has_run=True),
     Row(143, partial(interrupt, signal.SIGTERM), has_run=True),
 ]
@@ -146,7 +155,7 @@ def test_exit_code(emulator, tmp_path, row):
     assert "Traceback" not in finished.stderr
     assert (tmp_path / "audit.json").exists() is row.has_output
     assert (tmp_path / "audit.json.run").exists() is row.has_run
-    if row.code not in {0, 10}:
+    if row.code not in {0, 10, 11}:
         assert len(finished.error_lines) == len(finished.hint_lines) == 1, finished.stderr
     if row.has_output:
         json.loads((tmp_path / "audit.json").read_bytes())

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from ociaudit.operations.context import ExportOptions
-from ociaudit.operations.verify import judge, verify_export
+from ociaudit.operations.verify import verify_export
 from support.clocks import NoWaitClock
 from support.emulator import Emulator
 from support.exports import export_here, make_tools, read_manifest, run_export
@@ -64,7 +64,9 @@ def assert_whole(stand, truth, ended) -> None:
     assert ended.status == 0, ended.stderr
     assert stand.output.read_bytes() == write_array(truth)
     assert list_files(stand.folder) == PUBLISHED
-    assert judge(verify_export(stand.output, manifest_path=stand.folder / "audit.json.manifest.json")) == "complete"
+    assert (
+        verify_export(stand.output, manifest_path=stand.folder / "audit.json.manifest.json").verdict.kind == "complete"
+    )
 
 
 def ask_here(emulator, compartments, *, regions=(REGION,)):
@@ -157,7 +159,7 @@ def test_compartment_forbidden_half_way(stand, truth):
     lines = {line.removesuffix(b",") for line in stand.output.read_bytes().splitlines()[1:-1]}
     assert set(truth[:10]) < lines < set(truth)
     verified = verify_export(stand.output, manifest_path=stand.folder / "audit.json.manifest.json")
-    assert (judge(verified), verified.problems) == ("incomplete", [])
+    assert (verified.verdict.kind, verified.problems) == ("incomplete", [])
     stand.emulator.clear_faults()
     assert_whole(stand, truth, stand.export())
     assert set(stand.list_asked()) == {SECOND}
@@ -264,7 +266,7 @@ def test_damaged_log_that_cannot_be_asked_again(stand, truth, calls):
     assert stand.emulator.fault_states()[0]["fired"] > 0
     assert [gap["start"] for gap in read_manifest(stand.output)["gaps"]] == [SECOND]
     verified = verify_export(stand.output, manifest_path=stand.folder / "audit.json.manifest.json")
-    assert (judge(verified), verified.problems) == ("incomplete", [])
+    assert (verified.verdict.kind, verified.problems) == ("incomplete", [])
     stand.emulator.clear_faults()
     assert_whole(stand, truth, stand.export())
 
@@ -372,5 +374,5 @@ def test_clock_that_jumps_back(emulator, payments, truth, tmp_path):
     assert outcome.complete
     assert output.read_bytes() == write_array(truth)
     assert {one.start for one in list_requests(emulator.log())} == {SECOND}
-    assert judge(verify_export(output, manifest_path=tmp_path / "audit.json.manifest.json")) == "complete"
+    assert verify_export(output, manifest_path=tmp_path / "audit.json.manifest.json").verdict.kind == "complete"
     assert list_files(tmp_path) == PUBLISHED

@@ -22,7 +22,7 @@ from ociaudit.formats.registry import choose_output_format
 from ociaudit.operations.context import ExportOptions
 from ociaudit.operations.diff import compare_exports
 from ociaudit.operations.export import export_events
-from ociaudit.operations.verify import judge, verify_export
+from ociaudit.operations.verify import verify_export
 from ociaudit.planning.shard import Target
 from ociaudit.storage.manifest import name_manifest
 from support.exports import make_tools, read_manifest, run_export
@@ -136,7 +136,7 @@ def test_every_event_is_in_the_file(export, records, tmp_path, name, shape):
     form = choose_output_format(path)
     assert (stated["format"], stated["compress"], stated["shape"]) == (form.format, form.compression, shape)
     result = verify_export(path, manifest_path=name_manifest(path))
-    assert (judge(result), result.problems) == ("complete", [])
+    assert (result.verdict.kind, result.problems) == ("complete", [])
     assert bool(result.notes) == (form.format in {"csv", "parquet"})
 
 
@@ -161,7 +161,7 @@ def test_an_origin_stands_in_each_event(export, records, tmp_path, name, shape):
         {"region": record.origin.region, "compartment": record.origin.compartment} for record in records
     ]
     assert events == [json.loads(choose_shape(shape)(record.raw)) for record in records]
-    assert judge(verify_export(path, manifest_path=name_manifest(path))) == "complete"
+    assert verify_export(path, manifest_path=name_manifest(path)).verdict.kind == "complete"
     assert read_manifest(path)["arguments"]["with_origin"] is True
 
 
@@ -177,7 +177,7 @@ def test_an_altered_file_is_found(export, tmp_path, name):
     for changed in altered:
         path.write_bytes(changed)
         result = verify_export(path, manifest_path=name_manifest(path))
-        assert judge(result) == "altered"
+        assert result.verdict.kind == "altered"
         assert {problem.file for problem in result.problems} == {name}
 
 
@@ -229,7 +229,7 @@ def test_the_command_writes_a_table(run, records, tmp_path):
         ("audit.parquet", "audit.parquet.manifest.json", "audit.parquet.ledger.ndjson"), 0o600
     )
     again = run("-o", "audit.parquet")
-    assert (again.code, "already complete" in again.stderr) == (0, True)
+    assert (again.code, "nothing was requested" in again.stderr) == (0, True)
 
 
 def test_stdout_takes_every_text(run, records):

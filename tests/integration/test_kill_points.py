@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.operations.verify import judge, verify_export
+from ociaudit.operations.verify import verify_export
 from support.emulator import Emulator
 from support.exports import point_at, read_manifest
 from support.kill_at_call import Ended, KillableCommand
@@ -183,7 +183,7 @@ def check_kill(stand: Stand, scenario: Scenario, expected: Undisturbed, folder: 
     assert hashlib.sha256(data).digest() == hashlib.sha256(expected.data).digest(), where
     assert list_files(folder) == expected.files, where
     result = verify_export(folder / "audit.json", manifest_path=folder / "audit.json.manifest.json")
-    assert (judge(result), result.problems) == ("incomplete" if scenario.status else "complete", []), where
+    assert (result.verdict.kind, result.problems) == ("incomplete" if scenario.status else "complete", []), where
     if "--restart" not in scenario.options:
         log = stand.emulator.log()
         asked = list_requests(log)

@@ -53,7 +53,7 @@ def test_a_run_is_lines_of_json_with_an_end(emulator, tmp_path):
 def test_waived_gaps_are_called_so_while_the_run_works(emulator, tmp_path):
     """In both forms a denial that is known is no gap, and the run is complete."""
     waive = ("--waive", find_compartment(emulator, "investigations"))
-    text = run_export(emulator, tmp_path, *DAYS, *OUTPUT, *waive)
+    text = run_export(emulator, tmp_path, *DAYS, *OUTPUT, *waive, "-v")
     assert text.code == 0
     assert len([line for line in text.stderr.splitlines() if line.startswith("waived: denied ")]) == 3
     assert not any(line.startswith("gap:") for line in text.stderr.splitlines())

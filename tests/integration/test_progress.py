@@ -68,15 +68,26 @@ def script_hostile_gap(emulator):
 
 
 def test_pipe_gets_plain_lines(emulator, tmp_path):
-    """On a pipe there is the plan, a line per gap and the summary: no control characters, nothing on stdout."""
+    """On a pipe are the plan, the summary and a line per compartment with gaps; no control character, and no stdout."""
     finished = run_export(emulator, tmp_path, *DAYS, *OUTPUT)
     assert finished.code == 10
     assert finished.stdout == b""
     lines = finished.stderr.splitlines()
     assert lines[0].startswith("requesting 2025-06-02T00:00:00Z to 2025-06-04T00:00:00Z")
-    assert len([line for line in lines if line.startswith("gap: denied ")]) == 3
+    assert len([line for line in lines if "investigations: denied in ap-tokyo-1, eu-frankfurt-1," in line]) == 1
     assert [line for line in lines if "scanned = " in line]
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_run_directory_that_stays_is_named_with_its_size(emulator, tmp_path):
+    """After gaps the run directory is named with its size."""
+    finished = run_export(emulator, tmp_path, *DAYS, *OUTPUT, "--quiet")
+    size = sum(path.stat().st_size for path in (tmp_path / "audit.json.run").iterdir())
+    (line,) = [line for line in finished.stderr.splitlines() if line.startswith("kept: ")]
+    assert str(tmp_path / "audit.json.run") in line
+    assert re.search(r"\(([\d.]+) ([kM]?)B\)", line)
+    number, unit = re.search(r"\(([\d.]+) ([kM]?)B\)", line).groups()
+    assert abs(float(number) * {"": 1, "k": 1e3, "M": 1e6}[unit] - size) <= 0.06 * {"": 1, "k": 1e3, "M": 1e6}[unit]
 
 
 def test_quiet_says_only_what_must_not_be_missed(emulator, tmp_path):
@@ -102,7 +113,8 @@ def test_terminal_gets_a_bar(emulator, tmp_path):
     assert stdout == b""
     assert "━" in seen
     assert re.search(r"\d+ of 45 windows", ESCAPED.sub("", seen))
-    assert "INCOMPLETE: 3 gaps" in seen
+    assert "INCOMPLETE: 3 gaps" in ESCAPED.sub("", seen)
+    assert re.search(r"\x1b\[[0-9;]*31m(\x1b\[1m)?INCOMPLETE", seen)
     assert "\x1b[?25h" in seen  # the cursor is there again
     assert not ALLOWED.sub("", seen).replace("\r", "").replace("\n", "").count("\x1b")
 
@@ -119,10 +131,10 @@ def test_terminal_gets_requests_above_the_block(emulator, tmp_path):
     """With -vv each request is a line of its own, whole, and the bar stays below."""
     code, _, seen = run_on_terminal(emulator, tmp_path, *DAYS, *OUTPUT, "-vv")
     assert code == 10
-    plain = ESCAPED.sub("", seen).replace("\r", "\n")
+    plain = " ".join(ESCAPED.sub("", seen).split())
     served = [entry["requestId"] for entry in emulator.log()]
     assert served
-    assert all(f"opc-request-id {request_id}" in plain.replace("\n", "") for request_id in served)
+    assert all(f"opc-request-id {request_id}" in plain for request_id in served)
     assert "━" in seen
     assert not ALLOWED.sub("", seen).replace("\r", "").replace("\n", "").count("\x1b")
 
@@ -132,9 +144,9 @@ def test_control_characters_of_an_answer_reach_no_screen(emulator, tmp_path, kin
     """What a hostile service says about a gap is shown without its control characters."""
     script_hostile_gap(emulator)
     if kind == "terminal":
-        _, _, seen = run_on_terminal(emulator, tmp_path, *DAYS, *OUTPUT)
+        _, _, seen = run_on_terminal(emulator, tmp_path, *DAYS, *OUTPUT, "-v")
     else:
-        seen = run_export(emulator, tmp_path, *DAYS, *OUTPUT).stderr
+        seen = run_export(emulator, tmp_path, *DAYS, *OUTPUT, "-v").stderr
     assert emulator.fault_states()[0]["completed"]
     assert_harmless(seen)
 

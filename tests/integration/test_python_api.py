@@ -104,6 +104,8 @@ def test_stream_of_the_whole_tenancy_raises_at_its_end(emulator, asked):
     targets = [(gap.target.region, gap.target.compartment) for gap in caught.value.gaps]
     assert targets == [(region, forbidden) for region in list_regions(emulator)]
     assert events.gaps == caught.value.gaps
+    assert "again" in caught.value.hint
+    assert "same command" not in caught.value.hint
     assert next(events, None) is None
 
 
@@ -203,6 +205,24 @@ def test_stream_takes_dates(emulator, asked):
     assert sorted(event["eventId"] for event in events) == find_ids(emulator)
 
 
+def test_the_end_of_a_stream_is_now_unless_given(emulator, asked):
+    """`stream("1h")` ends now, and a single region or compartment may be a string."""
+    asked = asked | {"regions": REGION, "compartments": asked["compartments"][0]}
+    with ociaudit.stream("1h", **asked, on_gap="collect") as events:
+        found = [event["eventTime"] for event in events]
+    assert events.gaps == ()
+    (first, *_) = [entry for entry in emulator.log() if entry["operation"] == "ListEvents"]
+    assert first["region"] == REGION
+    assert len({json.dumps(entry["region"]) for entry in emulator.log()}) == 1
+    assert all(time >= "2025" for time in found)
+
+
+def test_the_package_lists_its_functions():
+    """`dir(ociaudit)` shows the public names before any of them is used, and each of them exists."""
+    assert {"export", "stream", "FilterSpec", "OciAuditError", "__version__"} <= set(dir(ociaudit))
+    assert all(getattr(ociaudit, name) is not None for name in dir(ociaudit))
+
+
 def test_wrong_arguments_raise_before_anything_is_asked(emulator, asked):
     """A wrong argument is an exception at the call, with a hint, and not an exit."""
     with pytest.raises(ociaudit.OciAuditError, match="not before") as caught:
@@ -235,6 +255,8 @@ def test_export_returns_its_outcome(emulator, asked, tmp_path):
     assert outcome.complete
     assert outcome.gaps == ()
     assert outcome.events == len(json.loads((tmp_path / "audit.json").read_bytes())) == len(find_ids(emulator))
+    path = str(tmp_path / "audit.json")
+    assert repr(outcome) == f"ExportResult(output={path!r}, events={outcome.events}, gaps=0, waived=0)"
 
 
 def test_export_with_gaps_does_not_raise(emulator, asked, tmp_path):

@@ -64,10 +64,10 @@ def test_gaps_are_on_the_page_and_on_the_screen(export, tmp_path):
     write_manifest(export, targets=TARGETS, gaps=[gap], written=100)
     done = run_report(tmp_path, export, "-o", "page.html")
     assert done.code == 10
-    assert "NOT complete: 1 gap" in done.stderr
+    assert "INCOMPLETE: 1 gap in 1 of 2 targets" in done.stderr
     text = (tmp_path / "page.html").read_text("utf-8")
     assert read_verdict(tmp_path / "page.html") == "incomplete"
-    assert text.index("NOT complete") < text.index('<dl class="figures">')
+    assert text.index("INCOMPLETE: 1 gap in 1 of 2 targets") < text.index('<dl class="figures">')
     assert "404 &lt;forbidden&gt;" in text
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_its_manifests_is_called_so(export, tmp_path, change)
     path.write_bytes(content.replace(old, new, 1))
     done = run_report(tmp_path, export, "-o", "page.html")
     assert done.code == 7
-    assert "WARNING" in done.stderr
+    assert "ALTERED" in done.stderr
     assert read_verdict(tmp_path / "page.html") == "altered"
 
 
@@ -98,7 +98,7 @@ def test_without_a_manifest_nothing_is_claimed(export, tmp_path):
     for number, path in enumerate((export, packed)):
         done = run_report(tmp_path, path, "-o", f"{number}.html")
         assert done.code == 0, done.stderr
-        assert "coverage unknown" in done.stderr
+        assert "unknown: there is no manifest beside the file" in done.stderr
         assert read_verdict(tmp_path / f"{number}.html") == "unknown"
         assert read_data(tmp_path / f"{number}.html")["events"] == 100
     assert run_report(tmp_path, export, "-o", "page.html", "--manifest", "elsewhere.json").code == 0

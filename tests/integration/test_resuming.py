@@ -192,7 +192,7 @@ def test_killed_between_publishing_and_cleaning_up(stand, truth, calls):
     statement = stand.folder.joinpath("audit.json.manifest.json").read_bytes()
     ended = stand.export()
     assert_whole(stand, truth, ended)
-    assert "already complete" in ended.stderr
+    assert "nothing was requested" in ended.stderr
     assert stand.emulator.log() == []
     assert stand.folder.joinpath("audit.json.manifest.json").read_bytes() == statement
 
@@ -204,7 +204,7 @@ def test_already_complete(stand, truth):
     before = {path: path.read_bytes() for path in stand.folder.iterdir()}
     ended = stand.export()
     assert_whole(stand, truth, ended)
-    assert "already complete" in ended.stderr
+    assert "nothing was requested" in ended.stderr
     assert stand.emulator.log() == []
     assert {path: path.read_bytes() for path in stand.folder.iterdir()} == before
 
@@ -354,7 +354,7 @@ def test_relative_range_complete_and_its_run_resumed(stand, left_spent):
     """There is nothing to resume but the clean-up."""
     ended = stand.export("--resume", start="3d", end="now")
     assert ended.status == 0, ended.stderr
-    assert "already complete" in ended.stderr
+    assert "nothing was requested" in ended.stderr
     assert stand.emulator.log() == []
     assert list_files(stand.folder) == PUBLISHED
     assert stand.output.read_bytes() == left_spent
@@ -376,6 +376,18 @@ def test_run_with_other_arguments_restarted(stand, truth, calls):
     stand.kill_half_way(calls, "--event-type", "Launch")
     assert_whole(stand, truth, stand.export("--restart"))
     assert stand.list_asked() == FIRST_DAY + SECOND_DAY
+
+
+@row("an incomplete output with other arguments and its run, with `--restart`")
+def test_incomplete_output_with_other_arguments_restarted(stand, truth):
+    """The hint names `--restart`, which discards the incomplete output with its run."""
+    stand.emulator.faults([BROKEN])
+    assert stand.export("--max-window-days", "1", "--event-type", ".").status == 10
+    stand.emulator.clear_faults()
+    ended = stand.export()
+    assert_refused(stand, ended, r"event_types was \., is \(all\)")
+    assert "discard it with --restart\n" in ended.stderr
+    assert_whole(stand, truth, stand.export("--restart"))
 
 
 @row("an output with other arguments")
@@ -498,7 +510,40 @@ def test_expanded_name(stand):
     outputs = {name for name in names if "ledger" not in name}
     assert outputs == {"audit-2025-06-02-2025-06-02.json", "audit-2025-06-03-2025-06-03.json"}
     again = stand.export(start=START, end=SECOND, output="audit-{start}-{end}.json")
-    assert "already complete" in again.stderr
+    assert "nothing was requested" in again.stderr
+
+
+@row("`-o 'audit-{start}.json'`, and an unfinished run of another range")
+def test_unfinished_run_of_another_name(stand):
+    """The present range is exported, and the command that the notice names finishes the other one."""
+    stand.emulator.faults([BROKEN])
+    assert stand.export(start=SECOND, end=END, output="audit-{start}.json").status == 10
+    stand.emulator.clear_faults()
+    ended = stand.export(start=START, end=SECOND, output="audit-{start}.json")
+    assert ended.status == 0, ended.stderr
+    words = f"--start {SECOND} --end {END} -o {stand.folder / 'audit-2025-06-03.json'}"
+    assert words in ended.stderr
+    finished = stand.export(start=SECOND, end=END, output=str(stand.folder / "audit-2025-06-03.json"))
+    assert finished.status == 0
+    assert stand.list_asked() == SECOND_DAY
+    assert not [name for name in list_files(stand.folder) if ".run" in name]
+
+
+@row("`-o 'audit-{start}.json'`, and an unfinished run over `7d` to `now`, with `--resume`")
+def test_relative_range_of_another_name_resumed(stand, calls):
+    """`--resume` finds the run whose name has moved on, and finishes its range under its name."""
+    options = {"start": "3d", "end": "now", "output": "audit-{start}.json"}
+    assert stand.export(call=find_call(calls, r"write\(\d+, ") + 8, **options).status == KILLED
+    (run,) = stand.folder.glob("*.run")
+    left = stand.folder / "audit-2025-06-03T0000Z.json.run"  # as if it had begun long ago
+    run.rename(left)
+    window = json.loads((left / "plan.json").read_bytes())["window"]
+    ended = stand.export("--resume", **options)
+    assert ended.status == 0, ended.stderr
+    manifest = read_manifest(left.with_suffix(""))
+    begun = datetime.fromtimestamp(window[0] * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert manifest["range"]["start"] == begun
+    assert not left.exists()
 
 
 @row("`-o -`")

@@ -82,6 +82,7 @@ def test_signal_while_the_service_stalls(stand, truth, number):
     os.kill(running.process_id, number)
     ended = running.wait()
     assert_stopped(ended, number, time.monotonic() - sent)
+    assert re.search(rf"^kept: {re.escape(str(stand.run_directory))} \([\d.]+ \w+\)", ended.stderr, re.MULTILINE)
     assert re.search("(0|50)% of the plan's windows complete", ended.stderr)  # a page may still wait for the disk
     assert len([line for line in read_journal(stand.run_directory) if line["kind"] == "page"]) == 3
     stand.emulator.clear_faults()
@@ -94,7 +95,7 @@ def test_signal_during_backoff(stand, truth, number):
     """A wait of minutes that the service has asked for ends with the signal."""
     fault = {"kind": "status", "status": 429, "headers": {"Retry-After": "120"}}
     stand.emulator.faults([{"operation": "ListEvents", "skip": 3, "fault": fault}])
-    running = stand.start()
+    running = stand.start("-v")
     wait_until(lambda: stand.emulator.fault_states()[0]["completed"])
     time.sleep(0.3)
     sent = time.monotonic()

@@ -91,7 +91,7 @@ def test_gaps_are_shown_and_an_altered_file_is_noticed(told, tmp_path) -> None:
     manifest = path.with_name("audit.json.manifest.json").read_bytes()
     (tmp_path / "b.json").write_bytes(encode_export([encode_event("ListUsers")]))
     (tmp_path / "b.json.manifest.json").write_bytes(manifest)
-    assert b"coverage   UNKNOWN" in run_summary(tmp_path, "b.json").stdout
+    assert b"coverage   ALTERED" in run_summary(tmp_path, "b.json").stdout
     (tmp_path / "b.json.manifest.json").write_bytes(b"{}")
     assert run_summary(tmp_path, "b.json").code == 6
 

@@ -13,7 +13,7 @@ import pytest
 
 from ociaudit.errors import CorruptRun
 from ociaudit.operations.context import ExportOptions
-from ociaudit.operations.verify import judge, verify_export
+from ociaudit.operations.verify import verify_export
 from ociaudit.storage.manifest import name_manifest
 from support.exports import export_here, make_tools, read_manifest
 from support.forging import forge_manifest, parse_manifest
@@ -84,19 +84,23 @@ def test_sound_export(command, folder, name):
     """A complete export, plain, compressed or in another spelling, is complete and consistent, exit 0."""
     ended = verify(command, folder, name)
     assert ended.status == 0, ended.stdout
-    assert "verdict   complete and consistent" in ended.stdout
+    assert (
+        "files     consistent; unsigned: who made it is not proven\nverdict   complete: 1 of 1 target answered\n"
+        in ended.stdout
+    )
     assert f"requested {SPAN['start']} to {SPAN['end']}, processed time, end exclusive" in ended.stdout
     assert "none: the files are consistent; who made them is not proven" in ended.stdout
     assert read_manifest(folder / name)["digest"] in ended.stdout
 
 
 def test_gaps_are_told_and_are_exit_10(command, folder):
-    """Each gap is printed with region, compartment, window, reason and request id."""
+    """The gaps of a compartment are printed with its name, its regions and the reason."""
     ended = verify(command, folder, "gap.json")
     assert ended.status == 10
     (gap,) = read_manifest(folder / "gap.json")["gaps"]
-    for part in ("region", "compartment", "start", "end", "kind", "reason", "request_id"):
-        assert gap[part] in ended.stdout
+    paths = read_manifest(folder / "gap.json")["scope"]["compartment_paths"]
+    assert paths == {}  # exactly one OCID was requested, so no compartments were listed
+    assert f"{gap['compartment']}: {gap['kind']} in {gap['region']} (404)" in " ".join(ended.stdout.split())
     assert "INCOMPLETE" in ended.stdout
 
 
@@ -382,7 +386,9 @@ def tell_author(command, output: Path, *options: str) -> tuple[str, str, int]:
     """Return what verify says of the author as JSON and on screen, and its exit status."""
     said = json.loads(verify(command, output.parent, output.name, "--json", *options).stdout)
     ended = verify(command, output.parent, output.name, *options)
-    lines = [line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "verdict"))]
+    lines = [
+        line for line in ended.stdout.splitlines() if line.startswith(("signature", "SIGNATURE", "files", "verdict"))
+    ]
     assert lines[0].startswith("signature ")
     return said["authorship"], "\n".join(lines), ended.status
 
@@ -448,7 +454,7 @@ def test_memory_does_not_grow(plain, tmp_path):
         statement = msgspec.structs.replace(manifest, totals=totals, ledger=entry)
         forge_manifest(output, statement, shards=[{**shard, "events": count, "start": START, "end": SECOND}])
         peaks.append(measure_peak([find_command("oci-audit"), "verify", str(output)]))
-    assert judge(check(output)) == "complete"
+    assert check(output).verdict.kind == "complete"
     assert output.stat().st_size > 50 * (1 << 20)
     assert peaks[1] - peaks[0] < 48
 

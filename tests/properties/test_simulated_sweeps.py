@@ -14,6 +14,7 @@ from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window
 from support.simulated_service import PageOrder, SimulatedEvent, SimulatedService
 from support.simulated_sweep import SweepResult, simulate_sweep
+from support.synthetic_tenancy import make_tenancy
 
 BEGIN = 29_000_000
 DAY = 1440
@@ -221,6 +222,22 @@ def test_a_skewed_tenancy_costs_little_more_than_the_minimum(order: PageOrder) -
     most_requests, most_time = (1.15, 1.3) if order == "random" else (1.1, 1.2)  # a shuffled page hides density
     assert service.requests.total() <= most_requests * pages
     assert swept.seconds <= most_time * pages * 0.3 / 16
+
+
+def test_splits_fetch_little_twice() -> None:
+    """Over synthetic tenancies at most 4 % of the events are fetched twice, and no tenancy has half of them twice."""
+    events = again = splits = 0
+    for seed in range(30, 60):
+        tenancy = make_tenancy(seed)
+        service = SimulatedService(tenancy.events, page_size=tenancy.page_size, order=tenancy.order)
+        swept = simulate_sweep(service, tenancy.targets, tenancy.window)
+        assert len(swept.ids) == tenancy.event_count
+        assert swept.received - tenancy.event_count <= 0.55 * tenancy.event_count
+        events += tenancy.event_count
+        again += swept.received - tenancy.event_count
+        splits += len(swept.splits)
+    assert splits >= 20
+    assert again <= 0.04 * events
 
 
 def test_quiet_targets_cost_one_request_per_window() -> None:

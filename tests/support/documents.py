@@ -7,7 +7,7 @@ A comment right above a block says how it is run:
 
     <!-- not run: reason -->   it is shown only
     <!-- exit: 10, 0 -->       the exit codes of its commands, one after the other; 0 for all without it
-    <!-- needs: perl, jq -->   it is run where these programs are installed
+    <!-- needs: zstd, jq -->   it is run where these programs are installed
 """
 
 from __future__ import annotations

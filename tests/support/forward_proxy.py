@@ -30,6 +30,8 @@ class ForwardProxy(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str]] = []
         self.credentials: list[str | None] = []
+        self.refusal: int | None = None
+        """The status with which every CONNECT is refused."""
 
     @property
     def address(self) -> str:
@@ -58,6 +60,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_CONNECT(self) -> None:
         """Join the client with whom it wants to talk to, and let bytes pass until one side ends."""
         self._remember()
+        if self.server.refusal is not None:
+            self.send_error(self.server.refusal)
+            return
         host, _, port = self.path.rpartition(":")
         with socket.create_connection((host, int(port)), _SECONDS) as far:
             self.send_response(200)

@@ -34,7 +34,7 @@ class AcceptedKey:
 
 @dataclass(slots=True)
 class SweepResult:
-    """The result of a sweep: `ids` are those of all pages, and `coverage` is what the sweep claims."""
+    """The result of a sweep: `ids` are those of the `received` events, and `coverage` is what the sweep claims."""
 
     gaps: tuple[Gap, ...] = ()
     ids: set[str] = field(default_factory=set)
@@ -42,6 +42,7 @@ class SweepResult:
     seconds: float = 0.0
     region_seconds: dict[str, float] = field(default_factory=dict)
     pages: int = 0
+    received: int = 0
     splits: list[tuple[Shard, tuple[Window, ...]]] = field(default_factory=list)
 
 
@@ -51,6 +52,7 @@ class _IdSink:
 
     async def handle_page(self, page: Page) -> None:
         self._result.pages += 1
+        self._result.received += len(page.events)
         self._result.ids.update(event.order[9:-2].decode() for event in page.events)
         self._result.region_seconds[page.shard.target.region] = asyncio.get_running_loop().time()
 

@@ -34,6 +34,7 @@ from typing import NamedTuple
 from ociaudit.analysis.activity import HOUR, Activity, ActorSummary, Step, is_overly_permissive
 from ociaudit.analysis.classification import Pair, is_data_access
 from ociaudit.analysis.stats import EventStats
+from ociaudit.errors import format_count
 
 DETECTION_WEIGHT = 5
 """The weight from which a pair is a detection of its own."""
@@ -205,7 +206,9 @@ def _find_password_spraying(notable: _NotableActivities) -> Iterator[Detection]:
             succeeded = sum(activity.notable.sign_ins > 0 for activity in activities)
             failed = sum(activity.notable.failed_sign_ins for activity in activities)
             end = f"; {succeeded:,} also succeeded" if succeeded else ""
-            reason = Reason(4, f"{failed:,} failed sign-ins of {len(activities):,} principals{end}")
+            reason = Reason(
+                4, f"{format_count(failed, 'failed sign-in')} of {format_count(len(activities), 'principal')}{end}"
+            )
             yield _group("", address, activities, reason)
 
 
@@ -240,7 +243,7 @@ def _find_failing_principals(notable: _NotableActivities, principals: Sequence[A
         calls = one.events - failed_sign_ins[one.name] - sign_ins[one.name]
         if calls >= _LEAST_CALLS and failed >= calls * _FAILED_SHARE:
             address = one.partners[0] if len(one.partners) == 1 else ""
-            reason = Reason(2, f"{failed:,} of {calls:,} calls failed")
+            reason = Reason(2, f"{failed:,} of {format_count(calls, 'call')} failed")
             yield Detection(one.name, address, one.first, one.last, one.events, (reason,))
 
 
@@ -272,7 +275,7 @@ def describe_timeline(stats: EventStats, detection: Detection) -> list[TimelineI
     if actions.calls and _is_short(activity):
         items.append(_describe_calls(activity))
     elif not actions.is_watched:
-        text = f"{activity.events:,} events from this address soon after a new credential"
+        text = f"{format_count(activity.events, 'event')} from this address soon after a new credential"
         items.append(TimelineItem(activity.first, text))
     items += list(_describe_reversals(stats, detection, steps))[:_REVERSALS_SHOWN]
     return sorted(items, key=lambda item: item.instant)
@@ -316,7 +319,7 @@ def _describe_calls(activity: Activity) -> TimelineItem:
     first_agent = min(user_agents, key=lambda agent: user_agents[agent], default="")
     client = f" with {first_agent.split(' ')[0][:_USER_AGENT_CHARACTERS]}" if user_agents else ""
     duration = _format_duration(actions.last_call - actions.first_call)
-    return TimelineItem(actions.first_call, f"{number:,} calls within {duration}{client}: {names}{more}")
+    return TimelineItem(actions.first_call, f"{format_count(number, 'call')} within {duration}{client}: {names}{more}")
 
 
 def _describe_reversals(stats: EventStats, detection: Detection, steps: list[Step]) -> Iterator[TimelineItem]:

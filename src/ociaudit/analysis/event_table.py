@@ -29,11 +29,13 @@ from ociaudit.events.columns import COLUMNS, Column, read_row
 from ociaudit.formats.base import Record
 from ociaudit.formats.reader import ignore_incomplete, open_records
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
+from ociaudit.storage.ledger import open_origins
 
 if TYPE_CHECKING:
     import duckdb
 
 TABLE = "events"
+_ORIGIN_COLUMNS = frozenset({"origin_region", "origin_compartment"})
 SQL_TYPES = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "JSON"}
 )
@@ -87,7 +89,9 @@ def fill_table(
     with _RowLoader(connection, columns, folder / "rows.ndjson") as loader:
         for source in sources:
             if source is None or not _load_parquet(connection, source, columns):
-                with open_records(source, on_incomplete=on_incomplete) as records:
+                needs_origins = not _ORIGIN_COLUMNS.isdisjoint(needed)
+                origins = open_origins(source) if source is not None and needs_origins else None
+                with open_records(source, origins=origins, on_incomplete=on_incomplete) as records:
                     for batch in records:
                         try:
                             loader.add(batch)

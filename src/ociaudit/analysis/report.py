@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -32,14 +31,15 @@ from ociaudit.analysis.report_data import CoverageMap, GapRow, ReportData, list_
 from ociaudit.analysis.report_stats import ReportStats
 from ociaudit.analysis.stats import count_files
 from ociaudit.analysis.summary import list_limits
-from ociaudit.errors import UsageError
+from ociaudit.errors import ExitCode, UsageError, format_count
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.reader import ignore_incomplete
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
+from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
+from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, judge
 from ociaudit.version import VERSION
 
-Verdict = Literal["complete", "incomplete", "unknown", "altered"]
 _DAY_SECONDS = 86_400
 _REGIONS_SHOWN = 3
 _ASSETS = files("ociaudit.analysis") / "assets"
@@ -63,8 +63,10 @@ class ReportOutcome:
     size_bytes: int
     events: int
     events_in_table: int
-    verdict: Verdict
-    gaps: int
+    verdict: VerdictKind
+    verdict_text: tuple[str, ...]
+    """The verdict in words: the headline, then its qualifiers."""
+    exit_code: ExitCode
     findings: tuple[str, ...]
 
 
@@ -82,7 +84,9 @@ class ReportHead:
     """The static part of the page; all texts may be hostile."""
 
     title: str
-    verdict: Verdict
+    verdict: VerdictKind
+    words: tuple[str, ...]
+    exit_code: ExitCode
     headline: str
     explanation: Sequence[str]
     file: Sequence[tuple[str, str, str]]
@@ -122,8 +126,8 @@ def report_export(
         report_stats = count_files([source], ReportStats, on_incomplete=on_incomplete)
         file = FileFacts(source.name, *digest.result())
     manifest = manifest_file.manifest if manifest_file else None
-    coverage = map_coverage(manifest, report_stats.compartment_names) if manifest else None
-    data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats))
+    coverage = map_coverage(manifest, _name_compartments(manifest, report_stats)) if manifest else None
+    data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats), open_origins(source))
     head = _make_head(file, manifest_file, report_stats, data)
     page = _render_page(head, data)
     write_file(output, page)
@@ -133,7 +137,8 @@ def report_export(
         events=report_stats.stats.events,
         events_in_table=len(data.sample),
         verdict=head.verdict,
-        gaps=len(manifest.gaps) if manifest else 0,
+        verdict_text=head.words,
+        exit_code=head.exit_code,
         findings=tuple(
             f"{' from '.join(filter(None, (one.principal, one.address)))}: {one.reasons}" for one in data.findings
         ),
@@ -177,11 +182,14 @@ def _make_head(
     file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats, data: ReportData
 ) -> ReportHead:
     manifest = manifest_file.manifest if manifest_file else None
-    verdict, headline, explanation = _judge(file, manifest_file, report_stats, data.coverage)
-    gaps, gaps_left_out = list_gaps(manifest, report_stats.compartment_names) if manifest else ([], 0)
+    verdict = _judge_file(file, manifest_file, report_stats)
+    headline, explanation = _explain_verdict(verdict, manifest_file, data.coverage)
+    gaps, gaps_left_out = list_gaps(manifest, _name_compartments(manifest, report_stats)) if manifest else ([], 0)
     return ReportHead(
         title=file.name,
-        verdict=verdict,
+        verdict=verdict.kind,
+        words=tuple(describe_verdict(verdict)),
+        exit_code=verdict.exit_code,
         headline=headline,
         explanation=explanation,
         file=_describe_file(file, manifest, report_stats),
@@ -193,24 +201,40 @@ def _make_head(
     )
 
 
-def _judge(
-    file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats, coverage: CoverageMap | None
-) -> tuple[Verdict, str, list[str]]:
-    """Return the verdict, its headline and its explanation."""
-    if manifest_file is None or coverage is None:
-        text = "There is no manifest beside this file. The file alone does not show what was requested or is missing."
-        return "unknown", "Coverage unknown", [text]
+def _name_compartments(manifest: Manifest, report_stats: ReportStats) -> dict[str, str]:
+    """Return paths from the listing, and names from the events where the listing has none, by OCID."""
+    return {**report_stats.compartment_names, **manifest.scope.compartment_paths}
+
+
+def _judge_file(file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats) -> Verdict:
+    if manifest_file is None:
+        return judge(None)
     manifest = manifest_file.manifest
-    if not manifest_file.has_own_digest:
-        return "altered", "The manifest was changed", ["Its digest does not match its content. Do not rely on it."]
-    if manifest.output.sha256 != file.digest or manifest.totals.written != report_stats.stats.events:
+    is_altered = (
+        not manifest_file.has_own_digest
+        or manifest.output.sha256 != file.digest
+        or manifest.totals.written != report_stats.stats.events
+    )
+    return judge(manifest, is_altered=is_altered)
+
+
+def _explain_verdict(
+    verdict: Verdict, manifest_file: ManifestFile | None, coverage: CoverageMap | None
+) -> tuple[str, list[str]]:
+    """Return the headline of the page and the lines below it."""
+    headline, *qualifiers = describe_verdict(verdict)
+    lines = [line[0].upper() + line[1:] + "." for line in qualifiers]
+    headline = headline[0].upper() + headline[1:]
+    if manifest_file is None or coverage is None:
+        return headline, ["The file alone does not show what was requested or is missing."]
+    if verdict.kind is VerdictKind.ALTERED:
+        if not manifest_file.has_own_digest:
+            return "The manifest was changed", ["Its digest does not match its content. Do not rely on it."]
         text = "Its content is not what the manifest states. Run oci-audit verify to find the first difference."
-        return "altered", "The file does not match its manifest", [text]
-    if manifest.gaps or not manifest.complete:
-        return "incomplete", "NOT complete", _describe_gaps(manifest, coverage)
-    text = f"All {coverage.targets:,} targets (region × compartment) answered for the whole range."
-    waived = f" {len(manifest.waived_gaps):,} known denials are waived." if manifest.waived_gaps else ""
-    return "complete", "Complete", [text + waived]
+        return "The file does not match its manifest", [text]
+    if verdict.kind is VerdictKind.INCOMPLETE:
+        lines = [*_describe_gaps(manifest_file.manifest, coverage), *lines]
+    return headline, lines
 
 
 def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
@@ -219,17 +243,12 @@ def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
     compartments = {gap.compartment for gap in manifest.gaps}
     regions = sorted({gap.region for gap in manifest.gaps})
     shown = ", ".join(regions[:_REGIONS_SHOWN]) + (" and others" if len(regions) > _REGIONS_SHOWN else "")
-    gaps = _count(len(manifest.gaps), "gap")
-    where = f"{_count(len(compartments), 'compartment')} in {shown}"
-    complete = f"{coverage.targets - coverage.targets_with_gaps:,} of {coverage.targets:,} targets are complete."
+    where = f"{format_count(len(compartments), 'compartment')} in {shown}"
+    answered = f"{coverage.targets - coverage.targets_with_gaps:,} of {format_count(coverage.targets, 'target')}"
     return [
-        f"{gaps} ({by_kind or 'no reason stated'}): {where}.",
-        f"{complete} This report does not show what happened in the gaps.",
+        f"{format_count(len(manifest.gaps), 'gap')} ({by_kind or 'no reason stated'}): {where}.",
+        f"{answered} answered completely. This report does not show what happened in the gaps.",
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _describe_file(file: FileFacts, manifest: Manifest | None, report_stats: ReportStats) -> list[tuple[str, str, str]]:
@@ -245,7 +264,7 @@ def _describe_file(file: FileFacts, manifest: Manifest | None, report_stats: Rep
 
 
 def _list_facts(file: FileFacts, manifest: Manifest | None) -> list[tuple[str, str, str]]:
-    facts = [("Size", f"{file.size_bytes:,} bytes", "")]
+    facts = [("Size", format_count(file.size_bytes, "byte"), "")]
     if manifest:
         facts.append(("Requested by", manifest.asked_by.principal, "code"))
         facts.append(("Tenancy", manifest.asked_by.tenancy, "code"))
@@ -268,14 +287,11 @@ def _list_figures(report_stats: ReportStats, data: ReportData) -> list[tuple[str
 
 def _list_notes(manifest: Manifest | None, report_stats: ReportStats) -> list[str]:
     notes = []
-    if manifest and manifest.provisional:
-        notes.append(f"{len(manifest.provisional):,} windows were requested too soon after their end to be final.")
     if manifest and manifest.totals.filtered:
-        notes.append(f"The export was filtered: {manifest.totals.filtered:,} events were omitted.")
-    if manifest and manifest.scope.reaches_beyond_retention:
-        notes.append("The range extends beyond the retention period of the tenancy.")
+        notes.append(f"The export was filtered: {format_count(manifest.totals.filtered, 'event')} omitted.")
     if report_stats.stats.untimed:
-        notes.append(f"{report_stats.stats.untimed:,} events have no readable time and are not on any time axis.")
+        events = format_count(report_stats.stats.untimed, "event")
+        notes.append(f"{events} without a readable time: not on any time axis.")
     notes += [f"Not exact: {limit}." for limit in list_limits(report_stats.stats, ())]
     return notes
 

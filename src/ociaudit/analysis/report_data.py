@@ -5,8 +5,9 @@ coverage and gaps of a manifest into a `CoverageMap`: a row for each target, a b
 
 Invariants
 - The data is small however large the file is: every list and every text has a limit, and what is left out is counted.
-- A bin shows the worst state of any of its minutes: a gap of one minute colors its whole day. Time inside the range
-  that is neither covered nor a gap is shown as not requested, never as covered. Rows with gaps come first.
+- A bin shows the worst state of any of its minutes: a gap of one minute colors its whole day. A bin is drawn as far as
+  the range reaches: 37 minutes of today are not a whole day. Time inside the range that is neither covered nor a gap is
+  shown as not requested, never as covered. Rows with gaps come first.
 - Times of events are milliseconds since 1970, or None if an event has no readable time.
 - All texts are the events' own and therefore untrusted; the page makes them harmless.
 """
@@ -44,6 +45,8 @@ LONGEST_TEXT = 400
 _STATE_LETTERS = "cpwndx"
 _SERIES_INDEX = {name: number for number, name in enumerate(SERIES)}
 _DAY = 1_440
+_SHORT_STEPS = ((1, 4 * 60), (5, 8 * 60), (15, 24 * 60), (60, 48 * 60))
+"""The width of a bin and the longest range that it suits, in minutes; longer ranges have bins of whole days."""
 _MOST_BINS = 400
 _MOST_ROWS = 6_000
 _MOST_GAPS = 300
@@ -60,7 +63,8 @@ _CoverageByState = list[Coverage]
 class CoverageMap(msgspec.Struct, frozen=True):
     """The states of all targets over time.
 
-    There are `bins` bins of `step` seconds from `start`, in seconds since 1970. A pattern is a text of runs such as
+    There are `bins` bins of `step` seconds from `start`, in seconds since 1970. The range is `range_start` to
+    `range_end`; the first and the last bin may reach beyond it. A pattern is a text of runs such as
     `c6x1`: six covered bins, then one that failed; the letter of a state is its first one, except `x` for failed. A
     row is (region, compartment, pattern), each an index; a compartment is (id, name).
     """
@@ -68,6 +72,8 @@ class CoverageMap(msgspec.Struct, frozen=True):
     start: int
     step: int
     bins: int
+    range_start: int
+    range_end: int
     regions: tuple[str, ...]
     compartments: tuple[tuple[str, str], ...]
     patterns: tuple[str, ...]
@@ -93,7 +99,7 @@ class GapRow(NamedTuple):
 def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
     """Return the map of a manifest's coverage; `names` maps compartment ids to names, where known."""
     window = manifest.window
-    step = _DAY
+    step = next((step for step, longest in _SHORT_STEPS if window.minutes <= longest), _DAY)
     while -(-window.end // step) - window.start // step > _MOST_BINS:
         step += _DAY
     first = window.start // step
@@ -120,6 +126,8 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         start=first * step * 60,
         step=step * 60,
         bins=len(bins),
+        range_start=window.start * 60,
+        range_end=window.end * 60,
         regions=tuple(regions),
         compartments=tuple((one, names.get(one, "")) for one in compartments),
         patterns=tuple(patterns),
@@ -225,7 +233,11 @@ class AddressRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event; `kinds` is 1 for a sign-in plus 2 for a change to IAM, `raw` is empty if the event is too long."""
+    """An event.
+
+    `kinds` is 1 for a sign-in plus 2 for a change to IAM. `raw` is empty if the event is too long, `region` if it is
+    not known.
+    """
 
     time: int | None
     name: str
@@ -235,6 +247,7 @@ class EventRow(NamedTuple):
     compartment: str
     kinds: int
     raw: str
+    region: str
 
 
 class TimelineRow(NamedTuple):
@@ -279,8 +292,16 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     is_sampled: bool
 
 
-def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, span: tuple[int, int]) -> ReportData:
-    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970."""
+def make_report_data(
+    report_stats: ReportStats,
+    coverage: CoverageMap | None,
+    span: tuple[int, int],
+    origins: Iterable[Target] | None = None,
+) -> ReportData:
+    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970.
+
+    `origins` are those of all events in the order of the file, if they are known.
+    """
     stats, (start, end) = report_stats.stats, span
     principals, addresses = stats.list_principals(), stats.list_addresses()
     detections = find_detections(stats, principals, addresses)
@@ -288,6 +309,7 @@ def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, sp
     shown = high[:_MOST_HIGH] + detections[len(high) :][:_MOST_MEDIUM]
     detected = {(one.principal, one.address) for one in high}
     sample = report_stats.sample.choose(stats.types.counts, lambda facts: _is_detected(facts, detected))
+    regions = _find_regions(sample, origins)
     return ReportData(
         start=start,
         end=end,
@@ -303,7 +325,7 @@ def make_report_data(report_stats: ReportStats, coverage: CoverageMap | None, sp
         findings=tuple(_make_finding_row(stats, one) for one in shown),
         findings_left_out=len(detections) - len(shown),
         coverage=coverage,
-        sample=tuple(_make_event_row(each) for each in sample),
+        sample=tuple(_make_event_row(each, regions.get(each.number, "")) for each in sample),
         is_sampled=len(sample) < stats.events,
     )
 
@@ -366,7 +388,13 @@ def _make_change_row(facts: Facts) -> ChangeRow:
     )
 
 
-def _make_event_row(event: SampledEvent) -> EventRow:
+def _find_regions(sample: Sequence[SampledEvent], origins: Iterable[Target] | None) -> dict[int, str]:
+    """Return the regions of sampled events by their position in the file."""
+    wanted = {event.number for event in sample}
+    return {number: origin.region for number, origin in enumerate(origins or ()) if number in wanted}
+
+
+def _make_event_row(event: SampledEvent, region: str) -> EventRow:
     facts, details = event.facts, event.facts.details
     event_class = classify_event(facts.event_type, details.event_name, facts.domain_event)
     return EventRow(
@@ -378,6 +406,7 @@ def _make_event_row(event: SampledEvent) -> EventRow:
         _truncate(details.compartment_name or details.compartment_id),
         _SIGN_IN * event_class.is_sign_in + _CHANGE * event_class.is_iam_change,
         event.raw.decode("utf-8", "replace"),
+        region,
     )
 
 

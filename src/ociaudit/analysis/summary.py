@@ -21,9 +21,12 @@ import msgspec
 from ociaudit.analysis.activity import ActorSummary, rank_actors
 from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
+from ociaudit.errors import format_count
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
+from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
+from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, is_described, judge
 
 _TOP = 50
 _PARTNERS = 20
@@ -33,13 +36,16 @@ _NEW_PART = 4
 
 
 class CoverageEntry(msgspec.Struct, frozen=True):
-    """What the manifest beside a file states; without one, all fields but the first two are empty.
+    """What the manifest beside a file states; without one, most fields are empty.
 
-    `state` is `complete`, `incomplete`, `unknown` (no manifest) or `altered` (the manifest states another size).
+    `state` is the kind of the verdict and `verdict` its words: the headline and a line for each qualifier.
+    `compartment_paths` are the paths of compartments by OCID, as far as the manifest states them.
     """
 
     file: str
     state: str
+    verdict: tuple[str, ...] = ()
+    is_final: bool = True
     asked_start: str | None = None
     asked_end: str | None = None
     targets: int = 0
@@ -48,6 +54,9 @@ class CoverageEntry(msgspec.Struct, frozen=True):
     waived_gaps: int = 0
     provisional: int = 0
     filtered: int = 0
+    compartment_paths: dict[str, str] = {}
+    regions: dict[str, int] = {}
+    """Events by the region that served them, where that is known, the most first."""
 
 
 class ActorEntry(msgspec.Struct, frozen=True):
@@ -180,21 +189,23 @@ def encode_counts(stats: EventStats) -> bytes:
 
 
 def read_coverage(path: Path | None) -> CoverageEntry:
-    """Read the coverage that the manifest beside a file states; of the file itself only the size is checked.
+    """Read the coverage that the manifest beside a file states, and check that it is the manifest of this file.
 
     Raises:
         CorruptRun: the manifest cannot be read.
         DiskError: the file or its manifest cannot be accessed.
     """
     if path is None:
-        return CoverageEntry("stdin", "unknown")
+        return CoverageEntry("stdin", VerdictKind.UNKNOWN, ("unknown: stdin has no manifest",))
     manifest_path = name_manifest(path)
     with explain_disk("read", manifest_path):
         found = load_manifest(manifest_path) if manifest_path.is_file() else None
-        size_bytes = path.stat().st_size if found else 0
     if found is None:
-        return CoverageEntry(str(path), "unknown")
-    return _make_coverage_entry(str(path), size_bytes, found.manifest)
+        return CoverageEntry(str(path), VerdictKind.UNKNOWN, tuple(describe_verdict(judge(None))))
+    regions = Counter(origin.region for origin in open_origins(path) or ())
+    is_altered = not found.has_own_digest or not is_described(path, found.manifest)
+    entry = _make_coverage_entry(str(path), found.manifest, judge(found.manifest, is_altered=is_altered))
+    return msgspec.structs.replace(entry, regions=dict(regions.most_common()))
 
 
 def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
@@ -210,7 +221,7 @@ def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
     if stats.tracker.dropped:
         limits.append("there are too many pairs of principal and address to track; some may be first seen earlier")
     if stats.change_names.counts.total() > len(stats.changes):
-        limits.append(f"only the first {len(stats.changes):,} changes to IAM were examined one by one")
+        limits.append(f"only the first {format_count(len(stats.changes), 'change')} to IAM examined one by one")
     if stats.disordered:
         limits.append("the events are not in the order of time; timelines may show the wrong sequence")
     if len(files) > 1:
@@ -218,11 +229,12 @@ def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
     return limits
 
 
-def _make_coverage_entry(name: str, size_bytes: int, manifest: Manifest) -> CoverageEntry:
-    is_same_size = manifest.output.size_bytes == size_bytes
+def _make_coverage_entry(name: str, manifest: Manifest, verdict: Verdict) -> CoverageEntry:
     return CoverageEntry(
         file=name,
-        state=("complete" if manifest.complete else "incomplete") if is_same_size else "altered",
+        state=verdict.kind,
+        verdict=tuple(describe_verdict(verdict)),
+        is_final=verdict.is_final,
         asked_start=manifest.range.start,
         asked_end=manifest.range.end,
         targets=len(manifest.coverage),
@@ -231,6 +243,7 @@ def _make_coverage_entry(name: str, size_bytes: int, manifest: Manifest) -> Cove
         waived_gaps=len(manifest.waived_gaps),
         provisional=len(manifest.provisional),
         filtered=manifest.totals.filtered,
+        compartment_paths=manifest.scope.compartment_paths,
     )
 
 

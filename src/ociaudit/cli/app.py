@@ -192,7 +192,7 @@ def run_guarded(work: Callable[[], object], arguments: Sequence[str] = ()) -> in
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        console.print_error(_translate(error))
+        console.print_error(_translate(error, arguments))
         return ExitCode.USAGE
     except (KeyboardInterrupt, click.Abort):
         console.print_error(OciAuditError("interrupted", hint="run the same command again"))
@@ -214,15 +214,28 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise UsageError(f"the argument {argument_!r} is not UTF-8", hint="type it in UTF-8, and check the locale")
 
 
-def _translate(error: click.ClickException) -> UsageError:
-    """Return what click rejected as an error of ours, with a suggestion for a misspelled option."""
+def _translate(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
+    """Return what click rejected as an error of ours, with a suggestion for a misspelled option, or an example."""
     context: click.Context | None = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption):
-        message, names = error.message, error.possibilities or ()
+        message, names = error.message, error.possibilities or _find_long_option(error.option_name, arguments, context)
     else:
         message, names = error.format_message(), ()
     message = message.removesuffix(".")
-    return UsageError(message[:1].lower() + message[1:], hint=_make_hint(names, context))
+    hint = _make_hint(names, context)
+    examples: Sequence[tuple[str, str]] = getattr(context.command, "examples", ()) if context else ()
+    if isinstance(error, click.MissingParameter) and examples:
+        hint = f"for example: {examples[0][1]}; {hint}"
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _find_long_option(short: str, arguments: Sequence[str], context: click.Context | None) -> Sequence[str]:
+    """Return the option that is nearest to one typed with a single hyphen; click reads `-start` as `-s`."""
+    from difflib import get_close_matches
+
+    names = [name for one in context.command.get_params(context) for name in one.opts] if context else []
+    typed = next((one for one in arguments if one.startswith(short) and len(one) > len(short)), "")
+    return get_close_matches(f"-{typed.partition('=')[0]}", names, n=1)
 
 
 def _suggest(name: str, names: Iterable[str], context: click.Context) -> str:

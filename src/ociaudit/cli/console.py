@@ -1,12 +1,13 @@
 """The terminal: everything that is printed, and the signals that stop a command.
 
 stdout carries data only. Everything else goes to stderr, except the output of commands whose result is text
-(`print_output`). The functions `format_...` and `describe_...` turn numbers into words and do not print.
+(`print_output`, `print_data`). The functions `format_...` and `describe_...` turn numbers into words and do not print.
 
 Invariants
 - Text from events or from the service is attacker-controlled: control characters, escape sequences and
   bidirectional overrides never reach the terminal.
 - An error is always followed by a hint.
+- On a terminal, lines break between words to fit its width; elsewhere every line is whole. Data is never changed.
 - A stream that is closed, or that nobody reads any more, does not stop the program.
 - Importing this module stays cheap, because `--help` needs it: what few commands use is imported in functions.
 """
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
-from ociaudit.errors import Interrupted, OciAuditError, RequestError
+from ociaudit.errors import Interrupted, OciAuditError, RequestError, format_count
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -30,6 +32,28 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SIZE_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _PATHS_SHOWN = 30
+_USUAL_WIDTH, _NARROWEST = 80, 40
+_WORD = re.compile(r" *[^ ]+")
+_COLUMN_GAP = re.compile(r"(?<=[^ ]) {2,}(?=[^ ])")
+_COLORS = {
+    "ok": "green",
+    "complete": "green",
+    "already complete": "green",
+    "no difference": "green",
+    "error": "red",
+    "failed": "red",
+    "gap": "red",
+    "unknown": "yellow",
+    "warning": "yellow",
+    "notice": "yellow",
+    "note": "yellow",
+    "hint": "cyan",
+    "policy": "cyan",
+    "skipped": "bright_black",
+}
+"""Words that begin a line, or what follows its label, and their colors."""
+_LABEL = re.compile(rf"( *(?:[\w-]+ {{2,}})?)({'|'.join(_COLORS)})(?=[\s:,;]|$)")
+_ALARM = re.compile(r"\b(?:INCOMPLETE|ALTERED|DAMAGED|GAP|UNKNOWN|SIGNATURE|NOT SIGNED AS EXPECTED|THEY DIFFER)\b")
 
 
 def clean_text(text: str) -> str:
@@ -43,7 +67,7 @@ def clean_text(text: str) -> str:
 
 def print_message(text: str = "") -> None:
     """Print a line to stderr."""
-    _print(clean_line(text), sys.stderr)
+    _print_text(clean_line(text), sys.stderr)
 
 
 def print_notice(text: str) -> None:
@@ -69,15 +93,20 @@ def choose_notice(*, is_strict: bool) -> Callable[[str], None]:
 
 def print_output(text: str) -> None:
     """Print a line to stdout: what the command was run for."""
-    _print(clean_line(text), sys.stdout)
+    _print_text(clean_line(text), sys.stdout)
+
+
+def print_data(text: str, *, to_stderr: bool = False) -> None:
+    """Print a line for programs, such as JSON, which is neither folded nor colored."""
+    _print(clean_line(text), sys.stderr if to_stderr else sys.stdout)
 
 
 def print_error(error: OciAuditError) -> None:
     """Print what failed and what to do next."""
     request_id = error.request_id if isinstance(error, RequestError) else None
     suffix = f" (opc-request-id {request_id})" if request_id else ""
-    _print_labelled("error", f"{error}{suffix}", color="red")
-    _print_labelled("hint", error.hint, color="cyan")
+    print_message(f"error: {error}{suffix}")
+    print_message(f"hint: {error.hint}")
 
 
 def print_bug(error: BaseException) -> None:
@@ -111,13 +140,44 @@ def uses_color(*, to_stderr: bool = False) -> bool:
     return stream is not None and stream.isatty() and not is_plain
 
 
-def find_width() -> int | None:
-    """Return the width in cells of the terminal that stdout goes to; None if it is not a terminal."""
-    if sys.stdout is None or not sys.stdout.isatty():
+def find_width(*, to_stderr: bool = False) -> int | None:
+    """Return the width in cells of the terminal that stdout (or stderr) goes to; None if it is not a terminal."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    if stream is None or not stream.isatty():
         return None
-    import shutil
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named) > 0:
+        return int(named)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH
 
-    return shutil.get_terminal_size().columns
+
+def fold_line(text: str, width: int) -> list[str]:
+    """Return a line as lines that fit into `width` cells, broken between words only.
+
+    Later lines are indented to the line's last column, if it has columns. A longer word, such as an OCID, stays whole.
+    """
+    from rich.cells import cell_len
+
+    if cell_len(text) <= width:
+        return [text]
+    indent = " " * _find_indent(text, width)
+    lines = [""]
+    for word in _WORD.findall(text):
+        if lines[-1].strip() and cell_len(lines[-1] + word) > width:
+            word = word.lstrip(" ")  # noqa: PLW2901 - the spaces before it end the line
+            lines.append(indent[: max(2, width - cell_len(word))] + word)
+        else:
+            lines[-1] += word
+    return lines
+
+
+def _find_indent(text: str, width: int) -> int:
+    """Return where the last column of a line begins; without columns, two cells after the line's own indent."""
+    columns = [match.end() for match in _COLUMN_GAP.finditer(text) if match.end() <= width // 2]
+    return columns[-1] if columns else min(len(text) - len(text.lstrip(" ")) + 2, width // 2)
 
 
 def fill_closed_streams() -> None:
@@ -176,6 +236,15 @@ class ProgressBar:
         """Draw the bar with a line below it."""
         from rich.console import Console
         from rich.live import Live
+        from rich.text import Text
+
+        class WholeLines(Console):
+            """A console that does not break the lines of messages, which fit already, inside a long word."""
+
+            def print(self, *objects: Any, **options: Any) -> None:
+                is_text = bool(objects) and all(isinstance(each, Text) for each in objects)
+                super().print(*objects, **({"soft_wrap": True} | options if is_text else options))
+
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
@@ -189,7 +258,7 @@ class ProgressBar:
         # While the bar is shown, rich replaces sys.stderr, so `print_message` prints above it without knowing it.
         self._live = Live(
             get_renderable=self._render,
-            console=Console(stderr=True, highlight=False, markup=False, no_color=not uses_color(to_stderr=True)),
+            console=WholeLines(stderr=True, highlight=False, markup=False, no_color=not uses_color(to_stderr=True)),
             transient=True,
             redirect_stdout=False,
         )
@@ -215,6 +284,24 @@ class ProgressBar:
         return Group(self._progress.get_renderable(), *lines)
 
 
+def fit_widths(widths: Sequence[int], total: int, *, narrowest: int = 8, widest: int | None = None) -> list[int]:
+    """Return the widths of columns, two cells apart, so that a row fits into `total` cells: the widest shrink first.
+
+    `widest` limits every column if they do not fit; no column gets below `narrowest`.
+    """
+    room = total - 2 * (len(widths) - 1)
+    result = [min(width, widest or width) for width in widths] if sum(widths) > room else list(widths)
+    while sum(result) > room and max(result) > narrowest:
+        result[result.index(max(result))] -= 1
+    return result
+
+
+def list_names(names: Sequence[str], *, shown: int) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in the unit that suits it: `89 s`, `90 min` or `1.5 h`."""
     if seconds < 90:
@@ -228,11 +315,6 @@ def format_size(size_bytes: float) -> str:
         if size_bytes >= unit:
             return f"{size_bytes / unit:,.1f} {name}"
     return f"{size_bytes:.0f} bytes"
-
-
-def format_count(number: int, noun: str) -> str:
-    """Return `1 gap` or `2 gaps`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def describe_redaction(fields: Mapping[str, int], events: int) -> Iterator[str]:
@@ -252,9 +334,27 @@ def clean_line(text: str) -> str:
     return " ".join(clean_text(line) for line in text.splitlines())
 
 
-def _print_labelled(label: str, text: str, *, color: str) -> None:
-    shown = click.style(label, fg=color, bold=True) if uses_color(to_stderr=True) else label
-    _print(f"{shown}: {clean_line(text)}", sys.stderr)
+def paint(line: str) -> str:
+    """Return a line with the words in color that say how something went."""
+    label = _LABEL.match(line)
+    if label is not None:
+        color = _COLORS[label[2]]
+        rest = line[label.end() :]
+        return label[1] + click.style(label[2], fg=color, bold=True) + _paint_alarms(rest)
+    return _paint_alarms(line)
+
+
+def _paint_alarms(text: str) -> str:
+    return _ALARM.sub(lambda match: click.style(match[0], fg="red", bold=True), text)
+
+
+def _print_text(line: str, stream: TextIO | None) -> None:
+    to_stderr = stream is sys.stderr
+    width = find_width(to_stderr=to_stderr)
+    has_color = uses_color(to_stderr=to_stderr)
+    # In one write, because a bar is redrawn after each.
+    lines = [line] if width is None else fold_line(line, max(width, _NARROWEST))
+    _print("\n".join(paint(each) if has_color else each for each in lines), stream)
 
 
 def _print(line: str, stream: TextIO | None) -> None:
@@ -262,7 +362,8 @@ def _print(line: str, stream: TextIO | None) -> None:
         return
     encoding = stream.encoding or "utf-8"
     try:
-        print(line.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+        stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+        stream.flush()
     except BrokenPipeError:
         # The reader has gone. What is still in the buffer must not fail again at the end of the program.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_count
+from ociaudit.cli.console import describe_redaction
 from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
     OUTPUT,
+    OUTPUT_FILE,
+    STRICT_HELP,
     Command,
     argument,
     file_options,
     filter_options,
     option,
-    strict_option,
 )
-from ociaudit.errors import ExitCode
+from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.events.filters import FilterSpec
@@ -56,7 +57,7 @@ _INPUTS_SHOWN = 20
     "-o",
     "--output",
     section=OUTPUT,
-    type=FILE,
+    type=OUTPUT_FILE,
     required=True,
     metavar="FILE",
     help="Output file, or - for stdout. The file extension sets the format and compression.",
@@ -68,8 +69,14 @@ _INPUTS_SHOWN = 20
     is_flag=True,
     help="Sort the events by time and write each record once, instead of keeping the input order.",
 )
+@option(
+    "--valid-unicode",
+    section=OUTPUT,
+    is_flag=True,
+    help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
+)
 @filter_options
-@strict_option
+@option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
     """Read one or more event files in any supported format, and write the events to one file.
@@ -113,6 +120,7 @@ def _convert(
         encoder=EventEncoder(options["shape"], options["with_origin"]),
         is_sorted=options["sort"],
         is_redacted=options["redact"],
+        is_valid_unicode=options["valid_unicode"],
         overwrite=options["overwrite"],
         is_strict=options["is_strict"],
     )
@@ -130,12 +138,16 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
     if len(conversion.inputs) > _INPUTS_SHOWN:
         yield f"… and {format_count(len(conversion.inputs) - _INPUTS_SHOWN, 'more file')}"
     where = f" to {output}" if output else ""
-    yield f"{format_count(conversion.written, 'event')} written{where} ({conversion.size_bytes:,} bytes)"
+    yield f"{format_count(conversion.written, 'event')} written{where} ({format_count(conversion.size_bytes, 'byte')})"
     yield (
         f"{conversion.read:,} read = {conversion.written:,} written + {conversion.filtered:,} filtered out + "
         f"{conversion.identical:,} identical"
+        + (f" + {conversion.reserialised:,} reserialised" if conversion.reserialised else "")
     )
     if conversion.conflicting_ids:
         yield f"{format_count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
     if conversion.redacted_fields is not None:
         yield from describe_redaction(conversion.redacted_fields, conversion.redacted_events)
+    if conversion.surrogates is not None:
+        replaced = format_count(conversion.surrogates.replaced, "lone surrogate")
+        yield f"replaced: {replaced} in {format_count(conversion.surrogates.events, 'event')}"

@@ -16,7 +16,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.options import FILE, Command, option
-from ociaudit.errors import ExitCode, OciAuditError
+from ociaudit.errors import ExitCode, OciAuditError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import Overview
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _NAMES_SHOWN = 8
 _FAILURES_SHOWN = 6
-_SHORT_OCID = 12
 
 
 @click.command(
@@ -120,24 +119,29 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     yield ""
     yield "with your own profile in ~/.oci/config:"
     yield "  oci-audit export --start 7d -o audit.json"
-    yield "  oci-audit export --start 2025-12-01 --end 2025-12-07 --event-type 'Login|ApiKey' -o logins.json"
-    yield "  oci-audit export --start 90d --region eu-frankfurt-1 -o 'audit-{start}.json.gz'"
+    yield "  oci-audit export --start 30d --event-type 'Login|ApiKey' -o logins.json"
+    yield "  oci-audit export --start 90d --region eu-paris-1 -o 'audit-{start}.json.gz'"
 
 
 def _describe_coverage(result: ExportResult) -> Iterator[str]:
     """Yield a table with a line per compartment and a column per region."""
+    from ociaudit.cli.export_command import list_gap_lines
+
     targets = result.manifest.coverage
     regions = sorted({target.region for target in targets})
     gaps = {gap.target: gap for gap in result.gaps}
     covered = {(target.region, target.compartment): bool(target.windows) for target in targets}
     yield f"coverage from {result.manifest.range.start} to {result.manifest.range.end}"
-    yield "  " + " " * (_SHORT_OCID + 3) + "  ".join(f"{region:<16}" for region in regions).rstrip()
-    for compartment in sorted({target.compartment for target in targets}):
+    paths = result.manifest.scope.compartment_paths
+    names = {target.compartment: paths.get(target.compartment) or target.compartment for target in targets}
+    width = max(map(len, names.values()), default=0)
+    yield "  " + " " * (width + 2) + "  ".join(f"{region:<16}" for region in regions).rstrip()
+    for compartment, name in sorted(names.items(), key=lambda item: item[1]):
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
-        yield f"  …{compartment[-_SHORT_OCID:]}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
-    for gap in gaps.values():
-        yield f"  GAP {gap.target.region} …{gap.target.compartment[-_SHORT_OCID:]} {gap.reason}"
-    yield f"  {len(covered) - len(gaps)} of {len(covered)} targets complete"
+        yield f"  {name:{width}}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
+    for line in list_gap_lines(result.gaps, paths, requested=result.manifest.range):
+        yield line if line.startswith("    ") else f"  GAP {line.strip()}"
+    yield f"  {len(covered) - len(gaps)} of {format_count(len(covered), 'target')} complete"
     if gaps:
         yield "  (one compartment of the synthetic tenancy is forbidden, to show what a gap looks like)"
 

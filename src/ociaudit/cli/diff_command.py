@@ -10,13 +10,16 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.options import FILE, Command, argument, json_option, strict_option
-from ociaudit.errors import ExitCode
+from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.events.event import Event
     from ociaudit.operations.diff import Difference, Side
 
 _EXAMPLES_SHOWN = 5
+_PATHS_SHOWN = 10
+_FIELDS_SHOWN = 5
+_LONGEST_SHOWN = 60
 
 
 @click.command(
@@ -36,7 +39,7 @@ def diff(a: Path, b: Path, *, as_json: bool, is_strict: bool) -> int:
 
     difference = compare_exports(a, b, is_strict=is_strict)
     if as_json:
-        console.print_output(encode_difference(difference))
+        console.print_data(encode_difference(difference))
     else:
         for line in describe_difference(difference, a, b):
             console.print_output(line)
@@ -47,21 +50,33 @@ def describe_difference(difference: Difference, a: Path, b: Path) -> Iterator[st
     """Yield the comparison, line by line."""
     sides = (("A", a, difference.a), ("B", b, difference.b))
     for name, path, side in sides:
-        yield f"{name} {path}: {side.events:,} events"
+        yield f"{name} {path}: {format_count(side.events, 'event')}"
     yield f"in both        {difference.in_both:,}"
     for name, _, side in sides:
         yield f"only in {name}      {side.only:,}"
         for event in side.examples[:_EXAMPLES_SHOWN]:
             yield f"  {_describe_event(event)}"
-    yield f"same id, other bytes: {difference.changed_ids:,}"
-    for event_id in difference.changed_examples[:_EXAMPLES_SHOWN]:
-        yield f"  {event_id}"
+    yield from _describe_changes(difference)
     for name, _, side in sides:
         if side.not_comparable:
-            yield f"not comparable {side.not_comparable:,} events of {name} are outside the range that both cover"
+            events = format_count(side.not_comparable, "event")
+            yield f"not comparable {events} of {name} outside the range that both cover"
     for note in difference.notes:
         yield f"note: {note}"
     yield "no difference" if difference.is_same else "THEY DIFFER"
+
+
+def _describe_changes(difference: Difference) -> Iterator[str]:
+    """Yield how many events changed, in which fields, and examples."""
+    yield f"changed        {difference.changed:,}"
+    if difference.reserialized:
+        yield f"  {format_count(difference.reserialized, 'event')} of them with the same values, written differently"
+    for path, number in difference.changed_fields.most_common(_PATHS_SHOWN):
+        yield f"  {number:>9,}  {path}"
+    for changed in difference.changed_examples[:_EXAMPLES_SHOWN]:
+        yield f"  {changed.event_id}"
+        for each in changed.fields[:_FIELDS_SHOWN]:
+            yield f"    {each.path}: {_show_value(each.old)} → {_show_value(each.new)}"
 
 
 def encode_difference(difference: Difference) -> str:
@@ -73,11 +88,19 @@ def encode_difference(difference: Difference) -> str:
         "in_both": difference.in_both,
         "a": _encode_side(difference.a),
         "b": _encode_side(difference.b),
-        "changed_ids": difference.changed_ids,
+        "changed": difference.changed,
+        "reserialized": difference.reserialized,
+        "changed_fields": dict(difference.changed_fields.most_common()),
         "changed_examples": difference.changed_examples,
         "notes": difference.notes,
     }
     return msgspec.json.encode(fields).decode()
+
+
+def _show_value(text: str | None) -> str:
+    if text is None:
+        return "(none)"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
 def _encode_side(side: Side) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def doctor(*, as_json: bool, **options: Any) -> int:
     if as_json:
         import json
 
-        console.print_output(json.dumps(encode_results(results)))
+        console.print_data(json.dumps(encode_results(results)))
     else:
         for line in describe_results(results):
             console.print_output(line)

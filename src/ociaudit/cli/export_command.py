@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_count, format_duration, format_size
+from ociaudit.cli.console import describe_redaction, format_duration, format_size
 from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
     OUTPUT,
+    OUTPUT_FILE,
     SCOPE,
     Command,
     file_options,
@@ -27,7 +28,7 @@ from ociaudit.cli.options import (
     region_option,
     sign_in_options,
 )
-from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status
+from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
     from ociaudit.planning.shard import Gap
-    from ociaudit.storage.manifest import Manifest
+    from ociaudit.storage.manifest import GapEntry, Range, Totals
 
 LogFormat = Literal["text", "json"]
 
@@ -57,6 +58,7 @@ _SLOWEST_SHOWN = 3
 _REGIONS_SHOWN = 40
 _FAILED_PROBES_SHOWN = 10
 _UNAUTHORIZED = "401 "
+_EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oci-audit export --help`"
 
 
 @click.command(
@@ -78,18 +80,21 @@ _UNAUTHORIZED = "401 "
 @option(
     "--start",
     section=_RANGE,
-    required=True,
+    aliases=["--since", "--from"],
     metavar="TIME",
-    help="Start of the range: a date (2025-12-01, or 01.12.25 for day.month.year), a timestamp "
-    "(2025-12-01T08:00:00Z), or an age (7d, 36h, 90m). Dates are in UTC.",
+    help="Start of the range: a date (2025-12-01, or 01.12.25 for day.month.year), yesterday, a month (2025-12), a "
+    "week (2025-W49), a timestamp (2025-12-01T08:00Z), or an age (7d, 36h, 90m). Dates are in UTC. "
+    "[required, except with --last]",
 )
 @option(
     "--end",
     section=_RANGE,
-    default="now",
+    aliases=["--until", "--to"],
     metavar="TIME",
-    help="End of the range: a date (inclusive), a timestamp (exclusive), or now.",
+    show_default="now",
+    help="End of the range: a date, month or week (inclusive), a timestamp (exclusive), or now.",
 )
+@option("--last", section=_RANGE, metavar="DURATION", help="Range from this long ago until now: 7d, 36h, 2d12h.")
 @option(
     "--time-basis",
     section=_RANGE,
@@ -119,9 +124,9 @@ _UNAUTHORIZED = "401 "
     "compartments",
     section=SCOPE,
     multiple=True,
-    metavar="OCID",
+    metavar="NAME|OCID",
     show_default="the whole tenancy",
-    help="Only this compartment and those below it; repeatable.",
+    help="Only this compartment and those below it, by name, path (root/prod/pay) or OCID; repeatable.",
 )
 @option(
     "--no-subtree",
@@ -133,7 +138,7 @@ _UNAUTHORIZED = "401 "
     "--waive",
     section=SCOPE,
     multiple=True,
-    metavar="OCID|FILE",
+    metavar="NAME|OCID|FILE",
     help="Compartment where access is expected to be denied, or a file that lists such compartments; its gaps do not "
     "cause exit code 10. Repeatable.",
 )
@@ -142,7 +147,7 @@ _UNAUTHORIZED = "401 "
     "--output",
     section=OUTPUT,
     metavar="FILE",
-    type=FILE,
+    type=OUTPUT_FILE,
     help="Output file, or - for stdout. The file extension sets the format and compression. {start} and {end} are "
     "replaced with the range's start and end. [required, except with --dry-run]",
 )
@@ -150,7 +155,7 @@ _UNAUTHORIZED = "401 "
 @option(
     "--manifest",
     section=OUTPUT,
-    type=FILE,
+    type=OUTPUT_FILE,
     metavar="FILE",
     show_default="next to the output",
     help="Where to write the manifest.",
@@ -222,6 +227,12 @@ _UNAUTHORIZED = "401 "
     is_flag=True,
     help="At the end, request again any window that returned no events.",
 )
+@option(
+    "--require-final",
+    section=BEHAVIOR,
+    is_flag=True,
+    help="Exit with 11 if the export is complete only so far: a window is provisional, or the range is not over.",
+)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps, and errors.")
 @option(
     "-v",
@@ -240,27 +251,51 @@ _UNAUTHORIZED = "401 "
 def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any) -> int:
     """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 
-    Exit codes: 0 complete, 10 finished with gaps, 2 usage error, 3 sign-in or permission error, 4 service error,
-    5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After exit code 3, 4, 5, or 10, or an
-    interruption, run the same command again to continue; a relative range such as 7d needs --resume.
+    Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage error, 3 sign-in or
+    permission error, 4 service error, 5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5,
+    10, 11, or an interruption, run the same command again to continue; a relative range such as 7d needs --resume.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:
+        options["start"], options["end"] = choose_range(options["start"], options["end"], options["last"])
         check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
         if dry_run:
             return print_preview(_preview(options, progress, is_probing=probe), as_json=as_json)
-        progress.waived = frozenset(read_waivers(options["waive"]))
         result = _export(output, options, progress)
     except OciAuditError as error:
         if progress.report_error(error):
             return find_exit_status(error)
+        progress.close()
+        _print_kept(progress)
         raise
     finally:
         progress.close()
-    exit_code = ExitCode.OK if result.complete else ExitCode.INCOMPLETE
+    exit_code = result.verdict.find_exit_code(require_final=options["require_final"])
     if not progress.report_end(result, exit_code=exit_code):
         _print_result(result, progress, options, is_quiet=quiet)
+        if exit_code is ExitCode.NOT_FINAL:
+            _print_not_final(result, is_quiet=quiet)
     return exit_code
+
+
+def _print_not_final(result: ExportResult, *, is_quiet: bool) -> None:
+    from ociaudit.storage.verdict import describe_headline
+
+    if is_quiet:
+        console.print_message(describe_headline(result.verdict))
+    console.print_message(f"hint: {_advise_final(result)}")
+
+
+def _advise_final(result: ExportResult) -> str:
+    """Return how the range of an export becomes final."""
+    from ociaudit.operations.resume import has_relative_range
+    from ociaudit.planning.window import SETTLE_MINUTES
+
+    if has_relative_range(result.manifest.arguments):
+        return f"--settle {SETTLE_MINUTES}m ends the range where it is final"
+    if result.output is None:
+        return f"run the same command again from {result.verdict.final_from} on"
+    return f"from {result.verdict.final_from} on, the same command requests what is not final yet"
 
 
 def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProgress) -> ExportResult:
@@ -268,7 +303,7 @@ def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProg
     from ociaudit.operations.context import Cancellation
 
     cancellation = Cancellation()
-    export_options = _make_export_options(output, options, waived=progress.waived)
+    export_options = _make_export_options(output, options, waived=frozenset(read_waivers(options["waive"])))
     with console.handle_signals(cancellation.cancel):
         return api.run_export(
             export_options,
@@ -307,6 +342,30 @@ def _make_export_options(
     )
 
 
+def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[str, str]:
+    """Return the typed start and end of the range.
+
+    Raises:
+        UsageError: no start is given, or `--last` beside one, or `--last` is not a duration.
+    """
+    from ociaudit.planning.time_range import parse_duration
+
+    if last is None:
+        if start is None:
+            raise UsageError("missing option '--start'", hint=_EXAMPLE_HINT)
+        return start, "now" if end is None else end
+    if start is not None or end is not None:
+        other = "--start" if start is not None else "--end"
+        raise UsageError(f"--last and {other} exclude each other", hint=f"omit {other}; --last ends now")
+    if last.strip().lower() in {"week", "month"}:
+        raise UsageError(
+            f"--last takes a duration, not {last!r}",
+            hint=f"write --start 'last {last}' --end 'last {last}' for that of the calendar, or --last 7d",
+        )
+    parse_duration(last)
+    return last, "now"
+
+
 def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool) -> None:
     """Check that no option is given that would be ignored, and that none is missing.
 
@@ -319,7 +378,7 @@ def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: boo
         if is_given:
             raise UsageError(f"{name} has no effect without --dry-run", hint=f"add --dry-run, or omit {name}")
     if output is None:
-        raise UsageError("missing option '-o' / '--output'", hint="see `oci-audit export --help`")
+        raise UsageError("missing option '-o' / '--output'", hint=_EXAMPLE_HINT)
 
 
 def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity: int = 0) -> QuietProgress:
@@ -341,28 +400,28 @@ def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity
 
 
 def read_waivers(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the OCIDs that are named directly, or one per line in files; `#` begins a comment.
+    """Return the OCIDs, names and paths that are given directly, or one per line in files; `#` begins a comment.
 
     Raises:
-        UsageError: an argument is neither an OCID nor a readable file of OCIDs.
+        UsageError: an argument is neither an OCID, a name nor a readable file of such.
     """
-    from ociaudit.planning.scope import check_ocid
+    from ociaudit.planning.scope import check_compartment_name
 
-    return tuple(check_ocid(ocid) for argument in arguments for ocid in _expand_waiver(argument))
+    return tuple(check_compartment_name(text) for argument in arguments for text in _expand_waiver(argument))
 
 
 def _expand_waiver(argument: str) -> Iterator[str]:
     from pathlib import Path
 
-    if argument.startswith("ocid1."):
-        yield argument
-        return
     try:
         text = Path(argument).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        yield argument  # an OCID, a name or a path, which the tenancy's listing decides
+        return
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"--waive {argument}: neither an OCID nor a readable file",
-            hint="name an OCID, or a file with one OCID per line",
+            f"--waive {argument}: neither a compartment nor a readable file",
+            hint="give an OCID, a name or a path, or a file with one of these per line",
         ) from error
     for line in text.splitlines():
         ocid = line.split("#", 1)[0].strip()
@@ -373,10 +432,12 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
     from ociaudit.planning.time_range import is_relative
+    from ociaudit.storage.verdict import describe_headline
 
     if not is_quiet:
         for line in (*describe_empty_filter(result), *describe_result(result), *describe_effort(progress)):
             console.print_message(line)
+    manifest = result.manifest
     if result.gaps:
         lines = describe_gaps(
             result.gaps,
@@ -384,9 +445,30 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             is_kept=result.output is not None,
             is_relative=is_relative(options["start"]) or is_relative(options["end"]),
             can_waive=True,
+            paths=manifest.scope.compartment_paths,
+            requested=manifest.range,
+            is_detailed=bool(options["verbose"]),
+            headline=describe_headline(result.verdict),
+            is_finished=result.was_complete_before,
         )
-        for line in lines:
+        for line in (*lines, *_describe_pinned_range(result, options)):
             console.print_message(line)
+    if result.gaps or not is_quiet:
+        _print_kept(progress)
+
+
+def _print_kept(progress: QuietProgress) -> None:
+    """Print which run directory stays, and how large it is."""
+    if progress.kept is not None:
+        folder, size_bytes = progress.kept
+        console.print_message(f"kept: {folder} ({format_size(size_bytes)}) holds what has been fetched so far")
+
+
+def _describe_pinned_range(result: ExportResult, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what to type from the next day on, if the range was typed as `yesterday` or the like."""
+    arguments = result.manifest.arguments
+    if result.output is not None and (arguments.start, arguments.end) != (options["start"], options["end"]):
+        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {result.output}"
 
 
 def describe_result(result: ExportResult) -> Iterator[str]:
@@ -394,16 +476,17 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     manifest = result.manifest
     totals = manifest.totals
     if result.was_complete_before:
-        yield f"already complete: {result.output} holds {format_count(totals.written, 'event')}; nothing was requested"
+        yield f"{result.output} exists with {format_count(totals.written, 'event')}; nothing was requested"
+        yield from _describe_verdict(result)
         return
     where = f" to {result.output}" if result.output else ""
-    yield f"{format_count(totals.written, 'event')} written{where} ({manifest.output.size_bytes:,} bytes)"
+    reserialised = f" + {totals.reserialised:,} reserialised" if totals.reserialised else ""
+    yield f"{format_count(totals.written, 'event')} written{where} ({format_count(manifest.output.size_bytes, 'byte')})"
     yield (
-        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out + "
-        f"{totals.identical:,} identical; {format_count(totals.pages, 'page')} in "
-        f"{format_count(totals.requests, 'request')}, {format_count(totals.shards, 'window')}"
+        f"{totals.scanned:,} scanned = {totals.written:,} written + {totals.filtered:,} filtered out"
+        f"{_describe_identical(totals)}{reserialised}; {format_count(totals.pages, 'page')}, "
+        f"{format_count(totals.shards, 'window')}"
     )
-    yield from _describe_event_range(manifest)
     times = manifest.event_times
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range requested"
@@ -413,23 +496,25 @@ def describe_result(result: ExportResult) -> Iterator[str]:
         yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
         if result.gaps and result.output:
             yield f"{result.output}.run keeps the events as served, not redacted, until the gaps are filled"
-    if manifest.provisional:
-        windows = format_count(len(manifest.provisional), "window")
-        yield f"{windows} provisional: requested within 15 minutes of their end"
-    for name in manifest.scope.unlisted_compartments_seen:
-        yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
-    if result.waived:
-        yield f"{format_count(len(result.waived), 'waived gap')}: {_list_targets(result.waived)}"
+    yield from _describe_verdict(result)
     if result.digest:
         yield f"manifest {result.manifest_path} sha256:{result.digest}"
 
 
-def _describe_event_range(manifest: Manifest) -> Iterator[str]:
-    wanted = manifest.event_range
-    if wanted:
-        outside = f"{manifest.totals.outside_event_range:,} of the filtered out"
-        late = "" if wanted.is_settled else f"; less than {wanted.late} has passed since, so late ones may be missing"
-        yield f"{outside} happened outside {wanted.start} .. {wanted.end}{late}"
+def _describe_verdict(result: ExportResult) -> Iterator[str]:
+    """Yield the verdict; where there are gaps, its headline comes with them."""
+    from ociaudit.storage.verdict import describe_verdict
+
+    headline, *qualifiers = describe_verdict(result.verdict)
+    if not result.gaps:
+        yield headline
+    yield from (f"  {line}" for line in qualifiers)
+
+
+def _describe_identical(totals: Totals) -> str:
+    """Return the records that were read more than once, by why."""
+    again = f" + {totals.fetched_twice:,} fetched twice" if totals.fetched_twice else ""
+    return f"{again} + {totals.identical - totals.fetched_twice:,} identical"
 
 
 def describe_effort(run_stats: RunStats) -> Iterator[str]:
@@ -448,30 +533,40 @@ def describe_effort(run_stats: RunStats) -> Iterator[str]:
     if slowest:
         yield "slowest windows:"
     for taken in slowest:
-        yield f"  {describe_shard_time(taken)}"
+        yield f"  {describe_shard_time(taken, run_stats.paths)}"
 
 
 def describe_gaps(
-    gaps: Sequence[Gap], *, policy: str, is_kept: bool = True, is_relative: bool = False, can_waive: bool = False
+    gaps: Sequence[Gap],
+    *,
+    policy: str,
+    is_kept: bool = True,
+    is_relative: bool = False,
+    can_waive: bool = False,
+    paths: Mapping[str, str] | None = None,
+    requested: Range | None = None,
+    is_detailed: bool = False,
+    headline: str | None = None,
+    is_finished: bool = False,
 ) -> Iterator[str]:
-    """Yield the gaps, grouped by cause, and what to do about them.
+    """Yield the gaps, one line per compartment and cause, and what to do about them.
 
     `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
     `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
-    `can_waive`: the command has the option `--waive`.
+    `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
+    `requested` are shown without their time. `is_detailed` adds every gap with its request id. `headline` is the
+    verdict. `is_finished`: the gaps were waived when the file was written, and its run directory is gone.
     """
     from ociaudit.cli.progress import describe_gap
 
-    yield f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
-    groups = _group_gaps(gaps)
-    for group in groups[:_GAPS_SHOWN]:
-        more = f"; and the same for {format_count(len(group) - 1, 'more compartment')}" if len(group) > 1 else ""
-        yield f"  {describe_gap(group[0])}{more}"
-    rest = sum(map(len, groups[_GAPS_SHOWN:]))
-    if rest:
-        yield f"  … and {rest:,} more; all are in the manifest"
+    yield headline or f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
+    yield from list_gap_lines(gaps, paths or {}, requested=requested)
+    if is_detailed:
+        yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
     yield from _advise(gaps, policy, can_waive=can_waive)
-    if is_kept and is_relative:
+    if is_finished:
+        yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
+    elif is_kept and is_relative:
         yield "hint: the same command with --resume requests only the gaps"
     elif is_kept:
         yield "hint: the same command again requests only the gaps"
@@ -479,14 +574,36 @@ def describe_gaps(
         yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
 
 
-def _group_gaps(gaps: Sequence[Gap]) -> list[list[Gap]]:
-    """Group consecutive gaps that one response caused, usually those of a whole region."""
-    from itertools import groupby
+def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None) -> Iterator[str]:
+    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
+    from ociaudit.cli.options import wrap_text
+    from ociaudit.planning.shard import describe_group, group_gaps
 
-    def find_cause(gap: Gap) -> tuple[object, ...]:
-        return gap.target.region, gap.window, gap.kind, gap.reason, gap.request_id
+    try:
+        window = requested.window if requested else None
+    except ValueError:  # a manifest that was changed
+        window = None
+    groups = group_gaps(gaps)
+    for group in groups[:_GAPS_SHOWN]:
+        first, *others = wrap_text(describe_group(group, paths, window=window), 76)
+        yield f"  {first}"
+        yield from (f"    {line}" for line in others)
+    rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
+    if rest:
+        yield f"  … and {format_count(rest, 'more gap')}; all are in the manifest"
 
-    return [list(group) for _, group in groupby(gaps, find_cause)]
+
+def list_gap_entries(
+    entries: Sequence[GapEntry], paths: Mapping[str, str], requested: Range | None = None
+) -> Iterator[str]:
+    """Yield the gaps of a manifest as `list_gap_lines` does; as they are where their times cannot be read."""
+    try:
+        gaps = [entry.gap for entry in entries]
+    except ValueError:
+        for entry in entries[:_GAPS_SHOWN]:
+            yield f"  {entry.kind} {entry.region} {entry.compartment} {entry.start} .. {entry.end}: {entry.reason}"
+        return
+    yield from list_gap_lines(gaps, paths, requested=requested)
 
 
 def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[str]:
@@ -496,7 +613,7 @@ def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[st
     if any(not gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
         yield f"hint: for denied targets ask for: {policy}"
         if can_waive:
-            yield "hint: if a denial is intended, --waive OCID keeps it on record without exit code 10"
+            yield "hint: if a denial is intended, --waive NAME keeps it on record without exit code 10"
 
 
 def describe_empty_filter(result: ExportResult) -> Iterator[str]:
@@ -516,14 +633,12 @@ def describe_empty_filter(result: ExportResult) -> Iterator[str]:
         yield "most frequent of those scanned:"
     for name, number in seen:
         yield f"  {number:>9,}  {name}"
+    for name, values in result.nearest_values.items():
+        yield f"hint: nearest {name} among the events scanned: {', '.join(values)}"
     for pattern in patterns:
         found = find_recorded_names(pattern)
         if found:
             yield f"hint: Audit records {found[0]} as {', '.join(found[1])}"
-
-
-def _list_targets(gaps: Sequence[Gap]) -> str:
-    return ", ".join(f"{gap.target.region} {gap.target.compartment}" for gap in gaps[:_GAPS_SHOWN])
 
 
 def print_preview(preview: Preview, *, as_json: bool) -> int:
@@ -531,7 +646,7 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        console.print_output(json.dumps(encode_preview(preview)))
+        console.print_data(json.dumps(encode_preview(preview)))
     else:
         for line in describe_preview(preview):
             console.print_output(line)
@@ -540,6 +655,7 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
 
 def describe_preview(preview: Preview) -> Iterator[str]:
     """Yield the preview of a dry run, line by line."""
+    from ociaudit.cli.progress import describe_shard
     from ociaudit.planning.window import MINUTES_PER_DAY, format_minute
 
     plan = preview.plan
@@ -563,7 +679,7 @@ def describe_preview(preview: Preview) -> Iterator[str]:
         yield from _describe_estimate(preview, preview.estimate)
     for shard, error in preview.failed[:_FAILED_PROBES_SHOWN]:
         request_id = f" (opc-request-id {error.request_id})" if error.request_id else ""
-        yield f"rejected    {shard}: {error}{request_id}"
+        yield f"rejected    {describe_shard(shard, plan.listed_compartments or {})}: {error}{request_id}"
     if len(preview.failed) > _FAILED_PROBES_SHOWN:
         yield f"rejected    and {len(preview.failed) - _FAILED_PROBES_SHOWN:,} more"
 
@@ -645,8 +761,8 @@ def _describe_estimate(preview: Preview, estimate: Estimate) -> Iterator[str]:
     )
     if not estimate.is_exact:
         yield (
-            "method      mean density of the sample, root compartments separately, times all windows; the range is two "
-            "standard errors of the sample"
+            "method      mean density of the sample, root compartments separately, times all windows; the range allows "
+            "for a few compartments with most of the events, as is usual"
         )
     if estimate.unlike_share:
         yield (

@@ -175,6 +175,8 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     """How the run ended; the last line."""
 
     complete: bool
+    verdict: str
+    is_final: bool
     exit_code: int
     was_complete_before: bool
     output: str | None
@@ -184,6 +186,8 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     scanned: int
     filtered: int
     identical: int
+    reserialised: int
+    fetched_twice: int
     conflicting_ids: int
     provisional: int
     gaps: int
@@ -245,6 +249,8 @@ class JsonLog(QuietProgress):
             self._log(
                 EndRecord,
                 complete=result.complete,
+                verdict=result.verdict.kind,
+                is_final=result.verdict.is_final,
                 exit_code=exit_code,
                 was_complete_before=result.was_complete_before,
                 output=str(result.output) if result.output else None,
@@ -254,6 +260,8 @@ class JsonLog(QuietProgress):
                 scanned=totals.scanned,
                 filtered=totals.filtered,
                 identical=totals.identical,
+                reserialised=totals.reserialised,
+                fetched_twice=totals.fetched_twice,
                 conflicting_ids=totals.conflicting_ids,
                 provisional=len(result.manifest.provisional),
                 gaps=len(result.gaps),
@@ -377,7 +385,7 @@ class JsonLog(QuietProgress):
     def _log(self, record: type[LogRecord], /, **fields: Any) -> None:
         at = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = _clean(msgspec.to_builtins(record(at=at, **fields)))
-        console.print_message(msgspec.json.encode(content).decode())
+        console.print_data(msgspec.json.encode(content).decode(), to_stderr=True)
 
 
 def _clean(content: Any) -> Any:

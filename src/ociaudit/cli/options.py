@@ -70,7 +70,18 @@ class PathType(click.Path):
         return Path(value)
 
 
+class OutputType(PathType):
+    """The path of a file to write; `-` is stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path; raises a usage error where it cannot be the name of a file."""
+        from ociaudit.storage.atomic_io import name_output
+
+        return name_output(value)
+
+
 FILE = PathType()
+OUTPUT_FILE = OutputType()
 
 
 class Option(click.Option):
@@ -103,6 +114,14 @@ class Command(click.Command):
         super().__init__(*args, **attributes)
         self.examples = tuple(examples)
         self.usage = usage
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; an error knows the command, so that its hint can name it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters, with `--color` and `--help` at the end."""
@@ -330,7 +349,7 @@ region_option = option(
     multiple=True,
     metavar="REGION",
     show_default="every subscribed region",
-    help="Only this region; repeatable.",
+    help="Only this region, by name or key (iad); repeatable, or a comma list.",
 )
 
 file_options = combine(
@@ -376,9 +395,8 @@ file_options = combine(
 """The parameters `file_format`, `compression`, `shape`, `with_origin`, `redact` and `overwrite`."""
 
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-strict_option = option(
-    "--strict", "is_strict", is_flag=True, help="Exit 6 if an input itself says that it is not whole."
-)
+STRICT_HELP = "Exit 6 if an input itself says that it is not whole."
+strict_option = option("--strict", "is_strict", is_flag=True, help=STRICT_HELP)
 
 
 class FilterOption(NamedTuple):

@@ -37,7 +37,7 @@ def presets(name: str | None, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        console.print_output(json.dumps({preset.name: _encode_preset(preset) for preset in chosen}))
+        console.print_data(json.dumps({preset.name: _encode_preset(preset) for preset in chosen}))
         return ExitCode.OK
     for line in _describe_list(chosen) if name is None else _describe_preset(chosen[0]):
         console.print_output(line)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ociaudit.cli import console
-from ociaudit.cli.console import format_count, format_duration
+from ociaudit.cli.console import format_duration
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import OciAuditError, RequestError
+from ociaudit.errors import OciAuditError, RequestError, ServiceError, format_count
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target
@@ -64,10 +65,14 @@ class _StartedShard:
 
 @dataclass(slots=True, kw_only=True)
 class RunStats(Callbacks):
-    """The statistics of a run so far. `waived` are compartments whose denial is known."""
+    """The statistics of a run so far. `waived` are the OCIDs of compartments whose denial is known.
+
+    `paths` are the paths of compartments by OCID.
+    """
 
     monotonic: Callable[[], float] = time.monotonic
     waived: frozenset[str] = frozenset()
+    paths: Mapping[str, str] = field(default_factory=dict)
     regions: dict[str, RegionStats] = field(default_factory=dict)
     shards: int = 0
     shards_done: int = 0
@@ -80,6 +85,8 @@ class RunStats(Callbacks):
     received_bytes: int = 0
     to_write: int | None = None
     written: int = 0
+    kept: tuple[Path, int] | None = None
+    """The run directory that stays, and its size in bytes."""
     began_at: float = field(init=False)
     slow: list[ShardTime] = field(default_factory=list)
     _started: dict[Shard, _StartedShard] = field(default_factory=dict)
@@ -87,6 +94,10 @@ class RunStats(Callbacks):
     def __post_init__(self) -> None:
         """Start the clock."""
         self.began_at = self.monotonic()
+
+    def on_scope(self, paths: Mapping[str, str], waived: frozenset[str]) -> None:
+        """Keep the names."""
+        self.paths, self.waived = paths, waived
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Divide the shards among the regions in proportion to their targets, which usually have the same windows."""
@@ -153,6 +164,10 @@ class RunStats(Callbacks):
         """Count the events written to the output."""
         self.written += event_count
 
+    def on_kept(self, folder: Path, size_bytes: int) -> None:
+        """Keep which directory stays."""
+        self.kept = folder, size_bytes
+
     def is_waived(self, gap: Gap) -> bool:
         """Return whether a gap is a denial that is known."""
         return gap.kind == "denied" and gap.target.compartment in self.waived
@@ -216,10 +231,10 @@ def describe_plan(window: Window, targets: Sequence[Target], shard_count: int) -
 def describe_state(run_stats: RunStats) -> str:
     """Return how far a run is, in one line."""
     if run_stats.to_write:
-        return f"writing: {run_stats.written:,} of {run_stats.to_write:,} events"
+        return f"writing: {run_stats.written:,} of {format_count(run_stats.to_write, 'event')}"
     parts = [
-        f"{run_stats.events:,} events ({run_stats.events / run_stats.elapsed_seconds:,.0f}/s)",
-        f"{run_stats.shards_done:,} of {run_stats.shards:,} windows"
+        f"{format_count(run_stats.events, 'event')} ({run_stats.events / run_stats.elapsed_seconds:,.0f}/s)",
+        f"{run_stats.shards_done:,} of {format_count(run_stats.shards, 'window')}"
         + (f" ({run_stats.splits:,} split)" if run_stats.splits else ""),
     ]
     if run_stats.in_flight is not None:
@@ -246,10 +261,21 @@ def describe_regions(run_stats: RunStats) -> Iterator[str]:
         yield f"  and {format_count(len(ordered) - _REGIONS_SHOWN, 'more region')}"
 
 
-def describe_gap(gap: Gap) -> str:
-    """Return region, compartment, window, reason and request id of a gap, in one line."""
+def describe_gap(gap: Gap, paths: Mapping[str, str] | None = None) -> str:
+    """Return region, compartment, window, reason and request id of a gap, in one line; with the path, if known."""
     request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-    return f"{gap.kind} {gap.target.region} {gap.target.compartment} {gap.window}: {gap.reason}{request_id}"
+    where = describe_target(gap.target, paths or {})
+    return f"{gap.kind} {where} {gap.window}: {gap.reason}{request_id}"
+
+
+def describe_target(target: Target, paths: Mapping[str, str]) -> str:
+    """Return a target by region and path; by the OCID where no path is known."""
+    return f"{target.region} {paths.get(target.compartment) or target.compartment}"
+
+
+def describe_shard(shard: Shard, paths: Mapping[str, str]) -> str:
+    """Return a shard by region, path and window."""
+    return f"{describe_target(shard.target, paths)} {shard.window}"
 
 
 def describe_request(request: FinishedRequest) -> str:
@@ -258,20 +284,22 @@ def describe_request(request: FinishedRequest) -> str:
     request_id = f" opc-request-id {request.request_id}" if request.request_id else ""
     error = f": {request.error}" if request.error else ""
     return (
-        f"request: GET {request.host} {request.path} {status} {request.size_bytes:,} bytes {request.seconds:.3f} s "
-        f"attempt {request.try_number}{request_id}{error}"
+        f"request: GET {request.host} {request.path} {status} {format_count(request.size_bytes, 'byte')} "
+        f"{request.seconds:.3f} s attempt {request.try_number}{request_id}{error}"
     )
 
 
-def describe_shard_time(taken: ShardTime) -> str:
+def describe_shard_time(taken: ShardTime, paths: Mapping[str, str]) -> str:
     """Return a shard, how long it took and what it returned."""
     pages, events = format_count(taken.pages, "page"), format_count(taken.events, "event")
-    return f"{taken.shard}: {taken.seconds:.1f} s, {pages}, {events}"
+    return f"{describe_shard(taken.shard, paths)}: {taken.seconds:.1f} s, {pages}, {events}"
 
 
-def describe_split(shard: Shard, sub_shard_count: int) -> str:
+def describe_split(shard: Shard, sub_shard_count: int, paths: Mapping[str, str]) -> str:
     """Return a split in one line."""
-    return f"split: {shard} is dense and requested as {format_count(sub_shard_count, 'sub-shard')}"
+    return (
+        f"split: {describe_shard(shard, paths)} is dense and requested as {format_count(sub_shard_count, 'sub-shard')}"
+    )
 
 
 def describe_rate(region: str, ceiling: int, per_second: float | None) -> str:
@@ -280,7 +308,7 @@ def describe_rate(region: str, ceiling: int, per_second: float | None) -> str:
 
 
 def _describe_region(region: RegionStats) -> str:
-    parts = [f"{region.events:,} events", f"{region.shards_done:,} of {region.shards:,} windows"]
+    parts = [format_count(region.events, "event"), f"{region.shards_done:,} of {format_count(region.shards, 'window')}"]
     if region.in_flight is not None:
         parts.append(f"{region.in_flight:,} of {region.ceiling:,} in flight{_describe_rate(region.per_second)}")
     if region.gaps:
@@ -322,6 +350,7 @@ class LineProgress(QuietProgress):
         """Start at zero. `verbosity` 1 adds windows, splits and every retry, 2 every request."""
         super().__init__(monotonic=monotonic)
         self._verbosity = verbosity
+        self._has_reported_throttling = False
         self._printed_at = self._regions_printed_at = self.began_at
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
@@ -349,7 +378,7 @@ class LineProgress(QuietProgress):
         """Count the split."""
         super().on_split(shard, sub_shard_count)
         if self._verbosity >= VERBOSE:
-            console.print_message(describe_split(shard, sub_shard_count))
+            console.print_message(describe_split(shard, sub_shard_count, self.paths))
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
@@ -361,20 +390,29 @@ class LineProgress(QuietProgress):
         taken = self.find_time(shard)
         super().on_shard_done(shard)
         if self._verbosity >= VERBOSE:
-            console.print_message(f"done: {describe_shard_time(taken) if taken else shard}")
+            console.print_message(
+                f"done: {describe_shard_time(taken, self.paths) if taken else describe_shard(shard, self.paths)}"
+            )
         self._report_if_due()
 
     def on_gap(self, gap: Gap) -> None:
-        """Count the gap and print it, up to a number: a region that is down would fill the screen."""
+        """Count the gap, which the end of the run names; when verbose, print it with its request id, up to a number."""
         super().on_gap(gap)
+        if self._verbosity < VERBOSE:
+            return
         number = self.gaps + self.waived_gaps
         if number <= _GAPS_PRINTED:
-            console.print_message(f"{'waived' if self.is_waived(gap) else 'gap'}: {describe_gap(gap)}")
+            console.print_message(f"{'waived' if self.is_waived(gap) else 'gap'}: {describe_gap(gap, self.paths)}")
         elif number == _GAPS_PRINTED + 1:
             console.print_message("gap: more gaps follow and are only counted")
 
     def on_retry(self, error: RequestError, wait_seconds: float) -> None:
-        """Print why the run waits, if it waits for a second or more."""
+        """Print why the run waits, if it waits for a second or more; of throttling only that it has begun."""
+        if self._verbosity < VERBOSE and isinstance(error, ServiceError) and error.status == _TOO_MANY_REQUESTS:
+            if not self._has_reported_throttling:
+                self._has_reported_throttling = True
+                console.print_message("throttled: the service responds 429; requests slow down and continue")
+            return
         if wait_seconds >= 1 or self._verbosity >= VERBOSE:
             console.print_message(
                 f"waiting {wait_seconds:.0f} s: {error}" if wait_seconds >= 1 else f"retrying: {error}"

@@ -24,9 +24,9 @@ from uuid import UUID
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import clean_text, format_count
-from ociaudit.cli.options import FILE, Command, argument, check_output, complete_names, option, strict_option
-from ociaudit.errors import DiskError, ExitCode, UsageError
+from ociaudit.cli.console import clean_text, fit_widths
+from ociaudit.cli.options import OUTPUT_FILE, Command, argument, check_output, complete_names, option, strict_option
+from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ociaudit.analysis.query import QueryResult
 
 _WIDEST_CELL = 60
+_NARROWEST_CELL = 8
+_CUT_NOTE = ", … marks what did not fit; --format json has it whole"
 _WIDEST_IN_FILE = 200
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NUMBERS = frozenset(
@@ -81,7 +83,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     show_default="by -o, else table",
     help="Format of the result.",
 )
-@option("-o", "--output", type=FILE, metavar="FILE", help="Write the result to this file.")
+@option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Write the result to this file.")
 @option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
 @option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
 @strict_option
@@ -157,7 +159,7 @@ def _write_result(result: QueryResult, chosen: ResultFormat, output: Path | None
 
     if chosen is ResultFormat.TABLE and output is None:
         for line in format_table(result, width=console.find_width()):
-            console.print_output(line)
+            console.print_data(line)
         return
     chunks: Iterator[bytes]
     if chosen is ResultFormat.TABLE:
@@ -221,9 +223,16 @@ def format_table(result: QueryResult, *, width: int | None) -> Iterator[str]:
     batches = iter(result.batches)
     first = next(batches, [])
     names = [clean_text(name) for name in result.names]
+    if width and len(names) * (_NARROWEST_CELL + 2) - 2 > width:
+        yield from _format_records(names, chain(first, *batches), width)
+        return
     shown = [[_format_cell(value) for value in row] for row in first]
     widths = [max(map(cell_len, column)) for column in zip(names, *shown, strict=True)]
-    widths = _shrink(widths, width) if width else [min(one, _WIDEST_IN_FILE) for one in widths]
+    wanted = widths
+    if width:
+        widths = fit_widths(widths, width, narrowest=_NARROWEST_CELL, widest=_WIDEST_CELL)
+    else:
+        widths = [min(one, _WIDEST_IN_FILE) for one in widths]
     is_right = [kind.rstrip("0123456789(,) ") in _NUMBERS for kind in result.types]
 
     def fit(text: str, cells: int, right: bool) -> str:  # noqa: FBT001 - of the column
@@ -241,7 +250,19 @@ def format_table(result: QueryResult, *, width: int | None) -> Iterator[str]:
     for row in chain(shown, ([_format_cell(value) for value in row] for batch in batches for row in batch)):
         yield draw(row)
         row_count += 1
-    yield f"({format_count(row_count, 'row')})"
+    is_cut = width and any(new < old for new, old in zip(widths, wanted, strict=True))
+    yield f"({format_count(row_count, 'row')}{_CUT_NOTE if is_cut else ''})"
+
+
+def _format_records(names: Sequence[str], rows: Iterable[Sequence[Any]], width: int) -> Iterator[str]:
+    """Yield the rows one below the other, with a line per column: side by side they do not fit."""
+    widest = min(max(map(len, names)), width // 2)
+    number = 0
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number:,}"
+        for name, value in zip(names, row, strict=True):
+            yield from console.fold_line(f"  {name:<{widest}}  {_format_cell(value)}".rstrip(), width)
+    yield f"({format_count(number, 'row')})"
 
 
 def list_queries() -> Iterator[str]:
@@ -256,15 +277,6 @@ def list_queries() -> Iterator[str]:
     yield "columns of the table `events`"
     for column in COLUMNS:
         yield f"  {column.name:<20}{column.description}"
-
-
-def _shrink(widths: Sequence[int], total: int) -> list[int]:
-    """Narrow the widest columns until all fit, but none below eight cells."""
-    result = [min(width, _WIDEST_CELL) for width in widths] if sum(widths) > total else list(widths)
-    while sum(result) + 2 * (len(result) - 1) > total and max(result) > 8:
-        widest = result.index(max(result))
-        result[widest] -= 1
-    return result
 
 
 def _format_cell(value: Any) -> str:

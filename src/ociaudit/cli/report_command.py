@@ -9,24 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import format_count
-from ociaudit.cli.options import FILE, Command, argument, option, strict_option
-from ociaudit.errors import ExitCode
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, option, strict_option
+from ociaudit.errors import format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.report import ReportOutcome
-
-_EXIT_CODES = {
-    "complete": ExitCode.OK,
-    "unknown": ExitCode.OK,
-    "incomplete": ExitCode.INCOMPLETE,
-    "altered": ExitCode.ALTERED,
-}
-_VERDICTS = {
-    "complete": "the export is complete",
-    "unknown": "coverage unknown: there is no manifest beside the file",
-    "altered": "WARNING: the file is not the one of its manifest; run oci-audit verify",
-}
 
 
 @click.command(
@@ -35,7 +22,7 @@ _VERDICTS = {
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
 @argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
-@option("-o", "--output", type=FILE, required=True, metavar="FILE", help="HTML page to write.")
+@option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
 @option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
 @strict_option
 @option("--overwrite", is_flag=True, help="Overwrite an existing page.")
@@ -59,12 +46,13 @@ def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool, 
         )
     for line in _describe_result(result):
         console.print_message(line)
-    return _EXIT_CODES[result.verdict]
+    return result.exit_code
 
 
 def _describe_result(result: ReportOutcome) -> Iterator[str]:
     table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
-    yield f"{result.output}: {result.events:,} events, {table} of them in the table, {result.size_bytes:,} bytes"
-    yield _VERDICTS.get(result.verdict, f"NOT complete: {format_count(result.gaps, 'gap')}; the page starts with them")
+    events = format_count(result.events, "event")
+    yield f"{result.output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
+    yield from result.verdict_text
     for finding in result.findings:
         yield f"finding: {finding}"

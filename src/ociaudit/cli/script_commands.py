@@ -101,7 +101,16 @@ def _export(script: Script, given: argparse.Namespace) -> int:
         _write_counts(script.counts_path, result.tally)
     for line in (*describe_empty_filter(result), *describe_result(result)):
         console.print_message(line)
-    for line in describe_gaps(result.gaps, policy=result.policy) if result.gaps else ():
+    for line in (
+        describe_gaps(
+            result.gaps,
+            policy=result.policy,
+            paths=result.manifest.scope.compartment_paths,
+            requested=result.manifest.range,
+        )
+        if result.gaps
+        else ()
+    ):
         console.print_message(line)
     return ExitCode.OK if result.complete else ExitCode.INCOMPLETE
 

@@ -6,6 +6,7 @@ Invariant: every text of an event is cleaned before it is measured, so that colu
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +14,17 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import clean_text
-from ociaudit.cli.options import FILE, Command, argument, check_output, option, strict_option
-from ociaudit.errors import ExitCode
+from ociaudit.cli.console import clean_text, fit_widths, list_names
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, check_output, option, strict_option
+from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
 
-_COLUMN = 32
-_COUNT = 9
 _ROWS = 8
-_GAPS_SHOWN = 3
+_GAP_LINES_SHOWN = 6
+_FILES_SHOWN = 4
+_HARMLESS = {"altered": -2, "incomplete": -1, "unknown": 1, "complete": 2}
 _STRONG = 5
 _STRONG_SHOWN = 3
 _WEAK_SHOWN = 3
@@ -32,7 +33,7 @@ _NEW_SHOWN = 4
 _CHANGES_SHOWN = 3
 _NAMES_SHOWN = 6
 _LINE_WIDTH = 150
-_SHORT_OCID = 12
+_SCREEN_WIDTH = 80
 _LABEL = 11
 
 
@@ -47,7 +48,7 @@ _LABEL = 11
 @option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @option(
     "--event-counts",
-    type=FILE,
+    type=OUTPUT_FILE,
     metavar="FILE",
     help="Write how often each eventName occurs to this file, as a JSON object.",
 )
@@ -57,24 +58,23 @@ def summary(
     files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool, is_strict: bool
 ) -> int:
     """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from ociaudit.analysis.stats import EventStats, count_files
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
-    from ociaudit.operations.convert import find_mismatches
     from ociaudit.storage.atomic_io import write_file
 
     paths = [None if str(path) == "-" else path for path in files]
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
-    with console.handle_signals(console.raise_interrupted):
+    with console.handle_signals(console.raise_interrupted), ThreadPoolExecutor(1) as executor:
+        coverage = executor.submit(lambda: [read_coverage(path) for path in paths])  # hashing releases the lock
         stats = count_files(paths, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
-        mismatches = find_mismatches(paths)
-    for mismatch in mismatches:
-        console.print_notice(mismatch)
-    result = make_summary(stats, [read_coverage(path) for path in paths])
+        result = make_summary(stats, coverage.result())
     if event_counts:
         write_file(event_counts, encode_counts(stats))
     if as_json:
-        console.print_output(encode_summary(result))
+        console.print_data(encode_summary(result))
     else:
         for line in describe_summary(result):
             console.print_output(line)
@@ -83,15 +83,14 @@ def summary(
 
 def describe_summary(summary: Summary) -> Iterator[str]:
     """Yield the screen, line by line."""
-    names = ", ".join(clean_text(one.file) for one in summary.files)
+    names = list_names([clean_text(one.file) for one in summary.files], shown=_FILES_SHOWN)
     size = f"{summary.raw_bytes / 1e6:,.1f} MB of JSON"
-    yield f"{names}: {summary.events:,} events, {size}"
+    yield f"{names}: {format_count(summary.events, 'event')}, {size}"
     if summary.first_event_time and summary.last_event_time:
         untimed = f"; {summary.untimed:,} without a readable time" if summary.untimed else ""
         first, last = _format_minute(summary.first_event_time), _format_minute(summary.last_event_time)
         yield f"{'event time':<{_LABEL}}{first} to {last} UTC{untimed}"
-    for one in summary.files:
-        yield from _describe_coverage(one, is_alone=len(summary.files) == 1)
+    yield from _describe_files(summary.files)
     if summary.events:
         yield ""
         yield from _describe_detections(summary.findings)
@@ -112,32 +111,45 @@ def encode_summary(summary: Summary) -> str:
     return json.dumps(msgspec.to_builtins(summary))
 
 
+def _describe_files(files: Sequence[CoverageEntry]) -> Iterator[str]:
+    """Yield the coverage of the files: of all if they are few, otherwise of the worst, and how many there are."""
+    ranked = sorted(files, key=lambda one: _HARMLESS.get(one.state, 0)) if len(files) > _FILES_SHOWN else files
+    for one in ranked[:_FILES_SHOWN]:
+        yield from _describe_coverage(one, is_alone=len(files) == 1)
+    if len(files) > _FILES_SHOWN:
+        states = Counter(one.state for one in files)
+        counts = ", ".join(
+            f"{states[state]:,} {state}" for state in sorted(states, key=lambda one: _HARMLESS.get(one, 0))
+        )
+        yield f"{'':<{_LABEL}}of {len(files):,} files: {counts}; --json lists them"
+
+
 def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[str]:
     where = "" if is_alone else f" ({clean_text(coverage.file)})"
-    if coverage.state == "unknown":
-        yield f"{'coverage':<{_LABEL}}unknown: there is no manifest beside it{where}"
+    headline, *qualifiers = coverage.verdict
+    yield f"{'coverage':<{_LABEL}}{clean_text(headline)}{where}"
+    if coverage.state in {"unknown", "altered"}:
         return
-    covered = f"{coverage.targets_answered:,} of {coverage.targets:,} targets (region × compartment)"
-    window = f"{coverage.asked_start} to {coverage.asked_end}"
-    if coverage.state == "altered":
-        text = "UNKNOWN: the manifest beside it states another size; see `oci-audit verify`"
-    elif coverage.state == "complete":
-        text = f"complete: {covered}, {window}"
-    else:
-        text = f"INCOMPLETE: {len(coverage.gaps):,} gaps, {covered}, {window}"
-    yield f"{'coverage':<{_LABEL}}{text}{where}"
-    for gap in coverage.gaps[:_GAPS_SHOWN]:
-        target = f"{gap.region} …{gap.compartment[-_SHORT_OCID:]}"
-        yield _truncate(f"{'':<{_LABEL}}GAP {gap.kind} {target} {gap.start} .. {gap.end} {gap.reason}")
-    if len(coverage.gaps) > _GAPS_SHOWN:
-        yield f"{'':<{_LABEL}}… and {len(coverage.gaps) - _GAPS_SHOWN:,} more gaps; all are in the manifest"
-    for number, words in (
-        (coverage.waived_gaps, "waived gaps"),
-        (coverage.provisional, "windows provisional: requested too soon after their end"),
-        (coverage.filtered, "events filtered out at export: what follows describes the rest"),
-    ):
-        if number:
-            yield f"{'':<{_LABEL}}{number:,} {words}"
+    yield f"{'':<{_LABEL}}requested {coverage.asked_start} to {coverage.asked_end}"
+    for line in qualifiers:
+        yield f"{'':<{_LABEL}}{clean_text(line)}"
+    yield from _describe_gaps(coverage)
+    if coverage.filtered:
+        filtered = format_count(coverage.filtered, "event")
+        yield f"{'':<{_LABEL}}{filtered} filtered out at export: what follows describes the rest"
+
+
+def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
+    from ociaudit.cli.export_command import list_gap_entries
+    from ociaudit.storage.manifest import Range
+
+    requested = Range(coverage.asked_start or "", coverage.asked_end or "")
+    lines = list(list_gap_entries(coverage.gaps, coverage.compartment_paths, requested))
+    for line in lines[:_GAP_LINES_SHOWN]:
+        is_continued = line.startswith("    ")
+        yield f"{'':<{_LABEL}}{'    ' if is_continued else 'GAP '}{clean_text(line.strip())}"
+    if len(lines) > _GAP_LINES_SHOWN:
+        yield f"{'':<{_LABEL}}… and more gaps; all are in the manifest"
 
 
 def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:
@@ -145,7 +157,7 @@ def _describe_detections(detections: Sequence[DetectionEntry]) -> Iterator[str]:
     weak = [one for one in detections if one.weight < _STRONG]
     yield "findings" if detections else "findings: no rule matched"
     for one in strong[:_STRONG_SHOWN]:
-        yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {one.events:,} events")
+        yield _truncate(f"!! {_name_detection(one)}, {_describe_range(one)}, {format_count(one.events, 'event')}")
         is_one_day = _is_one_day(one)
         for line in one.timeline:
             time = _format_minute(line.time) if line.time else "?"
@@ -182,29 +194,50 @@ def _is_one_day(detection: DetectionEntry) -> bool:
 
 def _describe_tops(summary: Summary) -> Iterator[str]:
     """Yield event names, principals and addresses side by side."""
+    from rich.cells import cell_len
+
     columns = (
         ("events", list(summary.event_names.items())),
         (f"principals ({summary.principals_total:,})", [(one.name, one.events) for one in summary.principals]),
         (f"addresses ({summary.addresses_total:,})", [(one.name, one.events) for one in summary.addresses]),
     )
-    yield "  ".join(_fit(f"{'':>{_COUNT}} {title}", _COLUMN) for title, _ in columns).rstrip()
-    for row in itertools.zip_longest(*(entries[:_ROWS] for _, entries in columns)):
-        cells = [f"{entry[1]:>{_COUNT},} {clean_text(entry[0])}" if entry else "" for entry in row]
-        yield "  ".join(_fit(cell, _COLUMN) for cell in cells).rstrip()
+    shown = [(title, entries[:_ROWS]) for title, entries in columns]
+    cells = [_align(title, [(clean_text(name), number) for name, number in entries]) for title, entries in shown]
+    widths = fit_widths([max(map(cell_len, column)) for column in cells], _SCREEN_WIDTH)
+    for row in itertools.zip_longest(*cells, fillvalue=""):
+        yield "  ".join(_fit(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _align(title: str, entries: Sequence[tuple[str, int]]) -> list[str]:
+    """Return a column: its title, and the numbers flush right before the names."""
+    width = max((len(f"{number:,}") for _, number in entries), default=0)
+    return [f"{'':>{width}} {title}", *(f"{number:>{width},} {name}" for name, number in entries)]
 
 
 def _describe_rest(summary: Summary) -> Iterator[str]:
+    regions = Counter[str]()
+    for file in summary.files:
+        regions.update(file.regions)
+    if regions:
+        yield _format_row("regions", f"{len(regions):,}", _list_counts(dict(regions.most_common())))
     failed = summary.outcomes.get("failure", 0)
     share = f" ({failed / summary.events:.1%})" if failed else ""
-    top = (f"{one.event_name or '(none)'} {one.status} × {one.events:,}" for one in summary.failures[:_FAILURES_SHOWN])
+    top = (
+        " ".join(filter(None, (one.event_name or "(none)", one.status, f"× {one.events:,}")))
+        for one in summary.failures[:_FAILURES_SHOWN]
+    )
     yield _format_row("failures", f"{failed:,}{share}", top)
     yield _format_row("sign-ins", _describe_sign_ins(summary), _list_bad_days(summary.sign_ins_by_day))
     since = _format_minute(summary.new_since) if summary.new_since else "?"
     yield _format_row(
-        "new", f"since {since}: {summary.new_principals_total:,} principals", _name_new(summary.new_principals)
+        "new",
+        f"since {since}: {format_count(summary.new_principals_total, 'principal')}",
+        _name_new(summary.new_principals),
     )
-    yield _format_row("", f"since then {summary.new_addresses_total:,} addresses", _name_new(summary.new_addresses))
-    yield _format_row("IAM", f"{summary.iam_changes:,} changes", _list_counts(summary.iam_change_names))
+    yield _format_row(
+        "", f"since then {format_count(summary.new_addresses_total, 'address')}", _name_new(summary.new_addresses)
+    )
+    yield _format_row("IAM", format_count(summary.iam_changes, "change"), _list_counts(summary.iam_change_names))
     for change in summary.iam_changes_latest[:_CHANGES_SHOWN]:
         who = f"{change.principal or '(unknown)'} from {change.address or 'an unknown address'}"
         yield _truncate(
@@ -242,9 +275,13 @@ def _format_row(label: str, text: str, details: Iterable[str]) -> str:
 
 
 def _truncate(text: str) -> str:
-    """Return a line with text of events, cleaned and truncated to the width of the screen."""
+    """Return a line with text of events, cleaned and truncated between words to two lines of a screen."""
     clean = clean_text(text)
-    return clean if len(clean) <= _LINE_WIDTH else clean[: _LINE_WIDTH - 1] + "…"
+    if len(clean) <= _LINE_WIDTH:
+        return clean
+    words = clean[: _LINE_WIDTH - 1].rstrip(" ")
+    cut = words.rfind(" ", _LINE_WIDTH // 2)
+    return (words[: cut + 1] if cut > 0 else words) + "…"
 
 
 def _fit(text: str, width: int) -> str:

@@ -10,13 +10,11 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.options import FILE, Command, argument, json_option, option
-from ociaudit.errors import ExitCode
+from ociaudit.errors import format_count
 
 if TYPE_CHECKING:
     from ociaudit.operations.verify import Verification
 
-_EXIT_CODES = {"complete": ExitCode.OK, "incomplete": ExitCode.INCOMPLETE, "altered": ExitCode.ALTERED}
-_GAPS_SHOWN = 40
 _AUTHORSHIP = {
     "unsigned": "unsigned: who made it is not proven",
     "unknown_signer": "signed by an unknown key: who made it is not proven",
@@ -39,41 +37,42 @@ _AUTHORSHIP = {
     metavar="FILE",
     help="Public SSH key or allowed-signers file to verify the manifest's signature against.",
 )
+@option("--require-final", is_flag=True, help="Exit with 11 if the export is complete only so far.")
 @json_option
-def verify(file: Path, *, manifest: Path | None, signer: Path | None, as_json: bool) -> int:
+def verify(file: Path, *, manifest: Path | None, signer: Path | None, require_final: bool, as_json: bool) -> int:
     """Check an export against its manifest: hashes, order, duplicates, totals, ledger, and signature. Works offline.
 
-    Exit codes: 0 complete and consistent, 10 consistent, but with gaps, 7 altered or damaged, 6 unreadable, 2 usage
-    error.
+    Exit codes: 0 complete and consistent, 10 consistent, but with gaps, 11 not final with --require-final, 7 altered or
+    damaged, 6 unreadable, 2 usage error.
     """
-    from ociaudit.operations.verify import judge, verify_export
+    from ociaudit.operations.verify import verify_export
 
     result = verify_export(file, manifest_path=manifest, signer=signer)
     if as_json:
-        console.print_output(encode_verification(result))
+        console.print_data(encode_verification(result))
     else:
         for line in describe_verification(result, file):
             console.print_output(line)
-    return _EXIT_CODES[judge(result)]
+    return result.verdict.find_exit_code(require_final=require_final)
 
 
 def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     """Yield what was requested, what is complete, what is missing and what does not match."""
+    from ociaudit.cli.export_command import list_gap_entries
+
     manifest = result.manifest
-    yield f"{file}: {manifest.totals.written:,} events, {manifest.output.size_bytes:,} bytes"
+    events = format_count(manifest.totals.written, "event")
+    yield f"{file}: {events}, {format_count(manifest.output.size_bytes, 'byte')}"
     yield f"requested {manifest.range.start} to {manifest.range.end}, {manifest.range.time}, end exclusive"
     yield f"          by {manifest.asked_by.principal} of {manifest.asked_by.tenancy}"
     complete = sum(bool(target.windows) for target in manifest.coverage)
-    yield f"covered   {complete} of {len(manifest.coverage)} targets (region × compartment), fully or in part"
+    targets = format_count(len(manifest.coverage), "target")
+    yield f"covered   {complete} of {targets} (region × compartment), fully or in part"
     yield f"gaps      {len(manifest.gaps)}, and {len(manifest.waived_gaps)} waived"
-    shown = [("", gap) for gap in manifest.gaps] + [("waived, ", gap) for gap in manifest.waived_gaps]
-    for mark, gap in shown[:_GAPS_SHOWN]:
-        request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-        yield f"  {mark}{gap.kind} {gap.region} {gap.compartment} {gap.start} .. {gap.end}: {gap.reason}{request_id}"
-    if len(shown) > _GAPS_SHOWN:
-        yield f"  … and {len(shown) - _GAPS_SHOWN:,} more; all are in the manifest"
-    if manifest.provisional:
-        yield f"          {len(manifest.provisional)} windows provisional: requested too soon after their end"
+    for title, entries in (("", manifest.gaps), ("waived:", manifest.waived_gaps)):
+        if title and entries:
+            yield f"  {title}"
+        yield from list_gap_entries(entries, manifest.scope.compartment_paths, manifest.range)
     yield f"manifest  sha256:{manifest.digest}"
     yield f"signature {_describe_signature(result)}"
     for note in result.notes:
@@ -82,19 +81,27 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
         where = f" (from byte {problem.offset:,})" if problem.offset is not None else ""
         mark = "SIGNATURE" if problem.file.endswith(".sig") else "ALTERED  "
         yield f"{mark} {problem.file}: {problem.text}{where}"
-    yield f"verdict   {_describe_verdict(result)}"
+    if result.is_consistent:
+        yield f"files     consistent; {_AUTHORSHIP[result.authorship]}"
+    headline, *qualifiers = _describe_verdict(result)
+    yield f"verdict   {headline}"
+    yield from (f"          {line}" for line in qualifiers)
 
 
 def encode_verification(result: Verification) -> str:
     """Return the result as one JSON object."""
     import msgspec
 
-    from ociaudit.operations.verify import judge
+    from ociaudit.storage.verdict import describe_verdict
 
-    manifest = result.manifest
+    manifest, verdict = result.manifest, result.verdict
     signature = result.signature
     fields = {
-        "verdict": judge(result),
+        "verdict": verdict.kind,
+        "verdict_text": describe_verdict(verdict),
+        "is_final": verdict.is_final,
+        "final_until": verdict.final_until,
+        "final_from": verdict.final_from,
         "output": manifest.output,
         "manifest_digest": manifest.digest,
         "is_signed": signature is not None,
@@ -128,15 +135,11 @@ def _describe_signature(result: Verification) -> str:
             return f"valid, by the expected signer: {message}"
 
 
-def _describe_verdict(result: Verification) -> str:
-    from ociaudit.operations.verify import judge
+def _describe_verdict(result: Verification) -> list[str]:
+    from ociaudit.storage.verdict import VerdictKind, describe_verdict
 
     if not result.is_consistent and all(problem.file.endswith(".sig") for problem in result.problems):
-        return "NOT SIGNED AS EXPECTED: the files match their manifest, but who made the manifest is not proven"
-    match judge(result):
-        case "altered":
-            return "ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"
-        case "incomplete":
-            return f"consistent, but INCOMPLETE: see the gaps; {_AUTHORSHIP[result.authorship]}"
-        case _:
-            return f"complete and consistent; {_AUTHORSHIP[result.authorship]}"
+        return ["NOT SIGNED AS EXPECTED: the files match their manifest, but who made the manifest is not proven"]
+    if result.verdict.kind is VerdictKind.ALTERED:
+        return ["ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"]
+    return describe_verdict(result.verdict)

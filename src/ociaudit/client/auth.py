@@ -17,6 +17,7 @@ from ociaudit.client.config_file import (
     REGION_VARIABLE,
     TENANCY_VARIABLE,
     Profile,
+    clean_variables,
     read_profile,
     resolve_region,
 )
@@ -80,6 +81,7 @@ def load_credentials(
             sign-in cannot work here.
         SignInRejected, ServiceUnreachable: no token was issued.
     """
+    environment = clean_variables(environment)
     kind = _choose_kind(auth, environment)
     context = PrincipalContext(environment, ca_bundle)
     if kind in _KINDS_WITHOUT_PROFILE:

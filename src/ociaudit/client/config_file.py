@@ -4,22 +4,27 @@
 able to read. Neither opens a key or token.
 
 Invariants
-- Every problem is a `ConfigError` that names the file, the profile and the field.
-- No line of the file appears in a message: it may contain a secret.
+- Every problem is a `ConfigError` that names the file, the line or the profile and its field, and the cause.
+- Of the file's text, only names of sections and known fields and the path of the key file appear in a message:
+  anything else may be a secret.
 - An argument beats a variable, and a variable beats the profile.
 """
 
 from __future__ import annotations
 
+import codecs
 import configparser
+import re
+import shlex
 import stat
+import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ociaudit.errors import ConfigError
-from ociaudit.planning.scope import REGION
+from ociaudit.client import network
+from ociaudit.errors import ConfigError, UsageError
 
 DEFAULT_CONFIG_FILE = "~/.oci/config"
 DEFAULT_PROFILE = "DEFAULT"
@@ -39,7 +44,22 @@ _VARIABLES = {
 }
 _SUFFICIENT_VARIABLES = frozenset({"OCI_CLI_USER", TENANCY_VARIABLE, "OCI_CLI_FINGERPRINT", REGION_VARIABLE})
 _KEY_VARIABLES = frozenset({"OCI_CLI_KEY_FILE", "OCI_CLI_KEY_CONTENT"})
+_KEY_CONTENT_VARIABLE = "OCI_CLI_KEY_CONTENT"
+_SURROUNDING = {
+    **dict.fromkeys((*_VARIABLES, "OCI_CLI_PROFILE", "OCI_CLI_CONFIG_FILE", "OCI_CLI_AUTH"), string.whitespace),
+    "OCI_CLI_PASSPHRASE": "\r\n",  # may begin or end with a space
+}
+_VARIABLE_FORMS = (
+    (TENANCY_VARIABLE, re.compile(r"ocid1\.tenancy\.[\w.-]+", re.ASCII), "a tenancy's OCID (ocid1.tenancy.oc1..…)"),
+    ("OCI_CLI_USER", re.compile(r"ocid1\.[\w.-]+", re.ASCII), "a user's OCID (ocid1.user.oc1..…)"),
+    ("OCI_CLI_FINGERPRINT", re.compile(r"([0-9a-f]{2}:){15}[0-9a-f]{2}"), "a fingerprint (12:34:…:ef, lower case)"),
+    (REGION_VARIABLE, re.compile(r"[A-Za-z0-9-]+"), "a region (eu-frankfurt-1)"),
+)
 _PRIVATE_FILE_FIELDS = ("key_file", "security_token_file", "delegation_token_file")
+_FIELDS = frozenset({*_VARIABLES.values(), "authentication_type", "log_requests"})
+_KEY_CONTENT_HINT = "save the key as a PEM file and name it with key_file, or set OCI_CLI_KEY_CONTENT"
+_COMMENT_AFTER_VALUE = re.compile(r"\s[#;]")
+_QUOTES = "\"'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,7 @@ def read_profile(config_file: str | None, profile: str | None, environment: Mapp
     Raises:
         ConfigError: the file or the profile is missing, malformed or unreadable.
     """
+    environment = clean_variables(environment)
     location = config_file or environment.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
     name = profile or environment.get("OCI_CLI_PROFILE") or DEFAULT_PROFILE
     given = {variable: environment[variable] for variable in _VARIABLES if environment.get(variable)}
@@ -96,18 +117,46 @@ def read_profile(config_file: str | None, profile: str | None, environment: Mapp
     return Profile(name, named, where, {**fields, **replaced})
 
 
+def clean_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    r"""Return the environment with the values of `OCI_CLI_*` as they are meant, and check those that have a form.
+
+    White space around a value is removed (a file that is read into a variable ends with a line break), and `\n` in
+    the text of a key becomes a line break (many tools write it so to keep the text on one line).
+
+    Raises:
+        ConfigError: a value cannot be what its variable is for; the message has the variable, and no secret.
+    """
+    cleaned = {name: value.strip(_SURROUNDING.get(name, "")) for name, value in environment.items()}
+    content = cleaned.get(_KEY_CONTENT_VARIABLE)
+    if content:
+        cleaned[_KEY_CONTENT_VARIABLE] = content.replace("\\r", "").replace("\\n", "\n")
+    for variable, form, example in _VARIABLE_FORMS:
+        value = cleaned.get(variable, "")
+        if value and not form.fullmatch(value):
+            raise ConfigError(f"{variable}: {_VARIABLES[variable]} malformed", hint=f"set it to {example}, or unset it")
+    return cleaned
+
+
 def resolve_region(text: str, where: str) -> str:
     """Return a region's full name, given that or the SDK's short name.
 
     Raises:
         ConfigError: it is malformed; `where` names its source.
     """
-    from oci.regions import get_region_from_short_name
+    try:
+        return network.resolve_region(text)
+    except UsageError as error:
+        reason = explain_value(text) or f": {error}"
+        raise ConfigError(f"{where}: region malformed{reason}", hint=error.hint) from error
 
-    region = str(get_region_from_short_name(text.strip().lower()))
-    if not REGION.fullmatch(region):
-        raise ConfigError(f"{where}: region malformed", hint="regions are named like eu-frankfurt-1")
-    return region
+
+def explain_value(text: str) -> str:
+    """Return why the value of a field is not what its author meant, as `: …`; empty if it has no such mark."""
+    if _COMMENT_AFTER_VALUE.search(text):
+        return ": a comment after a value is part of the value; give it a line of its own"
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in _QUOTES:
+        return ": quotes around a value are part of the value; remove them"
+    return ""
 
 
 def expand_path(location: str) -> Path:
@@ -124,7 +173,7 @@ def _read_file(location: str, profile: str) -> dict[str, Any]:
 
     path = expand_path(location)
     try:
-        return dict(oci.config.from_file(location, profile))
+        fields = dict(oci.config.from_file(location, profile))
     except ConfigFileNotFound as error:
         problem = "cannot be read" if _exists(path) else "does not exist"
         raise ConfigError(
@@ -132,16 +181,20 @@ def _read_file(location: str, profile: str) -> dict[str, Any]:
             hint="create one with `oci setup config`, or name another with --config-file",
         ) from error
     except ProfileNotFound as error:
-        raise ConfigError(
-            f"the OCI configuration file {path} has no profile {profile!r}; it has {_list_profiles(path)}",
-            hint="name one of these with --profile",
-        ) from error
+        raise _explain_missing_profile(path, profile) from error
     except InvalidKeyFilePath as error:
-        raise ConfigError(f"profile {profile!r} of {path}: key_file names no file", hint=KEY_HINT) from error
+        problem = _explain_key_path(_read_sections(path)[profile]["key_file"])
+        raise ConfigError(f"profile {profile!r} of {path}: {problem}", hint=KEY_HINT) from error
     except OSError as error:
         raise ConfigError(f"the OCI configuration file {path} cannot be read: {error.strerror}") from error
-    except (InvalidConfig, configparser.Error, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"the OCI configuration file {path} cannot be parsed: {_describe(error)}") from error
+    except (InvalidConfig, configparser.Error, ValueError) as error:
+        problem, hint = _explain_syntax(path, error)
+        raise ConfigError(f"the OCI configuration file {path} cannot be parsed: {problem}", hint=hint) from error
+    if profile == DEFAULT_PROFILE and path.is_file():
+        sections = _read_sections(path)
+        if sections.sections() and not sections.defaults():  # for the SDK, [DEFAULT] always exists
+            raise _explain_missing_profile(path, profile)
+    return fields
 
 
 def _exists(path: Path) -> bool:
@@ -151,15 +204,79 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _list_profiles(path: Path) -> str:
+def _read_sections(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(path)
-    return ", ".join((["DEFAULT"] if parser.defaults() else []) + parser.sections()) or "none"
+    return parser
 
 
-def _describe(error: Exception) -> str:
-    """Return a parser's error without the line of the file, which may contain a secret."""
-    return type(error).__name__ if isinstance(error, configparser.Error) else str(error).splitlines()[0]
+def _explain_missing_profile(path: Path, profile: str) -> ConfigError:
+    sections = _read_sections(path)
+    names = ([DEFAULT_PROFILE] if sections.defaults() else []) + sections.sections()
+    other = next((name for name in names if name.lower() == profile.lower()), None)
+    hint = "name one of these with --profile"
+    if other is not None:
+        hint = f"upper and lower case count: rename [{other}] to [{profile}], or use --profile {shlex.quote(other)}"
+    return ConfigError(
+        f"the OCI configuration file {path} has no profile {profile!r}; it has {', '.join(names) or 'none'}", hint=hint
+    )
+
+
+def _explain_key_path(text: str) -> str:
+    """Return why `key_file` names no file, with the path that was tried unless the field holds a key."""
+    if "-----BEGIN" in text or "\n" in text:
+        return "key_file names no file: it holds the text of a key; save that as a file and name its path"
+    path = expand_path(text)
+    problem = "is not a file" if _exists(path) else "does not exist"
+    return f"key_file names no file: {path.absolute()} {problem}{explain_value(text)}"
+
+
+def _explain_syntax(path: Path, error: Exception) -> tuple[str, str | None]:
+    """Return what is wrong with the file, and what to type, without a line of it."""
+    encoding = _explain_encoding(path)
+    if encoding is not None:
+        return encoding
+    match error:
+        case configparser.DuplicateSectionError():
+            return f"line {error.lineno} repeats the section [{error.section}]", "merge the two, or rename one"
+        case configparser.DuplicateOptionError():
+            field = error.option if error.option in _FIELDS else "a field"
+            return f"line {error.lineno} repeats {field} in [{error.section}]", "remove one of the two lines"
+        case configparser.MissingSectionHeaderError():
+            return f"line {error.lineno} comes before any [section]", "begin the file with the line [DEFAULT]"
+        case configparser.ParsingError():
+            return f"line {error.errors[0][0]} is not of the form name=value", None
+        case configparser.Error():
+            return type(error).__name__, None
+        case _ if "key_content" in str(error):
+            return "key_content is not allowed in a file", _KEY_CONTENT_HINT
+        case _ if "True/False" in str(error):
+            return "log_requests is neither true nor false", "remove the line log_requests=…"
+        case _:
+            return str(error).splitlines()[0], None
+
+
+def _explain_encoding(path: Path) -> tuple[str, str] | None:
+    """Return which encoding the file has and how to convert it; None if it is UTF-8."""
+    data = path.read_bytes()
+    if data.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark", "save it as UTF-8 without BOM"
+    encoding = None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    elif b"\0" in data[:2]:  # the file begins with an ASCII character, such as [
+        encoding = "UTF-16BE" if data[:1] == b"\0" else "UTF-16LE"
+    if encoding is not None:
+        return (
+            "it is encoded in UTF-16, as Windows PowerShell writes files",
+            f"convert it: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > config.utf8",
+        )
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return f"line {line} is not UTF-8", "save it as UTF-8"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Network settings: the service's addresses, the certificate authorities to trust, and the proxies.
 
+- `resolve_region`, `split_regions`: the names of regions.
 - `Endpoints`: the base URL of a service in a region.
 - `choose_bundle`, `make_ssl_context`, `explain_certificate`: certificate authorities.
-- `check_proxies`, `choose_proxy`, `show_proxy`, `try_proxy`: proxies.
+- `check_proxies`, `choose_proxy`, `explain_proxy`, `show_proxy`, `try_proxy`: proxies.
 
 The environment comes as an argument.
 
@@ -18,15 +19,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed
 
-from ociaudit.errors import ConfigError, ConnectionFailed, UsageError
-from ociaudit.planning.scope import REGION
+from ociaudit.errors import ConfigError, ConnectionFailed, ServiceError, UsageError
+from ociaudit.planning.scope import REGION, suggest_region
 
 Service = Literal["audit", "identity"]
 
@@ -35,47 +36,109 @@ _HOSTS: dict[Service, str] = {
     "audit": "audit.{region}.{secondLevelDomain}",
     "identity": "identity.{region}.oci.{secondLevelDomain}",
 }
+_DEFAULT_REALM = "oc1"
+_TYPING_ERROR = 0.85
+_REGION_HINT = "regions are named like eu-frankfurt-1, or by a key like fra"
 _ENDPOINT_HINT = "for example --endpoint https://audit.example.internal or --endpoint 'http://127.0.0.1:8080/{region}'"
 _CA_OPTION = "--ca-bundle"
 _CA_VARIABLES = ("OCI_CLI_CERT_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 _CA_HINT = "name a PEM file with the certificates of the authorities to trust"
 _DEFAULT_PROXY_PORTS = {"http": 80, "https": 443}
+_PROXY_SIGN_IN = 407
+_PROXY_UNREACHABLE_HINT = "check HTTPS_PROXY, or name the service's host in NO_PROXY"
 _PROXY_HINT = "write it as http://proxy.example.com:3128, or name this host in NO_PROXY"
+
+
+def resolve_region(text: str) -> str:
+    """Return the full name of a region, given that or its key, in any case.
+
+    The SDK knows Oracle's regions and those of `OCI_REGION_METADATA` and `~/.oci/regions-config.json`. A full name that
+    it does not know is returned as well: the region may be newer than the SDK.
+
+    Raises:
+        UsageError: this is neither a region's name nor the key of a known one.
+    """
+    folded = text.strip().casefold()
+    region = folded if REGION.fullmatch(folded) else _find_by_key(folded)
+    if region is None or not REGION.fullmatch(region):
+        hint = suggest_region(folded, list_known_regions())
+        raise UsageError(f"there is no region {text!r}", hint=hint or _REGION_HINT)
+    return region
+
+
+def split_regions(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the full names of regions, given names, keys, and comma lists of both; each once, in order.
+
+    Raises:
+        UsageError: as `resolve_region`.
+    """
+    names = (name for text in texts for name in ([one for one in text.split(",") if one.strip()] or [text]))
+    return tuple(dict.fromkeys(map(resolve_region, names)))
+
+
+def list_known_regions() -> tuple[str, ...]:
+    """Return the names of the regions that the SDK and its settings know.
+
+    Raises:
+        ConfigError: the region metadata in the settings cannot be used.
+    """
+    from oci import regions
+
+    _is_known_region("")  # makes the SDK read its settings
+    return tuple(regions.REGIONS)
+
+
+def read_realm(ocid: str) -> str:
+    """Return the realm that an OCID names, such as "oc1"; that of the commercial regions if it names none."""
+    parts = ocid.split(".")
+    return parts[2] if len(parts) > 2 and parts[2] else _DEFAULT_REALM
 
 
 class Endpoints:
     """Builds the base URL of a service in a region."""
 
-    def __init__(self, override: str | None = None) -> None:
+    def __init__(self, override: str | None = None, *, realm: str = _DEFAULT_REALM) -> None:
         """Use Oracle's own addresses, or `override` for all services.
 
-        `{service}` and `{region}` in the override are replaced; without them, one URL serves all.
+        `{service}` and `{region}` in the override are replaced; without them, one URL serves all. A region that the SDK
+        does not know is taken to be in `realm`.
 
         Raises:
             UsageError: the override is not a URL, or it is plain http to another machine.
         """
         self._override = _check_override(override) if override else None
+        self._realm = realm
 
     def locate(self, service: Service, region: str) -> str:
         """Return the base URL with the API version, without a trailing slash."""
         if self._override:
             base = self._override.replace("{service}", service).replace("{region}", region)
         else:
-            base = "https://" + _find_host(service, region)
+            base = "https://" + _find_host(service, region, self._realm)
         return f"{base.rstrip('/')}/{_API_VERSIONS[service]}"
 
     def check_region(self, region: str) -> None:
-        """Reject a region that cannot exist.
+        """Reject a region that cannot exist, or that looks like a typing error.
+
+        A name that the SDK does not know may be that of a new region: the tenancy's subscriptions decide.
 
         Raises:
-            UsageError: it is malformed, or the SDK does not know it while Oracle's own addresses are in use.
+            UsageError: it is malformed; or it is unknown and much like a known one, where Oracle's own addresses are
+                in use.
         """
-        if not REGION.fullmatch(region) or (self._override is None and not _is_known_region(region)):
-            raise UsageError(
-                f"there is no region {region!r}",
-                hint="regions are named like eu-frankfurt-1; for a region newer than the installed SDK, upgrade the "
-                "package oci, or name its address with --endpoint",
-            )
+        if not REGION.fullmatch(region):
+            raise UsageError(f"there is no region {region!r}", hint=_REGION_HINT)
+        if self._override is None and not _is_known_region(region):
+            hint = _suggest_correction(region)
+            if hint:
+                raise UsageError(f"there is no region {region!r}", hint=hint)
+
+
+def _suggest_correction(region: str) -> str:
+    """Return a suggestion if a known region with the same number has nearly the same name."""
+    number = region.rpartition("-")[2]
+    alike = (one for one in list_known_regions() if one.rpartition("-")[2] == number)
+    return suggest_region(region, alike, similarity=_TYPING_ERROR)
 
 
 def is_safe_url(url: str) -> bool:
@@ -121,9 +184,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _find_host(service: Service, region: str) -> str:
+def _find_host(service: Service, region: str, realm: str) -> str:
     from oci import regions
 
+    domain = regions.REALMS.get(realm)
+    if domain and not _is_known_region(region) and not regions.second_level_domain_fallback:  # OCI_DEFAULT_REALM
+        return _HOSTS[service].replace("{region}", region).replace("{secondLevelDomain}", domain)
     host = regions.endpoint_for(service, region=region, service_endpoint_template=_HOSTS[service])
     return urlsplit(host if "//" in host else f"//{host}").netloc
 
@@ -131,7 +197,22 @@ def _find_host(service: Service, region: str) -> str:
 def _is_known_region(region: str) -> bool:
     from oci import regions
 
-    return bool(regions.is_region(region))
+    try:
+        return bool(regions.is_region(region))
+    except (TypeError, AttributeError, ValueError) as error:  # JSON of another form than the SDK expects
+        raise ConfigError(
+            "the region metadata in OCI_REGION_METADATA or ~/.oci/regions-config.json cannot be used",
+            hint="each region is an object with realmKey, realmDomainComponent, regionKey and regionIdentifier",
+        ) from error
+
+
+def _find_by_key(key: str) -> str | None:
+    """Return the name of the region with a key such as "fra"; None if it is unknown."""
+    from oci import regions
+
+    _is_known_region(key)  # makes the SDK read its settings
+    name = regions.REGIONS_SHORT_NAMES.get(key)
+    return str(name) if name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +228,9 @@ def choose_bundle(path: Path | None, environment: Mapping[str, str]) -> CaBundle
     if path is not None:
         return CaBundle(path.expanduser(), _CA_OPTION)
     for name in _CA_VARIABLES:
-        if environment.get(name):
-            return CaBundle(Path(environment[name]).expanduser(), name)
+        value = environment.get(name, "").strip()
+        if value:
+            return CaBundle(Path(value).expanduser(), name)
     return None
 
 
@@ -182,6 +264,19 @@ def explain_certificate(host: str, reason: str) -> ConnectionFailed:
         "(or REQUESTS_CA_BUNDLE, SSL_CERT_FILE)",
     )
     failure.retryable = False
+    return failure
+
+
+def explain_proxy(proxy: str, host: str, status: int | None, reason: str) -> ConnectionFailed:
+    """Return the error for a proxy that cannot be reached, or that refused to connect to `host` with `status`."""
+    shown = show_proxy(proxy)
+    if status is None:
+        return ConnectionFailed(f"the proxy {shown} cannot be reached: {reason}", hint=_PROXY_UNREACHABLE_HINT)
+    failure = ConnectionFailed(f"the proxy {shown} refused to connect to {host}: {reason}")
+    failure.hint = f"ask the proxy's administrator to allow CONNECT to {host}, or name the host in NO_PROXY"
+    if status == _PROXY_SIGN_IN:
+        failure.hint = "put user and password into the proxy's variable: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+    failure.retryable = status in ServiceError.RETRYABLE_STATUSES
     return failure
 
 

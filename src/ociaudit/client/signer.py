@@ -31,7 +31,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 import msgspec
 
-from ociaudit.client.config_file import KEY_HINT, Profile, expand_path
+from ociaudit.client.config_file import KEY_HINT, Profile, expand_path, explain_value
 from ociaudit.errors import ConfigError, OciAuditError
 
 AuthKind = Literal[
@@ -46,6 +46,9 @@ _WORKLOAD_CONDITION = (
 _REFRESH_MARGIN_SECONDS = 300.0
 _REFRESH_SHARE_OF_LIFETIME = 4
 _REFRESH_PAUSE_SECONDS = 10.0
+_PASS_PHRASE_HINT = "add pass_phrase=… to the profile, or set OCI_CLI_PASSPHRASE"
+_KEY_CONTENT_HINT = "set OCI_CLI_KEY_CONTENT to the whole text of the private key's PEM file, line breaks included"
+_FINGERPRINT = re.compile(r"(?:[0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}")
 _PRINTABLE_NAME = re.compile(r"[\w.:/@+-]{1,255}", re.ASCII)
 
 
@@ -265,7 +268,8 @@ def load_api_key(profile: Profile) -> Any:
         # With an authentication_type the SDK would validate the fields of that kind instead.
         oci.config.validate_config({name: fields[name] for name in fields if name != "authentication_type"})
     except InvalidConfig as error:
-        raise ConfigError(f"{profile.where}: {_describe_fields(error)}") from error
+        problem, hint = _describe_fields(error, fields)
+        raise ConfigError(f"{profile.where}: {problem}", hint=hint) from error
 
     def make_signer() -> Any:
         return oci.signer.Signer(
@@ -273,11 +277,11 @@ def load_api_key(profile: Profile) -> Any:
             fields["user"],
             fields["fingerprint"],
             fields.get("key_file"),
-            pass_phrase=fields.get("pass_phrase"),
+            pass_phrase=fields.get("pass_phrase") or None,
             private_key_content=fields.get("key_content"),
         )
 
-    return _load_rsa_signer(profile.where, make_signer)
+    return _load_rsa_signer(profile, make_signer)
 
 
 def load_session(profile: Profile, hint: str) -> LoadedSigner:
@@ -298,12 +302,12 @@ def load_session(profile: Profile, hint: str) -> LoadedSigner:
 
     def make_signer() -> Any:
         if fields.get("key_content"):
-            key = oci.signer.load_private_key(fields["key_content"], fields.get("pass_phrase"))
+            key = oci.signer.load_private_key(fields["key_content"], fields.get("pass_phrase") or None)
         else:
-            key = oci.signer.load_private_key_from_file(fields["key_file"], fields.get("pass_phrase"))
+            key = oci.signer.load_private_key_from_file(fields["key_file"], fields.get("pass_phrase") or None)
         return SecurityTokenSigner(token, key)
 
-    signer = _load_rsa_signer(profile.where, make_signer)
+    signer = _load_rsa_signer(profile, make_signer)
     if claims.key_modulus not in {None, signer.private_key.public_key().public_numbers().n}:
         raise ConfigError(f"{profile.where}: security_token_file holds the token of another key", hint=hint)
     return LoadedSigner(signer, token, claims)
@@ -325,28 +329,37 @@ def read_token(profile: Profile, field: str, hint: str) -> str:
     return token
 
 
-def _load_rsa_signer(where: str, make_signer: Callable[[], Any]) -> Any:
+def _load_rsa_signer(profile: Profile, make_signer: Callable[[], Any]) -> Any:
     """Call `make_signer`, and translate what is wrong with its key."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from oci.exceptions import InvalidPrivateKey, MissingPrivateKeyPassphrase
 
+    content, pass_phrase = profile.fields.get("key_content"), profile.fields.get("pass_phrase")
+    named = "key_content" if content else f"key_file {expand_path(profile.fields.get('key_file') or '')}"
+    key_hint = _KEY_CONTENT_HINT if content else KEY_HINT
+
     def explain(problem: str, hint: str, error: Exception) -> NoReturn:
-        raise ConfigError(f"{where}: {problem}", hint=hint) from error
+        raise ConfigError(f"{profile.where}: {problem}", hint=hint) from error
 
     try:
         signer = make_signer()
         _check_rsa(signer)
         return signer
     except MissingPrivateKeyPassphrase as error:
-        explain("the key is encrypted, and no pass phrase is given", "add pass_phrase=… to the profile", error)
+        lack = "no pass phrase is given" if pass_phrase is None else "pass_phrase is empty"
+        explain(f"the key of {named} is encrypted, and {lack}", _PASS_PHRASE_HINT, error)
     except InvalidPrivateKey as error:
         if "public key" in str(error):
-            explain("key_file is a public key", KEY_HINT, error)
-        explain("the key is damaged, or pass_phrase is wrong", "check pass_phrase; " + KEY_HINT, error)
+            explain(f"{named} is a public key", key_hint, error)
+        if not pass_phrase:
+            explain(f"the key of {named} is damaged, or not a key in PEM format", key_hint, error)
+        mark = explain_value(pass_phrase)
+        problem = f"the key of {named} is damaged, or pass_phrase is wrong{mark}"
+        explain(problem, f"check pass_phrase; {key_hint}", error)
     except OSError as error:
-        explain(f"the key file cannot be read: {error.strerror}", KEY_HINT, error)
+        explain(f"{named} cannot be read: {error.strerror}", key_hint, error)
     except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-        explain("the key is not an RSA private key in PEM format", KEY_HINT, error)
+        explain(f"the key of {named} is not an RSA private key in PEM format", key_hint, error)
 
 
 def _check_rsa(signer: Any) -> None:
@@ -357,8 +370,18 @@ def _check_rsa(signer: Any) -> None:
         raise TypeError("not an RSA key")
 
 
-def _describe_fields(error: Exception) -> str:
-    fields = error.args[0] if error.args else {}
-    if isinstance(fields, Mapping):
-        return ", ".join(f"{name} {problem}" for name, problem in sorted(fields.items()))
-    return str(error).splitlines()[0]
+def _describe_fields(error: Exception, fields: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return which fields are missing or malformed and why, and what to type if that is known."""
+    problems = error.args[0] if error.args else {}
+    if not isinstance(problems, Mapping):
+        return str(error).splitlines()[0], None
+    fingerprint = str(fields.get("fingerprint", ""))
+    is_upper = "fingerprint" in problems and fingerprint != fingerprint.lower()
+    described = []
+    for name, problem in sorted(problems.items()):
+        reason = explain_value(str(fields.get(name, "")))
+        if not reason and name == "fingerprint" and is_upper:
+            reason = ": it has upper-case letters"
+        described.append(f"{name} {problem}{reason}")
+    hint = f"write fingerprint={fingerprint.lower()}" if is_upper and _FINGERPRINT.fullmatch(fingerprint) else None
+    return ", ".join(described), hint

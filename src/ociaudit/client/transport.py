@@ -27,7 +27,7 @@ import msgspec
 from yarl import URL
 
 from ociaudit.client.memory_budget import Reservation
-from ociaudit.client.network import choose_proxy, explain_certificate
+from ociaudit.client.network import choose_proxy, explain_certificate, explain_proxy, show_proxy
 from ociaudit.client.signer import Credentials
 from ociaudit.clock import Clock
 from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError
@@ -210,17 +210,21 @@ class Transport:
             path=f"{parts.path}?{parts.query}" if parts.query else parts.path,
             now_seconds=requested_at.timestamp(),
         )
+        proxy = choose_proxy(url, self._proxies)
         try:
             async with self._session.get(
                 URL(url, encoded=True),
                 headers=headers,
                 allow_redirects=False,
-                proxy=choose_proxy(url, self._proxies),
+                proxy=proxy,
                 ssl=self._ssl,
             ) as response:
                 body = await self._read_body(response, reservation)
         except aiohttp.ClientConnectorCertificateError as error:
             raise explain_certificate(parts.netloc, _describe(error)) from error
+        except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
+            status = error.status if isinstance(error, aiohttp.ClientHttpProxyError) else None
+            raise explain_proxy(proxy or "", parts.netloc, status, _describe(error)) from error
         except TimeoutError as error:
             raise ConnectionFailed(f"{parts.netloc} stopped responding") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -228,7 +232,7 @@ class Transport:
         request_id = _read_request_id(response)
         self._latest_dates = (self._clock.now(), response.headers.get("Date"))
         if response.status != _OK:
-            raise self._make_service_error(response, body)
+            raise self._make_service_error(response, body, proxy)
         try:
             parsed = parse(body)
             token = _read_token(response)
@@ -253,13 +257,16 @@ class Transport:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _make_service_error(self, response: aiohttp.ClientResponse, body: bytes) -> ServiceError:
+    def _make_service_error(
+        self, response: aiohttp.ClientResponse, body: bytes, proxy: str | None = None
+    ) -> ServiceError:
         try:
             oci = msgspec.json.decode(body, type=_ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             shown = body[:_MAX_BODY_SHOWN].decode("utf-8", "replace")
             host = extract_host(str(response.url))
-            message = f"{host} answered {response.status} without an OCI error: {shown!r}"
+            sender = f"the proxy {show_proxy(proxy)}, or {host} behind it," if proxy else host
+            message = f"{sender} answered {response.status} without an OCI error: {shown!r}"
             code = ""
         else:
             self.has_responded = True
@@ -308,7 +315,20 @@ def _read_request_id(response: aiohttp.ClientResponse) -> str | None:
 def _describe(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientResponseError):  # its text has the URL: of a proxy, including the password
         return f"{error.status} {_escape(error.message)[:_MAX_MESSAGE_SHOWN]}"
-    return _escape(str(error))[:_MAX_MESSAGE_SHOWN] or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _describe_cause(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):  # its text has the connection's key, a Python object
+        return _describe_cause(error.os_error)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed it"
+    return _describe_cause(error)
+
+
+def _describe_cause(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    if " object at 0x" in text:
+        text = ""
+    return _escape(text)[:_MAX_MESSAGE_SHOWN] or type(error).__name__
 
 
 def _escape(text: str) -> str:

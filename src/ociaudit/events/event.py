@@ -15,6 +15,7 @@ Invariants
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import NoReturn
 
@@ -34,6 +35,10 @@ _ORDER_END = b"\0\0"
 _KEY_FACTS = frozenset({"event_time", "event_id", "event_type", "data.event_name", "data.compartment_id"})
 _WHITE_SPACE = " \t\n\r"
 _LINE_BREAKS = b"\r\n"
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in JSON. A pair of surrogates is one; the group is a surrogate without its other half."""
 
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _fields_decoders: dict[str, msgspec.json.Decoder[list[AnyKeyFields]]] = {
@@ -165,6 +170,23 @@ def extract_event_id(order: bytes) -> bytes:
 def read_event_id(text: bytes) -> str:
     """Return the id that `extract_event_id` returned in its encoded form."""
     return text.replace(b"\0\xff", b"\0").decode("utf-8", "surrogatepass")
+
+
+def replace_lone_surrogates(raw: bytes) -> tuple[bytes, int]:
+    """Return JSON with every lone surrogate, which is always an escape, replaced by U+FFFD, and how many there were."""
+    if b"\\ud" not in raw and b"\\uD" not in raw:
+        return raw, 0
+    replaced = 0
+
+    def replace(escape: re.Match[bytes]) -> bytes:
+        nonlocal replaced
+        if escape[1] is None:
+            return escape[0]
+        replaced += 1
+        return b"\\ufffd"
+
+    valid = _ESCAPE.sub(replace, raw)
+    return valid, replaced
 
 
 def join_lines(raw: bytes) -> bytes:

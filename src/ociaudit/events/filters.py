@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 
 import msgspec
 
@@ -40,6 +41,7 @@ from ociaudit.events.presets import list_preset_rules
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _GERMAN_DAY = re.compile(r"(\d\d)\.(\d\d)\.(\d\d)", re.ASCII)
+_WITHOUT_SECONDS = re.compile(r"([Tt ]\d\d:\d\d) ?([Zz]|[+-]\d\d:?\d\d)$", re.ASCII)
 _OFFSET = re.compile(r"([Zz]|[+-]\d\d:?\d\d)$", re.ASCII)
 _OPTION_NAMES = {
     "presets": "preset",
@@ -54,6 +56,7 @@ _OPTION_NAMES = {
 }
 _MAX_CACHED_DECISIONS = 10_000
 _MAX_CACHED_NAME = 500  # characters
+_MAX_SEEN = 2_000
 _AFTER_ALL = b"\xff"
 _FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
 
@@ -139,6 +142,8 @@ class EventFilter:
         self._read_needed: Callable[[bytes], Facts] = make_facts_reader(needed)
         self._read_all: Callable[[bytes], Facts] = make_facts_reader(needed | TYPE_FIELDS | {"event_time"})
         self._decisions: dict[tuple[str, str | None], _Decision] = {}
+        self._seen: dict[str, set[str]] = {field: set() for field in _VALUE_READERS if getattr(self.spec, field)}
+        self._has_matched = not self._seen
 
     def __bool__(self) -> bool:
         """Return whether the filter has any condition."""
@@ -159,9 +164,33 @@ class EventFilter:
         """Return the events that pass, in their order."""
         if not self:
             return events
-        if self._has_bounds:
-            events = [event for event in events if self._is_between(event.order)]
-        return [event for event in events if self._is_event_wanted(event)]
+        inside = [event for event in events if self._is_between(event.order)] if self._has_bounds else events
+        selected = [event for event in inside if self._is_event_wanted(event)]
+        if not self._has_matched:
+            self._has_matched = bool(selected)
+            self._record_values(events)
+        return selected
+
+    def suggest_values(self) -> dict[str, tuple[str, ...]]:
+        """Return the values that come nearest to those of the filter, by field; for a filter that matched nothing.
+
+        Only events that `select` was given count, and up to a number of different values.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for field, seen in self._seen.items() if not self._has_matched else ():
+            nearest = [near for value in getattr(self.spec, field) for near in _find_nearest(value, seen)]
+            if nearest:
+                found[_OPTION_NAMES[field]] = tuple(dict.fromkeys(nearest))
+        return found
+
+    def _record_values(self, events: list[Event]) -> None:
+        """Record the values of the filter's fields, until a first event matches."""
+        if self._has_matched:
+            self._seen.clear()
+        for field, seen in self._seen.items():
+            read = _VALUE_READERS[field]
+            for event in events if len(seen) < _MAX_SEEN else ():
+                seen.update(value for value in read(event, event.facts) if value)
 
     def is_wanted(self, raw: bytes) -> bool:
         """Return whether an event passes; `raw` is a JSON object in shape `api`.
@@ -229,6 +258,20 @@ class TimeSpan:
         return [event for event in events if first <= event.order < end or event.order < _FIRST_READABLE]
 
 
+def _find_nearest(value: str, seen: set[str]) -> list[str]:
+    """Return up to three values seen that contain or resemble a value; none if it is among them."""
+    wanted = value.strip("*").casefold()
+    known = {text.casefold(): text for text in sorted(seen, reverse=True) if len(text) <= _MAX_CACHED_NAME}
+    if not wanted or wanted in known or any(character in wanted for character in "*?["):
+        return []
+    containing = sorted((text for folded, text in known.items() if wanted in folded), key=lambda one: (len(one), one))
+    return containing[:3] or [known[text] for text in get_close_matches(wanted, known, n=3, cutoff=0.7)]
+
+
+def _read_values(facts: Facts | None, read: Callable[[Facts], tuple[str | None, ...]]) -> tuple[str | None, ...]:
+    return read(facts) if facts is not None else ()
+
+
 def _parse_bounds(spec: FilterSpec) -> tuple[int | None, int | None]:
     """Return the instants (first, end) between which an event must have happened, half-open.
 
@@ -253,6 +296,7 @@ def _parse_moment(text: str, option: str) -> int:
         stripped = f"20{german[3]}-{german[2]}-{german[1]}"
     if _DAY.fullmatch(stripped):
         stripped += "T00:00:00Z"
+    stripped = _WITHOUT_SECONDS.sub(r"\1:00\2", stripped)
     instant = read_instant(stripped) if _OFFSET.search(stripped) else UNREADABLE_INSTANT
     if instant == UNREADABLE_INSTANT:
         raise UsageError(
@@ -305,3 +349,13 @@ def _read_compartment(facts: Facts) -> tuple[str | None, str | None]:
 def _read_resource(facts: Facts) -> tuple[str | None, str | None]:
     data = facts.data
     return (data.resource_name, data.resource_id) if data is not None else (None, None)
+
+
+_VALUE_READERS: dict[str, Callable[[Event, Facts | None], tuple[str | None, ...]]] = {
+    "event_names": lambda event, _: (event.event_name,),
+    "principals": lambda _, facts: _read_values(facts, _read_principal),
+    "addresses": lambda _, facts: _read_values(facts, lambda one: one.addresses),
+    "compartment_names": lambda _, facts: _read_values(facts, _read_compartment),
+    "resources": lambda _, facts: _read_values(facts, _read_resource),
+}
+"""Field of a filter -> the values that an event has for it, as far as its facts were read."""

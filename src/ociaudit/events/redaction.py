@@ -33,6 +33,8 @@ _NAME_ENDS = (
     "apikey",
     "apikeys",
     "assertion",
+    "authenticationinfo",
+    "authinfo",
     "authorization",
     "bypasscode",
     "bypasscodes",
@@ -100,6 +102,19 @@ _PAIR = re.compile(
 )
 _URL_PASSWORD = re.compile(r"(://[^/\s:@\"']{0,256}:)(?!\(redacted\)@)[^/\s@\"']{1,256}(?=@)")
 _PRE_AUTHENTICATED = re.compile(r"(/p/)[\w-]{16,}(?=/n/)")
+_PERCENT = r"%(?:25){0,3}"
+"""The sign of a percent-encoded character, which may itself be encoded up to three times."""
+_SLASH, _COLON, _AT = rf"(?:/|{_PERCENT}2f)", rf"(?::|{_PERCENT}3a)", rf"(?:@|{_PERCENT}40)"
+_ENCODED_PRE_AUTHENTICATED = re.compile(
+    rf"({_SLASH}(?:p|{_PERCENT}70){_SLASH})(?:[\w-]|(?!{_SLASH}){_PERCENT}[0-9a-f]{{2}}){{16,}}+"
+    rf"(?={_SLASH}(?:n|{_PERCENT}6e){_SLASH})",
+    re.IGNORECASE,
+)
+_ENCODED_URL_PASSWORD = re.compile(
+    rf"({_COLON}{_SLASH}{{2}}(?:(?!{_SLASH}|{_COLON}|{_AT})[^\s\"']){{0,256}}+{_COLON})"
+    rf"(?!{_ESCAPED_MARK}{_AT})(?:(?!{_SLASH}|{_AT})[^\s\"']){{1,256}}+(?={_AT})",
+    re.IGNORECASE,
+)
 
 _MAX_PATHS = 1000
 _MAX_PATH_LENGTH = 200  # characters
@@ -147,6 +162,9 @@ def is_credential_name(name: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Return a text in which every part with the form of a credential is replaced by `MARK`."""
+    if "%" in text:
+        text = _ENCODED_PRE_AUTHENTICATED.sub(rf"\g<1>{MARK}", text)
+        text = _ENCODED_URL_PASSWORD.sub(rf"\g<1>{MARK}", text)
     if not any(map(text.lower().__contains__, _TRIGGERS)):
         return text
     text = _PEM.sub(MARK, text)

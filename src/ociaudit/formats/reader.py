@@ -1,8 +1,9 @@
 """The reader of audit events from any file or from stdin.
 
-`open_records` accepts JSON documents that follow each other: events, arrays of them, and pages that hold events in lists
-(as the OCI CLI and Logging Search print them), nested in any way; CSV and Parquet with the column `event`; and all of these but Parquet
-compressed with gzip or zstd. What a file is follows from its first bytes, never from its name (`formats/detect.py`).
+`open_records` accepts JSON documents that follow each other: events, arrays of them, and pages that hold events in
+lists (as the OCI CLI and Logging Search print them), nested in any way; CSV and Parquet with the column `event`; and
+all of these but Parquet compressed with gzip or zstd. What a file is follows from its first bytes, never from its name
+(`formats/detect.py`).
 
 `read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
 without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again with
@@ -26,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +35,7 @@ from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import InvalidFile, Record
 from ociaudit.formats.compression import decompress, read_pieces
 from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input
+from ociaudit.planning.shard import Target
 
 _MAX_UNKNOWN_FIRST = 1000
 _HINT = (
@@ -53,15 +55,26 @@ class RecordSource:
     """The records of one file. Iterate it once; the counters and the description grow meanwhile."""
 
     def __init__(
-        self, name: str, detected: DetectedInput, compression: str, on_incomplete: Callable[[str], None]
+        self,
+        name: str,
+        detected: DetectedInput,
+        compression: str,
+        *,
+        origins: Iterator[Target] | None = None,
+        on_incomplete: Callable[[str], None],
     ) -> None:
-        """Read the events of `detected`; `name` is the file's name in messages."""
+        """Read the events of `detected`; `name` is the file's name in messages.
+
+        `origins` are those of the file's records in their order, for records that do not state one themselves.
+        """
         self._on_incomplete = on_incomplete
         self.name = name
         """The file's name in messages."""
         self._detected = detected
         self._compression = compression
         self._detector = ObjectDetector()
+        self._origins = chain(origins, repeat(None)) if origins is not None else None
+        self._found_origins = 0
         self.records = 0
         """How many records have been read."""
 
@@ -72,8 +85,8 @@ class RecordSource:
 
     @property
     def with_origin(self) -> int:
-        """How many records state their origin."""
-        return self._detector.with_origin
+        """How many records have an origin that is known."""
+        return self._detector.with_origin + self._found_origins
 
     @property
     def description(self) -> str:
@@ -95,6 +108,8 @@ class RecordSource:
         with _explain_invalid(self.name):
             for objects, origins in self._detected.rows:
                 records = self._detector.detect(objects, origins)
+                if self._origins is not None:
+                    records = self._add_origins(records, self._origins)
                 self.records += len(records)
                 if not self._has_events:
                     unknown += records
@@ -107,6 +122,12 @@ class RecordSource:
                 raise InvalidFile(f"none of its JSON objects is an audit event ({len(unknown):,} checked)")
         for reason in self._detector.incomplete:
             self._on_incomplete(f"{self.name} is not whole: {reason}")
+
+    def _add_origins(self, records: list[Record], origins: Iterator[Target | None]) -> list[Record]:
+        before = sum(record.origin is not None for record in records)
+        found = [Record(raw, origin or known) for (raw, origin), known in zip(records, origins, strict=False)]
+        self._found_origins += sum(record.origin is not None for record in found) - before
+        return found
 
     @property
     def _has_events(self) -> bool:
@@ -128,12 +149,17 @@ def reject_incomplete(reason: str) -> None:
 
 @contextmanager
 def open_records(
-    source: Path | None, *, stdin: int = 0, on_incomplete: Callable[[str], None] = ignore_incomplete
+    source: Path | None,
+    *,
+    stdin: int = 0,
+    origins: Iterator[Target] | None = None,
+    on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> Iterator[RecordSource]:
     """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is.
 
-    After the last record, `on_incomplete` is called with each sentence in which the input itself says that it is not
-    whole: it names a next page, is marked as truncated, or holds an error.
+    `origins` are those of its records in their order, where they are known from elsewhere. After the last record,
+    `on_incomplete` is called with each sentence in which the input itself says that it is not whole: it names a next
+    page, is marked as truncated, or holds an error.
 
     An empty file counts as an export without events only if its name says that it holds lines (`.ndjson`, `.jsonl`).
     Any other empty file is rejected, because it may be one that was never written.
@@ -158,7 +184,7 @@ def open_records(
             detected = detect_input(pieces, file=regular)
             if detected is None:
                 detected = _accept_empty(name, source)
-        yield RecordSource(name, detected, compression, on_incomplete)
+        yield RecordSource(name, detected, compression, origins=origins, on_incomplete=on_incomplete)
 
 
 def check_source(path: Path) -> None:

@@ -23,7 +23,7 @@ from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
 from ociaudit.client.memory_budget import MemoryBudget
-from ociaudit.client.network import Endpoints
+from ociaudit.client.network import Endpoints, split_regions
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import FinishedRequest, Transport, TransportLimits
@@ -36,13 +36,13 @@ from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.time_range import parse_duration
+from ociaudit.planning.time_range import check_placeholders, parse_duration, pin_time
 from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
 
 T = TypeVar("T")
 When = str | date | datetime
-"""A point in time as a caller gives it: text in any form that `planning.time_range` reads, a date, or a datetime."""
+"""A point in time as a caller gives it: text in any form that `planning.time_range` parses, a date, or a datetime."""
 CountedName = Literal["event_type", "event_name"]
 DEFAULT_LATE = "1h"
 """How long after the end of a range of event times processing is requested for."""
@@ -85,7 +85,8 @@ class ConnectionOptions:
 class ExportOptions:
     """What to export, and into what.
 
-    `start` and `end` are as typed. Without `regions` and `compartments` the scope is the whole tenancy. `event_types`
+    `start` and `end` are as typed. `regions` are names or keys; `compartments` are OCIDs, names or paths. Without them
+    the scope is the whole tenancy. `event_types`
     are regular expressions, and `filter` holds all other conditions. `late`, `settle` and `deadline` are durations such
     as "15m". `output` None means stdout; `manifest` None puts the manifest beside the output.
 
@@ -117,7 +118,7 @@ class ExportOptions:
     manifest: Path | None = None
     signing_key: Path | None = None
     waived: frozenset[str] = frozenset()
-    """Compartments whose denial is known: their gaps do not make the run incomplete."""
+    """Compartments, by OCID, name or path, whose denial is known: their gaps do not make the run incomplete."""
     confirm_empty: bool = False
     """Request shards that returned no event once more at the end."""
     deadline: str | None = None
@@ -139,6 +140,13 @@ class ExportOptions:
             raise UsageError(
                 "--settle is for ranges of processed time", hint="omit it, or omit --time-basis event-time"
             )
+        if not self.is_subtree and not self.compartments:
+            raise UsageError(
+                "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
+            )
+        for path in (self.output, self.manifest):
+            if path is not None:
+                check_placeholders(path)
         for duration in (self.late, self.settle, self.deadline):
             if duration is not None:
                 parse_duration(duration)
@@ -148,16 +156,19 @@ class ExportOptions:
         """Return the deadline in seconds."""
         return 60 * parse_duration(self.deadline) if self.deadline is not None else None
 
-    def to_arguments(self, credentials: Credentials) -> ExportArguments:
-        """Return the part that makes two exports the same request, in the form in which plan and manifest keep it."""
+    def to_arguments(self, credentials: Credentials, *, now: datetime) -> ExportArguments:
+        """Return the part that makes two exports the same request, in the form in which plan and manifest keep it.
+
+        `yesterday` becomes its date: the same command on the next day is another request.
+        """
         spec = self.filter or FilterSpec()
         late = (self.late or DEFAULT_LATE) if self.time_basis == "event-time" else ""
         return ExportArguments(
             tenancy=credentials.tenancy,
-            start=_to_text(self.start),
-            end=_to_text(self.end),
+            start=pin_time(_to_text(self.start), now=now),
+            end=pin_time(_to_text(self.end), now=now),
             profile=credentials.profile,
-            regions=tuple(self.regions),
+            regions=split_regions(self.regions),
             compartments=tuple(self.compartments),
             is_subtree=self.is_subtree,
             event_types=(*self.event_types, *spec.event_types),
@@ -199,6 +210,9 @@ class Callbacks:
     def on_notice(self, text: str) -> None:
         """Handle something a person should know that does not stop the run."""
 
+    def on_scope(self, paths: Mapping[str, str], waived: frozenset[str]) -> None:
+        """Handle the paths of compartments by OCID, as far as they are known, and the OCIDs that are waived."""
+
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Handle the resolved scope; at least `shard_count` shards will be requested."""
 
@@ -231,6 +245,9 @@ class Callbacks:
 
     def on_written(self, event_count: int) -> None:
         """Handle `event_count` more events that are in the output."""
+
+    def on_kept(self, folder: Path, size_bytes: int) -> None:
+        """Handle the end of a run whose run directory stays, because something is missing."""
 
 
 class Cancellation:

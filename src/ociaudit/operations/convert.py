@@ -4,7 +4,8 @@ Invariants
 - The order of the inputs is kept; with `is_sorted` it is the canonical order, every record once. A record that several
   inputs hold is then written with its origin, if any of them knows it.
 - The output is none of the inputs, whatever they are called, and gets its name only when it is complete.
-- Everything read is written, filtered out, or identical to what was written: the counts add up.
+- Everything read is written, filtered out, or identical to what was written, in the same or other bytes: the counts
+  add up.
 - Memory does not grow with the inputs: sorted records wait compressed in a private scratch file.
 """
 
@@ -21,7 +22,7 @@ from itertools import chain, groupby
 from pathlib import Path
 
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
-from ociaudit.events.event import BadPage, parse_page
+from ociaudit.events.event import BadPage, parse_page, replace_lone_surrogates
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder, Record
@@ -33,8 +34,10 @@ from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
-from ociaudit.storage.manifest import Manifest, find_mismatch, load_manifest, name_manifest
+from ociaudit.storage.ledger import open_origins
+from ociaudit.storage.manifest import find_mismatch, load_manifest, name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
+from ociaudit.storage.verdict import VerdictKind, describe_verdict, is_described, judge
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts after every known origin, so that of equal records the one with an origin is kept."""
@@ -129,6 +132,8 @@ class ConvertOptions:
     is_sorted: bool = False
     """Canonical order, every record once; otherwise the order of the inputs, every record."""
     is_redacted: bool = False
+    is_valid_unicode: bool = False
+    """Replace every lone surrogate with U+FFFD."""
     overwrite: bool = False
     is_strict: bool = False
     """Reject an input that itself says that it is not whole."""
@@ -146,21 +151,39 @@ class InputSummary:
 
 
 @dataclass(slots=True)
-class Conversion:
-    """How a conversion ended. `read` = `written` + `filtered` + `identical`.
+class SurrogateCounts:
+    """Replaces lone surrogates, and counts them and the events that had any."""
 
-    `redacted_events` were changed by redaction; `redacted_fields` counts the replaced values by path, None without
-    redaction. `conflicting_ids` have more than one record; they are counted only in canonical order.
+    replaced: int = 0
+    events: int = 0
+
+    def make_valid(self, raw: bytes) -> bytes:
+        """Return an event without lone surrogates."""
+        valid, number = replace_lone_surrogates(raw)
+        self.replaced += number
+        self.events += number > 0
+        return valid
+
+
+@dataclass(slots=True)
+class Conversion:
+    """How a conversion ended. `read` = `written` + `filtered` + `identical` + `reserialised`.
+
+    `surrogates` counts the lone surrogates that were replaced, None without that option. `redacted_events` were changed
+    by redaction; `redacted_fields` counts the replaced values by path, None without redaction. `conflicting_ids` have
+    more than one record; they are counted only in canonical order.
     """
 
     inputs: list[InputSummary] = field(default_factory=list)
     read: int = 0
     filtered: int = 0
     identical: int = 0
+    reserialised: int = 0
     written: int = 0
     conflicting_ids: int = 0
     redacted_events: int = 0
     redacted_fields: dict[str, int] | None = None
+    surrogates: SurrogateCounts | None = None
     size_bytes: int = 0
 
 
@@ -183,8 +206,6 @@ def convert_events(
     cancelled = cancellation or Cancellation()
     inputs = _choose_inputs(options.inputs, watch)
     _check_output(options, inputs)
-    for mismatch in find_mismatches(inputs):
-        watch.on_notice(mismatch)
     for notice in (*options.output_format.notices, *options.event_filter.notices):
         watch.on_notice(notice)
     conversion = Conversion()
@@ -193,7 +214,10 @@ def convert_events(
         cancelled.check("; nothing was written")
 
     on_incomplete = reject_incomplete if options.is_strict else watch.on_notice
-    batches = _read_inputs(inputs, options.event_filter, conversion, check_cancelled, on_incomplete)
+    needs_origins = options.encoder.with_origin or options.output_format.format in {"csv", "parquet"}
+    batches = _read_inputs(
+        inputs, options.event_filter, conversion, check_cancelled, on_incomplete, needs_origins=needs_origins
+    )
     redactor = Redactor()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
@@ -203,6 +227,9 @@ def convert_events(
             records = ordered.iterate()
         if options.is_redacted:
             records = (Record(redactor.redact(raw), origin) for raw, origin in records)
+        if options.is_valid_unicode:
+            surrogates = conversion.surrogates = SurrogateCounts()
+            records = (Record(surrogates.make_valid(raw), origin) for raw, origin in records)
         written = write_events(
             records,
             locate=_keep_origin,
@@ -215,12 +242,14 @@ def convert_events(
         )
         if options.is_sorted:
             conversion.identical = ordered.counts.identical
+            conversion.reserialised = ordered.counts.reserialised
             conversion.conflicting_ids = ordered.counts.conflicting_count
     conversion.size_bytes = written.size_bytes
     if options.is_redacted:
         conversion.redacted_events = redactor.events
         conversion.redacted_fields = dict(redactor.paths.most_common())
-    conversion.written = conversion.read - conversion.filtered - conversion.identical
+    dropped = conversion.filtered + conversion.identical + conversion.reserialised
+    conversion.written = conversion.read - dropped
     return conversion
 
 
@@ -259,28 +288,27 @@ def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[
             for other in chosen:
                 if other is not None and _is_same(path, other):
                     raise UsageError(f"{path} and {other} are the same file", hint="name each file once")
-            _report_gaps(path, callbacks)
+            _report_verdict(path, callbacks)
         chosen.append(path)
     if not chosen:
         raise UsageError("no file of events is named", hint="name one or more, or - for stdin")
     return chosen
 
 
-def _report_gaps(path: Path, callbacks: Callbacks) -> None:
-    """Report an input that its manifest states to be incomplete."""
+def _report_verdict(path: Path, callbacks: Callbacks) -> None:
+    """Report the verdict on an input with a manifest, unless it is complete without qualifiers."""
     try:
         found = load_manifest(name_manifest(path))
     except CorruptRun as error:
         callbacks.on_notice(f"{error}; whether {path} is complete is unknown")
         return
-    if found is not None and not found.manifest.complete:
-        callbacks.on_notice(
-            f"{path} is incomplete: its manifest states {_count_gaps(found.manifest)}. The output is incomplete, too"
-        )
-
-
-def _count_gaps(manifest: Manifest) -> str:
-    return "1 gap" if len(manifest.gaps) == 1 else f"{len(manifest.gaps):,} gaps"
+    if found is None:
+        return
+    is_altered = not found.has_own_digest or not is_described(path, found.manifest)
+    verdict = judge(found.manifest, is_altered=is_altered)
+    headline, *qualifiers = describe_verdict(verdict)
+    if verdict.kind is not VerdictKind.COMPLETE or verdict.filter or qualifiers:
+        callbacks.on_notice("; ".join([f"{path}: {headline}", *qualifiers]))
 
 
 def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> None:
@@ -313,10 +341,13 @@ def _read_inputs(
     conversion: Conversion,
     check_cancelled: Callable[[], None],
     on_incomplete: Callable[[str], None],
+    *,
+    needs_origins: bool,
 ) -> Iterator[list[Record]]:
-    """Yield the records that pass the filter, input by input."""
+    """Yield the records that pass the filter, input by input; with the origins in ledgers, if these are needed."""
     for path in inputs:
-        with open_records(path, on_incomplete=on_incomplete) as source:
+        origins = open_origins(path) if needs_origins and path is not None else None
+        with open_records(path, origins=origins, on_incomplete=on_incomplete) as source:
             for batch in source:
                 check_cancelled()
                 wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch

@@ -8,19 +8,22 @@ difference if the other export covers that minute of that compartment in every r
 otherwise it is not comparable, and counted apart.
 
 Invariants
-- Every event of both files is exactly one of: in both, only in A, only in B, not comparable.
+- Every event of both files is exactly one of: in both, changed, only in A, only in B, not comparable.
 - Memory does not grow with the files; only examples are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,16 +35,21 @@ from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.reader import check_source, open_records, reject_incomplete
-from ociaudit.operations.convert import find_mismatches
 from ociaudit.planning.shard import Target
 from ociaudit.planning.window import Coverage, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
+from ociaudit.storage.verdict import describe_headline, is_described, judge
 
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
-_EXAMPLES = 20
+_EXAMPLES, _EXAMPLES_KEPT = 20, 1_000
 _IDS_REMEMBERED = 100_000
+_RECORDS_REMEMBERED = 1_000
+_CHANGES_COMPARED = 10_000
+_PATHS_COUNTED = 1_000
+_FIELDS_COMPARED, _FIELDS_SHOWN = 200, 20
+_LONGEST_VALUE = 200
 
 
 class SharedCoverage:
@@ -103,25 +111,48 @@ class Side:
     examples: list[Event] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field that differs: its JSON path, such as `data.identity.ipAddress`, and both values as truncated JSON.
+
+    None stands for a field that one of the two does not have.
+    """
+
+    path: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedEvent:
+    """An event of both files whose records differ; `fields` are the first that do, none where only the bytes differ."""
+
+    event_id: str
+    fields: tuple[FieldChange, ...]
+
+
 @dataclass(slots=True)
 class Difference:
     """How two exports differ.
 
-    `changed_ids` counts event ids that both files hold with different bytes; their records also count as `only`.
-    `notes` say what could not be compared.
+    `changed` counts events of one id that both files hold with different bytes; they do not count as `only`. Of those,
+    `reserialized` have the same JSON value. `changed_fields` counts the paths that differ. `notes` say what could not
+    be compared.
     """
 
     a: Side = field(default_factory=Side)
     b: Side = field(default_factory=Side)
     in_both: int = 0
-    changed_ids: int = 0
-    changed_examples: list[str] = field(default_factory=list)
+    changed: int = 0
+    reserialized: int = 0
+    changed_fields: Counter[str] = field(default_factory=Counter)
+    changed_examples: list[ChangedEvent] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def is_same(self) -> bool:
         """Return whether both hold the same events, as far as they can be compared."""
-        return not (self.a.only or self.b.only)
+        return not (self.a.only or self.b.only or self.changed)
 
 
 def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> Difference:
@@ -149,8 +180,10 @@ def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> D
     if not all(export.is_own for export in exports):
         for export in exports:
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
-    for mismatch in find_mismatches([path_a, path_b]):
-        difference.notes.append(mismatch)
+    for path, export in zip((path_a, path_b), exports, strict=True):
+        if export.manifest is not None:
+            verdict = judge(export.manifest, is_altered=not is_described(path, export.manifest))
+            difference.notes.append(f"{path}: {describe_headline(verdict)}")
     shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -170,36 +203,135 @@ _Group = dict[bytes, Event]
 
 def _walk(a: Iterator[_Group], b: Iterator[_Group], difference: Difference, shared: SharedCoverage) -> None:
     """Read both side by side, group by group of the same instant and id."""
-    ids: tuple[set[str], set[str]] = (set(), set())
-    sides = (difference.a, difference.b)
-
-    def count_only(number: int, events: Iterable[Event]) -> None:
-        for event in events:
-            if not shared.is_comparable(number, event):
-                sides[number].not_comparable += 1
-                continue
-            sides[number].only += 1
-            if len(sides[number].examples) < _EXAMPLES:
-                sides[number].examples.append(event)
-            if len(ids[number]) < _IDS_REMEMBERED:
-                ids[number].add(read_order(event.order)[1])
-
+    pairing = _Pairing(difference, shared)
     left, right = next(a, None), next(b, None)
     while left or right:
         if not right or (left and _read_order(left) < _read_order(right)):
-            count_only(0, (left or {}).values())
+            pairing.count_only(0, (left or {}).values())
             left = next(a, None)
         elif not left or _read_order(right) < _read_order(left):
-            count_only(1, right.values())
+            pairing.count_only(1, right.values())
             right = next(b, None)
         else:
             difference.in_both += len(left.keys() & right.keys())
-            count_only(0, (event for record, event in left.items() if record not in right))
-            count_only(1, (event for record, event in right.items() if record not in left))
+            pairing.count_group(
+                [event for record, event in left.items() if record not in right],
+                [event for record, event in right.items() if record not in left],
+            )
             left, right = next(a, None), next(b, None)
-    changed = sorted((ids[0] & ids[1]) - {""})
-    difference.changed_ids = len(changed)
-    difference.changed_examples = changed[:_EXAMPLES]
+    pairing.finish()
+
+
+class _Pairing:
+    """Counts the events that are not in both files; two of one id are one event that changed."""
+
+    def __init__(self, difference: Difference, shared: SharedCoverage) -> None:
+        self._difference = difference
+        self._shared = shared
+        self._sides = (difference.a, difference.b)
+        self._waiting: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
+        """The events of one side, by id, whose time may have changed; the first ones with their records."""
+
+    def count_group(self, left: Sequence[Event], right: Sequence[Event]) -> None:
+        """Count records of one instant and id of which the other file has no copy."""
+        paired = min(len(left), len(right)) if left and read_order(left[0].order)[1] else 0
+        for one, other in zip(left[:paired], right[:paired], strict=True):
+            self._count_change(read_order(one.order)[1], one.raw, other.raw)
+        self.count_only(0, left[paired:])
+        self.count_only(1, right[paired:])
+
+    def count_only(self, number: int, events: Iterable[Event]) -> None:
+        """Count events whose instant and id only one file has."""
+        own, other = self._waiting[number], self._waiting[1 - number]
+        for event in events:
+            if not self._shared.is_comparable(number, event):
+                self._sides[number].not_comparable += 1
+                continue
+            event_id = read_order(event.order)[1]
+            if event_id and event_id in other:
+                self._sides[1 - number].only -= 1
+                pair = (event.raw, other.pop(event_id))
+                self._count_change(event_id, *(pair if number == 0 else pair[::-1]))
+                continue
+            side = self._sides[number]
+            side.only += 1
+            if len(side.examples) < _EXAMPLES_KEPT:
+                side.examples.append(event)
+            if event_id and len(own) < _IDS_REMEMBERED:
+                own[event_id] = event.raw if len(own) < _RECORDS_REMEMBERED else b""
+
+    def finish(self) -> None:
+        """Drop the examples that turned out to have changed."""
+        changed = {event.event_id for event in self._difference.changed_examples}
+        for number, side in enumerate(self._sides):
+            waiting = self._waiting[number]
+            side.examples = [
+                event
+                for event in side.examples
+                if not (event_id := read_order(event.order)[1]) or event_id in waiting or event_id not in changed
+            ][:_EXAMPLES]
+
+    def _count_change(self, event_id: str, old: bytes, new: bytes) -> None:
+        difference = self._difference
+        difference.changed += 1
+        if not (old and new) or difference.changed > _CHANGES_COMPARED:
+            return
+        fields = compare_records(old, new)
+        difference.reserialized += not fields
+        for each in fields:
+            if each.path in difference.changed_fields or len(difference.changed_fields) < _PATHS_COUNTED:
+                difference.changed_fields[each.path] += 1
+        if len(difference.changed_examples) < _EXAMPLES:
+            difference.changed_examples.append(ChangedEvent(event_id, fields[:_FIELDS_SHOWN]))
+
+
+def compare_records(old: bytes, new: bytes) -> tuple[FieldChange, ...]:
+    """Return the fields in which two records differ, at most a few hundred; none if their JSON values are the same.
+
+    The order of keys means nothing; the text of a number does.
+    """
+    changes: list[FieldChange] = []
+    try:
+        _compare_values(_decode(old), _decode(new), "", changes)
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply to compare
+        changes.append(FieldChange("", _show_value(old.decode("utf-8", "replace")), None))
+    return tuple(changes)
+
+
+class _Missing:
+    """Stands for a field that a record does not have."""
+
+
+class _NumberText(str):
+    """The text of a number with a fraction or an exponent, which a float would not keep."""
+
+    __slots__ = ()
+
+
+def _decode(raw: bytes) -> Any:
+    return json.loads(raw, parse_float=_NumberText)
+
+
+def _compare_values(old: Any, new: Any, path: str, changes: list[FieldChange]) -> None:
+    if len(changes) >= _FIELDS_COMPARED:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            inner = f"{path}.{key}" if path else key
+            _compare_values(old.get(key, _Missing), new.get(key, _Missing), inner, changes)
+    elif isinstance(old, list) and isinstance(new, list):
+        for index in range(max(len(old), len(new))):
+            one, other = (each[index] if index < len(each) else _Missing for each in (old, new))
+            _compare_values(one, other, f"{path}[{index}]", changes)
+    elif type(old) is not type(new) or old != new:
+        changes.append(FieldChange(path[:_LONGEST_VALUE], _show_value(old), _show_value(new)))
+
+
+def _show_value(value: Any) -> str | None:
+    if value is _Missing:
+        return None
+    text = str(value) if isinstance(value, _NumberText) else json.dumps(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def _group(events: Iterator[Event], normalize: Callable[[bytes], bytes]) -> Iterator[_Group]:

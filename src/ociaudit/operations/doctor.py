@@ -26,10 +26,11 @@ from ociaudit.errors import (
     ServiceError,
     ServiceUnreachable,
     SignInRejected,
+    format_count,
 )
 from ociaudit.operations.context import RunContext, Service, connect
 from ociaudit.operations.scope_resolution import settled_until
-from ociaudit.planning.scope import Compartment, Region
+from ociaudit.planning.scope import Compartment, Region, find_home_region, name_compartments, suggest_region
 from ociaudit.planning.shard import Shard, Target
 from ociaudit.planning.window import Window
 
@@ -125,6 +126,7 @@ class Diagnosis:
     listing: Listing[Region] | ScopeUnreadable = field(default_factory=lambda: Listing((), ()))
     rejection: SignInRejected | None = None
     compartments: tuple[Compartment, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
     regions: tuple[str, ...] = ()
     errors: dict[str, RequestError | None] = field(default_factory=dict)
 
@@ -181,7 +183,9 @@ async def check_private_files(diagnosis: Diagnosis) -> list[CheckResult]:
         for file in files
         if file.problem
     ]
-    return found or [CheckResult("private files", "ok", f"{len(files)} files, readable only by their owner")]
+    return found or [
+        CheckResult("private files", "ok", f"{format_count(len(files), 'file')}, readable only by the owner")
+    ]
 
 
 async def check_certificates(diagnosis: Diagnosis) -> list[CheckResult]:
@@ -277,7 +281,8 @@ async def check_region_list(diagnosis: Diagnosis) -> list[CheckResult]:
     diagnosis.regions = named or tuple(ready)
     unknown = sorted(set(named) - set(ready))
     if unknown:
-        hint = f"subscribed and ready: {', '.join(ready)}"
+        suggestions = filter(None, (suggest_region(name, ready) for name in unknown))
+        hint = " ".join([*suggestions, f"subscribed and ready: {', '.join(ready)}"])
         return [
             CheckResult("list of regions", "failed", f"the tenancy has not subscribed to {', '.join(unknown)}", hint)
         ]
@@ -287,7 +292,7 @@ async def check_region_list(diagnosis: Diagnosis) -> list[CheckResult]:
 
 async def check_compartment_list(diagnosis: Diagnosis) -> list[CheckResult]:
     """List the compartments."""
-    _, service = diagnosis.connection
+    context, service = diagnosis.connection
     try:
         listing = await service.identity.list_compartments()
     except ScopeUnreadable as error:
@@ -296,6 +301,7 @@ async def check_compartment_list(diagnosis: Diagnosis) -> list[CheckResult]:
     except OciAuditError as error:
         return [describe_failure("list of compartments", error)]
     diagnosis.compartments = listing.items
+    diagnosis.paths = name_compartments(listing.items, tenancy=context.credentials.tenancy)
     return [CheckResult("list of compartments", "ok", f"{len(listing.items)} and the root")]
 
 
@@ -338,19 +344,21 @@ async def check_compartments(diagnosis: Diagnosis) -> list[CheckResult]:
     some = f" of {len(diagnosis.compartments)}" if step > 1 else ""
     if not denied and not failed:
         return [CheckResult("compartments", "ok", f"all {len(chosen)}{some} requested can be read")]
-    names = ", ".join(f"{one.name} ({one.id})" for one in denied[:_NAMES_SHOWN])
+    names = ", ".join(f"{diagnosis.paths[one.id]} ({one.id})" for one in denied[:_NAMES_SHOWN])
     more = f" and {len(denied) - _NAMES_SHOWN} more" if len(denied) > _NAMES_SHOWN else ""
     message = f"{len(denied)} of {len(chosen)}{some} requested cannot be read: {names}{more}"
     if failed:
         message += f"; {failed} did not respond"
-    hint = "each becomes a gap; if that is intended, --waive OCID keeps it on record without exit 10"
+    hint = "each becomes a gap; if that is intended, --waive NAME keeps it on record without exit 10"
     return [CheckResult("compartments", "warning", message, hint, READ_EVENTS if denied else None)]
 
 
 async def check_retention(diagnosis: Diagnosis) -> list[CheckResult]:
     """Request the retention period."""
     context, service = diagnosis.connection
-    region = next(iter(diagnosis.readable_regions), context.credentials.region)
+    listing = diagnosis.listing
+    home = None if isinstance(listing, ScopeUnreadable) else find_home_region(listing.items)
+    region = home or next(iter(diagnosis.readable_regions), context.credentials.region)
     try:
         days = await service.audit.read_retention_days(region=region, tenancy=context.credentials.tenancy)
     except RequestError as error:

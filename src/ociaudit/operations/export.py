@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from ociaudit.errors import Interrupted
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
@@ -27,11 +29,12 @@ from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.registry import make_format
-from ociaudit.operations.context import ExportOptions, RunContext, Service, connect, run_async
+from ociaudit.operations.context import Callbacks, ExportOptions, RunContext, Service, connect, run_async
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
     WrittenFile,
+    make_gap_entry,
     make_manifest,
     open_output_target,
     write_events,
@@ -41,31 +44,38 @@ from ociaudit.operations.resume import (
     Action,
     Workspace,
     choose_action,
+    choose_leftover,
+    find_leftovers,
     has_relative_range,
     is_run_spent,
     open_workspace,
+    resolve_run_path,
 )
 from ociaudit.operations.scope_resolution import (
     check_scope,
     make_plan,
     make_span,
     resolve_times,
+    resolve_waivers,
     settled_until,
     warn_about_range,
 )
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.time_range import TimeRange, expand_name
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, format_second
+from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, format_second
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
-from ociaudit.storage.ledger import LedgerTotals
-from ociaudit.storage.manifest import FileEntry, GapEntry, Manifest, Redaction, encode_manifest
+from ociaudit.storage.ledger import LedgerTotals, OriginRecorder
+from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes
 from ociaudit.storage.spool import Spool
+from ociaudit.storage.verdict import Verdict, judge
+
+_LEFTOVERS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,28 @@ class ExportResult:
     tally: Mapping[str, int] = field(default_factory=dict)
     was_complete_before: bool = False
     policy: str = ""
+    nearest_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The values nearest to those of a filter that no event matched, by the name of the condition."""
+
+    def __repr__(self) -> str:
+        """Return the facts in one line; the manifest and the coverage would fill pages."""
+        output = None if self.output is None else str(self.output)
+        return (
+            f"{type(self).__name__}(output={output!r}, events={self.events}, "
+            f"gaps={len(self.gaps)}, waived={len(self.waived)})"
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict, by the waivers of this call: with its qualifiers, its exit code and `is_final`."""
+        return judge(
+            msgspec.structs.replace(
+                self.manifest,
+                complete=not self.gaps,
+                gaps=tuple(map(make_gap_entry, self.gaps)),
+                waived_gaps=tuple(map(make_gap_entry, self.waived)),
+            )
+        )
 
     @property
     def complete(self) -> bool:
@@ -105,17 +137,16 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     Raises:
         OciAuditError: the export could not be finished; the class says why.
     """
-    arguments = options.to_arguments(context.credentials)
-    time_range = resolve_times(arguments, now=context.clock.now())
+    now = context.clock.now()
+    arguments = options.to_arguments(context.credentials, now=now)
+    time_range = resolve_times(arguments, now=now)
     event_filter = EventFilter(arguments.whole_filter)
     check_scope(arguments, context.endpoints)
     if options.signing_key is not None:
         check_signing_key(options.signing_key)
-    output = options.output
-    if output is not None:
-        output = output.with_name(expand_name(output.name, time_range.named_window))
+    output, manifest = _name_files(options, arguments, time_range, context.callbacks)
     may_discard = options.resume.restart or options.resume.is_script
-    with open_workspace(output, manifest=options.manifest, may_discard=may_discard) as workspace:
+    with open_workspace(output, manifest=manifest, may_discard=may_discard) as workspace:
         if is_run_spent(arguments, workspace.previous, options.resume):
             workspace = workspace.discard_previous()  # noqa: PLW2901 - the directory is the same, its run is gone
         action = choose_action(
@@ -133,7 +164,44 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
         elif not has_relative_range(arguments):
             workspace = workspace.widen(time_range.window)  # noqa: PLW2901 - as above
         with contextlib.nullcontext() if output else _stdout_interruptions_explained():
-            return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+            try:
+                return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+            finally:
+                size_bytes = workspace.folder.measure() if output else 0
+                if size_bytes:
+                    context.callbacks.on_kept(workspace.folder.path, size_bytes)
+
+
+def _name_files(
+    options: ExportOptions, arguments: ExportArguments, time_range: TimeRange, callbacks: Callbacks
+) -> tuple[Path | None, Path | None]:
+    """Return output and manifest, named after the range; with `--resume` after that of the run to resume.
+
+    Other unfinished runs of the same pattern are reported: no later command would meet them.
+
+    Raises:
+        UsageError: more than one run could be resumed.
+    """
+    pattern, window, typed_end = options.output, time_range.named_window, time_range.typed_end
+    if pattern is None:
+        return None, _fill_in(options.manifest, window, typed_end)
+    output = pattern.with_name(expand_name(pattern.name, window, typed_end=typed_end))
+    leftovers = find_leftovers(pattern, output, arguments) if output != pattern else ()
+    resumed = None
+    if options.resume.resume and not resolve_run_path(output).exists():
+        resumed = choose_leftover(leftovers, arguments)
+    if resumed is not None and resumed.plan is not None:
+        output, window = resumed.output, resumed.plan.event_window or resumed.plan.window
+    others = [one for one in leftovers if one is not resumed]
+    for leftover in others[:_LEFTOVERS_SHOWN]:
+        callbacks.on_notice(str(leftover))
+    if len(others) > _LEFTOVERS_SHOWN:
+        callbacks.on_notice(f"and {len(others) - _LEFTOVERS_SHOWN:,} more such runs")
+    return output, _fill_in(options.manifest, window, typed_end)
+
+
+def _fill_in(path: Path | None, window: Window, typed_end: int | None) -> Path | None:
+    return path.with_name(expand_name(path.name, window, typed_end=typed_end)) if path is not None else None
 
 
 @contextlib.contextmanager
@@ -175,8 +243,9 @@ class _Export:
             fetched = run_async(lambda: self._fetch_until_cancelled(stack))
             self.context.callbacks.on_publish(len(fetched.spool.index))
             redactor = Redactor() if fetched.plan.arguments.redact else None
-            written, counts = self._publish(fetched, redactor)
-            result = self._conclude(fetched, written, counts, redactor)
+            origins = OriginRecorder()
+            written, counts = self._publish(fetched, redactor, origins)
+            result = self._conclude(fetched, written, counts, redactor, origins)
         if result.complete and not (_may_be_requested_again(result) or self.time_range.is_clipped):
             self.workspace.folder.remove()
         return result
@@ -199,6 +268,8 @@ class _Export:
         context = self.context
         async with connect(context, parse=self.event_filter.parse_page) as service:
             plan = self.workspace.plan or await self._make_plan(service)
+            waived = resolve_waivers(self.options.waived, plan.listed_compartments)
+            context.callbacks.on_scope(plan.listed_compartments or {}, waived)
             warn_about_range(plan, now=context.clock.now(), notify=context.callbacks.on_notice)
             spool, state = self._open_spool(plan)
             stack.enter_context(spool)
@@ -230,6 +301,7 @@ class _Export:
             now=self.context.clock.now(),
             may_replace=resume.overwrite or resume.is_script or self.workspace.previous.output_exists,
             callbacks=self.context.callbacks,
+            waived=self.options.waived,
         )
         self.workspace.folder.write_plan(plan)
         return plan
@@ -298,7 +370,9 @@ class _Export:
             raise _explain_cancellation(fetcher, plan, context.cancellation.signal_number) from None
         return gaps
 
-    def _publish(self, fetched: _Fetched, redactor: Redactor | None) -> tuple[WrittenFile, MergeCounts]:
+    def _publish(
+        self, fetched: _Fetched, redactor: Redactor | None, origins: OriginRecorder
+    ) -> tuple[WrittenFile, MergeCounts]:
         """Merge the spool into the output; the order is that of the events as served, redacted or not."""
         plan, output = fetched.plan, self.workspace.output
         named = plan.event_window or plan.window
@@ -324,6 +398,7 @@ class _Export:
                 compressor=make_compressor(plan.arguments.compress),
                 write=write,
                 on_written=self.context.callbacks.on_written,
+                on_origins=origins.add,
             )
             if output:
                 fetched.spool.append_line(PublishLine(written.sha256, written.size_bytes))
@@ -334,13 +409,18 @@ class _Export:
         return written, canonical.counts
 
     def _conclude(
-        self, fetched: _Fetched, written: WrittenFile, counts: MergeCounts, redactor: Redactor | None
+        self,
+        fetched: _Fetched,
+        written: WrittenFile,
+        counts: MergeCounts,
+        redactor: Redactor | None,
+        origins: OriginRecorder,
     ) -> ExportResult:
         """Write ledger and manifest, and return how the export ended."""
         context, workspace = self.context, self.workspace
-        gaps, waived = self._split_waived(fetched.gaps)
+        gaps, waived = self._split_waived(fetched)
         totals = LedgerTotals()
-        ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, written.blocks)
+        ledger = write_ledger(workspace.folder, workspace.ledger_path, totals, (*written.blocks, *origins.finish()))
         manifest = make_manifest(
             ManifestFacts(
                 plan=fetched.plan,
@@ -369,14 +449,23 @@ class _Export:
             policy=_get_policy(context),
             coverage=fetched.coverage,
             tally=Counter(totals.tally),
+            nearest_values=self.event_filter.suggest_values(),
         )
 
-    def _split_waived(self, found: tuple[Gap, ...]) -> tuple[tuple[Gap, ...], tuple[Gap, ...]]:
+    def _split_waived(self, fetched: _Fetched) -> tuple[tuple[Gap, ...], tuple[Gap, ...]]:
         """Return the gaps that count and the waived ones; report waivers that waive nothing."""
-        waived_compartments = self.options.waived
-        waived = tuple(gap for gap in found if gap.kind == "denied" and gap.target.compartment in waived_compartments)
-        for compartment in sorted(waived_compartments - {gap.target.compartment for gap in waived}):
-            self.context.callbacks.on_notice(f"--waive {compartment} has no effect: access was not denied")
+        found, listed = fetched.gaps, fetched.plan.listed_compartments
+        waivers = {text: resolve_waivers([text], listed) for text in self.options.waived}
+        compartments = frozenset[str]().union(*waivers.values())
+        waived = tuple(gap for gap in found if _is_waived(gap, compartments))
+        used = {gap.target.compartment for gap in waived}
+        for text, meant in sorted(waivers.items()):
+            if listed is not None and not meant <= listed.keys():
+                reason = "the tenancy lists no such compartment"
+            else:
+                reason = "access was not denied"
+            if not meant & used:
+                self.context.callbacks.on_notice(f"--waive {text} has no effect: {reason}")
         known = set(waived)
         return tuple(gap for gap in found if gap not in known), waived
 
@@ -414,22 +503,24 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
     if options.signing_key is not None and not name_signature(path).exists():
         with explain_disk("read", path):
             sign_bytes(path.read_bytes(), options.signing_key, name_signature(path))
-    gaps = tuple(_read_gap(entry) for entry in (*manifest.gaps, *manifest.waived_gaps))
+    gaps = tuple(entry.gap for entry in (*manifest.gaps, *manifest.waived_gaps))
+    paths = manifest.scope.compartment_paths
+    waived = resolve_waivers(options.waived, paths or None)
     return ExportResult(
         manifest=manifest,
         digest=manifest.digest,
         output=workspace.output,
         manifest_path=path,
-        gaps=tuple(gap for gap in gaps if gap.target.compartment not in options.waived),
-        waived=tuple(gap for gap in gaps if gap.target.compartment in options.waived),
+        gaps=tuple(gap for gap in gaps if not _is_waived(gap, waived)),
+        waived=tuple(gap for gap in gaps if _is_waived(gap, waived)),
         was_complete_before=True,
         policy=_get_policy(context),
     )
 
 
+def _is_waived(gap: Gap, compartments: frozenset[str]) -> bool:
+    return gap.kind == "denied" and gap.target.compartment in compartments
+
+
 def _get_policy(context: RunContext) -> str:
     return context.credentials.format_policy("read audit-events")
-
-
-def _read_gap(entry: GapEntry) -> Gap:
-    return Gap(entry.target, entry.window, entry.kind, entry.reason, entry.request_id)

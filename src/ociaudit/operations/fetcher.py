@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from ociaudit.client.audit import AuditReader, Page
 from ociaudit.client.identity import explain_rejection
 from ociaudit.client.rate_limiter import RateLimiter
@@ -369,6 +371,14 @@ _TALLIED: dict[CountedName, Callable[[Event], str | None]] = {
 }
 
 
+class _CompartmentData(msgspec.Struct):
+    compartmentName: str | None = None  # noqa: N815 - the API's name
+
+
+class _NamedCompartment(msgspec.Struct):
+    data: _CompartmentData
+
+
 class SpoolWriter:
     """A page handler that filters pages, appends them to the spool, and commits them batch by batch."""
 
@@ -468,6 +478,7 @@ class SpoolWriter:
     def _append(self, page: Page) -> int:
         inside = self._span.select(page.events) if self._span else page.events
         kept = self._filter.select(inside)
+        unlisted = self._find_unlisted(page.events)
         line = PageLine(
             shard=page.shard,
             attempt=page.attempt,
@@ -482,7 +493,8 @@ class SpoolWriter:
             at=format_second(page.requested_at),
             is_provisional=settled_until(page.requested_at) < page.shard.window.end,
             tally=self._count_names(page.events),
-            unlisted=self._find_unlisted(page.events),
+            unlisted=tuple(unlisted),
+            unlisted_names={ocid: name for ocid, name in unlisted.items() if name},
         )
         self._spool.append_page(line, kept)
         return len(kept)
@@ -495,8 +507,22 @@ class SpoolWriter:
             counts[replace_surrogates(name or NO_NAME)[:_MAX_NAME]] += number
         return dict(counts)
 
-    def _find_unlisted(self, events: list[Event]) -> tuple[str, ...]:
+    def _find_unlisted(self, events: list[Event]) -> dict[str, str]:
+        """Return the compartments that are not listed, and the name that the first event of each states."""
         if self._listed is None:
-            return ()
-        seen = {event.compartment for event in events} - self._listed
-        return tuple(sorted(replace_surrogates(name) for name in seen if name))
+            return {}
+        seen = {event.compartment for event in events} - self._listed - {None, ""}
+        found: dict[str, str] = {}
+        for event in events if seen else ():  # rare
+            if event.compartment in seen:
+                seen.discard(event.compartment)
+                found[replace_surrogates(event.compartment or "")] = _read_compartment_name(event)
+        return dict(sorted(found.items()))
+
+
+def _read_compartment_name(event: Event) -> str:
+    try:
+        name = msgspec.json.decode(event.raw, type=_NamedCompartment).data.compartmentName
+    except msgspec.MsgspecError:  # a lone surrogate, or a name that is not text
+        return ""
+    return (name or "")[:_MAX_NAME]

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ociaudit.client.audit import Page
+from ociaudit.client.audit import AuditReader, Page
 from ociaudit.client.transport import FinishedRequest
+from ociaudit.clock import Clock
 from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import read_order
 from ociaudit.operations.context import Callbacks, ExportOptions, RunContext, Service, connect, run_async
@@ -98,8 +99,9 @@ def preview_export(options: ExportOptions, context: RunContext, *, is_probing: b
     Raises:
         OciAuditError: as the export itself would, before its first request for events.
     """
-    arguments = options.to_arguments(context.credentials)
-    time_range = resolve_times(arguments, now=context.clock.now())
+    now = context.clock.now()
+    arguments = options.to_arguments(context.credentials, now=now)
+    time_range = resolve_times(arguments, now=now)
     check_scope(arguments, context.endpoints)
     for notice in time_range.notices:
         context.callbacks.on_notice(notice)
@@ -110,7 +112,7 @@ def preview_export(options: ExportOptions, context: RunContext, *, is_probing: b
             preview = await _request_scope(arguments, context, service, time_range.window, options.max_window_days)
             preview = replace(preview, speed=Speed(context.limits.max_in_flight, context.limits.max_per_second))
             if is_probing:
-                preview = await _Prober(service, context, preview).probe()
+                preview = await Prober(service.audit, context.clock, preview).probe()
             return replace(preview, requests_made=counter.count)
 
     return run_async(request)
@@ -127,11 +129,16 @@ async def _request_scope(
     return Preview(
         plan=plan,
         max_window_days=max_window_days,
-        windows=len(plan.targets) * len(_tile(plan, max_window_days, settled)),
+        windows=count_windows(plan, max_window_days, settled),
         settled_until=settled,
         is_beyond_retention=is_beyond_retention(plan, now=now),
         speed=Speed(),
     )
+
+
+def count_windows(plan: RunPlan, max_window_days: int, settled: int) -> int:
+    """Return how many windows the plan has, before any is split."""
+    return len(plan.targets) * len(_tile(plan, max_window_days, settled))
 
 
 def _tile(plan: RunPlan, max_window_days: int, settled: int) -> list[Window]:
@@ -142,12 +149,13 @@ def _tile(plan: RunPlan, max_window_days: int, settled: int) -> list[Window]:
     return [shard.window for shard, _ in shards]
 
 
-class _Prober:
+class Prober:
     """Requests the first pages of a sample of windows."""
 
-    def __init__(self, service: Service, context: RunContext, preview: Preview) -> None:
-        self._service = service
-        self._clock = context.clock
+    def __init__(self, audit: AuditReader, clock: Clock, preview: Preview) -> None:
+        """Probe what `preview` plans, through `audit`."""
+        self._audit = audit
+        self._clock = clock
         self._preview = preview
         self._sent = 0
         self._failed: list[tuple[Shard, RequestError]] = []
@@ -188,7 +196,7 @@ class _Prober:
             self._sent += 1
             began_at = self._clock.monotonic()
             try:
-                page = await self._service.audit.read_first_page(shard)
+                page = await self._audit.read_first_page(shard)
             except RequestError as error:
                 self._failed.append((shard, error))
                 if isinstance(error, ServiceError) and not error.retryable:

@@ -3,7 +3,7 @@
 Invariants
 - The bytes depend on the records, the shape, the format and the compression, and on nothing else.
 - The next chunk is encoded while the last one is hashed and written; at most two chunks are in memory.
-- `scanned = written + filtered + identical`, or the run directory is corrupt and no manifest is written.
+- `scanned = written + filtered + identical + reserialised`, or the run directory is corrupt and no manifest is written.
 - The ledger is written before the manifest that names its hash.
 """
 
@@ -34,7 +34,7 @@ from ociaudit.planning.time_range import parse_duration
 from ociaudit.planning.window import Coverage, format_minute, format_second
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
-from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, find_void_lines, make_ledger
+from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, OriginLine, find_void_lines, make_ledger
 from ociaudit.storage.manifest import (
     CoveredTarget,
     EventRange,
@@ -76,8 +76,11 @@ def write_events(
     compressor: Compressor,
     write: Callable[[bytes], None],
     on_written: Callable[[int], None],
+    on_origins: Callable[[Sequence[T]], None] | None = None,
 ) -> WrittenFile:
     """Write events through `write` and return what was written; `locate` turns what accompanies each into its origin.
+
+    `on_origins` gets what accompanies the events, batch by batch in their order.
 
     Raises:
         DiskError: as `write` does, or a format's scratch file cannot be written.
@@ -92,7 +95,7 @@ def write_events(
     with (
         closing(event_format),
         ThreadPoolExecutor(1, thread_name_prefix="publish") as thread,
-        closing(_make_chunks(events, locate, event_format, on_written)) as chunks,
+        closing(_make_chunks(events, locate, event_format, on_written, on_origins)) as chunks,
     ):
         pending: Future[None] | None = None
         for chunk in chunks:
@@ -113,11 +116,15 @@ def _make_chunks(
     locate: Callable[[T], Target | None],
     event_format: EventFormat,
     on_written: Callable[[int], None],
+    on_origins: Callable[[Sequence[T]], None] | None,
 ) -> Generator[bytes]:
     yield event_format.begin()
     stream = iter(events)
     while batch := list(islice(stream, _EVENTS_PER_CHUNK)):
-        yield event_format.write([raw for raw, _ in batch], [locate(origin) for _, origin in batch])
+        origins = [origin for _, origin in batch]
+        if on_origins is not None:
+            on_origins(origins)
+        yield event_format.write([raw for raw, _ in batch], list(map(locate, origins)))
         on_written(len(batch))
     yield from event_format.finish()
 
@@ -140,8 +147,10 @@ class ManifestFacts:
     redaction: Redaction | None = None
 
 
-def write_ledger(folder: RunDirectory, path: Path, totals: LedgerTotals, blocks: Sequence[BlockLine]) -> FileEntry:
-    """Write the ledger from the run's journal and the output's `blocks`, fill `totals`, and return its entry.
+def write_ledger(
+    folder: RunDirectory, path: Path, totals: LedgerTotals, output_lines: Iterable[BlockLine | OriginLine]
+) -> FileEntry:
+    """Write the ledger from the run's journal and the lines about the output, fill `totals`, and return its entry.
 
     Raises:
         DiskError: it cannot be written.
@@ -154,7 +163,7 @@ def write_ledger(folder: RunDirectory, path: Path, totals: LedgerTotals, blocks:
     digest = hashlib.sha256()
     size = 0
     with new_file(path) as descriptor:
-        lines = chain(make_ledger(_read_journal(folder), void, totals), blocks)
+        lines = chain(make_ledger(_read_journal(folder), void, totals), output_lines)
         for chunk in _in_chunks(encoder.encode(line) + b"\n" for line in lines):
             write_all(descriptor, chunk, path)
             digest.update(chunk)
@@ -169,10 +178,9 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         CorruptRun: the counts of journal and event log do not add up.
     """
     plan, counts = found.plan, found.counts
-    if found.totals.kept != counts.written + counts.identical:
-        raise CorruptRun(
-            f"the journal counts {found.totals.kept} events, the event log holds {counts.written + counts.identical}"
-        )
+    merged = counts.written + counts.identical + counts.reserialised
+    if found.totals.kept != merged:
+        raise CorruptRun(f"the journal counts {found.totals.kept} events, the event log holds {merged}")
     return Manifest(
         complete=not found.gaps,
         tool=Tool("oci-audit", VERSION),
@@ -186,8 +194,8 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         totals=_make_totals(found),
         conflicting_ids=tuple(counts.conflicting_ids),
         coverage=tuple(_make_coverage(target, found.coverage.get(target)) for target in plan.targets),
-        gaps=tuple(map(_make_gap, found.gaps)),
-        waived_gaps=tuple(map(_make_gap, found.waived)),
+        gaps=tuple(map(make_gap_entry, found.gaps)),
+        waived_gaps=tuple(map(make_gap_entry, found.waived)),
         provisional=tuple(
             ProvisionalEntry(line.region, line.compartment, line.start, line.end, line.last_at or "")
             for line in found.totals.provisional
@@ -230,15 +238,18 @@ def _make_event_range(plan: RunPlan) -> EventRange | None:
 
 
 def _make_scope(found: ManifestFacts) -> Scope:
-    plan = found.plan
+    plan, unlisted = found.plan, found.totals.unlisted
+    compartments = sorted({target.compartment for target in plan.targets})
+    paths = {**unlisted, **(plan.listed_compartments or {})}
     return Scope(
         regions=tuple(sorted({target.region for target in plan.targets})),
-        compartments=tuple(sorted({target.compartment for target in plan.targets})),
+        compartments=tuple(compartments),
         region_request_ids=plan.region_request_ids,
         compartment_request_ids=plan.compartment_request_ids,
-        unlisted_compartments_seen=tuple(sorted(found.totals.unlisted)),
+        unlisted_compartments_seen=tuple(sorted(unlisted)),
         retention_days=plan.retention_days,
         reaches_beyond_retention=is_beyond_retention(plan, now=found.finished_at),
+        compartment_paths={ocid: paths[ocid] for ocid in sorted({*compartments, *unlisted}) if paths.get(ocid)},
     )
 
 
@@ -249,12 +260,14 @@ def _make_totals(found: ManifestFacts) -> Totals:
         written=counts.written,
         filtered=totals.scanned - totals.kept,
         identical=counts.identical,
+        reserialised=counts.reserialised,
         conflicting_ids=counts.conflicting_count,
         shards=totals.shards,
         confirmed_empty=totals.confirmed,
         pages=totals.pages,
         requests=totals.requests,
         outside_event_range=totals.outside,
+        fetched_twice=min(counts.identical, totals.refetched),
     )
 
 
@@ -267,7 +280,8 @@ def _make_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
     )
 
 
-def _make_gap(gap: Gap) -> GapEntry:
+def make_gap_entry(gap: Gap) -> GapEntry:
+    """Return the manifest entry of a gap."""
     return GapEntry(
         region=gap.target.region,
         compartment=gap.target.compartment,

@@ -15,8 +15,10 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import re
+import shlex
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,8 +44,8 @@ class Action(enum.Enum):
 
     BEGIN = "begin a new run, discarding what may be left of another"
     RESUME = "resume the run that was left"
-    NOTHING = "the output is complete already"
-    CLEAN_UP = "the output is complete; only the run directory is left to remove"
+    NOTHING = "the output exists and has no gap that is not waived"
+    CLEAN_UP = "the same, and only the run directory is left to remove"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,10 @@ def choose_action(
             return Action.BEGIN
         raise UsageError(
             f"a run with other arguments was left unfinished: {describe_difference(previous.run, arguments)}",
-            hint="repeat the earlier command to finish it, choose another -o, or discard it with --restart",
+            hint="repeat the earlier command to finish it, choose another -o, or discard it with "
+            f"{_name_restart(arguments, previous)}",
         )
-    _check_resumable(previous.run, previous, options, output)
+    _check_resumable(arguments, previous, options, output)
     return Action.RESUME
 
 
@@ -131,7 +134,8 @@ def _check_resumable(run: ExportArguments, previous: PreviousRun, options: Resum
         raise UsageError(
             f"a run over {previous.run_window} was left unfinished; "
             f"{run.start!r} to {run.end!r} now means another range",
-            hint="--resume finishes that range, --restart discards it and begins with the present one",
+            hint=f"--resume finishes that range, {_name_restart(run, previous)} discards it and begins with the "
+            "present one",
         )
     if previous.output_exists and not (previous.output_is_ours or previous.may_replace or options.overwrite):
         raise UsageError(
@@ -143,10 +147,23 @@ def _check_resumable(run: ExportArguments, previous: PreviousRun, options: Resum
 def _check_restart(
     arguments: ExportArguments, previous: PreviousRun, options: ResumeOptions, output: str, window: Window
 ) -> Action:
-    """Discard the run, unless its output could be something else."""
-    if previous.run == arguments and (previous.output_is_ours or previous.may_replace):
+    """Discard the run with what it published, unless that is complete or the output could be something else."""
+    if _may_discard_output(arguments, previous):
         return Action.BEGIN
     return _check_output(arguments, previous, options, output, window)
+
+
+def _may_discard_output(arguments: ExportArguments, previous: PreviousRun) -> bool:
+    """Return whether the output goes with its run: an incomplete one, or any of the same request."""
+    if previous.run == arguments:
+        return previous.output_is_ours or previous.may_replace
+    return previous.output_is_ours and not previous.is_complete
+
+
+def _name_restart(arguments: ExportArguments, previous: PreviousRun) -> str:
+    """Return the options that discard the run and begin again."""
+    is_free = not previous.output_exists or _may_discard_output(arguments, previous)
+    return "--restart" if is_free else "--restart --overwrite"
 
 
 def _check_output(
@@ -206,6 +223,76 @@ def _show(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "(all)"
     return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An unfinished run of a request like the present one, whose output is named after another range.
+
+    `plan` is None if the run cannot be resumed, and `problem` says why.
+    """
+
+    output: Path
+    plan: RunPlan | None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        """Return where it is, of which range, and what finishes it."""
+        folder = resolve_run_path(self.output)
+        if self.plan is None:
+            return f"{folder.name} cannot be resumed ({self.problem}); remove it with: rm -r {shlex.quote(str(folder))}"
+        arguments = self.plan.arguments
+        words = ["--start", arguments.start, "--end", arguments.end, "-o", str(self.output)]
+        words += ["--resume"] if has_relative_range(arguments) else []
+        return (
+            f"the run over {self.plan.event_window or self.plan.window} in {folder.name} is not finished; "
+            f"to finish it, run this command with {shlex.join(words)}"
+        )
+
+
+def find_leftovers(pattern: Path, output: Path, arguments: ExportArguments) -> tuple[Leftover, ...]:
+    """Return the unfinished runs of other ranges whose outputs were named by `pattern`, in the order of their names.
+
+    `output` is what the pattern means now. A run that a process is working on is not a leftover.
+    """
+    name = re.escape(pattern.name + ".run")
+    for placeholder in ("{start}", "{end}"):
+        name = name.replace(re.escape(placeholder), "[0-9TZ-]+")
+    with explain_disk("look into", pattern.parent):
+        folders = sorted(path for path in pattern.parent.glob("*.run") if re.fullmatch(name, path.name))
+    found = (_inspect_leftover(RunDirectory(path), arguments) for path in folders if path != resolve_run_path(output))
+    return tuple(leftover for leftover in found if leftover is not None)
+
+
+def _inspect_leftover(folder: RunDirectory, arguments: ExportArguments) -> Leftover | None:
+    output = folder.path.with_name(folder.path.name.removesuffix(".run"))
+    try:
+        if not folder.plan_path.exists():
+            return None
+        with lock_folder(folder.path):
+            plan = folder.read_plan()
+    except CorruptRun as error:
+        return Leftover(output, None, str(error))
+    except (UsageError, DiskError):  # in use, or not ours to read
+        return None
+    if plan is None or msgspec.structs.replace(plan.arguments, start=arguments.start, end=arguments.end) != arguments:
+        return None
+    return Leftover(output, plan)
+
+
+def choose_leftover(leftovers: Sequence[Leftover], arguments: ExportArguments) -> Leftover | None:
+    """Return the one leftover that `--resume` means; None if there is none of the same arguments.
+
+    Raises:
+        UsageError: there are several.
+    """
+    same = [one for one in leftovers if one.plan is not None and one.plan.arguments == arguments]
+    if len(same) > 1:
+        raise UsageError(
+            f"{len(same)} runs can be resumed: {', '.join(one.output.name for one in same)}",
+            hint=f"name one: -o {shlex.quote(str(same[0].output))}",
+        )
+    return same[0] if same else None
 
 
 @dataclass(frozen=True, slots=True)

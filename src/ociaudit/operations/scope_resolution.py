@@ -2,29 +2,37 @@
 
 Invariants
 - A listing that cannot be read stops the run; it never narrows the scope.
-- Regions or compartments that are named are not listed where the listing is not needed.
+- A region that the tenancy has not subscribed to is rejected before the first request for events. Only where the
+  subscriptions may not be read are regions taken as named, with a notice.
+- Compartments are not listed where exactly the OCIDs named are requested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 import msgspec
 
 from ociaudit.client.identity import explain_rejection
 from ociaudit.client.network import Endpoints
-from ociaudit.errors import RequestError, ServiceError
+from ociaudit.errors import RequestError, ScopeUnreadable, ServiceError, UsageError
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import TimeSpan
 from ociaudit.operations.context import Callbacks, Service
-from ociaudit.planning.scope import check_ocid, choose_compartments, choose_regions, make_targets
+from ociaudit.planning.scope import (
+    check_compartment_name,
+    choose_compartments,
+    choose_regions,
+    find_compartment,
+    find_home_region,
+    is_ocid_like,
+    make_targets,
+    name_compartments,
+)
 from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
-from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute, format_second
+from ociaudit.planning.window import MINUTES_PER_DAY, SETTLE_MINUTES, Window, floor_minute, format_minute, format_second
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
-
-SETTLE_MINUTES = 15
-"""Events usually show up within 15 minutes of being processed; a window requested earlier may still grow."""
 
 
 def settled_until(now: datetime) -> int:
@@ -57,7 +65,7 @@ def check_scope(arguments: ExportArguments, endpoints: Endpoints) -> None:
     for region in arguments.regions:
         endpoints.check_region(region)
     for compartment in arguments.compartments:
-        check_ocid(compartment)
+        check_compartment_name(compartment)
 
 
 async def make_plan(
@@ -69,39 +77,38 @@ async def make_plan(
     now: datetime,
     may_replace: bool,
     callbacks: Callbacks,
+    waived: Iterable[str] = (),
 ) -> RunPlan:
-    """List what the scope needs and return the plan.
+    """List what the scope needs and return the plan; names among `waived` need the listing of compartments.
 
     Raises:
         ScopeUnreadable, SignInRejected, ServiceUnreachable: a listing could not be read.
-        UsageError: a named compartment is not in the tenancy.
+        UsageError: the tenancy has no such region or compartment, or a name is ambiguous.
     """
     tenancy = service.credentials.tenancy
-    region_ids: tuple[str, ...] = ()
-    compartment_ids: tuple[str, ...] = ()
-    listed: tuple[str, ...] | None = None
-    regions = arguments.regions
-    if not regions:
-        regions_listing = await service.identity.list_regions()
-        regions, region_ids = choose_regions(regions_listing.items, ()), regions_listing.request_ids
+    regions, region_ids, home = await _resolve_regions(arguments.regions, service, callbacks)
     compartments = arguments.compartments
-    if not compartments or arguments.is_subtree:
+    compartment_ids: tuple[str, ...] = ()
+    paths: dict[str, str] | None = None
+    if not compartments or arguments.is_subtree or not all(map(is_ocid_like, (*compartments, *waived))):
         listing = await service.identity.list_compartments()
         compartment_ids = listing.request_ids
+        paths = name_compartments(listing.items, tenancy=tenancy)
         compartments = choose_compartments(
-            listing.items, arguments.compartments, tenancy=tenancy, is_subtree=arguments.is_subtree
+            listing.items,
+            [find_compartment(text, paths) for text in compartments],
+            tenancy=tenancy,
+            is_subtree=arguments.is_subtree,
         )
-        listed = (tenancy, *sorted(item.id for item in listing.items))
-    home = service.credentials.region
-    region = regions[0] if regions and home not in regions else home
-    retention = await _read_retention(service, region, callbacks)
+    resolve_waivers(waived, paths)
+    retention = await _read_retention(service, home, callbacks)
     plan = RunPlan(
         arguments=arguments,
         tenancy=tenancy,
         window=window,
         event_window=event_window,
         targets=make_targets(regions, compartments),
-        listed_compartments=listed,
+        listed_compartments=paths,
         region_request_ids=region_ids,
         compartment_request_ids=compartment_ids,
         retention_days=retention,
@@ -109,6 +116,36 @@ async def make_plan(
         started_at=format_second(now),
     )
     return msgspec.structs.replace(plan, id=identify_plan(plan))
+
+
+async def _resolve_regions(
+    requested: tuple[str, ...], service: Service, callbacks: Callbacks
+) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Return the regions to fetch, the request ids of their listing, and the home region as far as it is known."""
+    try:
+        listing = await service.identity.list_regions()
+    except ScopeUnreadable as error:
+        if not requested:
+            raise
+        callbacks.on_notice(f"the region subscriptions cannot be read, so the regions named are not checked: {error}")
+        return tuple(sorted(set(requested))), (), service.credentials.region
+    regions = choose_regions(listing.items, requested)
+    return regions, listing.request_ids, find_home_region(listing.items) or service.credentials.region
+
+
+def resolve_waivers(waived: Iterable[str], paths: Mapping[str, str] | None) -> frozenset[str]:
+    """Return the OCIDs of the waived compartments; `paths` names the listed ones, None if they are not known.
+
+    Raises:
+        UsageError: a name is not that of exactly one compartment, or cannot be looked up.
+    """
+    names = [text for text in waived if not is_ocid_like(text)]
+    if names and paths is None:
+        raise UsageError(
+            f"--waive {names[0]}: the names of compartments are not known here",
+            hint="give the OCID: an export of exactly the OCIDs named (--no-subtree) does not list compartments",
+        )
+    return frozenset(find_compartment(text, paths or {}, option="--waive") for text in waived)
 
 
 def is_beyond_retention(plan: RunPlan, *, now: datetime) -> bool:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Self
 
 from ociaudit.client.audit import Page, ParsePage
-from ociaudit.errors import IncompleteExport, ServiceUnreachable
+from ociaudit.errors import IncompleteExport, ServiceUnreachable, format_count
 from ociaudit.events.event import Event
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.events.filters import EventFilter, TimeSpan
@@ -35,6 +35,8 @@ from ociaudit.planning.shard import Gap, Shard
 from ociaudit.planning.window import MINUTES_PER_DAY, Window
 from ociaudit.storage.run_dir import ExportArguments
 
+STREAM_HINT = "a stream keeps nothing: stream the windows of `gaps` again, or use `export`, which resumes"
+"""What to do about gaps once everything else has been returned."""
 _PAGES_AHEAD = 4
 OnGap = Literal["raise", "collect"]
 
@@ -114,11 +116,12 @@ class EventStream:
         Raises:
             UsageError: the options cannot be used.
         """
-        arguments = options.to_arguments(context.credentials)
+        now = context.clock.now()
+        arguments = options.to_arguments(context.credentials, now=now)
         self.gaps: tuple[Gap, ...] = ()
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
-        time_range = resolve_times(arguments, now=context.clock.now())
+        time_range = resolve_times(arguments, now=now)
         self._window = time_range.window
         self._filter = EventFilter(arguments.whole_filter)
         check_scope(arguments, context.endpoints)
@@ -188,8 +191,8 @@ class EventStream:
         gaps, self._found = tuple(self._found), []
         self.gaps = self.gaps or gaps
         if gaps and self._on_gap == "raise":
-            count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
-            raise IncompleteExport(f"{count}; the first: {gaps[0].reason}", gaps=gaps)
+            count = format_count(len(gaps), "gap")
+            raise IncompleteExport(f"{count}; the first: {gaps[0].reason}", gaps=gaps, hint=STREAM_HINT)
         raise StopIteration
 
 

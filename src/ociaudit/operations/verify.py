@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.errors import CorruptRun, UsageError, format_count
 from ociaudit.events.event import Event, read_instant_of
 from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
@@ -33,13 +33,13 @@ from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
 from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest
 from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
+from ociaudit.storage.verdict import Verdict, judge
 
 _MAX_PROBLEMS = 100
 _NOT_PARSED = "the events of a table are not parsed: only the file's bytes and its number of rows are checked"
 Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
 """Who made the manifest: not signed; not signed although a signer was expected; a signature that does not match; signed
 by a key that was not named; by another key than the one named; by the one named."""
-Verdict = Literal["complete", "incomplete", "altered"]
 
 
 class OrderCheck:
@@ -123,6 +123,11 @@ class Verification:
         """Return whether nothing disagrees."""
         return not self.problems
 
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict; where anything disagrees, the export is altered."""
+        return judge(self.manifest, is_altered=not self.is_consistent)
+
 
 def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Path | None = None) -> Verification:
     """Check an output with its ledger, manifest and signature; the manifest is beside it unless it is named.
@@ -193,7 +198,7 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
     result.has_ledger = True
     blocks: list[BlockLine] = []
     digest = hashlib.sha256()
-    position = events = 0
+    position = events = origins = 0
     decoder: msgspec.json.Decoder[LedgerLine] = msgspec.json.Decoder(LedgerLine)
     with explain_disk("read", path), path.open("rb") as file:
         for raw in file:
@@ -208,11 +213,17 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
             position += len(raw)
             if isinstance(line, BlockLine):
                 blocks.append(line)
-            else:
+            elif isinstance(line, ShardLine):
                 events += line.events
+            else:
+                origins += line.count
     _compare_file(result, stated, position, digest.hexdigest())
+    if origins not in {0, result.manifest.totals.written}:  # 0: written by an earlier version
+        text = f"it states {origins:,} origins, the manifest {result.manifest.totals.written:,} events"
+        result.problems.append(Problem(stated.name, text))
     if events != result.manifest.totals.scanned:
-        text = f"its shards add up to {events:,} events, the manifest states {result.manifest.totals.scanned:,} scanned"
+        scanned = result.manifest.totals.scanned
+        text = f"its shards add up to {format_count(events, 'event')}, the manifest states {scanned:,} scanned"
         result.problems.append(Problem(stated.name, text))
     return blocks
 
@@ -228,7 +239,7 @@ def _cover(result: Verification, line: ShardLine) -> None:
 
 def _compare_file(result: Verification, stated: FileEntry, size_bytes: int, sha256: str) -> None:
     if size_bytes != stated.size_bytes:
-        text = f"it has {size_bytes:,} bytes, the manifest states {stated.size_bytes:,}"
+        text = f"it has {format_count(size_bytes, 'byte')}, the manifest states {stated.size_bytes:,}"
         result.problems.append(Problem(stated.name, text, min(size_bytes, stated.size_bytes)))
     elif sha256 != stated.sha256:
         result.problems.append(Problem(stated.name, "its SHA-256 is not the one in the manifest"))
@@ -267,7 +278,7 @@ def _check_output(result: Verification, path: Path, blocks: list[BlockLine]) -> 
     _compare_file(result, stated, digest.size_bytes, digest.sha256)
     written = result.manifest.totals.written
     if order.count != written and not any(problem.file == stated.name for problem in result.problems):
-        text = f"it holds {order.count:,} events, the manifest states {written:,}"
+        text = f"it holds {format_count(order.count, 'event')}, the manifest states {written:,}"
         result.problems.append(Problem(stated.name, text))
 
 
@@ -280,7 +291,7 @@ def _locate_damage(result: Verification, stated: Sequence[BlockLine], found: Seq
     begin = 0
     for line, seen in zip(stated, found, strict=False):
         if line != seen:
-            text = f"it was altered somewhere in the {seen.end - begin:,} bytes from here on"
+            text = f"it was altered somewhere in the {format_count(seen.end - begin, 'byte')} from here on"
             result.problems.append(Problem(result.manifest.output.name, text, begin))
             return
         begin = line.end
@@ -303,7 +314,7 @@ def _check_manifest(result: Verification, name: str) -> None:
     """Check the manifest against itself: sums, and that coverage and gaps make up what was requested."""
     manifest = result.manifest
     totals = manifest.totals
-    if totals.scanned != totals.written + totals.filtered + totals.identical:
+    if totals.scanned != totals.written + totals.filtered + totals.identical + totals.reserialised:
         result.problems.append(Problem(name, "scanned does not equal written + filtered + identical"))
     if manifest.complete == bool(manifest.gaps):
         result.problems.append(Problem(name, "complete and the list of gaps contradict each other"))
@@ -328,10 +339,3 @@ def _check_manifest(result: Verification, name: str) -> None:
 
 def _holds(outer: Coverage | None, inner: Coverage | None) -> bool:
     return inner is None or not any((outer or Coverage()).find_missing(window) for window in inner.windows)
-
-
-def judge(result: Verification) -> Verdict:
-    """Return the verdict on a verified export."""
-    if not result.is_consistent:
-        return "altered"
-    return "complete" if result.manifest.complete else "incomplete"

@@ -12,7 +12,7 @@ Invariants
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ociaudit.planning.shard import Shard, Target
@@ -23,6 +23,13 @@ _ROOT_SHARE = 0.25
 _STEPS = (0.7548776662466927, 0.5698402909980532)
 _GOLDEN = 0.6180339887498949
 _STANDARD_ERRORS = 2.0
+_USUAL_SPREAD, _USUAL_WEIGHT = 1.5, 4
+"""The usual standard deviation of the logarithms of densities, and how many values it counts as."""
+_GREATEST_SPREAD, _GREATEST_ERROR = 4.0, 2.5
+_MISSED = 1.75
+"""A sample misses the densest windows more often than it has too many of them: the power of the upper factor."""
+_USUAL_PAGE = 100
+"""Events per page where no page was full."""
 _RULE_OF_THREE = 3.0
 _SLICES_PER_WINDOW = 16
 _SHORTEST_SPREAD_MINUTES = 0.01  # for pages whose events all have the same time
@@ -95,15 +102,31 @@ class Sampled:
     slices: tuple[Probe, ...] = ()
 
     @property
-    def per_minute(self) -> float:
-        """Return the events per minute over the minutes that the pages cover, so a burst weighs by its length."""
-        probes = (self.first, *self.slices)
-        return sum(probe.events for probe in probes) / sum(probe.covered_minutes for probe in probes)
+    def events(self) -> float:
+        """Return the estimated number of events in the window.
+
+        The first page counts for the minutes that it covers, the mean density of the slices for the others, so that a
+        burst weighs by its length.
+        """
+        first, minutes = self.first, self.first.shard.window.minutes
+        if not first.has_more:
+            return first.events
+        densities = self._list_densities()
+        density = sum(densities) / len(densities)
+        return max(first.at_least, first.events + density * (minutes - first.covered_minutes))
 
     @property
-    def events(self) -> float:
-        """Return the estimated number of events in the window."""
-        return max(self.first.at_least, self.per_minute * self.first.shard.window.minutes)
+    def factor(self) -> float:
+        """Return by which factor the window can have more or fewer events than estimated; 1 where they are counted."""
+        if not self.first.has_more:
+            return 1.0
+        densities = self._list_densities()
+        minutes = self.first.shard.window.minutes
+        return _find_factor([each * minutes for each in densities], of=math.inf)
+
+    def _list_densities(self) -> list[float]:
+        """Return events per minute: those of the slices, which are spread over the window, else of the first page."""
+        return [probe.events / probe.covered_minutes for probe in self.slices or (self.first,)]
 
     @property
     def pages(self) -> float:
@@ -115,7 +138,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """An estimated quantity, and the range of two standard errors around it."""
+    """An estimated quantity, and the range that holds the true one in at least nine of ten tenancies."""
 
     likely: float
     low: float
@@ -184,16 +207,10 @@ def estimate_total(
     if not windows:
         return None
     probes = [probe for one in windows for probe in (one.first, *one.slices)]
-    observed = sum(one.first.at_least for one in windows)
     known = [(part, some) for part, some in sampled if some]
-    minutes = [
-        (part.minutes, part.count, [one.events / one.first.shard.window.minutes for one in some])
-        for part, some in known
-    ]
-    pages = [(part.count, part.count, [one.pages for one in some]) for part, some in known]
     count = sum(part.count for part, _ in known)
-    events = _extrapolate(minutes, least=observed)
-    requests = _extrapolate(pages, least=count)
+    events = _extrapolate(known, least=sum(one.first.at_least for one in windows))
+    requests = _estimate_requests(known, events)
     total = sum(probe.events for probe in probes)
     seconds = sum(probe.seconds for probe in probes) / len(probes)
     is_complete = len(windows) == count
@@ -212,16 +229,48 @@ def estimate_total(
     )
 
 
-def _extrapolate(parts: Iterable[tuple[int, int, Sequence[float]]], *, least: float) -> Amount:
-    """Return the sum over parts of (size, number of windows, sampled values per unit of size), and its range."""
-    likely = variance = 0.0
-    for size, count, values in parts:
-        mean = sum(values) / len(values)
-        likely += size * mean
-        if len(values) == count:
-            continue
-        spread = sum((value - mean) ** 2 for value in values) / (len(values) - 1) if len(values) > 1 else mean**2
-        variance += size**2 * spread / len(values) * (1 - len(values) / count)
-    error = _STANDARD_ERRORS * math.sqrt(variance)
+def _extrapolate(parts: Sequence[tuple[ScopePart, Sequence[Sampled]]], *, least: float) -> Amount:
+    """Return the events of all windows of the parts, given the sampled ones.
+
+    Two things are uncertain: how the windows that were not sampled differ from the sampled ones, and how many events a
+    dense window has. These are independent and add up as squares, except that dense windows can all have fewer events
+    than estimated for one reason: each starts in a burst, or in working hours.
+    """
+    likely = below = above = 0.0
+    for part, some in parts:
+        scale = part.minutes / sum(one.first.shard.window.minutes for one in some)
+        amount = scale * sum(one.events for one in some)
+        likely += amount
+        if len(some) < part.count:
+            factor = _find_factor([one.events for one in some], of=part.count)
+            above += ((amount + scale) * factor**_MISSED - amount) ** 2  # as if one event more had been seen
+            below += (amount - amount / factor) ** 2
+        above += sum((scale * one.events * (one.factor - 1)) ** 2 for one in some)
+        below += sum(scale * one.events * (1 - 1 / one.factor) for one in some) ** 2
     likely = max(least, likely)
-    return Amount(likely, max(least, likely - error), likely + error)
+    return Amount(likely, max(least, likely - math.sqrt(below)), likely + math.sqrt(above))
+
+
+def _find_factor(values: Sequence[float], *, of: float) -> float:
+    """Return by which factor the mean of `of` values can differ from that of a sample of them.
+
+    The values are taken as log-normal, as the densities of compartments are: a few have most of the events, and a small
+    sample easily misses them. What a few values show of their spread is mixed with the spread that is usual.
+    """
+    logs = [math.log(value + 0.5) for value in values]
+    mean = sum(logs) / len(logs)
+    squares = sum((each - mean) ** 2 for each in logs) + _USUAL_WEIGHT * _USUAL_SPREAD**2
+    spread = squares / (len(logs) - 1 + _USUAL_WEIGHT)
+    error = math.sqrt(math.expm1(min(spread, _GREATEST_SPREAD)) / len(logs) * (1 - len(logs) / of))
+    return math.exp(min(_STANDARD_ERRORS * error, _GREATEST_ERROR))
+
+
+def _estimate_requests(parts: Sequence[tuple[ScopePart, Sequence[Sampled]]], events: Amount) -> Amount:
+    """Return the pages: one for each window, and more where it is dense."""
+    count = sum(part.count for part, _ in parts)
+    likely = sum(part.count / len(some) * sum(one.pages for one in some) for part, some in parts)
+    probes = [probe for _, some in parts for one in some for probe in (one.first, *one.slices)]
+    page = max([probe.events for probe in probes if probe.has_more], default=0)
+    page = page or max([_USUAL_PAGE, *(probe.events for probe in probes)])
+    low, high = (events.low - count * page) / page, events.high / page
+    return Amount(likely, min(likely, max(count, count + low)), max(likely, count + high))

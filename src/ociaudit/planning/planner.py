@@ -34,6 +34,8 @@ PlannedShard = tuple[Shard, PageCursor | None]
 
 _NANOSECONDS_PER_MINUTE = 60_000_000_000
 _MIN_SAMPLE = 4
+_CHECKED_PAGES = (4, 8)
+"""After these pages it is checked, too, how far the pages have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class SplitDecider:
         self._window = window
         self._policy = policy
         self._pages = pages_before
+        self._medians: list[int] = []
         self.sub_windows: tuple[Window, ...] = ()
         """The windows to fetch instead; empty as long as the shard is not split."""
         self.sub_policy = policy
@@ -153,16 +156,38 @@ class SplitDecider:
         self._pages += 1
         policy = self._policy
         estimate = 0.0
+        if instants:
+            self._medians.append(sorted(instants)[len(instants) // 2])
         if self._pages == 1:
             estimate = _estimate_pages(self._window, instants)
-        elif self._pages % policy.max_attempt_pages == 0:
-            estimate = policy.attempt_factor * self._pages
-            self.sub_policy = replace(policy, max_attempt_pages=2 * policy.max_attempt_pages)
+        elif self._pages % policy.max_attempt_pages == 0 or self._pages in _CHECKED_PAGES:
+            estimate = self._estimate_rest()
         if estimate > policy.max_pages and self._window.minutes > 1:
             count = min(policy.max_sub_shards, self._window.minutes, estimate // policy.pages_per_sub_shard + 1)
             length = ceil(self._window.minutes / max(2, count))
             self.sub_windows = tuple(tile_window(self._window, length))
         return bool(self.sub_windows)
+
+    def _estimate_rest(self) -> float:
+        """Return how many pages are left, by how far the pages have come; 0 if that is too early to say.
+
+        Pages that do not move through the window in one direction show nothing; then their number decides.
+        """
+        policy, pages = self._policy, self._pages
+        is_long = pages % policy.max_attempt_pages == 0
+        if len(self._medians) == pages and _is_monotonic(self._medians):
+            start = self._window.start if self._medians[-1] >= self._medians[0] else self._window.end
+            come = abs(self._medians[-1] - start * _NANOSECONDS_PER_MINUTE)
+            length = self._window.minutes * _NANOSECONDS_PER_MINUTE
+            return pages * (length / come - 1) if come else inf
+        if not is_long:
+            return 0.0
+        self.sub_policy = replace(policy, max_attempt_pages=2 * policy.max_attempt_pages)
+        return policy.attempt_factor * pages
+
+
+def _is_monotonic(values: Sequence[int]) -> bool:
+    return list(values) in (sorted(values), sorted(values, reverse=True))
 
 
 def _estimate_pages(window: Window, instants: Sequence[int]) -> float:

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 MINUTES_PER_DAY = 24 * 60
+SETTLE_MINUTES = 15
+"""Events usually show up within 15 minutes of being processed; a window requested earlier may still grow."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ _IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REUSED_BY_ANOTHER_PROCESS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 _CHECK_INTERVAL_SECONDS = 0.2
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+\S", re.IGNORECASE)
+_STREAM = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/[^/]+/fd/\d+")
 
 
 @contextlib.contextmanager
@@ -201,6 +204,27 @@ def remove_locked_folder(path: Path, *, first: Path) -> None:
             if error.errno not in _REUSED_BY_ANOTHER_PROCESS:
                 raise
     sync_folder(path.parent)
+
+
+def name_output(name: str | Path) -> Path:
+    """Return the path of a file to write, as named.
+
+    Raises:
+        UsageError: the name is that of a folder, a URL, or an open stream such as /dev/stdout.
+    """
+    text, path = str(name), Path(name)
+    url = _URL.match(text)
+    if url and not path.exists():
+        raise UsageError(
+            f"{text} is a URL; oci-audit writes files",
+            hint="name a file and upload it, or write to stdout with -o - and pipe that to an upload",
+        )
+    if path.name in {"", ".."} or text.endswith(("/", "/.")):
+        shown = f"{text} is a folder" if text.strip() else "the name of the output is empty"
+        raise UsageError(shown, hint="name a file in a folder, for example audit.json")
+    if _STREAM.fullmatch(os.path.abspath(text)):
+        raise UsageError(f"{text} is an open stream, not a file", hint="write to stdout with -o -, or name a file")
+    return path
 
 
 def check_replaceable(path: Path) -> None:

@@ -96,6 +96,8 @@ class PageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     tally: dict[str, int] | None = None
     unlisted: tuple[str, ...] = ()
     """Compartments that occur in the events but not in the listing."""
+    unlisted_names: dict[str, str] = {}
+    """The names of some of them, as an event states them."""
 
 
 class SplitLine(msgspec.Struct, frozen=True, tag="split", tag_field="kind"):

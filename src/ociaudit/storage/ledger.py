@@ -1,7 +1,8 @@
-"""The ledger: the journal of a finished run as it is published, without tokens, and the hashes of the output's blocks.
+"""The ledger: the journal of a finished run as it is published, without tokens, and what belongs to the output's bytes.
 
 `make_ledger` turns journal lines into one `ShardLine` per shard and sums them up in `LedgerTotals`; `BlockDigest`
-hashes the output and makes the `BlockLine`s that follow them in the file.
+hashes the output and makes the `BlockLine`s that follow them in the file; `OriginRecorder` packs the origin of every
+written event into `OriginLine`s, which come last, so that events stay as served; `open_origins` reads them.
 
 Invariants
 - Every shard that was requested has one line for each time it was answered or given up.
@@ -12,17 +13,28 @@ Invariants
 from __future__ import annotations
 
 import hashlib
+import sys
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import zstandard
 
+from ociaudit.errors import CorruptRun
 from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, Shard, Target
 from ociaudit.planning.window import Coverage, format_minute
+from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
+from ociaudit.storage.manifest import load_manifest, name_ledger, name_manifest
 
+_ORIGINS_PER_LINE = 65_536
+_ORIGIN_LEVEL = 3
+_ORIGIN_START = b'{"kind":"origins"'
+_TYPECODES: dict[int, str] = {1: "B", 2: "H", 4: "I"}
 BLOCK_BYTES = 8 * 1024 * 1024
 _MAX_UNLISTED = 1_000
 
@@ -59,7 +71,104 @@ class BlockLine(msgspec.Struct, frozen=True, tag="block", tag_field="kind"):
     sha256: str
 
 
-LedgerLine = ShardLine | BlockLine
+class OriginLine(msgspec.Struct, frozen=True, tag="origins", tag_field="kind"):
+    """The origins of the next `events` events of the output.
+
+    `data` is base64 of zstd of one unsigned little-endian number of `width` bytes for each: the index of its target in
+    the manifest's `coverage`.
+    """
+
+    count: int
+    width: Literal[1, 2, 4]
+    data: bytes
+
+
+LedgerLine = ShardLine | BlockLine | OriginLine
+_origin_decoder = msgspec.json.Decoder(OriginLine)
+
+
+class OriginRecorder:
+    """Packs the origins of an output's events into lines, given in the order of the events."""
+
+    def __init__(self) -> None:
+        """Start without events."""
+        self._pending = array("I")
+        self._lines: list[OriginLine] = []
+
+    def add(self, numbers: Sequence[int]) -> None:
+        """Add the numbers of the next events' targets."""
+        self._pending.extend(numbers)
+        if len(self._pending) >= _ORIGINS_PER_LINE:
+            self._pack()
+
+    def finish(self) -> tuple[OriginLine, ...]:
+        """Return all lines; nothing may be added afterwards."""
+        if self._pending:
+            self._pack()
+        return tuple(self._lines)
+
+    def _pack(self) -> None:
+        most = max(self._pending)
+        width: Literal[1, 2, 4] = 1 if most < 1 << 8 else 2 if most < 1 << 16 else 4
+        numbers = array(_TYPECODES[width], self._pending)
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        self._lines.append(OriginLine(len(numbers), width, zstandard.compress(numbers.tobytes(), _ORIGIN_LEVEL)))
+        self._pending = array("I")
+
+
+def unpack_origins(line: OriginLine) -> array[int]:
+    """Return the numbers in a line.
+
+    Raises:
+        ValueError: the line does not hold as many as it states.
+    """
+    size = line.count * line.width
+    numbers = array(_TYPECODES[line.width], zstandard.decompress(line.data, max_output_size=size))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    if len(numbers) != line.count:
+        raise ValueError("the line has another number of origins than it states")
+    return numbers
+
+
+def open_origins(output: Path) -> Iterator[Target] | None:
+    """Return the origins of an export's events in their order, from the ledger beside it; None if they are not known.
+
+    They are known if manifest and ledger are beside the output, the output has the size that the manifest states, and
+    the ledger its hash.
+
+    Raises:
+        DiskError: a file cannot be read.
+    """
+    path = name_ledger(output)
+    try:
+        found = load_manifest(name_manifest(output))
+    except CorruptRun:
+        return None
+    with explain_disk("read", path):
+        if found is None or not path.is_file() or not output.is_file():
+            return None
+        manifest = found.manifest
+        if output.stat().st_size != manifest.output.size_bytes or path.stat().st_size != manifest.ledger.size_bytes:
+            return None
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != manifest.ledger.sha256:
+                return None
+            file.seek(0)
+            try:
+                stated = sum(_origin_decoder.decode(line).count for line in file if line.startswith(_ORIGIN_START))
+            except msgspec.MsgspecError:
+                return None
+    targets = [covered.target for covered in manifest.coverage]
+    return _read_origins(path, targets) if stated and stated == manifest.totals.written else None
+
+
+def _read_origins(path: Path, targets: Sequence[Target]) -> Iterator[Target]:
+    with explain_disk("read", path), path.open("rb") as file:
+        for raw in file:
+            if raw.startswith(_ORIGIN_START):
+                yield from map(targets.__getitem__, unpack_origins(_origin_decoder.decode(raw)))
 
 
 class BlockDigest:
@@ -105,13 +214,15 @@ class LedgerTotals:
     requests: int = 0
     shards: int = 0
     """Shards that were answered, provisional ones included."""
+    refetched: int = 0
+    """Kept events that were requested again: of shards that were split or started over, or requested too soon."""
     confirmed: int = 0
     """Shards that were fetched again to confirm that they are empty."""
     provisional: list[ShardLine] = field(default_factory=list)
-    """Shards that are still provisional at the end of the journal."""
+    """What is still provisional at the end of the journal: no minute of a target twice."""
     tally: Counter[str] = field(default_factory=Counter)
-    unlisted: set[str] = field(default_factory=set)
-    """About the first thousand compartments that occur in events but not in the listing."""
+    unlisted: dict[str, str] = field(default_factory=dict)
+    """About the first thousand compartments that occur in events but not in the listing, and a name that one states."""
     asked_by: set[tuple[str, str | None]] = field(default_factory=set)
     """Principal and key fingerprint of every run and resumption."""
 
@@ -148,17 +259,21 @@ def make_ledger(lines: Iterable[JournalLine], void: set[int], totals: LedgerTota
                 totals.confirmed += line.attempt >= CONFIRMING_ATTEMPT
                 totals.shards += 1
                 is_provisional = provisional.is_provisional(line)
-                entry = open_shards.pop(line.shard).close("provisional" if is_provisional else "complete")
-                provisional.record_end(line, entry)
+                ended = open_shards.pop(line.shard)
+                totals.refetched += ended.kept - ended.count_kept(line.attempt)
+                entry = ended.close("provisional" if is_provisional else "complete")
+                provisional.record_end(line, entry, ended.count_kept(line.attempt))
                 yield entry
         elif isinstance(line, SplitLine):
             if line.shard in open_shards:  # otherwise its pages are void
+                totals.refetched += open_shards[line.shard].kept
                 yield open_shards.pop(line.shard).close("split")
         elif isinstance(line, RunLine):
             totals.asked_by.add((line.principal, line.key_fingerprint))
         elif isinstance(line, GapLine):
             yield _describe_gap(line.gap, line.at)
-    totals.provisional = provisional.list_unsettled()
+    totals.provisional, refetched = provisional.list_unsettled()
+    totals.refetched += refetched
     for unfinished in open_shards.values():
         yield unfinished.close("begun")
 
@@ -170,7 +285,8 @@ def _add_page(totals: LedgerTotals, line: PageLine) -> None:
     totals.pages += 1
     totals.requests += line.tries
     if len(totals.unlisted) < _MAX_UNLISTED:
-        totals.unlisted.update(line.unlisted)
+        for compartment in line.unlisted:
+            totals.unlisted[compartment] = totals.unlisted.get(compartment) or line.unlisted_names.get(compartment, "")
     if line.tally:
         totals.tally.update(line.tally)
 
@@ -182,13 +298,23 @@ class _OpenShard:
         self._first = first
         self._events = self._pages = self._tries = 0
         self._request_ids: list[str] = []
+        self._kept: Counter[int] = Counter()
+        """The events of each attempt that passed the filter."""
         self._reached: dict[int, int] = {}
         """The last page of each attempt."""
         self._last_at = first.at
 
+    @property
+    def kept(self) -> int:
+        return self._kept.total()
+
+    def count_kept(self, attempt: int) -> int:
+        return self._kept[attempt]
+
     def add(self, line: PageLine) -> bool:
         """Add a page; return whether no page before it in its attempt is missing."""
         self._events += line.scanned
+        self._kept[line.attempt] += line.kept
         self._pages += 1
         self._tries += line.tries
         self._last_at = line.at
@@ -217,7 +343,8 @@ class _ProvisionalShards:
 
     def __init__(self) -> None:
         self._fetched_too_soon: set[tuple[Shard, int]] = set()
-        self._ended: dict[Shard, ShardLine] = {}
+        self._ended: list[tuple[Shard, ShardLine, int]] = []
+        """Each with its entry and its kept events, in the order in which they ended."""
         self._settled: dict[Target, Coverage] = {}
 
     def record_page(self, line: PageLine) -> None:
@@ -229,18 +356,29 @@ class _ProvisionalShards:
     def is_provisional(self, line: PageLine) -> bool:
         return (line.shard, line.attempt) in self._fetched_too_soon
 
-    def record_end(self, line: PageLine, entry: ShardLine) -> None:
+    def record_end(self, line: PageLine, entry: ShardLine, kept: int) -> None:
         if entry.status == "provisional":
-            self._ended[line.shard] = entry
+            self._ended.append((line.shard, entry, kept))
         else:
             self._settled.setdefault(line.shard.target, Coverage()).add(line.shard.window)
 
-    def list_unsettled(self) -> list[ShardLine]:
-        return [
-            entry
-            for shard, entry in self._ended.items()
-            if shard.target not in self._settled or self._settled[shard.target].find_missing(shard.window)
-        ]
+    def list_unsettled(self) -> tuple[list[ShardLine], int]:
+        """Return what nothing later covers, and the events of shards that later ones cover wholly.
+
+        A run that is resumed requests provisional minutes again, often in other windows: the latest request counts.
+        """
+        found: list[ShardLine] = []
+        refetched = 0
+        known = {target: Coverage(coverage.windows) for target, coverage in self._settled.items()}
+        for shard, entry, kept in reversed(self._ended):
+            coverage = known.setdefault(shard.target, Coverage())
+            parts = coverage.find_missing(shard.window)
+            refetched += 0 if parts else kept
+            coverage.add(shard.window)
+            for part in parts:
+                ends = {"start": format_minute(part.start), "end": format_minute(part.end)}
+                found.append(msgspec.structs.replace(entry, **ends))
+        return found[::-1], refetched
 
 
 def _describe_gap(gap: Gap, at: str) -> ShardLine:

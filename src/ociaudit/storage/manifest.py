@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Target
+from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.run_dir import ExportArguments
@@ -54,6 +54,15 @@ class Range(msgspec.Struct, frozen=True):
     end: str
     time: Literal["processed time"] = "processed time"
 
+    @property
+    def window(self) -> Window:
+        """Return the parsed range.
+
+        Raises:
+            ValueError: its start or end cannot be read.
+        """
+        return Window(parse_minute(self.start), parse_minute(self.end))
+
 
 class EventRange(msgspec.Struct, frozen=True):
     """The requested range of event times, in RFC 3339, half-open; events outside it were dropped and are counted.
@@ -83,6 +92,8 @@ class Scope(msgspec.Struct, frozen=True):
     The request ids are those of the listings; they are empty for what was named on the command line.
     `unlisted_compartments_seen` occur in events but not in the listing: they were deleted more than 90 days ago, and
     for them completeness cannot be proven. `retention_days` is the setting of the tenancy, if it could be read.
+    `compartment_paths` are the paths of the compartments by OCID, such as `root/production/payments`: of those of the
+    scope from the listing, of unlisted ones the name that an event states. It is empty where none is known.
     """
 
     regions: tuple[str, ...]
@@ -96,17 +107,22 @@ class Scope(msgspec.Struct, frozen=True):
         "Compartments deleted more than 90 days ago are not listed by the service; "
         "for them completeness cannot be proven."
     )
+    compartment_paths: dict[str, str] = {}
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts: `scanned` = `written` + `filtered` + `identical`.
+    """Counts: `scanned` = `written` + `filtered` + `identical` + `reserialised`.
 
-    Where a dense shard was split, or started again because the service rejected its page token, the first pages were
-    requested twice: their events are scanned twice, and are identical or filtered the second time.
+    Where a dense shard was split, or started again because the service rejected its page token, or requested again
+    because it was provisional, the first pages were requested twice: their events are scanned twice, and are identical
+    or filtered the second time. `fetched_twice` of the `identical` come from that; the service returned the others more
+    than once.
     `shards` were answered completely; `confirmed_empty` of them a second time because they returned no events.
     `requests` is how many requests the `pages` took, retries included. Requests that led to no page, because of a gap
     or because the run was killed, are not counted: the count would not survive a kill.
-    `outside_event_range` of the `filtered` events were dropped for their `eventTime`, the others by the filter.
+    `reserialised` records repeat another one with the same JSON value in other bytes: only the smallest bytes are
+    written, and they do not count as conflicts. `outside_event_range` of the `filtered` events were dropped for their
+    `eventTime`, the others by the filter.
     """
 
     scanned: int
@@ -119,6 +135,8 @@ class Totals(msgspec.Struct, frozen=True):
     pages: int
     requests: int
     outside_event_range: int = 0
+    reserialised: int = 0
+    fetched_twice: int = 0
 
 
 class CoveredTarget(msgspec.Struct, frozen=True):
@@ -171,9 +189,18 @@ class GapEntry(_TargetWindow, frozen=True):
     reason: str
     request_id: str | None
 
+    @property
+    def gap(self) -> Gap:
+        """Return the gap.
+
+        Raises:
+            ValueError: its start or end cannot be read.
+        """
+        return Gap(self.target, self.window, self.kind, self.reason, self.request_id)
+
 
 class ProvisionalEntry(_TargetWindow, frozen=True):
-    """A shard that was requested too soon after its end to be final."""
+    """A window that was requested too soon after its end to be final; those of a target do not overlap."""
 
     asked_at: str
 
@@ -235,7 +262,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: its start or end cannot be read.
         """
-        return Window(parse_minute(self.range.start), parse_minute(self.range.end))
+        return self.range.window
 
 
 @dataclass(frozen=True, slots=True)

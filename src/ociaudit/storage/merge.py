@@ -10,15 +10,18 @@ comparing entries compares (instant of `eventTime`, `eventId`, origin, offset).
 Invariants
 - The order is (instant of `eventTime`, `eventId`, bytes). It depends on the records alone, not on how, when or how
   often they were read.
-- Records that are identical byte for byte are returned once. Records that share an id and differ are all returned.
-- Memory does not grow with the log, except for 180 bytes per record that shares its time and id with others, for one
+- Records that are identical byte for byte are returned once. So are records with the same JSON value in other bytes,
+  as the smallest of these; they count apart. Records that share an id and differ in value are all returned.
+- Memory does not grow with the log, except for 260 bytes per record that shares its time and id with others, for one
   such group at a time.
 - The part files on disk are disposable: they belong to this process, and the next one writes them again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+import json
 import marshal
 import os
 import struct
@@ -150,6 +153,8 @@ class MergeCounts:
     written: int = 0
     identical: int = 0
     """Records that were dropped because they repeat another one byte for byte."""
+    reserialised: int = 0
+    """Records that were dropped because they have the JSON value of another one, in other bytes."""
     conflicting_count: int = 0
     """Ids that have more than one record."""
     conflicting_ids: list[str] = field(default_factory=list)
@@ -162,6 +167,31 @@ class MergeCounts:
     """Events with a readable `eventTime` outside the given bounds."""
     unreadable: int = 0
     """Events without a readable `eventTime`."""
+
+
+def digest_value(raw: bytes) -> bytes:
+    """Return a hash that two records share if they are the same JSON value: keys in any order, numbers as written.
+
+    What the scanner cannot read, such as very deep nesting, is the same only if its bytes are.
+    """
+    try:
+        value = _parse_value(raw.decode("utf-8", "surrogatepass"))
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return hashlib.sha256(raw).digest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _sort_pairs(pairs: list[tuple[str, object]]) -> tuple[str, list[tuple[str, object]]]:
+    """Return an object as something that is not a list; values of a repeated key keep their order."""
+    return "object", sorted(pairs, key=itemgetter(0))
+
+
+_parse_value = json.JSONDecoder(
+    object_pairs_hook=_sort_pairs,
+    parse_int=lambda text: ("number", text),
+    parse_float=lambda text: ("number", text),
+).decode
 
 
 class CanonicalReader:
@@ -207,10 +237,19 @@ class CanonicalReader:
         """Yield the distinct records among those that share time and id, in the order of their bytes."""
         order = _split_order(entries[0])
         previous: bytes | None = None
+        values: set[bytes] = set()
         for raw, origin in self._sort_by_bytes(list(map(split_location, entries))):
             if raw == previous:
                 self.counts.identical += 1
                 continue
+            if previous is not None:
+                values = values or {digest_value(previous)}
+                value = digest_value(raw)
+                if value in values:
+                    self.counts.reserialised += 1
+                    previous = raw
+                    continue
+                values.add(value)
             previous = raw
             self._count_records([order])
             yield raw, origin

@@ -26,7 +26,7 @@ from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
 TimeBasis = Literal["processed-time", "event-time"]
-PLAN_SCHEMA = "oci-audit-plan/2"
+PLAN_SCHEMA = "oci-audit-plan/3"
 _OWN_NAMES = re.compile(
     r"lock|(\.)?plan\.json(\.partial)?|journal\.ndjson|events\.log|(order|ids)-\d+\.part|rows\.ndjson\.zst"
 )
@@ -68,9 +68,10 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_b
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the arguments were resolved to, once, when the run started.
 
-    An event's origin is the index of its target in `targets`. The request ids are those of the listings that the scope
-    was resolved from; they are empty for what was named on the command line. `id` binds the journal to the plan; it
-    does not change when the window of the same arguments grows because its end was in the future.
+    An event's origin is the index of its target in `targets`. `listed_compartments` are the paths of the root and of
+    all listed compartments by OCID, None if they were not listed. The request ids are those of the listings that the
+    scope was resolved from; they are empty for what was named on the command line. `id` binds the journal to the plan;
+    it does not change when the window of the same arguments grows because its end was in the future.
     """
 
     schema: str = PLAN_SCHEMA
@@ -80,7 +81,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     window: Window
     event_window: Window | None = None
     targets: tuple[Target, ...]
-    listed_compartments: tuple[str, ...] | None
+    listed_compartments: dict[str, str] | None
     region_request_ids: tuple[str, ...] = ()
     compartment_request_ids: tuple[str, ...] = ()
     retention_days: int | None = None
@@ -123,6 +124,13 @@ class RunDirectory:
     def log_path(self) -> Path:
         """Return the path of the event log."""
         return self.path / "events.log"
+
+    def measure(self) -> int:
+        """Return the size of its files in bytes; 0 if there is no run in it."""
+        try:
+            return sum(path.stat().st_size for path in self.path.iterdir()) if self.plan_path.exists() else 0
+        except OSError:
+            return 0
 
     def check_ours(self) -> None:
         """Check that the directory has no foreign files: it is removed when the run is over.

@@ -110,3 +110,21 @@ def test_a_long_range_has_wider_columns() -> None:
     assert coverage.bins <= 400
     assert expand(coverage.patterns[coverage.rows[0][2]]).count("x") == 1
     assert coverage.step % 86_400 == 0
+
+
+@given(st.integers(1, 2 * DAY))
+def test_a_short_range_has_narrow_columns(minutes: int) -> None:
+    """A range of up to two days has columns of an hour or less: one minute is not drawn as a day."""
+    coverage = map_coverage(make_manifest(minutes, [(0, minutes)]), {})
+    assert coverage.bins <= 400
+    assert coverage.step <= 3_600
+    assert coverage.step <= max(60, minutes * 60 / 20)
+
+
+def test_the_map_knows_where_the_range_begins_and_ends() -> None:
+    """The first and the last column are drawn as far as the range reaches: a part of today is not a whole day."""
+    minutes = 5 * DAY + 37
+    coverage = map_coverage(make_manifest(minutes, [(0, minutes)]), {})
+    assert (coverage.range_start, coverage.range_end) == (FIRST * 60, (FIRST + minutes) * 60)
+    assert coverage.start < coverage.range_start
+    assert coverage.start + coverage.bins * coverage.step > coverage.range_end

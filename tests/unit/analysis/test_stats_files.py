@@ -82,7 +82,7 @@ def test_another_shape_is_counted(tmp_path: Path) -> None:
         encode_export(EVENTS)[:-40],
         encode_export(EVENTS)[:-2],
         encode_export(EVENTS).replace(b'"eventId"', b'"eventId', 1),
-        encode_export(EVENTS) + b"{}\n",
+        encode_export(EVENTS) + b"{\n",
         b"",
         b"[]x",
         b"no JSON at all\n",

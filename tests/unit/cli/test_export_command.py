@@ -32,12 +32,13 @@ from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from support.drawn_shards import HERE, TENANCY, THERE, make_shard
 
 ZEROS = dict.fromkeys(Totals.__struct_fields__, 0)
+START, END = "2025-12-01T00:00:00Z", "2025-12-08T00:00:00Z"
 MANIFEST = Manifest(
     complete=True,
     tool=Tool("oci-audit", "0"),
-    arguments=ExportArguments(start="a", end="b", profile="c", event_types=("LoginFailure", "x{2}")),
+    arguments=ExportArguments(start=START, end=END, profile="c", event_types=("LoginFailure", "x{2}")),
     asked_by=Principal("t", "p", None),
-    range=Range("a", "b"),
+    range=Range(START, END),
     event_times=EventTimes(None, None, 0, 0),
     scope=Scope((), (), (), (), ("ocid1.compartment.oc1..gone",), None, reaches_beyond_retention=False),
     totals=Totals(**ZEROS | {"scanned": 1234, "filtered": 1234, "pages": 1, "requests": 3, "shards": 2}),
@@ -79,17 +80,39 @@ def test_the_summary_adds_up() -> None:
     """The summary has the events scanned, written, filtered and identical, the file, the digest, and what is waived."""
     text = "\n".join(describe_result(make_result()))
     assert "0 events written to /x/a.json (5 bytes)" in text
-    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page in 3 requests, 2 windows" in text
+    assert "1,234 scanned = 0 written + 1,234 filtered out + 0 identical; 1 page, 2 windows" in text
     assert "ocid1.compartment.oc1..gone occurs in events but is no longer listed" in text
-    assert f"1 waived gap: {THERE.region} {THERE.compartment}" in text
+    assert "complete except 1 waived target for filter event type 'LoginFailure' or 'x{2}': 0 of 1,234 scanned" in text
+    assert f"waived: {THERE.compartment} denied in {THERE.region}" in text
     assert f"sha256:{'d' * 64}" in text
 
 
+def test_the_result_has_the_verdict() -> None:
+    """The Python API's result has the verdict of the manifest, by the waivers of the call."""
+    waived = make_result()
+    assert (waived.verdict.kind, waived.verdict.waived, waived.verdict.exit_code) == (
+        "complete_except_waived",
+        (THERE,),
+        0,
+    )
+    counted = dataclasses.replace(waived, waived=(), gaps=waived.waived)
+    assert (counted.verdict.kind, counted.verdict.gaps, counted.verdict.exit_code) == ("incomplete", 1, 10)
+    assert not counted.complete
+
+
+def test_events_fetched_twice_are_counted_apart() -> None:
+    """Of the identical records, those that a split requested again are named as fetched twice; the sum stays right."""
+    totals = replace(MANIFEST.totals, scanned=1_300, identical=66, fetched_twice=60)
+    text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=replace(MANIFEST, totals=totals))))
+    assert "1,300 scanned = 0 written + 1,234 filtered out + 60 fetched twice + 6 identical; 1 page" in text
+
+
 def test_a_repeated_command_says_that_nothing_was_requested() -> None:
-    """The summary of a repeated command is one line, without words about the filter."""
+    """The summary of a repeated command is what the file holds and its verdict, without a hint about the filter."""
     result = make_result(was_complete_before=True)
-    (line,) = describe_result(result)
-    assert "nothing was requested" in line
+    line, verdict, *_ = describe_result(result)
+    assert line == "/x/a.json exists with 0 events; nothing was requested"
+    assert verdict.startswith("complete except 1 waived target")
     assert not list(describe_empty_filter(result))
 
 
@@ -115,20 +138,20 @@ def test_a_filter_of_several_conditions_is_described() -> None:
 
 @pytest.mark.parametrize("is_settled", [True, False])
 def test_what_a_range_of_event_times_dropped_is_reported(*, is_settled: bool) -> None:
-    """The summary has the events outside the range, and whether late ones may be missing."""
+    """The summary has the events outside the range, and until when it is complete if late ones may be missing."""
     manifest = replace(
         MANIFEST,
-        event_range=EventRange("a", "b", "1h", is_settled=is_settled),
+        event_range=EventRange(START, "2025-12-07T23:00:00Z" if is_settled else END, "1h", is_settled=is_settled),
         totals=replace(MANIFEST.totals, outside_event_range=1000),
     )
     text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=manifest)))
-    assert "1,000 of the filtered out happened outside a .. b" in text
-    assert ("late ones may be missing" in text) is not is_settled
+    assert f"1,000 events outside the event times {START} .. " in text
+    assert ("can be final from 2025-12-08T01:15:00Z" in text) is not is_settled
 
 
 def test_every_gap_is_shown_or_counted() -> None:
     """Up to forty causes are shown, the rest is counted, and the total is right."""
-    gaps = [make_gap(HERE, start) for start in range(50)]
+    gaps = [make_gap(HERE, start, reason=f"{500 + start} no") for start in range(50)]
     lines = list(describe_gaps(gaps, policy=POLICY))
     assert lines[0] == "INCOMPLETE: 50 gaps"
     assert sum(HERE.compartment in line for line in lines) == 40
@@ -137,12 +160,37 @@ def test_every_gap_is_shown_or_counted() -> None:
 
 
 def test_gaps_of_one_cause_are_one_line() -> None:
-    """Targets that one response denied are shown in one line, with their number."""
-    gaps = [make_gap(Target("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(3)]
+    """Compartments with one cause in the same regions are one line, with their number."""
+    gaps = [make_gap(Target("r1", f"c{n}"), reason="401 NotAuthenticated: no") for n in range(4)]
     lines = list(describe_gaps([*gaps, make_gap(Target("r2", "c0"))], policy=POLICY))
-    assert lines[0] == "INCOMPLETE: 4 gaps"
-    assert "and the same for 2 more compartments" in lines[1]
+    assert lines[0] == "INCOMPLETE: 5 gaps"
+    assert any("4 compartments (c0, …): denied in r1 (401 NotAuthenticated)" in line for line in lines)
     assert any("is not subscribed" in line for line in lines)
+
+
+def test_a_compartment_denied_in_several_regions_is_one_line() -> None:
+    """A compartment is named by path with the regions that deny it; request ids appear only when verbose."""
+    gaps = [make_gap(Target(region, "c1"), reason="404 NotAuthorizedOrNotFound: no") for region in ("r1", "r2", "r3")]
+    gaps = [Gap(gap.target, Window(0, 60), gap.kind, gap.reason, gap.request_id) for gap in gaps]
+    whole = Range("1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z")
+    paths = {"c1": "root/investigations"}
+    lines = list(describe_gaps(gaps, policy=POLICY, paths=paths, requested=whole))
+    assert lines[:2] == ["INCOMPLETE: 3 gaps", "  root/investigations: denied in r1, r2, r3 (404)"]
+    assert not any("opc-request-id" in line for line in lines)
+    detailed = list(describe_gaps(gaps, policy=POLICY, paths=paths, requested=whole, is_detailed=True))
+    assert sum("opc-request-id r-1" in line for line in detailed) == 3
+    partial = list(describe_gaps(gaps[:1], policy=POLICY, paths=paths))
+    assert partial[1:3] == [
+        "  root/investigations: denied in r1 (404), 1 window in 1970-01-01T00:00:00Z ..",
+        "    1970-01-01T01:00:00Z",
+    ]
+
+
+def test_reserialised_records_are_part_of_the_sum() -> None:
+    """The summary adds reserialised records to the sum where there are any."""
+    manifest = replace(MANIFEST, totals=replace(MANIFEST.totals, reserialised=4))
+    text = "\n".join(describe_result(dataclasses.replace(make_result(), manifest=manifest)))
+    assert "0 identical + 4 reserialised;" in text
 
 
 def test_a_run_to_stdout_promises_no_resume() -> None:
@@ -232,7 +280,7 @@ def test_an_estimate_is_rounded_and_has_its_range() -> None:
     assert "about 123,000 (4,320 to 235,000)" in printed
     assert "about 5.0 GB (1.0 MB to 9.0 GB)" in printed
     assert "about 40 s (1 s to 1.9 h) with 16 requests in flight and at most 5 per second" in printed
-    assert "two standard errors" in printed
+    assert "most of the events" in printed
     assert "up to 19% of the windows may differ" in printed
 
 

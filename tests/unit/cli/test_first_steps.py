@@ -46,7 +46,7 @@ def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_wrong_call_names_the_help_of_its_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The hint names the help of the command that was typed, not that of the program."""
     assert run(*arguments) == 2
-    assert f"hint: see `oci-audit {arguments[0]} --help`\n" in capsys.readouterr().err
+    assert f"see `oci-audit {arguments[0]} --help`\n" in capsys.readouterr().err
 
 
 def test_help_shows_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +54,7 @@ def test_help_shows_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -
     assert run("export", "--help") == 0
     text = capsys.readouterr().out
     assert "--start TIME" in text
-    assert "--compartment OCID" in text
+    assert "--compartment NAME|OCID" in text
     assert "<str>" not in text
     assert "list[" not in text
 
@@ -106,12 +106,110 @@ def test_every_example_can_be_parsed(name: str, command_line: str) -> None:
         (["exprot"], "export"),
         (["sumary", "a.json"], "summary"),
         (["--versoin"], "--version"),
+        (["export", "--strat", "7d"], "--start"),
+        (["export", "--sicne", "7d"], "--since"),
+        (["export", "-start", "7d"], "--start"),
+        (["export", "--no-subtre"], "--no-subtree"),
     ],
 )
 def test_a_typo_suggests_the_nearest(arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A misspelled option or command is a usage error whose hint names the nearest one."""
     assert run(*arguments) == 2
     assert f"hint: did you mean {nearest}? see `oci-audit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "example"),
+    [
+        (["export"], "'--start'", "oci-audit export --start 7d -o audit.json"),
+        (["export", "--start", "7d"], "'-o' / '--output'", "oci-audit export --start 7d -o audit.json"),
+        (["verify"], "'FILE'", "oci-audit verify audit.json"),
+        (["report"], "'FILE'", "oci-audit report audit.json -o audit.html"),
+        (["convert", "x.json"], "'-o' / '--output'", "oci-audit convert a.json b.json --sort -o merged.json.gz"),
+        (["diff", "a"], "'B'", "oci-audit diff "),
+    ],
+)
+def test_what_is_missing_is_shown_by_an_example(
+    arguments: list[str], missing: str, example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing option or argument is a usage error whose hint is a whole command."""
+    assert run(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert f"missing {'option' if '-' in missing else 'argument'} {missing}" in printed
+    assert f"hint: for example: {example}" in printed
+
+
+def test_an_option_without_its_value_points_to_the_help_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option at the end of a command line, without its value, is explained by the command's own help."""
+    assert run("export", "--start") == 2
+    assert "see `oci-audit export --help`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "parameter"), [(("--since", "--from"), "start"), (("--until", "--to"), "end"), (("--last",), "last")]
+)
+def test_the_range_has_aliases(names: tuple[str, ...], parameter: str) -> None:
+    """`--since` and `--from` mean `--start`, `--until` and `--to` mean `--end`."""
+    for name in names:
+        assert load("export").make_context("export", [name, "2d"]).params[parameter] == "2d"
+
+
+OUTPUTS = [
+    ["export", "--start", "7d", "-o"],
+    ["export", "--start", "7d", "-o", "a.json", "--manifest"],
+    ["convert", "x.json", "-o"],
+    ["report", "x.json", "-o"],
+    ["query", "x.json", "SELECT 1", "-o"],
+    ["summary", "x.json", "--event-counts"],
+]
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda arguments: " ".join((arguments[0], arguments[-1])))
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((one, "is a folder") for one in ("/", ".", "..", "a/..", "missing/", "a/.")),
+        ("", "is empty"),
+        ("s3://bucket/audit.json", "is a URL"),
+        ("https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/x", "is a URL"),
+        ("oci://bucket@namespace/audit.json", "is a URL"),
+        ("/dev/stdout", "is an open stream"),
+        ("/dev/fd/1", "is an open stream"),
+        ("/proc/self/fd/1", "is an open stream"),
+        ("/dev/../dev/stderr", "is an open stream"),
+    ],
+)
+def test_an_output_that_is_not_a_file_is_rejected(
+    arguments: list[str], name: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the command, an output that cannot be a file is a usage error with a hint, before anything is read."""
+    assert run(*arguments, name) == 2
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "hint: " in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--start", "7d", "-o", "{foo}.json"], "unknown placeholder {foo}"),
+        (["--start", "7d", "-o", "a.json", "--manifest", "{day}.json"], "unknown placeholder {day}"),
+        (["--start", "7d", "-o", "{start}/a.json"], "has a placeholder"),
+        (["--start", "7d", "-o", "a.json", "--no-subtree"], "--no-subtree has no effect without --compartment"),
+        (["--last", "7d", "--start", "8d", "-o", "a.json"], "--last and --start exclude each other"),
+        (["--last", "7d", "--until", "now", "-o", "a.json"], "--last and --end exclude each other"),
+        (["--last", "week", "-o", "a.json"], "--last takes a duration, not 'week'"),
+        (["--last", "2025-12-01", "-o", "a.json"], "the duration '2025-12-01' is not in a known format"),
+    ],
+)
+def test_options_that_cannot_mean_anything_are_rejected(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option that would be ignored, or that contradicts another, is a usage error before the sign-in."""
+    assert run("export", *arguments) == 2
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "hint: " in printed
 
 
 def test_the_former_name_of_time_basis_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +294,7 @@ def test_a_denial_has_a_policy_and_a_waiver() -> None:
     """The hints for a denial name a policy and, if the command has that option, the waiver."""
     denied = [make_gap(1, "404 NotAuthorizedOrNotFound")]
     policy = "Allow dynamic-group <group> to read audit-events in tenancy"
-    assert any("--waive OCID" in line for line in describe_gaps(denied, policy=policy, can_waive=True))
+    assert any("--waive NAME" in line for line in describe_gaps(denied, policy=policy, can_waive=True))
     assert not any("--waive" in line for line in describe_gaps(denied, policy=policy))
     assert any(policy in line for line in describe_gaps(denied, policy=policy))
 
@@ -209,8 +307,8 @@ def test_a_region_that_is_not_subscribed_needs_no_policy() -> None:
 
 
 def test_gaps_beyond_a_screenful_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """During a run the first forty gaps are printed, then one line says that the others are only counted."""
-    progress = LineProgress(monotonic=lambda: 0.0)
+    """During a verbose run the first forty gaps are printed, then one line says that the others are only counted."""
+    progress = LineProgress(monotonic=lambda: 0.0, verbosity=1)
     for number in range(100):
         progress.on_gap(make_gap(number, "503"))
     printed = capsys.readouterr().err.splitlines()

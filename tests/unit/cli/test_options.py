@@ -158,18 +158,18 @@ def test_waivers_come_from_arguments_and_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff", b"not an ocid\n", f"{A} {B}\n".encode(), b"ocid1.user.oc1..aaaa\n"])
 def test_a_line_that_is_not_an_ocid_is_rejected(tmp_path: Path, content: bytes) -> None:
-    """A line that is not an OCID is an error: a waiver that waives nothing would go unnoticed."""
+    """A line that is not an OCID and cannot be a name is an error: a waiver that waives nothing would go unnoticed."""
     path = tmp_path / "waived"
     path.write_bytes(content)
     with pytest.raises(UsageError):
         read_waivers([str(path)])
 
 
-@pytest.mark.parametrize("argument", ["nothing", ".", "", "ocid1.", "ocid1.user.oc1..aaaa"])
+@pytest.mark.parametrize("argument", ["no thing", ".", "", "a//b", "ocid1.", "ocid1.user.oc1..aaaa"])
 def test_what_is_neither_ocid_nor_file_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
 ) -> None:
-    """A misspelled file name, a folder, and an OCID of another kind are errors."""
+    """What cannot be a name, a folder, and an OCID of another kind are errors."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
         read_waivers([argument])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.cli.console import ProgressBar, format_count, format_duration
+from ociaudit.cli.console import ProgressBar, format_duration
 from ociaudit.cli.export_command import choose_progress
 from ociaudit.cli.json_log import JsonLog
 from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
 from ociaudit.client.transport import FinishedRequest
-from ociaudit.errors import ConnectionFailed, UsageError
+from ociaudit.errors import ConnectionFailed, ServiceError, UsageError, format_count
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 from support.drawn_shards import HERE, THERE, make_shard
@@ -87,14 +87,39 @@ def test_a_plan_without_windows_divides_by_nothing(watch: Watch) -> None:
     assert lines.fraction == 0.0
 
 
-def test_a_gap_is_one_safe_line(progress: LineProgress, capsys: pytest.CaptureFixture[str]) -> None:
-    """A gap is a line with region, compartment, window, reason and request id, and no hostile character."""
+def test_a_gap_is_one_safe_line(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With -v a gap is a line with region, compartment, window, reason and request id, and no hostile character."""
+    progress = LineProgress(monotonic=watch, verbosity=1)
     progress.on_gap(GAP)
     printed = capsys.readouterr().err
     for part in (HERE.region, HERE.compartment, str(GAP.window), "404 no", "(opc-request-id r-1)"):
         assert part in printed
     assert "\x1b" not in printed
     assert describe_gap(Gap(HERE, Window(0, 60), "failed", "reset")).endswith("reset")
+
+
+def test_gaps_and_throttling_are_not_a_line_each(progress: LineProgress, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without -v gaps wait for the end of the run, and all 429s together are one line and a number in the status."""
+    capsys.readouterr()
+    for number in range(58):
+        progress.on_gap(Gap(HERE, Window(number, number + 1), "denied", "404 NotAuthorizedOrNotFound", "r-1"))
+        progress.on_retry(ServiceError("slow down", status=429, code="TooManyRequests", is_oci=True), 2.0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "429" in line
+    assert "58 gaps" in progress.describe()
+
+
+def test_paths_replace_ocids(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines about windows and gaps show the path of the compartment, once it is known."""
+    progress = LineProgress(monotonic=watch, verbosity=1)
+    progress.on_scope({HERE.compartment: "root/production"}, frozenset())
+    progress.on_gap(GAP)
+    progress.on_split(make_shard(), 3)
+    progress.on_shard_begun(make_shard())
+    progress.on_shard_done(make_shard())
+    printed = capsys.readouterr().err
+    assert printed.count("root/production") == 3
+    assert HERE.compartment not in printed
 
 
 def test_only_long_waits_are_explained(progress: LineProgress, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +154,8 @@ def test_a_duration_has_the_unit_that_suits_it(seconds: float, words: str) -> No
 def test_a_number_has_its_plural() -> None:
     """A number has the singular or plural of its noun, and commas."""
     assert [format_count(number, "gap") for number in (0, 1, 2, 1000)] == ["0 gaps", "1 gap", "2 gaps", "1,000 gaps"]
+    assert [format_count(1, noun) for noun in ("address", "entry")] == ["1 address", "1 entry"]
+    assert [format_count(2, noun) for noun in ("address", "entry", "day")] == ["2 addresses", "2 entries", "2 days"]
 
 
 REQUEST = FinishedRequest(
@@ -181,10 +208,10 @@ def test_many_regions_are_not_all_listed(watch: Watch) -> None:
     assert printed[-1] == "  and 18 more regions"
 
 
-def test_a_waived_gap_is_called_so(progress: LineProgress, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_waived_gap_is_called_so(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     """A waived denial is not printed or counted as a gap; a failure always is."""
-    capsys.readouterr()
-    progress.waived = frozenset({HERE.compartment})
+    progress = LineProgress(monotonic=watch, verbosity=1)
+    progress.on_scope({}, frozenset({HERE.compartment}))
     progress.on_gap(GAP)
     assert capsys.readouterr().err.startswith("waived: denied ")
     progress.on_gap(Gap(HERE, Window(60, 120), "failed", "reset"))

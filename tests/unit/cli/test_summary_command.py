@@ -8,8 +8,12 @@ from support.sample_events import collect_stats, encode_change, encode_event, en
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n2025 forged line\u2028"
 
+UNKNOWN = ("unknown: there is no manifest beside the file",)
 
-def summarize(*events: bytes, files: tuple[CoverageEntry, ...] = (CoverageEntry("a.json", "unknown"),)) -> Summary:
+
+def summarize(
+    *events: bytes, files: tuple[CoverageEntry, ...] = (CoverageEntry("a.json", "unknown", UNKNOWN),)
+) -> Summary:
     """Return the summary of these events."""
     return make_summary(collect_stats(events), files)
 
@@ -28,7 +32,7 @@ def test_every_text_of_an_event_is_hostile() -> None:
         encode_change(HOSTILE, HOSTILE, HOSTILE, hours=0.3, resourceName=HOSTILE),
         encode_event(HOSTILE, HOSTILE, HOSTILE, hours=0.4, status="404"),
     ]
-    text = show(*events, files=(CoverageEntry(HOSTILE, "unknown"),))
+    text = show(*events, files=(CoverageEntry(HOSTILE, "unknown", (HOSTILE,)),))
     assert not any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in text.replace("\n", ""))
     assert text.count("\n") == show(*[one.replace(json.dumps(HOSTILE).encode(), b'"x"') for one in events]).count("\n")
 
@@ -62,7 +66,15 @@ def test_the_screen_has_a_limited_size() -> None:
 
 def make_gap(number: int) -> GapEntry:
     """Return a gap."""
-    return GapEntry("iad", f"ocid1.compartment.oc1..{number:012}", "a", "b", "denied", "404", None)
+    return GapEntry(
+        "iad",
+        f"ocid1.compartment.oc1..{number:012}",
+        "2025-12-01T00:00:00Z",
+        "2025-12-02T00:00:00Z",
+        "denied",
+        "404",
+        None,
+    )
 
 
 def test_gaps_cannot_be_missed() -> None:
@@ -70,27 +82,32 @@ def test_gaps_cannot_be_missed() -> None:
     coverage = CoverageEntry(
         "a.json",
         "incomplete",
-        "2025-12-01T00:00Z",
-        "2025-12-02T00:00Z",
+        ("INCOMPLETE: 9 gaps in 3 of 45 targets", "1 window provisional"),
+        True,
+        "2025-12-01T00:00:00Z",
+        "2025-12-02T00:00:00Z",
         45,
         42,
         tuple(map(make_gap, range(9))),
         1,
         2,
         7,
+        {f"ocid1.compartment.oc1..{0:012}": "root/investigations"},
     )
     lines = show(encode_event("ListUsers"), files=(coverage,)).splitlines()
-    assert lines[2].startswith("coverage   INCOMPLETE: 9 gaps, 42 of 45 targets")
-    assert "GAP denied iad …000000000000" in lines[3]
-    assert "… and 6 more gaps" in lines[6]
-    assert "7 events filtered out at export" in "\n".join(lines[7:10])
+    assert lines[2] == "coverage   INCOMPLETE: 9 gaps in 3 of 45 targets"
+    assert lines[3] == "           requested 2025-12-01T00:00:00Z to 2025-12-02T00:00:00Z"
+    assert lines[4] == "           1 window provisional"
+    assert "GAP 9 compartments (root/investigations, …): denied in iad (404)" in lines[5]
+    assert "7 events filtered out at export" in "\n".join(lines[6:12])
     assert "coverage   unknown" in show(encode_event("ListUsers"))
-    assert "UNKNOWN: the manifest beside it states another size" in show(files=(CoverageEntry("a", "altered"),))
+    altered = CoverageEntry("a", "altered", ("ALTERED: another file",))
+    assert show(files=(altered,)).endswith("coverage   ALTERED: another file")
 
 
 def test_an_empty_file_has_two_lines() -> None:
     """The screen of a file without events is two lines."""
-    assert show() == "a.json: 0 events, 0.0 MB of JSON\ncoverage   unknown: there is no manifest beside it"
+    assert show() == "a.json: 0 events, 0.0 MB of JSON\ncoverage   unknown: there is no manifest beside the file"
 
 
 def test_no_detection_is_reported() -> None:

@@ -201,19 +201,29 @@ def test_a_missing_key_file_is_a_configuration_error(profile: Profile, key_file:
     """A key file that does not exist or is a folder is a configuration error."""
     (profile.folder / "folder").mkdir()
     where = key_file if key_file.startswith("~") else str(profile.folder / key_file)
-    with pytest.raises(ConfigError, match="names no file"):
+    tried = re.escape(str(Path(where).absolute()))
+    with pytest.raises(ConfigError, match=f"names no file: {tried} (does not exist|is not a file)"):
         load_credentials(profile.write(key_file=where))
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be parsed"),
-        (b"password-in-a-line", "cannot be parsed"),
-        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", "cannot be parsed"),
-        (b"[A]\nuser=password-in-a-line\n[A]\n", "cannot be parsed"),
-        (b"\xff\xfe\x00", "cannot be parsed"),
-        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "cannot be parsed"),
+        (b"[DEFAULT]\npassword-in-a-line\n", "cannot be parsed: line 2 is not of the form name=value"),
+        (b"password-in-a-line", "cannot be parsed: line 1 comes before any"),
+        (b"[DEFAULT]\nuser=a\nuser=password-in-a-line\n", r"line 3 repeats user in \[DEFAULT\]"),
+        (b"[DEFAULT]\npassword-in-a-line=a\npassword-in-a-line=b\n", r"line 3 repeats a field in \[DEFAULT\]"),
+        (b"[A]\nuser=password-in-a-line\n[A]\n", r"line 3 repeats the section \[A\]"),
+        (b"\xff\xfe\x00", "encoded in UTF-16"),
+        ("[DEFAULT]\nuser=password-in-a-line\n".encode("utf-16"), "encoded in UTF-16"),
+        ("[DEFAULT]\nuser=password-in-a-line\n".encode("utf-16-le"), "encoded in UTF-16"),
+        ("[DEFAULT]\nuser=password-in-a-line\n".encode("utf-16-be"), "encoded in UTF-16"),
+        (b"\xef\xbb\xbf[DEFAULT]\nuser=password-in-a-line\n", "byte order mark"),
+        (b"[DEFAULT]\nuser=a\npass_phrase=password-in-a-line-\xe4\n", "line 3 is not UTF-8"),
+        (b"[DEFAULT]\nkey_content=password-in-a-line\n", "key_content is not allowed in a file"),
+        (b"[DEFAULT]\nlog_requests=password-in-a-line\n", "log_requests is neither true nor false"),
+        (b"[DEFAULT]\nkey_file=-----BEGIN password-in-a-line\n", "holds the text of a key"),
+        (b"[DEFAULT]\nkey_file=a\n  password-in-a-line\n", "holds the text of a key"),
         (b"", "missing"),
     ],
 )
@@ -222,6 +232,71 @@ def test_a_damaged_file_is_explained_without_its_lines(profile: Profile, content
     with pytest.raises(ConfigError, match=words) as caught:
         load_credentials(profile.put("config", content))
     assert "password-in-a-line" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("field", ["user", "tenancy", "fingerprint", "region", "key_file"])
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [("{} # old", "a comment after a value"), ("{}\t; x", "a comment after a value"), ('"{}"', "quotes around")],
+)
+def test_what_surrounds_a_value_is_named(profile: Profile, field: str, write: str, words: str) -> None:
+    """A comment behind a value and quotes around it are named as the cause, for every field."""
+    profile.write()
+    good = {
+        "user": "ocid1.user.oc1..aaaa",
+        "tenancy": "ocid1.tenancy.oc1..aaaa",
+        "fingerprint": FINGERPRINT,
+        "region": "eu-frankfurt-1",
+        "key_file": str(profile.folder / "key.pem"),
+    }[field]
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_credentials(profile.write(**{field: write.format(good)}))
+    assert field in str(caught.value)
+
+
+def test_an_upper_case_fingerprint_is_named(profile: Profile) -> None:
+    """A fingerprint in upper case is named as such, and the hint has the line to write."""
+    with pytest.raises(ConfigError, match="fingerprint malformed: it has upper-case letters") as caught:
+        load_credentials(profile.write(fingerprint=FINGERPRINT.upper()))
+    assert caught.value.hint == f"write fingerprint={FINGERPRINT}"
+
+
+@pytest.mark.parametrize("section", ["default", "Default"])
+def test_a_default_profile_in_another_case_is_named(profile: Profile, section: str) -> None:
+    """A file with [default] instead of [DEFAULT] gets an error that names both."""
+    with pytest.raises(ConfigError, match=f"no profile 'DEFAULT'; it has {section}") as caught:
+        load_credentials(profile.write(section=section))
+    assert f"--profile {section}" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "old-encrypted"])
+def test_an_empty_pass_phrase_is_named(profile: Profile, kind: str) -> None:
+    """An encrypted key with an empty pass phrase is not called damaged."""
+    with pytest.raises(ConfigError, match="is encrypted, and pass_phrase is empty") as caught:
+        load_credentials(profile.write(key_file=profile.put_key(kind), pass_phrase=""))
+    assert "OCI_CLI_PASSPHRASE" in caught.value.hint
+
+
+def test_a_comment_behind_a_pass_phrase_is_named_without_showing_it(profile: Profile) -> None:
+    """A wrong pass phrase with a comment behind it is explained, and not shown."""
+    with pytest.raises(ConfigError, match="pass_phrase is wrong: a comment after a value") as caught:
+        load_credentials(profile.write(key_file=profile.put_key("encrypted"), pass_phrase=f"{PASS_PHRASE} # mine"))
+    assert PASS_PHRASE not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(KEYS.keys() - {"good", "labelled", "traditional", "der", "garbage", "empty"}))
+def test_a_bad_key_of_a_variable_is_not_blamed_on_a_file(profile: Profile, kind: str) -> None:
+    """A key in OCI_CLI_KEY_CONTENT that cannot be used is called key_content, never key_file."""
+    variables = {"OCI_CLI_KEY_CONTENT": KEYS[kind].decode()}
+    with pytest.raises(ConfigError, match="key_content") as caught:
+        load_credentials(profile.write(), environment=variables)
+    assert "key_file" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_blank_variable_is_not_set(profile: Profile) -> None:
+    """A variable that holds white space is as one that is not set: the profile's own key signs."""
+    blank = load_credentials(profile.write(), environment={"OCI_CLI_KEY_CONTENT": " \n"})
+    assert blank.fingerprint == load_credentials(profile.write()).fingerprint
 
 
 @pytest.mark.parametrize("location", ["nothing", "", "x" * 5_000])
@@ -252,6 +327,49 @@ VARIABLES = {
     "OCI_CLI_REGION": "us-phoenix-1",
     "OCI_CLI_KEY_CONTENT": KEYS["good"].decode(),
 }
+
+
+@pytest.mark.parametrize("around", [("", "\n"), (" ", " "), ("\t", "\r\n")])
+@pytest.mark.parametrize("key", [KEYS["good"].decode(), KEYS["good"].decode().replace("\n", "\\n")])
+def test_variables_are_read_without_white_space_around_them(around: tuple[str, str], key: str) -> None:
+    """White space around a value does not count, and a key's line breaks may be written as a backslash and an n."""
+    before, after = around
+    variables = {name: f"{before}{value}{after}" for name, value in (VARIABLES | {"OCI_CLI_KEY_CONTENT": key}).items()}
+    credentials = load_credentials(environment=variables)
+    assert (credentials.tenancy, credentials.region) == ("ocid1.tenancy.oc1..bbbb", "us-phoenix-1")
+    check_signature(sign(credentials))
+
+
+def test_every_variable_is_read_without_white_space_around_it(profile: Profile) -> None:
+    """The variables that choose file, profile and kind are stripped too, and white space alone counts as unset."""
+    where = profile.write(section="PROD", key_file=profile.put_key("encrypted"))
+    environment = {"OCI_CLI_CONFIG_FILE": f"{where}\n", "OCI_CLI_PROFILE": " PROD\n", "OCI_CLI_AUTH": "api_key\n"}
+    environment |= {"OCI_CLI_PASSPHRASE": f"{PASS_PHRASE}\n", "OCI_CLI_USER": " \n"}
+    credentials = load_credentials(environment=environment)
+    assert (credentials.profile, credentials.principal) == ("PROD", "ocid1.user.oc1..aaaa")
+
+
+@pytest.mark.parametrize("is_with_profile", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OCI_CLI_TENANCY", "nonsense"),
+        ("OCI_CLI_TENANCY", "ocid1.tenancy.oc1..bb\nbb"),
+        ("OCI_CLI_TENANCY", "ocid1.user.oc1..bbbb"),
+        ("OCI_CLI_USER", "anna@example.com"),
+        ("OCI_CLI_FINGERPRINT", "12:34"),
+        ("OCI_CLI_REGION", "eu frankfurt 1"),
+        ("OCI_CLI_REGION", KEYS["good"].decode()),
+    ],
+)
+def test_a_variable_that_cannot_be_right_is_named(
+    profile: Profile, name: str, value: str, *, is_with_profile: bool
+) -> None:
+    """A malformed value is an error that names its variable and shows what it looks like, not what it is."""
+    with pytest.raises(ConfigError, match=f"^{name}: .* malformed") as caught:
+        load_credentials(profile.write() if is_with_profile else None, environment={**VARIABLES, name: value})
+    assert caught.value.hint.startswith("set it to ")
+    assert not [secret for secret in SECRETS if secret in str(caught.value) + caught.value.hint]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ociaudit.client.config_file import resolve_region as resolve_profile_region
 from ociaudit.client.network import (
     CaBundle,
     Endpoints,
@@ -19,7 +20,10 @@ from ociaudit.client.network import (
     explain_certificate,
     is_safe_url,
     make_ssl_context,
+    read_realm,
+    resolve_region,
     show_proxy,
+    split_regions,
     try_proxy,
 )
 from ociaudit.errors import ConfigError, ConnectionFailed, UsageError
@@ -46,6 +50,12 @@ def test_the_option_and_then_the_variables_name_the_bundle(path: Path | None, na
 def test_there_is_no_bundle_unless_it_is_named() -> None:
     """Without a variable, or with an empty one, the system's authorities apply."""
     assert choose_bundle(None, {"SSL_CERT_FILE": ""}) is None
+    assert choose_bundle(None, {"SSL_CERT_FILE": " \n"}) is None
+
+
+def test_white_space_around_the_name_of_a_bundle_does_not_count() -> None:
+    """A variable may come from a file that ends with a line break."""
+    assert choose_bundle(None, {"OCI_CLI_CERT_BUNDLE": " /1\n"}) == CaBundle(Path("/1"), "OCI_CLI_CERT_BUNDLE")
 
 
 def test_a_context_checks_names_and_certificates(tmp_path: Path) -> None:
@@ -264,11 +274,72 @@ def test_oracles_own_addresses(region: str, audit: str, identity: str) -> None:
     assert Endpoints().locate("identity", region) == f"https://{identity}/20160918"
 
 
-@pytest.mark.parametrize("region", ["", "fra", "eu-frankfurt-1/", "eu-frankfurt-1.evil.example", "x y", "xx-nowhere-9"])
+@pytest.mark.parametrize("region", ["", "fra", "eu-frankfurt-1/", "eu-frankfurt-1.evil.example", "x y", "us-ashbrun-1"])
 def test_an_unknown_region_is_rejected(region: str) -> None:
-    """With Oracle's addresses, a malformed region or one that the SDK does not know is a usage error."""
+    """With Oracle's addresses, a malformed region or a misspelled one is a usage error."""
     with pytest.raises(UsageError, match="no region"):
         Endpoints().check_region(region)
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("us-ashburn-1", "us-ashburn-1"),
+        ("US-ASHBURN-1", "us-ashburn-1"),
+        ("iad", "us-ashburn-1"),
+        ("IAD", "us-ashburn-1"),
+        (" Fra ", "eu-frankfurt-1"),
+        ("zz-nowhere-7", "zz-nowhere-7"),
+    ],
+)
+def test_a_region_has_a_name_and_a_key_in_any_case(text: str, region: str) -> None:
+    """A region is found by its name or key in any case; a name that the SDK does not know is kept."""
+    assert resolve_region(text) == region
+
+
+def test_every_region_of_the_sdk_is_found_by_name_and_key() -> None:
+    """`--region` takes every name and key that the SDK knows, and so does a profile."""
+    from oci import regions
+
+    assert len(regions.REGIONS_SHORT_NAMES) > 50
+    for key, name in regions.REGIONS_SHORT_NAMES.items():
+        assert resolve_region(key.upper()) == resolve_region(name.upper()) == name
+        assert resolve_profile_region(key, "here") == name
+        Endpoints().check_region(name)
+        domain = regions.REALMS[regions.REGION_REALMS[name]]
+        assert Endpoints(realm="oc2").locate("audit", name) == f"https://audit.{name}.{domain}/20190901"
+
+
+@given(st.lists(st.sampled_from(["iad", "PHX", "eu-frankfurt-1", " uk-london-1 "]), min_size=1), st.data())
+def test_comma_lists_mean_their_parts(names: list[str], data: st.DataObject) -> None:
+    """Lists in any grouping are the same regions, each once, in order."""
+    cut = data.draw(st.integers(0, len(names)))
+    groups = [",".join(part) for part in (names[:cut], names[cut:]) if part]
+    assert split_regions(groups) == tuple(dict.fromkeys(map(resolve_region, names)))
+
+
+@pytest.mark.parametrize("text", ["us-ashburn", "us_ashburn-1", "ashburn", "us-ashburn-1x"])
+def test_a_misspelled_region_is_suggested(text: str) -> None:
+    """A text that is not a region leads to the most similar one."""
+    with pytest.raises(UsageError) as caught:
+        split_regions([text])
+    assert caught.value.hint == "did you mean us-ashburn-1?"
+
+
+@pytest.mark.parametrize("text", ["", ",", "zzz"])
+def test_what_is_no_region_is_rejected(text: str) -> None:
+    """Text without a region is rejected, never an empty list that would mean every region."""
+    with pytest.raises(UsageError):
+        split_regions([text])
+
+
+@pytest.mark.parametrize(("realm", "domain"), [("oc1", "oraclecloud.com"), ("oc2", "oraclegovcloud.com")])
+def test_a_new_region_is_in_the_realm_of_the_tenancy(realm: str, domain: str) -> None:
+    """A region that the SDK does not know is requested in the realm that the tenancy's OCID names."""
+    endpoints = Endpoints(realm=read_realm(f"ocid1.tenancy.{realm}..aaaa"))
+    endpoints.check_region("zz-nowhere-7")
+    assert endpoints.locate("audit", "zz-nowhere-7") == f"https://audit.zz-nowhere-7.{domain}/20190901"
+    assert endpoints.locate("identity", "zz-nowhere-7") == f"https://identity.zz-nowhere-7.oci.{domain}/20160918"
 
 
 def test_an_override_may_serve_a_new_region() -> None:

@@ -1,8 +1,10 @@
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -140,6 +142,32 @@ def test_a_token_that_is_not_ascii_is_an_error() -> None:
     """A page token that could not be sent back unchanged is an error, not the end of the shard."""
     with pytest.raises(ValueError, match="not ASCII"):
         _read_token(ReceivedHead(opc_next_page=NOT_TEXT))
+
+
+ADDRESS = ConnectionKey("audit.example.com", 443, True, ssl.create_default_context(), None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (aiohttp.ClientConnectorError(ADDRESS, OSError(111, "Connection refused")), "Connection refused"),
+        (aiohttp.ClientConnectorDNSError(ADDRESS, OSError(-2, "Name or service not known")), "not known"),
+        (aiohttp.ClientConnectorSSLError(ADDRESS, ssl.SSLError(1, "wrong version number")), "wrong version"),
+        (aiohttp.ClientProxyConnectionError(ADDRESS, OSError(111, "Connection refused")), "Connection refused"),
+        (aiohttp.ClientConnectorCertificateError(ADDRESS, ssl.CertificateError("expired")), "expired"),
+        (aiohttp.ServerDisconnectedError(ADDRESS), "closed"),
+        (aiohttp.ServerDisconnectedError(), "closed"),
+        (aiohttp.ClientOSError(104, "Connection reset by peer"), "reset"),
+        (aiohttp.ClientPayloadError(object()), "ClientPayloadError"),
+        (ValueError(object()), "ValueError"),
+    ],
+)
+def test_no_python_object_is_in_a_message(error: Exception, words: str) -> None:
+    """An error of a connection is described by its cause, without the objects that aiohttp prints."""
+    shown = _describe(error)
+    assert words in shown
+    assert "object" not in shown
+    assert "ssl:" not in shown
 
 
 def test_text_of_a_server_can_be_stored() -> None:

@@ -68,6 +68,8 @@ def test_an_invalid_window_is_rejected(service, start, end):
         "2025-12-01T01:30:00+01:30",
         "2025-11-30T23:00:00.0-01:00",
         "2025-12-01T00:00Z",
+        "2025-12-01T0:00:00Z",
+        "2025-12-01T1:30:00+01:30",
     ],
 )
 def test_every_form_of_a_time_is_the_same_query(service, start):

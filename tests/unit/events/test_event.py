@@ -16,6 +16,7 @@ from ociaudit.events.event import (
     parse_page,
     read_event,
     read_order,
+    replace_lone_surrogates,
 )
 from ociaudit.events.fields import UNREADABLE_INSTANT
 from support.json_bodies import OBJECTS, SPACES, VALUES, write_body
@@ -247,3 +248,16 @@ def test_a_line_with_two_events_is_rejected() -> None:
 def test_only_line_breaks_are_removed() -> None:
     """White space between tokens other than line breaks stays as served."""
     assert join_lines(b'{\r\n\t"a" : 1\n}') == b'{\t"a" : 1}'
+
+
+@given(st.lists(st.sampled_from([r"\ud800", r"\uDBFF", r"\udc00", r"\uDFFF", r"\\", "ud800", r"\n", "a", r"\u0041"])))
+def test_lone_surrogates_are_replaced_and_nothing_else(parts: list[str]) -> None:
+    """Every surrogate without its other half becomes U+FFFD; pairs, and backslashes that are text, are unchanged."""
+    raw = f'{{"x":"{"".join(parts)}"}}'.encode()
+    valid, number = replace_lone_surrogates(raw)
+    text, old = json.loads(valid)["x"], json.loads(raw)["x"]
+    lone = sum(0xD800 <= ord(char) <= 0xDFFF for char in old)
+    assert text == "".join("\N{REPLACEMENT CHARACTER}" if 0xD800 <= ord(char) <= 0xDFFF else char for char in old)
+    text.encode()  # fails with a lone surrogate
+    assert number == lone == text.count("\N{REPLACEMENT CHARACTER}")
+    assert replace_lone_surrogates(valid) == (valid, 0)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
-from ociaudit.events.event import BadPage, parse_page, read_event
+from ociaudit.events.event import BadPage, Event, parse_page, read_event
 from ociaudit.events.event_names import RECORDED_AS, find_aliases, find_recorded_names
 from ociaudit.events.fields import read_facts, read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
@@ -131,6 +131,8 @@ def test_an_alias_leads_to_the_recorded_names(alias: str) -> None:
         ({"outcomes": "unknown,success"}, make_raw(data__message="it failed"), False),
         ({"event_after": "2025-12-01"}, make_raw(eventTime="2025-12-01T00:00:00Z"), True),
         ({"event_after": "01.12.25"}, make_raw(eventTime="2025-11-30T23:59:59.999999999Z"), False),
+        ({"event_after": "2025-12-01T09:00+01:00"}, make_raw(eventTime="2025-12-01T08:00:00Z"), True),
+        ({"event_after": "2025-12-01 08:01Z"}, make_raw(eventTime="2025-12-01T08:00:59.9Z"), False),
         ({"event_before": "2025-12-01T01:00:00+01:00"}, make_raw(eventTime="2025-12-01T00:00:00Z"), False),
         ({"event_before": "2025-12-01T00:00:00.000000001Z"}, make_raw(eventTime="2025-12-01T00:00:00Z"), True),
         ({"event_before": "2025-12-01"}, make_raw(eventTime="some day"), True),
@@ -382,3 +384,52 @@ def test_a_span_keeps_its_events_and_those_without_a_time(times: list[str | None
     kept = {"2025-12-01T00:00:00Z", "2025-12-01T11:59:59.999999999Z", "never", None}
     expected = [event for event, time in zip(events, times, strict=True) if time in kept]
     assert TimeSpan(start, end).select(events) == expected
+
+
+PEOPLE = ["anna.berg@example.com", "bob@example.com", "carol@example.com"]
+
+
+def parse_people(spec: FilterSpec) -> tuple[EventFilter, list[Event]]:
+    """Return a filter and a page of events of a few people, parsed as an export does."""
+    event_filter = EventFilter(spec)
+    body = json.dumps(
+        [
+            {
+                "eventName": "x",
+                "data": {"eventName": "GetUser", "identity": {"principalName": one, "ipAddress": "192.0.2.7"}},
+            }
+            for one in PEOPLE
+        ]
+    )
+    return event_filter, event_filter.parse_page(body.encode())
+
+
+@pytest.mark.parametrize(
+    ("spec", "nearest"),
+    [
+        (FilterSpec(principals=("anna.berg",)), {"principal": ("anna.berg@example.com",)}),
+        (FilterSpec(principals=("Bob",)), {"principal": ("bob@example.com",)}),
+        (
+            FilterSpec(principals=("carrol@example.com",)),
+            {"principal": ("carol@example.com", "bob@example.com", "anna.berg@example.com")},
+        ),
+        (FilterSpec(principals=("zzz",)), {}),
+        (FilterSpec(addresses=("192.0.2.8",)), {"address": ("192.0.2.7",)}),
+        (FilterSpec(event_names=("GetUsr",)), {"event name": ("GetUser",)}),
+        (FilterSpec(statuses=("404",)), {}),
+    ],
+)
+def test_a_filter_without_matches_suggests_the_nearest_values(
+    spec: FilterSpec, nearest: dict[str, tuple[str, ...]]
+) -> None:
+    """A filter that matched nothing names the values of its own fields that come nearest."""
+    event_filter, events = parse_people(spec)
+    assert event_filter.select(events) == []
+    assert event_filter.suggest_values() == nearest
+
+
+def test_a_filter_with_matches_suggests_nothing() -> None:
+    """As soon as an event matches, no values are kept."""
+    event_filter, events = parse_people(FilterSpec(principals=("bob@example.com",)))
+    assert len(event_filter.select(events)) == 1
+    assert event_filter.suggest_values() == {}

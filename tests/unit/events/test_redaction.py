@@ -24,7 +24,8 @@ def redact(event: Any) -> tuple[Any, dict[str, int]]:
 HEADERS = [
     "Authorization", "authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "opc-obo-token", "OPC-OBO-TOKEN",
     "opc-principal", "opc-obo-principal", "x-auth-token", "X-CSRF-Token", "x-session-token", "X-Api-Key",
-    "x-amz-signature", "X-Amz-Security-Token", "x-oci-secret",
+    "x-amz-signature", "X-Amz-Security-Token", "x-oci-secret", "opc-auth-info", "auth-info", "X-Auth-Info",
+    "Authentication-Info", "Proxy-Authentication-Info",
 ]  # fmt: skip
 FIELDS = [
     "credentials", "password", "newPassword", "userPassword", "PASSWORD", "pass_phrase", "passphrase", "clientSecret",
@@ -87,6 +88,14 @@ FORMS = [
     f"a=1&password%3D{SECRET}",
     f"https://user:{SECRET}@host/path",
     f"/p/{SECRET}abcdefgh/n/tenancy/b/bucket/o/object",
+    f"%2Fp%2F{SECRET}abcdefgh%2Fn%2Ftenancy%2Fb%2Fbucket%2Fo%2Fobject",
+    f"https%3a%2f%2fobjectstorage%2fp%2f{SECRET}abcdefgh%2fn%2ftenancy",
+    f"%252Fp%252F{SECRET}abcdefgh%252Fn%252Ftenancy",
+    f"/%70/{SECRET}abcdefgh/%6E/tenancy",
+    f"/p/{SECRET}abc%2Ddefgh/n/tenancy/b/bucket",
+    f"https%3A%2F%2Fuser%3A{SECRET}%40host%2Fpath",
+    f"https%253A%252F%252Fuser%253A{SECRET}%2540host",
+    f"https://user%3A{SECRET}%40host/path",
     f'Signature keyId="a/b/c",signature="{SECRET}",version="1"',
     json.dumps({"password": SECRET}),
     json.dumps([{"headers": {"Authorization": [f"x {SECRET}"]}}]),
@@ -134,6 +143,12 @@ def test_a_value_next_to_a_credential_name_is_replaced(pair: dict[str, Any]) -> 
         {"eventName": "CreateAuthToken", "path": "/20160918/users/x/authTokens", "message": "CreateSecret succeeded"},
         {"ssoCompletedFactors": "{USERNAME_PASSWORD=AUTH_SUCCESS}", "text": "basic information, bearer of news"},
         {"a": "password: null", "b": "https://host:443/a@b", "c": "eyJhbGciOiJub25lIn0", "d": "/p/short/n/x"},
+        {
+            "a": "%2Fp%2Fshort%2Fn%2Fx",
+            "b": "https%3A%2F%2Fhost%3A443%2Fa%40b",
+            "c": "100%25 of /p/ads",
+            "d": "%3a%2f%2f",
+        },
         {"expose": "ETag,Authorization,opc-next-page", "number": 123456789012345678901234567890, "odd": 1.10},
     ],
 )
@@ -214,7 +229,22 @@ def test_a_deeply_nested_event_is_redacted() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["eyJ-", "-----BEGIN A-----", "password=", "://a:", "token ", 'secret="', "bearer a", "/p/"]
+    "piece",
+    [
+        "eyJ-",
+        "-----BEGIN A-----",
+        "password=",
+        "://a:",
+        "token ",
+        'secret="',
+        "bearer a",
+        "/p/",
+        "%2Fp%2F",
+        "%2fp%2fa",
+        "%25",
+        "%3A%2F%2Fa%3A",
+        "%3a%2f%2f",
+    ],
 )
 def test_a_hostile_text_takes_linear_time(piece: str) -> None:
     """A text of 250,000 characters that repeats the start of a credential is redacted without quadratic time."""

@@ -480,6 +480,24 @@ def test_compartments_that_are_not_listed_are_noted(tmp_path: Path) -> None:
     assert take(tmp_path, events, listed=frozenset({"ocid1.other"}))[0].unlisted == (TENANCY,)
 
 
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b'"compartmentName":"old-payments"', {"ocid1.gone": "old-payments"}),
+        (b'"compartmentName":null', {}),
+        (b'"x":1', {}),
+        (b'"compartmentName":5', {}),
+        (b'"compartmentName":"\\ud800"', {}),
+    ],
+)
+def test_an_unlisted_compartment_has_the_name_in_its_event(tmp_path: Path, data: bytes, names: dict[str, str]) -> None:
+    """The journal keeps the name that an event states for a compartment that is not listed, if it is text."""
+    event = read_event(b'{"eventId":"1","data":{"compartmentId":"ocid1.gone",' + data + b"}}")
+    page, _ = take(tmp_path, [event], listed=frozenset({TENANCY}))
+    assert page.unlisted == ("ocid1.gone",)
+    assert page.unlisted_names == names
+
+
 def test_without_a_listing_nothing_is_unlisted(tmp_path: Path) -> None:
     """Places named by hand prove nothing about others."""
     assert take(tmp_path, [make_event(1)])[0].unlisted == ()

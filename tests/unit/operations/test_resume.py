@@ -72,6 +72,20 @@ def left_output(finished: ExportArguments | None = FIXED, **facts: object) -> Pr
         pytest.param(FIXED, left_output(), {}, "its run directory is gone", id="incomplete-without-run"),
         pytest.param(FIXED, left_output(), {"restart": True}, Action.BEGIN, id="incomplete-restart"),
         pytest.param(
+            OTHER,
+            left_run(output_exists=True, output_is_ours=True, finished=FIXED),
+            {"restart": True},
+            Action.BEGIN,
+            id="other-arguments-restart-discards-the-incomplete-output-of-the-run",
+        ),
+        pytest.param(
+            OTHER,
+            left_run(output_exists=True, output_is_ours=True, finished=FIXED, is_complete=True),
+            {"restart": True},
+            "replace it with --overwrite",
+            id="other-arguments-restart-keeps-a-complete-output",
+        ),
+        pytest.param(
             FIXED,
             left_run(output_exists=True, output_is_ours=True, finished=FIXED),
             {},
@@ -282,3 +296,28 @@ def test_an_output_folder_must_exist(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught, open_workspace(output, manifest=manifest):
             pytest.fail("there is no such folder")
         assert f"mkdir -p {tmp_path}/no" in caught.value.hint
+
+
+@pytest.mark.parametrize("arguments", [FIXED, OTHER, RELATIVE, replace(RELATIVE, start="1d")])
+def test_the_restart_that_a_hint_names_really_restarts(arguments: ExportArguments) -> None:
+    """Wherever a hint offers to discard the run, exactly the options it names begin a new one."""
+    facts = itertools.product([FIXED, RELATIVE], *[[False, True]] * 4)
+    offered = 0
+    for run, output_exists, is_ours, is_complete, may_replace in facts:
+        if is_ours and not output_exists:
+            continue
+        left = left_run(
+            run,
+            output_exists=output_exists,
+            output_is_ours=is_ours,
+            is_complete=is_complete,
+            may_replace=may_replace,
+            finished=run if is_ours else None,
+        )
+        said = choose(arguments, left)
+        if isinstance(said, str) and "--restart" in said:
+            offered += 1
+            assert choose(arguments, left, restart=True, overwrite="--restart --overwrite" in said) is Action.BEGIN
+            if "--restart --overwrite" in said:
+                assert choose(arguments, left, restart=True) is not Action.BEGIN
+    assert offered

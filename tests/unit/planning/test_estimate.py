@@ -88,14 +88,14 @@ def test_slices_lie_inside_their_window(start: int, minutes: int, count: int, sp
 
 @pytest.mark.parametrize("per_minute", [0.0, 0.5, 3.0, 400.0])
 def test_an_even_tenancy_is_estimated_exactly(per_minute: float) -> None:
-    """If every window is alike, the estimate is the truth and its range is narrow."""
+    """If every window is alike, the estimate is the truth, and the range allows for windows that are not."""
     part = make_part(40, 50)
     estimate = estimate_total([(part, sample_part(part, per_minute))], concurrency=4)
     assert estimate is not None
     truth = per_minute * part.minutes
     assert estimate.events.likely == pytest.approx(truth, rel=0.02)
-    assert estimate.events.low == pytest.approx(truth, rel=0.03)
-    assert estimate.events.high == pytest.approx(truth, rel=0.03)
+    assert estimate.events.low <= truth <= estimate.events.high
+    assert truth / 50 <= estimate.events.low
     pages = max(1, math.ceil(per_minute * 60 / 100))
     assert estimate.requests.likely == pytest.approx(part.count * pages, rel=0.05)
     assert estimate.seconds.likely == pytest.approx(estimate.requests.likely * 0.3 / 4)
@@ -154,9 +154,8 @@ def test_slices_correct_a_first_page_that_misleads() -> None:
     shard = Shard(Target("r", "c"), Window(0, 6000))
     first = Probe(shard, 100, 1, 0.1, has_more=True, spread_minutes=60)
     quiet = tuple(Probe(one, 0, 1, 0.1, has_more=False, spread_minutes=0) for one in choose_slices(first, 9))
-    covered = sum(one.shard.window.minutes for one in quiet)
-    assert Sampled(first).events == 10_000
-    assert Sampled(first, quiet).events == pytest.approx(100 / (60 + covered) * 6000)
+    assert Sampled(first).events == pytest.approx(10_000)
+    assert Sampled(first, quiet).events == 101
     assert Sampled(Probe(shard, 100, 1, 0.1, has_more=True, spread_minutes=6000), quiet).events == 101
 
 

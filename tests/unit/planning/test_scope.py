@@ -10,7 +10,10 @@ from ociaudit.planning.scope import (
     check_ocid,
     choose_compartments,
     choose_regions,
+    find_compartment,
+    find_home_region,
     make_targets,
+    name_compartments,
 )
 
 ROOT = "root"
@@ -64,6 +67,66 @@ def test_an_unlisted_compartment_is_an_error(listed: list[Compartment]) -> None:
     assert choose_compartments(listed, (), tenancy=ROOT, is_subtree=False) == (ROOT,)
 
 
+@given(draw_listing())
+def test_every_compartment_has_a_path(listed: list[Compartment]) -> None:
+    """Every listed compartment has a path that ends with its name, below its parent's unless that is not listed."""
+    paths = name_compartments(listed, tenancy=ROOT)
+    assert paths.keys() == {ROOT, *(each.id for each in listed)}
+    for each in listed:
+        assert paths[each.id].endswith(f"/{each.name}")
+        if lies_below(listed, each.id, ROOT):
+            assert paths[each.id] == f"{paths[each.parent_id]}/{each.name}"
+        else:
+            assert paths[each.id].startswith("?/")
+
+
+PATHS = {
+    "ocid1.tenancy.oc1..t": "root",
+    "ocid1.compartment.oc1..p": "root/production",
+    "ocid1.compartment.oc1..pp": "root/production/payments",
+    "ocid1.compartment.oc1..tp": "root/test/payments",
+    "ocid1.compartment.oc1..tr": "root/test/root",
+    "ocid1.compartment.oc1..v": "root/Vault",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "ocid"),
+    [
+        ("root", "ocid1.tenancy.oc1..t"),
+        ("production", "ocid1.compartment.oc1..p"),
+        ("root/production", "ocid1.compartment.oc1..p"),
+        ("production/payments", "ocid1.compartment.oc1..pp"),
+        ("root/test/payments", "ocid1.compartment.oc1..tp"),
+        ("/root/test/payments/", "ocid1.compartment.oc1..tp"),
+        ("test/root", "ocid1.compartment.oc1..tr"),
+        ("vault", "ocid1.compartment.oc1..v"),
+        ("ocid1.compartment.oc1..anything", "ocid1.compartment.oc1..anything"),
+    ],
+)
+def test_a_compartment_is_found_by_name_path_and_ocid(text: str, ocid: str) -> None:
+    """A name, a path, the end of a path and an OCID each mean one compartment."""
+    assert find_compartment(text, PATHS) == ocid
+
+
+def test_an_ambiguous_name_lists_the_candidates() -> None:
+    """A name of several compartments is an error whose hint has their paths and OCIDs."""
+    with pytest.raises(UsageError, match="names 2 compartments") as caught:
+        find_compartment("payments", PATHS)
+    for ocid in ("ocid1.compartment.oc1..pp", "ocid1.compartment.oc1..tp"):
+        assert f"{PATHS[ocid]} = {ocid}" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "suggestion"), [("paymets", "payments"), ("prodction/payments", "root/production/payments"), ("x", "path")]
+)
+def test_an_unknown_name_is_an_error_with_a_suggestion(text: str, suggestion: str) -> None:
+    """A name that no compartment has is an error that suggests a similar one, or what to type."""
+    with pytest.raises(UsageError, match="lists no compartment") as caught:
+        find_compartment(text, PATHS)
+    assert suggestion in caught.value.hint
+
+
 LISTED = [
     Region("uk-london-1", "READY", False),
     Region("eu-frankfurt-1", "READY", True),
@@ -83,6 +146,17 @@ def test_a_region_that_is_not_ready_is_an_error(name: str) -> None:
     with pytest.raises(UsageError, match="has not subscribed") as caught:
         choose_regions(LISTED, ["uk-london-1", name])
     assert "eu-frankfurt-1" in caught.value.hint
+
+
+def test_a_region_nearly_named_is_suggested_and_one_in_progress_said_so() -> None:
+    """The hint suggests the subscribed region that was probably meant; one in progress is called that."""
+    with pytest.raises(UsageError) as caught:
+        choose_regions(LISTED, ["eu-frankfurt-2"])
+    assert "did you mean eu-frankfurt-1?" in caught.value.hint
+    with pytest.raises(UsageError, match="in progress: x"):
+        choose_regions(LISTED, ["x"])
+    assert find_home_region(LISTED) == "eu-frankfurt-1"
+    assert find_home_region([]) is None
 
 
 @pytest.mark.parametrize("listed", [[], LISTED[2:]])

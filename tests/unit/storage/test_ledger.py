@@ -3,10 +3,13 @@ import json
 import random
 
 import msgspec
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.planning.shard import Gap
+from ociaudit.planning.window import parse_minute
+from ociaudit.storage import ledger as ledger_module
 from ociaudit.storage.journal import GapLine, JournalLine, SplitLine, VoidLine
 from ociaudit.storage.ledger import (
     BLOCK_BYTES,
@@ -14,11 +17,31 @@ from ociaudit.storage.ledger import (
     BlockLine,
     LedgerLine,
     LedgerTotals,
+    OriginRecorder,
     ShardLine,
     find_void_lines,
     make_ledger,
+    unpack_origins,
 )
 from support.drawn_shards import HERE, make_page_line, make_shard
+
+targets = st.lists(st.integers(0, 2**32 - 1)) | st.lists(st.sampled_from([0, 1, 255, 256, 65_535, 65_536]))
+
+
+@settings(max_examples=50)
+@given(st.lists(targets), st.integers(1, 5))
+def test_packed_origins_are_what_was_recorded(batches: list[list[int]], per_line: int) -> None:
+    """Origins come back in their order, whatever the numbers and the batches, through a line of the ledger."""
+    recorder = OriginRecorder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "_ORIGINS_PER_LINE", per_line)
+        for batch in batches:
+            recorder.add(batch)
+        lines = [msgspec.json.encode(line) for line in recorder.finish()]
+    decoded = [msgspec.json.decode(line, type=LedgerLine) for line in lines]
+    assert all(line.startswith(b'{"kind":"origins"') for line in lines)
+    assert [number for line in decoded for number in unpack_origins(line)] == [n for batch in batches for n in batch]
+
 
 SHARD, OTHER = make_shard(0, 10), make_shard(10, 20)
 
@@ -161,3 +184,46 @@ def test_blocks_show_where_damage_begins() -> None:
         BlockLine(end, hashlib.sha256(data[:end]).hexdigest()) for end in (BLOCK_BYTES, 2 * BLOCK_BYTES, len(data))
     )
     assert BlockDigest().finish() == ()
+
+
+def test_what_a_split_reads_twice_is_counted() -> None:
+    """The kept events of a shard's pages before its split, and of an attempt that was given up, are fetched twice."""
+    first, second = make_shard(0, 5), make_shard(5, 10)
+    _, totals = build(
+        make_page_line(SHARD, 1, offset=0, scanned=9, kept=7, next_token="t"),
+        SplitLine(SHARD, (first.window, second.window)),
+        make_page_line(first, 1, offset=1, scanned=5, kept=4),
+        make_page_line(second, 1, offset=2, scanned=4, kept=3),
+        make_page_line(OTHER, 1, offset=3, scanned=2, kept=2, next_token="t"),
+        make_page_line(OTHER, 1, attempt=2, offset=4, scanned=3, kept=3),
+    )
+    assert totals.refetched == 7 + 2
+    assert totals.kept - totals.refetched == 4 + 3 + 3
+
+
+def test_what_is_provisional_is_counted_once() -> None:
+    """A resumed run requests provisional minutes again in other windows; each minute counts once."""
+    late, later = make_shard(5, 10), make_shard(8, 12)
+    _, totals = build(
+        make_page_line(late, 1, offset=0, scanned=1, kept=1, is_provisional=True),
+        make_page_line(make_shard(5, 8), 1, offset=1, scanned=1, kept=1),
+        make_page_line(later, 1, offset=2, scanned=2, kept=2, is_provisional=True),
+    )
+    assert [(entry.start[11:16], entry.end[11:16]) for entry in totals.provisional] == [("00:08", "00:12")]
+    assert totals.refetched == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9), st.booleans()), max_size=8))
+def test_provisional_windows_never_overlap(requests: list[tuple[int, int, bool]]) -> None:
+    """Whatever was requested again in which windows, a minute is provisional if no settled request covers it."""
+    lines = [
+        make_page_line(make_shard(start, start + length), 1, attempt=number, offset=number, is_provisional=is_early)
+        for number, (start, length, is_early) in enumerate(requests)
+    ]
+    _, totals = build(*lines)
+    minutes = [
+        minute for entry in totals.provisional for minute in range(parse_minute(entry.start), parse_minute(entry.end))
+    ]
+    early = {m for start, length, is_early in requests if is_early for m in range(start, start + length)}
+    settled = {m for start, length, is_early in requests if not is_early for m in range(start, start + length)}
+    assert sorted(minutes) == sorted(early - settled)

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
 from ociaudit.storage import merge as merge_module
-from ociaudit.storage.merge import SUFFIX_BYTES, CanonicalReader, EventIndex, MergeCounts, split_location
+from ociaudit.storage.merge import (
+    SUFFIX_BYTES,
+    CanonicalReader,
+    EventIndex,
+    MergeCounts,
+    digest_value,
+    split_location,
+)
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import open_run
 
@@ -56,6 +63,69 @@ def merge(answered: Pages) -> tuple[list[tuple[bytes, int]], MergeCounts]:
 def describe(counts: MergeCounts) -> tuple[object, ...]:
     """Return the counts as a value that can be compared."""
     return tuple(getattr(counts, name) for name in MergeCounts.__slots__)
+
+
+def reserialise(value: object, random_source: random.Random) -> str:
+    """Return a value's JSON with keys, white space and escapes as a random writer might choose them."""
+    if isinstance(value, dict):
+        pairs = list(value.items())
+        random_source.shuffle(pairs)
+        inside = ", ".join(f"{json.dumps(key)}:{reserialise(item, random_source)}" for key, item in pairs)
+        return "{" + " " * random_source.randrange(2) + inside + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(reserialise(item, random_source) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=random_source.random() < 0.5)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from([0.5, 1e30]) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.usefixtures("quick_disk")
+@settings(max_examples=40)
+@given(json_values, json_values, st.lists(st.tuples(st.booleans(), st.integers()), min_size=1, max_size=8))
+def test_equal_values_in_other_bytes_are_not_conflicts(
+    first: object, second: object, served: list[tuple[bool, int]]
+) -> None:
+    """Of records with one JSON value the smallest bytes are kept and the others counted; other values are conflicts."""
+    records: dict[bool, set[bytes]] = {}
+    page = []
+    for is_first, seed in served:
+        value = {"eventId": "a", "eventTime": TIMES[3], "data": {"x": first if is_first else [second]}}
+        raw = reserialise(value, random.Random(seed)).encode()
+        records.setdefault(is_first, set()).add(raw)
+        page.append(read_event(raw))
+    if repr(first) == repr([second]):
+        records = {True: set().union(*records.values())}
+    found, counts = merge([(HERE, page)])
+    assert [raw for raw, _ in found] == sorted(min(raws) for raws in records.values())
+    assert counts.identical == len(page) - sum(map(len, records.values()))
+    assert counts.reserialised == sum(map(len, records.values())) - len(records)
+    assert counts.conflicting_count == (len(records) > 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"n":1}', '{"n":1.0}'),
+        ('{"n":1e2}', '{"n":100}'),
+        ('{"n":"1"}', '{"n":1}'),
+        ('{"n":["number","1"]}', '{"n":1}'),
+        ('{"n":["object",[]]}', '{"n":{}}'),
+        ('{"n":1,"n":2}', '{"n":2,"n":1}'),
+        ('{"n":2}', '{"n":1,"n":2}'),
+        ('{"n":null}', "{}"),
+        ('{"n":[1,2]}', '{"n":[2,1]}'),
+        ('{"n":' + "[" * 50_000 + "]" * 50_000 + "}", '{ "n":' + "[" * 50_000 + "]" * 50_000 + "}"),
+    ],
+)
+def test_what_differs_in_value_is_not_reserialised(one: str, other: str) -> None:
+    """Number text, types, order in arrays, repeated keys and what is too deep to read keep two records apart."""
+    assert digest_value(one.encode()) != digest_value(other.encode())
+    assert digest_value(one.encode()) == digest_value(one.encode())
 
 
 @pytest.mark.usefixtures("quick_disk")

@@ -66,7 +66,7 @@ def test_other_bytes_are_a_corrupt_plan(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(msgspec.json.encode(msgspec.structs.replace(PLAN, schema="oci-audit-plan/3")), id="later"),
+        pytest.param(msgspec.json.encode(msgspec.structs.replace(PLAN, schema="oci-audit-plan/4")), id="later"),
         pytest.param(
             b'{"schema":"oci-audit-plan/1","id":"x","arguments":{},"tenancy":"x","window":[0,60],'
             b'"places":[{"region":"r","compartment":"c"}],"started_at":"2025-12-01T00:00:00Z","check":""}',
@@ -78,7 +78,7 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path, data: bytes) -> No
     """A plan in an earlier or later format is refused by its format's name, and the hint names the way out."""
     (tmp_path / "plan.json").write_bytes(data)
     with pytest.raises(
-        CorruptRun, match=r"has the format 'oci-audit-plan/[13]'; .* reads 'oci-audit-plan/2'"
+        CorruptRun, match=r"has the format 'oci-audit-plan/[14]'; .* reads 'oci-audit-plan/3'"
     ) as caught:
         RunDirectory(tmp_path).read_plan()
     assert caught.value.exit_code == 6

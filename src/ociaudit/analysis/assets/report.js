@@ -21,7 +21,7 @@
   labelThemeButton();
 
   /* The table of events and its filters. */
-  const EVENT = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, compartment: 5, kinds: 6, raw: 7 };
+  const EVENT = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, compartment: 5, kinds: 6, raw: 7, region: 8 };
   const wanted = { words: [], outcome: "", kind: 0, range: null };
   const searchField = make("input");
   searchField.type = "search";
@@ -87,6 +87,7 @@
       { title: "Principal", value: (row) => row[EVENT.principal].toLowerCase(), show: (cell, row) => put(cell, row[EVENT.principal]) },
       { title: "Address", width: "11.5em", value: (row) => row[EVENT.address], show: (cell, row) => put(cell, row[EVENT.address]) },
       { title: "Compartment", width: "11em", value: (row) => row[EVENT.compartment].toLowerCase(), show: (cell, row) => put(cell, shortenId(row[EVENT.compartment])) },
+      ...(data.sample.some((row) => row[EVENT.region]) ? [{ title: "Region", width: "9.5em", value: (row) => row[EVENT.region], show: (cell, row) => put(cell, row[EVENT.region]) }] : []),
     ],
     flag: (row) => row[EVENT.outcome] === 1 && row[EVENT.kinds] > 0,
     open: (row) => {

@@ -203,6 +203,7 @@ const hasGap = (pattern) => /[ndx]/.test(pattern);
 /** Draw the coverage map: a row for each target, a column for each bin; rows with gaps come first. */
 function drawCoverage(container, map) {
   const timeOf = (bin) => map.start + bin * map.step;
+  const inRange = (time) => Math.max(map.range_start, Math.min(map.range_end, time));
   const nameOf = ([id, name]) => name || `…${id.slice(-10)}`;
   const targets = map.rows.map(([region, compartment, pattern]) => ({
     region: map.regions[region], compartment: map.compartments[compartment], pattern: map.patterns[pattern],
@@ -224,7 +225,7 @@ function drawCoverage(container, map) {
   readout.setAttribute("aria-live", "polite");
   const panel = make("div", "panel");
   panel.setAttribute("role", "img");
-  panel.setAttribute("aria-label", "Coverage by target and day. Arrow keys move from day to day and from target to target.");
+  panel.setAttribute("aria-label", "Coverage by target and time. Arrow keys move from column to column and from target to target.");
   panel.tabIndex = 0;
   controls.append(search);
   if (targets.length > ROWS_PER_PAGE) container.append(controls);
@@ -245,7 +246,9 @@ function drawCoverage(container, map) {
     }
     const target = rows[cell.row];
     const run = readRuns(target.pattern).find(([, first, bins]) => cell.bin >= first && cell.bin < first + bins);
-    const when = map.step === DAY ? showTime(timeOf(cell.bin) * 1000, 10) : showSpan(timeOf(cell.bin) * 1000, timeOf(cell.bin + 1) * 1000, 10);
+    const [from, until] = [inRange(timeOf(cell.bin)), inRange(timeOf(cell.bin + 1))];
+    const isWhole = until - from === map.step && map.step % DAY === 0;
+    const when = isWhole && map.step === DAY ? showTime(from * 1000, 10) : showSpan(from * 1000, until * 1000, isWhole ? 10 : 16);
     readout.textContent = showHidden(`${when}   ${target.label}   ${STATES[run[0]][1]}`);
   };
 
@@ -261,17 +264,17 @@ function drawCoverage(container, map) {
     ctx.restore();
   };
   const drawRun = (u, ctx, ratio, state, first, bins, top, height) => {
-    const left = u.valToPos(timeOf(first), "x", true);
-    const right = u.valToPos(timeOf(first + bins), "x", true);
+    const left = u.valToPos(inRange(timeOf(first)), "x", true);
+    const right = u.valToPos(inRange(timeOf(first + bins)), "x", true);
     const isGap = GAP_STATES.includes(state);
     const width = Math.max(right - left, isGap ? 4 * ratio : 0);
     ctx.fillStyle = readColor(STATES[state][0]);
     ctx.fillRect(left, top, width, height);
     if (isGap) hatch(ctx, ratio, state, left, top, width, height);
-    const each = (right - left) / bins;
+    const each = u.valToPos(timeOf(1), "x", true) - u.valToPos(timeOf(0), "x", true);
     if (each >= 6 * ratio) {
       ctx.fillStyle = readColor("paper");
-      for (let bin = 1; bin <= bins; bin += 1) ctx.fillRect(left + bin * each - ratio, top, ratio, height);
+      for (let bin = first + 1; bin <= first + bins; bin += 1) ctx.fillRect(u.valToPos(inRange(timeOf(bin)), "x", true) - ratio, top, ratio, height);
     }
     if (isGap && state !== "n" && width > 90 * ratio) {
       const text = state === "d" ? "GAP · denied" : "GAP · failed";

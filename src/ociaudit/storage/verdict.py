@@ -1,0 +1,246 @@
+"""The verdict on an export: what its manifest proves, as one kind, one exit code and one wording.
+
+`judge` turns the facts of a manifest into a `Verdict`; `describe_verdict` puts it into words. Every command and the
+Python API show that verdict in those words.
+
+Invariants
+- A verdict depends on the manifest and on whether the file matches it, and on nothing else: no clock, so that the same
+  files always give the same verdict.
+- A qualifier is never dropped: a filter and what it cost, waived targets, provisional windows, a range that was not
+  over, and what the service no longer keeps belong to every kind of verdict.
+- The worst kind wins: altered, incomplete, complete so far, complete except waived targets, complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ociaudit.errors import ExitCode, UsageError, format_count
+from ociaudit.events.filters import FilterSpec
+from ociaudit.planning.shard import Target
+from ociaudit.planning.time_range import is_relative, parse_duration, resolve_range
+from ociaudit.planning.window import SETTLE_MINUTES, format_minute, parse_minute
+from ociaudit.storage.atomic_io import explain_disk
+from ociaudit.storage.manifest import Manifest
+
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+_WAIVED_SHOWN = 20
+_UNLISTED_SHOWN = 20
+
+
+class VerdictKind(StrEnum):
+    """What a manifest proves."""
+
+    COMPLETE = "complete"
+    COMPLETE_EXCEPT_WAIVED = "complete_except_waived"
+    COMPLETE_SO_FAR = "complete_so_far"
+    INCOMPLETE = "incomplete"
+    ALTERED = "altered"
+    UNKNOWN = "unknown"
+
+
+_EXIT_CODES = {VerdictKind.INCOMPLETE: ExitCode.INCOMPLETE, VerdictKind.ALTERED: ExitCode.ALTERED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A verdict with its qualifiers.
+
+    `filter` is the filter in words, or empty; it let `written` of `scanned` events pass. `waived` are the targets whose
+    denial was known. `final_until`: every minute before it is final. `final_from`: from then on a new request can make
+    the whole range final. Both are RFC 3339, and None where everything is final.
+    """
+
+    kind: VerdictKind
+    targets: int = 0
+    gaps: int = 0
+    targets_with_gaps: int = 0
+    waived: tuple[Target, ...] = ()
+    filter: str = ""
+    written: int = 0
+    scanned: int = 0
+    outside_event_range: int = 0
+    event_range: str = ""
+    """The range of event times, where one was requested; `outside_event_range` events were dropped for it."""
+    provisional: int = 0
+    """How many windows were requested too soon after their end to be final."""
+    start: str = ""
+    end: str = ""
+    named_end: str = ""
+    """The end as requested; after `end` where the range was not over."""
+    final_until: str | None = None
+    final_from: str | None = None
+    retention_days: int | None = None
+    """The retention period, where the range begins before it."""
+    unlisted: tuple[str, ...] = ()
+    """Compartments that occur in events and are no longer listed."""
+    paths: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Paths of compartments by OCID, such as `root/production/payments`, as far as they are known."""
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether a new request cannot add anything: no window is provisional, and the range is over."""
+        return self.final_from is None
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the range was over when it was requested."""
+        return self.named_end <= self.end
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Return the exit code of a command that does not require a final export."""
+        return self.find_exit_code(require_final=False)
+
+    def find_exit_code(self, *, require_final: bool) -> ExitCode:
+        """Return the exit code; with `require_final`, what is complete so far is `NOT_FINAL`."""
+        if require_final and self.kind is VerdictKind.COMPLETE_SO_FAR:
+            return ExitCode.NOT_FINAL
+        return _EXIT_CODES.get(self.kind, ExitCode.OK)
+
+
+def judge(manifest: Manifest | None, *, is_altered: bool = False) -> Verdict:
+    """Return the verdict on a file with this manifest; None if it has none.
+
+    `is_altered`: the file or the manifest is not what was written.
+    """
+    if manifest is None:
+        return Verdict(kind=VerdictKind.UNKNOWN)
+    spec, totals = manifest.arguments.whole_filter, manifest.totals
+    try:
+        named_end = _find_named_end(manifest)
+        provisional = [entry.window for entry in manifest.provisional]
+        end = manifest.window.end
+    except ValueError:  # a time in it cannot be read
+        return Verdict(kind=VerdictKind.ALTERED)
+    is_final = not provisional and named_end <= end
+    waived = tuple(sorted({gap.target for gap in manifest.waived_gaps}))
+    return Verdict(
+        kind=_choose_kind(manifest, is_altered=is_altered, is_final=is_final),
+        targets=len(manifest.coverage),
+        gaps=len(manifest.gaps),
+        targets_with_gaps=len({gap.target for gap in manifest.gaps}),
+        waived=waived,
+        filter=str(spec) if spec != FilterSpec() else "",
+        written=totals.written,
+        scanned=totals.scanned,
+        outside_event_range=totals.outside_event_range,
+        event_range=f"{manifest.event_range.start} .. {manifest.event_range.end}" if manifest.event_range else "",
+        provisional=len(provisional),
+        start=manifest.range.start,
+        end=manifest.range.end,
+        named_end=format_minute(named_end),
+        final_until=None if is_final else format_minute(min([end, *(window.start for window in provisional)])),
+        final_from=None
+        if is_final
+        else format_minute(max([named_end, *(window.end for window in provisional)]) + SETTLE_MINUTES),
+        retention_days=manifest.scope.retention_days if manifest.scope.reaches_beyond_retention else None,
+        unlisted=manifest.scope.unlisted_compartments_seen,
+        paths=manifest.scope.compartment_paths,
+    )
+
+
+def _choose_kind(manifest: Manifest, *, is_altered: bool, is_final: bool) -> VerdictKind:
+    if is_altered:
+        return VerdictKind.ALTERED
+    if manifest.gaps or not manifest.complete:
+        return VerdictKind.INCOMPLETE
+    if not is_final:
+        return VerdictKind.COMPLETE_SO_FAR
+    return VerdictKind.COMPLETE_EXCEPT_WAIVED if manifest.waived_gaps else VerdictKind.COMPLETE
+
+
+def _find_named_end(manifest: Manifest) -> int:
+    """Return the minute at which the range as typed ends; an end that moves with the present was reached."""
+    arguments, reached = manifest.arguments, manifest.window.end
+    if manifest.event_range is not None:
+        return parse_minute(manifest.event_range.end) + parse_duration(manifest.event_range.late)
+    if is_relative(arguments.end):
+        return reached
+    try:
+        return resolve_range(manifest.range.start, arguments.end, now=_LATEST).window.end
+    except UsageError:  # written by hand, or by a version that knows more forms of a time
+        return reached
+
+
+def is_described(path: Path, manifest: Manifest) -> bool:
+    """Return whether a file has the size and the SHA-256 that a manifest states.
+
+    Raises:
+        DiskError: it cannot be read.
+    """
+    with explain_disk("read", path):
+        if path.stat().st_size != manifest.output.size_bytes:
+            return False
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == manifest.output.sha256
+
+
+def describe_verdict(verdict: Verdict) -> list[str]:
+    """Return the verdict in words: the headline, then one line for each qualifier that the headline does not state."""
+    return [describe_headline(verdict), *_describe_qualifiers(verdict)]
+
+
+def describe_headline(verdict: Verdict) -> str:
+    """Return the verdict in one line, with its filter and its cost."""
+    if verdict.kind is VerdictKind.UNKNOWN:
+        return "unknown: there is no manifest beside the file"
+    if verdict.kind is VerdictKind.ALTERED:
+        return "ALTERED: the file is not the one of its manifest; run oci-audit verify"
+    filtered = f" for filter {verdict.filter}" if verdict.filter else ""
+    cost = f"{verdict.written:,} of {format_count(verdict.scanned, 'scanned event')} written" if verdict.filter else ""
+    answered = f"{verdict.targets - len(verdict.waived):,} of {format_count(verdict.targets, 'target')} answered"
+    match verdict.kind:
+        case VerdictKind.INCOMPLETE:
+            gaps = format_count(verdict.gaps, "gap")
+            words = f"INCOMPLETE{filtered}: {gaps} in {verdict.targets_with_gaps:,} of "
+            return words + format_count(verdict.targets, "target") + (f"; {cost}" if cost else "")
+        case VerdictKind.COMPLETE_SO_FAR:
+            head = f"complete so far{filtered}, until {verdict.final_until}; can be final from {verdict.final_from}"
+            return head + (f": {cost}" if cost else "")
+        case VerdictKind.COMPLETE_EXCEPT_WAIVED:
+            waived = format_count(len(verdict.waived), "waived target")
+            return f"complete except {waived}{filtered}: {cost or answered}"
+        case _:
+            return f"complete{filtered}: {cost or answered}"
+
+
+def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
+    if verdict.kind in {VerdictKind.UNKNOWN, VerdictKind.ALTERED}:
+        return
+    if not verdict.is_over:
+        yield f"the range is not over: {verdict.named_end} was requested, {verdict.end} was reached"
+    if verdict.provisional:
+        windows = format_count(verdict.provisional, "window")
+        yield f"{windows} provisional: requested within {SETTLE_MINUTES} minutes of the end"
+    if not verdict.is_final and verdict.kind is not VerdictKind.COMPLETE_SO_FAR:
+        yield f"final until {verdict.final_until}; the rest can be final from {verdict.final_from}"
+    if verdict.event_range:
+        events = format_count(verdict.outside_event_range, "event")
+        yield f"{events} outside the event times {verdict.event_range} dropped"
+    yield from _name_waived(verdict)
+    if verdict.retention_days is not None:
+        days = format_count(verdict.retention_days, "day")
+        yield f"the range begins before the retention period of {days}: older events are gone"
+    for compartment in verdict.unlisted[:_UNLISTED_SHOWN]:
+        path = verdict.paths.get(compartment)
+        name = f"{path} ({compartment})" if path else compartment
+        yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
+    if len(verdict.unlisted) > _UNLISTED_SHOWN:
+        yield f"… and {format_count(len(verdict.unlisted) - _UNLISTED_SHOWN, 'more compartment')} no longer listed"
+
+
+def _name_waived(verdict: Verdict) -> Iterator[str]:
+    """Yield a line for each compartment with waived targets, with its regions."""
+    regions: dict[str, list[str]] = {}
+    for target in verdict.waived:
+        regions.setdefault(target.compartment, []).append(target.region)
+    for compartment, some in list(regions.items())[:_WAIVED_SHOWN]:
+        yield f"waived: {verdict.paths.get(compartment, compartment)} denied in {', '.join(some)}"
+    if len(regions) > _WAIVED_SHOWN:
+        yield f"… and {format_count(len(regions) - _WAIVED_SHOWN, 'more waived compartment')}"
