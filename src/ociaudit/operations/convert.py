@@ -269,7 +269,9 @@ def find_mismatches(paths: Iterable[Path | None]) -> list[str]:
             continue
         reason = find_mismatch(path, found.manifest.output) if found else None
         if reason:
-            sentences.append(f"{path} is not the file of its manifest: {reason}; run oci-audit verify {path}")
+            sentences.append(
+                f"{path}: ALTERED: the file is not the one of its manifest ({reason}); run oci-audit verify"
+            )
     return sentences
 
 
