@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.operations.export import export_events
-from ociaudit.operations.verify import judge, verify_export
+from ociaudit.operations.verify import verify_export
 from ociaudit.planning.shard import Shard
 from ociaudit.storage import spool
 from support.emulator import Emulator
@@ -153,7 +153,8 @@ def test_paging_windows_and_kills_change_no_byte(emulators, compartments, truth,
         assert outcome.complete
         assert (folder / "audit.json").read_bytes() == truth
         assert list_files(folder) == PUBLISHED
-        assert judge(verify_export(folder / "audit.json", manifest_path=outcome.manifest_path)) == "complete"
+        verified = verify_export(folder / "audit.json", manifest_path=outcome.manifest_path)
+        assert verified.verdict.kind == "complete"
 
 
 # A window is restarted at most twice. More page cursors that are rejected, or repeated as that of an empty page is
@@ -206,5 +207,5 @@ def test_every_rejected_window_is_a_gap(emulators, compartments, days, broken):
     requested = {(region, compartment) for region in REGIONS for compartment in compartments}
     assert {(gap.region, gap.compartment) for gap in outcome.manifest.gaps} == requested
     assert verified.problems == []  # among them would be a minute that is neither covered nor a gap
-    assert judge(verified) == "incomplete"
+    assert verified.verdict.kind == "incomplete"
     assert len(events) == outcome.manifest.totals.written

@@ -262,7 +262,7 @@ class ProgressBar:
             transient=True,
             redirect_stdout=False,
         )
-        self._live.start()
+        self._live.start(refresh=True)
 
     def show(self, fraction: float, text: str, lines: tuple[str, ...] = ()) -> None:
         """Move the bar to a fraction from 0 to 1, and replace the lines below it."""

@@ -303,6 +303,8 @@ class ObjectDetector:
 
     def _detect_event(self, raw: bytes, origin: Target | None) -> Record:
         if raw.startswith(_API_STARTS):
+            if raw.count(b'"eventType"') > 1:
+                _check_lists(split_members(raw))
             self.kinds["api"] += 1
             return Record(raw, origin)
         members: Mapping[str, bytes] = split_members(raw)
@@ -417,8 +419,13 @@ def _find_data(raw: bytes) -> bytes:
 
 
 def _is_plain(raw: bytes) -> bool:
-    """Return whether an event certainly has the API's field names, on one line, and no `origin`."""
-    return raw.startswith(_API_STARTS) and not raw.endswith(_POSSIBLE_ORIGIN_ENDS) and _is_line(raw)
+    """Return whether an event certainly has the API's field names, on one line, no `origin` and no event inside."""
+    return (
+        raw.startswith(_API_STARTS)
+        and not raw.endswith(_POSSIBLE_ORIGIN_ENDS)
+        and _is_line(raw)
+        and raw.count(b'"eventType"') < 2
+    )
 
 
 def _is_line(raw: bytes) -> bool:
