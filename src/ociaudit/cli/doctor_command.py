@@ -29,7 +29,7 @@ _STATUS_WIDTH = 8
 @option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print one JSON object.")
 @sign_in_options
 def doctor(*, as_json: bool, **options: Any) -> int:
-    """Check configuration, key, proxy, certificates, clock, regions, permissions, and retention, and how to fix them.
+    """Check sign-in, proxy, certificates, clock, regions, permissions, and retention, and show how to fix problems.
 
     Exit codes: 0 nothing failed, 3 a check failed, 2 usage.
     """

@@ -116,7 +116,7 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     "--settle",
     section=_RANGE,
     metavar="DURATION",
-    help="End the range at least this long before now: 15m, 1h, 2d.",
+    help="End the range at least this long before now, such as 15m, 1h, or 2d.",
 )
 @region_option
 @option(
@@ -198,14 +198,14 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     "--deadline",
     section=_SPEED,
     metavar="DURATION",
-    help="Stop sending requests after this long, such as 2h. Anything not yet fetched is reported as gaps.",
+    help="Stop sending requests after this long, such as 2h. Anything not yet fetched is reported as a gap.",
 )
 @option(
     "--dry-run",
     section=BEHAVIOR,
     is_flag=True,
     help="Show what the export would request, without writing files. Only regions, compartments, and retention are "
-    "fetched.",
+    "fetched, unless --probe is given.",
 )
 @option(
     "--probe",
@@ -218,7 +218,7 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     "--resume",
     section=BEHAVIOR,
     is_flag=True,
-    help="Continue an unfinished run whose range is relative, such as 7d.",
+    help="Continue an earlier run that is unfinished or has gaps and whose range is relative, such as 7d.",
 )
 @option("--restart", section=BEHAVIOR, is_flag=True, help="Discard an unfinished run and start again.")
 @option(
@@ -252,8 +252,9 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 
     Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage error, 3 sign-in or
-    permission error, 4 service error, 5 disk error, 6 an earlier run is damaged, 130 or 143 interrupted. After 3, 4, 5,
-    10, 11, or an interruption, run the same command again to continue; a relative range such as 7d needs --resume.
+    permission error, 4 service error, 5 disk error, 6 the saved state of an earlier run is damaged, 130 or 143
+    interrupted. After 3, 4, 5, 10, 11, or an interruption, run the same command again to continue; a relative range
+    such as 7d needs --resume.
     """
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
     try:

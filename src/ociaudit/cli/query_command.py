@@ -80,11 +80,11 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     "--format",
     "result_format",
     type=click.Choice([each.value for each in ResultFormat]),
-    show_default="by -o, else table",
+    show_default="from the extension of -o; otherwise, table",
     help="Format of the result.",
 )
 @option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Write the result to this file.")
-@option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
+@option("--overwrite", is_flag=True, help="Overwrite the output file if it exists.")
 @option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
 @strict_option
 def query(

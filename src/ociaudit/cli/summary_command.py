@@ -52,7 +52,7 @@ _LABEL = 11
     metavar="FILE",
     help="Write how often each eventName occurs to this file, as a JSON object.",
 )
-@option("--overwrite", is_flag=True, help="Overwrite that file if it exists.")
+@option("--overwrite", is_flag=True, help="Overwrite the --event-counts file if it exists.")
 @strict_option
 def summary(
     files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool, is_strict: bool
