@@ -196,7 +196,8 @@ def fill_closed_streams() -> None:
 def handle_signals(handle: Callable[[int], object]) -> Iterator[None]:
     """Call `handle` with the number of the first SIGINT or SIGTERM that arrives inside the block.
 
-    A second signal ends the process immediately, which loses nothing that was committed.
+    A second signal ends the process immediately, which loses nothing that was committed. The block includes the
+    printing of the result: once the work is done, a signal must not turn it into an interruption.
     """
     import signal
 

@@ -26,6 +26,7 @@ from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.events.filters import FilterSpec
+    from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import Conversion
 
 _STREAM = "-"
@@ -83,11 +84,15 @@ def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet
 
     Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
     """
+    from ociaudit.operations.context import Cancellation
+
     target = _open_stream(output)
-    conversion = _convert([_open_stream(path) for path in inputs], target, wanted, options)
-    if not quiet:
-        for line in describe_conversion(conversion, target):
-            console.print_message(line)
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel):
+        conversion = _convert([_open_stream(path) for path in inputs], target, wanted, options, cancellation)
+        if not quiet:
+            for line in describe_conversion(conversion, target):
+                console.print_message(line)
     return ExitCode.OK
 
 
@@ -97,13 +102,16 @@ def _open_stream(path: Path) -> Path | None:
 
 
 def _convert(
-    inputs: list[Path | None], output: Path | None, wanted: FilterSpec, options: Mapping[str, Any]
+    inputs: list[Path | None],
+    output: Path | None,
+    wanted: FilterSpec,
+    options: Mapping[str, Any],
+    cancellation: Cancellation,
 ) -> Conversion:
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.events.filters import EventFilter
     from ociaudit.formats.base import EventEncoder
     from ociaudit.formats.registry import choose_output_format
-    from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import ConvertOptions, convert_events
 
     event_filter = EventFilter(wanted)
@@ -124,9 +132,7 @@ def _convert(
         overwrite=options["overwrite"],
         is_strict=options["is_strict"],
     )
-    cancellation = Cancellation()
-    with console.handle_signals(cancellation.cancel):
-        return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
+    return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
 
 
 def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator[str]:

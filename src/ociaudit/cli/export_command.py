@@ -7,6 +7,7 @@ functions that use it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ociaudit.cli.progress import QuietProgress, RunStats
-    from ociaudit.operations.context import ExportOptions
+    from ociaudit.operations.context import Cancellation, ExportOptions
     from ociaudit.operations.export import ExportResult
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
@@ -256,26 +257,35 @@ def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, qu
     interrupted. After 3, 4, 5, 10, 11, or an interruption, run the same command again to continue; a relative range
     such as 7d needs --resume.
     """
+    from ociaudit.operations.context import Cancellation
+
     progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
-    try:
-        options["start"], options["end"] = choose_range(options["start"], options["end"], options["last"])
-        check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
-        if dry_run:
-            return print_preview(_preview(options, progress, is_probing=probe), as_json=as_json)
-        result = _export(output, options, progress)
-    except OciAuditError as error:
-        if progress.report_error(error):
-            return find_exit_status(error)
-        progress.close()
-        _print_kept(progress)
-        raise
-    finally:
-        progress.close()
+    cancellation = Cancellation()
+    with contextlib.ExitStack() as signals:
+        try:
+            options["start"], options["end"] = choose_range(options["start"], options["end"], options["last"])
+            check_modes(output=output, dry_run=dry_run, probe=probe, as_json=as_json)
+            if dry_run:
+                return print_preview(_preview(options, progress, is_probing=probe), as_json=as_json)
+            signals.enter_context(console.handle_signals(cancellation.cancel))
+            result = _export(output, options, progress, cancellation)
+        except OciAuditError as error:
+            if progress.report_error(error):
+                return find_exit_status(error)
+            progress.close()
+            _print_kept(progress)
+            raise
+        finally:
+            progress.close()
+        return _report(result, progress, options, is_quiet=quiet)
+
+
+def _report(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> ExitCode:
     exit_code = result.verdict.find_exit_code(require_final=options["require_final"])
     if not progress.report_end(result, exit_code=exit_code):
-        _print_result(result, progress, options, is_quiet=quiet)
+        _print_result(result, progress, options, is_quiet=is_quiet)
         if exit_code is ExitCode.NOT_FINAL:
-            _print_not_final(result, is_quiet=quiet)
+            _print_not_final(result, is_quiet=is_quiet)
     return exit_code
 
 
@@ -299,21 +309,20 @@ def _advise_final(result: ExportResult) -> str:
     return f"from {result.verdict.final_from} on, the same command requests what is not final yet"
 
 
-def _export(output: Path | None, options: Mapping[str, Any], progress: QuietProgress) -> ExportResult:
+def _export(
+    output: Path | None, options: Mapping[str, Any], progress: QuietProgress, cancellation: Cancellation
+) -> ExportResult:
     from ociaudit import api
-    from ociaudit.operations.context import Cancellation
 
-    cancellation = Cancellation()
     export_options = _make_export_options(output, options, waived=frozenset(read_waivers(options["waive"])))
-    with console.handle_signals(cancellation.cancel):
-        return api.run_export(
-            export_options,
-            make_connection_options(options),
-            file_format=options["file_format"],
-            compression=options["compression"],
-            callbacks=progress,
-            cancellation=cancellation,
-        )
+    return api.run_export(
+        export_options,
+        make_connection_options(options),
+        file_format=options["file_format"],
+        compression=options["compression"],
+        callbacks=progress,
+        cancellation=cancellation,
+    )
 
 
 def _preview(options: Mapping[str, Any], progress: QuietProgress, *, is_probing: bool) -> Preview:

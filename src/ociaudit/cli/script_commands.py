@@ -22,6 +22,7 @@ from ociaudit.errors import DiskError, ExitCode, OciAuditError, UsageError
 
 if TYPE_CHECKING:
     from ociaudit.cli.progress import QuietProgress
+    from ociaudit.operations.context import Cancellation
     from ociaudit.operations.export import ExportResult
 
 _OPTIONS = {"--config-file": "--ociconfig", "--profile": "--profilename", "-o": "--outputfile"}
@@ -79,22 +80,26 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
     Raises:
         OciAuditError: as `export`, with hints that name the script's own options.
     """
+    from ociaudit.operations.context import Cancellation
+
     given = _make_parser(script).parse_args(arguments)
+    cancellation = Cancellation()
     try:
-        return _export(script, given)
+        with console.handle_signals(cancellation.cancel):
+            return _export(script, given, cancellation)
     except OciAuditError as error:
         error.hint = _name_script_options(error.hint, script, given.outputfile)
         raise
 
 
-def _export(script: Script, given: argparse.Namespace) -> int:
+def _export(script: Script, given: argparse.Namespace, cancellation: Cancellation) -> int:
     from ociaudit.cli.export_command import choose_progress, describe_empty_filter, describe_gaps, describe_result
 
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
     progress = choose_progress(is_quiet=False)
     try:
-        result = _run_export(script, given, progress)
+        result = _run_export(script, given, progress, cancellation)
     finally:
         progress.close()
     if script.counts_path and not result.was_complete_before:
@@ -115,35 +120,35 @@ def _export(script: Script, given: argparse.Namespace) -> int:
     return ExitCode.OK if result.complete else ExitCode.INCOMPLETE
 
 
-def _run_export(script: Script, given: argparse.Namespace, progress: QuietProgress) -> ExportResult:
+def _run_export(
+    script: Script, given: argparse.Namespace, progress: QuietProgress, cancellation: Cancellation
+) -> ExportResult:
     from ociaudit import api
     from ociaudit.client.auth import load_credentials
-    from ociaudit.operations.context import Cancellation, ConnectionOptions, ExportOptions
+    from ociaudit.operations.context import ConnectionOptions, ExportOptions
     from ociaudit.operations.resume import ResumeOptions
 
     compartment, patterns = split_filter(given.eventfilter, given.compartment)
     credentials = load_credentials(given.ociconfig, given.profilename)
-    cancellation = Cancellation()
-    with console.handle_signals(cancellation.cancel):
-        return api.run_export(
-            ExportOptions(
-                start=given.startdate,
-                end=given.enddate,
-                output=api.resolve_path(given.outputfile),
-                regions=[credentials.region],
-                compartments=[compartment or credentials.tenancy],
-                is_subtree=False,
-                event_types=patterns,
-                shape="sdk",
-                max_window_days=script.max_chunk_days,
-                resume=ResumeOptions(is_script=True),
-                counted_name="event_name" if script.counts_path else None,
-            ),
-            ConnectionOptions(profile=given.profilename, config_file=given.ociconfig, uses_cli_variables=False),
-            file_format="json",
-            callbacks=progress,
-            cancellation=cancellation,
-        )
+    return api.run_export(
+        ExportOptions(
+            start=given.startdate,
+            end=given.enddate,
+            output=api.resolve_path(given.outputfile),
+            regions=[credentials.region],
+            compartments=[compartment or credentials.tenancy],
+            is_subtree=False,
+            event_types=patterns,
+            shape="sdk",
+            max_window_days=script.max_chunk_days,
+            resume=ResumeOptions(is_script=True),
+            counted_name="event_name" if script.counts_path else None,
+        ),
+        ConnectionOptions(profile=given.profilename, config_file=given.ociconfig, uses_cli_variables=False),
+        file_format="json",
+        callbacks=progress,
+        cancellation=cancellation,
+    )
 
 
 def split_filter(eventfilter: str | None, compartment: str | None) -> tuple[str | None, tuple[str, ...]]:
