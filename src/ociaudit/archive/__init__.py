@@ -1,0 +1,1 @@
+"""An archive: the audit history of a tenancy on disk, kept current by `oci-audit sync`."""
