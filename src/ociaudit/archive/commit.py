@@ -8,14 +8,18 @@ Invariants
 - Times are whole minutes since 1970-01-01T00:00Z, except `at`, which is RFC 3339 and for people.
 - A commit repeats nothing that an earlier one states: of the scope it holds what has changed.
 - A commit contains no key, token, header value or event.
+- A path in a valid commit is that of a segment: what a crafted archive names elsewhere is never read or removed.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Literal
 
 import msgspec
 
+from ociaudit.errors import CorruptRun
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Window
 
@@ -23,6 +27,9 @@ ARCHIVE_SCHEMA = "oci-audit-archive/1"
 COMMIT_SCHEMA = "oci-audit-commit/1"
 UNKNOWN_DATE = "unknown"
 """The date of events whose `eventTime` cannot be read."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
+DATE_FOLDER = re.compile(rf"event_date=([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|{UNKNOWN_DATE})")
+SEGMENT_PATH = re.compile(rf"events/{DATE_FOLDER.pattern}/([0-9a-f]{{32}})\.parquet")
 
 CommitKind = Literal["sync", "compaction", "import", "prune"]
 
@@ -127,8 +134,10 @@ class Writer(msgspec.Struct, frozen=True):
     duckdb: str
 
 
-class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One commit.
+class Commit(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="schema", tag="oci-audit-commit/1"
+):
+    """One commit. In its file, the field `schema` names the format.
 
     `previous` is the digest of the commit before, or of `archive.json`. `now` is the present that the run trusted: the
     smaller of the local clock and the service's, when it was planned; every window in `answered` was asked then or
@@ -138,7 +147,6 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     out of retention unanswered.
     """
 
-    schema: Literal["oci-audit-commit/1"] = "oci-audit-commit/1"
     sequence: int
     previous: str
     kind: CommitKind
@@ -172,3 +180,59 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Imported files: their names and SHA-256."""
     reason: str = ""
     """Why events were pruned, in the words of who did it."""
+
+
+def encode_commit(commit: Commit) -> bytes:
+    """Return the bytes of a commit's file."""
+    return msgspec.json.encode(commit) + b"\n"
+
+
+def check_segment_path(path: str, *, where: str) -> None:
+    """Check that a path in a commit is that of a segment: `events/event_date=YYYY-MM-DD/<32 hex digits>.parquet`.
+
+    Raises:
+        CorruptRun: it is not; `where` names the commit.
+    """
+    match = SEGMENT_PATH.fullmatch(path)
+    if match is None or not _is_date(match[1]):
+        raise _refuse(where, f"it names {path!r}, which is not the path of a segment")
+
+
+def validate_commit(commit: Commit, *, where: str = "") -> None:
+    """Check what the type of a commit does not: paths, dates, digests and counts. `where` names the file.
+
+    Raises:
+        CorruptRun: something in it cannot be what oci-audit wrote; the message names commit and path.
+    """
+    where = where or f"commit {commit.sequence}"
+    if commit.sequence < 1:
+        raise _refuse(where, f"its sequence is {commit.sequence}")
+    if not DIGEST.fullmatch(commit.previous):
+        raise _refuse(where, "it does not name the commit before")
+    if commit.key_fingerprint is not None and commit.sequence > 1:
+        raise _refuse(where, "it names a key, which only the first commit does")
+    paths = [*(entry.path for entry in commit.added), *commit.replaced]
+    for path in paths:
+        check_segment_path(path, where=where)
+    if len(set(paths)) < len(paths):
+        raise _refuse(where, f"it names {next(path for path in paths if paths.count(path) > 1)} twice")
+    for entry in commit.added:
+        expected = f"events/event_date={entry.date}/{entry.rows_sha256[:32]}.parquet"
+        if entry.path != expected or not DIGEST.fullmatch(entry.rows_sha256) or not DIGEST.fullmatch(entry.sha256):
+            raise _refuse(where, f"date or digests of {entry.path} do not match its path")
+        if entry.rows < 1 or entry.size_bytes < 1:
+            raise _refuse(where, f"{entry.path} has {entry.rows} rows in {entry.size_bytes} bytes")
+
+
+def _refuse(where: str, problem: str) -> CorruptRun:
+    return CorruptRun(
+        f"{where} is not what oci-audit wrote: {problem}",
+        hint="nothing was changed; restore the archive from a backup that you trust",
+    )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return text == UNKNOWN_DATE or bool(date.fromisoformat(text))
+    except ValueError:
+        return False

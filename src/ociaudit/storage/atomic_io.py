@@ -1,10 +1,12 @@
-"""Durable, private files: atomic writes, folder locks and removal.
+"""Durable, private files: atomic writes, exclusive creation, folder locks and removal.
 
-This is the only module that syncs, renames, locks and removes, and the only one that distinguishes Linux from macOS.
+This is the only module that syncs, renames, links, locks and removes, and the only one that distinguishes Linux from
+macOS.
 
 Invariants
 - A file or folder is private (0600, 0700) from the moment it is created, whatever the umask.
 - A file under its final name is complete and synced: write under a temporary name, sync, rename, sync the folder.
+- A file that is created exclusively never replaces another one, even where locks do not work.
 - Every error of the operating system becomes a `DiskError` that names the path.
 """
 
@@ -17,6 +19,7 @@ import os
 import re
 import select
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +30,7 @@ FOLDER_MODE = 0o700
 _LOCK_NAME = "lock"
 _IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _REUSED_BY_ANOTHER_PROCESS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 _CHECK_INTERVAL_SECONDS = 0.2
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+\S", re.IGNORECASE)
@@ -46,7 +50,7 @@ def explain_disk(action: str, path: Path) -> Iterator[None]:
         if error.errno in _DISK_FULL:
             hint = f"the disk of {path.parent} is full; make room, then run the same command again"
         elif isinstance(error, PermissionError):
-            hint = f"check the permissions of {path.parent}, or choose another location with -o"
+            hint = f"check the permissions of {path.parent}, or choose another location"
         raise DiskError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
 
 
@@ -169,6 +173,78 @@ def new_file(path: Path) -> Iterator[int]:
     sync_folder(path.parent)
 
 
+def create_exclusively(path: Path, data: bytes) -> bool:
+    """Create a small file, complete and synced, unless the name is taken; return whether it now has these bytes.
+
+    The file appears by a hard link, which replaces nothing and is atomic on network file systems too. An answer may
+    get lost although the link was made, so after an error the file is read back: its bytes decide. False means that
+    another writer has created the file.
+
+    Raises:
+        DiskError: the file cannot be written, linked or synced, or the file system has no hard links.
+    """
+    temporary = _write_temporary(path, data)
+    try:
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if _read_back(path) != data:
+                if isinstance(error, FileExistsError):
+                    return False
+                raise _explain_link(path, error) from error
+        sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return True
+
+
+def _write_temporary(path: Path, data: bytes) -> Path:
+    """Return a synced file beside `path` under a name that no other writer uses."""
+    with explain_disk("create", path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    temporary = Path(name)
+    is_written = False
+    try:
+        try:
+            with explain_disk("create", path):
+                os.fchmod(descriptor, FILE_MODE)
+            write_all(descriptor, data, path)
+            sync_data(descriptor, path)
+        finally:
+            os.close(descriptor)
+        is_written = True
+    finally:
+        if not is_written:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+    return temporary
+
+
+def _read_back(path: Path) -> bytes | None:
+    """Return the bytes of the file that has the name, None if there is none or it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError), os.fdopen(descriptor, "rb") as file:
+        return file.read()
+    return None
+
+
+def _explain_link(path: Path, error: OSError) -> DiskError:
+    if error.errno in _NO_HARD_LINKS:
+        return DiskError(
+            f"the file system of {path.parent} has no hard links ({error.strerror}), which {path.name} needs",
+            hint="choose a folder on a file system with hard links, such as ext4, XFS, ZFS, APFS or NFS; "
+            "FAT, exFAT and many mounts of object storage have none",
+        )
+    hint = f"the disk of {path.parent} is full; make room, then run the same command again"
+    return DiskError(
+        f"cannot create {path}: {error.strerror or error}", hint=hint if error.errno in _DISK_FULL else None
+    )
+
+
 def remove_file(path: Path) -> None:
     """Remove a file if it exists, durably.
 
@@ -259,7 +335,7 @@ def lock_folder(path: Path) -> Iterator[Callable[[], bool]]:
         DiskError: the lock file cannot be opened.
     """
     lock = path / _LOCK_NAME
-    descriptor = open_private(lock, os.O_RDWR | os.O_CREAT)
+    descriptor = open_private(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
         try:
             with explain_disk("lock", lock):

@@ -1,9 +1,10 @@
-"""Signatures of manifests, made and checked by OpenSSH (`ssh-keygen -Y`).
+"""Signatures of manifests and commits, made and checked by OpenSSH (`ssh-keygen -Y`).
 
 Private keys are never read here; only `ssh-keygen` reads them.
 
 Invariants
-- A signature is bound to the namespace `oci-audit-manifest`; one made for another purpose does not count.
+- A signature is bound to a namespace, `oci-audit-manifest` or `oci-audit-commit`; one made for another purpose does not
+  count.
 - Only a key that the caller named is the expected signer; for any other good signature the result names the key.
 """
 
@@ -21,6 +22,7 @@ from ociaudit.errors import UsageError
 from ociaudit.storage.atomic_io import explain_disk, write_file
 
 NAMESPACE = "oci-audit-manifest"
+COMMIT_NAMESPACE = "oci-audit-commit"
 _IDENTITY = "signer"
 _FINGERPRINT = re.compile(r"key (SHA256:\S+)")
 _INSTALL_HINT = "install OpenSSH 8.1 or newer (for example: apt-get install openssh-client)"
@@ -50,21 +52,39 @@ def check_signing_key(key: Path) -> None:
     _find_ssh_keygen()
     if not key.is_file():
         raise UsageError(f"the signing key {key} does not exist", hint="create one with: ssh-keygen -t ed25519 -f KEY")
-    _sign(b"", key)
+    _sign(b"", key, NAMESPACE)
 
 
-def sign_bytes(data: bytes, key: Path, signature_path: Path) -> None:
+def read_fingerprint(key: Path) -> str:
+    """Return the fingerprint of the key that a key file signs with, `SHA256:…`, which is that of its public half.
+
+    It is read from a signature: a public key beside the private one could be another's.
+
+    Raises:
+        UsageError: ssh-keygen is missing, or the key file does not exist or cannot sign.
+    """
+    check_signing_key(key)
+    with tempfile.TemporaryDirectory(prefix="oci-audit-") as folder:
+        signature_path = Path(folder) / "signature"
+        sign_bytes(b"", key, signature_path)
+        seen = check_signature(b"", signature_path, None)
+    if not seen.is_good or seen.fingerprint is None:
+        raise UsageError(f"the key {key} makes no good signature: {seen.message}", hint="name a usable private SSH key")
+    return seen.fingerprint
+
+
+def sign_bytes(data: bytes, key: Path, signature_path: Path, *, namespace: str = NAMESPACE) -> None:
     """Write the armored signature of `data` by the SSH key to `signature_path`.
 
     Raises:
         UsageError: the key cannot sign; the message is ssh-keygen's.
         DiskError: the signature cannot be written.
     """
-    write_file(signature_path, _sign(data, key))
+    write_file(signature_path, _sign(data, key, namespace))
 
 
-def _sign(data: bytes, key: Path) -> bytes:
-    done = _run(["-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE], data)
+def _sign(data: bytes, key: Path, namespace: str) -> bytes:
+    done = _run(["-Y", "sign", "-q", "-f", str(key), "-n", namespace], data)
     if done.returncode != 0:
         raise UsageError(
             f"the key {key} cannot sign: {_read_message(done)}", hint="name a usable private SSH key with --sign"
@@ -72,13 +92,15 @@ def _sign(data: bytes, key: Path) -> bytes:
     return done.stdout
 
 
-def check_signature(data: bytes, signature_path: Path, signer: Path | None) -> SignatureCheck:
+def check_signature(
+    data: bytes, signature_path: Path, signer: Path | None, *, namespace: str = NAMESPACE
+) -> SignatureCheck:
     """Check a signature; `signer` is a public key file, or an allowed-signers file of OpenSSH.
 
     Raises:
         UsageError: ssh-keygen is missing, or `signer` cannot be read.
     """
-    seen = _run(["-Y", "check-novalidate", "-n", NAMESPACE, "-s", str(signature_path)], data)
+    seen = _run(["-Y", "check-novalidate", "-n", namespace, "-s", str(signature_path)], data)
     found = _FINGERPRINT.search(seen.stdout.decode("utf-8", "replace"))
     fingerprint = found[1] if found else None
     if seen.returncode != 0:
@@ -95,7 +117,7 @@ def check_signature(data: bytes, signature_path: Path, signer: Path | None) -> S
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as folder:
         allowed, identity = _allow_signer(signer, signature_path, Path(folder) / "allowed_signers")
         done = _run(
-            ["-Y", "verify", "-n", NAMESPACE, "-s", str(signature_path), "-f", str(allowed), "-I", identity], data
+            ["-Y", "verify", "-n", namespace, "-s", str(signature_path), "-f", str(allowed), "-I", identity], data
         )
     is_expected = done.returncode == 0
     signed = f"signed by {identity}, key {fingerprint}"
