@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ociaudit.archive.commit import Commit, SegmentEntry, Writer
-from ociaudit.archive.commit_log import CommitLog, create_archive
+from ociaudit.archive.commit_log import CommitLog, create_archive, lock_archive
+from ociaudit.storage.atomic_io import make_private_folder, write_file
 
 TENANCY = "ocid1.tenancy.oc1..example"
 NOW = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
@@ -50,3 +52,25 @@ def make_key(path: Path) -> Path:
     """Create an SSH key without a passphrase."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True)
     return path
+
+
+def main() -> None:
+    """Sync like a writer, to be killed at any call: `COUNT PATH [KEY]` brings an archive to so many commits.
+
+    Every acknowledged commit is printed: its sequence and digest.
+    """
+    count, path = int(sys.argv[1]), Path(sys.argv[2])
+    key = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    create_archive(path, tenancy=TENANCY, now=NOW)
+    with lock_archive(path):
+        log = CommitLog.open(path)
+        known = [entry.path for commit in log.read_commits() for entry in commit.added]
+        log.recover(known=known)
+        while log.next_sequence <= count:
+            segment = make_segment(log.next_sequence)
+            make_private_folder(log.folder.segment_path(segment.path).parent)
+            write_file(log.folder.segment_path(segment.path), b"rows")
+            write_file(log.folder.tail_path(log.next_sequence), b"ids")
+            head = log.append(make_commit(log, added=[segment]), signing_key=key)
+            print(head.sequence, head.digest, flush=True)
+            log.write_checkpoint(b"state")

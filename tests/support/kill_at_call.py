@@ -29,11 +29,11 @@ from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, Self
 
 When = Literal["before", "after", "torn", "full", "SIGTERM", "SIGINT"]
-Program = Literal["main", "main_streamer", "main_logstreamer"]
+Program = Literal["main", "main_streamer", "main_logstreamer", "archive"]
 _COUNTED = {
     os: (
         *("open", "write", "close", "fchmod", "chmod", "mkdir", "fsync", "fdatasync", "ftruncate"),
-        *("replace", "rename", "unlink", "rmdir"),
+        *("replace", "rename", "link", "unlink", "rmdir"),
     ),
     fcntl: ("flock", "fcntl"),  # macOS syncs by the latter
 }
@@ -91,13 +91,14 @@ class KillableCommand:
         variables: Mapping[str, str],
         call: int | None = None,
         when: When = "before",
+        program: Program = "main",
     ) -> Ended:
-        """Run `oci-audit ARGUMENTS`; with `call`, disturb it at that call (from 1), as `when` says.
+        """Run `oci-audit ARGUMENTS`, or another program; with `call`, disturb it at that call (from 1), as `when` says.
 
         `before` and `after` kill it there; `torn` first writes half of the bytes; `full` does not kill it, but stops
         files from growing; the name of a signal sends that signal.
         """
-        return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when).wait()
+        return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when, program=program).wait()
 
     def start(
         self,
@@ -109,7 +110,7 @@ class KillableCommand:
         when: When = "before",
         program: Program = "main",
     ) -> Running:
-        """Start the command line, or one of the scripts; call `wait` before starting the next."""
+        """Start the command line, one of the scripts, or `support.archives`; call `wait` before starting the next."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             message = "not started: use it in a `with` statement"
@@ -275,6 +276,7 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     gc.disable()  # a collection would copy the memory pages that are shared with the parent
     from ociaudit.cli import app, script_commands
     from ociaudit.storage import spool
+    from support import archives
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
@@ -293,7 +295,10 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
                 counter.wrap(module, name)
     status: object = 0
     try:
-        getattr(app if job["program"] == "main" else script_commands, job["program"])()
+        if job["program"] == "archive":
+            archives.main()
+        else:
+            getattr(app if job["program"] == "main" else script_commands, job["program"])()
     except SystemExit as exit_:
         status = exit_.code
     sys.stdout.flush()

@@ -133,6 +133,12 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
+def _close(descriptor: int, path: Path) -> None:
+    """Close a written file; network file systems report here what they could not write."""
+    with explain_disk("close", path):
+        os.close(descriptor)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a small file atomically: complete and synced under its final name, or not at all.
 
@@ -162,7 +168,7 @@ def new_file(path: Path) -> Iterator[int]:
             yield descriptor
             sync_data(descriptor, temporary)
         finally:
-            os.close(descriptor)
+            _close(descriptor, temporary)
         with explain_disk("publish", path):
             os.replace(temporary, path)
         is_published = True
@@ -212,7 +218,7 @@ def _write_temporary(path: Path, data: bytes) -> Path:
             write_all(descriptor, data, path)
             sync_data(descriptor, path)
         finally:
-            os.close(descriptor)
+            _close(descriptor, path)
         is_written = True
     finally:
         if not is_written:
