@@ -1,4 +1,4 @@
-"""The verdict on an export: what its manifest proves, as one kind, one exit code and one wording.
+"""The verdict on an export or an archive: what is proved, as one kind, one exit code and one wording.
 
 `judge` turns the facts of a manifest into a `Verdict`; `describe_verdict` puts it into words. Every command and the
 Python API show that verdict in those words.
@@ -34,7 +34,7 @@ _UNLISTED_SHOWN = 20
 
 
 class VerdictKind(StrEnum):
-    """What a manifest proves."""
+    """What a manifest, or the commits of an archive, prove."""
 
     COMPLETE = "complete"
     COMPLETE_EXCEPT_WAIVED = "complete_except_waived"
@@ -53,13 +53,19 @@ class Verdict:
 
     `filter` is the filter in words, or empty; it let `written` of `scanned` events pass. `waived` are the targets whose
     denial was known. `final_until`: every minute before it is final. `final_from`: from then on a new request can make
-    the whole range final. Both are RFC 3339, and None where everything is final.
+    the whole range final. Both are RFC 3339, and None where everything is final. Where `final_from` alone is None, what
+    is not final can no longer be requested.
     """
 
     kind: VerdictKind
     targets: int = 0
     gaps: int = 0
+    lost: int = 0
+    """How many windows of an archive passed out of retention unanswered."""
+    unrequested: int = 0
+    """How many windows of an archive were not requested yet."""
     targets_with_gaps: int = 0
+    """How many targets have gaps, lost windows or windows not requested yet."""
     waived: tuple[Target, ...] = ()
     filter: str = ""
     written: int = 0
@@ -79,13 +85,21 @@ class Verdict:
     """The retention period, where the range begins before it."""
     unlisted: tuple[str, ...] = ()
     """Compartments that occur in events and are no longer listed."""
+    closed: int = 0
+    """How many targets of an archive ended because their compartments were deleted."""
+    imported_files: int = 0
+    """How many files an archive has events from that its own syncs did not request."""
+    pruned_before: str = ""
+    """The time before which an archive's events were removed, where the range begins before it."""
+    is_anchored: bool = True
+    """Whether a signature, or a digest kept elsewhere, vouches for an archive's newest commit."""
     paths: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Paths of compartments by OCID, such as `root/production/payments`, as far as they are known."""
 
     @property
     def is_final(self) -> bool:
         """Return whether a new request cannot add anything: no window is provisional, and the range is over."""
-        return self.final_from is None
+        return self.final_until is None
 
     @property
     def is_over(self) -> bool:
@@ -197,17 +211,27 @@ def describe_headline(verdict: Verdict) -> str:
     answered = f"{verdict.targets - len(verdict.waived):,} of {format_count(verdict.targets, 'target')} answered"
     match verdict.kind:
         case VerdictKind.INCOMPLETE:
-            gaps = format_count(verdict.gaps, "gap")
-            words = f"INCOMPLETE{filtered}: {gaps} in {verdict.targets_with_gaps:,} of "
+            words = f"INCOMPLETE{filtered}: {_count_missing(verdict)} in {verdict.targets_with_gaps:,} of "
             return words + format_count(verdict.targets, "target") + (f"; {cost}" if cost else "")
         case VerdictKind.COMPLETE_SO_FAR:
-            head = f"complete so far{filtered}, until {verdict.final_until}; can be final from {verdict.final_from}"
-            return head + (f": {cost}" if cost else "")
+            return f"complete so far{filtered}, until {_describe_finality(verdict)}" + (f": {cost}" if cost else "")
         case VerdictKind.COMPLETE_EXCEPT_WAIVED:
             waived = format_count(len(verdict.waived), "waived target")
             return f"complete except {waived}{filtered}: {cost or answered}"
         case _:
             return f"complete{filtered}: {cost or answered}"
+
+
+def _count_missing(verdict: Verdict) -> str:
+    """Return what is missing, counted: `2 gaps, 1 lost window`."""
+    counted = [(verdict.gaps, "gap"), (verdict.lost, "lost window"), (verdict.unrequested, "unrequested window")]
+    return ", ".join(format_count(number, noun) for number, noun in counted if number) or format_count(0, "gap")
+
+
+def _describe_finality(verdict: Verdict) -> str:
+    if verdict.final_from is None:
+        return f"{verdict.final_until}; the rest can no longer be requested"
+    return f"{verdict.final_until}; can be final from {verdict.final_from}"
 
 
 def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
@@ -219,7 +243,8 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
         windows = format_count(verdict.provisional, "window")
         yield f"{windows} provisional: requested within {SETTLE_MINUTES} minutes of the end"
     if not verdict.is_final and verdict.kind is not VerdictKind.COMPLETE_SO_FAR:
-        yield f"final until {verdict.final_until}; the rest can be final from {verdict.final_from}"
+        rest = f"can be final from {verdict.final_from}" if verdict.final_from else "can no longer be requested"
+        yield f"final until {verdict.final_until}; the rest {rest}"
     if verdict.event_range:
         events = format_count(verdict.outside_event_range, "event")
         yield f"{events} outside the event times {verdict.event_range} dropped"
@@ -227,12 +252,27 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
     if verdict.retention_days is not None:
         days = format_count(verdict.retention_days, "day")
         yield f"the range begins before the retention period of {days}: older events are gone"
+    yield from _describe_archive(verdict)
     for compartment in verdict.unlisted[:_UNLISTED_SHOWN]:
         path = verdict.paths.get(compartment)
         name = f"{path} ({compartment})" if path else compartment
         yield f"compartment {name} occurs in events but is no longer listed; its own events may be missing"
     if len(verdict.unlisted) > _UNLISTED_SHOWN:
         yield f"… and {format_count(len(verdict.unlisted) - _UNLISTED_SHOWN, 'more compartment')} no longer listed"
+
+
+def _describe_archive(verdict: Verdict) -> Iterator[str]:
+    """Yield what limits the verdict on an archive."""
+    if verdict.lost:
+        yield f"{format_count(verdict.lost, 'window')} lost: retention passed before the service answered"
+    if verdict.closed:
+        yield f"{format_count(verdict.closed, 'target')} closed: the compartments were deleted"
+    if verdict.pruned_before:
+        yield f"events before {verdict.pruned_before} were removed by oci-audit prune"
+    if verdict.imported_files:
+        yield f"{format_count(verdict.imported_files, 'imported file')}: events that no sync requested"
+    if not verdict.is_anchored:
+        yield "not anchored: without a signature or --expect, a rollback of the whole archive would not be noticed"
 
 
 def _name_waived(verdict: Verdict) -> Iterator[str]:
