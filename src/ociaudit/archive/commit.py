@@ -84,6 +84,24 @@ class ScopeChange(msgspec.Struct, frozen=True, kw_only=True):
     unlisted: tuple[str, ...] = ()
 
 
+class Selection(msgspec.Struct, frozen=True):
+    """What an archive follows, as named: regions and compartments; empty means all. A later commit may only widen it.
+
+    `compartments` are OCIDs. `is_subtree`: whether a compartment includes those below it.
+    """
+
+    regions: tuple[str, ...] = ()
+    compartments: tuple[str, ...] = ()
+    is_subtree: bool = True
+
+    def includes(self, other: Selection) -> bool:
+        """Return whether everything in `other` is named here, too."""
+        has_regions = not self.regions or (bool(other.regions) and set(other.regions) <= set(self.regions))
+        if self.compartments and not (other.compartments and set(other.compartments) <= set(self.compartments)):
+            return False
+        return has_regions and (self.is_subtree or not self.compartments or not other.is_subtree)
+
+
 class Answered(msgspec.Struct, frozen=True):
     """Windows that were answered completely for each of some targets; `targets` None: for every other open target."""
 
@@ -163,6 +181,8 @@ class Commit(
     rings_run: tuple[int, ...] = ()
     retention_days: int | None = None
     requests: int = 0
+    selection: Selection | None = None
+    """What the archive follows from this commit on; None: as before."""
     scope: ScopeChange | None = None
     answered: tuple[Answered, ...] = ()
     gaps: tuple[Gap, ...] = ()

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ociaudit.archive.commit import UNKNOWN_DATE, Answered, Commit, Compartment, ScopeChange, SegmentEntry, TargetWindow
+from ociaudit.archive.commit import UNKNOWN_DATE, Answered, Commit, Compartment, ScopeChange, SegmentEntry, Selection, TargetWindow
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.planning.shard import Gap, Target, shorten_reason
 from ociaudit.planning.time_range import parse_duration
@@ -132,6 +132,10 @@ class ArchiveFacts(msgspec.Struct, kw_only=True):
 
     sequence: int = 0
     digest: str = ""
+    run_id: str = ""
+    """That of the last sync."""
+    selection: Selection | None = None
+    """What the archive follows, as named."""
     key_fingerprint: str | None = None
     start: int = 0
     end: int = 0
@@ -207,6 +211,8 @@ class ArchiveState(ArchiveFacts, kw_only=True):
             )
         self.sequence, self.digest = commit.sequence, digest
         self.key_fingerprint = self.key_fingerprint or commit.key_fingerprint
+        self.run_id = commit.run_id or self.run_id
+        self.selection = commit.selection or self.selection
         self._apply_times(commit)
         if commit.scope is not None:
             self.change_scope(commit.scope)

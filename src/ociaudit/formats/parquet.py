@@ -11,15 +11,16 @@ Invariants
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import zstandard
@@ -38,9 +39,15 @@ from ociaudit.formats.base import (
 )
 from ociaudit.planning.shard import Target
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 SCRATCH_NAME = "rows.ndjson.zst"
 PARQUET_COLUMNS: tuple[Column, ...] = (*COLUMNS[:-1], *MAP_COLUMNS, COLUMNS[-1])
 """The columns of a Parquet file; `event` is the last one."""
+SHA256_COLUMN = Column("event_sha256", "text", "the SHA-256 of the event's bytes, in hex")
+SEGMENT_COLUMNS: tuple[Column, ...] = (*PARQUET_COLUMNS, SHA256_COLUMN)
+"""The columns of an archive's segments."""
 
 _SQL_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "VARCHAR"}
@@ -60,7 +67,7 @@ _GLOB_CHARACTER = re.compile(r"[*?\[\\]")
 _GLOB_ESCAPES = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 
 _Row = msgspec.defstruct(
-    "_Row", [(column.name, object, None) for column in PARQUET_COLUMNS], omit_defaults=True, gc=False
+    "_Row", [(column.name, object, None) for column in SEGMENT_COLUMNS], omit_defaults=True, gc=False
 )
 _encoder = msgspec.json.Encoder()
 
@@ -68,10 +75,26 @@ _encoder = msgspec.json.Encoder()
 class Parquet:
     """Writes events as rows of Parquet; `finish` yields the whole file."""
 
-    def __init__(self, encoder: EventEncoder, scratch: Path) -> None:
-        """Write the column `event` in the encoder's shape; keep rows in the private folder `scratch` until the end."""
+    def __init__(
+        self,
+        encoder: EventEncoder,
+        scratch: Path,
+        *,
+        scratch_name: str = SCRATCH_NAME,
+        engine: DuckDBPyConnection | None = None,
+        with_sha256: bool = False,
+    ) -> None:
+        """Write the column `event` in the encoder's shape; keep rows in the private folder `scratch` until the end.
+
+        `engine` is a connection from `connect_writer` that several files share, because DuckDB takes 15 ms to start;
+        files that are written at the same time need a `scratch_name` each. `with_sha256` adds the column
+        `event_sha256`, that of the event as served.
+        """
         self._encode = EventEncoder(encoder.shape).encode
-        self._path = scratch / SCRATCH_NAME
+        self._columns = SEGMENT_COLUMNS if with_sha256 else PARQUET_COLUMNS
+        self._make_row = make_segment_row if with_sha256 else _make_row
+        self._engine = engine
+        self._path = scratch / scratch_name
         self._file: BinaryIO | None = None
         self._compressor = zstandard.ZstdCompressor(_SCRATCH_LEVEL).compressobj()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
@@ -89,7 +112,7 @@ class Parquet:
 
     def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Keep the events' rows and return nothing."""
-        rows = list(map(_make_row, raws, self._encode(raws, origins), origins))
+        rows = list(map(self._make_row, raws, self._encode(raws, origins), origins))
         data = _encoder.encode_lines(rows)
         self._rows += len(rows)
         self._bytes += len(data)
@@ -98,14 +121,14 @@ class Parquet:
         self._compressing = self._thread.submit(self._compressor.compress, data)
         return b""
 
-    def finish(self) -> Iterator[bytes]:
+    def finish(self) -> Generator[bytes]:
         """Yield the file as DuckDB writes it."""
         self._wait_for_compression()
         self._append(self._compressor.flush())
         self._close_file()
         with _avoid_glob(self._path) as path:
             reading, writing = os.pipe()
-            done = self._thread.submit(_copy, self._make_statement(path, writing), writing)
+            done = self._thread.submit(_copy, self._make_statement(path, writing), writing, self._engine)
             try:
                 while piece := os.read(reading, _READ_BYTES):
                     yield piece
@@ -151,7 +174,7 @@ class Parquet:
 
     def _make_statement(self, path: Path, descriptor: int) -> str:
         """Return the SQL statement; it contains nothing from an event."""
-        columns = ", ".join(f"{column.name}: '{_SQL_TYPES[column.kind]}'" for column in PARQUET_COLUMNS)
+        columns = ", ".join(f"{column.name}: '{_SQL_TYPES[column.kind]}'" for column in self._columns)
         mean = self._bytes // max(self._rows, 1) + 1
         group = max(_MIN_GROUP_ROWS, min(_MAX_GROUP_ROWS, _GROUP_BYTES // mean))
         return (
@@ -169,7 +192,27 @@ def _make_row(raw: bytes, event: bytes, origin: Target | None) -> msgspec.Struct
     return row
 
 
-def _copy(statement: str, descriptor: int) -> None:
+def make_segment_row(raw: bytes, event: bytes, origin: Target | None) -> msgspec.Struct:
+    """Return the row of an event in a segment: a struct with a member for each of `SEGMENT_COLUMNS`, times as text.
+
+    Raises:
+        ValueError: the bytes are not a JSON object.
+    """
+    facts, maps = read_facts_and_maps(raw)
+    row: msgspec.Struct = _Row(*make_row(facts, origin), *maps, event.decode(), hashlib.sha256(raw).hexdigest())
+    return row
+
+
+def connect_writer(**settings: str) -> DuckDBPyConnection:
+    """Return a connection to a new DuckDB in memory, with the settings that make a file's bytes reproducible."""
+    import duckdb
+
+    engine = duckdb.connect(config={**_WRITER_SETTINGS, **settings})
+    engine.execute("SET enable_progress_bar = false")
+    return engine
+
+
+def _copy(statement: str, descriptor: int, shared: DuckDBPyConnection | None) -> None:
     """Run a statement that writes into a pipe, and close the pipe.
 
     Raises:
@@ -178,8 +221,7 @@ def _copy(statement: str, descriptor: int) -> None:
     import duckdb
 
     try:
-        with duckdb.connect(config=dict(_WRITER_SETTINGS)) as engine:
-            engine.execute("SET enable_progress_bar = false")
+        with connect_writer() if shared is None else shared.cursor() as engine:
             engine.execute(statement)
     except duckdb.IOException as error:
         raise OSError(str(error).partition("\n")[0]) from error

@@ -86,7 +86,7 @@ async def make_plan(
         UsageError: the tenancy has no such region or compartment, or a name is ambiguous.
     """
     tenancy = service.credentials.tenancy
-    regions, region_ids, home = await _resolve_regions(arguments.regions, service, callbacks)
+    regions, region_ids, home = await resolve_regions(arguments.regions, service, callbacks)
     compartments = arguments.compartments
     compartment_ids: tuple[str, ...] = ()
     paths: dict[str, str] | None = None
@@ -101,7 +101,7 @@ async def make_plan(
             is_subtree=arguments.is_subtree,
         )
     resolve_waivers(waived, paths)
-    retention = await _read_retention(service, home, callbacks)
+    retention = await read_retention(service, home, callbacks)
     plan = RunPlan(
         arguments=arguments,
         tenancy=tenancy,
@@ -118,10 +118,15 @@ async def make_plan(
     return msgspec.structs.replace(plan, id=identify_plan(plan))
 
 
-async def _resolve_regions(
+async def resolve_regions(
     requested: tuple[str, ...], service: Service, callbacks: Callbacks
 ) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Return the regions to fetch, the request ids of their listing, and the home region as far as it is known."""
+    """Return the regions to fetch, the request ids of their listing, and the home region as far as it is known.
+
+    Raises:
+        ScopeUnreadable, SignInRejected, ServiceUnreachable: the listing could not be read.
+        UsageError: the tenancy has not subscribed to a requested region.
+    """
     try:
         listing = await service.identity.list_regions()
     except ScopeUnreadable as error:
@@ -169,7 +174,12 @@ def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], No
         )
 
 
-async def _read_retention(service: Service, region: str, callbacks: Callbacks) -> int | None:
+async def read_retention(service: Service, region: str, callbacks: Callbacks) -> int | None:
+    """Return the tenancy's retention period in days, read in its home region; None, with a notice, if it is not readable.
+
+    Raises:
+        SignInRejected: the key is no longer accepted.
+    """
     try:
         return await service.audit.read_retention_days(region=region, tenancy=service.credentials.tenancy)
     except RequestError as error:

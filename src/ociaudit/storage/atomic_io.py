@@ -262,6 +262,18 @@ def remove_file(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def move_file(source: Path, goal: Path) -> None:
+    """Give a file another name on the same file system, durably; a file of that name is replaced.
+
+    Raises:
+        DiskError: it cannot be renamed.
+    """
+    with explain_disk("move", source):
+        os.replace(source, goal)
+    sync_folder(goal.parent)
+    sync_folder(source.parent)
+
+
 def remove_locked_folder(path: Path, *, first: Path) -> None:
     """Remove a folder whose lock this process holds: `first` before its other entries, the lock last.
 

@@ -227,10 +227,33 @@ class CanonicalReader:
         yield from self._read_singles(singles)
         self._count_conflicts()
 
+    def iterate_all(self) -> Iterator[tuple[bytes, int]]:
+        """Yield (event, number of its origin), repeated records included, those by origin; nothing is counted.
+
+        Raises:
+            DiskError: the log or the index cannot be read.
+            CorruptRun: the log is damaged.
+        """
+        locations: list[Location] = []
+        for _, group in groupby(self._index.iterate(), key=_split_order):
+            first, *others = map(split_location, group)
+            if not others:
+                locations.append(first)
+                if len(locations) < _EVENTS_PER_READ:
+                    continue
+            yield from self._read_locations(locations)
+            locations = []
+            if others:
+                yield from self._sort_by_bytes([first, *others])
+        yield from self._read_locations(locations)
+
     def _read_singles(self, entries: list[bytes]) -> Iterable[tuple[bytes, int]]:
         """Return records that are each the only one of their time and id; nearly all are."""
         self._count_records(list(map(_split_order, entries)))
-        origins, offsets, lengths = zip(*map(split_location, entries), strict=True) if entries else ((), (), ())
+        return self._read_locations(list(map(split_location, entries)))
+
+    def _read_locations(self, locations: Sequence[Location]) -> Iterable[tuple[bytes, int]]:
+        origins, offsets, lengths = zip(*locations, strict=True) if locations else ((), (), ())
         return zip(self._log.read_many(offsets, lengths), origins, strict=True)
 
     def _merge_group(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:

@@ -1,4 +1,4 @@
-"""Fixtures for tests that write many commits."""
+"""Fixtures for tests of archives."""
 
 import os
 

@@ -1,0 +1,818 @@
+"""A sync: everything that an archive does not hold yet is fetched, merged and committed.
+
+A sync is a sequence of rounds. A round plans what is missing, fetches it oldest first into the spool in `work/`, merges
+it with the archive's segments and commits. A round ends after `ROUND_EVENTS` events or `ROUND_SECONDS`, so that the
+first sync of a long retention is useful, and safe, long before it is over. At the end, days that have become final are
+compacted.
+
+Invariants
+- The commit is what counts. Segments are durable before it; whatever a killed sync leaves is resumed or removed by the
+  next one, under the archive's lock.
+- A spool whose run is in the chain is discarded; any other is resumed, so that nothing that arrived is lost.
+- A window counts as asked at the present of its round's plan, the smaller of the local clock and the service's. That
+  is never later than the request.
+- Only minutes inside the retention period when they were answered count as covered.
+- What the archive follows never becomes narrower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from math import ceil
+from pathlib import Path
+
+import msgspec
+
+from ociaudit.archive.commit import Commit, Compartment, LateArrivals, Selection, Writer
+from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, create_archive, is_archive, lock_archive
+from ociaudit.archive.segments import compact_date, merge_events, name_date
+from ociaudit.archive.state import (
+    RETENTION_MARGIN_MINUTES,
+    ArchiveState,
+    diff_scope,
+    due_rings,
+    find_final_dates,
+    find_lost,
+    find_retention_start,
+    group_answers,
+    judge_archive,
+    judge_closures,
+    list_reopened,
+    list_targets,
+    parse_rings,
+    plan_asks,
+)
+from ociaudit.archive.tail import RecordIds, drop_record_ids
+from ociaudit.client.audit import Page
+from ociaudit.client.network import split_regions
+from ociaudit.errors import CorruptRun, DiskError, UsageError
+from ociaudit.events.event import read_instant_of
+from ociaudit.events.fields import UNREADABLE_INSTANT, minute_of_instant, read_facts
+from ociaudit.events.filters import EventFilter, FilterSpec
+from ociaudit.operations.context import RunContext, Service, When, connect, run_async
+from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
+from ociaudit.operations.scope_resolution import read_retention, resolve_regions, resolve_waivers
+from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
+from ociaudit.planning.scope import choose_compartments, find_compartment, name_compartments
+from ociaudit.planning.shard import Gap, Target
+from ociaudit.planning.time_range import parse_duration, resolve_range
+from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, floor_minute, format_second
+from ociaudit.storage.atomic_io import explain_disk, make_private_folder, move_file, remove_locked_folder, write_file
+from ociaudit.storage.merge import CanonicalReader
+from ociaudit.storage.recovery import open_spool
+from ociaudit.storage.run_dir import RunDirectory
+from ociaudit.storage.signing import check_signing_key
+from ociaudit.storage.spool import Spool
+from ociaudit.storage.verdict import Verdict
+from ociaudit.version import VERSION
+
+PLAN_SCHEMA = "oci-audit-sync-plan/1"
+ROUND_EVENTS = 1_000_000
+ROUND_SECONDS = 30 * 60
+_TILE_EVENTS = ROUND_EVENTS // 2
+_TILE_GROWTH = 8
+_MIN_FREE_BYTES = 256 * 1024 * 1024
+_DATES_PER_COMPACTION = 31
+_REPLACED_KEPT = timedelta(hours=24)
+"""How long a replaced segment stays for those who are reading it."""
+_COMMITS_PER_LOOK = 64
+_KEPT = "; everything received is kept, and the next sync continues"
+_OWN_CALL = b'"ListEvents"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOptions:
+    """What an archive is to follow, and how. None and empty values mean: as before, or the default for a new archive.
+
+    `start` is as typed; without it a new archive begins with the retention period. `settle` is how long after its end a
+    minute is first asked, `rescan` the rescan rings: the first with every sync, the second once a day, the third once a
+    week. `waived` are compartments, by OCID, name or path, whose denial is known.
+
+    Raises:
+        UsageError: a value cannot be what it is given for.
+    """
+
+    archive: Path
+    start: When | None = None
+    regions: Sequence[str] = ()
+    compartments: Sequence[str] = ()
+    is_subtree: bool = True
+    settle: str = "15m"
+    rescan: str = "2h,26h,7d"
+    waived: frozenset[str] = frozenset()
+    signing_key: Path | None = None
+    max_window_days: int = 14
+    tail_keep: str = "30d"
+
+    def __post_init__(self) -> None:
+        """Validate what does not need the clock or the service."""
+        if self.max_window_days < 1:
+            raise UsageError(f"the longest window is {self.max_window_days} days", hint="choose at least 1")
+        if not self.is_subtree and not self.compartments:
+            raise UsageError(
+                "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
+            )
+        parse_duration(self.settle)
+        parse_duration(self.tail_keep)
+        parse_rings(self.rescan)
+        if self.signing_key is not None:
+            check_signing_key(self.signing_key)
+
+    @property
+    def settle_minutes(self) -> int:
+        """Return `settle` in minutes."""
+        return parse_duration(self.settle)
+
+    @property
+    def rings(self) -> tuple[int, ...]:
+        """Return the rescan rings in minutes, ascending."""
+        return parse_rings(self.rescan)
+
+    @property
+    def max_window_minutes(self) -> int:
+        """Return the longest window of one request, in minutes."""
+        return self.max_window_days * MINUTES_PER_DAY
+
+    def resolve_start(self, now: datetime) -> int | None:
+        """Return the start as a minute; None if none was typed."""
+        if self.start is None:
+            return None
+        text = self.start if isinstance(self.start, str) else self.start.isoformat()
+        return resolve_range(text, "now", now=now).window.start
+
+    def select(self, before: Selection | None) -> Selection:
+        """Return what is to be followed: what the options name, else what was followed before."""
+        if not self.regions and not self.compartments:
+            return before or Selection()
+        return Selection(split_regions(self.regions), tuple(self.compartments), self.is_subtree)
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True):
+    """Windows to request for each of some targets, given by their numbers in the plan."""
+
+    windows: tuple[Window, ...]
+    targets: tuple[int, ...]
+
+
+class SyncPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round asks, decided once; an event's origin is the index of its target in `targets`."""
+
+    schema: str = PLAN_SCHEMA
+    run_id: str
+    now: int
+    start: int
+    end: int
+    settle_minutes: int
+    rings: tuple[int, ...]
+    rings_run: tuple[int, ...]
+    retention_days: int | None
+    selection: Selection
+    regions: tuple[str, ...]
+    compartments: dict[str, Compartment]
+    targets: tuple[Target, ...]
+    asks: tuple[Ask, ...]
+    waived: tuple[str, ...] = ()
+    check: str = ""
+    """The SHA-256 of the plan without this field."""
+
+    def list_asks(self) -> dict[Target, tuple[Window, ...]]:
+        """Return the windows to request, by target."""
+        return {self.targets[number]: ask.windows for ask in self.asks for number in ask.targets}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What one round committed, whether more is left to request, and warnings about the scope."""
+
+    commit: Commit
+    has_more: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Fetched:
+    """What a round has received so far.
+
+    `answered` are the windows that count as covered. Everything planned before the minute `reached` has been requested.
+    Windows that an earlier process received count from `recovered_oldest` on.
+    """
+
+    answered: dict[Target, Coverage] = field(default_factory=dict)
+    gaps: set[Gap] = field(default_factory=set)
+    reached: int = 0
+    requests: int = 0
+    recovered: Mapping[Target, Coverage] = field(default_factory=dict)
+    recovered_at: int = 0
+    """Until when an earlier process was writing what it received."""
+
+
+class _AddedRecorder:
+    """Looks at every event that a commit adds: is it late, and is it a call of the sync itself?"""
+
+    def __init__(self, state: ArchiveState, principal: str) -> None:
+        self._state = state
+        self._principal = principal
+        self._minutes: Counter[int] = Counter()
+        self._after_final = 0
+        self.own = 0
+        self.record_ids = RecordIds()
+
+    def record(self, raw: bytes, origin: Target | None, order: bytes) -> None:
+        """Record one added event."""
+        self.record_ids.add(name_date(order), raw)
+        if _OWN_CALL in raw and self._is_own(raw):
+            self.own += 1
+        instant = read_instant_of(order)
+        known = self._state.targets.get(origin) if origin is not None else None
+        if known is None or instant == UNREADABLE_INSTANT:
+            return
+        minute = minute_of_instant(instant)
+        span = known.coverage.find_span(minute)
+        if span is not None:
+            age = self._state.reach if span.asked_at is None else span.asked_at - minute
+            self._minutes[max(age, 0)] += 1
+            self._after_final += span.asked_at is None
+
+    @property
+    def late(self) -> LateArrivals:
+        """Return what came late."""
+        count = self._minutes.total()
+        seen = median = 0
+        for minutes, number in sorted(self._minutes.items()):
+            seen += number
+            if 2 * seen >= count:
+                median = minutes
+                break
+        return LateArrivals(count, self._after_final, median, max(self._minutes, default=0))
+
+    def _is_own(self, raw: bytes) -> bool:
+        data = read_facts(raw).data
+        identity = data.identity if data else None
+        return (
+            data is not None
+            and identity is not None
+            and data.event_name == "ListEvents"
+            and identity.principal_id == self._principal
+        )
+
+
+class _CountingWriter(SpoolWriter):
+    """A spool writer that counts the requests behind its pages."""
+
+    requests = 0
+
+    async def handle_page(self, page: Page) -> None:
+        """Keep a page and count its tries."""
+        self.requests += page.tries
+        await super().handle_page(page)
+
+
+class _Round:
+    """One round of a sync: plan or resume, fetch, merge, commit. The archive is locked."""
+
+    def __init__(self, options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> None:
+        """Prepare a round on top of `state`, which its commit will advance."""
+        self._options = options
+        self._context = context
+        self._log = log
+        self._state = state
+        self._folder = log.folder
+        self._work = RunDirectory(log.folder.work)
+        self._fetched = _Fetched()
+        self._warnings: tuple[str, ...] = ()
+
+    def run(self) -> RoundResult:
+        """Run the round to its commit.
+
+        Raises:
+            OciAuditError: it could not be finished; what was received is kept, and the next sync continues.
+        """
+        make_private_folder(self._folder.work)
+        with contextlib.ExitStack() as stack:
+            plan, spool = run_async(lambda: self._fetch_until_cancelled(stack))
+            commit = self._commit(plan, spool)
+        remove_locked_folder(self._folder.work, first=self._work.plan_path)
+        return RoundResult(commit, self._fetched.reached < plan.end, self._warnings)
+
+    async def _fetch_until_cancelled(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(self._fetch(stack))
+        cancellation = self._context.cancellation
+        cancellation.attach(lambda: loop.call_soon_threadsafe(task.cancel))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            cancellation.check(_KEPT)
+            raise
+        finally:
+            cancellation.attach(None)
+
+    async def _fetch(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
+        context, fetched = self._context, self._fetched
+        everything = EventFilter(FilterSpec())
+        async with connect(context, parse=everything.parse_page) as service:
+            plan = self._read_plan() or await self._make_plan(service)
+            paths = {ocid: one.path for ocid, one in plan.compartments.items()}
+            context.callbacks.on_scope(paths, frozenset(plan.waived))
+            fetched.recovered_at = _read_minute_of_change(self._work.journal_path)
+            recovered = open_spool(
+                self._work,
+                plan_id=plan.run_id,
+                asked_by=(context.credentials.principal, context.credentials.fingerprint),
+                origins={target: number for number, target in enumerate(plan.targets)},
+                at=format_second(context.clock.now()),
+            )
+            for notice in recovered.notices:
+                context.callbacks.on_notice(notice)
+            spool = stack.enter_context(recovered.spool)
+            fetched.recovered = recovered.progress.covered
+            writer = _CountingWriter(
+                spool, event_filter=everything, tally=None, listed_compartments=None, callbacks=context.callbacks
+            )
+            try:
+                await self._fetch_tiles(plan, service, writer, spool, recovered.progress)
+            finally:
+                await writer.close()
+            fetched.requests = writer.requests
+            spool.commit()
+            return plan, spool
+
+    def _read_plan(self) -> SyncPlan | None:
+        """Return the plan of the round that a killed sync left; one that is in the chain already is discarded."""
+        path = self._work.plan_path
+        if not path.exists():
+            self._work.discard()
+            return None
+        with explain_disk("read", path):
+            data = path.read_bytes()
+        hint = f"remove the folder {self._folder.work}; what is in it is then requested again"
+        try:
+            plan = msgspec.json.decode(data, type=SyncPlan)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise CorruptRun(f"{path} is not the plan of a sync: {error}", hint=hint) from error
+        if plan.schema != PLAN_SCHEMA or plan.check != _hash_plan(plan):
+            raise CorruptRun(f"{path} was changed, or another version of oci-audit wrote it", hint=hint)
+        if plan.run_id == self._state.run_id:
+            self._work.discard()
+            return None
+        return plan
+
+    async def _make_plan(self, service: Service) -> SyncPlan:
+        """List the scope, and decide what to request."""
+        context, options, state = self._context, self._options, self._state
+        tenancy = service.credentials.tenancy
+        selection = options.select(state.selection)
+        regions, _, home = await resolve_regions(selection.regions, service, context.callbacks)
+        listing = await service.identity.list_compartments()
+        paths = name_compartments(listing.items, tenancy=tenancy)
+        named = tuple(find_compartment(text, paths) for text in selection.compartments)
+        selection = msgspec.structs.replace(selection, compartments=named)
+        _check_wider(state.selection, selection)
+        states = {one.id: one.state for one in listing.items}
+        chosen = choose_compartments(listing.items, named, tenancy=tenancy, is_subtree=selection.is_subtree)
+        compartments = {
+            ocid: Compartment(paths.get(ocid, ocid), states.get(ocid, "ACTIVE" if ocid == tenancy else "UNKNOWN"))
+            for ocid in chosen
+        }
+        retention = await read_retention(service, home, context.callbacks)
+        now = self._find_present(service)
+        start = self._choose_start(now, retention)
+        oldest = find_retention_start(now, retention)
+        change, _ = diff_scope(
+            state, regions=regions, compartments=compartments, is_region_choice=bool(selection.regions)
+        )
+        seen = state.preview_scope(change, start=start, retention_start=oldest)
+        targets = list_targets(seen)
+        due = due_rings(state, now=now, rings=options.rings)
+        asks = plan_asks(seen, now=now, settle=options.settle_minutes, due=due, retention_start=oldest, targets=targets)
+        plan = SyncPlan(
+            run_id=uuid.uuid4().hex,
+            now=now,
+            start=start,
+            end=now - options.settle_minutes,
+            settle_minutes=options.settle_minutes,
+            rings=options.rings,
+            rings_run=due,
+            retention_days=retention,
+            selection=selection,
+            regions=regions,
+            compartments=compartments,
+            targets=targets,
+            asks=_number_asks(asks, targets),
+            waived=tuple(sorted(resolve_waivers(options.waived, paths))),
+        )
+        plan = msgspec.structs.replace(plan, check=_hash_plan(plan))
+        write_file(self._work.plan_path, msgspec.json.encode(plan))
+        return plan
+
+    def _find_present(self, service: Service) -> int:
+        """Return the present in minutes: the smaller of the local clock and the service's."""
+        ahead = max(0.0, service.transport.skew_seconds or 0.0)
+        return floor_minute(self._context.clock.now() - timedelta(seconds=ahead))
+
+    def _choose_start(self, now: int, retention_days: int | None) -> int:
+        """Return the first minute that the archive is to hold.
+
+        Raises:
+            UsageError: it was not named, and the retention period is not known.
+        """
+        typed = self._options.resolve_start(self._context.clock.now())
+        if typed is not None:
+            return typed if self._state.sequence == 0 else min(typed, self._state.start)
+        if self._state.sequence:
+            return self._state.start
+        if retention_days is None:
+            raise UsageError(
+                "the retention period cannot be read, so the start of the archive is not known",
+                hint="name it with --start, for example --start 365d",
+            )
+        # An hour more than what may be requested, so that the oldest minutes do not pass out of it meanwhile.
+        return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
+
+    async def _fetch_tiles(
+        self, plan: SyncPlan, service: Service, writer: SpoolWriter, spool: Spool, progress: FetchState
+    ) -> None:
+        """Fetch the plan oldest first, a stretch of time after another, until the round is full."""
+        context, fetched = self._context, self._fetched
+        wanted = {target: Coverage(windows) for target, windows in plan.list_asks().items()}
+        position = min((coverage.windows[0].start for coverage in wanted.values()), default=plan.end)
+        longest = max((sum(window.minutes for window in one.windows) for one in wanted.values()), default=0)
+        length = plan.end - position if longest <= self._options.max_window_minutes else MINUTES_PER_DAY
+        tracker = GapTracker(
+            identity=service.identity,
+            credentials=service.credentials,
+            callbacks=context.callbacks,
+            has_responded_before=bool(progress.covered),
+        )
+        began = context.clock.monotonic()
+        targets = tuple(target for target in plan.targets if target in wanted)
+        if wanted:
+            context.callbacks.on_plan(Window(position, plan.end), targets, len(targets))
+        while position < plan.end:
+            tile = Window(position, min(plan.end, position + length))
+            before = len(spool.index)
+            await self._fetch_tile(plan, tile, wanted, progress, service, tracker, writer)
+            position = fetched.reached = tile.end
+            received = len(spool.index)
+            if received >= ROUND_EVENTS or context.clock.monotonic() - began >= ROUND_SECONDS:
+                return
+            length = _choose_length(tile.minutes, received - before)
+        fetched.reached = plan.end
+
+    async def _fetch_tile(
+        self,
+        plan: SyncPlan,
+        tile: Window,
+        wanted: Mapping[Target, Coverage],
+        progress: FetchState,
+        service: Service,
+        tracker: GapTracker,
+        writer: SpoolWriter,
+    ) -> None:
+        """Fetch one stretch of time for every target that asks for a part of it."""
+        covered: dict[Target, Coverage] = {}
+        parts: dict[Target, tuple[Window, ...]] = {}
+        for target, coverage in wanted.items():
+            outside = Coverage(coverage.find_missing(tile))
+            parts[target] = outside.find_missing(tile)
+            for known in progress.covered.get(target, Coverage()).windows:
+                outside.add(known)
+            covered[target] = outside
+        targets = tuple(target for target, windows in parts.items() if windows)
+        fetcher = Fetcher(
+            audit=service.audit,
+            rate_limiter=service.rate_limiter,
+            gap_tracker=tracker,
+            handler=writer,
+            targets=targets,
+            window=tile,
+            covered=covered,
+            callbacks=self._context.callbacks,
+            split_policy=SplitPolicy(),
+        )
+        shards = plan_regions(
+            targets,
+            tile,
+            max_minutes=self._options.max_window_minutes,
+            settled_until=plan.end,
+            progress=FetchState(covered, progress.begun, progress.empty, progress.splits),
+        )
+        self._fetched.gaps.update(await fetcher.run(shards))
+        self._record_answers(plan, parts, fetcher.coverage)
+
+    def _record_answers(
+        self, plan: SyncPlan, parts: Mapping[Target, tuple[Window, ...]], coverage: Mapping[Target, Coverage]
+    ) -> None:
+        """Keep the windows that were answered, as far as they were inside retention at that moment."""
+        fetched = self._fetched
+        oldest = find_retention_start(floor_minute(self._context.clock.now()), plan.retention_days)
+        oldest_recovered = find_retention_start(fetched.recovered_at, plan.retention_days)
+        for target, windows in parts.items():
+            answered = fetched.answered.setdefault(target, Coverage())
+            for window in windows:
+                recovered = fetched.recovered.get(target)
+                for known, start in ((coverage.get(target), oldest), (recovered, oldest_recovered)):
+                    if known is not None and start < window.end:
+                        counted = Window(max(window.start, start), window.end)
+                        for part in Coverage(known.find_missing(counted)).find_missing(counted):
+                            answered.add(part)
+
+    def _commit(self, plan: SyncPlan, spool: Spool) -> Commit:
+        """Merge what the round received into the archive, and commit it."""
+        context, state, fetched = self._context, self._state, self._fetched
+        recorder = _AddedRecorder(state, context.credentials.principal)
+        context.callbacks.on_publish(len(spool.index))
+        with contextlib.closing(spool.open_reader()) as reader:
+            merged = merge_events(
+                self._folder.path,
+                state.group_segments(),
+                self._iterate_events(CanonicalReader(spool.index, reader, start=0, end=1), plan.targets),
+                scratch=self._folder.work,
+                on_added=recorder.record,
+            )
+        commit = self._state_facts(plan)
+        commit = msgspec.structs.replace(
+            commit,
+            added=merged.added,
+            replaced=merged.replaced,
+            counts=msgspec.structs.replace(merged.counts, own=recorder.own),
+            late=recorder.late,
+        )
+        recorder.record_ids.write(self._folder, commit.sequence)
+        return append_commit(self._log, state, commit, signing_key=self._options.signing_key)
+
+    def _state_facts(self, plan: SyncPlan) -> Commit:
+        """Return the commit of this round without its events: what was asked, answered, and is missing."""
+        state, fetched = self._state, self._fetched
+        is_region_choice = bool(plan.selection.regions)
+        change, self._warnings = diff_scope(
+            state, regions=plan.regions, compartments=plan.compartments, is_region_choice=is_region_choice
+        )
+        oldest = find_retention_start(plan.now, plan.retention_days)
+        seen = state.preview_scope(change, start=plan.start, retention_start=oldest)
+        closed = judge_closures(seen, fetched.gaps)
+        is_last = fetched.reached >= plan.end
+        commit = Commit(
+            sequence=self._log.next_sequence,
+            previous=self._log.previous,
+            kind="sync",
+            at=format_second(self._context.clock.now()),
+            run_id=plan.run_id,
+            writer=make_writer(),
+            now=plan.now,
+            start=plan.start,
+            end=fetched.reached,
+            settle_minutes=plan.settle_minutes,
+            rings=plan.rings,
+            rings_run=plan.rings_run if is_last else (),
+            retention_days=plan.retention_days,
+            requests=fetched.requests,
+            selection=plan.selection if plan.selection != state.selection else None,
+            scope=change,
+            answered=group_answers(
+                {target: coverage.windows for target, coverage in fetched.answered.items()},
+                set(list_targets(seen)) - set(closed),
+            ),
+            gaps=_join_gaps(gap for gap in fetched.gaps if gap.target not in closed),
+            waived=plan.waived,
+            closed=closed,
+            reopened=list_reopened(seen),
+        )
+        after = state.copy()
+        after.apply(commit, "")
+        return msgspec.structs.replace(commit, lost=find_lost(after, retention_start=oldest, closing=closed))
+
+    def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[tuple[bytes, Target]]:
+        """Yield every record with its origin, and stop where that is requested."""
+        for number, (raw, origin) in enumerate(events.iterate_all()):
+            if number % 1_000 == 0:
+                self._context.cancellation.check(_KEPT)
+            yield raw, targets[origin]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """How a sync ended: its commits, and the archive's state after them."""
+
+    folder: ArchiveFolder
+    state: ArchiveState
+    commits: tuple[Commit, ...]
+    warnings: tuple[str, ...]
+    was_created: bool
+    policy: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what may be said of the archive now."""
+        return judge_archive(self.state, is_anchored=self.state.key_fingerprint is not None)
+
+
+def sync_archive(
+    options: SyncOptions, context: RunContext, *, on_commit: Callable[[Commit], None] = lambda _: None
+) -> SyncResult:
+    """Bring an archive up to date; create it where there is none. `on_commit` gets each commit.
+
+    Raises:
+        UsageError: another process is writing to the archive, the folder is not one, it belongs to another tenancy, or
+            it would follow less than before.
+        CorruptRun: the archive is damaged; nothing was changed.
+        OciAuditError: the sync could not be finished; what was received is kept, and the next sync continues.
+    """
+    was_created = not is_archive(options.archive)
+    create_archive(options.archive, tenancy=context.credentials.tenancy, now=context.clock.now())
+    commits: list[Commit] = []
+    warnings: dict[str, None] = {}
+    with lock_archive(options.archive):
+        log = CommitLog.open(options.archive)
+        log.check_key(options.signing_key)
+        state = recover_archive(log, now=context.clock.now())
+        _check_space(log.folder, _MIN_FREE_BYTES)
+        has_more = True
+        while has_more:
+            done = _Round(options, context, log, state).run()
+            warnings.update(dict.fromkeys(done.warnings))
+            has_more = done.has_more
+            commits.append(done.commit)
+            on_commit(done.commit)
+        for commit in _compact(options, context, log, state):
+            commits.append(commit)
+            on_commit(commit)
+        if log.is_checkpoint_due():
+            log.write_checkpoint(state.encode())
+        kept = timedelta(minutes=parse_duration(options.tail_keep))
+        drop_record_ids(log.folder, before=context.clock.now() - kept)
+    policy = context.credentials.format_policy("read audit-events")
+    return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
+
+
+def load_state(log: CommitLog) -> ArchiveState:
+    """Return what the commits of an archive add up to: its newest checkpoint, and the commits after that.
+
+    Raises:
+        CorruptRun: a commit is missing or damaged.
+    """
+    checkpoint = log.read_checkpoint()
+    state = ArchiveState.decode(checkpoint.data) if checkpoint else ArchiveState()
+    held: Commit | None = None
+    for commit in log.read_commits(state.sequence + 1):
+        if held is not None:
+            state.apply(held, commit.previous)
+        held = commit
+    if held is not None and log.head is not None:
+        state.apply(held, log.head.digest)
+    return state
+
+
+def recover_archive(log: CommitLog, *, now: datetime) -> ArchiveState:
+    """Return the state of a locked archive; complete what a killed writer began, and remove what is no longer needed.
+
+    Segments that were replaced within a day stay, for those who are reading them.
+
+    Raises:
+        CorruptRun: chain and HEAD do not agree; nothing is removed then.
+    """
+    state = load_state(log)
+    replaced = _find_replaced(log, since=now - _REPLACED_KEPT)
+    log.recover(known=state.segments.keys() | replaced)
+    _retire(log.folder, replaced - state.segments.keys())
+    return state
+
+
+def append_commit(log: CommitLog, state: ArchiveState, commit: Commit, *, signing_key: Path | None) -> Commit:
+    """Append a commit to the chain, advance `state` by it, and move what it replaces out of the way.
+
+    Raises:
+        DiskError: it cannot be written.
+        UsageError: another writer was faster.
+    """
+    if commit.sequence == 1:
+        commit = msgspec.structs.replace(commit, key_fingerprint=log.check_key(signing_key))
+    head = log.append(commit, signing_key=signing_key)
+    state.apply(commit, head.digest)
+    _retire(log.folder, commit.replaced)
+    return commit
+
+
+def make_writer() -> Writer:
+    """Return the versions that write segments."""
+    return Writer(VERSION, metadata.version("duckdb"))
+
+
+def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> Iterator[Commit]:
+    """Rewrite every final date that has several segments into one; commit a month of dates at a time."""
+    segments = {date: entries for date, entries in state.group_segments().items() if len(entries) > 1}
+    dates = sorted(find_final_dates(state, segments))
+    for first in range(0, len(dates), _DATES_PER_COMPACTION):
+        some = dates[first : first + _DATES_PER_COMPACTION]
+        _check_space(log.folder, _MIN_FREE_BYTES + sum(one.size_bytes for date in some for one in segments[date]))
+        added = []
+        make_private_folder(log.folder.work)
+        for date in some:
+            context.cancellation.check("while compacting; everything is committed")
+            entry = compact_date(log.folder.path, date, segments[date], scratch=log.folder.work)
+            added += [entry] if entry else []
+        commit = Commit(
+            sequence=log.next_sequence,
+            previous=log.previous,
+            kind="compaction",
+            at=format_second(context.clock.now()),
+            writer=make_writer(),
+            added=tuple(added),
+            replaced=tuple(one.path for date in some for one in segments[date]),
+        )
+        yield append_commit(log, state, commit, signing_key=options.signing_key)
+    remove_locked_folder(log.folder.work, first=RunDirectory(log.folder.work).plan_path)
+
+
+def _find_replaced(log: CommitLog, *, since: datetime) -> set[str]:
+    """Return the paths that commits written after a moment have replaced."""
+    limit, last = format_second(since), log.next_sequence
+    found: set[str] = set()
+    while last > 1:
+        first = max(1, last - _COMMITS_PER_LOOK)
+        commits = [one for one in log.read_commits(first) if one.sequence < last]
+        found.update(path for one in commits if one.at >= limit for path in one.replaced)
+        if commits[0].at < limit:
+            break
+        last = first
+    return found
+
+
+def _retire(folder: ArchiveFolder, paths: Iterable[str]) -> None:
+    """Move segments that are no longer part of the archive to `replaced/`, where readers still find them."""
+    for path in sorted(paths):
+        source, goal = folder.segment_path(path), folder.replaced_path(path)
+        if source.exists():
+            make_private_folder(goal.parent)
+            move_file(source, goal)
+
+
+def _join_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    """Return the gaps in order, those of one cause that touch each other as one."""
+    joined: list[Gap] = []
+    for gap in sorted(gaps):
+        last = joined[-1] if joined else None
+        if last and (last.target, last.kind, last.reason, last.window.end) == (
+            gap.target,
+            gap.kind,
+            gap.reason,
+            gap.window.start,
+        ):
+            joined[-1] = msgspec.structs.replace(last, window=Window(last.window.start, gap.window.end))
+        else:
+            joined.append(gap)
+    return tuple(joined)
+
+
+def _read_minute_of_change(path: Path) -> int:
+    """Return the minute in which a file was last written to; 0 if there is no such file."""
+    try:
+        return floor_minute(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    except FileNotFoundError:
+        return 0
+
+
+def _number_asks(asks: Mapping[Target, tuple[Window, ...]], targets: Sequence[Target]) -> tuple[Ask, ...]:
+    """Group targets with equal windows, so that the plan stays small."""
+    groups: dict[tuple[Window, ...], list[int]] = {}
+    for number, target in enumerate(targets):
+        if windows := asks.get(target):
+            groups.setdefault(windows, []).append(number)
+    return tuple(Ask(windows, tuple(numbers)) for windows, numbers in groups.items())
+
+
+def _hash_plan(plan: SyncPlan) -> str:
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(plan, check=""))).hexdigest()
+
+
+def _choose_length(minutes: int, events: int) -> int:
+    """Return how long the next stretch of time is, by the density of the last one."""
+    fitting = ceil(minutes * _TILE_EVENTS / max(events, 1))
+    return max(60, min(fitting, minutes * _TILE_GROWTH))
+
+
+def _check_wider(before: Selection | None, now: Selection) -> None:
+    if before is not None and not now.includes(before):
+        raise UsageError(
+            "the archive follows more than what is named here; following less would leave holes",
+            hint="omit --region and --compartment to go on as before, or begin another archive",
+        )
+
+
+def _check_space(folder: ArchiveFolder, needed: int) -> None:
+    with explain_disk("look into", folder.path):
+        free = shutil.disk_usage(folder.path).free
+    if free < needed:
+        raise DiskError(
+            f"the disk of {folder.path} has {free // 2**20:,} MiB left, and a sync needs {needed // 2**20:,} MiB",
+            hint="make room, then run the same command again; nothing is lost",
+        )
