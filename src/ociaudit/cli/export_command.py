@@ -300,7 +300,7 @@ def _print_not_final(result: ExportResult, *, is_quiet: bool) -> None:
 def _advise_final(result: ExportResult) -> str:
     """Return how the range of an export becomes final."""
     from ociaudit.operations.resume import has_relative_range
-    from ociaudit.planning.window import SETTLE_MINUTES
+    from ociaudit.planning.shard import SETTLE_MINUTES
 
     if has_relative_range(result.manifest.arguments):
         return f"--settle {SETTLE_MINUTES}m ends the range where it is final"
@@ -628,7 +628,7 @@ def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[st
 
 def describe_empty_filter(result: ExportResult) -> Iterator[str]:
     """Yield what was scanned if no event matched the filter."""
-    from ociaudit.events.event_names import find_recorded_names
+    from ociaudit.events.conditions import find_recorded_names
     from ociaudit.events.filters import FilterSpec
 
     arguments, totals = result.manifest.arguments, result.manifest.totals
@@ -666,7 +666,7 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
 def describe_preview(preview: Preview) -> Iterator[str]:
     """Yield the preview of a dry run, line by line."""
     from ociaudit.cli.progress import describe_shard
-    from ociaudit.planning.window import MINUTES_PER_DAY, format_minute
+    from ociaudit.planning.shard import MINUTES_PER_DAY, format_minute
 
     plan = preview.plan
     regions, compartments = _list_scope(preview)
@@ -696,7 +696,7 @@ def describe_preview(preview: Preview) -> Iterator[str]:
 
 def encode_preview(preview: Preview) -> dict[str, Any]:
     """Return the preview of a dry run as one JSON object."""
-    from ociaudit.planning.window import format_minute
+    from ociaudit.planning.shard import format_minute
 
     plan, estimate = preview.plan, preview.estimate
     regions, compartments = _list_scope(preview)
@@ -743,7 +743,7 @@ def _describe_retention(preview: Preview) -> str:
 
 
 def _describe_horizon(preview: Preview) -> str:
-    from ociaudit.planning.window import format_minute
+    from ociaudit.planning.shard import format_minute
 
     horizon = format_minute(preview.settled_until)
     if preview.plan.window.end > preview.settled_until:

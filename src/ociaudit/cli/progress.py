@@ -19,8 +19,7 @@ from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError, ServiceError, format_count
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.export import ExportResult
-from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.window import Window, format_minute
+from ociaudit.planning.shard import Gap, Shard, Target, Window, format_minute
 
 VERBOSE, VERY_VERBOSE = 1, 2
 SLOWEST_KEPT = 5

@@ -22,11 +22,10 @@ import msgspec
 from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
-from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints, split_regions
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
-from ociaudit.client.transport import FinishedRequest, Transport, TransportLimits
+from ociaudit.client.transport import FinishedRequest, MemoryBudget, Transport, TransportLimits
 from ociaudit.clock import Clock
 from ociaudit.errors import Interrupted, RequestError, UsageError
 from ociaudit.events.event import parse_page
@@ -35,9 +34,8 @@ from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
-from ociaudit.planning.shard import Gap, Shard, Target
+from ociaudit.planning.shard import Gap, Shard, Target, Window
 from ociaudit.planning.time_range import check_placeholders, parse_duration, pin_time
-from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
 
 T = TypeVar("T")

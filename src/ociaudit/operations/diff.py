@@ -35,8 +35,7 @@ from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.reader import check_source, open_records, reject_incomplete
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Target, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location

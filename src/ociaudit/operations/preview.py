@@ -35,8 +35,7 @@ from ociaudit.planning.estimate import (
     share_probes,
 )
 from ociaudit.planning.planner import plan_shards
-from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import MINUTES_PER_DAY, Window
+from ociaudit.planning.shard import MINUTES_PER_DAY, Shard, Target, Window
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 
 MAX_PROBES = 24

@@ -30,8 +30,8 @@ from ociaudit.planning.scope import (
     make_targets,
     name_compartments,
 )
+from ociaudit.planning.shard import MINUTES_PER_DAY, SETTLE_MINUTES, Window, floor_minute, format_minute, format_second
 from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
-from ociaudit.planning.window import MINUTES_PER_DAY, SETTLE_MINUTES, Window, floor_minute, format_minute, format_second
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
 
 

@@ -22,8 +22,7 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.planning.shard import Coverage, Gap, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.run_dir import ExportArguments
 

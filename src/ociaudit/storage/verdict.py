@@ -22,9 +22,8 @@ from pathlib import Path
 
 from ociaudit.errors import ExitCode, UsageError, format_count
 from ociaudit.events.filters import FilterSpec
-from ociaudit.planning.shard import Target
+from ociaudit.planning.shard import SETTLE_MINUTES, Target, format_minute, parse_minute
 from ociaudit.planning.time_range import is_relative, parse_duration, resolve_range
-from ociaudit.planning.window import SETTLE_MINUTES, format_minute, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.manifest import Manifest
 

@@ -25,8 +25,7 @@ from ociaudit.events.filters import Criteria, FilterSpec
 from ociaudit.operations.export import ExportResult
 from ociaudit.operations.preview import Preview, Speed
 from ociaudit.planning.estimate import Amount, Estimate
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 from ociaudit.storage.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from support.drawn_shards import HERE, TENANCY, THERE, make_shard

@@ -13,8 +13,7 @@ from ociaudit.cli.json_log import JsonLog
 from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, ServiceError, UsageError, format_count
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 from support.drawn_shards import HERE, THERE, make_shard
 
 GAP = Gap(HERE, Window(0, 60), "denied", "404 no\x1b[2J", "r-1")
