@@ -7,7 +7,7 @@ import pytest
 
 from ociaudit.cli import script_commands
 from ociaudit.cli.app import COMMANDS, app, run_command_line
-from ociaudit.cli.export_command import describe_gaps
+from ociaudit.cli.console import describe_gaps
 from ociaudit.cli.progress import LineProgress
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, run_script
 from ociaudit.errors import ConfigError, CorruptRun, DiskError, OciAuditError, UsageError
