@@ -453,11 +453,6 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return combine(*(one.decorate for one in FILTER_OPTIONS))(run)
 
 
-def has_filters(command: click.Command) -> bool:
-    """Return whether a command has the filter options."""
-    return any(getattr(one, "section", "") == FILTERS for one in command.params)
-
-
 def _make_spec(filled: Mapping[FilterOption, Sequence[str] | str | None]) -> FilterSpec:
     from ociaudit.events.filters import Criteria, FilterSpec
 

@@ -186,22 +186,6 @@ def _to_text(moment: When) -> str:
     return moment if isinstance(moment, str) else moment.isoformat()
 
 
-def parse_time_basis(text: str) -> TimeBasis:
-    """Return the time that a range means.
-
-    Raises:
-        UsageError: the text names neither.
-    """
-    folded = text.strip().casefold()
-    if folded == "event-time":
-        return "event-time"
-    if folded == "processed-time":
-        return "processed-time"
-    raise UsageError(
-        f"{text!r} is not a time basis", hint="write --time-basis event-time, or omit it for processed time"
-    )
-
-
 class Callbacks:
     """What a run reports while it works. Every method of this class does nothing; override what you want to see."""
 

@@ -426,11 +426,7 @@ class _Export:
             return
         with self._name_file():
             chunks = self._read_chunks()
-            batches = (
-                read_ndjson(chunks, shape=self.shape)
-                if self._is_lines
-                else read_array(chunks, shape=self.shape, is_own_layout=True)
-            )
+            batches = read_ndjson(chunks, shape=self.shape) if self._is_lines else read_array(chunks, shape=self.shape)
             for batch in batches:
                 yield batch.events
 

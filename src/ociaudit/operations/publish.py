@@ -208,11 +208,6 @@ def make_manifest(found: ManifestFacts) -> Manifest:
     )
 
 
-def describe_file(path: Path, written: WrittenFile) -> FileEntry:
-    """Return the manifest entry of a written file."""
-    return FileEntry(path.name, written.size_bytes, written.sha256)
-
-
 def _make_others(found: ManifestFacts) -> tuple[Principal, ...]:
     own = (found.credentials.principal, found.credentials.fingerprint)
     others = sorted(found.totals.asked_by - {own, ("", None)}, key=str)
