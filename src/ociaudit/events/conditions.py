@@ -203,7 +203,7 @@ def any_of(conditions: Sequence[Condition]) -> Condition:
 
 
 def match_types(patterns: Sequence[str]) -> Condition:
-    """Match events whose type contains a match of any regular expression, or that an alias stands for.
+    """Match events whose type contains a match of any regular expression, or that an alias represents.
 
     Raises:
         UsageError: a pattern is not a regular expression; the message says which one and where.

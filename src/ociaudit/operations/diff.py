@@ -111,7 +111,7 @@ class Side:
 class FieldChange:
     """A field that differs: its JSON path, such as `data.identity.ipAddress`, and both values as truncated JSON.
 
-    None stands for a field that one of the two does not have.
+    None represents a field that one of the two does not have.
     """
 
     path: str
@@ -294,7 +294,7 @@ def compare_records(old: bytes, new: bytes) -> tuple[FieldChange, ...]:
 
 
 class _Missing:
-    """Stands for a field that a record does not have."""
+    """Represents a field that a record does not have."""
 
 
 class _NumberText(str):
