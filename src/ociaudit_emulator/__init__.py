@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that stands in for the Oracle Cloud services an audit export uses.
+"""An HTTP server on loopback that replaces the Oracle Cloud services an audit export uses.
 
 This package shares no code with `ociaudit` and is never imported by it: it is started as a process
 (`python -m ociaudit_emulator`), so that a mistake in one cannot hide the same mistake in the other.

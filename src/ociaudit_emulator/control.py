@@ -163,7 +163,7 @@ class Control:
         return json_response(self.faults.describe())
 
     def _respond_tokens(self, method: str, body: bytes) -> ServerResponse:
-        """Issue a token for a public key, or end the sessions of all tokens used so far."""
+        """Issue a token for a public key, or end all tokens used so far; one not used yet stays valid."""
         if method == "DELETE":
             return json_response({"ended": self.key_ring.end_sessions()})
         try:

@@ -75,7 +75,7 @@ class Operation(StrEnum):
     GET_TENANCY = "GetTenancy"
 
 
-# The segments of a path; "*" stands for the resource's id.
+# The segments of a path; "*" matches the resource's id.
 _ROUTES: Mapping[tuple[str, ...], Operation] = {
     ("20190901", "auditEvents"): Operation.LIST_EVENTS,
     ("20190901", "configuration"): Operation.GET_CONFIGURATION,

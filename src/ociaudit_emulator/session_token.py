@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,7 +91,10 @@ class Session:
 def make_session_token(
     issuer: RSAPrivateKey, session_key: RSAPublicKey, *, holder: Holder, span: tuple[int, int]
 ) -> str:
-    """Return a token for a key, valid over a span of seconds since 1970."""
+    """Return a token for a key, valid over a span of seconds since 1970.
+
+    Its `jti` is its own, so that two tokens of one key and one second differ: one may be ended without the other.
+    """
     numbers = session_key.public_numbers()
     jwk = {"kty": "RSA", "n": _encode_number(numbers.n), "e": _encode_number(numbers.e)}
     claims = {
@@ -98,6 +102,7 @@ def make_session_token(
         "iss": "authService.oracle.com",
         "iat": span[0],
         "exp": span[1],
+        "jti": str(uuid.uuid4()),
         "jwk": json.dumps(jwk),
     }
     head = {"alg": "RS256", "typ": "JWT", "kid": "asw"}

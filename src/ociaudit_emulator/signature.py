@@ -181,7 +181,7 @@ class KeyRing:
         return Signer(f"session {compute_fingerprint(session.public_key)}", session.public_key)
 
     def end_sessions(self) -> int:
-        """End the session of every token used so far, and return their number."""
+        """End every token used so far, and return their number; one that was not used yet stays valid."""
         self._ended.update(self._sessions)
         return len(self._sessions)
 

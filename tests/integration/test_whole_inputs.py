@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ociaudit.events.field_naming import choose_shape
+from ociaudit.events.filters import FilterSpec
 from ociaudit.operations.context import ExportOptions
 from support.exports import export_here, make_tools
 from support.processes import Finished, find_command, run_process
@@ -71,6 +74,45 @@ def test_a_file_that_is_not_the_one_of_its_manifest_is_named(command, original, 
         (tmp_path / "out.ndjson").unlink(missing_ok=True)
         text = said(run(tmp_path, *words))
         assert ("ALTERED: the file is not the one of its manifest" in text) == (content in altered), text
+
+
+@pytest.mark.parametrize("command", ["convert", "summary", "query", "diff"])
+def test_a_manifest_that_was_edited_is_noticed(command, original, tmp_path):
+    """A manifest that does not match its own digest makes every command call the file altered."""
+    manifest = (original.parent / "audit.json.manifest.json").read_bytes()
+    edited = manifest.replace(b'"started_at": "2', b'"started_at": "1')
+    assert edited != manifest
+    (tmp_path / "in.json").write_bytes(original.read_bytes())
+    for content in (edited, manifest):
+        (tmp_path / "in.json.manifest.json").write_bytes(content)
+        (tmp_path / "out.ndjson").unlink(missing_ok=True)
+        text = said(run(tmp_path, *(diff_words(command, original) or COMMANDS[command])))
+        assert ("ALTERED: the file is not the one of its manifest" in text) == (content is edited), text
+
+
+@pytest.mark.parametrize("command", ["convert", "query"])
+def test_a_notice_states_the_verdict_unless_the_file_is_complete(command, original, shared_emulator, tmp_path):
+    """Gaps, a filter and an unreadable manifest are reported on stderr; a complete export without a filter is not."""
+    root = shared_emulator.tenancy()["id"]
+    whole = ExportOptions(start=START, end=END, regions=(REGION,), compartments=(root,), is_subtree=False)
+    for name, options in (("whole", whole), ("filtered", replace(whole, filter=FilterSpec(event_types=("List",))))):
+        export_here(options, tmp_path / f"{name}.json", make_tools(shared_emulator))
+    shutil.copytree(original.parent, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "broken.json").write_bytes(original.read_bytes())
+    (tmp_path / "broken.json.manifest.json").write_bytes(b"{")
+    notices = {
+        "whole": "",
+        "filtered": "complete for filter",
+        "audit": "INCOMPLETE: ",
+        "broken": "whether broken.json is complete is unknown",
+    }
+    for name, words in notices.items():
+        options = {"convert": ("-o", f"{name}.ndjson", "-q"), "query": (SQL,)}[command]
+        done = run(tmp_path, command, f"{name}.json", *options)
+        assert done.code == 0, done.stderr
+        notice = "".join(line for line in done.stderr.splitlines(keepends=True) if f"{name}.json" in line)
+        assert words in notice, done.stderr
+        assert bool(notice) == bool(words), done.stderr
 
 
 def diff_words(command: str, original: Path) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.window import Coverage
-from ociaudit.storage.recovery import Recovered
+from ociaudit.planning.shard import Coverage
+from ociaudit.storage.spool import Recovered
 from support.drawn_shards import HERE, THERE, make_event, make_shard
 from support.served_runs import Service, ask_missing, kill, open_run, read_output, sort_events
 

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ociaudit.planning.planner import FetchState, SplitDecider, SplitPolicy
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Target, Window
 from support.simulated_service import PageOrder, SimulatedEvent, SimulatedService
 from support.simulated_sweep import SweepResult, simulate_sweep
 from support.synthetic_tenancy import make_tenancy

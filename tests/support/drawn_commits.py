@@ -22,8 +22,7 @@ from ociaudit.archive.state import (
     list_targets,
     plan_asks,
 )
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 
 DAY = 24 * 60
 ROOT = "ocid1.tenancy.oc1..aaaa"

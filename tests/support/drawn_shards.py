@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from ociaudit.client.audit import Page
 from ociaudit.events.event import Event, read_event
-from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Shard, Target, Window
 from ociaudit.storage.journal import PageLine
 
 REGION = "eu-frankfurt-1"

@@ -194,7 +194,7 @@ class Emulator:
         return token
 
     def end_tokens(self) -> None:
-        """End the session of every token used so far."""
+        """End every token used so far; one that was issued and not used yet stays valid."""
         self.request("DELETE", "tokens")
 
     def request(self, method: str, name: str, body: bytes | None = None) -> bytes:

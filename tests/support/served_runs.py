@@ -1,6 +1,6 @@
 """A run's directory filled as a run does, from a service that cuts its pages as it likes.
 
-Owns: the service, which is a table of events, and the way from it through spool and recovery to the output.
+Owns: the service, which is a table of events, and the way from it through spool to the output, recovery included.
 Must not: know what a test did to the files in between.
 """
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from ociaudit.events.event import Event
 from ociaudit.planning.shard import PageCursor, Shard, Target
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
-from ociaudit.storage.recovery import Recovered, open_spool
 from ociaudit.storage.run_dir import RunDirectory
-from ociaudit.storage.spool import Spool
+from ociaudit.storage.spool import Recovered, Spool, open_spool
 from support.drawn_shards import HERE, THERE, make_page_line
 
 PLAN_ID = "7" * 64

@@ -15,8 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from ociaudit.client.memory_budget import Reservation
-from ociaudit.client.transport import HttpResponse
+from ociaudit.client.transport import HttpResponse, Reservation
 from ociaudit.errors import ConnectionFailed, ServiceError
 from ociaudit.planning.shard import Target
 from support.virtual_time import START

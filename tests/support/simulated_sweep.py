@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 
 from ociaudit.client.audit import AuditReader, Page
 from ociaudit.client.http_client import HttpClient
-from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import Credentials
+from ociaudit.client.transport import MemoryBudget
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.fetcher import Fetcher, GapTracker
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
-from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Gap, Shard, Target, Window
 from support.simulated_service import SimulatedService
 from support.virtual_time import VirtualClock, run_in_virtual_time
 

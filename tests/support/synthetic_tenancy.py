@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from ociaudit.client.audit import AuditReader
 from ociaudit.client.http_client import HttpClient
-from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
+from ociaudit.client.transport import MemoryBudget
 from ociaudit.operations.preview import Preview, Prober, Speed, count_windows
 from ociaudit.planning.scope import make_targets
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import MINUTES_PER_DAY, Window
+from ociaudit.planning.shard import MINUTES_PER_DAY, Target, Window
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from support.simulated_service import PageOrder, SimulatedEvent, SimulatedService
 from support.virtual_time import VirtualClock, run_in_virtual_time

@@ -53,14 +53,14 @@ def test_the_import_contracts_hold(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "contract"),
     [
-        ("ociaudit/events/event.py", "from ociaudit.planning.window import Window", "lower layers"),
+        ("ociaudit/events/event.py", "from ociaudit.planning.shard import Window", "lower layers"),
         ("ociaudit/client/audit.py", "from ociaudit.storage.spool import Spool", "lower layers"),
         ("ociaudit/client/audit.py", "def later():\n    import ociaudit.operations.fetcher", "lower layers"),
         ("ociaudit/operations/export.py", "from ociaudit.analysis import summary", "lower layers"),
         ("ociaudit/operations/export.py", "from ociaudit import api", "lower layers"),
         ("ociaudit/api.py", "from ociaudit.cli import console", "lower layers"),
         ("ociaudit/attic/__init__.py", "", "lower layers"),
-        ("ociaudit/planning/window.py", "def later():\n    from ociaudit.planning import planner", "by way of others"),
+        ("ociaudit/planning/shard.py", "def later():\n    from ociaudit.planning import planner", "by way of others"),
         ("ociaudit/cli/demo_command.py", "import ociaudit_emulator.server", "share no code"),
         ("ociaudit_emulator/server.py", "from ociaudit.errors import UsageError", "share no code"),
         ("ociaudit_emulator/server.py", "import msgspec", "aiohttp and cryptography alone"),

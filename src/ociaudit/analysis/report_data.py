@@ -35,8 +35,7 @@ from ociaudit.analysis.detections import (
 from ociaudit.analysis.report_stats import EPOCH, SERIES, ReportStats, SampledEvent, Series
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import Facts
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Target, Window
 from ociaudit.storage.manifest import Manifest
 
 STATES = ("covered", "provisional", "waived", "not requested", "denied", "failed")

@@ -18,14 +18,14 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ociaudit.analysis.event_table import TABLE
 from ociaudit.errors import DiskError, OciAuditError, UsageError
 from ociaudit.events.columns import COLUMNS
 
 if TYPE_CHECKING:
     import duckdb
 
-
+TABLE = "events"
+"""The one table that a query may read."""
 COLUMN_NAMES = tuple(column.name for column in COLUMNS)
 _ALL_COLUMNS = frozenset(COLUMN_NAMES)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})

@@ -26,7 +26,7 @@ from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_fact
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
-from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, is_described, judge
+from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, judge, judge_file
 
 _TOP = 50
 _PARTNERS = 20
@@ -203,8 +203,7 @@ def read_coverage(path: Path | None) -> CoverageEntry:
     if found is None:
         return CoverageEntry(str(path), VerdictKind.UNKNOWN, tuple(describe_verdict(judge(None))))
     regions = Counter(origin.region for origin in open_origins(path) or ())
-    is_altered = not found.has_own_digest or not is_described(path, found.manifest)
-    entry = _make_coverage_entry(str(path), found.manifest, judge(found.manifest, is_altered=is_altered))
+    entry = _make_coverage_entry(str(path), found.manifest, judge_file(path, found))
     return msgspec.structs.replace(entry, regions=dict(regions.most_common()))
 
 

@@ -20,8 +20,7 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 
 ARCHIVE_SCHEMA = "oci-audit-archive/1"
 COMMIT_SCHEMA = "oci-audit-commit/1"

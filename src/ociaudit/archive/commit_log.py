@@ -43,7 +43,7 @@ from ociaudit.archive.commit import (
     validate_commit,
 )
 from ociaudit.errors import CorruptRun, OciAuditError, UsageError
-from ociaudit.planning.window import format_second
+from ociaudit.planning.shard import format_second
 from ociaudit.storage.atomic_io import (
     create_exclusively,
     explain_disk,

@@ -45,8 +45,7 @@ from ociaudit.events.event import BadPage, encode_order, extract_event_id, read_
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute, minute_of_instant, read_facts, read_instant
 from ociaudit.formats.base import EventEncoder, Record, make_target
 from ociaudit.formats.parquet import SEGMENT_COLUMNS, Parquet, connect_writer, make_segment_row
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import format_minute
+from ociaudit.planning.shard import Target, format_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, new_file, write_all
 from ociaudit.storage.merge import digest_value
 

@@ -22,18 +22,29 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ociaudit.archive.commit import UNKNOWN_DATE, Answered, Commit, Compartment, ScopeChange, SegmentEntry, Selection, TargetWindow
+from ociaudit.archive.commit import (
+    UNKNOWN_DATE,
+    Answered,
+    Commit,
+    Compartment,
+    ScopeChange,
+    SegmentEntry,
+    Selection,
+    TargetWindow,
+)
+from ociaudit.archive.coverage import AskedCoverage
 from ociaudit.errors import CorruptRun, UsageError
-from ociaudit.planning.shard import Gap, Target, shorten_reason
-from ociaudit.planning.time_range import parse_duration
-from ociaudit.planning.window import (
+from ociaudit.planning.shard import (
     MINUTES_PER_DAY,
-    AskedCoverage,
     Coverage,
+    Gap,
+    Target,
     Window,
     format_minute,
     parse_minute,
+    shorten_reason,
 )
+from ociaudit.planning.time_range import parse_duration
 from ociaudit.storage.verdict import Verdict, VerdictKind
 
 RETENTION_MARGIN_MINUTES = 60

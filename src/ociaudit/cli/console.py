@@ -1,7 +1,8 @@
 """The terminal: everything that is printed, and the signals that stop a command.
 
 stdout carries data only. Everything else goes to stderr, except the output of commands whose result is text
-(`print_output`, `print_data`). The functions `format_...` and `describe_...` turn numbers into words and do not print.
+(`print_output`, `print_data`). The functions `format_...`, `describe_...` and `list_...` turn numbers and gaps into the
+words that all commands use; they do not print.
 
 Invariants
 - Text from events or from the service is attacker-controlled: control characters, escape sequences and
@@ -28,10 +29,15 @@ from ociaudit.errors import Interrupted, OciAuditError, RequestError, format_cou
 if TYPE_CHECKING:
     from types import FrameType
 
+    from ociaudit.planning.shard import Gap, Target
+    from ociaudit.storage.manifest import GapEntry, Range
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SIZE_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _PATHS_SHOWN = 30
+_GAPS_SHOWN = 40
+_UNAUTHORIZED = "401 "
 _USUAL_WIDTH, _NARROWEST = 80, 40
 _WORD = re.compile(r" *[^ ]+")
 _COLUMN_GAP = re.compile(r"(?<=[^ ]) {2,}(?=[^ ])")
@@ -328,6 +334,106 @@ def describe_redaction(fields: Mapping[str, int], events: int) -> Iterator[str]:
         yield f"  {number:>8,}  {path}"
     if len(fields) > _PATHS_SHOWN:
         yield f"  … and {format_count(len(fields) - _PATHS_SHOWN, 'more field')}"
+
+
+def describe_gaps(
+    gaps: Sequence[Gap],
+    *,
+    policy: str,
+    is_kept: bool = True,
+    is_relative: bool = False,
+    can_waive: bool = False,
+    paths: Mapping[str, str] | None = None,
+    requested: Range | None = None,
+    is_detailed: bool = False,
+    headline: str | None = None,
+    is_finished: bool = False,
+) -> Iterator[str]:
+    """Yield the gaps, one line per compartment and cause, and what to do about them.
+
+    `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
+    `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
+    `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
+    `requested` are shown without their time. `is_detailed` adds every gap with its request id. `headline` is the
+    verdict. `is_finished`: the gaps were waived when the file was written, and its run directory is gone.
+    """
+    yield headline or f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
+    yield from list_gap_lines(gaps, paths or {}, requested=requested)
+    if is_detailed:
+        yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
+    yield from _advise(gaps, policy, can_waive=can_waive)
+    if is_finished:
+        yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
+    elif is_kept and is_relative:
+        yield "hint: the same command with --resume requests only the gaps"
+    elif is_kept:
+        yield "hint: the same command again requests only the gaps"
+    else:
+        yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
+
+
+def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None) -> Iterator[str]:
+    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
+    from ociaudit.planning.shard import describe_group, group_gaps
+
+    try:
+        window = requested.window if requested else None
+    except ValueError:  # a manifest that was changed
+        window = None
+    groups = group_gaps(gaps)
+    for group in groups[:_GAPS_SHOWN]:
+        first, *others = wrap_text(describe_group(group, paths, window=window), 76)
+        yield f"  {first}"
+        yield from (f"    {line}" for line in others)
+    rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
+    if rest:
+        yield f"  … and {format_count(rest, 'more gap')}; all are in the manifest"
+
+
+def list_gap_entries(
+    entries: Sequence[GapEntry], paths: Mapping[str, str], requested: Range | None = None
+) -> Iterator[str]:
+    """Yield the gaps of a manifest as `list_gap_lines` does; as they are where their times cannot be read."""
+    try:
+        gaps = [entry.gap for entry in entries]
+    except ValueError:
+        for entry in entries[:_GAPS_SHOWN]:
+            yield f"  {entry.kind} {entry.region} {entry.compartment} {entry.start} .. {entry.end}: {entry.reason}"
+        return
+    yield from list_gap_lines(gaps, paths, requested=requested)
+
+
+def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[str]:
+    denied = [gap for gap in gaps if gap.kind == "denied"]
+    if any(gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
+        yield "hint: 401 in only one region: the tenancy is not subscribed to it, or the subscription is in progress"
+    if any(not gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
+        yield f"hint: for denied targets ask for: {policy}"
+        if can_waive:
+            yield "hint: if a denial is intended, --waive NAME keeps it on record without exit code 10"
+
+
+def describe_gap(gap: Gap, paths: Mapping[str, str] | None = None) -> str:
+    """Return region, compartment, window, reason and request id of a gap, in one line; with the path, if known."""
+    request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
+    where = describe_target(gap.target, paths or {})
+    return f"{gap.kind} {where} {gap.window}: {gap.reason}{request_id}"
+
+
+def describe_target(target: Target, paths: Mapping[str, str]) -> str:
+    """Return a target by region and path; by the OCID where no path is known."""
+    return f"{target.region} {paths.get(target.compartment) or target.compartment}"
+
+
+def wrap_text(text: str, width: int = _USUAL_WIDTH) -> list[str]:
+    """Return text as lines of at most `width` characters, broken only between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def clean_line(text: str) -> str:

@@ -125,8 +125,6 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
 
 def _describe_coverage(result: ExportResult) -> Iterator[str]:
     """Yield a table with a line per compartment and a column per region."""
-    from ociaudit.cli.export_command import list_gap_lines
-
     targets = result.manifest.coverage
     regions = sorted({target.region for target in targets})
     gaps = {gap.target: gap for gap in result.gaps}
@@ -139,7 +137,7 @@ def _describe_coverage(result: ExportResult) -> Iterator[str]:
     for compartment, name in sorted(names.items(), key=lambda item: item[1]):
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
         yield f"  {name:{width}}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
-    for line in list_gap_lines(result.gaps, paths, requested=result.manifest.range):
+    for line in console.list_gap_lines(result.gaps, paths, requested=result.manifest.range):
         yield line if line.startswith("    ") else f"  GAP {line.strip()}"
     yield f"  {len(covered) - len(gaps)} of {format_count(len(covered), 'target')} complete"
     if gaps:

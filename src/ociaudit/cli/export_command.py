@@ -1,7 +1,7 @@
 """`oci-audit export`: its options, its run and its screens.
 
-The options come first, then the run from options to exit code, then what is printed: the summary of an export, its
-gaps, and the preview of `--dry-run`. What is imported here is what `--help` needs; everything else is imported in the
+The options come first, then the run from options to exit code, then what is printed: the summary of an export, and the
+preview of `--dry-run`. What is imported here is what `--help` needs; everything else is imported in the
 functions that use it.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.console import describe_redaction, format_duration, format_size
+from ociaudit.cli.console import describe_gaps, describe_redaction, format_duration, format_size
 from ociaudit.cli.options import (
     BEHAVIOR,
     FILE,
@@ -34,13 +34,12 @@ from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_statu
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ociaudit.cli.progress import QuietProgress, RunStats
+    from ociaudit.cli.progress import QuietProgress
     from ociaudit.operations.context import Cancellation, ExportOptions
     from ociaudit.operations.export import ExportResult
     from ociaudit.operations.preview import Preview
     from ociaudit.planning.estimate import Amount, Estimate
-    from ociaudit.planning.shard import Gap
-    from ociaudit.storage.manifest import GapEntry, Range, Totals
+    from ociaudit.storage.manifest import Totals
 
 LogFormat = Literal["text", "json"]
 
@@ -52,13 +51,9 @@ _EXPORT_FIELDS = (
     *("shape", "with_origin", "redact", "max_window_days", "deadline", "confirm_empty"),
 )
 
-_GAPS_SHOWN = 40
 _TYPES_SHOWN = 10
-_SLOW_SECONDS = 1.0
-_SLOWEST_SHOWN = 3
 _REGIONS_SHOWN = 40
 _FAILED_PROBES_SHOWN = 10
-_UNAUTHORIZED = "401 "
 _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oci-audit export --help`"
 
 
@@ -300,7 +295,7 @@ def _print_not_final(result: ExportResult, *, is_quiet: bool) -> None:
 def _advise_final(result: ExportResult) -> str:
     """Return how the range of an export becomes final."""
     from ociaudit.operations.resume import has_relative_range
-    from ociaudit.planning.window import SETTLE_MINUTES
+    from ociaudit.planning.shard import SETTLE_MINUTES
 
     if has_relative_range(result.manifest.arguments):
         return f"--settle {SETTLE_MINUTES}m ends the range where it is final"
@@ -441,6 +436,7 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
+    from ociaudit.cli.progress import describe_effort
     from ociaudit.planning.time_range import is_relative
     from ociaudit.storage.verdict import describe_headline
 
@@ -527,108 +523,9 @@ def _describe_identical(totals: Totals) -> str:
     return f"{again} + {totals.identical - totals.fetched_twice:,} identical"
 
 
-def describe_effort(run_stats: RunStats) -> Iterator[str]:
-    """Yield what a run took, and its slowest windows if one was slow; nothing if nothing was requested."""
-    from ociaudit.cli.progress import describe_shard_time
-
-    if not run_stats.requests:
-        return
-    elapsed = run_stats.elapsed_seconds
-    requests = f"{format_count(run_stats.requests, 'request')} ({run_stats.requests / elapsed:,.1f}/s)"
-    yield (
-        f"took {format_duration(elapsed)}: {requests}, {run_stats.throttled:,} × 429, "
-        f"{format_size(run_stats.received_bytes)} received, {format_count(run_stats.splits, 'window')} split"
-    )
-    slowest = [taken for taken in run_stats.slowest if taken.seconds >= _SLOW_SECONDS][:_SLOWEST_SHOWN]
-    if slowest:
-        yield "slowest windows:"
-    for taken in slowest:
-        yield f"  {describe_shard_time(taken, run_stats.paths)}"
-
-
-def describe_gaps(
-    gaps: Sequence[Gap],
-    *,
-    policy: str,
-    is_kept: bool = True,
-    is_relative: bool = False,
-    can_waive: bool = False,
-    paths: Mapping[str, str] | None = None,
-    requested: Range | None = None,
-    is_detailed: bool = False,
-    headline: str | None = None,
-    is_finished: bool = False,
-) -> Iterator[str]:
-    """Yield the gaps, one line per compartment and cause, and what to do about them.
-
-    `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
-    `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
-    `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
-    `requested` are shown without their time. `is_detailed` adds every gap with its request id. `headline` is the
-    verdict. `is_finished`: the gaps were waived when the file was written, and its run directory is gone.
-    """
-    from ociaudit.cli.progress import describe_gap
-
-    yield headline or f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
-    yield from list_gap_lines(gaps, paths or {}, requested=requested)
-    if is_detailed:
-        yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
-    yield from _advise(gaps, policy, can_waive=can_waive)
-    if is_finished:
-        yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
-    elif is_kept and is_relative:
-        yield "hint: the same command with --resume requests only the gaps"
-    elif is_kept:
-        yield "hint: the same command again requests only the gaps"
-    else:
-        yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
-
-
-def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None) -> Iterator[str]:
-    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
-    from ociaudit.cli.options import wrap_text
-    from ociaudit.planning.shard import describe_group, group_gaps
-
-    try:
-        window = requested.window if requested else None
-    except ValueError:  # a manifest that was changed
-        window = None
-    groups = group_gaps(gaps)
-    for group in groups[:_GAPS_SHOWN]:
-        first, *others = wrap_text(describe_group(group, paths, window=window), 76)
-        yield f"  {first}"
-        yield from (f"    {line}" for line in others)
-    rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
-    if rest:
-        yield f"  … and {format_count(rest, 'more gap')}; all are in the manifest"
-
-
-def list_gap_entries(
-    entries: Sequence[GapEntry], paths: Mapping[str, str], requested: Range | None = None
-) -> Iterator[str]:
-    """Yield the gaps of a manifest as `list_gap_lines` does; as they are where their times cannot be read."""
-    try:
-        gaps = [entry.gap for entry in entries]
-    except ValueError:
-        for entry in entries[:_GAPS_SHOWN]:
-            yield f"  {entry.kind} {entry.region} {entry.compartment} {entry.start} .. {entry.end}: {entry.reason}"
-        return
-    yield from list_gap_lines(gaps, paths, requested=requested)
-
-
-def _advise(gaps: Sequence[Gap], policy: str, *, can_waive: bool) -> Iterator[str]:
-    denied = [gap for gap in gaps if gap.kind == "denied"]
-    if any(gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
-        yield "hint: 401 in only one region: the tenancy is not subscribed to it, or the subscription is in progress"
-    if any(not gap.reason.startswith(_UNAUTHORIZED) for gap in denied):
-        yield f"hint: for denied targets ask for: {policy}"
-        if can_waive:
-            yield "hint: if a denial is intended, --waive NAME keeps it on record without exit code 10"
-
-
 def describe_empty_filter(result: ExportResult) -> Iterator[str]:
     """Yield what was scanned if no event matched the filter."""
-    from ociaudit.events.event_names import find_recorded_names
+    from ociaudit.events.conditions import find_recorded_names
     from ociaudit.events.filters import FilterSpec
 
     arguments, totals = result.manifest.arguments, result.manifest.totals
@@ -656,6 +553,8 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
     if as_json:
         import json
 
+        from ociaudit.operations.preview import encode_preview
+
         console.print_data(json.dumps(encode_preview(preview)))
     else:
         for line in describe_preview(preview):
@@ -666,10 +565,10 @@ def print_preview(preview: Preview, *, as_json: bool) -> int:
 def describe_preview(preview: Preview) -> Iterator[str]:
     """Yield the preview of a dry run, line by line."""
     from ociaudit.cli.progress import describe_shard
-    from ociaudit.planning.window import MINUTES_PER_DAY, format_minute
+    from ociaudit.planning.shard import MINUTES_PER_DAY, format_minute
 
     plan = preview.plan
-    regions, compartments = _list_scope(preview)
+    regions, compartments = preview.regions, preview.compartment_count
     more = f", and {len(regions) - _REGIONS_SHOWN:,} more" if len(regions) > _REGIONS_SHOWN else ""
     yield f"dry run: {format_count(preview.requests_made, 'request')} made, nothing written"
     yield (
@@ -694,45 +593,6 @@ def describe_preview(preview: Preview) -> Iterator[str]:
         yield f"rejected    and {len(preview.failed) - _FAILED_PROBES_SHOWN:,} more"
 
 
-def encode_preview(preview: Preview) -> dict[str, Any]:
-    """Return the preview of a dry run as one JSON object."""
-    from ociaudit.planning.window import format_minute
-
-    plan, estimate = preview.plan, preview.estimate
-    regions, compartments = _list_scope(preview)
-    return {
-        "start": format_minute(plan.window.start),
-        "end": format_minute(plan.window.end),
-        "regions": regions,
-        "compartments": compartments,
-        "targets": len(plan.targets),
-        "max_window_days": preview.max_window_days,
-        "requests_at_least": preview.windows,
-        "requests_made": preview.requests_made,
-        "retention_days": plan.retention_days,
-        "is_beyond_retention": preview.is_beyond_retention,
-        "settled_until": format_minute(preview.settled_until),
-        "is_provisional": plan.window.end > preview.settled_until,
-        "estimate": _encode_estimate(preview, estimate) if estimate else None,
-        "refused": [
-            {
-                "region": shard.target.region,
-                "compartment": shard.target.compartment,
-                "start": format_minute(shard.window.start),
-                "end": format_minute(shard.window.end),
-                "reason": str(error),
-                "request_id": error.request_id,
-            }
-            for shard, error in preview.failed
-        ],
-    }
-
-
-def _list_scope(preview: Preview) -> tuple[list[str], int]:
-    targets = preview.plan.targets
-    return sorted({target.region for target in targets}), len({target.compartment for target in targets})
-
-
 def _describe_retention(preview: Preview) -> str:
     days = preview.plan.retention_days
     if days is None:
@@ -743,7 +603,7 @@ def _describe_retention(preview: Preview) -> str:
 
 
 def _describe_horizon(preview: Preview) -> str:
-    from ociaudit.planning.window import format_minute
+    from ociaudit.planning.shard import format_minute
 
     horizon = format_minute(preview.settled_until)
     if preview.plan.window.end > preview.settled_until:
@@ -791,24 +651,3 @@ def _round(number: float) -> int:
     """Round to three digits: an estimate does not know more."""
     whole = round(number)
     return round(whole, 3 - len(str(whole))) if whole >= 1000 else whole
-
-
-def _encode_estimate(preview: Preview, estimate: Estimate) -> dict[str, Any]:
-    def show(amount: Amount) -> dict[str, float]:
-        return {"likely": round(amount.likely), "low": round(amount.low), "high": round(amount.high)}
-
-    return {
-        "questions": preview.probes,
-        "windows": estimate.windows,
-        "windows_sampled": estimate.sampled,
-        "windows_dense": estimate.dense,
-        "unlike_share": round(estimate.unlike_share, 4),
-        "is_exact": estimate.is_exact,
-        "concurrency": preview.speed.concurrency,
-        "max_requests_per_second": preview.speed.max_per_second,
-        "seconds_per_request": round(estimate.seconds_per_request, 4),
-        "events": show(estimate.events),
-        "bytes": show(estimate.size_bytes),
-        "requests": show(estimate.requests),
-        "seconds": show(estimate.seconds),
-    }

@@ -23,8 +23,7 @@ from ociaudit.cli.progress import VERBOSE, VERY_VERBOSE, QuietProgress, ShardTim
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError, find_exit_status
 from ociaudit.operations.export import ExportResult
-from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.window import Window, format_minute
+from ociaudit.planning.shard import Gap, Shard, Target, Window, format_minute
 
 _LINE_EVERY_SECONDS = 5.0
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from ociaudit.cli import console
+from ociaudit.cli.console import wrap_text
 from ociaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -229,17 +230,6 @@ def render_help(
         lines += (f"  # {line}" for line in wrap_text(description, _WIDTH - 4))
         lines += [f"  {command_line}"]
     return "\n".join(lines)
-
-
-def wrap_text(text: str, width: int = _WIDTH) -> list[str]:
-    """Return text as lines of at most `width` characters, broken only between words."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 def _collect_sections(
@@ -461,11 +451,6 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(**values, wanted=_make_spec(filled))
 
     return combine(*(one.decorate for one in FILTER_OPTIONS))(run)
-
-
-def has_filters(command: click.Command) -> bool:
-    """Return whether a command has the filter options."""
-    return any(getattr(one, "section", "") == FILTERS for one in command.params)
 
 
 def _make_spec(filled: Mapping[FilterOption, Sequence[str] | str | None]) -> FilterSpec:

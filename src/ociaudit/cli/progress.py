@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ociaudit.cli import console
-from ociaudit.cli.console import format_duration
+from ociaudit.cli.console import describe_gap, describe_target, format_duration, format_size
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError, ServiceError, format_count
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.export import ExportResult
-from ociaudit.planning.shard import Gap, Shard, Target
-from ociaudit.planning.window import Window, format_minute
+from ociaudit.planning.shard import Gap, Shard, Target, Window, format_minute
 
 VERBOSE, VERY_VERBOSE = 1, 2
 SLOWEST_KEPT = 5
@@ -31,6 +30,8 @@ _REGIONS_AFTER_SECONDS = 10.0
 _BLOCK_EVERY_SECONDS = 0.1
 _REGIONS_SHOWN = 12
 _GAPS_PRINTED = 40
+_SLOW_SECONDS = 1.0
+_SLOWEST_SHOWN = 3
 
 
 @dataclass(slots=True)
@@ -261,18 +262,6 @@ def describe_regions(run_stats: RunStats) -> Iterator[str]:
         yield f"  and {format_count(len(ordered) - _REGIONS_SHOWN, 'more region')}"
 
 
-def describe_gap(gap: Gap, paths: Mapping[str, str] | None = None) -> str:
-    """Return region, compartment, window, reason and request id of a gap, in one line; with the path, if known."""
-    request_id = f" (opc-request-id {gap.request_id})" if gap.request_id else ""
-    where = describe_target(gap.target, paths or {})
-    return f"{gap.kind} {where} {gap.window}: {gap.reason}{request_id}"
-
-
-def describe_target(target: Target, paths: Mapping[str, str]) -> str:
-    """Return a target by region and path; by the OCID where no path is known."""
-    return f"{target.region} {paths.get(target.compartment) or target.compartment}"
-
-
 def describe_shard(shard: Shard, paths: Mapping[str, str]) -> str:
     """Return a shard by region, path and window."""
     return f"{describe_target(shard.target, paths)} {shard.window}"
@@ -293,6 +282,23 @@ def describe_shard_time(taken: ShardTime, paths: Mapping[str, str]) -> str:
     """Return a shard, how long it took and what it returned."""
     pages, events = format_count(taken.pages, "page"), format_count(taken.events, "event")
     return f"{describe_shard(taken.shard, paths)}: {taken.seconds:.1f} s, {pages}, {events}"
+
+
+def describe_effort(run_stats: RunStats) -> Iterator[str]:
+    """Yield what a run took, and its slowest windows if one was slow; nothing if nothing was requested."""
+    if not run_stats.requests:
+        return
+    elapsed = run_stats.elapsed_seconds
+    requests = f"{format_count(run_stats.requests, 'request')} ({run_stats.requests / elapsed:,.1f}/s)"
+    yield (
+        f"took {format_duration(elapsed)}: {requests}, {run_stats.throttled:,} × 429, "
+        f"{format_size(run_stats.received_bytes)} received, {format_count(run_stats.splits, 'window')} split"
+    )
+    slowest = [taken for taken in run_stats.slowest if taken.seconds >= _SLOW_SECONDS][:_SLOWEST_SHOWN]
+    if slowest:
+        yield "slowest windows:"
+    for taken in slowest:
+        yield f"  {describe_shard_time(taken, run_stats.paths)}"
 
 
 def describe_split(shard: Shard, sub_shard_count: int, paths: Mapping[str, str]) -> str:

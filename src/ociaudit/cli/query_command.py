@@ -99,7 +99,7 @@ def query(
 ) -> int:
     """Run one SELECT statement on the events in one or more files. The table is named `events`."""
     from ociaudit.analysis.query import run_query
-    from ociaudit.operations.convert import find_mismatches
+    from ociaudit.storage.verdict import find_notice
 
     if is_list:
         for line in list_queries():
@@ -114,8 +114,9 @@ def query(
         console.handle_signals(console.raise_interrupted),
         run_query(paths, sql, on_incomplete=console.choose_notice(is_strict=is_strict)) as result,
     ):
-        for mismatch in find_mismatches(paths):
-            console.print_notice(mismatch)
+        for path in paths:
+            if path is not None and path.is_file() and (notice := find_notice(path)):
+                console.print_notice(notice)
         _write_result(result, chosen, output)
     return ExitCode.OK
 

@@ -93,7 +93,7 @@ def run_script(script: Script, arguments: Sequence[str]) -> int:
 
 
 def _export(script: Script, given: argparse.Namespace, cancellation: Cancellation) -> int:
-    from ociaudit.cli.export_command import choose_progress, describe_empty_filter, describe_gaps, describe_result
+    from ociaudit.cli.export_command import choose_progress, describe_empty_filter, describe_result
 
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
@@ -107,7 +107,7 @@ def _export(script: Script, given: argparse.Namespace, cancellation: Cancellatio
     for line in (*describe_empty_filter(result), *describe_result(result)):
         console.print_message(line)
     for line in (
-        describe_gaps(
+        console.describe_gaps(
             result.gaps,
             policy=result.policy,
             paths=result.manifest.scope.compartment_paths,

@@ -140,11 +140,10 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
 
 
 def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
-    from ociaudit.cli.export_command import list_gap_entries
     from ociaudit.storage.manifest import Range
 
     requested = Range(coverage.asked_start or "", coverage.asked_end or "")
-    lines = list(list_gap_entries(coverage.gaps, coverage.compartment_paths, requested))
+    lines = list(console.list_gap_entries(coverage.gaps, coverage.compartment_paths, requested))
     for line in lines[:_GAP_LINES_SHOWN]:
         is_continued = line.startswith("    ")
         yield f"{'':<{_LABEL}}{'    ' if is_continued else 'GAP '}{clean_text(line.strip())}"

@@ -58,8 +58,6 @@ def verify(file: Path, *, manifest: Path | None, signer: Path | None, require_fi
 
 def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     """Yield what was requested, what is complete, what is missing and what does not match."""
-    from ociaudit.cli.export_command import list_gap_entries
-
     manifest = result.manifest
     events = format_count(manifest.totals.written, "event")
     yield f"{file}: {events}, {format_count(manifest.output.size_bytes, 'byte')}"
@@ -72,7 +70,7 @@ def describe_verification(result: Verification, file: Path) -> Iterator[str]:
     for title, entries in (("", manifest.gaps), ("waived:", manifest.waived_gaps)):
         if title and entries:
             yield f"  {title}"
-        yield from list_gap_entries(entries, manifest.scope.compartment_paths, manifest.range)
+        yield from console.list_gap_entries(entries, manifest.scope.compartment_paths, manifest.range)
     yield f"manifest  sha256:{manifest.digest}"
     yield f"signature {_describe_signature(result)}"
     for note in result.notes:

@@ -25,8 +25,7 @@ from ociaudit.client.network import Endpoints
 from ociaudit.client.transport import HttpResponse
 from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import Event, parse_page
-from ociaudit.planning.shard import PageCursor, Shard
-from ociaudit.planning.window import format_minute
+from ociaudit.planning.shard import PageCursor, Shard, format_minute
 
 ParsePage = Callable[[bytes], list[Event]]
 _Request = asyncio.Task[HttpResponse[list[Event]]]

@@ -21,9 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from ociaudit.client.memory_budget import MemoryBudget, Reservation
 from ociaudit.client.rate_limiter import RateLimiter, Slot
-from ociaudit.client.transport import FinishedRequest, HttpResponse, extract_host, finish_request
+from ociaudit.client.transport import (
+    FinishedRequest,
+    HttpResponse,
+    MemoryBudget,
+    Reservation,
+    extract_host,
+    finish_request,
+)
 from ociaudit.clock import Clock
 from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError, ServiceUnreachable
 

@@ -5,7 +5,7 @@
 - `LoadedSigner`, `RefreshingSigner`: a signer whose token expires, and that is replaced in time.
 - `load_api_key`, `load_session`, `read_token`: signers made of the key and token files that a profile names.
 
-`auth` chooses the kind of sign-in; `instance_principals` builds the signers that use no files of a profile.
+`auth` chooses the kind of sign-in, and builds the signers that use no files of a profile.
 
 Invariants
 - No part of a key, pass phrase or token appears in a message or a repr.

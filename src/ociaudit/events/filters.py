@@ -25,6 +25,8 @@ from ociaudit.events.conditions import (
     TYPE_FIELDS,
     Condition,
     FactsTest,
+    describe_alias,
+    find_aliases,
     match_addresses,
     match_name_rules,
     match_names,
@@ -35,7 +37,6 @@ from ociaudit.events.conditions import (
     split_list,
 )
 from ociaudit.events.event import Event, encode_instant, make_page_parser, parse_page
-from ociaudit.events.event_names import describe_alias, find_aliases
 from ociaudit.events.fields import UNREADABLE_INSTANT, Facts, make_facts_reader, read_instant
 from ociaudit.events.presets import list_preset_rules
 

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ociaudit.errors import UsageError
-from ociaudit.events.conditions import suggest
-from ociaudit.events.event_names import NameRule
+from ociaudit.events.conditions import NameRule, suggest
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ import msgspec
 MARK = "(redacted)"
 """Replaces a credential."""
 OTHER_PATHS = "(other fields)"
-"""Stands for the paths beyond the limit on their number."""
+"""Represents the paths beyond the limit on their number."""
 
 _NAME_ENDS = (
     "accesskey",

@@ -1,11 +1,8 @@
 """Readers of JSON in any layout: the objects of a stream, one by one, without loading the file.
 
-Two readers serve two purposes:
-
-- `ObjectStream` reads every JSON input of `open_records`: the elements of an array, or objects that follow each other.
-  Objects in lines, one or several each, are split by msgspec. Any other layout, lone surrogates and everything that
-  msgspec rejects go through the standard library's scanner, which also locates errors.
-- `read_any_array` reads one array for `diff`, element by element, with the byte at which each begins.
+`ObjectStream` reads every JSON input of `open_records`: the elements of an array, or objects that follow each other.
+Objects in lines, one or several each, are split by msgspec. Any other layout, lone surrogates and everything that
+msgspec rejects go through the standard library's scanner, which also locates errors.
 
 Files in the program's own layout have faster readers, in `formats/json.py` and `reader.read_plain_lines`.
 
@@ -21,14 +18,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from operator import methodcaller
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from ociaudit.events.event import BadPage, Event, read_event, scan_value, skip_white_space
+from ociaudit.events.event import scan_value, skip_white_space
 from ociaudit.events.field_naming import IDENTIFYING_NAMES
 from ociaudit.formats.base import InvalidFile
 
@@ -430,96 +427,3 @@ def _find_list(text: str, start: int, *, is_inner: bool = False) -> tuple[int, i
 
 def _count_bytes(text: str, index: int) -> int:
     return index if text.isascii() else len(text[:index].encode("utf-8", "surrogateescape"))
-
-
-class LocatedEvents(NamedTuple):
-    """Consecutive events of a file, with the byte at which each begins."""
-
-    events: list[Event]
-    offsets: list[int]
-
-
-def read_any_array(chunks: Iterable[bytes], shape: str) -> Iterator[LocatedEvents]:
-    """Yield the events of a JSON array in any layout, whose fields are in the given shape.
-
-    Raises:
-        InvalidFile: the bytes are not a JSON array of objects.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    splitter = _ElementSplitter(shape)
-    for chunk in chain(filter(None, chunks), [b""]):  # the empty one is the end
-        try:
-            splitter.add(decoder.decode(chunk, final=not chunk))
-        except UnicodeDecodeError as error:
-            raise InvalidFile("this is not UTF-8", splitter.offset) from error
-        batch = splitter.split()
-        if batch.events:
-            yield batch
-    splitter.finish()
-
-
-class _ElementSplitter:
-    """Receives the text of an array as it is read and returns the elements that are complete."""
-
-    def __init__(self, shape: str) -> None:
-        self._shape = shape
-        self._text = ""
-        self._expected: Literal["[", "first", "comma", "element", "end"] = "["
-        self.offset = 0
-        """The byte of the file at which the held text begins."""
-
-    def add(self, text: str) -> None:
-        if len(self._text) > _MAX_OBJECT_CHARACTERS:
-            raise InvalidFile("this is not valid JSON", self.offset)
-        self._text += text
-
-    def split(self) -> LocatedEvents:
-        batch = LocatedEvents([], [])
-        text, index = self._text, 0
-        while (start := skip_white_space(text, index)) < len(text):
-            self.offset += start - index
-            index = start
-            if self._expected in {"first", "element"} and text[start] == "{":
-                try:
-                    end = scan_value(text, start)[1]
-                except (ValueError, RecursionError):
-                    break  # incomplete, or invalid: `finish` and `add` raise
-                raw = text[start:end].encode("utf-8")
-                batch.events.append(_read_element(raw, self._shape, self.offset))
-                batch.offsets.append(self.offset)
-                self.offset += len(raw)
-                index = end
-                self._expected = "comma"
-            else:
-                self._read_mark(text[start])
-                self.offset += 1
-                index = start + 1
-        else:
-            self.offset += start - index
-            index = start
-        self._text = text[index:]
-        return batch
-
-    def finish(self) -> None:
-        if self._expected != "end":
-            raise InvalidFile("the array is truncated, or this is not valid JSON", self.offset)
-
-    def _read_mark(self, mark: str) -> None:
-        match self._expected, mark:
-            case "[", "[":
-                self._expected = "first"
-            case (("first" | "comma"), "]"):
-                self._expected = "end"
-            case "comma", ",":
-                self._expected = "element"
-            case "[", _:
-                raise InvalidFile("this is not a JSON array", self.offset)
-            case _:
-                raise InvalidFile(f"unexpected {mark!r}", self.offset)
-
-
-def _read_element(raw: bytes, shape: str, offset: int) -> Event:
-    try:
-        return read_event(raw, shape)
-    except BadPage as error:
-        raise InvalidFile(f"this is not an event: {error}", offset) from error

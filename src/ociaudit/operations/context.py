@@ -22,11 +22,10 @@ import msgspec
 from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
-from ociaudit.client.memory_budget import MemoryBudget
 from ociaudit.client.network import Endpoints, split_regions
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
-from ociaudit.client.transport import FinishedRequest, Transport, TransportLimits
+from ociaudit.client.transport import FinishedRequest, MemoryBudget, Transport, TransportLimits
 from ociaudit.clock import Clock
 from ociaudit.errors import Interrupted, RequestError, UsageError
 from ociaudit.events.event import parse_page
@@ -35,9 +34,8 @@ from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
-from ociaudit.planning.shard import Gap, Shard, Target
+from ociaudit.planning.shard import Gap, Shard, Target, Window
 from ociaudit.planning.time_range import check_placeholders, parse_duration, pin_time
-from ociaudit.planning.window import Window
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
 
 T = TypeVar("T")
@@ -186,22 +184,6 @@ class ExportOptions:
 
 def _to_text(moment: When) -> str:
     return moment if isinstance(moment, str) else moment.isoformat()
-
-
-def parse_time_basis(text: str) -> TimeBasis:
-    """Return the time that a range means.
-
-    Raises:
-        UsageError: the text names neither.
-    """
-    folded = text.strip().casefold()
-    if folded == "event-time":
-        return "event-time"
-    if folded == "processed-time":
-        return "processed-time"
-    raise UsageError(
-        f"{text!r} is not a time basis", hint="write --time-basis event-time, or omit it for processed time"
-    )
 
 
 class Callbacks:

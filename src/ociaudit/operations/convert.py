@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
 
-from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
+from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page, replace_lone_surrogates
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
@@ -35,9 +35,9 @@ from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import find_mismatch, load_manifest, name_manifest
+from ociaudit.storage.manifest import name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
-from ociaudit.storage.verdict import VerdictKind, describe_verdict, is_described, judge
+from ociaudit.storage.verdict import find_notice
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts after every known origin, so that of equal records the one with an origin is kept."""
@@ -253,28 +253,6 @@ def convert_events(
     return conversion
 
 
-def find_mismatches(paths: Iterable[Path | None]) -> list[str]:
-    """Return a sentence for each file that is not the one of the manifest beside it; None, which is stdin, has none.
-
-    Raises:
-        DiskError: a file cannot be read.
-    """
-    sentences = []
-    for path in paths:
-        if path is None or not path.is_file():
-            continue
-        try:
-            found = load_manifest(name_manifest(path))
-        except CorruptRun:
-            continue
-        reason = find_mismatch(path, found.manifest.output) if found else None
-        if reason:
-            sentences.append(
-                f"{path}: ALTERED: the file is not the one of its manifest ({reason}); run oci-audit verify"
-            )
-    return sentences
-
-
 def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
     """Check the inputs, and omit manifests and ledgers, which a glob may name."""
     chosen: list[Path | None] = []
@@ -290,27 +268,12 @@ def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[
             for other in chosen:
                 if other is not None and _is_same(path, other):
                     raise UsageError(f"{path} and {other} are the same file", hint="name each file once")
-            _report_verdict(path, callbacks)
+            if notice := find_notice(path):
+                callbacks.on_notice(notice)
         chosen.append(path)
     if not chosen:
         raise UsageError("no file of events is named", hint="name one or more, or - for stdin")
     return chosen
-
-
-def _report_verdict(path: Path, callbacks: Callbacks) -> None:
-    """Report the verdict on an input with a manifest, unless it is complete without qualifiers."""
-    try:
-        found = load_manifest(name_manifest(path))
-    except CorruptRun as error:
-        callbacks.on_notice(f"{error}; whether {path} is complete is unknown")
-        return
-    if found is None:
-        return
-    is_altered = not found.has_own_digest or not is_described(path, found.manifest)
-    verdict = judge(found.manifest, is_altered=is_altered)
-    headline, *qualifiers = describe_verdict(verdict)
-    if verdict.kind is not VerdictKind.COMPLETE or verdict.filter or qualifiers:
-        callbacks.on_notice("; ".join([f"{path}: {headline}", *qualifiers]))
 
 
 def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,24 +24,21 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, Event, parse_page, read_event, read_order
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.events.fields import minute_of_instant
 from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
+from ociaudit.formats.detect import compact_json
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.reader import check_source, open_records, reject_incomplete
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Target, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
-from ociaudit.storage.verdict import describe_headline, is_described, judge
+from ociaudit.storage.verdict import judge_file, name_verdict
 
-_STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _EXAMPLES, _EXAMPLES_KEPT = 20, 1_000
 _IDS_REMEMBERED = 100_000
 _RECORDS_REMEMBERED = 1_000
@@ -115,7 +111,7 @@ class Side:
 class FieldChange:
     """A field that differs: its JSON path, such as `data.identity.ipAddress`, and both values as truncated JSON.
 
-    None stands for a field that one of the two does not have.
+    None represents a field that one of the two does not have.
     """
 
     path: str
@@ -181,9 +177,8 @@ def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> D
         for export in exports:
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
     for path, export in zip((path_a, path_b), exports, strict=True):
-        if export.manifest is not None:
-            verdict = judge(export.manifest, is_altered=not is_described(path, export.manifest))
-            difference.notes.append(f"{path}: {describe_headline(verdict)}")
+        if export.found is not None:
+            difference.notes.append(name_verdict(path, judge_file(path, export.found)))
     shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -299,7 +294,7 @@ def compare_records(old: bytes, new: bytes) -> tuple[FieldChange, ...]:
 
 
 class _Missing:
-    """Stands for a field that a record does not have."""
+    """Represents a field that a record does not have."""
 
 
 class _NumberText(str):
@@ -348,16 +343,8 @@ def _choose_normalizer(exports: Sequence[_Export], *, has_manifests: bool) -> Ca
     """Return what turns an event into the bytes that are compared."""
     if any(export.is_converted for export in exports):
         convert = choose_shape("sdk")  # one text for each time, and every known field
-        return lambda raw: _strip_white_space(convert(raw))
-    return bytes if has_manifests else _strip_white_space
-
-
-def _strip_white_space(raw: bytes) -> bytes:
-    """Remove white space between tokens, which means nothing in a file of another tool."""
-    try:
-        return msgspec.json.format(raw, indent=-1)
-    except msgspec.MsgspecError:  # lone surrogates
-        return _STRING_OR_SPACE.sub(rb"\1", raw)
+        return lambda raw: compact_json(convert(raw))
+    return bytes if has_manifests else compact_json
 
 
 class _Export:
@@ -366,8 +353,8 @@ class _Export:
     def __init__(self, path: Path) -> None:
         check_source(path)
         self._path = path
-        found = load_manifest(name_manifest(path))
-        self.manifest: Manifest | None = found.manifest if found else None
+        self.found = load_manifest(name_manifest(path))
+        self.manifest: Manifest | None = self.found.manifest if self.found else None
         arguments = self.manifest.arguments if self.manifest else None
         self.is_own = arguments is not None and arguments.format in {"json", "ndjson"}
         """Whether the file is read in the layout that its manifest states, which is fast."""
@@ -439,11 +426,7 @@ class _Export:
             return
         with self._name_file():
             chunks = self._read_chunks()
-            batches = (
-                read_ndjson(chunks, shape=self.shape)
-                if self._is_lines
-                else read_array(chunks, shape=self.shape, is_own_layout=True)
-            )
+            batches = read_ndjson(chunks, shape=self.shape) if self._is_lines else read_array(chunks, shape=self.shape)
             for batch in batches:
                 yield batch.events
 

@@ -31,8 +31,7 @@ from ociaudit.errors import (
 from ociaudit.operations.context import RunContext, Service, connect
 from ociaudit.operations.scope_resolution import settled_until
 from ociaudit.planning.scope import Compartment, Region, find_home_region, name_compartments, suggest_region
-from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Shard, Target, Window
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 Subject = TypeVar("Subject")

@@ -61,18 +61,16 @@ from ociaudit.operations.scope_resolution import (
     warn_about_range,
 )
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
-from ociaudit.planning.shard import Gap, Target
+from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, format_second
 from ociaudit.planning.time_range import TimeRange, expand_name
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, format_second
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals, OriginRecorder
 from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
-from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes
-from ociaudit.storage.spool import Spool
+from ociaudit.storage.spool import Spool, open_spool
 from ociaudit.storage.verdict import Verdict, judge
 
 _LEFTOVERS_SHOWN = 5

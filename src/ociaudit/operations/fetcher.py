@@ -42,8 +42,7 @@ from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks, CountedName
 from ociaudit.operations.scope_resolution import settled_until
 from ociaudit.planning.planner import PlannedShard, SplitDecider, SplitPolicy
-from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window, format_second
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Coverage, Gap, PageCursor, Shard, Target, Window, format_second
 from ociaudit.storage import spool
 from ociaudit.storage.journal import PageLine, SplitLine
 

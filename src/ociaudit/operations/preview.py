@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ociaudit.client.audit import AuditReader, Page
 from ociaudit.client.transport import FinishedRequest
@@ -26,6 +27,7 @@ from ociaudit.operations.scope_resolution import (
     settled_until,
 )
 from ociaudit.planning.estimate import (
+    Amount,
     Estimate,
     Probe,
     Sampled,
@@ -35,8 +37,7 @@ from ociaudit.planning.estimate import (
     share_probes,
 )
 from ociaudit.planning.planner import plan_shards
-from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import MINUTES_PER_DAY, Window
+from ociaudit.planning.shard import MINUTES_PER_DAY, Shard, Target, Window, format_minute
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 
 MAX_PROBES = 24
@@ -70,6 +71,16 @@ class Preview:
     probes: int = 0
     estimate: Estimate | None = None
     failed: tuple[tuple[Shard, RequestError], ...] = ()
+
+    @property
+    def regions(self) -> list[str]:
+        """Return the names of the regions."""
+        return sorted({target.region for target in self.plan.targets})
+
+    @property
+    def compartment_count(self) -> int:
+        """Return how many compartments there are."""
+        return len({target.compartment for target in self.plan.targets})
 
 
 @dataclass(slots=True)
@@ -225,3 +236,55 @@ def _measure_spread(instants: list[int]) -> float:
     cut = len(instants) // _OUTERMOST
     inner = instants[-1 - cut] - instants[cut]
     return inner / (1 - 2 * cut / len(instants)) / _NANOSECONDS_PER_MINUTE
+
+
+def encode_preview(preview: Preview) -> dict[str, Any]:
+    """Return the preview of a dry run as one JSON object."""
+    plan, estimate = preview.plan, preview.estimate
+    return {
+        "start": format_minute(plan.window.start),
+        "end": format_minute(plan.window.end),
+        "regions": preview.regions,
+        "compartments": preview.compartment_count,
+        "targets": len(plan.targets),
+        "max_window_days": preview.max_window_days,
+        "requests_at_least": preview.windows,
+        "requests_made": preview.requests_made,
+        "retention_days": plan.retention_days,
+        "is_beyond_retention": preview.is_beyond_retention,
+        "settled_until": format_minute(preview.settled_until),
+        "is_provisional": plan.window.end > preview.settled_until,
+        "estimate": _encode_estimate(preview, estimate) if estimate else None,
+        "refused": [
+            {
+                "region": shard.target.region,
+                "compartment": shard.target.compartment,
+                "start": format_minute(shard.window.start),
+                "end": format_minute(shard.window.end),
+                "reason": str(error),
+                "request_id": error.request_id,
+            }
+            for shard, error in preview.failed
+        ],
+    }
+
+
+def _encode_estimate(preview: Preview, estimate: Estimate) -> dict[str, Any]:
+    def show(amount: Amount) -> dict[str, float]:
+        return {"likely": round(amount.likely), "low": round(amount.low), "high": round(amount.high)}
+
+    return {
+        "questions": preview.probes,
+        "windows": estimate.windows,
+        "windows_sampled": estimate.sampled,
+        "windows_dense": estimate.dense,
+        "unlike_share": round(estimate.unlike_share, 4),
+        "is_exact": estimate.is_exact,
+        "concurrency": preview.speed.concurrency,
+        "max_requests_per_second": preview.speed.max_per_second,
+        "seconds_per_request": round(estimate.seconds_per_request, 4),
+        "events": show(estimate.events),
+        "bytes": show(estimate.size_bytes),
+        "requests": show(estimate.requests),
+        "seconds": show(estimate.seconds),
+    }

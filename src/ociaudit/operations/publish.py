@@ -29,9 +29,8 @@ from ociaudit.events.fields import format_instant
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
 from ociaudit.operations.scope_resolution import is_beyond_retention
-from ociaudit.planning.shard import Gap, Target
+from ociaudit.planning.shard import Coverage, Gap, Target, format_minute, format_second
 from ociaudit.planning.time_range import parse_duration
-from ociaudit.planning.window import Coverage, format_minute, format_second
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, OriginLine, find_void_lines, make_ledger
@@ -207,11 +206,6 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         started_at=plan.started_at,
         finished_at=format_second(found.finished_at),
     )
-
-
-def describe_file(path: Path, written: WrittenFile) -> FileEntry:
-    """Return the manifest entry of a written file."""
-    return FileEntry(path.name, written.size_bytes, written.sha256)
 
 
 def _make_others(found: ManifestFacts) -> tuple[Principal, ...]:

@@ -25,8 +25,8 @@ from pathlib import Path
 import msgspec
 
 from ociaudit.errors import CorruptRun, DiskError, UsageError
+from ociaudit.planning.shard import Window
 from ociaudit.planning.time_range import is_relative
-from ociaudit.planning.window import Window
 from ociaudit.storage.atomic_io import (
     check_replaceable,
     explain_disk,

@@ -30,8 +30,8 @@ from ociaudit.planning.scope import (
     make_targets,
     name_compartments,
 )
+from ociaudit.planning.shard import MINUTES_PER_DAY, SETTLE_MINUTES, Window, floor_minute, format_minute, format_second
 from ociaudit.planning.time_range import TimeRange, resolve_event_range, resolve_range
-from ociaudit.planning.window import MINUTES_PER_DAY, SETTLE_MINUTES, Window, floor_minute, format_minute, format_second
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
 
 
@@ -175,7 +175,7 @@ def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], No
 
 
 async def read_retention(service: Service, region: str, callbacks: Callbacks) -> int | None:
-    """Return the tenancy's retention period in days, read in its home region; None, with a notice, if it is not readable.
+    """Return the tenancy's retention period in days; None, with a notice, if it cannot be read. `region` is the home one.
 
     Raises:
         SignInRejected: the key is no longer accepted.

@@ -31,8 +31,7 @@ from ociaudit.operations.context import ExportOptions, RunContext, connect
 from ociaudit.operations.fetcher import Fetcher, GapTracker
 from ociaudit.operations.scope_resolution import check_scope, make_plan, make_span, resolve_times, settled_until
 from ociaudit.planning.planner import plan_regions
-from ociaudit.planning.shard import Gap, Shard
-from ociaudit.planning.window import MINUTES_PER_DAY, Window
+from ociaudit.planning.shard import MINUTES_PER_DAY, Gap, Shard, Window
 from ociaudit.storage.run_dir import ExportArguments
 
 STREAM_HINT = "a stream keeps nothing: stream the windows of `gaps` again, or use `export`, which resumes"

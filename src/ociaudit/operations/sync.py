@@ -24,7 +24,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from math import ceil
@@ -63,15 +63,13 @@ from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.scope_resolution import read_retention, resolve_regions, resolve_waivers
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
 from ociaudit.planning.scope import choose_compartments, find_compartment, name_compartments
-from ociaudit.planning.shard import Gap, Target
+from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, floor_minute, format_second
 from ociaudit.planning.time_range import parse_duration, resolve_range
-from ociaudit.planning.window import MINUTES_PER_DAY, Coverage, Window, floor_minute, format_second
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, move_file, remove_locked_folder, write_file
 from ociaudit.storage.merge import CanonicalReader
-from ociaudit.storage.recovery import open_spool
 from ociaudit.storage.run_dir import RunDirectory
 from ociaudit.storage.signing import check_signing_key
-from ociaudit.storage.spool import Spool
+from ociaudit.storage.spool import Recovered, Spool, open_spool
 from ociaudit.storage.verdict import Verdict
 from ociaudit.version import VERSION
 
@@ -276,6 +274,63 @@ class _CountingWriter(SpoolWriter):
         await super().handle_page(page)
 
 
+class _TileFetcher:
+    """Fetches one stretch of time after another; what was denied once is not requested again."""
+
+    def __init__(
+        self,
+        options: SyncOptions,
+        context: RunContext,
+        service: Service,
+        writer: SpoolWriter,
+        progress: FetchState,
+    ) -> None:
+        """Pass pages to `writer`; `progress` is what an earlier process received."""
+        self._options = options
+        self._callbacks = context.callbacks
+        self._service = service
+        self._writer = writer
+        self._progress = progress
+        self._tracker = GapTracker(
+            identity=service.identity,
+            credentials=service.credentials,
+            callbacks=context.callbacks,
+            has_responded_before=bool(progress.covered),
+        )
+
+    async def run(
+        self, tile: Window, parts: Mapping[Target, tuple[Window, ...]], *, settled_until: int
+    ) -> tuple[tuple[Gap, ...], Mapping[Target, Coverage]]:
+        """Fetch the parts of a stretch of time that targets ask for; return the gaps and the coverage.
+
+        The coverage also contains what was not asked for.
+        """
+        targets = tuple(target for target, windows in parts.items() if windows)
+        covered = {target: Coverage(Coverage(parts[target]).find_missing(tile)) for target in targets}
+        for target, outside in covered.items():
+            for known in self._progress.covered.get(target, Coverage()).windows:
+                outside.add(known)
+        fetcher = Fetcher(
+            audit=self._service.audit,
+            rate_limiter=self._service.rate_limiter,
+            gap_tracker=self._tracker,
+            handler=self._writer,
+            targets=targets,
+            window=tile,
+            covered=covered,
+            callbacks=self._callbacks,
+            split_policy=SplitPolicy(),
+        )
+        shards = plan_regions(
+            targets,
+            tile,
+            max_minutes=self._options.max_window_minutes,
+            settled_until=settled_until,
+            progress=replace(self._progress, covered=covered),
+        )
+        return await fetcher.run(shards), fetcher.coverage
+
+
 class _Round:
     """One round of a sync: plan or resume, fetch, merge, commit. The archive is locked."""
 
@@ -339,7 +394,7 @@ class _Round:
                 spool, event_filter=everything, tally=None, listed_compartments=None, callbacks=context.callbacks
             )
             try:
-                await self._fetch_tiles(plan, service, writer, spool, recovered.progress)
+                await self._fetch_tiles(plan, service, writer, recovered)
             finally:
                 await writer.close()
             fetched.requests = writer.requests
@@ -438,76 +493,29 @@ class _Round:
         # An hour more than what may be requested, so that the oldest minutes do not pass out of it meanwhile.
         return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
 
-    async def _fetch_tiles(
-        self, plan: SyncPlan, service: Service, writer: SpoolWriter, spool: Spool, progress: FetchState
-    ) -> None:
+    async def _fetch_tiles(self, plan: SyncPlan, service: Service, writer: SpoolWriter, recovered: Recovered) -> None:
         """Fetch the plan oldest first, a stretch of time after another, until the round is full."""
-        context, fetched = self._context, self._fetched
+        context, fetched, spool = self._context, self._fetched, recovered.spool
         wanted = {target: Coverage(windows) for target, windows in plan.list_asks().items()}
         position = min((coverage.windows[0].start for coverage in wanted.values()), default=plan.end)
         longest = max((sum(window.minutes for window in one.windows) for one in wanted.values()), default=0)
         length = plan.end - position if longest <= self._options.max_window_minutes else MINUTES_PER_DAY
-        tracker = GapTracker(
-            identity=service.identity,
-            credentials=service.credentials,
-            callbacks=context.callbacks,
-            has_responded_before=bool(progress.covered),
-        )
-        began = context.clock.monotonic()
-        targets = tuple(target for target in plan.targets if target in wanted)
         if wanted:
-            context.callbacks.on_plan(Window(position, plan.end), targets, len(targets))
+            context.callbacks.on_plan(Window(position, plan.end), tuple(wanted), len(wanted))
+        fetch = _TileFetcher(self._options, context, service, writer, recovered.progress)
+        began = context.clock.monotonic()
         while position < plan.end:
             tile = Window(position, min(plan.end, position + length))
             before = len(spool.index)
-            await self._fetch_tile(plan, tile, wanted, progress, service, tracker, writer)
+            parts = {target: Coverage(one.find_missing(tile)).find_missing(tile) for target, one in wanted.items()}
+            gaps, coverage = await fetch.run(tile, parts, settled_until=plan.end)
+            fetched.gaps.update(gaps)
+            self._record_answers(plan, parts, coverage)
             position = fetched.reached = tile.end
-            received = len(spool.index)
-            if received >= ROUND_EVENTS or context.clock.monotonic() - began >= ROUND_SECONDS:
+            if len(spool.index) >= ROUND_EVENTS or context.clock.monotonic() - began >= ROUND_SECONDS:
                 return
-            length = _choose_length(tile.minutes, received - before)
+            length = _choose_length(tile.minutes, len(spool.index) - before)
         fetched.reached = plan.end
-
-    async def _fetch_tile(
-        self,
-        plan: SyncPlan,
-        tile: Window,
-        wanted: Mapping[Target, Coverage],
-        progress: FetchState,
-        service: Service,
-        tracker: GapTracker,
-        writer: SpoolWriter,
-    ) -> None:
-        """Fetch one stretch of time for every target that asks for a part of it."""
-        covered: dict[Target, Coverage] = {}
-        parts: dict[Target, tuple[Window, ...]] = {}
-        for target, coverage in wanted.items():
-            outside = Coverage(coverage.find_missing(tile))
-            parts[target] = outside.find_missing(tile)
-            for known in progress.covered.get(target, Coverage()).windows:
-                outside.add(known)
-            covered[target] = outside
-        targets = tuple(target for target, windows in parts.items() if windows)
-        fetcher = Fetcher(
-            audit=service.audit,
-            rate_limiter=service.rate_limiter,
-            gap_tracker=tracker,
-            handler=writer,
-            targets=targets,
-            window=tile,
-            covered=covered,
-            callbacks=self._context.callbacks,
-            split_policy=SplitPolicy(),
-        )
-        shards = plan_regions(
-            targets,
-            tile,
-            max_minutes=self._options.max_window_minutes,
-            settled_until=plan.end,
-            progress=FetchState(covered, progress.begun, progress.empty, progress.splits),
-        )
-        self._fetched.gaps.update(await fetcher.run(shards))
-        self._record_answers(plan, parts, fetcher.coverage)
 
     def _record_answers(
         self, plan: SyncPlan, parts: Mapping[Target, tuple[Window, ...]], coverage: Mapping[Target, Coverage]
@@ -528,7 +536,7 @@ class _Round:
 
     def _commit(self, plan: SyncPlan, spool: Spool) -> Commit:
         """Merge what the round received into the archive, and commit it."""
-        context, state, fetched = self._context, self._state, self._fetched
+        context, state = self._context, self._state
         recorder = _AddedRecorder(state, context.credentials.principal)
         context.callbacks.on_publish(len(spool.index))
         with contextlib.closing(spool.open_reader()) as reader:

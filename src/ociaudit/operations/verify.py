@@ -27,8 +27,7 @@ from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.csv import count_csv_rows
 from ociaudit.formats.json import LineBlock, parse_block, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.parquet import count_parquet_rows
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.planning.shard import Coverage, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
 from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest

@@ -15,8 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Shard, Target, Window
 
 _ROOT_SHARE = 0.25
 # Powers of the plastic number: multiples modulo 1 fill a square evenly, however many points are taken.

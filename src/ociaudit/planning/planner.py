@@ -26,8 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
-from ociaudit.planning.shard import PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window, tile_window
+from ociaudit.planning.shard import Coverage, PageCursor, Shard, Target, Window, tile_window
 
 PlannedShard = tuple[Shard, PageCursor | None]
 """A shard to fetch, and where to continue if an earlier run started it."""

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from zoneinfo import ZoneInfo, available_timezones
 
 from ociaudit.errors import UsageError
-from ociaudit.planning.window import MINUTES_PER_DAY, Window, floor_minute, format_minute
+from ociaudit.planning.shard import MINUTES_PER_DAY, Window, floor_minute, format_minute
 
 _FORMATS_HINT = (
     "write a date (2025-12-01 or 01.12.25), yesterday, a month (2025-12), a week (2025-W49 or last week), a time with "

@@ -34,8 +34,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun
 from ociaudit.planning.planner import FetchState
-from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Coverage, Gap, PageCursor, Shard, Target, Window
 
 _CHECK = b',"check":"%08x"}\n'
 CHECK_LENGTH = len(_CHECK % 0)

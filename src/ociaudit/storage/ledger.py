@@ -25,8 +25,7 @@ import msgspec
 import zstandard
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Gap, Shard, Target
-from ociaudit.planning.window import Coverage, format_minute
+from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Coverage, Gap, Shard, Target, format_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 from ociaudit.storage.manifest import load_manifest, name_ledger, name_manifest

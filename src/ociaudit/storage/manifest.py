@@ -13,7 +13,6 @@ Invariants
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,7 @@ from typing import Literal
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Coverage, Window, parse_minute
+from ociaudit.planning.shard import Coverage, Gap, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.run_dir import ExportArguments
 
@@ -300,21 +298,6 @@ def load_manifest(path: Path) -> ManifestFile | None:
             return None
         data = path.read_bytes()
     return ManifestFile(decode_manifest(data, where=str(path)), data)
-
-
-def find_mismatch(path: Path, entry: FileEntry) -> str | None:
-    """Return how a file differs from its entry in a manifest, None if it is the one of the entry.
-
-    Raises:
-        DiskError: the file cannot be read.
-    """
-    with explain_disk("read", path), path.open("rb", buffering=0) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes != entry.size_bytes:
-            return f"it has {size_bytes:,} bytes, the manifest states {entry.size_bytes:,}"
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            return "its SHA-256 is not the one that the manifest states"
-    return None
 
 
 def encode_manifest(manifest: Manifest) -> tuple[bytes, str]:

@@ -21,8 +21,7 @@ import msgspec
 
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.filters import FilterSpec
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Target, Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
 TimeBasis = Literal["processed-time", "event-time"]

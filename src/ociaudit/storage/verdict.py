@@ -1,7 +1,7 @@
 """The verdict on an export or an archive: what is proved, as one kind, one exit code and one wording.
 
-`judge` turns the facts of a manifest into a `Verdict`; `describe_verdict` puts it into words. Every command and the
-Python API show that verdict in those words.
+`judge` turns the facts of a manifest into a `Verdict`, `judge_file` checks a file against its manifest too, and
+`describe_verdict` puts the verdict into words. Every command and the Python API show that verdict in those words.
 
 Invariants
 - A verdict depends on the manifest and on whether the file matches it, and on nothing else: no clock, so that the same
@@ -20,13 +20,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ociaudit.errors import ExitCode, UsageError, format_count
+from ociaudit.errors import CorruptRun, ExitCode, UsageError, format_count
 from ociaudit.events.filters import FilterSpec
-from ociaudit.planning.shard import Target
+from ociaudit.planning.shard import SETTLE_MINUTES, Target, format_minute, parse_minute
 from ociaudit.planning.time_range import is_relative, parse_duration, resolve_range
-from ociaudit.planning.window import SETTLE_MINUTES, format_minute, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
-from ociaudit.storage.manifest import Manifest
+from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_manifest
 
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 _WAIVED_SHOWN = 20
@@ -193,6 +192,40 @@ def is_described(path: Path, manifest: Manifest) -> bool:
             return False
         with path.open("rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == manifest.output.sha256
+
+
+def judge_file(path: Path, found: ManifestFile | None) -> Verdict:
+    """Return the verdict on a file; its manifest, if there is one, must be unchanged and describe the file.
+
+    Raises:
+        DiskError: the file cannot be read.
+    """
+    if found is None:
+        return judge(None)
+    return judge(found.manifest, is_altered=not found.has_own_digest or not is_described(path, found.manifest))
+
+
+def find_notice(path: Path) -> str | None:
+    """Return the verdict on a file in one line; None if it is complete without qualifiers, or has no manifest.
+
+    Raises:
+        DiskError: the file or its manifest cannot be read.
+    """
+    try:
+        found = load_manifest(name_manifest(path))
+    except CorruptRun as error:
+        return f"{error}; whether {path} is complete is unknown"
+    if found is None:
+        return None
+    verdict = judge_file(path, found)
+    if verdict.kind is VerdictKind.COMPLETE and not verdict.filter and not any(_describe_qualifiers(verdict)):
+        return None
+    return name_verdict(path, verdict)
+
+
+def name_verdict(path: Path, verdict: Verdict) -> str:
+    """Return the verdict on a file in one line: its name, the headline and every qualifier."""
+    return f"{path}: {'; '.join(describe_verdict(verdict))}"
 
 
 def describe_verdict(verdict: Verdict) -> list[str]:

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.analysis import event_table
 from ociaudit.analysis import query as query_module
-from ociaudit.analysis.event_table import _replace_lone_surrogates
-from ociaudit.analysis.query import NAMED_QUERIES, run_query
+from ociaudit.analysis.query import NAMED_QUERIES, _replace_lone_surrogates, run_query
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, read_row
 from ociaudit.formats.base import Record
@@ -67,7 +65,7 @@ def test_the_event_is_json(export: Path) -> None:
 @pytest.mark.parametrize("columns", ["event_name", "event_name, event", "*"])
 def test_no_row_is_lost_between_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns) -> None:
     """Rows keep their number and order, however often the temporary file is loaded and emptied."""
-    monkeypatch.setattr(event_table, "_CHUNK_BYTES", 5_000)
+    monkeypatch.setattr(query_module, "_CHUNK_BYTES", 5_000)
     path = tmp_path / "many.json"
     path.write_bytes(encode_export([encode_event(f"Name{number}", hours=number / 10) for number in range(700)]))
     with run_query([path], f"SELECT {columns} FROM events") as result:
@@ -124,8 +122,8 @@ def test_our_own_parquet_is_loaded_directly(export: Path, tmp_path: Path) -> Non
     path = folder / "x?.parquet"
     columns = ", ".join(column.name for column in COLUMNS)
     with duckdb.connect() as connection:
-        event_table.create_table(connection)
-        event_table.fill_table(connection, [export], {column.name for column in COLUMNS}, folder)
+        query_module.create_table(connection)
+        query_module.fill_table(connection, [export], {column.name for column in COLUMNS}, folder)
         connection.execute(f"COPY (SELECT {columns} FROM events) TO '{path}' (FORMAT parquet)")
     sql = "SELECT * FROM events ORDER BY event_id"
     assert fetch_rows(path, sql) == fetch_rows(export, sql)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.analysis.report_data import STATES, map_coverage
-from ociaudit.planning.window import Coverage, Window, format_minute
+from ociaudit.planning.shard import Coverage, Window, format_minute
 from ociaudit.storage.manifest import (
     CoveredTarget,
     EventTimes,

@@ -29,8 +29,7 @@ from ociaudit.archive.state import (
     plan_asks,
 )
 from ociaudit.errors import CorruptRun, ExitCode, UsageError
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window, format_minute
+from ociaudit.planning.shard import Gap, Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind, describe_verdict
 from support.drawn_commits import (
     DAY,

@@ -9,24 +9,21 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from ociaudit.cli.console import describe_gaps
 from ociaudit.cli.export_command import (
     check_modes,
-    describe_effort,
     describe_empty_filter,
-    describe_gaps,
     describe_preview,
     describe_result,
-    encode_preview,
 )
-from ociaudit.cli.progress import RunStats
+from ociaudit.cli.progress import RunStats, describe_effort
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ServiceError, UsageError
 from ociaudit.events.filters import Criteria, FilterSpec
 from ociaudit.operations.export import ExportResult
-from ociaudit.operations.preview import Preview, Speed
+from ociaudit.operations.preview import Preview, Speed, encode_preview
 from ociaudit.planning.estimate import Amount, Estimate
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 from ociaudit.storage.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from support.drawn_shards import HERE, TENANCY, THERE, make_shard

@@ -7,12 +7,11 @@ import pytest
 
 from ociaudit.cli import script_commands
 from ociaudit.cli.app import COMMANDS, app, run_command_line
-from ociaudit.cli.export_command import describe_gaps
+from ociaudit.cli.console import describe_gaps
 from ociaudit.cli.progress import LineProgress
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, run_script
 from ociaudit.errors import ConfigError, CorruptRun, DiskError, OciAuditError, UsageError
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 
 ARGUMENTS = ["--startdate", "2024-01-01", "--enddate", "2024-01-31", "--profilename", "P", "--eventfilter", "x"]
 

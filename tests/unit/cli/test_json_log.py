@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from ociaudit.cli.json_log import RECORDS, JsonLog, _clean
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, Interrupted, OciAuditError, UsageError
-from ociaudit.planning.shard import Gap
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Window
 from support.drawn_shards import HERE, THERE, make_shard
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789000, tzinfo=UTC)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.cli import options
+from ociaudit.cli.console import wrap_text
 from ociaudit.cli.export_command import read_waivers
-from ociaudit.cli.options import FILTER_OPTIONS, Command, argument, filter_options, option, wrap_text
+from ociaudit.cli.options import FILTER_OPTIONS, Command, argument, filter_options, option
 from ociaudit.client.signer import AUTH_KINDS
 from ociaudit.errors import UsageError
 from ociaudit.events.field_naming import Shape

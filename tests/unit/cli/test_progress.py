@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.cli.console import ProgressBar, format_duration
+from ociaudit.cli.console import ProgressBar, describe_gap, format_duration
 from ociaudit.cli.export_command import choose_progress
 from ociaudit.cli.json_log import JsonLog
-from ociaudit.cli.progress import LineProgress, QuietProgress, describe_gap, describe_regions
+from ociaudit.cli.progress import LineProgress, QuietProgress, describe_regions
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import ConnectionFailed, ServiceError, UsageError, format_count
-from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Gap, Target, Window
 from support.drawn_shards import HERE, THERE, make_shard
 
 GAP = Gap(HERE, Window(0, 60), "denied", "404 no\x1b[2J", "r-1")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
+from ociaudit.events.conditions import RECORDED_AS, find_aliases, find_recorded_names
 from ociaudit.events.event import BadPage, Event, parse_page, read_event
-from ociaudit.events.event_names import RECORDED_AS, find_aliases, find_recorded_names
 from ociaudit.events.fields import read_facts, read_instant
 from ociaudit.events.filters import Criteria, EventFilter, FilterSpec, TimeSpan
 from support import naive_filter

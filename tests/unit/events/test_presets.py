@@ -4,7 +4,7 @@ import oci
 import pytest
 
 from ociaudit.errors import UsageError
-from ociaudit.events.event_names import NameMatcher, NameRule
+from ociaudit.events.conditions import NameMatcher, NameRule
 from ociaudit.events.fields import read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
 from ociaudit.events.presets import PRESET_NAMES, PRESETS, find_preset

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.operations.diff import FieldChange, compare_records
+from ociaudit.errors import UnreadableInput
+from ociaudit.operations.diff import FieldChange, compare_exports, compare_records
 
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3)
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -57,3 +59,25 @@ def test_what_is_shown_is_bounded() -> None:
     assert len(old) == 200
     deep = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
     assert len(compare_records(deep, b"{}")) == 1
+
+
+def write_nested(folder: Path, depth: int) -> tuple[Path, Path]:
+    """Write an event with lists inside each other in two files that differ in white space alone."""
+    event = b'[{"eventId": "e", "eventTime": "2025-06-02T00:00:00.000Z",%b"data": {"a": %b}}]'
+    paths = (folder / "a.json", folder / "b.json")
+    for path, space in zip(paths, (b"", b" \t"), strict=True):
+        path.write_bytes(event % (space, b"[" * depth + b"]" * depth))
+    return paths
+
+
+def test_nesting_is_compared_or_refused(tmp_path: Path) -> None:
+    """White space means nothing at any depth that can be read; at any other the file is refused by name."""
+    outcomes = []
+    for depth in (1, 500, *range(900, 1_000, 9), 50_000):
+        try:
+            outcomes.append(compare_exports(*write_nested(tmp_path, depth)).is_same)
+        except UnreadableInput as error:
+            outcomes.append(str(error))
+    assert outcomes[:2] == [True, True]
+    assert "a.json: an object is nested too deeply" in str(outcomes[-1])
+    assert all(one is True or "nested too deeply" in str(one) for one in outcomes)

@@ -28,8 +28,7 @@ from ociaudit.events.filters import EventFilter, TimeSpan
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.planning.planner import FetchState, PlannedShard, plan_regions
-from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Gap, PageCursor, Shard, Target, Window
 from ociaudit.storage.journal import PageLine, decode_line
 from support.clocks import NoWaitClock
 from support.drawn_shards import EPOCH, TENANCY, make_event, make_page, make_shard

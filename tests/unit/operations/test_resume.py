@@ -17,7 +17,7 @@ from ociaudit.operations.resume import (
     is_run_spent,
     open_workspace,
 )
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Window
 from ociaudit.storage.run_dir import ExportArguments, RunPlan, identify_plan
 
 FIXED = ExportArguments(start="2025-12-01", end="2025-12-07", profile="DEFAULT")

@@ -13,8 +13,7 @@ from ociaudit.planning.estimate import (
     estimate_total,
     share_probes,
 )
-from ociaudit.planning.shard import Shard, Target
-from ociaudit.planning.window import Window, tile_window
+from ociaudit.planning.shard import Shard, Target, Window, tile_window
 
 ROOT = "ocid1.tenancy.oc1..t"
 

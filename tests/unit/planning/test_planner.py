@@ -2,8 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.planning.planner import FetchState, plan_shards
-from ociaudit.planning.shard import PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, PageCursor, Shard, Target, Window
 from support.drawn_shards import HERE, THERE
 
 TARGETS = (HERE, THERE)

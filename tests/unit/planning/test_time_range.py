@@ -7,8 +7,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
+from ociaudit.planning.shard import Window, floor_minute, format_minute, parse_minute
 from ociaudit.planning.time_range import check_placeholders, expand_name, resolve_event_range, resolve_range
-from ociaudit.planning.window import Window, floor_minute, format_minute, parse_minute
 
 NOW = datetime(2025, 12, 10, 12, 34, 56, 789, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

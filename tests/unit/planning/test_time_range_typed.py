@@ -11,8 +11,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
+from ociaudit.planning.shard import floor_minute
 from ociaudit.planning.time_range import TypedTime, is_relative, parse_date, parse_duration, parse_time, pin_time
-from ociaudit.planning.window import floor_minute
 
 NOW = datetime(2026, 11, 29, 0, 20, 30, tzinfo=UTC)  # a Sunday, the last day of ISO week 48
 EPOCH = date(1970, 1, 1)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Gap, PageCursor, Shard, Target
-from ociaudit.planning.window import Coverage, Window
+from ociaudit.planning.shard import Coverage, Gap, PageCursor, Shard, Target, Window
 from ociaudit.storage.journal import (
     CHECK_LENGTH,
     BadLine,

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.planning.shard import Gap
-from ociaudit.planning.window import parse_minute
+from ociaudit.planning.shard import Gap, parse_minute
 from ociaudit.storage import ledger as ledger_module
 from ociaudit.storage.journal import GapLine, JournalLine, SplitLine, VoidLine
 from ociaudit.storage.ledger import (

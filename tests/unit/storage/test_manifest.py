@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ociaudit.errors import CorruptRun, DiskError
-from ociaudit.planning.shard import Target
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Target, Window
 from ociaudit.storage.manifest import (
     CoveredTarget,
     EventTimes,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociaudit.errors import CorruptRun, UsageError
-from ociaudit.planning.window import Window
+from ociaudit.planning.shard import Window
 from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan, identify_plan
 from support.drawn_shards import HERE, THERE
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.planning.window import Coverage, Window, floor_minute, format_minute, parse_minute, tile_window
+from ociaudit.planning.shard import Coverage, Window, floor_minute, format_minute, parse_minute, tile_window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 minutes = st.integers(-1_000_000_000, 4_000_000_000)

@@ -18,7 +18,7 @@ from oci.auth.signers import (
     OkeWorkloadIdentityResourcePrincipalSigner,
 )
 
-from ociaudit.client import instance_principals as principals
+from ociaudit.client import auth as principals
 from ociaudit.client.auth import load_credentials
 from ociaudit.client.signer import Credentials
 from ociaudit.errors import ConfigError, OciAuditError, ServiceUnreachable, SignInRejected

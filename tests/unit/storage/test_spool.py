@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from ociaudit.errors import CorruptRun, DiskError
-from ociaudit.planning.window import Coverage
+from ociaudit.planning.shard import Coverage
 from ociaudit.storage.journal import PageLine, RunLine, decode_line, encode_line
-from ociaudit.storage.recovery import Recovered
 from ociaudit.storage.run_dir import RunDirectory
-from ociaudit.storage.spool import Spool
+from ociaudit.storage.spool import Recovered, Spool
 from support.drawn_shards import HERE, THERE, make_event, make_page_line, make_shard
 from support.served_runs import (
     Service,
