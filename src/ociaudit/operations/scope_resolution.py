@@ -175,7 +175,7 @@ def warn_about_range(plan: RunPlan, *, now: datetime, notify: Callable[[str], No
 
 
 async def read_retention(service: Service, region: str, callbacks: Callbacks) -> int | None:
-    """Return the tenancy's retention period in days; None, with a notice, if it cannot be read. `region` is the home one.
+    """Return the tenancy's retention period in days, read in its home `region`; None if that fails.
 
     Raises:
         SignInRejected: the key is no longer accepted.
