@@ -1,11 +1,15 @@
 """What integration tests share: an environment without a user, and an emulator without faults."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from ociaudit.operations.context import ExportOptions
 from support.emulator import Emulator
+from support.exports import export_here, make_tools
 from support.kill_at_call import KillableCommand
+from support.stands import END, REGION, START
 
 # The fixed days of these tests stay inside it for as long as anyone will run them.
 KEPT = ("--retention-days", "36500")
@@ -26,6 +30,15 @@ def shared_emulator(request):
     flags = getattr(request.module, "EMULATOR_FLAGS", ("--events-per-day", "300"))
     with Emulator(*KEPT, *flags) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def original(shared_emulator, tmp_path_factory) -> Path:
+    """An export of two days, with its manifest and ledger."""
+    path = tmp_path_factory.mktemp("original") / "audit.json"
+    options = ExportOptions(start=START, end=END, regions=(REGION,))
+    export_here(options, path, make_tools(shared_emulator))
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -15,23 +15,11 @@ import msgspec
 import pytest
 
 from ociaudit.events.field_naming import choose_shape
-from ociaudit.operations.context import ExportOptions
-from support.exports import export_here, make_tools
 from support.processes import Finished, find_command, make_environment, obey_file_modes, run_process
-from support.stands import END, REGION, START
 
 EMULATOR_FLAGS = ("--events-per-day", "120", "--page-size", "50")  # a quiet tenancy
 
 CONVERT = (find_command("oci-audit"), "convert")
-
-
-@pytest.fixture(scope="module")
-def original(shared_emulator, tmp_path_factory) -> Path:
-    """An export of two days, with its manifest and ledger."""
-    path = tmp_path_factory.mktemp("original") / "audit.json"
-    options = ExportOptions(start=START, end=END, regions=(REGION,))
-    export_here(options, path, make_tools(shared_emulator))
-    return path
 
 
 def convert(folder: Path, *words: str) -> Finished:

@@ -129,6 +129,7 @@ def test_regions_are_taken_as_named_where_subscriptions_cannot_be_read(emulator,
     )
     finished = run_export(emulator, tmp_path, *DAY, "--region", "iad", "--compartment", "payments", "-o", "a.json")
     assert finished.code == 0, finished.stderr
+    assert emulator.fault_states()[0]["fired"] > 0
     assert "the regions named are not checked" in finished.stderr
 
 

@@ -1,15 +1,12 @@
 import json
-import os
-import pty
 import re
-import select
-import subprocess
 
 import pytest
 
 from support.emulator import Emulator
 from support.exports import make_command, point_at, run_export
-from support.processes import finish_process, make_environment, start_process
+from support.processes import finish_process, start_process
+from support.terminals import run_on_screen
 
 DAYS = ("--start", "2025-06-02", "--end", "2025-06-03")
 OUTPUT = ("-o", "audit.json")
@@ -36,29 +33,10 @@ def long_run(tmp_path_factory):
 
 def run_on_terminal(emulator, folder, *arguments):
     """Run an export whose stderr is a terminal, and return its exit code, stdout and what the terminal got."""
-    leader, follower = pty.openpty()
-    with (folder / "stdout").open("wb") as stdout:
-        process = subprocess.Popen(
-            make_command(emulator, *arguments),
-            cwd=folder,
-            env=make_environment(folder, TERM="xterm-256color", COLUMNS="120", LINES="40", **point_at(emulator)),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=follower,
-        )
-    os.close(follower)
-    seen = bytearray()
-    while True:
-        select.select([leader], [], [], 30)
-        try:
-            data = os.read(leader, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not data:
-            break
-        seen += data
-    os.close(leader)
-    return process.wait(timeout=30), (folder / "stdout").read_bytes(), seen.decode()
+    stdout = folder / "stdout"
+    command = make_command(emulator, *arguments)
+    code, seen = run_on_screen(command, folder, point_at(emulator), columns=120, stdout=stdout)
+    return code, stdout.read_bytes(), seen
 
 
 def script_hostile_gap(emulator):

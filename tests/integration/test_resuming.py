@@ -169,6 +169,7 @@ def test_gaps_that_fail_again(stand, truth):
     assert len(again.gaps) == 1
     assert set(stand.list_asked()) == {SECOND}
     assert stand.output.read_bytes() == begun
+    assert stand.emulator.fault_states()[0]["fired"] > 1
     stand.emulator.clear_faults()
     assert export().complete
     assert stand.output.read_bytes() == truth
@@ -383,6 +384,7 @@ def test_incomplete_output_with_other_arguments_restarted(stand, truth):
     """The hint names `--restart`, which discards the incomplete output with its run."""
     stand.emulator.faults([BROKEN])
     assert stand.export("--max-window-days", "1", "--event-type", ".").status == 10
+    assert stand.emulator.fault_states()[0]["fired"] > 0
     stand.emulator.clear_faults()
     ended = stand.export()
     assert_refused(stand, ended, r"event_types was \., is \(all\)")
@@ -518,6 +520,7 @@ def test_unfinished_run_of_another_name(stand):
     """The present range is exported, and the command that the notice names finishes the other one."""
     stand.emulator.faults([BROKEN])
     assert stand.export(start=SECOND, end=END, output="audit-{start}.json").status == 10
+    assert stand.emulator.fault_states()[0]["fired"] > 0
     stand.emulator.clear_faults()
     ended = stand.export(start=START, end=SECOND, output="audit-{start}.json")
     assert ended.status == 0, ended.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from support.exports import make_command, point_at
 from support.kills import empty_folder, measure, stop_at_random
-from support.processes import finish_process, start_process
+from support.processes import finish_process, make_environment, start_process
 from support.run_directories import list_files, read_journal
 from support.stands import END, FLAGS, KILLED, PUBLISHED, REGION, START, Stand, find_call, list_commits
 from support.truth import find_compartment, list_events, write_array
@@ -131,6 +131,40 @@ def test_signal_at_chosen_calls(stand, truth, number):
     for call in ending:
         assert_finished(stand, truth, stand.export(call=call, when=number.name))
         empty_folder(stand)
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize("program", ["export", "streamer", "convert"])
+def test_signal_between_the_end_of_the_work_and_its_result(stand, truth, program, number):
+    """A signal just before the first line of the result is printed changes neither the result nor the exit code."""
+    if program == "convert":
+        assert_finished(stand, truth, stand.export())
+    arguments, printed = {
+        "export": (stand.list_arguments(), " written to "),
+        "streamer": (list_script_arguments(stand), " written to "),
+        "convert": (["convert", "audit.json", "-o", "audit.ndjson"], "audit.json: "),
+    }[program]
+    ended = stand.command(
+        arguments,
+        cwd=stand.folder,
+        variables=make_environment(stand.folder, **point_at(stand.emulator)),
+        when=number.name,
+        printed=printed,
+        program="main_streamer" if program == "streamer" else "main",
+    )
+    assert ended.is_signalled, ended.stderr
+    assert ended.status == 0, ended.stderr
+    assert "written = " in ended.stderr or " written + " in ended.stderr, ended.stderr
+    assert "interrupted" not in ended.stderr
+    if program == "export":
+        assert_finished(stand, truth, ended)
+
+
+def list_script_arguments(stand) -> list[str]:
+    """Return the arguments of the documented script for the two days."""
+    config = ("--profilename", "DEFAULT", "--ociconfig", str(stand.emulator.config_path))
+    scope = ("--eventfilter", stand.compartment, "--outputfile", "audit.json")
+    return ["--startdate", "2025-06-02", "--enddate", "2025-06-03", *config, *scope]
 
 
 def test_signal_while_a_leftover_is_read(stand, truth):

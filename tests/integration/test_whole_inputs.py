@@ -26,15 +26,6 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def original(shared_emulator, tmp_path_factory) -> Path:
-    """An export of two days, with its manifest and ledger."""
-    path = tmp_path_factory.mktemp("original") / "audit.json"
-    options = ExportOptions(start=START, end=END, regions=(REGION,))
-    export_here(options, path, make_tools(shared_emulator))
-    return path
-
-
 def run(folder: Path, *words: str) -> Finished:
     """Run the program in a folder."""
     return run_process([find_command("oci-audit"), *words], cwd=folder)

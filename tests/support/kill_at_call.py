@@ -15,6 +15,7 @@ import fcntl
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import resource
@@ -45,13 +46,15 @@ _TESTS = Path(__file__).resolve().parents[1]
 class Ended:
     """How a child ended: its exit status (minus the signal's number if it was killed), its output and its calls.
 
-    `calls` are descriptions of the counted calls; for a killed child they are empty.
+    `calls` are descriptions of the counted calls; for a killed child they are empty. `is_signalled`: the words were
+    printed at which the signal was to be sent.
     """
 
     status: int
     calls: tuple[str, ...]
     stdout: str
     stderr: str
+    is_signalled: bool = False
 
 
 class KillableCommand:
@@ -91,14 +94,19 @@ class KillableCommand:
         variables: Mapping[str, str],
         call: int | None = None,
         when: When = "before",
+        printed: str | None = None,
         program: Program = "main",
     ) -> Ended:
         """Run `oci-audit ARGUMENTS`, or another program; with `call`, disturb it at that call (from 1), as `when` says.
 
         `before` and `after` kill it there; `torn` first writes half of the bytes; `full` does not kill it, but stops
-        files from growing; the name of a signal sends that signal.
+        files from growing; the name of a signal sends that signal. With `printed`, the signal is sent instead when a
+        line with these words is about to be printed on stderr, before its first character is.
         """
-        return self.start(arguments, cwd=cwd, variables=variables, call=call, when=when, program=program).wait()
+        running = self.start(
+            arguments, cwd=cwd, variables=variables, call=call, when=when, printed=printed, program=program
+        )
+        return running.wait()
 
     def start(
         self,
@@ -108,6 +116,7 @@ class KillableCommand:
         variables: Mapping[str, str],
         call: int | None = None,
         when: When = "before",
+        printed: str | None = None,
         program: Program = "main",
     ) -> Running:
         """Start the command line, one of the scripts, or `support.archives`; call `wait` before starting the next."""
@@ -122,6 +131,7 @@ class KillableCommand:
             "variables": dict(variables),
             "call": call,
             "when": when,
+            "printed": printed,
             "program": program,
         }
         process.stdin.write(json.dumps(job) + "\n")
@@ -142,7 +152,8 @@ class Running:
         self.jobs.write("\n")
         self.jobs.flush()
         result = json.loads(self.results.readline())
-        return Ended(result["status"], tuple(result["calls"]), result["stdout"], result["stderr"])
+        calls = tuple(result["calls"])
+        return Ended(result["status"], calls, result["stdout"], result["stderr"], result["is_signalled"])
 
 
 class _Counter:
@@ -228,12 +239,13 @@ def _serve() -> None:
         stdout, stderr, record = _read_all([reading for reading, _ in pipes])
         sys.stdin.readline()  # `wait` was called: no signal follows, and the process id may be used again
         _, state = os.waitpid(child, 0)
-        recorded = json.loads(record or '{"calls": [], "modules": []}')
+        recorded = json.loads(record or '{"calls": [], "modules": [], "is_signalled": false}')
         result = {
             "status": os.waitstatus_to_exitcode(state),
             "calls": recorded["calls"],
             "stdout": stdout,
             "stderr": stderr,
+            "is_signalled": recorded["is_signalled"],
         }
         print(json.dumps(result), flush=True)
         _import_modules(recorded["modules"])
@@ -281,7 +293,8 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(errors, 2)
-    sys.stdout, sys.stderr = _open_text(1), _open_text(2)
+    printer = _SignallingText(2, job["printed"], job["when"])
+    sys.stdout, sys.stderr = _open_text(1), printer
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["variables"])
@@ -304,8 +317,31 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     sys.stdout.flush()
     sys.stderr.flush()
     with os.fdopen(record, "w") as file:
-        file.write(json.dumps({"calls": counter.calls, "modules": sorted(sys.modules)}))
+        file.write(
+            json.dumps({"calls": counter.calls, "modules": sorted(sys.modules), "is_signalled": printer.is_signalled})
+        )
     os._exit(status if isinstance(status, int) else 1)
+
+
+class _SignallingText(io.TextIOWrapper):
+    """A stream of text that sends a signal to its own process before it writes certain words for the first time."""
+
+    def __init__(self, descriptor: int, words: str | None, when: When) -> None:
+        super().__init__(
+            os.fdopen(descriptor, "wb", closefd=False),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        self._words = words
+        self._when = when
+        self.is_signalled = False
+
+    def write(self, text: str) -> int:
+        if self._words is not None and self._words in text and not self.is_signalled:
+            self.is_signalled = True
+            os.kill(os.getpid(), signal.Signals[self._when])
+        return super().write(text)
 
 
 def _open_text(descriptor: int) -> IO[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -15,19 +16,27 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def run_on_screen(
-    command: Sequence[str], folder: Path, variables: Mapping[str, str], *, columns: int = 80
+    command: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str],
+    *,
+    columns: int = 80,
+    stdout: Path | None = None,
 ) -> tuple[int, str]:
-    """Run a command with stdout and stderr on a terminal, and return its exit code and what the terminal got."""
+    """Run a command on a terminal, and return its exit code and what the terminal got; stdout may go to a file."""
     leader, follower = pty.openpty()
     settings = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40", **variables}
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=make_environment(folder, **settings),
-        stdin=subprocess.DEVNULL,
-        stdout=follower,
-        stderr=follower,
-    ) as process:
+    with (
+        contextlib.nullcontext(follower) if stdout is None else stdout.open("wb") as output,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=make_environment(folder, **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=follower,
+        ) as process,
+    ):
         os.close(follower)
         seen = bytearray()
         while True:
