@@ -137,7 +137,7 @@ $(VENV_LOCK)/.dependencies:
 	@touch $@
 
 .PHONY: schema
-schema: setup ## write docs/reference/manifest.schema.json again from the code
+schema: setup ## write docs/reference/manifest.schema.json and archive.schema.json again from the code
 	$(VENV)/bin/python tests/docs/test_schema.py
 
 .PHONY: tables

@@ -56,7 +56,7 @@ from ociaudit.storage.atomic_io import (
 from ociaudit.storage.signing import COMMIT_NAMESPACE, check_signature, name_signature, read_fingerprint, sign_bytes
 
 CHECKPOINT_SCHEMA = "oci-audit-checkpoint/1"
-CHECKPOINT_INTERVAL = 64
+CHECKPOINT_INTERVAL = 16
 """After so many commits without a checkpoint, one is due."""
 _CHECKPOINTS_KEPT = 2
 _HEADER_NAME = "archive.json"
@@ -420,21 +420,28 @@ class CommitLog:
         validate_commit(commit)
         self.folder.check_folders()
         data, path = encode_commit(commit), self.folder.commit_path(commit.sequence)
-        if _read_file(path) in {None, data}:
+        head, self._stated = _find_head(self.folder, self._origin)
+        if head == self._head:
+            self._complete_head()  # so that HEAD never lacks two commits
             if signing_key is not None:
                 sign_bytes(data, signing_key, name_signature(path), namespace=COMMIT_NAMESPACE)
             if create_exclusively(path, data):
-                self._head = Head(commit.sequence, _hash(data))
-                self._write_head()
-                return self._head
-        raise UsageError(
-            f"another process has written commit {commit.sequence} of {self.folder.path}",
-            hint="only one oci-audit may write to an archive; end the other one, then run this again",
-        )
+                head = Head(commit.sequence, _hash(data))
+        if head != Head(commit.sequence, _hash(data)):
+            raise UsageError(
+                f"another process has written commit {commit.sequence} of {self.folder.path}",
+                hint="only one oci-audit may write to an archive; end the other one, then run this again",
+            )
+        self._head = head
+        self._complete_head()
+        return head
 
-    def _write_head(self) -> None:
-        write_file(self.folder.head_path, msgspec.json.encode(self._head) + b"\n")
-        self._stated = self._head
+    def _complete_head(self) -> None:
+        """Make HEAD name the newest commit."""
+        if self._stated != self._head:
+            sync_folder(self.folder.commits)  # the writer of the commit may have been killed before that
+            write_file(self.folder.head_path, msgspec.json.encode(self._head) + b"\n")
+            self._stated = self._head
 
     def recover(self, *, known: Collection[str] | None = None) -> tuple[str, ...]:
         """Complete what a killed writer began; return what was removed, relative to the archive. Hold the lock.
@@ -453,9 +460,7 @@ class CommitLog:
         for name in _FOLDERS:
             if not (self.folder.path / name).exists():
                 make_private_folder(self.folder.path / name)
-        if self._stated != self._head:
-            sync_folder(self.folder.commits)  # its writer may have been killed before that
-            self._write_head()
+        self._complete_head()
         removed = []
         for path in sorted(self._find_leftovers(known)):
             remove_file(path)

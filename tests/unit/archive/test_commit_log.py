@@ -239,6 +239,45 @@ def test_the_same_commit_again_is_acknowledged(tmp_path: Path) -> None:
     assert verify_chain(tmp_path).faults == ()
 
 
+def test_an_old_commit_again_does_not_move_head_back(tmp_path: Path) -> None:
+    """A writer that repeats a commit after others have followed is refused, and HEAD stays at the newest."""
+    first = write_archive(tmp_path, 1)
+    again = CommitLog.open(tmp_path)
+    commit = make_commit(first)
+    first.append(commit)
+    head = first.append(make_commit(first))
+    before = list_tree(tmp_path)
+    with pytest.raises(UsageError, match="another process"):
+        again.append(commit)
+    assert list_tree(tmp_path) == before
+    assert CommitLog.open(tmp_path).head == head
+
+
+def test_a_commit_after_one_that_head_lacks_makes_head_name_that_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEAD never lacks two commits, even if the disk fails for HEAD twice and nothing was recovered in between."""
+    log = write_archive(tmp_path, 1)
+    replace, failed = os.replace, []
+
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "HEAD" and len(failed) < 2:
+            failed.append(target)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    for sequence in (2, 2, 3):
+        log = CommitLog.open(tmp_path)
+        with contextlib.suppress(DiskError):
+            log.append(make_commit(log))
+        assert verify_chain(tmp_path).faults == ()
+        head = CommitLog.open(tmp_path).head
+        assert head is not None
+        assert head.sequence == sequence
+    assert len(failed) == 2
+
+
 def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
     """While one process holds the lock, another is refused it, and gets it afterwards; readers need none."""
     write_archive(tmp_path, 1)
@@ -733,6 +772,35 @@ def test_a_checkpoint_is_due_now_and_then(tmp_path: Path, quick_disk: None) -> N
     assert log.is_checkpoint_due()
     log.write_checkpoint(b"state")
     assert not log.is_checkpoint_due()
+
+
+def test_opening_reads_few_files_however_many_commits_there_are(
+    tmp_path: Path, quick_disk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening reads as many files of 10 commits as of 130, and the state at most one interval of commits more."""
+    paths = {count: tmp_path / str(count) for count in (10, 130)}
+    for count, path in paths.items():
+        log = write_archive(path, 0)
+        for _ in range(count):
+            log.append(make_commit(log))
+            if log.is_checkpoint_due():
+                log.write_checkpoint(b"state")
+    opened, listed = [], []
+    open_file, scandir = os.open, os.scandir
+    monkeypatch.setattr(
+        os, "open", lambda path, *rest, **options: opened.append(path) or open_file(path, *rest, **options)
+    )
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(Path(path).name) or scandir(path))
+    counts = []
+    for path in paths.values():
+        opened.clear()
+        log = CommitLog.open(path)
+        counts.append(len(opened))
+        checkpoint = log.read_checkpoint()
+        list(log.read_commits(checkpoint.sequence + 1 if checkpoint else 1))
+        assert counts[-1] < len(opened) <= counts[-1] + CHECKPOINT_INTERVAL + 3
+    assert counts[0] == counts[1] > 0
+    assert set(listed) == {"checkpoints"}
 
 
 # Signatures

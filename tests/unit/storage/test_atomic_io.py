@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from ociaudit.errors import DiskError, UsageError
 from ociaudit.storage.atomic_io import (
     check_replaceable,
+    create_exclusively,
     explain_disk,
     lock_folder,
     make_private_folder,
@@ -103,6 +105,43 @@ def test_an_existing_temporary_file_is_not_written_into(tmp_path: Path) -> None:
         assert not (tmp_path / name).is_symlink()
         assert read_mode(tmp_path / name) == 0o600
     assert elsewhere.read_bytes() == b"theirs"
+
+
+def test_an_exclusive_file_replaces_nothing(tmp_path: Path, umask: int) -> None:
+    """The first file of a name stays, private under every umask; the same bytes again count, others do not."""
+    path = tmp_path / "file"
+    assert create_exclusively(path, b"first")
+    assert not create_exclusively(path, b"second")
+    assert create_exclusively(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert read_mode(path) == 0o600
+    assert list_names(tmp_path) == ["file"]
+
+
+def test_an_exclusive_file_does_not_take_a_link_for_itself(tmp_path: Path) -> None:
+    """A link of that name is somebody else's, even if it leads to the same bytes."""
+    (tmp_path / "elsewhere").write_bytes(b"bytes")
+    (tmp_path / "file").symlink_to(tmp_path / "elsewhere")
+    assert not create_exclusively(tmp_path / "file", b"bytes")
+    assert list_names(tmp_path) == ["elsewhere", "file"]
+
+
+def test_an_error_at_close_is_a_disk_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network file system reports only when a file is closed names the file, and the earlier one stays."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        with pytest.raises(DiskError, match="cannot close"):
+            write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list_names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
