@@ -113,17 +113,20 @@ class AskedCoverage(msgspec.Struct, frozen=True, array_like=True):
         """Return this coverage without what a clock that was ahead made of it.
 
         Minutes from `now` on are no longer covered. `asked_since` is when the last sync ran that `now` does not
-        contradict: what claims to have been asked after `now` was asked then or later, so that this is its time.
+        contradict: what claims to have been asked after `now` was asked then or later. So that is its time now, and of
+        the minutes from then on nobody knows whether they were over when they were asked: they are not covered.
         """
         final_until = asked_since - reach + 1
         spans: list[AskedSpan] = []
         for span in self.spans:
-            end = min(span.end, now)
             if span.asked_at is None:
-                sure_end = min(max(span.start, final_until), end)
-                spans += [AskedSpan(span.start, sure_end, None), AskedSpan(sure_end, end, asked_since)]
+                sure_end = min(max(span.start, final_until), span.end)
+                spans += [AskedSpan(span.start, sure_end, None)]
+                spans += [AskedSpan(sure_end, min(span.end, asked_since), asked_since)]
+            elif span.asked_at > now:
+                spans.append(AskedSpan(span.start, min(span.end, asked_since), asked_since))
             else:
-                spans.append(AskedSpan(span.start, end, span.asked_at if span.asked_at <= now else asked_since))
+                spans.append(span)
         return _join_spans(span for span in spans if span.start < span.end)
 
     def _overlap(self, window: Window) -> tuple[AskedSpan, ...]:

@@ -598,15 +598,17 @@ def find_lost(
     That is what passed out of retention unanswered, and the holes in the coverage of targets that are `closing`.
     """
     lost: list[TargetWindow] = []
-    leaving = set(closing)
+    leaving, returning = set(closing), set(list_reopened(state))
     for one, targets in state.group_targets():
-        for is_closing in (False, True):
-            some = [target for target in targets if (target in leaving) == is_closing]
-            end = (one.coverage.end or 0) if is_closing or one.is_closed else retention_start
-            end = end if is_closing else min(end, retention_start)
-            if some and one.since < end:
-                missing = _find_unknown(one, Window(one.since, end))
-                lost += [TargetWindow(target, window) for target in some for window in missing]
+        by_end: dict[int, list[Target]] = {}
+        for target in targets:
+            end = (one.coverage.end or 0) if one.is_closed or target in leaving else retention_start
+            if target not in leaving:
+                end = retention_start if target in returning else min(end, retention_start)
+            by_end.setdefault(end, []).append(target)
+        for end, some in by_end.items():
+            missing = _find_unknown(one, Window(one.since, end)) if one.since < end else ()
+            lost += [TargetWindow(target, window) for target in some for window in missing]
     return tuple(sorted(lost))
 
 

@@ -223,6 +223,17 @@ def test_a_closed_target_that_is_listed_again_is_opened() -> None:
     assert state.targets[THERE].coverage.find_missing(Window(START, NOW + 165)) == ()
 
 
+def test_what_retention_passed_while_a_target_was_closed_is_lost_when_it_opens() -> None:
+    """The commit that opens a target again records what can no longer be requested from it."""
+    state = ArchiveState()
+    run_sync(state, NOW, days=90, compartments=list_compartments(2, c1="DELETED"), refuse=deny(ONE))
+    first = state.start
+    run_sync(state, NOW + DAY, days=90, compartments=list_compartments(2, c1="DELETED"), refuse=deny(ONE))
+    commit = run_sync(state, NOW + 2 * DAY, days=90, compartments=list_compartments(2), refuse=deny(ONE))
+    assert commit.reopened == (THERE,)
+    assert commit.lost == (TargetWindow(THERE, Window(first, first + 2 * DAY)),)
+
+
 def test_a_hole_in_a_target_that_closes_is_lost() -> None:
     """What a deleted compartment never answered is on record as lost, what came after its end is not expected."""
     state = ArchiveState()
@@ -330,7 +341,7 @@ def test_a_clock_that_was_ahead_covers_nothing_of_the_future() -> None:
     run_sync(state, NOW + 4 * DAY)
     run_sync(state, NOW + DAY + 60)
     coverage = state.targets[HERE].coverage
-    assert coverage.end == NOW + DAY + 60
+    assert coverage.end == NOW + DAY + 45
     assert state.end == NOW + DAY + 45
     assert coverage.find_final_until(START, reach=state.reach, now=state.now) <= NOW + DAY - state.reach + 61
     sync_hourly(state, NOW + DAY + 120, NOW + 4 * DAY)
