@@ -37,7 +37,7 @@ from ociaudit_emulator.http import (
     not_authenticated,
 )
 from ociaudit_emulator.signature import MAX_SKEW_SECONDS
-from ociaudit_emulator.time_formats import MS_PER_MINUTE, format_http_date, parse_time_ms, read_clock_seconds
+from ociaudit_emulator.time_formats import MS_PER_MINUTE, format_http_date, parse_time_ms
 
 _MAX_SECONDS = 10**8
 _NESTING_DEPTH = 100_000
@@ -87,6 +87,7 @@ class Exchange:
     codec: TokenCodec
     is_gzip_accepted: bool
     read_elsewhere: Callable[[int], Sequence[RawEvent]]
+    now_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +328,7 @@ def _skew_clock(exchange: Exchange, options: FaultOptions) -> ServerResponse:
     response = exchange.response
     if abs(seconds) > MAX_SKEW_SECONDS:
         response = error_response(not_authenticated("the date is more than five minutes away from the service's clock"))
-    return response.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
+    return response.with_header("Date", format_http_date(int(exchange.now_seconds + seconds)))
 
 
 def _replace_retention(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ociaudit_emulator.audit_api import AuditApi
 from ociaudit_emulator.control import LogEntry
 from ociaudit_emulator.event_store import START, EventStore, RawEvent, Span
-from ociaudit_emulator.events import SelfAudit, ServiceClock
+from ociaudit_emulator.events import Appearance, SelfAudit, ServiceClock
 from ociaudit_emulator.faults import Exchange, FaultTable
 from ociaudit_emulator.federation import Federation, is_federation
 from ociaudit_emulator.http import (
@@ -33,9 +33,9 @@ from ociaudit_emulator.http import (
 from ociaudit_emulator.identity_api import IdentityApi
 from ociaudit_emulator.instance_metadata import InstanceMetadata, is_metadata
 from ociaudit_emulator.settings import Settings
-from ociaudit_emulator.signature import KeyRing, SignedRequest, verify_signature
-from ociaudit_emulator.tenancy import Tenancy
-from ociaudit_emulator.time_formats import MINUTES_PER_DAY
+from ociaudit_emulator.signature import DateCheck, KeyRing, SignedRequest, verify_signature
+from ociaudit_emulator.tenancy import Tenancy, Timeline
+from ociaudit_emulator.time_formats import MINUTES_PER_DAY, format_http_date
 
 _ELSEWHERE_DAYS = 30
 _AUDIT_OPERATIONS = frozenset({Operation.LIST_EVENTS, Operation.GET_CONFIGURATION})
@@ -65,12 +65,14 @@ class RateLimit:
 class ServiceParts:
     """The collaborators of the request handler, created once at the start."""
 
-    tenancy: Tenancy
+    timeline: Timeline
+    appearance: Appearance
     settings: Settings
     store: EventStore
     codec: TokenCodec
     key_ring: KeyRing
     clock: ServiceClock
+    dates: DateCheck
     faults: FaultTable
     rate_limit: RateLimit | None
     self_audit: SelfAudit | None
@@ -81,12 +83,18 @@ class ServiceParts:
 class RequestHandler:
     """The emulated services as one function from a request to its response."""
 
-    def __init__(self, parts: ServiceParts, signature_clock: ServiceClock) -> None:
-        """Keep the collaborators; the dates of signatures are compared with the second clock."""
+    def __init__(self, parts: ServiceParts) -> None:
+        """Keep the collaborators."""
         self._parts = parts
-        self._signature_clock = signature_clock
-        self._audit = AuditApi(parts.tenancy, parts.settings, parts.store, parts.codec, parts.clock.read_ms)
-        self._identity = IdentityApi(parts.tenancy, parts.codec)
+        read_now_ms = parts.clock.read_ms
+        self._audit = AuditApi(
+            parts.timeline, parts.settings, parts.store, parts.codec, read_now_ms, appearance=parts.appearance
+        )
+        self._identity = IdentityApi(self._read_tenancy, parts.codec)
+
+    def _read_tenancy(self) -> Tenancy:
+        """Return the tenancy as it is now."""
+        return self._parts.timeline.at(self._parts.clock.read_ms())
 
     def handle(self, request: SignedRequest, entry: LogEntry) -> ServerResponse:
         """Return the response to a request, and fill in its log entry."""
@@ -98,16 +106,17 @@ class RequestHandler:
         entry.status, entry.items = response.status, response.item_count
         entry.delivery = type(response.delivery).__name__
         entry.requestId = _make_request_id(request.headers.get("opc-request-id", ""))
+        if not self._parts.clock.is_real and "Date" not in response.headers:
+            response = response.with_header("Date", format_http_date(self._parts.clock.read_ms() // 1000))
         return self._compress(request, response.with_header("opc-request-id", entry.requestId))
 
     def _respond(self, request: SignedRequest, entry: LogEntry) -> ServerResponse:
         """Check a request, run its operation and apply the scripted faults."""
-        now_seconds = self._signature_clock.read_ms() / 1000
         if is_metadata(request):
             return self._parts.metadata.respond(request)
         if is_federation(request):
-            return self._parts.federation.respond(request, now_seconds)
-        signer = verify_signature(request, self._parts.key_ring.find_signer, now_seconds)
+            return self._parts.federation.respond(request, self._parts.dates)
+        signer = verify_signature(request, self._parts.key_ring.find_signer, self._parts.dates)
         entry.key = signer.label
         call = parse_call(request.method, request.target)
         _fill_entry(entry, call)
@@ -123,7 +132,7 @@ class RequestHandler:
 
     def _check_region(self, call: ApiCall) -> None:
         """Reject a region that the tenancy is not subscribed to, with a 401 as Oracle does."""
-        region = self._parts.tenancy.region_by_name.get(call.region)
+        region = self._read_tenancy().region_by_name.get(call.region)
         if region is None or not region.is_ready:
             raise not_authenticated(f"the tenancy has not subscribed to {call.region}")
 
@@ -151,7 +160,8 @@ class RequestHandler:
         def read_elsewhere(count: int) -> Sequence[RawEvent]:
             return self._read_elsewhere(call, count)
 
-        return Exchange(call, response, page, self._parts.codec, _accepts_gzip(request), read_elsewhere)
+        now_seconds = self._parts.clock.read_ms() / 1000
+        return Exchange(call, response, page, self._parts.codec, _accepts_gzip(request), read_elsewhere, now_seconds)
 
     def _run_unpaged(self, call: ApiCall) -> ServerResponse:
         """Run an operation without pages."""

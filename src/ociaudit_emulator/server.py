@@ -74,7 +74,7 @@ class Server:
 
     async def _handle_control(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            if request.raw_path.startswith(f"{PREFIX}events"):
+            if request.raw_path.startswith((f"{PREFIX}events", f"{PREFIX}truth")):
                 return await self._stream_events(request)
             response = self._control.respond(request.method, request.raw_path, await request.read())
         except ControlError as error:
@@ -167,7 +167,7 @@ def _format_head(response: ServerResponse) -> bytes:
     """Return the status line and the headers, with the length of the whole body."""
     lines = [
         f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
-        f"Date: {format_http_date(int(read_clock_seconds()))}",
+        *([] if "Date" in response.headers else [f"Date: {format_http_date(int(read_clock_seconds()))}"]),
         f"Content-Type: {response.content_type}",
         f"Content-Length: {len(response.body)}",
         *(f"{name}: {value}" for name, value in response.headers.items()),

@@ -52,11 +52,19 @@ class Signer:
     public_key: RSAPublicKey
 
 
+@dataclass(slots=True)
+class DateCheck:
+    """The check of a signature's date: the clock that it is compared with, and how far it may be off, in seconds."""
+
+    read_now_seconds: Callable[[], float]
+    tolerance_seconds: float = MAX_SKEW_SECONDS
+
+
 FindSigner = Callable[[str], Signer | None]
 
 
 def verify_signature(
-    request: SignedRequest, find_signer: FindSigner, now_seconds: float, *, is_host_signed: bool = True
+    request: SignedRequest, find_signer: FindSigner, dates: DateCheck, *, is_host_signed: bool = True
 ) -> Signer:
     """Verify a request's signature and return its signer; only federation requests do not sign the host.
 
@@ -65,7 +73,7 @@ def verify_signature(
     parts = _read_parts(request.headers.get("authorization", ""))
     names = parts["headers"].lower().split()
     _check_signed_names(request, names, {"(request-target)", "host"} if is_host_signed else {"(request-target)"})
-    _check_date(request.headers, now_seconds)
+    _check_date(request.headers, dates)
     _check_body(request)
     signer = find_signer(parts["keyId"])
     if signer is None:
@@ -96,14 +104,14 @@ def _check_signed_names(request: SignedRequest, names: list[str], required: set[
         raise not_authenticated("the date is missing or not signed")
 
 
-def _check_date(headers: Mapping[str, str], now_seconds: float) -> None:
-    """Check that the date is within five minutes of the clock."""
+def _check_date(headers: Mapping[str, str], dates: DateCheck) -> None:
+    """Check that the date is close enough to the clock."""
     try:
         signed_at = parse_http_date_seconds(headers.get("x-date") or headers["date"])
     except ValueError as error:
         raise not_authenticated("the date cannot be read") from error
-    if abs(now_seconds - signed_at) > MAX_SKEW_SECONDS:
-        raise not_authenticated("the date is more than five minutes away from the service's clock")
+    if abs(dates.read_now_seconds() - signed_at) > dates.tolerance_seconds:
+        raise not_authenticated("the date is too far from the service's clock; Oracle allows five minutes")
 
 
 def _check_body(request: SignedRequest) -> None:
