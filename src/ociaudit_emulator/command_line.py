@@ -37,6 +37,8 @@ from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.federation import Federation, TokenIssuer
 from ociaudit_emulator.http import TokenCodec
 from ociaudit_emulator.instance_metadata import InstanceMetadata
+from ociaudit_emulator.object_api import ObjectApi
+from ociaudit_emulator.object_store import ObjectStore
 from ociaudit_emulator.request_handler import RateLimit, RequestHandler, ServiceParts
 from ociaudit_emulator.server import HOST, Server
 from ociaudit_emulator.settings import PageSize, Settings
@@ -48,9 +50,9 @@ from ociaudit_emulator.time_formats import parse_span_ms, parse_time_ms, read_cl
 _EXIT_OK, _EXIT_USAGE = 0, 2
 _PROGRAM = "oci-audit emulator"
 _DESCRIPTION = (
-    "Serve a synthetic Oracle Cloud tenancy on this machine: the Audit and Identity services over HTTP on loopback, "
-    "for trials, tests and measurements without an account. Oracle's own CLI and SDKs work with it. The first line on "
-    "stdout is the base URL. The server runs until SIGINT or SIGTERM."
+    "Serve a synthetic Oracle Cloud tenancy on this machine: the Audit, Identity and Object Storage services over HTTP "
+    "on loopback, for trials, tests and measurements without an account. Oracle's own CLI and SDKs work with it. The "
+    "first line on stdout is the base URL. The server runs until SIGINT or SIGTERM."
 )
 _EPILOG = "For client configuration, scripted faults and limitations, see docs/reference/emulator.md."
 _ALSO_HELP = "with --events: serve the events of FILE in another region; repeatable"
@@ -86,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_server_flags(parser)
     _add_event_flags(parser)
     _add_time_flags(parser)
+    _add_object_flags(parser)
     _add_response_flags(parser)
     return parser
 
@@ -133,6 +136,12 @@ def _add_time_flags(parser: argparse.ArgumentParser) -> None:
     add("--changes", type=Path, metavar="FILE", help="change compartments and regions as this JSON file says")
 
 
+def _add_object_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("object storage").add_argument
+    add("--bucket", action="append", default=[], metavar="NAME", help="create a bucket; repeatable")
+    add("--commit-unconditional", action="store_true", help="ignore the conditions of a multipart commit")
+
+
 def _add_response_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("responses").add_argument
     add(
@@ -172,6 +181,8 @@ def read_settings(options: argparse.Namespace) -> Settings:
         reserialised_after=options.reserialised_after,
         is_expired_empty=options.expired_empty,
         changes_file=options.changes,
+        buckets=tuple(options.bucket),
+        is_commit_unconditional=options.commit_unconditional,
         is_strict_about_minutes=options.strict_minutes,
         is_self_auditing=options.self_audit,
         is_shuffling=not options.no_shuffle,
@@ -189,6 +200,7 @@ class Assembly:
     handler: RequestHandler
     control: Control
     server: Server
+    objects: ObjectStore
 
 
 def assemble(settings: Settings, read_clock: ReadSeconds, read_monotonic: ReadSeconds) -> Assembly:
@@ -210,6 +222,9 @@ def assemble(settings: Settings, read_clock: ReadSeconds, read_monotonic: ReadSe
     key_ring = KeyRing(read_clock)
     issuer = TokenIssuer(tenancy, key_ring, read_clock)
     metadata = InstanceMetadata(tenancy)
+    objects = ObjectStore(clock.read_ms)
+    for name in settings.buckets:
+        objects.create_bucket(HOME_REGION, name, tenancy.id)
     parts = ServiceParts(
         timeline=timeline,
         appearance=appearance,
@@ -224,14 +239,25 @@ def assemble(settings: Settings, read_clock: ReadSeconds, read_monotonic: ReadSe
         self_audit=self_audit,
         metadata=metadata,
         federation=Federation(tenancy, metadata, issuer, settings.token_seconds),
+        objects=ObjectApi(tenancy, objects, is_commit_unconditional=settings.is_commit_unconditional),
     )
     log = RequestLog()
     control = Control(
-        timeline, self_audit or store, appearance, dates, parts.faults, log, clock, issuer, key_ring, settings.seed
+        timeline,
+        self_audit or store,
+        appearance,
+        dates,
+        parts.faults,
+        log,
+        clock,
+        issuer,
+        key_ring,
+        settings.seed,
+        objects,
     )
     handler = RequestHandler(parts)
-    server = Server(handler, control, log, settings.latency_ms / 1000)
-    return Assembly(tenancy, key_ring, handler, control, server)
+    server = Server(handler, control, log, objects, settings.latency_ms / 1000)
+    return Assembly(tenancy, key_ring, handler, control, server, objects)
 
 
 def make_clock(settings: Settings, read_clock: ReadSeconds) -> ServiceClock:
@@ -345,6 +371,7 @@ async def _run(options: argparse.Namespace, assembly: Assembly, context: ssl.SSL
     sys.stdout.flush()
     await stop.wait()
     await runner.cleanup()
+    assembly.objects.close()
     return _EXIT_OK
 
 

@@ -25,6 +25,7 @@ from ociaudit_emulator.events import (
 from ociaudit_emulator.faults import FaultRequestError, FaultTable
 from ociaudit_emulator.federation import TokenIssuer
 from ociaudit_emulator.http import ServerResponse, json_response
+from ociaudit_emulator.object_store import ByteRange, ObjectStore, StoredObject
 from ociaudit_emulator.scenario import describe_scenario
 from ociaudit_emulator.session_token import HolderKind
 from ociaudit_emulator.signature import MAX_SKEW_SECONDS, DateCheck, KeyRing, load_public_key
@@ -62,6 +63,11 @@ class LogEntry:
     ended: float = 0.0
     fault: str | None = None
     delivery: str = "Whole"
+    namespace: str | None = None
+    bucket: str | None = None
+    object: str | None = None
+    uploadPartNum: str | None = None  # noqa: N815 -- the API's name
+    receivedBytes: int = 0  # noqa: N815 -- as the other keys
 
 
 class RequestLog:
@@ -110,6 +116,7 @@ class Control:
     issuer: TokenIssuer
     key_ring: KeyRing
     seed: int
+    objects: ObjectStore
 
     def respond(self, method: str, target: str, body: bytes) -> ServerResponse:
         """Respond to a control request, except for the streams of events.
@@ -119,6 +126,10 @@ class Control:
         name, _, query = target.removeprefix(PREFIX).partition("?")
         if (method, name) == ("GET", "tenancy"):
             return json_response(self._describe_tenancy(self._read_instant(dict(parse_qsl(query)))))
+        if name == "buckets" and method in {"GET", "POST"}:
+            return self._respond_buckets(method, body)
+        if name == "objects" and method in {"GET", "PUT", "DELETE"}:
+            return self._respond_objects(method, dict(parse_qsl(query)), body)
         endpoints: Mapping[str, tuple[str, Callable[[str, bytes], ServerResponse]]] = {
             "log": ("GET DELETE", self._respond_log),
             "faults": ("GET POST DELETE", self._respond_faults),
@@ -130,9 +141,8 @@ class Control:
         methods, respond = endpoints.get(name, ("", self._respond_log))
         if method in methods.split():
             return respond(method, body)
-        message = (
-            f"no control endpoint {method} {PREFIX}{name}; there are tenancy, events, truth, {', '.join(endpoints)}"
-        )
+        names = ("tenancy", "events", "truth", "buckets", "objects", *endpoints)
+        message = f"no control endpoint {method} {PREFIX}{name}; there are {', '.join(names)}"
         raise ControlError(message)
 
     def stream_events(self, path_url: str) -> Iterator[bytes]:
@@ -202,6 +212,48 @@ class Control:
             except (ValueError, FaultRequestError) as error:
                 raise ControlError(str(error)) from error
         return json_response(self.faults.describe())
+
+    def _respond_buckets(self, method: str, body: bytes) -> ServerResponse:
+        """Add buckets, in the home region and the root compartment unless the request says otherwise; return all."""
+        if method == "POST":
+            try:
+                for one in json.loads(body):
+                    region = str(one.get("region", HOME_REGION))
+                    compartment_id = str(one.get("compartmentId", self.timeline.start.id))
+                    if self.objects.find_bucket(region, one["name"]) is None:
+                        self.objects.create_bucket(region, one["name"], compartment_id)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                message = f"invalid buckets ({error}); send a JSON list of objects with name, region, compartmentId"
+                raise ControlError(message) from error
+        return json_response(
+            [
+                {"region": region, "name": one.name, "objects": len(one.objects), "uploads": len(one.uploads)}
+                for region in self.timeline.start.region_by_name
+                for one in self.objects.list_buckets(region)
+            ]
+        )
+
+    def _respond_objects(self, method: str, query: Mapping[str, str], body: bytes) -> ServerResponse:
+        """List a bucket's objects; or return, write or remove one, as another client would do it."""
+        bucket = self.objects.find_bucket(query.get("region", HOME_REGION), query.get("bucket", ""))
+        name = query.get("name")
+        if bucket is None or (method != "PUT" and name is not None and name not in bucket.objects):
+            message = f"no such bucket or object: {dict(query)}; {PREFIX}buckets lists the buckets"
+            raise ControlError(message)
+        if name is None:
+            objects = [bucket.objects[raw.decode()] for raw in bucket.names]
+            return json_response([_describe_object(one) for one in objects])
+        if method == "PUT":
+            writer = self.objects.start_blob()
+            writer.write(body)
+            bucket.put(self.objects.make_object(name, writer.finish(), {}))
+        one = bucket.objects[name]
+        if method == "GET":
+            whole = ByteRange(0, one.size)
+            return ServerResponse(b"", content_type="application/octet-stream", content=(one, whole))
+        if method == "DELETE":
+            bucket.delete(name)
+        return json_response(_describe_object(one))
 
     def _respond_changes(self, method: str, body: bytes) -> ServerResponse:
         """Add or remove changes of the tenancy; a POST returns those it added, with their OCIDs."""
@@ -379,6 +431,12 @@ def _read_object(body: bytes, allowed: set[str]) -> dict[str, Any]:
         message = f"send a JSON object with keys of {', '.join(sorted(allowed))}"
         raise ControlError(message)
     return content
+
+
+def _describe_object(one: StoredObject) -> dict[str, object]:
+    """Return an object as a JSON object."""
+    headers = dict(one.headers)
+    return {"name": one.name, "size": one.size, "etag": one.etag, "md5": one.md5, "headers": headers}
 
 
 def _write_historic(one: HistoricEvent) -> bytes:

@@ -43,6 +43,8 @@ class Settings:
     reserialised_after: str = "1m"
     is_expired_empty: bool = False
     changes_file: Path | None = None
+    buckets: tuple[str, ...] = ()
+    is_commit_unconditional: bool = False
     is_strict_about_minutes: bool = False
     is_self_auditing: bool = False
     is_shuffling: bool = True
