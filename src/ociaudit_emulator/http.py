@@ -171,7 +171,10 @@ def parse_call(method: str, target: str) -> ApiCall:
 
 
 def _parse_object_call(method: str, path: str, query: str) -> ApiCall:
-    """Parse a request to Object Storage, `[/REGION]/n/NAMESPACE/b/BUCKET/o/OBJECT`; an object's name can have slashes."""
+    """Parse a request to Object Storage, `[/REGION]/n/NAMESPACE/b/BUCKET/o/OBJECT`; an object's name can have slashes.
+
+    Raises: ApiError (404, 405).
+    """
     segments = path[1:].split("/", 1)
     region = HOME_REGION if segments[0] == _OBJECT_STORAGE else segments[0]
     # The empty text before the first slash, `n`, the namespace, `b`, the bucket, `o` or `u`, the object's name.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import tempfile
 import uuid
 import weakref
@@ -163,7 +164,7 @@ class ObjectStore:
     def __init__(self, read_now_ms: Callable[[], int]) -> None:
         """Start without buckets; the folder is made with the first content."""
         self._read_now_ms = read_now_ms
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._count = 0
 
@@ -187,9 +188,10 @@ class ObjectStore:
     def start_blob(self) -> BlobWriter:
         """Return a new content to write to."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="emulator-objects-", ignore_cleanup_errors=True)
+            self._folder = Path(tempfile.mkdtemp(prefix="emulator-objects-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._count += 1
-        return BlobWriter(Path(self._folder.name) / f"{self._count:08}")
+        return BlobWriter(self._folder / f"{self._count:08}")
 
     def make_object(self, name: str, blob: Blob, headers: Mapping[str, str]) -> StoredObject:
         """Return a new object with one blob."""
@@ -221,7 +223,7 @@ class ObjectStore:
         """Delete everything."""
         self._buckets.clear()
         if self._folder is not None:
-            self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
 

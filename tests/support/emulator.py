@@ -207,6 +207,33 @@ class Emulator:
         query = urllib.parse.urlencode(names | ({} if at is None else {"at": at}))
         return [read_seen_event(one) for one in split_array(self.request("GET", f"truth?{query}"))]
 
+    def create_bucket(self, name: str, region: str = "us-ashburn-1") -> None:
+        """Create a bucket in the root compartment, unless it exists."""
+        self.request("POST", "buckets", json.dumps([{"name": name, "region": region}]).encode())
+
+    def list_objects(self, bucket: str, region: str = "us-ashburn-1") -> list[dict[str, Any]]:
+        """Return a bucket's objects in the order of their names: `name`, `size`, `etag`, `md5`, `headers`."""
+        query = urllib.parse.urlencode({"region": region, "bucket": bucket})
+        content: list[dict[str, Any]] = json.loads(self.request("GET", f"objects?{query}"))
+        return content
+
+    def count_uploads(self, bucket: str) -> int:
+        """Return the number of a bucket's multipart uploads that are neither committed nor aborted."""
+        buckets = json.loads(self.request("GET", "buckets"))
+        return sum(one["uploads"] for one in buckets if one["name"] == bucket)
+
+    def read_object(self, bucket: str, name: str, region: str = "us-ashburn-1") -> bytes:
+        """Return the content of an object."""
+        return self.request("GET", "objects?" + _name_object(bucket, name, region))
+
+    def write_object(self, bucket: str, name: str, content: bytes, region: str = "us-ashburn-1") -> None:
+        """Write an object as another client would, without conditions; at most 1 MB."""
+        self.request("PUT", "objects?" + _name_object(bucket, name, region), content)
+
+    def delete_object(self, bucket: str, name: str, region: str = "us-ashburn-1") -> None:
+        """Remove an object as another client would."""
+        self.request("DELETE", "objects?" + _name_object(bucket, name, region))
+
     def issue_token(self, key_file: Path, *, kind: str = "user", seconds: float = 3600.0) -> str:
         """Return a token for the key in a file, as Oracle issues it to a user's session, an instance or a resource."""
         key = serialization.load_pem_private_key(key_file.read_bytes(), None).public_key()
@@ -245,6 +272,11 @@ class Emulator:
             if selector.select(deadline - time.monotonic()):
                 return process.stdout.readline()
         return ""
+
+
+def _name_object(bucket: str, name: str, region: str) -> str:
+    """Return the query that names an object."""
+    return urllib.parse.urlencode({"region": region, "bucket": bucket, "name": name})
 
 
 @dataclass(frozen=True)

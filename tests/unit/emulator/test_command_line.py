@@ -26,6 +26,7 @@ def test_every_flag_reaches_the_behaviour():
         *("--events-also", "r2=f.json", "--events-also", "r3=g=h.json", "--compartments", "40"),
         *("--delayed-share", "0.05", "--delayed-by", "1d2h", "--delay-distribution", "fixed", "--expired-empty"),
         *("--reserialised-share", "0.5", "--reserialised-after", "90s", "--changes", "changes.json"),
+        *("--bucket", "b1", "--bucket", "b2", "--commit-unconditional"),
         *("--now", "2025-12-01T00:00:00Z", "--strict-minutes", "--self-audit", "--no-shuffle", "--gzip"),
     )
     assert settings == Settings(
@@ -51,6 +52,8 @@ def test_every_flag_reaches_the_behaviour():
         reserialised_after="90s",
         is_expired_empty=True,
         changes_file=Path("changes.json"),
+        buckets=("b1", "b2"),
+        is_commit_unconditional=True,
         is_strict_about_minutes=True,
         is_self_auditing=True,
         is_shuffling=False,
