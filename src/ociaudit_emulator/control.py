@@ -25,6 +25,7 @@ from ociaudit_emulator.events import (
 from ociaudit_emulator.faults import FaultRequestError, FaultTable
 from ociaudit_emulator.federation import TokenIssuer
 from ociaudit_emulator.http import ServerResponse, json_response
+from ociaudit_emulator.object_api import make_namespace
 from ociaudit_emulator.object_store import ByteRange, ObjectStore, StoredObject
 from ociaudit_emulator.scenario import describe_scenario
 from ociaudit_emulator.session_token import HolderKind
@@ -370,6 +371,7 @@ class Control:
             "now": self.clock.read_ms(),
             "id": tenancy.id,
             "name": tenancy.name,
+            "namespace": make_namespace(tenancy),
             "regions": [
                 {"name": one.name, "key": one.key, "status": one.status, "isHome": one.is_home}
                 for one in tenancy.regions

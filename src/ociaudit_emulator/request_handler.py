@@ -268,7 +268,7 @@ class RequestHandler:
 def is_object_upload(method: str, target: str) -> bool:
     """Return whether a request sends an object or a part."""
     try:
-        return parse_call(method, target).operation in UPLOADS
+        return method == "PUT" and parse_call(method, target).operation in UPLOADS
     except ApiError:
         return False
 

@@ -86,7 +86,7 @@ class EmulatedService:
     ) -> ServerResponse:
         """Return the response to a signed request, with a JSON body if there is one."""
         body = b"" if content is None else json.dumps(content).encode()
-        signed = SIGNED_HEADERS
+        signed: tuple[str, ...] = SIGNED_HEADERS
         present = dict(headers or {})
         if method in {"POST", "PUT"}:
             digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
