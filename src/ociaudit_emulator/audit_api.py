@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ociaudit_emulator.event_store import EventStore, Span, Target
+from ociaudit_emulator.events import Appearance
 from ociaudit_emulator.http import (
     ApiCall,
     Cursor,
@@ -19,7 +20,7 @@ from ociaudit_emulator.http import (
     shuffle_page,
 )
 from ociaudit_emulator.settings import DEFAULT_RETENTION_DAYS, Settings
-from ociaudit_emulator.tenancy import Tenancy
+from ociaudit_emulator.tenancy import Timeline
 from ociaudit_emulator.time_formats import MINUTES_PER_DAY, MS_PER_MINUTE, parse_time_ms
 
 
@@ -42,14 +43,17 @@ class AuditApi:
 
     def __init__(
         self,
-        tenancy: Tenancy,
+        timeline: Timeline,
         settings: Settings,
         store: EventStore,
         codec: TokenCodec,
         read_now_ms: Callable[[], int],
+        *,
+        appearance: Appearance,
     ) -> None:
         """Keep the collaborators."""
-        self._tenancy = tenancy
+        self._timeline = timeline
+        self._appearance = appearance
         self._settings = settings
         self._store = store
         self._codec = codec
@@ -77,8 +81,8 @@ class AuditApi:
             message = "The value of 'startTime' must be before the value of 'endTime'."
             raise invalid_parameter(message)
         self._check_retention(start_minute)
-        compartment = self._tenancy.compartment_by_id.get(compartment_id)
-        if compartment is None or compartment.is_forbidden:
+        compartment = self._timeline.at(self._read_now_ms()).compartment_by_id.get(compartment_id)
+        if compartment is None or not compartment.is_readable:
             raise not_found()
         return EventQuery(Target(call.region, compartment_id), Span(start_minute, end_minute))
 
@@ -98,9 +102,10 @@ class AuditApi:
 
         Raises: ApiError.
         """
-        if call.require("compartmentId") != self._tenancy.id:
+        if call.require("compartmentId") != self._timeline.start.id:
             raise not_found()
-        return json_response({"retentionPeriodDays": self._settings.kept_days or DEFAULT_RETENTION_DAYS})
+        kept_days = self._timeline.find_kept_days(self._read_now_ms())
+        return json_response({"retentionPeriodDays": kept_days or DEFAULT_RETENTION_DAYS})
 
     def _read_minute(self, call: ApiCall, name: str) -> int:
         """Return a time parameter as a minute since 1970."""
@@ -116,11 +121,12 @@ class AuditApi:
         return minute
 
     def _check_retention(self, start_minute: int) -> None:
-        """Reject a start before the first day inside the retention period."""
-        kept_days = self._settings.kept_days
-        if kept_days is None:
+        """Reject a start before the first day inside the retention period, unless such windows are empty."""
+        now_ms = self._read_now_ms()
+        kept_days = self._timeline.find_kept_days(now_ms)
+        if kept_days is None or self._appearance.is_expired_empty:
             return
-        first_day = self._read_now_ms() // (MS_PER_MINUTE * MINUTES_PER_DAY) - kept_days
+        first_day = now_ms // (MS_PER_MINUTE * MINUTES_PER_DAY) - kept_days
         if start_minute < first_day * MINUTES_PER_DAY:
             message = f"The value of 'startTime' is older than the retention period of {kept_days} days."
             raise invalid_parameter(message)

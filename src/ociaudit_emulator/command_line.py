@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -23,25 +24,35 @@ from ociaudit_emulator.config_files import ConfigFolderError, ConfigRequest, tru
 from ociaudit_emulator.control import Control, RequestLog
 from ociaudit_emulator.event_file import EventFileError, open_event_file
 from ociaudit_emulator.event_store import EventStore
-from ociaudit_emulator.events import GeneratedEvents, RegionalEvents, SelfAudit, ServiceClock, VisibleEvents
+from ociaudit_emulator.events import (
+    Appearance,
+    AppearanceRule,
+    GeneratedEvents,
+    RegionalEvents,
+    SelfAudit,
+    ServiceClock,
+    VisibleEvents,
+)
 from ociaudit_emulator.faults import FaultTable
 from ociaudit_emulator.federation import Federation, TokenIssuer
 from ociaudit_emulator.http import TokenCodec
 from ociaudit_emulator.instance_metadata import InstanceMetadata
+from ociaudit_emulator.object_api import ObjectApi
+from ociaudit_emulator.object_store import ObjectStore
 from ociaudit_emulator.request_handler import RateLimit, RequestHandler, ServiceParts
 from ociaudit_emulator.server import HOST, Server
 from ociaudit_emulator.settings import PageSize, Settings
-from ociaudit_emulator.signature import KeyRing
+from ociaudit_emulator.signature import DateCheck, KeyRing
 from ociaudit_emulator.special_events import SpecialCalendar
-from ociaudit_emulator.tenancy import HOME_REGION, Tenancy, make_tenancy
-from ociaudit_emulator.time_formats import parse_time_ms, read_clock_seconds
+from ociaudit_emulator.tenancy import HOME_REGION, ChangeError, Tenancy, Timeline, make_tenancy
+from ociaudit_emulator.time_formats import parse_span_ms, parse_time_ms, read_clock_seconds
 
 _EXIT_OK, _EXIT_USAGE = 0, 2
 _PROGRAM = "oci-audit emulator"
 _DESCRIPTION = (
-    "Serve a synthetic Oracle Cloud tenancy on this machine: the Audit and Identity services over HTTP on loopback, "
-    "for trials, tests and measurements without an account. Oracle's own CLI and SDKs work with it. The first line on "
-    "stdout is the base URL. The server runs until SIGINT or SIGTERM."
+    "Serve a synthetic Oracle Cloud tenancy on this machine: the Audit, Identity and Object Storage services over HTTP "
+    "on loopback, for trials, tests and measurements without an account. Oracle's own CLI and SDKs work with it. The "
+    "first line on stdout is the base URL. The server runs until SIGINT or SIGTERM."
 )
 _EPILOG = "For client configuration, scripted faults and limitations, see docs/reference/emulator.md."
 _ALSO_HELP = "with --events: serve the events of FILE in another region; repeatable"
@@ -59,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         assembly = assemble(read_settings(options), read_clock_seconds, time.monotonic)
         _prepare_keys(options, assembly)
         return asyncio.run(_run(options, assembly, _make_tls(options.tls_cert, options.tls_key)))
-    except (ConfigFolderError, EventFileError, TlsError) as error:
+    except (ChangeError, ConfigFolderError, EventFileError, TlsError) as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"cannot listen on {HOST}:{options.port}: {error.strerror}; choose another --port, or 0")
@@ -76,6 +87,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     _add_server_flags(parser)
     _add_event_flags(parser)
+    _add_time_flags(parser)
+    _add_object_flags(parser)
     _add_response_flags(parser)
     return parser
 
@@ -102,11 +115,31 @@ def _add_event_flags(parser: argparse.ArgumentParser) -> None:
     add("--events-also", type=_parse_region_file, action="append", default=[], metavar="REGION=FILE", help=_ALSO_HELP)
     add("--compartments", type=_parse_count, default=0, metavar="N", help="add N quiet compartments (default: 0)")
     add("--events-per-day", type=_parse_count, default=2000, help="generated events per day (default: 2000)")
-    add("--now", type=_parse_time, metavar="TIME", help="stop the service's clock at this time")
     add("--retention-days", type=_parse_count, help="retention period (default: 365; unlimited with --events)")
     add("--late-share", type=_parse_share, default=0.0, help="share of events processed late, 0 to 1 (default: 0)")
     add("--late-minutes", type=_parse_count_from_one, default=30, help="maximum delay of late events (default: 30)")
     add("--self-audit", action="store_true", help="record every ListEvents call as an event")
+
+
+def _add_time_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the course of time")
+    add = group.add_argument
+    clock = group.add_mutually_exclusive_group().add_argument
+    clock("--now", type=_parse_time, metavar="TIME", help="stop the service's clock at this time")
+    clock("--clock-start", type=_parse_time, metavar="TIME", help="start the service's clock at this time")
+    add("--delayed-share", type=_parse_share, default=0.0, help="share of events that appear later (default: 0)")
+    add("--delayed-by", type=_parse_span, default="3h", metavar="SPAN", help="longest such delay (default: 3h)")
+    add("--delay-distribution", choices=("uniform", "exponential", "fixed"), default="uniform", help="of the delays")
+    add("--reserialised-share", type=_parse_share, default=0.0, help="share served in other bytes later (default: 0)")
+    add("--reserialised-after", type=_parse_span, default="1m", metavar="SPAN", help="how much later (default: 1m)")
+    add("--expired-empty", action="store_true", help="give no events before the retention period, instead of 400")
+    add("--changes", type=Path, metavar="FILE", help="change compartments and regions as this JSON file says")
+
+
+def _add_object_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("object storage").add_argument
+    add("--bucket", action="append", default=[], metavar="NAME", help="create a bucket; repeatable")
+    add("--commit-unconditional", action="store_true", help="ignore the conditions of a multipart commit")
 
 
 def _add_response_flags(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +173,16 @@ def read_settings(options: argparse.Namespace) -> Settings:
         late_minutes=options.late_minutes,
         retention_days=options.retention_days,
         now_ms=options.now,
+        clock_start_ms=options.clock_start,
+        delayed_share=options.delayed_share,
+        delayed_by=options.delayed_by,
+        delay_distribution=options.delay_distribution,
+        reserialised_share=options.reserialised_share,
+        reserialised_after=options.reserialised_after,
+        is_expired_empty=options.expired_empty,
+        changes_file=options.changes,
+        buckets=tuple(options.bucket),
+        is_commit_unconditional=options.commit_unconditional,
         is_strict_about_minutes=options.strict_minutes,
         is_self_auditing=options.self_audit,
         is_shuffling=not options.no_shuffle,
@@ -157,43 +200,100 @@ class Assembly:
     handler: RequestHandler
     control: Control
     server: Server
+    objects: ObjectStore
 
 
 def assemble(settings: Settings, read_clock: ReadSeconds, read_monotonic: ReadSeconds) -> Assembly:
     """Create the parts of an emulator and connect them.
 
-    Raises: EventFileError when the file of events cannot be served.
+    Raises: EventFileError when the file of events cannot be served, ChangeError for invalid changes.
     """
     tenancy = make_tenancy(settings.seed, more_compartments=settings.more_compartments)
-    clock = ServiceClock(read_clock, settings.now_ms)
-    store = make_store(tenancy, settings, clock)
+    clock = make_clock(settings, read_clock)
+    timeline = Timeline(tenancy, settings.seed, settings.kept_days)
+    if settings.changes_file is not None:
+        _add_changes(settings.changes_file, timeline, clock)
+    appearance = make_appearance(settings)
+    dates = DateCheck(read_clock)
+    is_from_files = settings.events_file is not None
+    store = VisibleEvents(make_store(tenancy, settings), clock, timeline, appearance, is_from_files)
     self_audit = SelfAudit(store, tenancy, settings, clock) if settings.is_self_auditing else None
     rate = settings.rate_limit_per_second
     key_ring = KeyRing(read_clock)
     issuer = TokenIssuer(tenancy, key_ring, read_clock)
     metadata = InstanceMetadata(tenancy)
+    objects = ObjectStore(clock.read_ms)
+    for name in settings.buckets:
+        objects.create_bucket(HOME_REGION, name, tenancy.id)
     parts = ServiceParts(
-        tenancy=tenancy,
+        timeline=timeline,
+        appearance=appearance,
         settings=settings,
         store=self_audit or store,
         codec=TokenCodec(settings.seed),
         key_ring=key_ring,
         clock=clock,
+        dates=dates,
         faults=FaultTable(),
         rate_limit=None if rate is None else RateLimit(rate, read_monotonic),
         self_audit=self_audit,
         metadata=metadata,
         federation=Federation(tenancy, metadata, issuer, settings.token_seconds),
+        objects=ObjectApi(tenancy, objects, is_commit_unconditional=settings.is_commit_unconditional),
     )
     log = RequestLog()
-    control = Control(tenancy, parts.store, parts.faults, log, clock, issuer, key_ring, settings.seed)
-    handler = RequestHandler(parts, ServiceClock(read_clock, None))
-    server = Server(handler, control, log, settings.latency_ms / 1000)
-    return Assembly(tenancy, key_ring, handler, control, server)
+    control = Control(
+        timeline,
+        self_audit or store,
+        appearance,
+        dates,
+        parts.faults,
+        log,
+        clock,
+        issuer,
+        key_ring,
+        settings.seed,
+        objects,
+    )
+    handler = RequestHandler(parts)
+    server = Server(handler, control, log, objects, settings.latency_ms / 1000)
+    return Assembly(tenancy, key_ring, handler, control, server, objects)
 
 
-def make_store(tenancy: Tenancy, settings: Settings, clock: ServiceClock) -> EventStore:
-    """Return the store of events: of the given files, otherwise of the synthetic tenancy.
+def make_clock(settings: Settings, read_clock: ReadSeconds) -> ServiceClock:
+    """Return the services' clock: the machine's, a stopped one, or one that runs from a given time."""
+    offset_ms = 0
+    if settings.clock_start_ms is not None:
+        offset_ms = settings.clock_start_ms - int(read_clock() * 1000)
+    return ServiceClock(read_clock, settings.now_ms, offset_ms)
+
+
+def make_appearance(settings: Settings) -> Appearance:
+    """Return how events appear, as the flags say."""
+    delay = AppearanceRule(settings.delayed_share, parse_span_ms(settings.delayed_by), settings.delay_distribution)
+    later = AppearanceRule(settings.reserialised_share, parse_span_ms(settings.reserialised_after))
+    return Appearance(
+        settings.seed,
+        delays=[delay] if settings.delayed_share else [],
+        reserialised=[later] if settings.reserialised_share else [],
+        is_expired_empty=settings.is_expired_empty,
+    )
+
+
+def _add_changes(path: Path, timeline: Timeline, clock: ServiceClock) -> None:
+    """Add the changes of a file.
+
+    Raises: ChangeError.
+    """
+    try:
+        timeline.add(json.loads(path.read_bytes()), clock.read_ms())
+    except (OSError, ValueError, ChangeError) as error:
+        message = f"--changes {path}: {error}"
+        raise ChangeError(message) from error
+
+
+def make_store(tenancy: Tenancy, settings: Settings) -> EventStore:
+    """Return the store of events, future ones included: of the given files, otherwise of the synthetic tenancy.
 
     Raises: EventFileError.
     """
@@ -203,7 +303,7 @@ def make_store(tenancy: Tenancy, settings: Settings, clock: ServiceClock) -> Eve
         message = "--events-also requires --events; add --events FILE for the events of the home region"
         raise EventFileError(message)
     calendar = SpecialCalendar(tenancy, settings.seed)
-    return VisibleEvents(GeneratedEvents(tenancy, settings, calendar.list_specials), clock)
+    return GeneratedEvents(tenancy, settings, calendar.list_specials)
 
 
 def _open_event_files(path: Path, tenancy: Tenancy, settings: Settings) -> EventStore:
@@ -271,6 +371,7 @@ async def _run(options: argparse.Namespace, assembly: Assembly, context: ssl.SSL
     sys.stdout.flush()
     await stop.wait()
     await runner.cleanup()
+    assembly.objects.close()
     return _EXIT_OK
 
 
@@ -348,6 +449,16 @@ def _parse_page_size(text: str) -> PageSize:
     size = PageSize(_parse_count(smallest), _parse_count(largest or smallest))
     _check(0, text, "a number from 1, or a range such as 50-150", is_valid=1 <= size.smallest <= size.largest)
     return size
+
+
+def _parse_span(text: str) -> str:
+    """Check a span such as `3h` or `1d12h`."""
+    try:
+        is_valid = parse_span_ms(text) > 0
+    except ValueError:
+        is_valid = False
+    _check(0, text, "a span such as 3h or 1d12h", is_valid=is_valid)
+    return text
 
 
 def _parse_time(text: str) -> int:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from ociaudit_emulator.event_store import START, Slice, Span, Target
+from ociaudit_emulator.event_store import NOTHING, START, Slice, Span, Target
 from ociaudit_emulator.settings import Settings
 from ociaudit_emulator.tenancy import HOME_REGION, Tenancy
 from ociaudit_emulator.time_formats import MS_PER_MINUTE, parse_time_ms
@@ -93,7 +93,7 @@ class EventFile:
         """Return at most `limit` events of the span, from a position on (START for the first)."""
         found = self._index.get(target)
         if found is None:
-            return Slice((), None)
+            return NOTHING
         first = bisect_left(found.minutes, span.start_minute) if position == START else position
         end = bisect_left(found.minutes, span.end_minute)
         until = min(end, first + limit)
@@ -106,7 +106,7 @@ class EventFile:
         if self._served_bytes > _RELEASE_BYTES:
             self._served_bytes = 0
             _release_pages(self._buffer)
-        return Slice(events, until if until < end else None)
+        return Slice(events, until if until < end else None, found.minutes[first:until])
 
 
 def open_event_file(path: Path, tenancy: Tenancy, settings: Settings) -> EventFile:

@@ -78,7 +78,7 @@ class EventGenerator:
             "resource_id": resource_id,
             "resource_name": resource_name,
             "compartment_id": target.compartment_id,
-            "compartment_name": self._name_compartment(target.compartment_id),
+            "compartment_name": self._tenancy.find_name(target.compartment_id, minute),
             "region": target.region,
             "availability_domain": f"AD{1 + drawn[8] % 3}",
             "ip_address": f"203.0.113.{100 + drawn[9] % 100}",
@@ -118,7 +118,5 @@ class EventGenerator:
         return ocid, f"{kind}-{self._name_compartment(target.compartment_id)}-{number:02d}"
 
     def _name_compartment(self, compartment_id: str) -> str:
-        """Return a compartment's name; the name of root is the tenancy's."""
-        if compartment_id == self._tenancy.id:
-            return self._tenancy.name
-        return self._tenancy.compartment_by_id[compartment_id].name
+        """Return the first name of a compartment, which its resources keep; the name of root is the tenancy's."""
+        return self._tenancy.find_name(compartment_id, 0)

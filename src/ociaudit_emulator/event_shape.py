@@ -263,3 +263,54 @@ class Template:
 def encode_compact(event: JsonObject) -> bytes:
     """Return an event as JSON without whitespace, in UTF-8."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of a JSON object in their order, repeated names included."""
+
+
+class _Number(str):
+    """A number with the digits that it is written with."""
+
+    __slots__ = ()
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number)
+_WAYS = 3
+
+
+def reserialise(event: bytes, turn: int) -> bytes:
+    """Return an event as the same JSON value in other bytes; turn 0 and every fourth turn keep it as it is.
+
+    The other turns reverse the order of names, add spaces, and escape what need not be escaped. An event that is
+    not strict JSON in UTF-8 keeps its bytes.
+    """
+    way = turn % (_WAYS + 1)
+    if way == 0:
+        return event
+    try:
+        value = _READER.decode(event.decode())
+    except (ValueError, RecursionError):
+        return event
+    return _write_value(value, way).encode()
+
+
+def _write_value(value: object, way: int) -> str:
+    """Return a JSON value in one of the ways: 1 with names reversed, 2 with spaces, 3 with escapes."""
+    comma, colon = (", ", " : ") if way == 2 else (",", ":")
+    if isinstance(value, _Pairs):
+        names = {name for name, _ in value}
+        members = reversed(value) if way == 1 and len(names) == len(value) else value
+        return f"{{{comma.join(f'{_write_text(name, way)}{colon}{_write_value(one, way)}' for name, one in members)}}}"
+    if isinstance(value, list):
+        return f"[{comma.join(_write_value(one, way) for one in value)}]"
+    if isinstance(value, _Number):
+        return str(value)
+    return _write_text(value, way) if isinstance(value, str) else json.dumps(value)
+
+
+def _write_text(text: str, way: int) -> str:
+    """Return a JSON string; with escapes, every `o` and every character that is not ASCII is written as its code."""
+    written = json.dumps(text)
+    # No escape sequence contains the letter, so each one is a character of the text.
+    return written.replace("o", r"\u006f") if way == 3 else written

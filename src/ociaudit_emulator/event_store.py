@@ -28,10 +28,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Consecutive events in processing order, and the position of the next one; None at the end of the span."""
+    """Consecutive events in processing order, the position of the next one (None at the end), and their minutes."""
 
     events: Sequence[RawEvent]
     next_position: int | None
+    minutes: Sequence[int]
+
+
+NOTHING = Slice((), None, ())
 
 
 class EventStore(Protocol):

@@ -27,6 +27,7 @@ from ociaudit_emulator.http import (
     ItemPage,
     Operation,
     Reset,
+    ResetUpload,
     ServerResponse,
     Stall,
     TokenCodec,
@@ -37,7 +38,7 @@ from ociaudit_emulator.http import (
     not_authenticated,
 )
 from ociaudit_emulator.signature import MAX_SKEW_SECONDS
-from ociaudit_emulator.time_formats import MS_PER_MINUTE, format_http_date, parse_time_ms, read_clock_seconds
+from ociaudit_emulator.time_formats import MS_PER_MINUTE, format_http_date, parse_time_ms
 
 _MAX_SECONDS = 10**8
 _NESTING_DEPTH = 100_000
@@ -63,10 +64,14 @@ _DEFAULT_CODES = {
     504: "GatewayTimeout",
 }
 _ANY_OPERATION = "*"
-_ENTRY_KEYS = frozenset({"operation", "match", "skip", "times", "fault"})
+_UPLOADS = frozenset({Operation.PUT_OBJECT, Operation.UPLOAD_PART})
+_ENTRY_KEYS = frozenset({"operation", "match", "skip", "times", "fault", "effect"})
+# Of a write that a fault affects: whether it is done before its response is lost or changed.
+EFFECTS = NOT_DONE, DONE = "none", "done"
 _PAGE_CHOICES = frozenset({"first", "later", "any"})
 _TIME_CONDITIONS = frozenset({"startTime", "endTime", "startBefore", "startFrom", "covers"})
-_MATCH_KEYS = _TIME_CONDITIONS | {"region", "compartmentId", "page"}
+_NAME_CONDITIONS = frozenset({"bucket", "object", "uploadPartNum"})
+_MATCH_KEYS = _TIME_CONDITIONS | _NAME_CONDITIONS | {"region", "compartmentId", "page"}
 
 
 class FaultRequestError(Exception):
@@ -87,6 +92,7 @@ class Exchange:
     codec: TokenCodec
     is_gzip_accepted: bool
     read_elsewhere: Callable[[int], Sequence[RawEvent]]
+    now_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +269,14 @@ def _reset_connection(exchange: Exchange, options: FaultOptions) -> ServerRespon
     return replace(exchange.response, delivery=Reset(after_bytes))
 
 
+def _reset_upload(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
+    """Reset the connection while the body of an upload arrives."""
+    received = options.read_count("receivedBytes", 0)
+    if exchange.call.operation not in _UPLOADS:
+        return None
+    return replace(exchange.response, delivery=ResetUpload(received))
+
+
 def _send_short_body(exchange: Exchange, options: FaultOptions) -> ServerResponse:
     """Announce the whole body and close the connection before its end."""
     sent = options.read_count("sentBytes", len(exchange.response.body) // 2)
@@ -327,7 +341,7 @@ def _skew_clock(exchange: Exchange, options: FaultOptions) -> ServerResponse:
     response = exchange.response
     if abs(seconds) > MAX_SKEW_SECONDS:
         response = error_response(not_authenticated("the date is more than five minutes away from the service's clock"))
-    return response.with_header("Date", format_http_date(int(read_clock_seconds() + seconds)))
+    return response.with_header("Date", format_http_date(int(exchange.now_seconds + seconds)))
 
 
 def _replace_retention(exchange: Exchange, options: FaultOptions) -> ServerResponse | None:
@@ -341,6 +355,7 @@ def _replace_retention(exchange: Exchange, options: FaultOptions) -> ServerRespo
 FAULT_KINDS: Mapping[str, FaultKind] = {
     "status": FaultKind(_replace_with_status, frozenset({"status", "code", "message", "headers"})),
     "reset": FaultKind(_reset_connection, frozenset({"afterBytes"})),
+    "reset_upload": FaultKind(_reset_upload, frozenset({"receivedBytes"})),
     "short_body": FaultKind(_send_short_body, frozenset({"sentBytes"})),
     "cut_body": FaultKind(_truncate_body, frozenset({"keptBytes"})),
     "html": FaultKind(_replace_with_html),
@@ -383,6 +398,7 @@ class FaultEntry:
     times: int | None
     kind: str
     options: FaultOptions
+    effect: str = NOT_DONE
     seen: int = 0
     fired: int = 0
     minutes: Mapping[str, int] = field(default_factory=dict)
@@ -399,6 +415,7 @@ class FaultEntry:
             "match": dict(self.match),
             "skip": self.skip,
             "times": self.times,
+            "effect": self.effect,
             "fault": {"kind": self.kind, **self.options.values},
             "seen": self.seen,
             "fired": self.fired,
@@ -414,6 +431,9 @@ class FaultEntry:
     def _is_met(self, name: str, value: str, call: ApiCall) -> bool:
         if name == "region":
             return call.region == value
+        if name in _NAME_CONDITIONS:
+            given = {"bucket": call.bucket, "object": call.object_name}
+            return value == given.get(name, call.parameters.get(name))
         if name == "compartmentId":
             return value in {call.parameters.get("compartmentId"), call.resource_id}
         if name == "page":
@@ -459,18 +479,27 @@ class FaultTable:
         """Return all entries as JSON objects."""
         return [entry.describe() for entry in self._entries]
 
-    def apply(self, exchange: Exchange) -> tuple[ServerResponse, str | None]:
-        """Return the response to send, and the kind of the fault that fired, if any."""
-        for entry in self._find_ready(exchange.call):
+    def is_waiting(self, call: ApiCall) -> bool:
+        """Return whether a fault might affect a request."""
+        return any(entry.matches(call) and not entry.is_completed for entry in self._entries)
+
+    def apply(self, exchange: Exchange, effect: str | None = None) -> tuple[ServerResponse, str | None]:
+        """Return the response to send, and the kind of the fault that fired, if any.
+
+        A write is offered twice: before it is done, to the faults that prevent it, and afterwards to the others.
+        """
+        for entry in self._find_ready(exchange.call, effect):
             changed = FAULT_KINDS[entry.kind].apply(exchange, entry.options)
             if changed is not None:
                 entry.fired += 1
                 return changed, entry.kind
         return exchange.response, None
 
-    def _find_ready(self, call: ApiCall) -> Iterator[FaultEntry]:
+    def _find_ready(self, call: ApiCall, effect: str | None) -> Iterator[FaultEntry]:
         """Yield the entries that may hit a request, and count the request for each matching entry."""
         for entry in self._entries:
+            if effect is not None and entry.effect != effect:
+                continue
             if entry.is_completed or not entry.matches(call):
                 continue
             entry.seen += 1
@@ -497,6 +526,9 @@ def parse_entry(content: object) -> FaultEntry:
     options = FaultOptions(kind, fault)
     FAULT_KINDS[kind].apply(_PROBE, options)
     match = _read_match(entry.get("match", {}))
+    effect = str(entry.get("effect", NOT_DONE))
+    if effect not in EFFECTS:
+        raise _unknown_value("effect", effect, set(EFFECTS))
     return FaultEntry(
         operation=operation,
         match=match,
@@ -504,6 +536,7 @@ def parse_entry(content: object) -> FaultEntry:
         times=_read_count(entry.get("times", 1), "times"),
         kind=kind,
         options=options,
+        effect=effect,
         minutes={name: _read_minute(name, match[name]) for name in _TIME_CONDITIONS & match.keys()},
     )
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from ociaudit_emulator.http import ApiError, ServerResponse, json_response, not_authenticated
 from ociaudit_emulator.instance_metadata import InstanceMetadata
 from ociaudit_emulator.session_token import HolderKind, find_holder, make_session_token
-from ociaudit_emulator.signature import KeyRing, SignedRequest, Signer, load_public_key, verify_signature
+from ociaudit_emulator.signature import DateCheck, KeyRing, SignedRequest, Signer, load_public_key, verify_signature
 from ociaudit_emulator.tenancy import Tenancy
 
 _PATH = "/v1/x509"
@@ -64,7 +64,7 @@ class Federation:
         self._issuer = issuer
         self._token_seconds = token_seconds
 
-    def respond(self, request: SignedRequest, now_seconds: float) -> ServerResponse:
+    def respond(self, request: SignedRequest, dates: DateCheck) -> ServerResponse:
         """Return a token for the session key in the request's body.
 
         Raises: ApiError.
@@ -80,7 +80,7 @@ class Federation:
         def find_signer(name: str) -> Signer | None:
             return Signer("instance", public_key) if name == key_id and isinstance(public_key, RSAPublicKey) else None
 
-        verify_signature(request, find_signer, now_seconds, is_host_signed=False)
+        verify_signature(request, find_signer, dates, is_host_signed=False)
         return json_response({"token": self._issuer.issue(session_key, HolderKind.INSTANCE, self._token_seconds)})
 
 

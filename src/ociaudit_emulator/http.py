@@ -22,6 +22,7 @@ from enum import StrEnum
 from urllib.parse import parse_qsl, unquote
 
 from ociaudit_emulator.event_store import START, RawEvent
+from ociaudit_emulator.object_store import ByteRange, StoredObject
 from ociaudit_emulator.randomness import draw_number
 from ociaudit_emulator.settings import PageSize
 from ociaudit_emulator.tenancy import HOME_REGION
@@ -73,6 +74,24 @@ class Operation(StrEnum):
     LIST_COMPARTMENTS = "ListCompartments"
     GET_COMPARTMENT = "GetCompartment"
     GET_TENANCY = "GetTenancy"
+    GET_NAMESPACE = "GetNamespace"
+    GET_NAMESPACE_METADATA = "GetNamespaceMetadata"
+    LIST_BUCKETS = "ListBuckets"
+    CREATE_BUCKET = "CreateBucket"
+    GET_BUCKET = "GetBucket"
+    HEAD_BUCKET = "HeadBucket"
+    DELETE_BUCKET = "DeleteBucket"
+    LIST_OBJECTS = "ListObjects"
+    PUT_OBJECT = "PutObject"
+    GET_OBJECT = "GetObject"
+    HEAD_OBJECT = "HeadObject"
+    DELETE_OBJECT = "DeleteObject"
+    CREATE_MULTIPART_UPLOAD = "CreateMultipartUpload"
+    UPLOAD_PART = "UploadPart"
+    LIST_MULTIPART_UPLOADS = "ListMultipartUploads"
+    LIST_MULTIPART_UPLOAD_PARTS = "ListMultipartUploadParts"
+    COMMIT_MULTIPART_UPLOAD = "CommitMultipartUpload"
+    ABORT_MULTIPART_UPLOAD = "AbortMultipartUpload"
 
 
 # The segments of a path; "*" matches the resource's id.
@@ -85,16 +104,41 @@ _ROUTES: Mapping[tuple[str, ...], Operation] = {
     ("20160918", "tenancies", "*", "regionSubscriptions"): Operation.LIST_REGION_SUBSCRIPTIONS,
 }
 _VERSIONS = frozenset(route[0] for route in _ROUTES)
+# Object Storage: what the path names, and the operation of each method.
+_OBJECT_STORAGE = "n"
+_OBJECT_ROUTES: Mapping[str, Mapping[str, Operation]] = {
+    "": {"GET": Operation.GET_NAMESPACE},
+    "n": {"GET": Operation.GET_NAMESPACE_METADATA},
+    "n/b": {"GET": Operation.LIST_BUCKETS, "POST": Operation.CREATE_BUCKET},
+    "n/b/": {"GET": Operation.GET_BUCKET, "HEAD": Operation.HEAD_BUCKET, "DELETE": Operation.DELETE_BUCKET},
+    "n/b/o": {"GET": Operation.LIST_OBJECTS},
+    "n/b/o/": {
+        "PUT": Operation.PUT_OBJECT,
+        "GET": Operation.GET_OBJECT,
+        "HEAD": Operation.HEAD_OBJECT,
+        "DELETE": Operation.DELETE_OBJECT,
+    },
+    "n/b/u": {"GET": Operation.LIST_MULTIPART_UPLOADS, "POST": Operation.CREATE_MULTIPART_UPLOAD},
+    "n/b/u/": {
+        "PUT": Operation.UPLOAD_PART,
+        "GET": Operation.LIST_MULTIPART_UPLOAD_PARTS,
+        "POST": Operation.COMMIT_MULTIPART_UPLOAD,
+        "DELETE": Operation.ABORT_MULTIPART_UPLOAD,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """A request to one operation: region, operation, resource id and query parameters."""
+    """A request to one operation: region, operation, resource id and query parameters; for an object, its names."""
 
     region: str
     operation: Operation
     resource_id: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    bucket: str = ""
+    object_name: str = ""
 
     def require(self, name: str) -> str:
         """Return a parameter's value.
@@ -114,6 +158,8 @@ def parse_call(method: str, target: str) -> ApiCall:
     """
     path, _, query = target.partition("?")
     segments = path.strip("/").split("/")
+    if _OBJECT_STORAGE in segments[:2]:
+        return _parse_object_call(method, path, query)
     region = HOME_REGION if segments[0] in _VERSIONS else segments.pop(0)
     resource_id = unquote(segments[2]) if len(segments) > 2 else ""
     operation = _ROUTES.get(tuple("*" if at == 2 else segment for at, segment in enumerate(segments)))
@@ -122,6 +168,35 @@ def parse_call(method: str, target: str) -> ApiCall:
     if method != "GET":
         raise ApiError(405, "MethodNotAllowed", f"{operation} accepts GET, not {method}.")
     return ApiCall(region, operation, resource_id, dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def _parse_object_call(method: str, path: str, query: str) -> ApiCall:
+    """Parse a request to Object Storage, `[/REGION]/n/NAMESPACE/b/BUCKET/o/OBJECT`; an object's name can have slashes.
+
+    Raises: ApiError (404, 405).
+    """
+    segments = path[1:].split("/", 1)
+    region = HOME_REGION if segments[0] == _OBJECT_STORAGE else segments[0]
+    # The empty text before the first slash, `n`, the namespace, `b`, the bucket, `o` or `u`, the object's name.
+    rest = path[len(f"/{region}") :] if segments[0] != _OBJECT_STORAGE else path
+    _, _, namespace, b, bucket, kind, name = [*rest.split("/", 6), *[""] * 6][:7]
+    route = "n" if namespace else ""
+    route += f"/{b}" if b else ""
+    route += f"/{kind}" if kind else "/" if bucket else ""
+    route += "/" if name else ""
+    methods = _OBJECT_ROUTES.get(route)
+    if methods is None:
+        raise ApiError(404, "NotFound", f"No operation of this service has the path {path}.")
+    if method not in methods:
+        raise ApiError(405, "MethodNotAllowed", f"{path} accepts {', '.join(methods)}, not {method}.")
+    return ApiCall(
+        region,
+        methods[method],
+        parameters=dict(parse_qsl(query, keep_blank_values=True)),
+        namespace=unquote(namespace),
+        bucket=unquote(bucket),
+        object_name=unquote(name),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +285,7 @@ def join_page(events: Sequence[RawEvent]) -> bytes:
     return b"".join(parts)
 
 
-# The request log shows the names of the following four classes as `delivery`.
+# The request log shows the names of the following five classes as `delivery`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +315,23 @@ class Stall:
     after: str = "nothing"
 
 
-Delivery = Whole | Reset | CutShort | Stall
+@dataclass(frozen=True, slots=True)
+class ResetUpload:
+    """Reset the connection when this many bytes of the request's body have arrived."""
+
+    received_bytes: int
+
+
+Delivery = Whole | Reset | CutShort | Stall | ResetUpload
 WHOLE = Whole()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerResponse:
-    """Status, headers, body and delivery of a response; `item_count` is for the request log."""
+    """Status, headers, body and delivery of a response; `item_count` is for the request log.
+
+    `content` is a range of an object that is sent as the body, read from its files part by part.
+    """
 
     body: bytes
     status: int = 200
@@ -254,6 +339,14 @@ class ServerResponse:
     content_type: str = "application/json"
     delivery: Delivery = WHOLE
     item_count: int = 0
+    content: tuple[StoredObject, ByteRange] | None = None
+
+    def with_content_as_body(self) -> ServerResponse:
+        """Return a copy with its content read into the body, for what changes bodies."""
+        if self.content is None:
+            return self
+        one, span = self.content
+        return replace(self, body=b"".join(one.read_chunks(span)), content=None)
 
     def with_header(self, name: str, value: str) -> ServerResponse:
         """Return a copy with one more header."""

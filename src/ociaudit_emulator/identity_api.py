@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ociaudit_emulator.http import (
     ApiCall,
@@ -25,10 +25,15 @@ _STATES = frozenset({"CREATING", "ACTIVE", "INACTIVE", "DELETING", "DELETED"})
 class IdentityApi:
     """The operations of the Identity service."""
 
-    def __init__(self, tenancy: Tenancy, codec: TokenCodec) -> None:
-        """Keep the collaborators."""
-        self._tenancy = tenancy
+    def __init__(self, read_tenancy: Callable[[], Tenancy], codec: TokenCodec) -> None:
+        """Keep the collaborators; the tenancy is read with each call, because it changes with time."""
+        self._read_tenancy = read_tenancy
         self._codec = codec
+
+    @property
+    def _tenancy(self) -> Tenancy:
+        """Return the tenancy as it is now."""
+        return self._read_tenancy()
 
     def list_region_subscriptions(self, call: ApiCall) -> ServerResponse:
         """Return the regions that the tenancy is subscribed to; the operation has no pages.

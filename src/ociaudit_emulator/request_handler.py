@@ -2,7 +2,8 @@
 
 Invariants:
 - no request with an invalid signature is served, except for instance metadata, which is not signed;
-- the checks run in this order: signature, path, region, rate limit, the operation, scripted faults.
+- the checks run in this order: signature, path, region, rate limit, the operation, scripted faults;
+- a write to Object Storage meets the faults that prevent it before it is done, and an upload before its body is read.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass, replace
 from ociaudit_emulator.audit_api import AuditApi
 from ociaudit_emulator.control import LogEntry
 from ociaudit_emulator.event_store import START, EventStore, RawEvent, Span
-from ociaudit_emulator.events import SelfAudit, ServiceClock
-from ociaudit_emulator.faults import Exchange, FaultTable
+from ociaudit_emulator.events import Appearance, SelfAudit, ServiceClock
+from ociaudit_emulator.faults import DONE, NOT_DONE, Exchange, FaultTable
 from ociaudit_emulator.federation import Federation, is_federation
 from ociaudit_emulator.http import (
     ApiCall,
@@ -32,10 +33,11 @@ from ociaudit_emulator.http import (
 )
 from ociaudit_emulator.identity_api import IdentityApi
 from ociaudit_emulator.instance_metadata import InstanceMetadata, is_metadata
+from ociaudit_emulator.object_api import OBJECT_OPERATIONS, UPLOADS, WRITES, ObjectApi, ObjectRequest
 from ociaudit_emulator.settings import Settings
-from ociaudit_emulator.signature import KeyRing, SignedRequest, verify_signature
-from ociaudit_emulator.tenancy import Tenancy
-from ociaudit_emulator.time_formats import MINUTES_PER_DAY
+from ociaudit_emulator.signature import DateCheck, KeyRing, SignedRequest, verify_signature
+from ociaudit_emulator.tenancy import Tenancy, Timeline
+from ociaudit_emulator.time_formats import MINUTES_PER_DAY, format_http_date
 
 _ELSEWHERE_DAYS = 30
 _AUDIT_OPERATIONS = frozenset({Operation.LIST_EVENTS, Operation.GET_CONFIGURATION})
@@ -65,28 +67,37 @@ class RateLimit:
 class ServiceParts:
     """The collaborators of the request handler, created once at the start."""
 
-    tenancy: Tenancy
+    timeline: Timeline
+    appearance: Appearance
     settings: Settings
     store: EventStore
     codec: TokenCodec
     key_ring: KeyRing
     clock: ServiceClock
+    dates: DateCheck
     faults: FaultTable
     rate_limit: RateLimit | None
     self_audit: SelfAudit | None
     metadata: InstanceMetadata
     federation: Federation
+    objects: ObjectApi
 
 
 class RequestHandler:
     """The emulated services as one function from a request to its response."""
 
-    def __init__(self, parts: ServiceParts, signature_clock: ServiceClock) -> None:
-        """Keep the collaborators; the dates of signatures are compared with the second clock."""
+    def __init__(self, parts: ServiceParts) -> None:
+        """Keep the collaborators."""
         self._parts = parts
-        self._signature_clock = signature_clock
-        self._audit = AuditApi(parts.tenancy, parts.settings, parts.store, parts.codec, parts.clock.read_ms)
-        self._identity = IdentityApi(parts.tenancy, parts.codec)
+        read_now_ms = parts.clock.read_ms
+        self._audit = AuditApi(
+            parts.timeline, parts.settings, parts.store, parts.codec, read_now_ms, appearance=parts.appearance
+        )
+        self._identity = IdentityApi(self._read_tenancy, parts.codec)
+
+    def _read_tenancy(self) -> Tenancy:
+        """Return the tenancy as it is now."""
+        return self._parts.timeline.at(self._parts.clock.read_ms())
 
     def handle(self, request: SignedRequest, entry: LogEntry) -> ServerResponse:
         """Return the response to a request, and fill in its log entry."""
@@ -95,23 +106,48 @@ class RequestHandler:
         except ApiError as error:
             entry.code = error.code
             response = error_response(error)
+        return self._complete(request, entry, response)
+
+    def admit(self, request: SignedRequest, entry: LogEntry) -> ServerResponse | None:
+        """Return the response to an upload that is refused before its body is read; None for any other request."""
+        try:
+            response = self._admit(request, entry)
+        except ApiError as error:
+            entry.code = error.code
+            response = error_response(error)
+        return None if response is None else self._complete(request, entry, response)
+
+    def _admit(self, request: SignedRequest, entry: LogEntry) -> ServerResponse | None:
+        """Check an upload as far as its head allows, and apply the faults that prevent it."""
+        call = self._check(request, entry)
+        response, entry.fault = self._parts.faults.apply(self._make_exchange(call, request), NOT_DONE)
+        if entry.fault is not None:
+            return response
+        self._parts.objects.admit(ObjectRequest(call, request.headers))
+        return None
+
+    def _complete(self, request: SignedRequest, entry: LogEntry, response: ServerResponse) -> ServerResponse:
+        """Fill in the log entry of a response, and add what every response has."""
         entry.status, entry.items = response.status, response.item_count
         entry.delivery = type(response.delivery).__name__
         entry.requestId = _make_request_id(request.headers.get("opc-request-id", ""))
-        return self._compress(request, response.with_header("opc-request-id", entry.requestId))
+        if not self._parts.clock.is_real and "Date" not in response.headers:
+            response = response.with_header("Date", format_http_date(self._parts.clock.read_ms() // 1000))
+        response = response.with_header("opc-request-id", entry.requestId)
+        if entry.namespace is not None:
+            client_id = request.headers.get("opc-client-request-id")
+            return response if client_id is None else response.with_header("opc-client-request-id", client_id)
+        return self._compress(request, response)
 
     def _respond(self, request: SignedRequest, entry: LogEntry) -> ServerResponse:
         """Check a request, run its operation and apply the scripted faults."""
-        now_seconds = self._signature_clock.read_ms() / 1000
         if is_metadata(request):
             return self._parts.metadata.respond(request)
         if is_federation(request):
-            return self._parts.federation.respond(request, now_seconds)
-        signer = verify_signature(request, self._parts.key_ring.find_signer, now_seconds)
-        entry.key = signer.label
-        call = parse_call(request.method, request.target)
-        _fill_entry(entry, call)
-        self._check_region(call)
+            return self._parts.federation.respond(request, self._parts.dates)
+        call = self._check(request, entry)
+        if call.operation in OBJECT_OPERATIONS:
+            return self._respond_object(call, request, entry)
         rejection = self._check_rate(call)
         if rejection is not None:
             entry.code = "TooManyRequests"
@@ -121,9 +157,49 @@ class RequestHandler:
         response, entry.fault = self._parts.faults.apply(self._run(call, request))
         return response
 
+    def _check(self, request: SignedRequest, entry: LogEntry) -> ApiCall:
+        """Check a request's signature, path and region, and return its call.
+
+        Raises: ApiError.
+        """
+        is_upload = is_object_upload(request.method, request.target)
+        signer = verify_signature(
+            request, self._parts.key_ring.find_signer, self._parts.dates, is_body_signed=not is_upload
+        )
+        entry.key = signer.label
+        call = parse_call(request.method, request.target)
+        _fill_entry(entry, call)
+        self._check_region(call)
+        return call
+
+    def _respond_object(self, call: ApiCall, request: SignedRequest, entry: LogEntry) -> ServerResponse:
+        """Run an operation of Object Storage and apply the scripted faults."""
+        faults, exchange = self._parts.faults, self._make_exchange(call, request)
+        is_write = call.operation in WRITES
+        if is_write and call.operation not in UPLOADS:
+            response, entry.fault = faults.apply(exchange, NOT_DONE)
+            if entry.fault is not None:
+                return response
+        try:
+            response = self._parts.objects.run(ObjectRequest(call, request.headers, request.body, request.blob))
+        except ApiError as error:
+            entry.code = error.code
+            response = error_response(error)
+        if not faults.is_waiting(call):
+            return response
+        exchange = replace(exchange, response=response.with_content_as_body())
+        response, entry.fault = faults.apply(exchange, DONE if is_write else None)
+        return response
+
+    def _make_exchange(self, call: ApiCall, request: SignedRequest) -> Exchange:
+        """Return what the faults need to know about a request to Object Storage, before there is a response."""
+        now_seconds = self._parts.clock.read_ms() / 1000
+        codec = self._parts.codec
+        return Exchange(call, ServerResponse(b""), None, codec, _accepts_gzip(request), lambda _: (), now_seconds)
+
     def _check_region(self, call: ApiCall) -> None:
         """Reject a region that the tenancy is not subscribed to, with a 401 as Oracle does."""
-        region = self._parts.tenancy.region_by_name.get(call.region)
+        region = self._read_tenancy().region_by_name.get(call.region)
         if region is None or not region.is_ready:
             raise not_authenticated(f"the tenancy has not subscribed to {call.region}")
 
@@ -151,7 +227,8 @@ class RequestHandler:
         def read_elsewhere(count: int) -> Sequence[RawEvent]:
             return self._read_elsewhere(call, count)
 
-        return Exchange(call, response, page, self._parts.codec, _accepts_gzip(request), read_elsewhere)
+        now_seconds = self._parts.clock.read_ms() / 1000
+        return Exchange(call, response, page, self._parts.codec, _accepts_gzip(request), read_elsewhere, now_seconds)
 
     def _run_unpaged(self, call: ApiCall) -> ServerResponse:
         """Run an operation without pages."""
@@ -188,6 +265,14 @@ class RequestHandler:
         return compressed.with_header("Content-Encoding", "gzip").with_header("Vary", "Accept-Encoding")
 
 
+def is_object_upload(method: str, target: str) -> bool:
+    """Return whether a request sends an object or a part."""
+    try:
+        return method == "PUT" and parse_call(method, target).operation in UPLOADS
+    except ApiError:
+        return False
+
+
 def _accepts_gzip(request: SignedRequest) -> bool:
     return "gzip" in request.headers.get("accept-encoding", "")
 
@@ -200,6 +285,9 @@ def _fill_entry(entry: LogEntry, call: ApiCall) -> None:
     entry.startTime = call.parameters.get("startTime")
     entry.endTime = call.parameters.get("endTime")
     entry.hasPage = bool(call.parameters.get("page"))
+    if call.operation in OBJECT_OPERATIONS:
+        entry.namespace, entry.bucket, entry.object = call.namespace, call.bucket or None, call.object_name or None
+        entry.uploadPartNum = call.parameters.get("uploadPartNum")
 
 
 def _make_request_id(client_part: str) -> str:

@@ -11,14 +11,25 @@ import socket
 import ssl
 import struct
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from ociaudit_emulator.control import PREFIX, Control, ControlError, LogEntry, RequestLog
-from ociaudit_emulator.http import ApiError, CutShort, Operation, Reset, ServerResponse, Stall, error_response
-from ociaudit_emulator.request_handler import RequestHandler
+from ociaudit_emulator.http import (
+    ApiError,
+    CutShort,
+    Operation,
+    Reset,
+    ResetUpload,
+    ServerResponse,
+    Stall,
+    error_response,
+)
+from ociaudit_emulator.object_store import Blob, ObjectStore
+from ociaudit_emulator.request_handler import RequestHandler, is_object_upload
 from ociaudit_emulator.signature import SignedRequest
 from ociaudit_emulator.time_formats import format_http_date, read_clock_seconds
 
@@ -29,6 +40,7 @@ HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
 _BACKLOG = 1024
 _TOO_MANY_REQUESTS = 429
+_UPLOAD_BUFFER_BYTES = 1024 * 1024
 _KEPT_BLOCK_BYTES = 16 * 1024 * 1024
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -36,8 +48,16 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 class Server:
     """The emulated services and the control endpoints on loopback."""
 
-    def __init__(self, handler: RequestHandler, control: Control, log: RequestLog, latency_seconds: float) -> None:
+    def __init__(
+        self,
+        handler: RequestHandler,
+        control: Control,
+        log: RequestLog,
+        objects: ObjectStore,
+        latency_seconds: float,
+    ) -> None:
         """Keep the collaborators."""
+        self._objects = objects
         self._handler = handler
         self._control = control
         self._log = log
@@ -49,7 +69,7 @@ class Server:
         Raises: OSError when the port is not available.
         """
         _keep_large_blocks()
-        server = web.Server(self._handle, access_log=None)
+        server = web.Server(self._handle, access_log=None, read_bufsize=_UPLOAD_BUFFER_BYTES)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, HOST, port, backlog=_BACKLOG, ssl_context=context).start()
@@ -64,17 +84,49 @@ class Server:
         entry.userAgent = request.headers.get("User-Agent")
         self._log.add(entry)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        body = await request.read() if request.can_read_body else b""
-        response = self._handler.handle(SignedRequest(request.method, request.raw_path, headers, body), entry)
+        signed = SignedRequest(request.method, request.raw_path, headers)
+        if is_object_upload(request.method, request.raw_path):
+            response = await self._handle_upload(request, signed, entry)
+        else:
+            _invite_body(request)
+            body = await request.read() if request.can_read_body else b""
+            response = self._handler.handle(replace(signed, body=body), entry)
         if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY_REQUESTS:
             await asyncio.sleep(self._latency_seconds)
         delivered = await deliver(request, response)
         entry.ended = time.monotonic()
         return delivered
 
+    async def _handle_upload(self, request: web.BaseRequest, signed: SignedRequest, entry: LogEntry) -> ServerResponse:
+        """Return the response to an upload: a refusal at once, any other when its body has been received."""
+        refusal = self._handler.admit(signed, entry)
+        if refusal is not None and not isinstance(refusal.delivery, ResetUpload):
+            return refusal
+        _invite_body(request)
+        if refusal is not None and isinstance(refusal.delivery, ResetUpload):
+            left = refusal.delivery.received_bytes
+            while left > 0 and (chunk := await request.content.read(left)):
+                left -= len(chunk)
+                entry.receivedBytes += len(chunk)
+            return refusal
+        blob = await self._receive(request, entry)
+        return self._handler.handle(replace(signed, blob=blob), entry)
+
+    async def _receive(self, request: web.BaseRequest, entry: LogEntry) -> Blob:
+        """Write the body of an upload to a file, chunk by chunk."""
+        writer = self._objects.start_blob()
+        try:
+            async for chunk in request.content.iter_any():
+                writer.write(chunk)
+                entry.receivedBytes = writer.size
+        except BaseException:
+            writer.discard()
+            raise
+        return writer.finish()
+
     async def _handle_control(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            if request.raw_path.startswith(f"{PREFIX}events"):
+            if request.raw_path.startswith((f"{PREFIX}events", f"{PREFIX}truth")):
                 return await self._stream_events(request)
             response = self._control.respond(request.method, request.raw_path, await request.read())
         except ControlError as error:
@@ -101,18 +153,44 @@ def _keep_large_blocks() -> None:
     bytes(_KEPT_BLOCK_BYTES)
 
 
+def _invite_body(request: web.BaseRequest) -> None:
+    """Ask a client that waits for it to send its body."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 async def deliver(request: web.BaseRequest, response: ServerResponse) -> web.StreamResponse:
     """Send a response as its delivery says: whole through aiohttp, otherwise directly on the transport."""
     delivery = response.delivery
+    if isinstance(delivery, ResetUpload):
+        return _send_part(request, response, None, is_reset=True)
     if isinstance(delivery, Reset):
         return _send_part(request, response, delivery.after_bytes, is_reset=True)
     if isinstance(delivery, CutShort):
         return _send_part(request, response, delivery.sent_bytes, is_reset=False)
     if isinstance(delivery, Stall):
         return await _send_and_stall(request, response, delivery)
+    if response.content is not None:
+        return await _send_content(request, response)
     return web.Response(
         body=response.body, status=response.status, headers=response.headers, content_type=response.content_type
     )
+
+
+async def _send_content(request: web.BaseRequest, response: ServerResponse) -> web.StreamResponse:
+    """Send a range of an object, chunk by chunk; for HEAD, its length alone."""
+    if response.content is None:
+        return web.Response(status=response.status)
+    one, span = response.content
+    sent = web.StreamResponse(status=response.status, headers=response.headers)
+    sent.content_type = response.content_type
+    sent.content_length = span.length
+    await sent.prepare(request)
+    if request.method != "HEAD":
+        for chunk in one.read_chunks(span):
+            await sent.write(chunk)
+    await sent.write_eof()
+    return sent
 
 
 class SentResponse(web.StreamResponse):
@@ -167,7 +245,7 @@ def _format_head(response: ServerResponse) -> bytes:
     """Return the status line and the headers, with the length of the whole body."""
     lines = [
         f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
-        f"Date: {format_http_date(int(read_clock_seconds()))}",
+        *([] if "Date" in response.headers else [f"Date: {format_http_date(int(read_clock_seconds()))}"]),
         f"Content-Type: {response.content_type}",
         f"Content-Length: {len(response.body)}",
         *(f"{name}: {value}" for name, value in response.headers.items()),

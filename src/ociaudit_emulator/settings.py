@@ -35,6 +35,16 @@ class Settings:
     late_minutes: int = 30
     retention_days: int | None = None
     now_ms: int | None = None
+    clock_start_ms: int | None = None
+    delayed_share: float = 0.0
+    delayed_by: str = "3h"
+    delay_distribution: str = "uniform"
+    reserialised_share: float = 0.0
+    reserialised_after: str = "1m"
+    is_expired_empty: bool = False
+    changes_file: Path | None = None
+    buckets: tuple[str, ...] = ()
+    is_commit_unconditional: bool = False
     is_strict_about_minutes: bool = False
     is_self_auditing: bool = False
     is_shuffling: bool = True

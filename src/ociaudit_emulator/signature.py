@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ociaudit_emulator.http import not_authenticated
+from ociaudit_emulator.object_store import Blob
 from ociaudit_emulator.session_token import KEY_ID_PREFIX, Session, read_session_token
 from ociaudit_emulator.time_formats import parse_http_date_seconds
 
@@ -36,12 +37,13 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request as it was on the wire, with header names in lower case."""
+    """A request as it was on the wire, with header names in lower case; an upload's body is a blob once received."""
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes = b""
+    blob: Blob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,40 @@ class Signer:
     public_key: RSAPublicKey
 
 
+@dataclass(slots=True)
+class DateCheck:
+    """The check of a signature's date: the clock that it is compared with, and how far it may be off, in seconds."""
+
+    read_now_seconds: Callable[[], float]
+    tolerance_seconds: float = MAX_SKEW_SECONDS
+
+
 FindSigner = Callable[[str], Signer | None]
 
 
 def verify_signature(
-    request: SignedRequest, find_signer: FindSigner, now_seconds: float, *, is_host_signed: bool = True
+    request: SignedRequest,
+    find_signer: FindSigner,
+    dates: DateCheck,
+    *,
+    is_host_signed: bool = True,
+    is_body_signed: bool = True,
 ) -> Signer:
-    """Verify a request's signature and return its signer; only federation requests do not sign the host.
+    """Verify a request's signature and return its signer.
+
+    Only federation requests do not sign the host, and only uploads of objects and parts need not sign the body.
 
     Raises: ApiError (401) for a missing, invalid or outdated signature.
     """
     parts = _read_parts(request.headers.get("authorization", ""))
     names = parts["headers"].lower().split()
-    _check_signed_names(request, names, {"(request-target)", "host"} if is_host_signed else {"(request-target)"})
-    _check_date(request.headers, now_seconds)
-    _check_body(request)
+    required = {"(request-target)", "host"} if is_host_signed else {"(request-target)"}
+    if request.method in _METHODS_WITH_BODY and is_body_signed:
+        required |= _BODY_HEADERS
+    _check_signed_names(request, names, required)
+    _check_date(request.headers, dates)
+    if "x-content-sha256" in names:
+        _check_body(request, is_upload=not is_body_signed)
     signer = find_signer(parts["keyId"])
     if signer is None:
         raise not_authenticated("the keyId is not known")
@@ -87,8 +108,6 @@ def _read_parts(authorization: str) -> dict[str, str]:
 
 def _check_signed_names(request: SignedRequest, names: list[str], required: set[str]) -> None:
     """Check that every required header is signed, and that every signed header is present."""
-    if request.method in _METHODS_WITH_BODY:
-        required = required | _BODY_HEADERS
     present = request.headers.keys() | {"(request-target)"}
     if not required <= set(names) <= present:
         raise not_authenticated("a required header is missing or not signed")
@@ -96,21 +115,22 @@ def _check_signed_names(request: SignedRequest, names: list[str], required: set[
         raise not_authenticated("the date is missing or not signed")
 
 
-def _check_date(headers: Mapping[str, str], now_seconds: float) -> None:
-    """Check that the date is within five minutes of the clock."""
+def _check_date(headers: Mapping[str, str], dates: DateCheck) -> None:
+    """Check that the date is close enough to the clock."""
     try:
         signed_at = parse_http_date_seconds(headers.get("x-date") or headers["date"])
     except ValueError as error:
         raise not_authenticated("the date cannot be read") from error
-    if abs(now_seconds - signed_at) > MAX_SKEW_SECONDS:
-        raise not_authenticated("the date is more than five minutes away from the service's clock")
+    if abs(dates.read_now_seconds() - signed_at) > dates.tolerance_seconds:
+        raise not_authenticated("the date is too far from the service's clock; Oracle allows five minutes")
 
 
-def _check_body(request: SignedRequest) -> None:
-    """Check that the body has the signed hash."""
-    if request.method not in _METHODS_WITH_BODY:
+def _check_body(request: SignedRequest, *, is_upload: bool) -> None:
+    """Check that the body has the signed hash; an upload is checked as soon as it has been received."""
+    if is_upload and request.blob is None:
         return
-    digest = base64.b64encode(hashlib.sha256(request.body).digest()).decode()
+    raw = hashlib.sha256(request.body).digest() if request.blob is None else request.blob.sha256
+    digest = base64.b64encode(raw).decode()
     if request.headers["x-content-sha256"] != digest:
         raise not_authenticated("the body is not the one that was signed")
 

@@ -1,18 +1,24 @@
-"""The synthetic tenancy: regions, compartments and principals, generated from the seed.
+"""The synthetic tenancy: regions, compartments and principals, generated from the seed, and how it changes.
+
+A Timeline holds scheduled changes, and knows the tenancy's state at any instant.
 
 Invariants:
 - `us-ashburn-1` is the home region, whatever the seed;
-- exactly one compartment is forbidden, and exactly one is DELETED;
-- every OCID depends only on the seed.
+- at the start, exactly one compartment is forbidden, and exactly one is DELETED;
+- every OCID depends only on the seed and, for a compartment that is created later, on that change;
+- the state at an instant depends only on the changes up to it, so a clock may also go back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 
 from ociaudit_emulator.randomness import make_hex, make_ocid
+from ociaudit_emulator.time_formats import MS_PER_DAY, MS_PER_MINUTE, format_time_ms, parse_time_ms
 
 HOME_REGION = "us-ashburn-1"
 
@@ -45,7 +51,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Compartment:
-    """A compartment; `share` is its share of the events, and `parent_id` is empty for root."""
+    """A compartment; `share` is its share of the events, and `parent_id` is empty for root.
+
+    The events of a closed compartment cannot be read, although it is still listed.
+    """
 
     id: str
     name: str
@@ -53,6 +62,12 @@ class Compartment:
     state: str
     share: float
     is_forbidden: bool = False
+    is_closed: bool = False
+
+    @property
+    def is_readable(self) -> bool:
+        """Return whether ListEvents answers for it."""
+        return not (self.is_forbidden or self.is_closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +85,30 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """The synthetic tenancy, with the look-ups that the services need."""
+    """The synthetic tenancy, with the look-ups that the services need.
+
+    At the start, the look-ups also hold what is created later; those of a Timeline's state hold what exists then.
+    """
 
     id: str
     name: str
     regions: tuple[Region, ...]
     compartments: tuple[Compartment, ...]
     principals: tuple[Principal, ...]
-    region_by_name: Mapping[str, Region]
-    compartment_by_id: Mapping[str, Compartment]
+    region_by_name: dict[str, Region]
+    compartment_by_id: dict[str, Compartment]
+    renamed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+
+    def find_name(self, compartment_id: str, minute: int) -> str:
+        """Return the name of a compartment in a minute since 1970; events carry it. Root has the tenancy's."""
+        if compartment_id == self.id:
+            return self.name
+        renamed = self.renamed.get(compartment_id)
+        if renamed:
+            at = bisect_right(renamed, minute * MS_PER_MINUTE, key=lambda one: one[0])
+            if at:
+                return renamed[at - 1][1]
+        return self.compartment_by_id[compartment_id].name
 
     @property
     def root(self) -> Compartment:
@@ -195,3 +225,269 @@ def _make_principal(seed: int, row: PrincipalRow) -> Principal:
     fingerprint = ":".join(digits[at : at + 2] for at in range(0, 32, 2))
     ocid = make_ocid(_OCID_KINDS[kind], seed, name, region_key=region_key and "iad")
     return Principal(ocid, name, kind, user_agent, addresses, fingerprint, share)
+
+
+class ChangeError(Exception):
+    """A change of the tenancy that is not valid; the text says what would be."""
+
+
+_DEFAULT_LISTED_DAYS = 90
+_DEFAULT_SHARE = 0.05
+_REGION_KEYS = {"uk-london-1": "LHR", "us-phoenix-1": "PHX", "eu-zurich-1": "ZRH", "ap-sydney-1": "SYD"}
+# The keys of each kind of change, beside `change` and `at`; those in the first tuple are required.
+_CHANGE_KEYS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "createCompartment": (("name",), ("parent", "share", "isForbidden")),
+    "renameCompartment": (("compartment", "name"), ()),
+    "deleteCompartment": (("compartment",), ("listedDays", "isReadable")),
+    "forbidCompartment": (("compartment",), ()),
+    "allowCompartment": (("compartment",), ()),
+    "subscribeRegion": (("region",), ("key", "share", "isReady")),
+    "setRetention": (("days",), ()),
+}
+_EXPECTED_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "share": (int, float),
+    "isForbidden": bool,
+    "isReadable": bool,
+    "isReady": bool,
+    "listedDays": int,
+    "days": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A scheduled change: its instant in milliseconds since 1970, its kind, and what it does."""
+
+    at_ms: int
+    kind: str
+    values: Mapping[str, object]
+    compartment: Compartment | None = None
+    region: Region | None = None
+
+    def describe(self) -> dict[str, object]:
+        """Return the change as a JSON object, with the OCID of its compartment."""
+        resolved = {} if self.compartment is None else {"compartmentId": self.compartment.id}
+        return {"change": self.kind, "at": format_time_ms(self.at_ms), **self.values, **resolved}
+
+
+@dataclass(slots=True)
+class _State:
+    """The tenancy while the changes up to an instant are applied one after the other."""
+
+    compartments: dict[str, Compartment]
+    regions: dict[str, Region]
+
+    def apply(self, change: Change, time_ms: int) -> None:
+        """Apply a change that has happened by an instant."""
+        if change.region is not None:
+            self.regions[change.region.name] = change.region
+        if change.compartment is None:
+            return
+        one = self.compartments.get(change.compartment.id, change.compartment)
+        if change.kind == "renameCompartment":
+            one = replace(one, name=str(change.values["name"]))
+        elif change.kind in {"forbidCompartment", "allowCompartment"}:
+            one = replace(one, is_forbidden=change.kind == "forbidCompartment")
+        elif change.kind == "deleteCompartment":
+            one = replace(one, state="DELETED", is_closed=not change.values.get("isReadable", False))
+        self.compartments[one.id] = one
+        if change.kind == "deleteCompartment" and time_ms >= _find_unlisting_ms(change):
+            del self.compartments[one.id]
+
+
+def _find_unlisting_ms(change: Change) -> int:
+    """Return the instant from which a deleted compartment is no longer listed."""
+    days = change.values.get("listedDays", _DEFAULT_LISTED_DAYS)
+    return change.at_ms + (days if isinstance(days, int) else _DEFAULT_LISTED_DAYS) * MS_PER_DAY
+
+
+class Timeline:
+    """The tenancy in the course of time: its start, and scheduled changes in the order of their instants."""
+
+    def __init__(self, start: Tenancy, seed: int, kept_days: int | None) -> None:
+        """Begin without changes; `kept_days` is the retention at the start, None without one."""
+        self.start = start
+        self._seed = seed
+        self._kept_days = kept_days
+        self._first_regions, self._first_compartments = dict(start.region_by_name), dict(start.compartment_by_id)
+        self._changes: list[Change] = []
+        self._steps: list[int] = []
+        self._states: dict[int, Tenancy] = {}
+
+    def at(self, time_ms: int) -> Tenancy:
+        """Return the tenancy at an instant."""
+        step = bisect_right(self._steps, time_ms)
+        if step == 0:
+            return self._find_state(0, -1)
+        return self._find_state(step, self._steps[step - 1])
+
+    def find_kept_days(self, time_ms: int) -> int | None:
+        """Return the retention at an instant, in days; None if events never expire."""
+        days = self._kept_days
+        for change in self._changes:
+            if change.kind == "setRetention" and change.at_ms <= time_ms:
+                days = int(str(change.values["days"]))
+        return days
+
+    def find_life(self, region: str, compartment_id: str) -> tuple[float, float]:
+        """Return the first minute of a target's events, and the minute after its last ones."""
+        first, end = -inf, inf
+        for change in self._changes:
+            minute = change.at_ms // MS_PER_MINUTE
+            if change.kind == "subscribeRegion" and change.values["region"] == region:
+                first = max(first, minute)
+            if change.compartment is not None and change.compartment.id == compartment_id:
+                first = max(first, minute) if change.kind == "createCompartment" else first
+                end = min(end, minute) if change.kind == "deleteCompartment" else end
+        return first, end
+
+    def add(self, content: object, now_ms: int) -> list[dict[str, object]]:
+        """Add the changes of a JSON list, all of them or none, and return them with their OCIDs.
+
+        Raises: ChangeError.
+        """
+        if not isinstance(content, list):
+            message = "the changes are not a JSON list; send a list of objects, even for one change"
+            raise ChangeError(message)
+        before = list(self._changes)
+        added: list[Change] = []
+        try:
+            for one in content:
+                change = self._read_change(one, now_ms)
+                added.append(change)
+                self._rebuild([*self._changes, change])
+        except ChangeError:
+            self._rebuild(before)
+            raise
+        return [change.describe() for change in added]
+
+    def clear(self) -> None:
+        """Remove all changes."""
+        self._rebuild([])
+
+    def describe(self) -> list[dict[str, object]]:
+        """Return all changes as JSON objects, in the order of their instants."""
+        return [change.describe() for change in self._changes]
+
+    def _rebuild(self, changes: Sequence[Change]) -> None:
+        """Replace the changes, and bring the look-ups of the start up to date."""
+        self._changes = sorted(changes, key=lambda change: change.at_ms)
+        self._states.clear()
+        instants = {change.at_ms for change in changes}
+        instants |= {_find_unlisting_ms(change) for change in changes if change.kind == "deleteCompartment"}
+        self._steps = sorted(instants)
+        created = [one.compartment for one in self._changes if one.kind == "createCompartment" and one.compartment]
+        regions = [one.region for one in self._changes if one.region is not None]
+        _refill(self.start.compartment_by_id, self._first_compartments | {one.id: one for one in created})
+        _refill(self.start.region_by_name, self._first_regions | {one.name: one for one in regions})
+        self.start.renamed.clear()
+        for change in self._changes:
+            if change.kind == "renameCompartment" and change.compartment is not None:
+                renamed = self.start.renamed.setdefault(change.compartment.id, [])
+                renamed.append((change.at_ms, str(change.values["name"])))
+
+    def _find_state(self, step: int, time_ms: int) -> Tenancy:
+        """Return the tenancy after a number of steps, the last of them at an instant."""
+        if step not in self._states:
+            state = _State(dict(self._first_compartments), dict(self._first_regions))
+            for change in self._changes:
+                if step and change.at_ms <= time_ms:
+                    state.apply(change, time_ms)
+            self._states[step] = replace(
+                self.start,
+                regions=tuple(state.regions.values()),
+                compartments=tuple(state.compartments.values()),
+                region_by_name=state.regions,
+                compartment_by_id=state.compartments,
+            )
+        return self._states[step]
+
+    def _read_change(self, content: object, now_ms: int) -> Change:
+        """Return the change that a JSON object describes.
+
+        Raises: ChangeError.
+        """
+        values = _check_change(content)
+        kind = str(values.pop("change"))
+        at_ms = _read_instant(values.pop("at", None), now_ms)
+        if kind == "createCompartment":
+            return Change(at_ms, kind, values, compartment=self._make_compartment(values, at_ms))
+        if "compartment" in values:
+            return Change(at_ms, kind, values, compartment=self._find_compartment(str(values["compartment"])))
+        if kind == "subscribeRegion":
+            return Change(at_ms, kind, values, region=_make_region(values))
+        return Change(at_ms, kind, values)
+
+    def _make_compartment(self, values: Mapping[str, object], at_ms: int) -> Compartment:
+        """Return the compartment of a change that creates one."""
+        name = str(values["name"])
+        parent = self._find_compartment(str(values["parent"])) if "parent" in values else self.start.root
+        share = float(str(values.get("share", _DEFAULT_SHARE)))
+        ocid = make_ocid("compartment", self._seed, name, at_ms, share)
+        return Compartment(ocid, name, parent.id, "ACTIVE", share, bool(values.get("isForbidden", False)))
+
+    def _find_compartment(self, name: str) -> Compartment:
+        """Return the compartment with an OCID, or the latest one with a name, whenever it has it.
+
+        Raises: ChangeError.
+        """
+        by_id = self.start.compartment_by_id
+        former = {new: ocid for ocid, names in self.start.renamed.items() for _, new in names}
+        found = {one.name: one for one in by_id.values()} | {new: by_id[ocid] for new, ocid in former.items()} | by_id
+        if name not in found:
+            message = f"unknown compartment {name!r}; /_emulator/tenancy lists the compartments"
+            raise ChangeError(message)
+        return found[name]
+
+
+def _refill(
+    look_up: dict[str, object] | dict[str, Region] | dict[str, Compartment], content: Mapping[str, object]
+) -> None:
+    """Give a look-up that others keep a new content."""
+    look_up.clear()
+    look_up.update(content)  # type: ignore[arg-type]
+
+
+def _check_change(content: object) -> dict[str, object]:
+    """Return a change's keys and values, which are known and of the right type.
+
+    Raises: ChangeError.
+    """
+    if not isinstance(content, dict) or content.get("change") not in _CHANGE_KEYS:
+        message = f"a change is a JSON object whose 'change' is one of {', '.join(_CHANGE_KEYS)}"
+        raise ChangeError(message)
+    required, optional = _CHANGE_KEYS[content["change"]]
+    unknown, missing = content.keys() - {"change", "at", *required, *optional}, set(required) - content.keys()
+    if unknown or missing:
+        wrong = f"unknown: {', '.join(sorted(unknown))}" if unknown else f"missing: {', '.join(sorted(missing))}"
+        message = f"the keys of '{content['change']}' are {', '.join((*required, *optional, 'at'))}; {wrong}"
+        raise ChangeError(message)
+    for name, value in content.items():
+        expected = _EXPECTED_TYPES.get(name, str)
+        is_number = expected is not bool and expected is not str
+        is_bad_number = is_number and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0)
+        if is_bad_number or not isinstance(value, expected):
+            message = f"{name} of '{content['change']}' is {value!r}, which is not of the expected type"
+            raise ChangeError(message)
+    return dict(content)
+
+
+def _read_instant(value: object, now_ms: int) -> int:
+    """Return the instant of a change; without one it is now."""
+    try:
+        return now_ms if value is None else parse_time_ms(str(value))
+    except ValueError as error:
+        message = f"at is {value!r}; write it as 2025-12-01T00:00:00Z"
+        raise ChangeError(message) from error
+
+
+def _make_region(values: Mapping[str, object]) -> Region:
+    """Return the region of a subscription."""
+    name = str(values["region"])
+    known = next((one for one in _REGIONS if one.name == name), None)
+    if known is not None and known.is_ready:
+        message = f"the tenancy is subscribed to {name} from the start"
+        raise ChangeError(message)
+    key = known.key if known is not None else _REGION_KEYS.get(name, name.partition("-")[2][:3].upper())
+    status = "READY" if values.get("isReady", True) else "IN_PROGRESS"
+    return Region(name, str(values.get("key", key)), status, float(str(values.get("share", _DEFAULT_SHARE))), 8)

@@ -9,12 +9,15 @@ from functools import lru_cache
 
 MINUTES_PER_DAY = 1440
 MS_PER_MINUTE = 60_000
+MS_PER_DAY = MINUTES_PER_DAY * MS_PER_MINUTE
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d?\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?"
     r"(?:([Zz])|([+-])(\d\d):?(\d\d))"
 )
 """RFC 3339, and an hour of one digit: Oracle's TypeScript SDK sends `T0:00:00Z`."""
+_SPAN = re.compile(r"(-?)((?:\d+[dhms])+)")
+_UNIT_MS = {"d": MS_PER_DAY, "h": 3_600_000, "m": MS_PER_MINUTE, "s": 1000}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -40,6 +43,19 @@ def parse_time_ms(text: str) -> int:
     moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_parse_offset(found))
     extra_ms = 1000 if second == 60 else int((found[7] or "0").ljust(3, "0")[:3])
     return (moment - _EPOCH) // timedelta(milliseconds=1) + extra_ms
+
+
+def parse_span_ms(text: str) -> int:
+    """Return a span such as `3h`, `1d12h` or `-90s` in milliseconds.
+
+    Raises: ValueError.
+    """
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        message = f"not a span: {text!r}"
+        raise ValueError(message)
+    total = sum(int(number) * _UNIT_MS[unit] for number, unit in re.findall(r"(\d+)([dhms])", found[2]))
+    return -total if found[1] else total
 
 
 def _parse_offset(found: re.Match[str]) -> timezone:

@@ -1,6 +1,8 @@
 import http.client
 import json
+import socket
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -58,6 +60,37 @@ def test_a_request_signed_without_the_sdk_is_accepted(emulator):
     assert response.headers["opc-request-id"].startswith("mine/")
     assert response.headers["Date"].endswith("GMT")
     assert json.loads(response.body) == {"retentionPeriodDays": 365}
+
+
+def read_answer(connection):
+    """What arrives on a socket, until the head of a response is complete."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        chunk = connection.recv(4096)
+        assert chunk, received
+        received += chunk
+    return received
+
+
+@pytest.mark.parametrize("bucket", ["mine", "nobodys"])
+def test_an_upload_that_waits_is_invited_or_refused(running, bucket):
+    """With `Expect: 100-continue` a put is asked for its body, and refused before it where it cannot succeed."""
+    running.create_bucket("mine")
+    credentials = SigningCredentials.read(running.config_path)
+    target = f"/n/{running.tenancy()['namespace']}/b/{bucket}/o/a"
+    headers = sign_headers(credentials, f"127.0.0.1:{running.port}", target, method="PUT")
+    lines = [f"PUT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    with closing(socket.create_connection(("127.0.0.1", running.port), timeout=60)) as connection:
+        head = "\r\n".join([*lines, "Content-Length: 4", "Expect: 100-continue"])
+        connection.sendall(head.encode() + b"\r\n\r\n")
+        answer = read_answer(connection)
+        if bucket == "nobodys":
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            return
+        assert answer == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"body")
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
+    assert running.read_object("mine", "a") == b"body"
 
 
 def test_an_unsigned_request_is_rejected(emulator):

@@ -17,7 +17,8 @@ from ociaudit.archive.state import (
     make_calendar,
 )
 from ociaudit.planning.shard import Gap, Target
-from ociaudit.planning.window import AskedCoverage, Coverage, Window, format_minute
+from ociaudit.archive.coverage import AskedCoverage
+from ociaudit.planning.shard import Coverage, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
 from support.drawn_commits import (
     DAY,

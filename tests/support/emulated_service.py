@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -77,6 +80,32 @@ class EmulatedService:
         """Return the response to a signed GET."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         return self.serve(self.make_request(target, headers=headers))
+
+    def send(
+        self, method: str, target: str, content: object = None, headers: Mapping[str, str] | None = None
+    ) -> ServerResponse:
+        """Return the response to a signed request, with a JSON body if there is one."""
+        body = b"" if content is None else json.dumps(content).encode()
+        signed: tuple[str, ...] = SIGNED_HEADERS
+        present = dict(headers or {})
+        if method in {"POST", "PUT"}:
+            digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+            body_headers = {"content-length": str(len(body)), "content-type": "application/json"}
+            present |= body_headers | {"x-content-sha256": digest}
+            signed = (*signed, *body_headers, "x-content-sha256")
+        return self.serve(self.make_request(target, signed=signed, headers=present, method=method, body=body))
+
+    def upload(self, target: str, content: bytes, headers: Mapping[str, str] | None = None) -> ServerResponse:
+        """Return the response to an object or a part, whose body is not signed."""
+        request = self.make_request(target, headers=headers, method="PUT")
+        path, _, query = target.partition("?")
+        self.last_entry = LogEntry("PUT", path, query)
+        refusal = self.assembly.handler.admit(request, self.last_entry)
+        if refusal is not None:
+            return refusal
+        writer = self.assembly.objects.start_blob()
+        writer.write(content)
+        return self.assembly.handler.handle(replace(request, blob=writer.finish()), self.last_entry)
 
     def list_events(
         self,

@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -185,6 +186,54 @@ class Emulator:
         """Remove all scripted faults."""
         self.request("DELETE", "faults")
 
+    def clock(self, **changes: Any) -> dict[str, Any]:
+        """Change the services' clock (`now`, `advance`, `isRunning`, …) if something is given; return its state."""
+        body = json.dumps(changes).encode() if changes else None
+        content: dict[str, Any] = json.loads(self.request("POST" if changes else "GET", "clock", body))
+        return content
+
+    def change(self, *changes: dict[str, Any]) -> list[dict[str, Any]]:
+        """Schedule changes of the tenancy, and return them with the OCIDs of their compartments."""
+        content: list[dict[str, Any]] = json.loads(self.request("POST", "changes", json.dumps(changes).encode()))
+        return content
+
+    def set_appearance(self, **rules: Any) -> None:
+        """Replace the rules about `delays`, `reserialised` events and `expired` windows."""
+        self.request("POST", "appearance", json.dumps(rules).encode())
+
+    def truth(self, region: str, compartment_id: str, start: str, end: str, at: str | None = None) -> list[SeenEvent]:
+        """Return the events of a span that ever appear, or those shown at an instant, in processing order."""
+        names = {"region": region, "compartmentId": compartment_id, "startTime": start, "endTime": end}
+        query = urllib.parse.urlencode(names | ({} if at is None else {"at": at}))
+        return [read_seen_event(one) for one in split_array(self.request("GET", f"truth?{query}"))]
+
+    def create_bucket(self, name: str, region: str = "us-ashburn-1") -> None:
+        """Create a bucket in the root compartment, unless it exists."""
+        self.request("POST", "buckets", json.dumps([{"name": name, "region": region}]).encode())
+
+    def list_objects(self, bucket: str, region: str = "us-ashburn-1") -> list[dict[str, Any]]:
+        """Return a bucket's objects in the order of their names: `name`, `size`, `etag`, `md5`, `headers`."""
+        query = urllib.parse.urlencode({"region": region, "bucket": bucket})
+        content: list[dict[str, Any]] = json.loads(self.request("GET", f"objects?{query}"))
+        return content
+
+    def count_uploads(self, bucket: str) -> int:
+        """Return the number of a bucket's multipart uploads that are neither committed nor aborted."""
+        buckets = json.loads(self.request("GET", "buckets"))
+        return sum(one["uploads"] for one in buckets if one["name"] == bucket)
+
+    def read_object(self, bucket: str, name: str, region: str = "us-ashburn-1") -> bytes:
+        """Return the content of an object."""
+        return self.request("GET", "objects?" + _name_object(bucket, name, region))
+
+    def write_object(self, bucket: str, name: str, content: bytes, region: str = "us-ashburn-1") -> None:
+        """Write an object as another client would, without conditions; at most 1 MB."""
+        self.request("PUT", "objects?" + _name_object(bucket, name, region), content)
+
+    def delete_object(self, bucket: str, name: str, region: str = "us-ashburn-1") -> None:
+        """Remove an object as another client would."""
+        self.request("DELETE", "objects?" + _name_object(bucket, name, region))
+
     def issue_token(self, key_file: Path, *, kind: str = "user", seconds: float = 3600.0) -> str:
         """Return a token for the key in a file, as Oracle issues it to a user's session, an instance or a resource."""
         key = serialization.load_pem_private_key(key_file.read_bytes(), None).public_key()
@@ -223,6 +272,28 @@ class Emulator:
             if selector.select(deadline - time.monotonic()):
                 return process.stdout.readline()
         return ""
+
+
+def _name_object(bucket: str, name: str, region: str) -> str:
+    """Return the query that names an object."""
+    return urllib.parse.urlencode({"region": region, "bucket": bucket, "name": name})
+
+
+@dataclass(frozen=True)
+class SeenEvent:
+    """An event of the truth: its bytes, its minute, and from and until when the service shows it (RFC 3339, UTC)."""
+
+    event: bytes
+    minute: str
+    visible_from: str | None
+    visible_until: str | None
+
+
+def read_seen_event(element: bytes) -> SeenEvent:
+    """Return an element of the truth, with the exact bytes of its event."""
+    head, _, event = element.partition(b',"event":')
+    content = json.loads(head + b"}")
+    return SeenEvent(event[:-1], content["minute"], content["visibleFrom"], content["visibleUntil"])
 
 
 def split_array(body: bytes) -> list[bytes]:

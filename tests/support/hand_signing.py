@@ -55,11 +55,11 @@ class CompleteResponse:
 
 
 def sign_headers(
-    credentials: SigningCredentials, host: str, target: str, *, skew_seconds: float = 0.0
+    credentials: SigningCredentials, host: str, target: str, *, skew_seconds: float = 0.0, method: str = "GET"
 ) -> dict[str, str]:
-    """Return the headers of a GET, signed by a client whose clock is ahead by this many seconds."""
+    """Return the headers of a request without a signed body, by a client whose clock is ahead by so many seconds."""
     date = email.utils.formatdate(time.time() + skew_seconds, usegmt=True)
-    text = f"date: {date}\n(request-target): get {target}\nhost: {host}"
+    text = f"date: {date}\n(request-target): {method.lower()} {target}\nhost: {host}"
     raw = credentials.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
     authorization = (
         'Signature algorithm="rsa-sha256",headers="date (request-target) host",'
