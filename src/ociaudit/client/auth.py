@@ -22,6 +22,7 @@ from ociaudit.client.config_file import (
     resolve_region,
 )
 from ociaudit.client.instance_principals import PrincipalContext, load_principal
+from ociaudit.client.network import apply_region_settings
 from ociaudit.client.signer import (
     AUTH_KINDS,
     AuthKind,
@@ -81,6 +82,7 @@ def load_credentials(
             sign-in cannot work here.
         SignInRejected, ServiceUnreachable: no token was issued.
     """
+    apply_region_settings(environment)
     environment = clean_variables(environment)
     kind = _choose_kind(auth, environment)
     context = PrincipalContext(environment, ca_bundle)
