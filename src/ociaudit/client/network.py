@@ -310,7 +310,7 @@ def make_ssl_context(bundle: CaBundle) -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or "not the path of a file"
         raise ConfigError(f"{named} cannot be read: {reason}", hint=_CA_HINT) from error
-    if not is_folder and not context.get_ca_certs():
+    if not is_folder and not context.cert_store_stats()["x509_ca"]:
         raise ConfigError(f"{named} contains no certificate of an authority", hint=_CA_HINT)
     return context
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import oci.config
 import oci.signer
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import example, given
@@ -360,3 +361,22 @@ def test_the_forms_of_fields_are_those_of_the_sdk() -> None:
         name: form.pattern for name, form in oci.config.PATTERNS.items()
     }
     assert {*signer_module._SDK_FORMS, "key_file", "region"} == oci.config.REQUIRED
+
+
+def flip_bit(pem: str, bit: int) -> str:
+    """Flip a bit of the key that a PEM file holds."""
+    lines = pem.splitlines()
+    data = bytearray(base64.b64decode("".join(lines[1:-1])))
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    return "\n".join([lines[0], base64.b64encode(data).decode(), lines[-1]])
+
+
+@given(st.integers(0, 1200 * 8 - 1), st.sampled_from([pem for pem in PEMS[:4] if "ENCRYPTED" not in pem]))
+def test_a_damaged_key_is_found_without_the_sdk_too(bit: int, pem: str) -> None:
+    """No key with a flipped bit is used that the SDK's validation rejects."""
+    damaged = flip_bit(pem, bit)
+    key = signer_module._load_sound_key({"key_content": damaged})
+    try:
+        oci.signer.load_private_key(damaged, None)
+    except (oci.exceptions.InvalidPrivateKey, UnsupportedAlgorithm, ValueError, TypeError):
+        assert key is None
