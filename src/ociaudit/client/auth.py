@@ -32,7 +32,7 @@ from ociaudit.client.config_file import (
     read_profile,
     resolve_region,
 )
-from ociaudit.client.network import is_safe_url
+from ociaudit.client.network import apply_region_settings, is_safe_url
 from ociaudit.client.signer import (
     AUTH_KINDS,
     AuthKind,
@@ -103,6 +103,7 @@ def load_credentials(
             sign-in cannot work here.
         SignInRejected, ServiceUnreachable: no token was issued.
     """
+    apply_region_settings(environment)
     environment = clean_variables(environment)
     kind = _choose_kind(auth, environment)
     context = PrincipalContext(environment, ca_bundle)

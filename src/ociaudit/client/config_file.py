@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import codecs
 import configparser
+import os
 import re
 import shlex
 import stat
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ociaudit.client import network
+from ociaudit.client.network import is_file
 from ociaudit.errors import ConfigError, UsageError
 
 DEFAULT_CONFIG_FILE = "~/.oci/config"
@@ -60,6 +62,9 @@ _FIELDS = frozenset({*_VARIABLES.values(), "authentication_type", "log_requests"
 _KEY_CONTENT_HINT = "save the key as a PEM file and name it with key_file, or set OCI_CLI_KEY_CONTENT"
 _COMMENT_AFTER_VALUE = re.compile(r"\s[#;]")
 _QUOTES = "\"'"
+_SDK_DEFAULTS = {"log_requests": False, "additional_user_agent": "", "pass_phrase": None}
+_JUDGED_FIELDS = frozenset({"key_content", "log_requests"})
+"""The SDK forbids the one, and converts the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,33 @@ def expand_path(location: str) -> Path:
 
 
 def _read_file(location: str, profile: str) -> dict[str, Any]:
+    fields = _read_plain_file(location, profile)
+    return fields if fields is not None else _read_by_sdk(location, profile)
+
+
+def _read_plain_file(location: str, profile: str) -> dict[str, Any] | None:
+    """Return what the SDK reads from a file without peculiarities; None if the SDK has to read or judge it.
+
+    The import of the SDK takes longer than a small export.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        is_read = is_file(location) and parser.read(os.path.expanduser(location))  # noqa: PTH111 - as the SDK does it
+    except (OSError, ValueError, configparser.Error):
+        return None
+    if not is_read or profile not in parser:
+        return None
+    section = parser[profile]
+    has_default = bool(parser.defaults()) or not parser.sections()
+    if (profile == DEFAULT_PROFILE and not has_default) or not _JUDGED_FIELDS.isdisjoint(section):
+        return None
+    key_file = section.get("key_file")
+    if key_file is not None and not is_file(key_file):
+        return None
+    return {**_SDK_DEFAULTS, **section}
+
+
+def _read_by_sdk(location: str, profile: str) -> dict[str, Any]:
     import oci.config
     from oci.exceptions import ConfigFileNotFound, InvalidConfig, InvalidKeyFilePath, ProfileNotFound
 

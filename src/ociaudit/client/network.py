@@ -8,6 +8,8 @@
 The environment comes as an argument.
 
 Invariants
+- Regions are the installed SDK's own. Its table is read without the rest of the SDK, whose import takes longer than a
+  small export; whatever is not in the table, or may be changed by settings of the SDK, is for the SDK to answer.
 - Plain http is accepted for loopback only; everything else is https, and certificates are always verified.
 - A CA bundle or a proxy that was named is used, or the run stops; it is never silently ignored.
 - An option beats a variable.
@@ -17,11 +19,16 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.util
 import ipaddress
+import os
 import ssl
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed
@@ -37,6 +44,9 @@ _HOSTS: dict[Service, str] = {
     "identity": "identity.{region}.oci.{secondLevelDomain}",
 }
 _DEFAULT_REALM = "oc1"
+_SDK_TABLES = ("REGIONS", "REGIONS_SHORT_NAMES", "REGION_REALMS", "REALMS")
+_DEVELOPER_FILE = "~/.oci/developer-tool-configuration.json"
+_DEVELOPER_FILE_VARIABLE = "OCI_DEVELOPER_TOOL_CONFIGURATION_FILE_PATH"
 _TYPING_ERROR = 0.85
 _REGION_HINT = "regions are named like eu-frankfurt-1, or by a key like fra"
 _ENDPOINT_HINT = "for example --endpoint https://audit.example.internal or --endpoint 'http://127.0.0.1:8080/{region}'"
@@ -108,14 +118,18 @@ class Endpoints:
         """
         self._override = _check_override(override) if override else None
         self._realm = realm
+        self._bases: dict[tuple[Service, str], str] = {}
 
     def locate(self, service: Service, region: str) -> str:
         """Return the base URL with the API version, without a trailing slash."""
-        if self._override:
-            base = self._override.replace("{service}", service).replace("{region}", region)
-        else:
-            base = "https://" + _find_host(service, region, self._realm)
-        return f"{base.rstrip('/')}/{_API_VERSIONS[service]}"
+        found = self._bases.get((service, region))
+        if found is None:
+            if self._override:
+                base = self._override.replace("{service}", service).replace("{region}", region)
+            else:
+                base = "https://" + _find_host(service, region, self._realm)
+            found = self._bases[service, region] = f"{base.rstrip('/')}/{_API_VERSIONS[service]}"
+        return found
 
     def check_region(self, region: str) -> None:
         """Reject a region that cannot exist, or that looks like a typing error.
@@ -184,7 +198,46 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def apply_region_settings(environment: Mapping[str, str]) -> None:
+    """Import the SDK if a variable names a file that replaces its table of regions."""
+    if environment.get(_DEVELOPER_FILE_VARIABLE):
+        importlib.import_module("oci.regions")
+
+
+def _read_region_table() -> ModuleType | None:
+    """Return the SDK's table of regions; None if only the SDK knows what holds.
+
+    Its settings can add regions, but change none that it knows, except for the file that replaces the table.
+    """
+    if "oci.regions" in sys.modules or is_file(_DEVELOPER_FILE):
+        return None
+    return _load_region_table()
+
+
+@functools.cache
+def _load_region_table() -> ModuleType | None:
+    """Execute the SDK's module of region definitions, which imports nothing, apart from its package."""
+    package = importlib.util.find_spec("oci")  # finds it, but does not import it
+    for folder in (package and package.submodule_search_locations) or ():
+        path = Path(folder) / "regions_definitions.py"
+        spec = importlib.util.spec_from_file_location("oci.regions_definitions", path)
+        if spec is not None and spec.loader is not None and path.is_file():
+            table = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(table)
+            return table if all(hasattr(table, name) for name in _SDK_TABLES) else None
+    return None
+
+
+def is_file(location: str) -> bool:
+    """Return whether a path, whose `~` is expanded, names a file; like the SDK, never raise."""
+    return os.path.isfile(os.path.expanduser(location))  # noqa: PTH111, PTH113
+
+
 def _find_host(service: Service, region: str, realm: str) -> str:
+    table = _read_region_table()
+    if table is not None and region in table.REGION_REALMS:
+        domain = table.REALMS[table.REGION_REALMS[region]]
+        return _HOSTS[service].replace("{region}", region).replace("{secondLevelDomain}", domain)
     from oci import regions
 
     domain = regions.REALMS.get(realm)
@@ -195,6 +248,9 @@ def _find_host(service: Service, region: str, realm: str) -> str:
 
 
 def _is_known_region(region: str) -> bool:
+    table = _read_region_table()
+    if table is not None and region in table.REGIONS:
+        return True
     from oci import regions
 
     try:
@@ -208,6 +264,9 @@ def _is_known_region(region: str) -> bool:
 
 def _find_by_key(key: str) -> str | None:
     """Return the name of the region with a key such as "fra"; None if it is unknown."""
+    table = _read_region_table()
+    if table is not None and key in table.REGIONS_SHORT_NAMES:
+        return str(table.REGIONS_SHORT_NAMES[key])
     from oci import regions
 
     _is_known_region(key)  # makes the SDK read its settings
@@ -251,7 +310,7 @@ def make_ssl_context(bundle: CaBundle) -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or "not the path of a file"
         raise ConfigError(f"{named} cannot be read: {reason}", hint=_CA_HINT) from error
-    if not is_folder and not context.get_ca_certs():
+    if not is_folder and not context.cert_store_stats()["x509_ca"]:
         raise ConfigError(f"{named} contains no certificate of an authority", hint=_CA_HINT)
     return context
 

@@ -3,6 +3,7 @@
 - `Credentials`: what the rest of the program sees of a sign-in of any kind. It signs requests and knows in whose name.
 - `Claims`, `read_claims`: what a token says about itself.
 - `LoadedSigner`, `RefreshingSigner`: a signer whose token expires, and that is replaced in time.
+- `ApiKeySigner`: signs with an API key.
 - `load_api_key`, `load_session`, `read_token`: signers made of the key and token files that a profile names.
 
 `auth` chooses the kind of sign-in, and builds the signers that use no files of a profile.
@@ -11,6 +12,8 @@ Invariants
 - No part of a key, pass phrase or token appears in a message or a repr.
 - Every problem of a key or token file is a `ConfigError` that names where it was configured. A session token that
   belongs to another key is rejected. Any other judgement of a token is left to the service.
+- An API key signs the same bytes as with the SDK, whose import takes longer than a small export. The SDK judges and
+  explains whatever is wrong with the fields or the key.
 - A signer is never changed. A new one is loaded in a thread and replaces the old one in a single step, so every request
   is signed by one of them, and signing never waits.
 - While a token is valid, only the request that starts a refresh waits for it. Once the token has expired, every request
@@ -27,12 +30,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 
 from ociaudit.client.config_file import KEY_HINT, Profile, expand_path, explain_value
+from ociaudit.client.network import is_file
 from ociaudit.errors import ConfigError, OciAuditError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 AuthKind = Literal[
     "api_key", "security_token", "instance_principal", "resource_principal", "delegation_token", "oke_workload_identity"
@@ -49,6 +57,12 @@ _REFRESH_PAUSE_SECONDS = 10.0
 _PASS_PHRASE_HINT = "add pass_phrase=… to the profile, or set OCI_CLI_PASSPHRASE"
 _KEY_CONTENT_HINT = "set OCI_CLI_KEY_CONTENT to the whole text of the private key's PEM file, line breaks included"
 _FINGERPRINT = re.compile(r"(?:[0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}")
+_SDK_OCID = re.compile(r"^([0-9a-zA-Z-_]+[.:])([0-9a-zA-Z-_]*[.:]){3,}([0-9a-zA-Z-_]+)$")
+_SDK_FORMS = {
+    "tenancy": _SDK_OCID,
+    "user": _SDK_OCID,
+    "fingerprint": re.compile(r"^([0-9a-f]{2}:){15}[0-9a-f]{2}$"),
+}
 _PRINTABLE_NAME = re.compile(r"[\w.:/@+-]{1,255}", re.ASCII)
 
 
@@ -253,12 +267,93 @@ class RefreshingSigner:
         return now_seconds >= claims.exp - margin and now_seconds >= self._tried_at + pause
 
 
+class ApiKeySigner:
+    """Signs requests with an API key: the headers are those of the SDK's `Signer`, byte for byte."""
+
+    def __init__(self, key_id: str, private_key: RSAPrivateKey) -> None:
+        """Sign with the key that Oracle knows as `key_id`: tenancy/user/fingerprint."""
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        self.private_key = private_key
+        self._padding = PKCS1v15()
+        self._hash = SHA256()
+        self._prefix = (
+            f'Signature algorithm="rsa-sha256",headers="date (request-target) host",keyId="{key_id}",signature="'
+        )
+
+    def __call__(self, request: _UnsentRequest) -> None:
+        """Add the headers of the signature to a GET request that has a date."""
+        headers = request.headers
+        host = urlsplit(request.url).netloc
+        text = f"date: {headers['date']}\n(request-target): get {request.path_url}\nhost: {host}"
+        signature = self.private_key.sign(text.encode("ascii"), self._padding, self._hash)
+        headers["content-type"] = "application/json"
+        headers["authorization"] = f'{self._prefix}{base64.b64encode(signature).decode("ascii")}",version="1"'
+
+
 def load_api_key(profile: Profile) -> Any:
-    """Return the SDK's signer for the API key of a profile.
+    """Return the signer for the API key of a profile.
 
     Raises:
         ConfigError: a field is missing or malformed, or the key is unusable.
     """
+    fields = profile.fields
+    key = _load_sound_key(fields) if _are_sound(fields) else None
+    if key is not None:
+        return ApiKeySigner(f"{fields['tenancy']}/{fields['user']}/{fields['fingerprint']}", key)
+    return _load_by_sdk(profile)
+
+
+def _are_sound(fields: Mapping[str, Any]) -> bool:
+    """Return whether the SDK would accept the fields of an API key, and none is taken from its own variables."""
+    has_key = any(fields.get(name) for name in ("key_content", "key_file"))
+    has_forms = all(form.match(fields.get(name) or "") for name, form in _SDK_FORMS.items())
+    return has_key and has_forms and fields.get("region") is not None
+
+
+def _load_sound_key(fields: Mapping[str, Any]) -> RSAPrivateKey | None:
+    """Return the key that the SDK would load; None if there is something to explain."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    content, pass_phrase = fields.get("key_content"), fields.get("pass_phrase")
+    if not content and not is_file(fields["key_file"]):  # a pipe can be read once
+        return None
+    try:
+        data = content.encode("ascii") if content else expand_path(fields["key_file"]).read_bytes().strip()
+        secret = pass_phrase.encode("ascii") if pass_phrase else None
+        try:
+            key = load_pem_private_key(data, secret, unsafe_skip_rsa_key_validation=True)
+        except TypeError:  # the key has no pass phrase: that of [DEFAULT] belongs to another one
+            key = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
+        return key if isinstance(key, RSAPrivateKey) and _is_intact(key) else None
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+
+
+def _is_intact(key: RSAPrivateKey) -> bool:
+    """Return whether the numbers of a key belong together (RFC 8017, section 3.2).
+
+    The library's validation also tests whether p and q are primes: half a second for a key of 4096 bits, and no damage
+    leaves a key with p · q = n.
+    """
+    numbers = key.private_numbers()
+    p, q, d = numbers.p, numbers.q, numbers.d
+    public = numbers.public_numbers
+    return (
+        p * q == public.n
+        and min(p, q) > 1
+        and public.e * d % (p - 1) == 1
+        and public.e * d % (q - 1) == 1
+        and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+        and numbers.iqmp * q % p == 1
+    )
+
+
+def _load_by_sdk(profile: Profile) -> Any:
+    """Return the SDK's signer for the API key of a profile, or raise what is wrong with it."""
     import oci.config
     import oci.signer
     from oci.exceptions import InvalidConfig

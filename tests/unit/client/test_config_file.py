@@ -1,8 +1,34 @@
+import contextlib
 from pathlib import Path
 
+import oci.config
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from ociaudit.client.config_file import list_private_files
+from ociaudit.client.config_file import _read_plain_file, list_private_files
+
+NAMES = st.sampled_from(
+    [
+        "user",
+        "USER",
+        "tenancy",
+        "key_file",
+        "pass_phrase",
+        "region",
+        "log_requests",
+        "key_content",
+        "other",
+        "[DEFAULT]",
+    ]
+)
+VALUES = st.sampled_from(
+    ["", "x", " x ", "%(user)s", "ä", "{key}", "{key}/", "~/k", "~nobody/k", "a\0b", "true", "a # b", "'x'", "a\n  b"]
+)
+LINES = st.one_of(
+    st.sampled_from(["[DEFAULT]", "[P]", "[p]", "[Q]", "", "# x", "; x", "junk", "=", "\ufeff", "  indented"]),
+    st.builds("{}{}{}".format, NAMES, st.sampled_from(["=", " = ", ":", ""]), VALUES),
+)
 
 
 def make(path: Path, mode: int) -> Path:
@@ -47,3 +73,27 @@ def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.Monkey
     _, unknown = list_private_files(tmp_path, {"key_file": "~nobody-at-all/key"})
     assert mine.path == tmp_path / "key"
     assert unknown.problem
+
+
+@given(lines=st.lists(LINES, max_size=8), profile=st.sampled_from(["DEFAULT", "P", "p", "missing", ""]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_plain_file_is_read_as_by_the_sdk(lines: list[str], profile: str, tmp_path: Path) -> None:
+    """What is read without the SDK is what the SDK reads; it reads and judges everything else."""
+    key = make(tmp_path / "key", 0o600)
+    path = tmp_path / "config"
+    path.write_text("\n".join(lines).replace("{key}", str(key)))
+    found = _read_plain_file(str(path), profile)
+    if found is not None:
+        assert found == oci.config.from_file(str(path), profile)
+
+
+def test_an_ordinary_file_needs_no_sdk(tmp_path: Path) -> None:
+    """Profiles with the usual fields are plain; a forbidden field, a lost key or a folder is for the SDK to judge."""
+    key = make(tmp_path / "key", 0o600)
+    config = tmp_path / "config"
+    config.write_text(f"[DEFAULT]\nuser=u\nkey_file={key}\n[P]\nregion=r\n[Q]\nkey_content=x\n[R]\nkey_file={key}/\n")
+    assert (_read_plain_file(str(config), "P") or {})["user"] == "u"
+    for location, profile in ((config, "Q"), (config, "R"), (config, "S"), (tmp_path, "P"), (f"{config}/", "P")):
+        assert _read_plain_file(str(location), profile) is None
+        with contextlib.suppress(ValueError, OSError, oci.exceptions.ClientError):
+            pytest.fail(f"{oci.config.from_file(str(location), profile)} was read")

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -365,3 +370,78 @@ def test_an_override_may_serve_a_new_region() -> None:
 def test_only_loopback_is_safe_without_encryption(url: str, *, is_safe: bool) -> None:
     """A URL is safe if it is https or stays on this machine."""
     assert is_safe_url(url) is is_safe
+
+
+ASK = """
+import json, sys
+from ociaudit.client.network import Endpoints, apply_region_settings, resolve_region
+import os
+apply_region_settings(os.environ)
+names, found = json.loads(sys.stdin.read()), {}
+for name in names:
+    try:
+        region = resolve_region(name)
+        found[name] = [region, *(Endpoints().locate(service, region) for service in ("audit", "identity"))]
+    except Exception as error:
+        found[name] = type(error).__name__
+print(json.dumps([found, "oci" in sys.modules]))
+"""
+ASK_THE_SDK = """
+import json, sys
+from oci import regions
+found = {}
+for name in json.loads(sys.stdin.read()):
+    region = regions.get_region_from_short_name(name)
+    found[name] = [region]
+    for template in ("https://audit.{region}.{secondLevelDomain}", "https://identity.{region}.oci.{secondLevelDomain}"):
+        url = regions.endpoint_for("x", region=region, service_endpoint_template=template)
+        found[name].append(url + ("/20190901" if "audit" in template else "/20160918"))
+print(json.dumps(found))
+"""
+LIST = "import json; from oci import regions; print(json.dumps([*regions.REGIONS, *regions.REGIONS_SHORT_NAMES]))"
+
+
+def run_python(script: str, home: Path, names: object = None, variables: Mapping[str, str] | None = None) -> object:
+    """Run a script in a process of its own, in which nothing is imported yet, and return the JSON that it prints."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **(variables or {})}
+    command = [sys.executable, "-c", script]
+    data = json.dumps(names).encode()
+    return json.loads(subprocess.run(command, input=data, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def describe_region(key: str) -> dict[str, str]:
+    """Describe a region of an unknown realm as the SDK's settings do."""
+    names = ("realmKey", "realmDomainComponent", "regionKey", "regionIdentifier")
+    return dict(zip(names, ("oc99", "cloud.example", key, "xx-new-1"), strict=True))
+
+
+def test_every_region_of_the_sdk_is_known_without_it(tmp_path: Path) -> None:
+    """For each region and key that the installed SDK knows, name and addresses are the SDK's, without it."""
+    names = run_python(LIST, tmp_path)
+    assert isinstance(names, list)
+    assert len(names) > 100
+    assert run_python(ASK, tmp_path, names) == [run_python(ASK_THE_SDK, tmp_path, names), False]
+
+
+def test_an_unknown_region_is_for_the_sdk_to_know(tmp_path: Path) -> None:
+    """A region that the SDK's settings add has the address that they give it."""
+    added = describe_region("xyz")
+    names = ["xx-new-1", "xyz", "eu-frankfurt-1"]
+    variables = {"OCI_REGION_METADATA": json.dumps(added)}
+    found, is_imported = run_python(ASK, tmp_path, names, variables)
+    assert is_imported
+    assert found == run_python(ASK_THE_SDK, tmp_path, names, variables)
+    assert found["xyz"][1] == "https://audit.xx-new-1.cloud.example/20190901"
+
+
+@pytest.mark.parametrize("place", ["home", "variable"])
+def test_a_table_that_replaces_the_regions_counts(tmp_path: Path, place: str) -> None:
+    """Where a file restricts the SDK to the regions of another provider, Oracle's own are unknown here too."""
+    content = json.dumps({"services": [], "regions": [describe_region("fra")]})
+    path = tmp_path / (".oci/developer-tool-configuration.json" if place == "home" else "elsewhere.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    variables = {"OCI_DEVELOPER_TOOL_CONFIGURATION_FILE_PATH": str(path)} if place == "variable" else {}
+    found, _ = run_python(ASK, tmp_path, ["fra", "iad"], variables)
+    assert found["fra"][:2] == ["xx-new-1", "https://audit.xx-new-1.cloud.example/20190901"]
+    assert found["iad"] == "UsageError"

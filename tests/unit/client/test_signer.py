@@ -5,13 +5,30 @@ import base64
 import json
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 
+import oci.config
+import oci.signer
 import pytest
-from hypothesis import given
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ociaudit.client.signer import Claims, LoadedSigner, RefreshingSigner, read_claims
+from ociaudit.client import signer as signer_module
+from ociaudit.client.config_file import Profile
+from ociaudit.client.signer import ApiKeySigner, Claims, Credentials, LoadedSigner, RefreshingSigner, read_claims
+from ociaudit.client.signer import load_api_key as load_key
 from ociaudit.errors import ConfigError
+
+PASS_PHRASE = "open sesame"
+RSA_KEYS = {bits: rsa.generate_private_key(65537, bits) for bits in (2048, 3072)}
+IDS = {"tenancy": "ocid1.tenancy.oc1..aaaa", "user": "ocid1.user.oc1..bbbb", "fingerprint": ":".join(["ab"] * 16)}
+URL_TEXT = st.text(st.sampled_from("azAZ09-._~%:/?#[]@!$&'()*+,;=\"\\{}|^` <>"), max_size=30)
+HOSTS = st.sampled_from(
+    ["audit.eu-frankfurt-1.oraclecloud.com", "127.0.0.1:8080", "[::1]", "[fe80::1%25eth0]:8443", "LOCALHOST:1", "u:p@h"]
+)
 
 
 class SignerQueue:
@@ -268,3 +285,98 @@ def test_a_name_that_cannot_be_printed_is_dropped(name: str) -> None:
 def test_any_text_is_read_as_claims(token: str) -> None:
     """Reading the claims of any text returns claims, possibly empty ones."""
     assert isinstance(read_claims(token), Claims)
+
+
+def write_pem(bits: int, layout: serialization.PrivateFormat, *, is_encrypted: bool) -> str:
+    """Write a private key as PEM."""
+    lock = serialization.BestAvailableEncryption(PASS_PHRASE.encode()) if is_encrypted else serialization.NoEncryption()
+    return RSA_KEYS[bits].private_bytes(serialization.Encoding.PEM, layout, lock).decode()
+
+
+PKCS1, PKCS8 = serialization.PrivateFormat.TraditionalOpenSSL, serialization.PrivateFormat.PKCS8
+PEMS = [
+    write_pem(bits, layout, is_encrypted=is_encrypted)
+    for bits in RSA_KEYS
+    for layout in (PKCS1, PKCS8)
+    for is_encrypted in (False, True)
+]
+
+
+def make_both(fields: dict[str, str]) -> tuple[ApiKeySigner, oci.signer.Signer]:
+    """Load the key of a profile with the program's signer, and with the SDK's."""
+    ours = load_key(Profile("P", None, "here", {**IDS, "region": "eu-frankfurt-1", **fields}))
+    theirs = oci.signer.Signer(
+        *IDS.values(), fields.get("key_file"), fields.get("pass_phrase") or None, fields.get("key_content")
+    )
+    return ours, theirs
+
+
+def sign(signer: object, url: str, host: str, path: str, now: float) -> dict[str, str]:
+    """Sign a request as the transport does, and return its headers."""
+    credentials = Credentials("t", "r", "p", None, "DEFAULT", "api_key", signer)
+    return credentials.sign(url=url, host=host, path=path, now_seconds=now)
+
+
+@pytest.mark.parametrize("pem", PEMS)
+@pytest.mark.parametrize("source", ["key_file", "key_content"])
+def test_every_form_of_key_signs_as_with_the_sdk(pem: str, source: str, tmp_path: Path) -> None:
+    """PKCS1 and PKCS8, encrypted or not, from a file or a variable, sign like the SDK to the byte."""
+    (tmp_path / "key.pem").write_text(f"\n{pem}OCI_API_KEY\n" if source == "key_file" else "")
+    fields = {source: str(tmp_path / "key.pem") if source == "key_file" else pem, "pass_phrase": PASS_PHRASE}
+    ours, theirs = make_both(fields)
+    assert isinstance(ours, ApiKeySigner)
+    request = ("https://h:1/p?a=%20b", "h:1", "/p?a=%20b", 1_700_000_000)
+    assert sign(ours, *request) == sign(theirs, *request)
+
+
+BOTH = make_both({"key_content": PEMS[0]})
+
+
+@given(HOSTS, URL_TEXT, URL_TEXT, st.floats(0, 4e9))
+@example("h", "/", "", 0)
+@example("h", "/a", "page=%2B%2F%3D&x=a+b&y='()*!~", 1.999)
+def test_any_request_is_signed_as_by_the_sdk(host: str, path: str, query: str, now: float) -> None:
+    """The headers are the SDK's to the byte for any date, host, port and query, or both refuse the address."""
+    target = f"/{path}?{query}"
+    results = []
+    for signer in BOTH:
+        try:
+            results.append(sign(signer, f"https://{host}{target}", host, target, now))
+        except ValueError as error:
+            results.append(type(error))
+    assert results[0] == results[1]
+    assert list(results[0]) == list(results[1]) if isinstance(results[0], dict) else True
+
+
+def test_a_target_that_is_not_ascii_is_refused_as_by_the_sdk() -> None:
+    """Bytes that a request line cannot carry are never signed."""
+    for signer in BOTH:
+        with pytest.raises(UnicodeEncodeError):
+            sign(signer, "https://h/ä", "h", "/ä", 0)
+
+
+def test_the_forms_of_fields_are_those_of_the_sdk() -> None:
+    """The SDK's newest rules for fields are the ones that are applied without it."""
+    assert {name: form.pattern for name, form in signer_module._SDK_FORMS.items()} == {
+        name: form.pattern for name, form in oci.config.PATTERNS.items()
+    }
+    assert {*signer_module._SDK_FORMS, "key_file", "region"} == oci.config.REQUIRED
+
+
+def flip_bit(pem: str, bit: int) -> str:
+    """Flip a bit of the key that a PEM file holds."""
+    lines = pem.splitlines()
+    data = bytearray(base64.b64decode("".join(lines[1:-1])))
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    return "\n".join([lines[0], base64.b64encode(data).decode(), lines[-1]])
+
+
+@given(st.integers(0, 1200 * 8 - 1), st.sampled_from([pem for pem in PEMS[:4] if "ENCRYPTED" not in pem]))
+def test_a_damaged_key_is_found_without_the_sdk_too(bit: int, pem: str) -> None:
+    """No key with a flipped bit is used that the SDK's validation rejects."""
+    damaged = flip_bit(pem, bit)
+    key = signer_module._load_sound_key({"key_content": damaged})
+    try:
+        oci.signer.load_private_key(damaged, None)
+    except (oci.exceptions.InvalidPrivateKey, UnsupportedAlgorithm, ValueError, TypeError):
+        assert key is None
