@@ -10,23 +10,3 @@ Invariants
 """
 
 from __future__ import annotations
-
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-import msgspec
-
-from ociaudit.archive.commit import UNKNOWN_DATE, ArchiveHeader, Commit, SegmentEntry
-from ociaudit.archive.commit_log import CommitLog
-from ociaudit.archive.segments import open_engine, read_date
-from ociaudit.archive.state import ArchiveState, judge_archive
-from ociaudit.errors import UsageError
-from ociaudit.events.event import parse_page
-from ociaudit.events.fields import instant_of_minute
-from ociaudit.events.filters import TimeSpan
-from ociaudit.formats.base import Record
-from ociaudit.planning.scope import find_compartment, suggest_region
-from ociaudit.planning.shard import MINUTES_PER_DAY, Target, Window, format_minute
-from ociaudit.storage.verdict import Verdict
