@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -208,36 +209,23 @@ def convert_events(
     _check_output(options, inputs)
     for notice in (*options.output_format.notices, *options.event_filter.notices):
         watch.on_notice(notice)
-    conversion = Conversion()
-
-    def check_cancelled() -> None:
-        cancelled.check("; nothing was written")
-
-    on_incomplete = reject_incomplete if options.is_strict else watch.on_notice
-    needs_origins = options.encoder.with_origin or options.output_format.format in {"csv", "parquet"}
-    batches = _read_inputs(
-        inputs, options.event_filter, conversion, check_cancelled, on_incomplete, needs_origins=needs_origins
-    )
-    redactor = Redactor()
+    conversion = Conversion(surrogates=SurrogateCounts() if options.is_valid_unicode else None)
+    redactor = Redactor() if options.is_redacted else None
+    check_cancelled = partial(cancelled.check, "; nothing was written")
+    batches = _read_inputs(inputs, options, conversion, check_cancelled, watch.on_notice)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
         records: Iterable[Record] = chain.from_iterable(batches)
         if options.is_sorted:
             ordered = stack.enter_context(order_records(scratch / "order", batches))
             records = ordered.iterate()
-        if options.is_redacted:
-            records = (Record(redactor.redact(raw), origin) for raw, origin in records)
-        if options.is_valid_unicode:
-            surrogates = conversion.surrogates = SurrogateCounts()
-            records = (Record(surrogates.make_valid(raw), origin) for raw, origin in records)
+        write = stack.enter_context(open_output_target(options.output, stdout=stdout, check_cancelled=check_cancelled))
         written = write_events(
-            records,
+            _transform(records, redactor, conversion.surrogates),
             locate=_keep_origin,
             event_format=make_format(options.output_format.format, options.encoder, scratch=scratch),
             compressor=make_compressor(options.output_format.compression),
-            write=stack.enter_context(
-                open_output_target(options.output, stdout=stdout, check_cancelled=check_cancelled)
-            ),
+            write=write,
             on_written=watch.on_written,
         )
         if options.is_sorted:
@@ -245,12 +233,22 @@ def convert_events(
             conversion.reserialised = ordered.counts.reserialised
             conversion.conflicting_ids = ordered.counts.conflicting_count
     conversion.size_bytes = written.size_bytes
-    if options.is_redacted:
+    if redactor is not None:
         conversion.redacted_events = redactor.events
         conversion.redacted_fields = dict(redactor.paths.most_common())
-    dropped = conversion.filtered + conversion.identical + conversion.reserialised
-    conversion.written = conversion.read - dropped
+    conversion.written = conversion.read - conversion.filtered - conversion.identical - conversion.reserialised
     return conversion
+
+
+def _transform(
+    records: Iterable[Record], redactor: Redactor | None, surrogates: SurrogateCounts | None
+) -> Iterable[Record]:
+    """Yield the records, redacted and without lone surrogates where that is wanted."""
+    if redactor is not None:
+        records = (Record(redactor.redact(raw), origin) for raw, origin in records)
+    if surrogates is not None:
+        records = (Record(surrogates.make_valid(raw), origin) for raw, origin in records)
+    return records
 
 
 def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
@@ -302,14 +300,15 @@ def _is_same(a: Path, b: Path) -> bool:
 
 def _read_inputs(
     inputs: Sequence[Path | None],
-    event_filter: EventFilter,
+    options: ConvertOptions,
     conversion: Conversion,
     check_cancelled: Callable[[], None],
-    on_incomplete: Callable[[str], None],
-    *,
-    needs_origins: bool,
+    on_notice: Callable[[str], None],
 ) -> Iterator[list[Record]]:
-    """Yield the records that pass the filter, input by input; with the origins in ledgers, if these are needed."""
+    """Yield the records that pass the filter, input by input; with the origins in ledgers, if the output has them."""
+    event_filter = options.event_filter
+    on_incomplete = reject_incomplete if options.is_strict else on_notice
+    needs_origins = options.encoder.with_origin or options.output_format.format in {"csv", "parquet"}
     for path in inputs:
         origins = open_origins(path) if needs_origins and path is not None else None
         with open_records(path, origins=origins, on_incomplete=on_incomplete) as source:
