@@ -13,6 +13,8 @@ Invariants
   cost grows with situations rather than with targets.
 """
 
+# Over 700 lines: the fold, the plan and the judgement read one state, and a rule such as "closed" is the same in all.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

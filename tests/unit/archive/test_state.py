@@ -360,6 +360,24 @@ def test_a_clock_that_was_ahead_twice_makes_nothing_final() -> None:
     assert until <= NOW + DAY + 60 - state.reach + 1
 
 
+def test_nothing_from_now_on_counts_as_covered() -> None:
+    """A commit that claims answers beyond its `now` covers nothing from then on."""
+    state = ArchiveState()
+    run_sync(state, NOW - DAY, start=START)
+    answered = (Answered((Window(NOW - DAY, NOW + 10), Window(NOW + 20, NOW + 30))),)
+    apply_commit(state, make_commit(state, now=NOW, start=START, end=NOW, rings=RINGS, answered=answered))
+    assert state.targets[HERE].coverage.end == NOW
+
+
+def test_a_ring_run_of_a_clock_that_was_ahead_does_not_count() -> None:
+    """After a clock was ahead, a ring is due by its last run before, also once the wrong time has come."""
+    state = ArchiveState()
+    run_sync(state, NOW, start=START)
+    run_sync(state, NOW + 30 * DAY)
+    apply_commit(state, make_commit(state, now=NOW + 60, start=START, end=NOW + 45, rings=RINGS))
+    assert due_rings(state, now=NOW + 30 * DAY + 1, rings=RINGS) == RINGS
+
+
 def test_a_clock_that_jumps_back_by_a_minute_costs_nothing() -> None:
     """A sync a minute before the last one requests what that one requested, and loses no coverage."""
     state = ArchiveState()

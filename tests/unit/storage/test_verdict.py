@@ -25,7 +25,7 @@ from ociaudit.storage.manifest import (
     Totals,
 )
 from ociaudit.storage.run_dir import ExportArguments
-from ociaudit.storage.verdict import VerdictKind, describe_headline, describe_verdict, is_described, judge
+from ociaudit.storage.verdict import Verdict, VerdictKind, describe_headline, describe_verdict, is_described, judge
 
 START, END = "2025-12-01T00:00:00Z", "2025-12-08T00:00:00Z"
 NOON = "2025-12-07T12:00:00Z"
@@ -210,3 +210,33 @@ def test_a_file_is_recognized_by_size_and_hash(tmp_path: Path, content: bytes, *
     path = tmp_path / "a.json"
     path.write_bytes(content)
     assert is_described(path, make_manifest()) is is_own
+
+
+def test_what_limits_an_archive_is_never_left_out() -> None:
+    """Lost, unrequested, closed, pruned, imported and unanchored parts of an archive are in its words."""
+    verdict = Verdict(
+        kind=VerdictKind.INCOMPLETE,
+        targets=9,
+        gaps=1,
+        lost=2,
+        unrequested=3,
+        targets_with_gaps=4,
+        closed=5,
+        imported_files=6,
+        pruned_before=START,
+        is_anchored=False,
+        final_until=START,
+    )
+    headline, *qualifiers = describe_verdict(verdict)
+    assert headline == "INCOMPLETE: 1 gap, 2 lost windows, 3 unrequested windows in 4 of 9 targets"
+    text = "\n".join(qualifiers)
+    words = ("2 windows lost", "5 targets closed", f"before {START} were removed", "6 imported files", "not anchored")
+    for expected in (*words, f"final until {START}; the rest can no longer be requested"):
+        assert expected in text
+
+
+def test_what_can_no_longer_be_requested_is_not_promised_to_become_final() -> None:
+    """Where nothing can become final any more, the verdict names no time for it, and is not final."""
+    verdict = Verdict(kind=VerdictKind.COMPLETE_SO_FAR, targets=1, final_until=END)
+    assert describe_headline(verdict) == f"complete so far, until {END}; the rest can no longer be requested"
+    assert (verdict.is_final, verdict.find_exit_code(require_final=True)) == (False, ExitCode.NOT_FINAL)
