@@ -92,6 +92,7 @@ def test_a_forbidden_import_is_found(repository: Path, tmp_path: Path, path: str
         ("storage/atomic_io.py", "from os import replace as put\nput('a', 'b')"),
         ("storage/atomic_io.py", "import os\ncall_later(os.rename)"),
         ("storage/atomic_io.py", "import os\nos.renames('a', 'b')"),
+        ("storage/atomic_io.py", "import os\nos.link('a', 'b')"),
         ("storage/atomic_io.py", "import os\nos.unlink('a')"),
         ("storage/atomic_io.py", "import shutil\nshutil.move('a', 'b')"),
         ("cli/console.py", "print('x')"),

@@ -157,11 +157,11 @@ class Commit(
     """One commit. In its file, the field `schema` names the format.
 
     `previous` is the digest of the commit before, or of `archive.json`. `now` is the present that the run trusted: the
-    smaller of the local clock and the service's, when it was planned; every window in `answered` was asked then or
-    later. `start` is the first minute that the archive is to hold, `end` the end of what was asked. `rings` are the
-    rescan rings in force, in minutes, ascending, and `rings_run` those that ran. `answered` are the windows that count
-    as covered. `gaps` are open after this commit. `closed` targets answered 404 and are deleted; `lost` windows passed
-    out of retention unanswered.
+    smaller of the local clock and the service's, when it was planned; every window in `answered` was requested then or
+    later. `start` is the first minute that the archive is to hold, `end` the end of what was requested. `rings` are
+    the rescan rings in force, in minutes, ascending, and `rings_run` those that ran. `answered` are the windows that
+    count as covered. `gaps` are open after this commit. `closed` targets answered 404 and are deleted; `lost` windows
+    passed out of retention unanswered.
     """
 
     sequence: int

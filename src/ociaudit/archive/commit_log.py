@@ -785,9 +785,10 @@ def _read_file(path: Path) -> bytes | None:
             if error.errno != errno.ELOOP:
                 raise
             raise _refuse_file(path) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _refuse_file(path)
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _refuse_file(path)
             return file.read()
 
 

@@ -429,6 +429,18 @@ def make_newest_a_pipe(path: Path) -> None:
     os.mkfifo(path / "commits/000000000005.json")
 
 
+def make_newest_a_folder(path: Path) -> None:
+    """The newest commit is a folder."""
+    (path / "commits/000000000005.json").unlink()
+    (path / "commits/000000000005.json").mkdir()
+
+
+def make_head_a_folder(path: Path) -> None:
+    """HEAD is a folder."""
+    (path / "HEAD").unlink()
+    (path / "HEAD").mkdir()
+
+
 DAMAGES = [
     (make_head_two_behind, "HEAD names commit 3, but there is a commit 5"),
     (remove_head, "HEAD does not exist, but there is a commit 2"),
@@ -447,6 +459,8 @@ DAMAGES = [
     (link_commits, "commits is a link"),
     (link_events, "events is a link"),
     (link_work, "work is a link"),
+    (make_newest_a_folder, r"000000000005\.json is not a file but a link or something else"),
+    (make_head_a_folder, "HEAD is not a file but a link or something else"),
     (make_newest_a_pipe, r"000000000005\.json is not a file but a link or something else"),
 ]
 
