@@ -23,7 +23,6 @@ import errno
 import hashlib
 import heapq
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,7 +38,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import msgspec
 import zstandard
 
-from ociaudit.archive.commit import UNKNOWN_DATE, EventCounts, SegmentEntry
+from ociaudit.archive.commit import SEGMENT_PATH, UNKNOWN_DATE, EventCounts, SegmentEntry
 from ociaudit.errors import CorruptRun, DiskError, format_count
 from ociaudit.events.event import BadPage, encode_order, extract_event_id, read_event, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute, minute_of_instant, read_facts, read_instant
@@ -53,11 +52,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 EVENTS_FOLDER, REPLACED_FOLDER = "events", "replaced"
-SEGMENT_PATH = re.compile(
-    rf"{EVENTS_FOLDER}/event_date=(\d{{4}}-\d\d-\d\d|{UNKNOWN_DATE})/([0-9a-f]{{32}})\.parquet", re.ASCII
-)
-"""A segment's path relative to the archive; the groups are its date and its id."""
-
 OnAdded = Callable[[bytes, Target | None, bytes], None]
 """Gets (raw, origin, order) of an added record."""
 _Origin = tuple[bool, str, str]

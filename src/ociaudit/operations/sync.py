@@ -34,6 +34,7 @@ import msgspec
 
 from ociaudit.archive.commit import Commit, Compartment, LateArrivals, Selection, Writer
 from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, create_archive, is_archive, lock_archive
+from ociaudit.archive.reader import load_state
 from ociaudit.archive.segments import compact_date, merge_events, name_date
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
@@ -660,24 +661,6 @@ def sync_archive(
         drop_record_ids(log.folder, before=context.clock.now() - kept)
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
-
-
-def load_state(log: CommitLog) -> ArchiveState:
-    """Return what the commits of an archive add up to: its newest checkpoint, and the commits after that.
-
-    Raises:
-        CorruptRun: a commit is missing or damaged.
-    """
-    checkpoint = log.read_checkpoint()
-    state = ArchiveState.decode(checkpoint.data) if checkpoint else ArchiveState()
-    held: Commit | None = None
-    for commit in log.read_commits(state.sequence + 1):
-        if held is not None:
-            state.apply(held, commit.previous)
-        held = commit
-    if held is not None and log.head is not None:
-        state.apply(held, log.head.digest)
-    return state
 
 
 def recover_archive(log: CommitLog, *, now: datetime) -> ArchiveState:
