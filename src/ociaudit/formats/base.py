@@ -42,13 +42,22 @@ class InvalidFile(ValueError):
     """
 
     def __init__(
-        self, reason: str, offset: int | None = None, *, encoding: str | None = None, hint: str | None = None
+        self,
+        reason: str,
+        offset: int | None = None,
+        *,
+        encoding: str | None = None,
+        filter_command: str | None = None,
+        hint: str | None = None,
     ) -> None:
-        """Add the offset to the message; `encoding` is iconv's name of the encoding that the file seems to be in."""
+        """Add the offset to the message; `encoding` is iconv's name of the encoding that the file seems to be in.
+
+        `filter_command` reads the file and writes one that is valid; with an encoding it is iconv's.
+        """
         super().__init__(reason if offset is None else f"{reason}, at byte {offset:,}")
         self.reason = reason
         self.offset = offset
-        self.encoding = encoding
+        self.filter_command = f"iconv -f {encoding} -t UTF-8" if encoding else filter_command
         self.hint = hint
 
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 import msgspec
 
@@ -45,7 +46,15 @@ from ociaudit.events.field_naming import (
 from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
-from ociaudit.formats.json_reader import HOLLOW_PAGE, LIST_NAMES, ListStart, ObjectStream, PageRest, find_list
+from ociaudit.formats.json_reader import (
+    HOLLOW_PAGE,
+    LIST_NAMES,
+    ListStart,
+    ObjectStream,
+    PageRest,
+    find_list,
+    is_error_text,
+)
 from ociaudit.formats.parquet import read_parquet
 from ociaudit.planning.shard import Target
 
@@ -110,6 +119,7 @@ _MILLISECOND = NANOSECONDS // 1000
 _MAX_DIGITS = 18
 _MAX_REASONS = 20
 _SHOWN_CHARACTERS = 80
+_ESCAPED_ASCII = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _EVENT_NAME = re.compile(
     b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
 )
@@ -139,15 +149,15 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
             raise InvalidFile("Parquet can only be read from an uncompressed file, not from a stream")
         return DetectedInput("Parquet", read_parquet(file))
     _check_encoding(head)
-    offset = 0
-    while head.startswith(_BYTE_ORDER_MARK, offset):
-        offset += len(_BYTE_ORDER_MARK)
+    offset = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
     while not (text := head[offset:].lstrip(_WHITE_SPACE)) and (piece := next(pieces, b"")):
         head += piece
     offset = len(head) - len(text)
     if not text:
         return None
     line = 1 + head.count(b"\n", 0, offset)
+    if head.startswith(_BYTE_ORDER_MARK) and text.startswith(_BYTE_ORDER_MARK):
+        _reject_second_mark(head, offset, line)
     whole = chain([text], pieces)
     match text[:1]:
         case b"[":
@@ -155,7 +165,7 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
         case b"{":
             return _open_objects(text, whole, offset, line)
     if is_csv_header(text):
-        return DetectedInput("CSV", read_csv(chain([head], pieces)))
+        return DetectedInput("CSV", read_csv(whole, offset=offset, line=line))
     raise InvalidFile(_describe_foreign(head, text))
 
 
@@ -204,8 +214,12 @@ def _read_array(pieces: Iterator[bytes], opening: ListStart | None, offset: int,
 
 
 def _read_objects(stream: ObjectStream) -> Iterator[Rows]:
+    has_objects = False
     for objects in stream:
+        has_objects = True
         yield Rows(objects, None)
+    if stream.skipped_lines and not has_objects:
+        raise InvalidFile(f"it holds no event, only an error: {stream.skipped_lines[0]}")
     if stream.skipped_lines:
         message = json.dumps(stream.skipped_lines[0])
         yield Rows([PageRest(b'{"error":%b}' % message.encode())], None)
@@ -226,12 +240,27 @@ def _check_encoding(head: bytes) -> None:
     """Raise an error if the text is in an encoding that shows in its first bytes."""
     for mark, words, encoding in _ENCODINGS:
         if head.startswith(mark):
-            hint = None if encoding else "decode it once: iconv -f UTF-8 -t CP1252"
-            raise InvalidFile(f"this is text in {words}, at byte 0 (line 1)", encoding=encoding, hint=hint)
+            raise InvalidFile(
+                f"this is text in {words}, at byte 0 (line 1)",
+                encoding=encoding,
+                filter_command="iconv -f UTF-8 -t CP1252",
+            )
     for pattern, encoding in _WIDE:
         if pattern.match(head):
             words = f"text in {encoding} without a byte order mark"
             raise InvalidFile(f"this is {words}, at byte 0 (line 1)", encoding=encoding)
+
+
+def _reject_second_mark(head: bytes, offset: int, line: int) -> NoReturn:
+    """Reject a file with two or more byte order marks before its first document; `offset` is that of the second."""
+    end = offset
+    while head.startswith(_BYTE_ORDER_MARK, end):
+        end += len(_BYTE_ORDER_MARK)
+        end += len(head[end:]) - len(head[end:].lstrip(_WHITE_SPACE))
+    raise InvalidFile(
+        f"this is UTF-8 with a byte order mark twice, at byte {offset:,} (line {line:,})",
+        filter_command=f"tail -c +{end + 1}",
+    )
 
 
 def _describe_foreign(head: bytes, text: bytes) -> str:
@@ -335,7 +364,11 @@ class ObjectDetector:
                 is_page = True
                 records += self._read_list(value, origin, every=True)
             elif value.startswith(b"[") and _may_hold_events(value):
+                known = self._count_known()
                 records += self._read_list(value, origin, every=False)
+                if name in LIST_NAMES and self._count_known() > known:
+                    is_page = True
+                    self._check_scalars(value)
             elif value.startswith(b"{") and (name == "data" or _may_hold_events(value)):
                 found, is_inner_page = self._read_value(name, value, origin)
                 records += found
@@ -358,6 +391,19 @@ class ObjectDetector:
             elif element.startswith(b"{") and (every or _may_hold_events(element)):
                 records += self._detect_one(element, origin)
         return records
+
+    def _count_known(self) -> int:
+        return self.kinds.total() - self.kinds[UNKNOWN]
+
+    def _check_scalars(self, value: bytes) -> None:
+        """Note the texts of errors in a list of events; reject it for anything else that is not an object."""
+        for element in list_elements(value):
+            if element.startswith((b"{", b"[")):
+                continue
+            text = _read_text(element)
+            if text is None or not is_error_text(text):
+                raise InvalidFile(f"an element of a list of events is not a JSON object: {_show(element)}")
+            self._note(f"it holds an error: {_show(element)}")
 
     def _note_incomplete(self, members: Sequence[tuple[str, bytes]]) -> None:
         """Note what an object says about events that are missing."""
@@ -389,7 +435,10 @@ def _show(value: bytes) -> str:
 
 
 def _may_hold_events(value: bytes) -> bool:
-    return b"\\u" in value or _EVENT_NAME.search(value) is not None
+    """Return whether JSON has the name of a field of events anywhere, also one written with escapes."""
+    if b"\\u00" in value:
+        value = _ESCAPED_ASCII.sub(lambda match: bytes([int(match[1], 16)]), value)
+    return _EVENT_NAME.search(value) is not None
 
 
 def _is_list_of_objects(value: bytes) -> bool:

@@ -33,7 +33,7 @@ from ociaudit.events.field_naming import IDENTIFYING_NAMES
 from ociaudit.formats.base import InvalidFile
 
 Layout = Literal["array", "stream"]
-_State = Literal["first", "element", "comma", "object", "name"]
+_State = Literal["first", "element", "comma", "object", "name", "error"]
 _Frame = Literal["array", "object"]
 
 _MAX_OBJECT_CHARACTERS = 64 * 1024 * 1024
@@ -200,7 +200,7 @@ class _Scanner:
         objects: list[bytes] = []
         text, index = self._text, 0
         while (start := skip_white_space(text, index)) < len(text):
-            if text[start] == "{" and self._state in {"object", "first", "element"}:
+            if text[start] == "{" and self._state in {"object", "first", "element", "error"}:
                 end = self._read_object(text, start, objects, is_last=is_last)
             elif self._state == "name":
                 end = self._read_member(text, start, objects, is_last=is_last)
@@ -308,26 +308,35 @@ class _Scanner:
         """Read a bracket, a comma or a line between documents; return its end, 0 if it is not complete."""
         mark = text[index]
         match self._state, mark:
-            case (("first" | "comma"), "]") if self._frames[-1] == "array":
+            case (("first" | "comma" | "error"), "]") if self._frames[-1] == "array":
                 self._frames.pop()
                 return self._end_value(index + 1)
             case "comma", "}" if self._frames[-1] == "object":
                 self._frames.pop()
                 return self._end_value(index + 1)
-            case "comma", ",":
+            case (("comma" | "error"), ","):
                 self._state = "name" if self._frames[-1] == "object" else "element"
-            case (("object" | "first" | "element"), "["):
+            case (("object" | "first" | "element" | "error"), "["):
                 self._frames.append("array")
                 self._state = "first"
             case "object", "\ufeff":
                 pass
-            case "object", _:
-                return self._skip_line(text, index, is_last=is_last)
-            case "comma", _:
-                raise InvalidFile(f"expected a comma, found {mark!r}, {self._where(index)}")
+            case (("object" | "first" | "element" | "error"), '"'):
+                return self._skip_string(text, index, is_last=is_last)
             case _:
-                raise InvalidFile(f"an element of the array is not a JSON object, {self._where(index)}")
+                return self._skip_line(text, index, is_last=is_last)
         return index + 1
+
+    def _skip_string(self, text: str, index: int, *, is_last: bool) -> int:
+        """Skip a string among the objects that is the text of an error; 0 if it is not complete."""
+        end = self._find_end(text, index, is_last=is_last)
+        if not end:
+            return 0
+        line = json.loads(text[index:end])
+        if not is_error_text(line):
+            raise InvalidFile(self._describe_mark(text, index))
+        self._note_line(line)
+        return self._end_value(end)
 
     def _skip_line(self, text: str, index: int, *, is_last: bool) -> int:
         """Skip a line that says that the program which wrote the file failed."""
@@ -335,14 +344,26 @@ class _Scanner:
         if end < 0 and not is_last and len(text) - index < _ENTERED_CHARACTERS:
             return 0
         line = text[index : end if end >= 0 else len(text)]
-        if not self._has_begun(index) or not _ERROR_LINE.match(line):
-            raise InvalidFile(f"{text[index]!r} does not begin a JSON object, {self._where(index)}")
-        if len(self.skipped_lines) < _MAX_SKIPPED_LINES:
-            self.skipped_lines.append(line.strip()[:_SHOWN_CHARACTERS])
+        is_in_object = bool(self._frames) and self._frames[-1] == "object"
+        if not self._offset + index or is_in_object or not is_error_text(line):
+            raise InvalidFile(self._describe_mark(text, index))
+        self._note_line(line)
+        if self._frames:
+            self._state = "error"
         return index + len(line)
 
-    def _has_begun(self, index: int) -> bool:
-        return bool(self._offset + index)
+    def _note_line(self, line: str) -> None:
+        if len(self.skipped_lines) < _MAX_SKIPPED_LINES:
+            self.skipped_lines.append(line.strip()[:_SHOWN_CHARACTERS])
+
+    def _describe_mark(self, text: str, index: int) -> str:
+        """Return what is wrong with a text that is neither an object nor the text of an error."""
+        mark, where = text[index], self._where(index)
+        if self._state == "object":
+            return f"{mark!r} does not begin a JSON object, {where}"
+        if self._state == "comma":
+            return f"expected a comma, found {mark!r}, {where}"
+        return f"an element of the array is not a JSON object, {where}"
 
     def _check_end(self) -> None:
         if self._frames:
@@ -357,6 +378,11 @@ class _Scanner:
     def _where(self, index: int) -> str:
         offset = self._offset + _count_bytes(self._text, index)
         return f"at byte {offset:,} (line {self._line + self._text.count(chr(10), 0, index):,})"
+
+
+def is_error_text(text: str) -> bool:
+    """Return whether a text begins as the message of a program that failed does."""
+    return _ERROR_LINE.match(text) is not None
 
 
 def describe_bytes(raw: bytes, at: int) -> str:

@@ -234,15 +234,16 @@ def _explain_invalid(name: str) -> Iterator[None]:
 
 
 def _suggest(name: str, error: InvalidFile) -> str:
-    if error.encoding is None:
+    command = error.filter_command
+    if command is None:
         return error.hint or _HINT
     if name == "stdin":
-        return f"convert it on the way: iconv -f {error.encoding} -t UTF-8"
+        return f"convert it on the way: {command}"
     target = shlex.quote(f"{name}.utf8")
     opener = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(Path(name).suffix.lower())
     if opener:
-        return f"convert it: {opener} {shlex.quote(name)} | iconv -f {error.encoding} -t UTF-8 > {target}"
-    return f"convert it: iconv -f {error.encoding} -t UTF-8 {shlex.quote(name)} > {target}"
+        return f"convert it: {opener} {shlex.quote(name)} | {command} > {target}"
+    return f"convert it: {command} {shlex.quote(name)} > {target}"
 
 
 class NotPlainLines(ValueError):

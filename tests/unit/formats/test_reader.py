@@ -101,7 +101,6 @@ AS_SERVED: dict[str, bytes | str] = {
     "next page before data": b'{"opc-next-page":"x","data":[' + b",".join(RAWS) + b"]}",
     "two arrays": b"[" + RAWS[0] + b"," + RAWS[1] + b"]\n[" + b",".join(RAWS[2:]) + b"]",
     "byte order marks between": b"\n".join(b"\xef\xbb\xbf" + raw for raw in RAWS),
-    "byte order mark twice": b"\xef\xbb\xbf" * 2 + OURS,
     "a page in each line": b"\n".join(b'{"data":[%b]}' % raw for raw in RAWS),
     "a page among lines": RAWS[0] + b'\n{"results":[' + b",".join(RAWS[1:4]) + b"]}\n" + RAWS[4],
     "pages in an array": b"[" + b",".join(b'{"data":{"results":[%b]}}' % raw for raw in RAWS) + b"]",
@@ -112,6 +111,7 @@ AS_SERVED: dict[str, bytes | str] = {
     "an error between": b"[" + RAWS[0] + b"]\nServiceError:\n[" + b",".join(RAWS[1:]) + b"]",
     "CSV": write_table(),
     "CSV with a byte order mark": "\ufeff" + write_table(),
+    "CSV after empty lines": "\r\n\n" + write_table(),
     "CSV gzip": gzip.compress(write_table().encode(), mtime=0),
     "CSV with quoted header": '"event_time","origin_region","origin_compartment","event"\r\n'
     + write_table(has_header=False),
@@ -271,6 +271,14 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "an array of objects": (b'[{"a":1},{"b":2}]', "none .* an audit event \\(2 checked"),
     "many objects": (b'{"a":1}\n' * 5000, "none .* an audit event \\([0-9,]+ checked"),
     "a list of names": (b'["eventType"]', "an element of the array is not a JSON object, at byte 1"),
+    "a name beside an event": (b'[%b,"x"]' % RAWS[0], "an element of the array is not a JSON object, at byte"),
+    "null beside an event": (b"[%b,null]" % RAWS[0], "expected a comma|an element of the array is not a JSON object"),
+    "null in a page": (b'{"data":[%b,null]}' % RAWS[0], "an element of a list of events is not a JSON object: null"),
+    "an event as text in a page": (
+        b'{"data":[%b,"{\\"eventId\\":1}"]}' % RAWS[0],
+        "an element of a list of events is not a JSON object: ",
+    ),
+    "error text without events": (b'["ServiceError: boo"]', "no event, only an error: ServiceError: boo"),
     "a number": (b"17", "neither JSON nor CSV nor Parquet"),
     "text": (b"hello\nworld", "neither JSON nor CSV nor Parquet.*hello"),
     "bytes": (bytes(range(128, 256)), "neither JSON nor CSV nor Parquet"),
@@ -296,7 +304,12 @@ INVALID: dict[str, tuple[bytes, str]] = {
         "the event in row 1 is truncated or not a JSON",
     ),
     "CSV with two events in a cell": (b'event_time,event\r\n2025,"{},{}"\r\n', "row 1 holds 2 events"),
-    "CSV that is not UTF-8": (b"event_time,event\r\n\xff,{}\r\n", "not UTF-8"),
+    "CSV that is not UTF-8": (
+        b"event_time,event\r\n\xe4,{}\r\n",
+        r"not UTF-8 but Windows-1252 \(cp1252\), byte 0xe4, at byte 18 \(line 2\)",
+    ),
+    "CSV with one column twice": (b"event,event\r\n{},{}\r\n", "more than one column 'event'"),
+    "CSV whose header is a text": (b'"x,event,y"\r\n1\r\n', "no column 'event'"),
     "truncated Parquet": (b"PAR1" + bytes(100), "Parquet file is truncated or damaged"),
     "compressed Parquet": (gzip.compress(b"PAR1" + bytes(100)), "Parquet can only be read from an uncompressed file"),
     "Latin-1": (b'[{"eventType":"\xe9"}]', "not UTF-8"),
@@ -381,6 +394,15 @@ INCOMPLETE: dict[str, tuple[bytes, str]] = {
     "error beside": (b'{"data":[%b],"code":"InternalError","message":"m"}' % RAWS[0], "an error: InternalError m"),
     "error among": (RAWS[0] + b'\n{"code":"TooMany","status":429,"message":"m"}', "an error: TooMany m"),
     "hollow": (RAWS[0] + b'\n{ "data": \n}\n', "without its list"),
+    "error text as an element": (b'[%b,"ServiceError: boo",%b]' % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text in a page": (b'{"data":[%b,"ServiceError: boo",%b]}' % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text as a line": (b'%b\n"ServiceError: boo"\n%b' % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text printed into an array": (
+        b"[%b,\nServiceError: boo\n%b]" % tuple(RAWS[:2]),
+        "an error: ServiceError: boo",
+    ),
+    "error text before a comma": (b"[%b\nServiceError: boo\n,%b]" % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text at the end of an array": (b"[%b\nServiceError: boo\n]" % RAWS[0], "an error: ServiceError: boo"),
     "error text": (RAWS[0] + b"\nServiceError: boo\n" + RAWS[1], "an error: ServiceError: boo"),
     "a large page": (
         b'{"data":[%b],"isTruncated":true}' % b",".join([RAWS[0]] * 20_000),
@@ -437,6 +459,24 @@ def test_the_command_for_another_encoding_works(encoding: str, suffix: str, writ
         assert "at byte 0 (line 1)" in str(caught.value)
     subprocess.run(["sh", "-c", caught.value.hint.removeprefix("convert it: ")], check=True)
     assert [json.loads(record.raw)["eventId"] for record in read(Path(f"{path}.utf8"))[0]] == ["1", "\u00fcml"]
+
+
+@pytest.mark.parametrize("marks", [(1, 1), (3,), (1, 0, 1)])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("table", [OURS, write_table().encode(), b"\n".join(RAWS)])
+def test_a_byte_order_mark_twice_is_rejected_with_the_command_that_removes_it(
+    marks: tuple[int, ...], suffix: str, table: bytes, write: Callable[..., Path]
+) -> None:
+    """Byte order marks before the first document, empty lines between or not, are rejected with byte and line."""
+    content = b"\r\n".join(b"\xef\xbb\xbf" * count for count in marks) + table
+    path = write(gzip.compress(content) if suffix else content, f"o'dd name{suffix}")
+    second = content.index(b"\xef\xbb\xbf", 3)
+    line = 1 + content.count(b"\n", 0, second)
+    where = rf"byte order mark twice, at byte {second} \(line {line}\)"
+    with pytest.raises(UnreadableInput, match=where) as caught:
+        read(path)
+    subprocess.run(["sh", "-c", caught.value.hint.removeprefix("convert it: ")], check=True)
+    assert [record.raw for record in read(Path(f"{path}.utf8"))[0]] == RAWS
 
 
 @pytest.mark.parametrize(
