@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
+from ociaudit.errors import CorruptRun, UnreadableInput
 from ociaudit.events.event import BadPage, Event, parse_page, read_event, read_order
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.events.fields import minute_of_instant
@@ -161,23 +161,18 @@ def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> D
     Where a file itself says that it is not whole, a note says so; with `is_strict` the file is rejected.
 
     Raises:
-        UsageError: a file is missing, or the manifests state different shapes.
+        UsageError: a file is missing.
         CorruptRun: a manifest cannot be read, or a file does not hold events; the message names it.
         DiskError: a file cannot be read.
     """
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
     has_manifests = all(export.manifest is not None for export in exports)
-    if has_manifests and exports[0].shape != exports[1].shape:
-        words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
-        raise UsageError(words, hint="export both in the same shape")
     if has_manifests and exports[0].is_redacted != exports[1].is_redacted:
         redacted = path_a if exports[0].is_redacted else path_b
-        raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
-    if has_manifests and exports[0].with_origin != exports[1].with_origin:
-        words = f"only one of {path_a} and {path_b} includes the events' origins"
-        raise UsageError(words, hint="export both with --with-origin, or neither")
-    if not all(export.is_own for export in exports):
+        difference.notes.append(f"{redacted} is redacted, the other is not; redacted values show as changes")
+    is_one_layout = exports[0].shape == exports[1].shape and exports[0].with_origin == exports[1].with_origin
+    if not all(export.is_own for export in exports) or not is_one_layout:
         for export in exports:
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
     for path, export in zip((path_a, path_b), exports, strict=True):
@@ -369,8 +364,9 @@ class _Export:
         found = load_manifest(name_manifest(path))
         self.manifest: Manifest | None = found.manifest if found else None
         arguments = self.manifest.arguments if self.manifest else None
-        self.is_own = arguments is not None and arguments.format in {"json", "ndjson"}
-        """Whether the file is read in the layout that its manifest states, which is fast."""
+        is_lines = arguments is not None and arguments.format in {"json", "ndjson"}
+        self.is_own = is_lines and self.manifest is not None and is_described(path, self.manifest)
+        """Whether the file is read in the layout that its manifest states, which is fast; only if it is its file."""
         self.is_converted = False
         """Whether some of its events were in another shape than `api`."""
         self._is_lines = arguments is not None and arguments.format == "ndjson"
