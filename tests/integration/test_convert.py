@@ -414,3 +414,25 @@ def test_a_form_that_cannot_be_is_refused(original, tmp_path):
     ):
         assert_refused(convert(tmp_path, str(original), *words), 2, sentence)
     assert list_names(tmp_path) == []
+
+
+def test_the_bounds_on_the_event_time_take_every_form_of_a_time(original, tmp_path):
+    """A week, a time of a zone and milliseconds select the same events as the times in UTC; an age is exit 2."""
+    events = read_events(original)
+    wanted = [raw for raw in events if "2025-06-03T00:00" <= json.loads(raw)["eventTime"] < "2025-06-03T12:00"]
+    assert 0 < len(wanted) < len(events)
+    for number, bounds in enumerate(
+        (
+            ("2025-06-03 02:00 Europe/Berlin", "2025-06-03 08:00 America/New_York"),
+            ("2025/06/03", "1748952000000"),
+            ("20250603", "1748952000"),
+        )
+    ):
+        output = tmp_path / f"{number}.json"
+        words = ("--event-after", bounds[0], "--event-before", bounds[1])
+        finished = convert(tmp_path, str(original), *words, "-o", str(output))
+        assert finished.code == 0, finished.stderr
+        assert read_events(output) == wanted
+    assert_refused(
+        convert(tmp_path, str(original), "--event-after", "7d", "-o", "x.json"), 2, "--event-after", "'7d' is an age"
+    )

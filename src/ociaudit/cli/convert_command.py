@@ -109,12 +109,14 @@ def _convert(
     cancellation: Cancellation,
 ) -> Conversion:
     from ociaudit.cli.progress import QuietProgress
+    from ociaudit.clock import SystemClock
     from ociaudit.events.filters import EventFilter
     from ociaudit.formats.base import EventEncoder
     from ociaudit.formats.registry import choose_output_format
+    from ociaudit.operations.context import pin_filter
     from ociaudit.operations.convert import ConvertOptions, convert_events
 
-    event_filter = EventFilter(wanted)
+    event_filter = EventFilter(pin_filter(wanted, now=SystemClock().now()))
     progress = QuietProgress()
     for notice in event_filter.notices:
         progress.on_notice(notice)
