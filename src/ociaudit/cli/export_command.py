@@ -501,7 +501,8 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range requested"
     if totals.conflicting_ids:
-        yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
+        ids = format_count(totals.conflicting_ids, "event id")
+        yield f"{ids} with more than one record; all are kept, see the manifest"
     if manifest.redaction is not None:
         yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
         if result.gaps and result.output:

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ociaudit.errors import format_count
 from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.field_naming import Shape, choose_shape, split_members
 from ociaudit.planning.shard import Target
@@ -146,5 +147,5 @@ def check_rows(events: list[bytes], origins: list[Target | None], rows_before: i
         except BadPage as error:
             raise InvalidFile(f"the event in row {number:,} is truncated or not a JSON object: {error}") from error
         if len(parsed) != 1:
-            raise InvalidFile(f"the cell in row {number:,} holds {len(parsed)} events")
+            raise InvalidFile(f"the cell in row {number:,} holds {format_count(len(parsed), 'event')}")
     return Rows(events, origins)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from ociaudit.errors import format_count
 from ociaudit.events.columns import COLUMNS, Value, make_row
 from ociaudit.events.fields import read_facts
 from ociaudit.formats.base import (
@@ -120,7 +121,9 @@ def read_csv(pieces: Iterator[bytes], *, offset: int = 0, line: int = 1) -> Iter
             batch = [row for row in batch if row]
             if any(len(row) != len(header) for row in batch):
                 where = f"in or before line {reader.line_num + line - 1:,}"
-                raise InvalidFile(f"a row does not have {len(header)} cells, as the header has, {where}")
+                raise InvalidFile(
+                    f"a row does not have {format_count(len(header), 'cell')}, as the header has, {where}"
+                )
             origins = [make_target(*("" if at is None else row[at] for at in origin_at)) for row in batch]
             yield check_rows([row[event_at].encode() for row in batch], origins, row_count)
             row_count += len(batch)

@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from ociaudit.errors import CorruptRun
+from ociaudit.errors import CorruptRun, format_count
 from ociaudit.planning.shard import Gap, Target
 from ociaudit.planning.window import Coverage, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
@@ -311,7 +311,7 @@ def find_mismatch(path: Path, entry: FileEntry) -> str | None:
     with explain_disk("read", path), path.open("rb", buffering=0) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes != entry.size_bytes:
-            return f"it has {size_bytes:,} bytes, the manifest states {entry.size_bytes:,}"
+            return f"it has {format_count(size_bytes, 'byte')}, the manifest states {entry.size_bytes:,}"
         if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
             return "its SHA-256 is not the one that the manifest states"
     return None

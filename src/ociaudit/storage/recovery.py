@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ociaudit.errors import format_count
 from ociaudit.events.event import read_event
 from ociaudit.planning.planner import FetchState
 from ociaudit.planning.shard import Target
@@ -89,7 +90,7 @@ def _read_state(path: Path, plan_id: str) -> tuple[JournalState, list[str]]:
     with explain_disk("read", path), path.open("rb") as file:
         state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
-    return state, [f"the journal's end is torn; its last {torn:,} bytes are discarded"] if torn else []
+    return state, [f"the journal's end is torn; {format_count(torn, 'byte')} discarded"] if torn else []
 
 
 def _read_dictionary(log_path: Path, state: JournalState) -> bytes | None:
