@@ -32,6 +32,7 @@ from ociaudit.formats.registry import OutputFormat, make_format
 from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
+from ociaudit.planning.time_range import reject_placeholders
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.ledger import open_origins
@@ -318,6 +319,7 @@ def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> Non
     output = options.output
     if output is None:
         return
+    reject_placeholders(output)
     check_replaceable(output)
     for path in inputs:
         if path is not None and _is_same(path, output):

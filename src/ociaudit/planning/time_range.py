@@ -454,6 +454,20 @@ def check_placeholders(path: PurePath) -> None:
         )
 
 
+def reject_placeholders(path: PurePath) -> None:
+    """Check that a file name has no placeholder, where nothing would fill it in.
+
+    Raises:
+        UsageError: it has.
+    """
+    found = _PLACEHOLDER.findall(path.name)
+    if found:
+        raise UsageError(
+            f"the file name {path.name} has the placeholder {', '.join(found)}, which only export fills in",
+            hint="write the name without braces",
+        )
+
+
 def expand_name(name: str, window: Window, *, typed_end: int | None = None) -> str:
     """Return a file name with `{start}` and `{end}` filled in: as days if the window is whole days, else as minutes.
 
