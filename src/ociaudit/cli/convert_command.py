@@ -152,6 +152,10 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
         f"{conversion.identical:,} identical"
         + (f" + {conversion.reserialised:,} reserialised" if conversion.reserialised else "")
     )
+    if conversion.filtered and not conversion.written:
+        yield f"no event matched the filter among {conversion.read:,} read"
+    for name, values in conversion.nearest_values.items():
+        yield f"hint: nearest {name} among the events read: {', '.join(map(console.clean_text, values))}"
     if conversion.conflicting_ids:
         yield f"{format_count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
     if conversion.redacted_fields is not None:

@@ -186,6 +186,8 @@ class Conversion:
     redacted_fields: dict[str, int] | None = None
     surrogates: SurrogateCounts | None = None
     size_bytes: int = 0
+    nearest_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For a filter that matched no event: the values read that come nearest to its own, by what they are."""
 
 
 def convert_events(
@@ -251,6 +253,8 @@ def convert_events(
         conversion.redacted_fields = dict(redactor.paths.most_common())
     dropped = conversion.filtered + conversion.identical + conversion.reserialised
     conversion.written = conversion.read - dropped
+    if not conversion.written:
+        conversion.nearest_values = options.event_filter.suggest_values()
     return conversion
 
 

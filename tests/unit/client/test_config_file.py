@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ociaudit.client.config_file import list_private_files
+from ociaudit.client.config_file import DEFAULT_CONFIG_FILE, choose_location, list_private_files
 
 
 def make(path: Path, mode: int) -> Path:
@@ -47,3 +47,17 @@ def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.Monkey
     _, unknown = list_private_files(tmp_path, {"key_file": "~nobody-at-all/key"})
     assert mine.path == tmp_path / "key"
     assert unknown.problem
+
+
+def test_the_variable_of_the_sdk_counts_where_the_default_file_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option precedes the variable of the CLI, that one the default file, and that one the variable of the SDK."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    both = {"OCI_CONFIG_FILE": "/sdk", "OCI_CLI_CONFIG_FILE": "/cli"}
+    assert choose_location("/option", both) == ("/option", "")
+    assert choose_location(None, both) == ("/cli", "OCI_CLI_CONFIG_FILE")
+    assert choose_location(None, {"OCI_CONFIG_FILE": "/sdk"}) == ("/sdk", "OCI_CONFIG_FILE")
+    (tmp_path / ".oci").mkdir()
+    make(tmp_path / ".oci" / "config", 0o600)
+    assert choose_location(None, {"OCI_CONFIG_FILE": "/sdk"}) == (DEFAULT_CONFIG_FILE, "")
