@@ -228,6 +228,15 @@ def test_exports_in_any_two_layouts_are_compared(command, folder, layouts, name)
     assert count(compare(command, folder, name, "a.json")) == (1, 0, len(lines) - 1)
 
 
+def test_an_edited_manifest_is_said_to_be_altered(command, folder):
+    """A manifest whose bytes are not those of its digest proves nothing: its export is not called complete."""
+    manifest = name_manifest(folder / "b.json")
+    manifest.write_text(manifest.read_text().replace('"waived_gaps"', ' "waived_gaps"', 1))
+    notes = compare(command, folder)["notes"]
+    assert [note for note in notes if "ALTERED" in note and "b.json" in note], notes
+    assert not any("a.json: ALTERED" in note for note in notes)
+
+
 def test_a_redacted_export_is_compared_and_said_to_be_redacted(command, emulator, folder):
     """What redaction replaced shows as changed fields, and a note says why."""
     export(emulator, folder / "redacted.json", redact=True)

@@ -85,6 +85,7 @@ _FOREIGN = (
 """First bytes -> what a file seems to be that cannot be read."""
 _CSV_LIKE = re.compile(rb'"?[A-Za-z_][\w.]*"?(,"?[\w.]*"?)+')
 _TABLE_NAMES = re.compile(rb'"?event_?(type|name|time|id)?"?', re.IGNORECASE)
+_SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _SYSLOG = re.compile(rb"(?:<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\dT[\d:.]+\S* )")
 _DOUBLE_UTF8_MARK = b"\xc3\xaf\xc2\xbb\xc2\xbf"
 _ENCODINGS = (
@@ -103,7 +104,11 @@ _WIDE = (
 )
 """How ASCII characters look in encodings of two or four bytes per character."""
 _NEXT_PAGE_NAMES = frozenset({"opcnextpage", "nextpage", "nextpagetoken", "nexttoken", "nextcursor"})
-_TRUNCATED_NAMES = frozenset({"istruncated", "truncated"})
+_TRUNCATED_NAMES = frozenset({"istruncated", "truncated", "hasmore", "hasnextpage", "ispartial", "partial"})
+_ENVELOPE_NAMES = frozenset({"headers", "responseheaders", "response", "meta", "metadata", "pagination", "links"})
+"""Members beside a page that describe it."""
+_NEXT_PAGE_HEADER = re.compile(rb'"opc-next-page"\s*,\s*"[^"]', re.IGNORECASE)
+"""A next page in headers that are a list of pairs."""
 _EMPTY_VALUES = frozenset({b"null", b"false", b'""', b"[]", b"{}", b"0"})
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
@@ -117,12 +122,17 @@ _ORIGIN_TO_END = re.compile(
 _STRING_OR_SPACE = re.compile(_STRING + rb"|[ \t\r\n]+")
 _MILLISECOND = NANOSECONDS // 1000
 _MAX_DIGITS = 18
+_FIRST_ERROR = 400
 _MAX_REASONS = 20
 _SHOWN_CHARACTERS = 80
 _ESCAPED_ASCII = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _EVENT_NAME = re.compile(
     b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
 )
+
+
+_EVENT_AS_TEXT = re.compile(_EVENT_NAME.pattern.replace(b'"', b'\\\\"') + rb"\s*:")
+"""The name of a field of events inside a string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +274,8 @@ def _reject_second_mark(head: bytes, offset: int, line: int) -> NoReturn:
 
 
 def _describe_foreign(head: bytes, text: bytes) -> str:
+    if _SKIPPABLE_FRAME.match(head):
+        return "this is zstd with a skippable frame first, as pzstd writes it; decompress it first: zstd -dc"
     if _SYSLOG.match(text):
         return "this is a file of syslog lines, whose events follow a header; remove the headers: sed 's/^[^{]*//'"
     for magic, words in _FOREIGN:
@@ -373,6 +385,11 @@ class ObjectDetector:
                 found, is_inner_page = self._read_value(name, value, origin)
                 records += found
                 is_page |= is_inner_page
+            elif _EVENT_AS_TEXT.search(value):
+                raise InvalidFile(
+                    f"the member {name!r} of an object holds events as text",
+                    hint="decode the text first, as fromjson of jq does",
+                )
         return records, is_page
 
     def _read_value(self, name: str, value: bytes, origin: Target | None) -> tuple[list[Record], bool]:
@@ -405,16 +422,21 @@ class ObjectDetector:
                 raise InvalidFile(f"an element of a list of events is not a JSON object: {_show(element)}")
             self._note(f"it holds an error: {_show(element)}")
 
-    def _note_incomplete(self, members: Sequence[tuple[str, bytes]]) -> None:
-        """Note what an object says about events that are missing."""
+    def _note_incomplete(self, members: Sequence[tuple[str, bytes]], *, is_envelope: bool = False) -> None:
+        """Note what an object says about events that are missing; `is_envelope`: it is one about a page."""
         names = {_simplify_name(name): value for name, value in members if value not in _EMPTY_VALUES}
-        if not _NEXT_PAGE_NAMES.isdisjoint(names):
+        if not _NEXT_PAGE_NAMES.isdisjoint(names) or (is_envelope and "next" in names):
             self._note("it names a next page, which is not part of it")
         if any(names.get(name, b"") in {b"true", b'"true"'} for name in _TRUNCATED_NAMES):
             self._note("it says that it is truncated")
-        if "headers" in names and names["headers"].startswith(b"{"):
-            self._note_incomplete(list_members(names["headers"]))
-        if "message" in names and ("code" in names or "status" in names):
+        for name in _ENVELOPE_NAMES.intersection(names):
+            if names[name].startswith(b"{"):
+                self._note_incomplete(list_members(names[name]), is_envelope=True)
+            elif _NEXT_PAGE_HEADER.search(names[name]):
+                self._note("it names a next page, which is not part of it")
+        if is_envelope:
+            return
+        if "message" in names and not _is_success(names.get("code") or names.get("status") or b"200"):
             self._note(f"it holds an error: {_show(names.get('code') or names['status'])} {_show(names['message'])}")
         for name in ("error", "errors", "serviceerror"):
             if name in names:
@@ -423,6 +445,11 @@ class ObjectDetector:
     def _note(self, reason: str) -> None:
         if len(self.incomplete) < _MAX_REASONS and reason not in self.incomplete:
             self.incomplete.append(reason)
+
+
+def _is_success(code: bytes) -> bool:
+    text = code.strip(b'"').lower()
+    return text in {b"ok", b"success", b"succeeded"} or (text.isdigit() and int(text[:_MAX_DIGITS]) < _FIRST_ERROR)
 
 
 def _simplify_name(name: str) -> str:
@@ -447,10 +474,16 @@ def _is_list_of_objects(value: bytes) -> bool:
 
 def _check_lists(members: Mapping[str, bytes]) -> None:
     """Reject an object that is an event and holds a list of events: it cannot be both."""
-    for name in LIST_NAMES:
-        value = bytes(members.get(name) or b"")
-        if value.startswith(b"[") and _may_hold_events(value):
+    for name, value in ((name, bytes(value)) for name, value in members.items()):
+        if value.startswith(b"[") and _may_hold_events(value) and (name in LIST_NAMES or _holds_event(value)):
             raise InvalidFile(f"an object is both an event and a list of events in {name!r}")
+
+
+def _holds_event(value: bytes) -> bool:
+    return any(
+        element.startswith(b"{") and detect_naming(split_members(element)) is not None
+        for element in list_elements(value)
+    )
 
 
 def _check_repeated(raw: bytes) -> None:

@@ -51,6 +51,7 @@ HOLLOW_PAGE = b'{"data":null}'
 _HOLLOW_PAGE = re.compile(r'\{\s*"data"\s*:\s*\}')
 _MEMBER_NAME = re.compile(r'("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 _LIST_OF_OBJECTS = re.compile(r"\[\s*[\[{]")
+_ENCODED_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _ERROR_LINE = re.compile(r"\s*(?:[\w.]*(?:Error|Exception|Timeout|Warning|Traceback|ERROR|WARNING)\b|Aborted|Killed)")
 _LOOKAHEAD_CHARACTERS = 64
 """An error further than this from the end of the text stays an error, whatever follows."""
@@ -287,7 +288,7 @@ class _Scanner:
                 return 0
             is_at_end = error.pos >= len(text.rstrip()) - (_ESCAPE_CHARACTERS if "escape" in error.msg else 0)
             fault = "truncated" if is_unterminated or is_at_end else "damaged"
-            message = f"{error.msg[0].lower()}{error.msg[1:]}"
+            message = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
             raise InvalidFile(f"the JSON is {fault}: {message}, {self._where(max(error.pos, start))}") from error
         except ValueError as error:
             raise InvalidFile(f"this is not valid JSON: {error}, {self._where(start)}") from error
@@ -359,6 +360,9 @@ class _Scanner:
     def _describe_mark(self, text: str, index: int) -> str:
         """Return what is wrong with a text that is neither an object nor the text of an error."""
         mark, where = text[index], self._where(index)
+        if _SURROGATES[0] <= mark <= _SURROGATES[1]:
+            byte = mark.encode("utf-8", "surrogateescape")
+            return f"this is not UTF-8, byte 0x{byte.hex()}, {where}; a part of the file may be in another encoding"
         if self._state == "object":
             return f"{mark!r} does not begin a JSON object, {where}"
         if self._state == "comma":
@@ -387,12 +391,16 @@ def is_error_text(text: str) -> bool:
 
 def describe_bytes(raw: bytes, at: int) -> str:
     """Return what the bytes of a text that is not UTF-8 seem to be; `at` is the first that is not."""
+    if _ENCODED_SURROGATE.match(raw, at):
+        return f"holds half of a character (a surrogate, as CESU-8 has it), byte 0x{raw[at]:02x}"
     words = {"CP1252": "Windows-1252 (cp1252)", "ISO-8859-1": "Latin-1 (ISO 8859-1)"}
     return f"{words.get(guess_encoding(raw) or '', 'damaged')}, byte 0x{raw[at]:02x}"
 
 
 def guess_encoding(raw: bytes) -> str | None:
     """Return iconv's name of the encoding that a text that is not UTF-8 seems to be in, if it is in one."""
+    if _ENCODED_SURROGATE.search(raw):
+        return None
     if any(ord(char) > _ASCII and not _SURROGATES[0] <= char <= _SURROGATES[1] for char in _decode(raw)):
         return None  # some of it is UTF-8: the text is damaged, not in another encoding
     try:

@@ -177,7 +177,7 @@ def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> D
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
     for path, export in zip((path_a, path_b), exports, strict=True):
         if export.manifest is not None:
-            verdict = judge(export.manifest, is_altered=not is_described(path, export.manifest))
+            verdict = judge(export.manifest, is_altered=export.is_altered)
             difference.notes.append(f"{path}: {describe_headline(verdict)}")
     shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
@@ -365,7 +365,10 @@ class _Export:
         self.manifest: Manifest | None = found.manifest if found else None
         arguments = self.manifest.arguments if self.manifest else None
         is_lines = arguments is not None and arguments.format in {"json", "ndjson"}
-        self.is_own = is_lines and self.manifest is not None and is_described(path, self.manifest)
+        is_described_file = self.manifest is not None and is_described(path, self.manifest)
+        self.is_altered = found is not None and not (is_described_file and found.has_own_digest)
+        """Whether the file or its manifest is not what was written."""
+        self.is_own = is_lines and is_described_file
         """Whether the file is read in the layout that its manifest states, which is fast; only if it is its file."""
         self.is_converted = False
         """Whether some of its events were in another shape than `api`."""

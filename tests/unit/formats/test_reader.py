@@ -279,6 +279,37 @@ INVALID: dict[str, tuple[bytes, str]] = {
         "an element of a list of events is not a JSON object: ",
     ),
     "error text without events": (b'["ServiceError: boo"]', "no event, only an error: ServiceError: boo"),
+    "events as text beside a list": (
+        b'{"data":[%b],"body":"[{\\"eventId\\":\\"9\\"}]"}' % RAWS[0],
+        "'body' of an object holds events as text",
+    ),
+    "events as text below": (
+        b'%b\n{"result":{"_raw":"{\\"eventType\\" : 1}"}}' % RAWS[0],
+        "'result' of an object holds events as text",
+    ),
+    "events as texts in a list": (
+        b'{"data":[%b],"results":["{\\"eventId\\":1}"]}' % RAWS[0],
+        "'results' of an object holds events as text",
+    ),
+    "an event with a list of events in another member": (
+        b'{"eventId":"1","eventType":"x","others":[{"eventId":"2","eventType":"x"}]}',
+        "both an event and a list of events in 'others'",
+    ),
+    "other data after gzip": (
+        gzip.compress(b"{}", mtime=0) + RAWS[0],
+        r"what follows the gzip stream is not gzip, at byte 22",
+    ),
+    "gzip after zstd": (
+        zstandard.compress(b"{}") + gzip.compress(OURS),
+        rf"what follows the zstd stream is not zstd, at byte {len(zstandard.compress(b'{}'))}",
+    ),
+    "a skippable frame": (b"\x50\x2a\x4d\x18\4\0\0\0abcd" + zstandard.compress(OURS), "skippable frame first"),
+    "an encoded surrogate": (b'[{"eventType":"\xed\xa0\x80"}]', r"half of a character .* at byte 15 \(line 1\)"),
+    "UTF-16 after UTF-8": (
+        RAWS[0] + b"\n" + OURS.decode().encode("utf-16"),
+        r"not UTF-8, byte 0xff, at byte .*\(line 2\)",
+    ),
+    "a control character": (b'{"eventId":"\1"}', r"invalid control character, at byte 12"),
     "a number": (b"17", "neither JSON nor CSV nor Parquet"),
     "text": (b"hello\nworld", "neither JSON nor CSV nor Parquet.*hello"),
     "bytes": (bytes(range(128, 256)), "neither JSON nor CSV nor Parquet"),
@@ -390,6 +421,13 @@ INCOMPLETE: dict[str, tuple[bytes, str]] = {
     "next page": (b'{"data":[%b],"opc-next-page":"x"}' % RAWS[0], "names a next page"),
     "next page in the headers": (b'{"data":[%b],"headers":{"opc-next-page":"x"}}' % RAWS[0], "names a next page"),
     "next page before the list": (b'{"opc_next_page":"x","results":[%b]}' % RAWS[0], "names a next page"),
+    "next page in pairs": (b'{"data":[%b],"headers":[["Opc-Next-Page","x"]]}' % RAWS[0], "names a next page"),
+    "next page in a response": (
+        b'{"data":[%b],"response":{"headers":{"opc-next-page":"x"}}}' % RAWS[0],
+        "names a next page",
+    ),
+    "next link": (b'{"items":[%b],"links":{"next":"https://example.com"}}' % RAWS[0], "names a next page"),
+    "has more": (b'{"items":[%b],"hasMore":true}' % RAWS[0], "says that it is truncated"),
     "truncated": (b'{"data":[%b],"isTruncated":true}' % RAWS[0], "says that it is truncated"),
     "error beside": (b'{"data":[%b],"code":"InternalError","message":"m"}' % RAWS[0], "an error: InternalError m"),
     "error among": (RAWS[0] + b'\n{"code":"TooMany","status":429,"message":"m"}', "an error: TooMany m"),
@@ -434,7 +472,10 @@ def test_a_whole_input_has_no_notice(write: Callable[..., Path]) -> None:
     event = b'{"eventId":"x","data":{"response":{"headers":{"opc-next-page":["x"]}}},"isTruncated":true}'
     page = b'{"opc-next-page":null,"isTruncated":false,"errors":[],"data":[%b]}' % event
     notices: list[str] = []
-    for content in (page, event):
+    succeeded = (
+        b'{"code":200,"message":"OK","response":{"status":404,"message":"x"},"links":{"next":null},"data":[%b]}' % event
+    )
+    for content in (page, event, succeeded, succeeded.replace(b"200", b'"Success"')):
         with open_records(write(content), on_incomplete=notices.append) as source:
             list(source)
     assert notices == []
