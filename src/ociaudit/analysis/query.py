@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ociaudit.analysis.event_table import create_table, fill_table, run_call
 from ociaudit.analysis.sql_guard import check_query, explain_error
 from ociaudit.errors import UsageError
-from ociaudit.formats.reader import ignore_incomplete
+from ociaudit.formats.reader import check_distinct, ignore_incomplete
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,13 +59,14 @@ def run_query(
     """Run a query over the events of all files (None is stdin).
 
     Raises:
-        UsageError: the query is not a valid SELECT over the table `events`, or a file does not exist.
+        UsageError: the query is not a valid SELECT over the table `events`, or a file does not exist or is named twice.
         UnreadableInput: a file does not hold audit events, or is truncated or damaged.
         DiskError: a file cannot be read, or a temporary file cannot be written.
     """
     import duckdb
 
     needed = _check(sql)
+    check_distinct(sources)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as name:
         folder = Path(name)
         database = str(folder / "events.duckdb")

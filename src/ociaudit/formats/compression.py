@@ -137,7 +137,7 @@ def _decompress(pieces: Iterator[bytes], codec: _Codec, *, is_single: bool) -> I
                 is_inside = True
                 start = offset + len(piece) - len(data)
                 if not codec.magic.startswith(data[: len(codec.magic)]):
-                    raise InvalidFile(f"what follows the {codec.name} stream is not {codec.name}", start)
+                    raise InvalidFile(f"the {codec.name} stream is damaged: what follows it is not {codec.name}", start)
             try:
                 yield from codec.feed(decompressor, data)
             except (zlib.error, zstandard.ZstdError) as error:

@@ -480,8 +480,9 @@ def _check_lists(members: Mapping[str, bytes]) -> None:
 
 
 def _holds_event(value: bytes) -> bool:
+    """Return whether a list has an object with most of the fields that only events have."""
     return any(
-        element.startswith(b"{") and detect_naming(split_members(element)) is not None
+        element.startswith(b"{") and len(IDENTIFYING_NAMES.intersection(split_members(element))) > 2
         for element in list_elements(value)
     )
 

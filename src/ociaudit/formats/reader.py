@@ -24,7 +24,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice, repeat
@@ -199,6 +199,26 @@ def check_source(path: Path) -> None:
             raise UsageError(f"{path} is a folder", hint=f"name the files in it, for example {path}/*")
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint="name a file that holds audit events, or - for stdin")
+
+
+def check_distinct(sources: Sequence[Path | None]) -> None:
+    """Check that no file is named twice, through links or not: its events would count twice.
+
+    Raises:
+        UsageError: one is, or does not exist.
+        DiskError: its folder cannot be read.
+    """
+    seen: dict[tuple[int, int], Path] = {}
+    for path in sources:
+        if path is None:
+            continue
+        check_source(path)
+        with _explain_disk(str(path)):
+            status = path.stat()
+        key = (status.st_dev, status.st_ino)
+        if key in seen:
+            raise UsageError(f"{path} and {seen[key]} are the same file", hint="name each file once")
+        seen[key] = path
 
 
 def _accept_empty(name: str, source: Path | None) -> DetectedInput:

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, UnreadableInput
+from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, Event, parse_page, read_event, read_order
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.events.fields import minute_of_instant
@@ -161,7 +161,7 @@ def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> D
     Where a file itself says that it is not whole, a note says so; with `is_strict` the file is rejected.
 
     Raises:
-        UsageError: a file is missing.
+        UsageError: a file is missing, or is a pipe.
         CorruptRun: a manifest cannot be read, or a file does not hold events; the message names it.
         DiskError: a file cannot be read.
     """
@@ -360,6 +360,10 @@ class _Export:
 
     def __init__(self, path: Path) -> None:
         check_source(path)
+        if not path.is_file():
+            raise UsageError(
+                f"{path} is not a file; diff reads each file more than once", hint="save it as a file first"
+            )
         self._path = path
         found = load_manifest(name_manifest(path))
         self.manifest: Manifest | None = found.manifest if found else None

@@ -292,16 +292,16 @@ INVALID: dict[str, tuple[bytes, str]] = {
         "'results' of an object holds events as text",
     ),
     "an event with a list of events in another member": (
-        b'{"eventId":"1","eventType":"x","others":[{"eventId":"2","eventType":"x"}]}',
+        b'{"eventId":"1","eventType":"x","others":[{"eventId":"2","eventType":"x","eventTime":"y"}]}',
         "both an event and a list of events in 'others'",
     ),
     "other data after gzip": (
         gzip.compress(b"{}", mtime=0) + RAWS[0],
-        r"what follows the gzip stream is not gzip, at byte 22",
+        r"gzip stream is damaged: what follows it is not gzip, at byte 22",
     ),
     "gzip after zstd": (
         zstandard.compress(b"{}") + gzip.compress(OURS),
-        rf"what follows the zstd stream is not zstd, at byte {len(zstandard.compress(b'{}'))}",
+        rf"zstd stream is damaged: what follows it is not zstd, at byte {len(zstandard.compress(b'{}'))}",
     ),
     "a skippable frame": (b"\x50\x2a\x4d\x18\4\0\0\0abcd" + zstandard.compress(OURS), "skippable frame first"),
     "an encoded surrogate": (b'[{"eventType":"\xed\xa0\x80"}]', r"half of a character .* at byte 15 \(line 1\)"),
