@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.request import getproxies_environment
 
 from ociaudit.client.auth import SignIn
-from ociaudit.client.config_file import DEFAULT_CONFIG_FILE, read_profile
+from ociaudit.client.config_file import choose_location, clean_variables, read_profile
 from ociaudit.client.network import (
     CaBundle,
     Endpoints,
@@ -252,7 +252,7 @@ def diagnose(connection: ConnectionOptions, *, regions: Sequence[str] = ()) -> t
         UsageError: A region or the endpoint is malformed. A configuration that cannot be used is a result.
     """
     bundle = _choose_bundle(connection)
-    path = connection.config_file or os.environ.get("OCI_CLI_CONFIG_FILE", "").strip() or DEFAULT_CONFIG_FILE
+    path = choose_location(connection.config_file, clean_variables(os.environ))[0]
     inputs = DoctorInputs(
         config_file=Path(os.path.expanduser(path)),  # noqa: PTH111 - an unknown `~user` stays
         read_fields=lambda: read_profile(connection.config_file, connection.profile, os.environ).fields,

@@ -142,6 +142,15 @@ def test_unknown_region_of_oracle(emulator, work):
     assert list_names(work) == []
 
 
+@pytest.mark.parametrize("variable", ["OCI_CONFIG_FILE", "OCI_CLI_CONFIG_FILE"])
+def test_a_configuration_that_a_variable_names_and_that_is_missing(work, variable):
+    """The missing file is named with its variable; the default file, which nobody asked for, is not."""
+    command = [find_command("oci-audit"), "export", *DAYS, *OUTPUT]
+    finished = run_process(command, cwd=work, variables={variable: "/nowhere/config"})
+    assert_explained(finished, 2, "/nowhere/config does not exist", variable)
+    assert str(work) not in finished.stderr
+
+
 def test_no_configuration_at_all(work):
     """Without any OCI configuration the default path is named."""
     finished = run_process([find_command("oci-audit"), "export", *DAYS, *OUTPUT], cwd=work)

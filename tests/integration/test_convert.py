@@ -402,3 +402,64 @@ def test_a_form_that_cannot_be_is_refused(original, tmp_path):
     ):
         assert_refused(convert(tmp_path, str(original), *words), 2, sentence)
     assert list_names(tmp_path) == []
+
+
+def test_the_bounds_on_the_event_time_take_every_form_of_a_time(original, tmp_path):
+    """A week, a time of a zone and milliseconds select the same events as the times in UTC; an age is exit 2."""
+    events = read_events(original)
+    wanted = [raw for raw in events if "2025-06-03T00:00" <= json.loads(raw)["eventTime"] < "2025-06-03T12:00"]
+    assert 0 < len(wanted) < len(events)
+    for number, bounds in enumerate(
+        (
+            ("2025-06-03 02:00 Europe/Berlin", "2025-06-03 08:00 America/New_York"),
+            ("2025/06/03", "1748952000000"),
+            ("20250603", "1748952000"),
+        )
+    ):
+        output = tmp_path / f"{number}.json"
+        words = ("--event-after", bounds[0], "--event-before", bounds[1])
+        finished = convert(tmp_path, str(original), *words, "-o", str(output))
+        assert finished.code == 0, finished.stderr
+        assert read_events(output) == wanted
+    assert_refused(
+        convert(tmp_path, str(original), "--event-after", "7d", "-o", "x.json"), 2, "--event-after", "'7d' is an age"
+    )
+
+
+def test_a_filter_that_matches_nothing_names_the_nearest_values(original, tmp_path):
+    """With no event written, convert says so and names the nearest values of the filter's fields; else it does not."""
+    names = sorted({json.loads(raw)["data"].get("compartmentName") or "" for raw in read_events(original)})
+    name = max(names, key=len)
+    finished = convert(tmp_path, str(original), "--compartment-name", name[:-1], "-o", "none.json")
+    assert finished.code == 0
+    assert "no event matched the filter among" in finished.stderr
+    assert f"hint: nearest compartment among the events read: {name}" in finished.stderr
+    finished = convert(tmp_path, str(original), "--compartment-name", name, "-o", "some.json")
+    assert "nearest" not in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["{start}.json", "a-{x}.csv"])
+def test_a_placeholder_is_refused_where_nothing_fills_it_in(original, tmp_path, name):
+    """Every command but export rejects an output with a placeholder, and writes no file of that literal name."""
+    page = name.partition(".")[0]
+    for words in (
+        (*CONVERT, str(original), "-o", name),
+        (CONVERT[0], "query", str(original), "SELECT 1", "-o", name),
+        (CONVERT[0], "report", str(original), "-o", f"{page}.html"),
+        (CONVERT[0], "summary", str(original), "--event-counts", f"{page}.json"),
+    ):
+        assert_refused(run_process(list(words), cwd=tmp_path), 2, "placeholder", "which only export fills in")
+    assert list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_link_to_a_stream_is_refused_as_the_stream_is(original, tmp_path, links):
+    """An output that is a symlink to /dev/stdout, also through another, is exit 2 with the way to write to stdout."""
+    target = "/dev/stdout"
+    for number in range(links):
+        (tmp_path / f"{number}.json").symlink_to(target)
+        target = f"{number}.json"
+    for words in (("convert", str(original)), ("query", str(original), "SELECT 1"), ("export", "--start", "1h")):
+        finished = run_process([CONVERT[0], *words, "-o", target, "--overwrite"], cwd=tmp_path)
+        assert_refused(finished, 2, f"{target} is an open stream")
+        assert "-o -" in finished.hint_lines[0]

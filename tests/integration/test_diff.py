@@ -196,14 +196,69 @@ def test_compressed(command, folder):
     assert "cut.json.gz" in ended.stderr
 
 
-def test_other_spelling(command, emulator, folder):
-    """Exports that spell their fields differently are not compared, and that is said."""
-    export(emulator, folder / "sdk.json", shape="sdk")
-    ended = diff(command, folder, "a.json", "sdk.json")
-    assert ended.status == 2
-    assert "shape" in ended.stderr
-    shutil.copy(folder / "sdk.json", folder / "again.json")
-    assert compare(command, folder, "sdk.json", "again.json")["is_same"] is True
+LAYOUTS = {
+    "sdk.json": {"shape": "sdk"},
+    "cli.ndjson": {"shape": "cli"},
+    "origin.json": {"with_origin": True},
+    "sdk-origin.ndjson.gz": {"shape": "sdk", "with_origin": True},
+    "table.csv": {},
+    "sdk.csv.zst": {"shape": "sdk"},
+    "table.parquet": {},
+}
+
+
+@pytest.fixture(scope="module")
+def layouts(shared_emulator, tmp_path_factory):
+    """The same range in other shapes and formats, each with its manifest."""
+    folder = tmp_path_factory.mktemp("layouts")
+    for name, given in LAYOUTS.items():
+        assert export(shared_emulator, folder / name, **given).complete
+    return folder
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_exports_in_any_two_layouts_are_compared(command, folder, layouts, name):
+    """Exports with manifests that differ in shape, format or origins hold the same events; one fewer is found."""
+    for each in layouts.iterdir():
+        shutil.copy(each, folder)
+    lines = split_lines(folder / "a.json")
+    for other in ("a.json", "sdk.json", "origin.json"):
+        assert count(compare(command, folder, name, other)) == (0, 0, len(lines)), other
+    rewrite(folder / "a.json", lines[1:])
+    assert count(compare(command, folder, name, "a.json")) == (1, 0, len(lines) - 1)
+
+
+def test_an_edited_manifest_is_said_to_be_altered(command, folder):
+    """A manifest whose bytes are not those of its digest proves nothing: its export is not called complete."""
+    manifest = name_manifest(folder / "b.json")
+    manifest.write_text(manifest.read_text().replace('"waived_gaps"', ' "waived_gaps"', 1))
+    notes = compare(command, folder)["notes"]
+    assert [note for note in notes if "ALTERED" in note and "b.json" in note], notes
+    assert not any("a.json: ALTERED" in note for note in notes)
+
+
+def test_a_redacted_export_is_compared_and_said_to_be_redacted(command, emulator, folder):
+    """What redaction replaced shows as changed fields, and a note says why."""
+    export(emulator, folder / "redacted.json", redact=True)
+    answer = compare(command, folder, "a.json", "redacted.json")
+    assert count(answer)[:2] == (0, 0)
+    assert any("redacted.json is redacted, the other is not" in note for note in answer["notes"])
+
+
+@pytest.mark.parametrize("where", ["[\n", "data"])
+def test_strict_rejects_an_altered_export_that_says_it_is_not_whole(command, folder, where):
+    """An export that was replaced by a file with an error object is read with a note; with --strict it is exit 6."""
+    lines = split_lines(folder / "a.json")
+    error = b'{"code":"TooManyRequests","status":429,"message":"slow down"}'
+    whole = b",\n".join([*lines, error])
+    content = b"[\n" + whole + b"\n]\n" if where == "[\n" else b'{"data":[' + whole + b"]}"
+    (folder / "a.json").write_bytes(content)
+    answer = compare(command, folder)
+    assert answer["in_both"] == len(lines)
+    assert any("a.json is not whole: it holds an error: TooManyRequests slow down" in note for note in answer["notes"])
+    strict = diff(command, folder, "a.json", "b.json", "--strict")
+    assert strict.status == 6
+    assert "a.json is not whole" in strict.stderr
 
 
 @pytest.mark.parametrize("content", [b"null", b'"text"', b"[1, 2]", b"[{}", b'[{"a": 1},]', b"\xff\xfe", b"[\n{]\n"])

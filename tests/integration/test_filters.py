@@ -72,6 +72,12 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "status": (("--status", "4xx", "--status", "500-599"), {"statuses": ["4xx", "500-599"]}),
     "after": (("--event-after", "2025-06-03"), {"event_after": "2025-06-03T00:00:00Z"}),
     "before": (("--event-before", "03.06.25"), {"event_before": "2025-06-03T00:00:00Z"}),
+    "after a time of a zone": (
+        ("--event-after", "2025-06-03 02:00 Europe/Berlin"),
+        {"event_after": "2025-06-03T00:00:00Z"},
+    ),
+    "before milliseconds": (("--event-before", "1748908800001"), {"event_before": "2025-06-03T00:00:00.001Z"}),
+    "after a day in digits": (("--event-after", "20250603"), {"event_after": "2025-06-03T00:00:00Z"}),
     "together": (
         ("--event-name", "Get*", "--outcome", "success", "--exclude-principal", "{principal}"),
         {"event_names": ["Get*"], "outcomes": ["success"], "exclude": {"principals": ["{principal}"]}},
@@ -390,7 +396,9 @@ WRONG = [
     (("--status", "5xx-6xx"), ("'5xx-6xx'",)),
     (("--principal", ""), ("empty principal",)),
     (("--event-after", ""), ("''",)),
-    (("--event-after", "7d"), ("'7d'",)),
+    (("--event-after", "7d"), ("--event-after", "'7d' is an age")),
+    (("--event-before", "12/01/2025"), ("--event-before", "can mean 2025-01-12 or 2025-12-01")),
+    (("--event-before", "2025-10-26 02:30 Europe/Berlin"), ("--event-before", "twice")),
     (("--event-after", "2025-06-04", "--event-before", "2025-06-03"), ("'2025-06-04'", "'2025-06-03'")),
     (("--by", "clock"), ("'clock'",)),
     (("--late", "1h"), ("late events",)),

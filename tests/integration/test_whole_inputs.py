@@ -142,3 +142,34 @@ def test_a_query_keeps_the_digits_of_decimals(original, tmp_path):
         assert done.stdout.decode().count(number) == 2, done.stderr
     done = run(tmp_path, "query", str(original), "SELECT CAST(-1.50 AS DECIMAL(9, 2)) AS a", "--format", "csv")
     assert list(csv.reader(done.stdout.decode().splitlines())) == [["a"], ["-1.50"]]
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard"])
+@pytest.mark.parametrize("command", ["convert", "summary", "query"])
+def test_a_file_named_twice_is_refused(command, link, original, tmp_path):
+    """A file that is named twice, through a link or not, is exit 2: its events would count twice."""
+    (tmp_path / "in.json").write_bytes(original.read_bytes())
+    other = tmp_path / "other.json"
+    if link == "symbolic":
+        other.symlink_to("in.json")
+    elif link == "hard":
+        other.hardlink_to(tmp_path / "in.json")
+    words = list(COMMANDS[command])
+    words.insert(2, "in.json" if link == "same" else "other.json")
+    finished = run(tmp_path, *words)
+    assert finished.code == 2, finished.stderr
+    assert "are the same file" in finished.error_lines[0]
+
+
+def test_a_pipe_is_read_once_or_refused(original, tmp_path):
+    """A pipe beside a file that needs a slower reader is summarized whole; diff, which reads twice, rejects it."""
+    events = json.loads(original.read_bytes())
+    (tmp_path / "in.json").write_text(json.dumps(events[:3], indent=1))
+    program = find_command("oci-audit")
+    script = f'mkfifo pipe; cat "{original}" > pipe & "{program}" summary pipe in.json; code=$?; wait; exit $code'
+    finished = run_process(["/bin/sh", "-c", script], cwd=tmp_path)
+    assert finished.code == 0, finished.stderr
+    assert f"{len(events) + 3:,} events" in finished.stdout.decode()
+    refused = run(tmp_path, "diff", "pipe", "in.json")
+    assert refused.code == 2
+    assert "pipe is not a file" in refused.error_lines[0]

@@ -164,7 +164,7 @@ def _match_rules(baseline: _Baseline, pair: Pair, activity: Activity) -> Iterato
     is_open = any(step.kind == "permission" and is_overly_permissive(step.note) for step in actions.steps)
     guesses = actions.guess.failures if actions.guess else 0
     for weight, text, is_match in (
-        (5, f"{guesses:,} failed sign-ins, then a successful one", guesses >= _GUESSES),
+        (5, f"{format_count(guesses, 'failed sign-in')}, then a successful one", guesses >= _GUESSES),
         (5, "an overly permissive policy", is_open),
         (5, "monitoring deleted or disabled", "monitoring" in kinds),
         (5, "a previously unseen address soon after a new credential", credential is not None),
@@ -189,8 +189,8 @@ def _find_changes_from_new_addresses(
     for principal, found in grouped.items():
         activities = [activity for _, activity in found]
         steps = sum(len(activity.notable.steps) + activity.notable.steps_left_out for activity in activities)
-        changes = f"{steps:,} change{'' if steps == 1 else 's'}"
-        where = "a new address" if len(found) == 1 else f"{len(found):,} new addresses"
+        changes = format_count(steps, "change")
+        where = "a new address" if len(found) == 1 else format_count(len(found), "new address")
         reason = Reason(2, f"{changes} to IAM from {where} for this principal")
         yield _group(principal, found[0][0] if len(found) == 1 else "", activities, reason)
 
@@ -228,7 +228,7 @@ def _find_failed_sign_ins(notable: _NotableActivities, reported: set[Pair]) -> I
     for pair, activity in notable:
         failed = activity.notable.failed_sign_ins
         if failed >= _FAILED_SIGN_INS and not activity.notable.sign_ins and pair not in reported:
-            reason = Reason(3, f"{failed:,} failed sign-ins, none succeeded")
+            reason = Reason(3, f"{format_count(failed, 'failed sign-in')}, none succeeded")
             yield Detection(*pair, activity.first, activity.last, activity.events, (reason,))
 
 
@@ -265,12 +265,16 @@ def describe_timeline(stats: EventStats, detection: Detection) -> list[TimelineI
     if actions.guess and actions.guess.failures >= _GUESSES:
         guess = actions.guess
         duration = _format_duration(guess.success - guess.first)
-        items.append(TimelineItem(guess.first, f"{guess.failures:,} failed sign-ins; one succeeded after {duration}"))
+        items.append(
+            TimelineItem(
+                guess.first, f"{format_count(guess.failures, 'failed sign-in')}; one succeeded after {duration}"
+            )
+        )
     steps = _choose_steps(activity)
     items += [_describe_step(stats, detection, step) for step in steps[:_STEPS_SHOWN]]
     left_out = len(steps) - _STEPS_SHOWN + actions.steps_left_out
     if left_out > 0:
-        text = f"… and {left_out:,} more changes from this address"
+        text = f"… and {format_count(left_out, 'more change')} from this address"
         items.append(TimelineItem(steps[_STEPS_SHOWN - 1].instant, text))
     if actions.calls and _is_short(activity):
         items.append(_describe_calls(activity))
@@ -314,7 +318,7 @@ def _describe_calls(activity: Activity) -> TimelineItem:
     calls, user_agents = actions.calls, actions.user_agents
     ranked = sorted(calls.items(), key=lambda item: (not is_data_access(item[0]), -item[1], item[0]))
     names = ", ".join(f"{name or '(none)'} {number:,}" for name, number in ranked[:_CALLS_SHOWN])
-    more = f" and {len(ranked) - _CALLS_SHOWN:,} other kinds" if len(ranked) > _CALLS_SHOWN else ""
+    more = f" and {format_count(len(ranked) - _CALLS_SHOWN, 'other kind')}" if len(ranked) > _CALLS_SHOWN else ""
     number = sum(calls.values()) + actions.calls_left_out
     first_agent = min(user_agents, key=lambda agent: user_agents[agent], default="")
     client = f" with {first_agent.split(' ')[0][:_USER_AGENT_CHARACTERS]}" if user_agents else ""
@@ -337,5 +341,5 @@ def _describe_reversals(stats: EventStats, detection: Detection, steps: list[Ste
 def _format_duration(nanoseconds: int) -> str:
     minutes = max(round(nanoseconds / HOUR * 60), 1)
     if minutes < 120:
-        return f"{minutes} minute{'' if minutes == 1 else 's'}"
+        return format_count(minutes, "minute")
     return f"{minutes // 60} hours" if minutes < 2880 else f"{minutes // 1440} days"

@@ -38,7 +38,7 @@ from ociaudit.analysis.sql_guard import TABLE, check_query, explain_error
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, Column, read_row
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import ignore_incomplete, open_records
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_records
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 from ociaudit.storage.ledger import open_origins
 
@@ -90,13 +90,14 @@ def run_query(
     """Run a query over the events of all files (None is stdin).
 
     Raises:
-        UsageError: the query is not a valid SELECT over the table `events`, or a file does not exist.
+        UsageError: the query is not a valid SELECT over the table `events`, or a file does not exist or is named twice.
         UnreadableInput: a file does not hold audit events, or is truncated or damaged.
         DiskError: a file cannot be read, or a temporary file cannot be written.
     """
     import duckdb
 
     needed = _check(sql)
+    check_distinct(sources)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as name:
         folder = Path(name)
         database = str(folder / "events.duckdb")

@@ -34,6 +34,7 @@ from ociaudit.analysis.summary import list_limits
 from ociaudit.errors import ExitCode, UsageError, format_count
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.reader import ignore_incomplete
+from ociaudit.planning.time_range import reject_placeholders
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
 from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
@@ -152,6 +153,7 @@ def _check_output(output: Path, inputs: Sequence[Path], *, may_overwrite: bool) 
             raise UsageError(
                 f"{output} would replace a file that the report is made from", hint="choose another file with -o"
             )
+    reject_placeholders(output)
     check_replaceable(output)
     if output.exists() and not may_overwrite:
         raise UsageError(f"{output} exists", hint="choose another file with -o, or replace it with --overwrite")

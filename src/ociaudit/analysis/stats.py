@@ -36,7 +36,7 @@ from ociaudit.analysis.classification import (
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import ignore_incomplete, open_records, read_plain_lines
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_records, read_plain_lines
 from ociaudit.storage.atomic_io import explain_disk
 
 _NAMES_KEPT = 20_000
@@ -273,11 +273,13 @@ def count_files(
     """Count the events of all files (None is stdin) with the counter that `make_counter` returns.
 
     Raises:
-        UsageError: a file does not exist.
+        UsageError: a file does not exist, or is named twice.
         UnreadableInput: a file does not hold audit events, or is truncated or damaged.
         DiskError: a file cannot be read.
     """
-    slow = set(paths) if None in paths else set()  # stdin cannot be read a second time
+    check_distinct(paths)
+    is_stream = any(path is None or not path.is_file() for path in paths)
+    slow = set(paths) if is_stream else set()  # a stream cannot be read a second time
     while True:
         counter = make_counter()
         for path in paths:

@@ -109,12 +109,14 @@ def _convert(
     cancellation: Cancellation,
 ) -> Conversion:
     from ociaudit.cli.progress import QuietProgress
+    from ociaudit.clock import SystemClock
     from ociaudit.events.filters import EventFilter
     from ociaudit.formats.base import EventEncoder
     from ociaudit.formats.registry import choose_output_format
+    from ociaudit.operations.context import pin_filter
     from ociaudit.operations.convert import ConvertOptions, convert_events
 
-    event_filter = EventFilter(wanted)
+    event_filter = EventFilter(pin_filter(wanted, now=SystemClock().now()))
     progress = QuietProgress()
     for notice in event_filter.notices:
         progress.on_notice(notice)
@@ -150,6 +152,10 @@ def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator
         f"{conversion.identical:,} identical"
         + (f" + {conversion.reserialised:,} reserialised" if conversion.reserialised else "")
     )
+    if conversion.filtered and not conversion.written:
+        yield f"no event matched the filter among {conversion.read:,} read"
+    for name, values in conversion.nearest_values.items():
+        yield f"hint: nearest {name} among the events read: {', '.join(map(console.clean_text, values))}"
     if conversion.conflicting_ids:
         yield f"{format_count(conversion.conflicting_ids, 'event id')} with more than one record; all are kept"
     if conversion.redacted_fields is not None:

@@ -100,7 +100,7 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     from ociaudit.analysis.stats import rank_counts
 
     yield ""
-    yield f"{overview.events:,} audit events in {result.output}"
+    yield f"{format_count(overview.events, 'audit event')} in {result.output}"
     yield ""
     yield "most frequent"
     for name, number in rank_counts(overview.names, _NAMES_SHOWN):

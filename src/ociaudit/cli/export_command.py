@@ -8,6 +8,7 @@ functions that use it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +46,8 @@ LogFormat = Literal["text", "json"]
 
 _RANGE, _SPEED = "Range", "Speed"
 _STDOUT = "-"
+_FILE_LIKE = re.compile(r"\A(\.{1,2}/|~)|\.(txt|list|lst|csv|conf|cfg)\Z", re.IGNORECASE)
+"""A value of `--waive` that is meant as a file."""
 # Options whose values are fields of `ExportOptions` as they are.
 _EXPORT_FIELDS = (
     *("start", "end", "time_basis", "late", "settle", "regions", "compartments"),
@@ -420,7 +423,11 @@ def _expand_waiver(argument: str) -> Iterator[str]:
 
     try:
         text = Path(argument).read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if _FILE_LIKE.search(argument):
+            raise UsageError(
+                f"--waive {argument}: there is no such file", hint=_suggest_file(Path(argument))
+            ) from error
         yield argument  # an OCID, a name or a path, which the tenancy's listing decides
         return
     except (OSError, ValueError) as error:
@@ -432,6 +439,18 @@ def _expand_waiver(argument: str) -> Iterator[str]:
         ocid = line.split("#", 1)[0].strip()
         if ocid:
             yield ocid
+
+
+def _suggest_file(path: Path) -> str:
+    """Return a hint with the names beside a missing file that are most similar to its name."""
+    from difflib import get_close_matches
+
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [each.name for each in path.parent.iterdir() if each.is_file()]
+    close = get_close_matches(path.name, names, n=3, cutoff=0.6)
+    nearest = f"did you mean {' or '.join(str(path.parent / name) for name in close)}? " if close else ""
+    return nearest + "give a file with one OCID, name or path per line, or one of these itself"
 
 
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
@@ -497,7 +516,8 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     if times.first:
         yield f"eventTime from {times.first} to {times.last}; {times.outside_range:,} outside the range requested"
     if totals.conflicting_ids:
-        yield f"{totals.conflicting_ids:,} event ids have more than one record; all are kept, see the manifest"
+        ids = format_count(totals.conflicting_ids, "event id")
+        yield f"{ids} with more than one record; all are kept, see the manifest"
     if manifest.redaction is not None:
         yield from describe_redaction(manifest.redaction.fields, manifest.redaction.events)
         if result.gaps and result.output:

@@ -484,8 +484,10 @@ def check_output(path: Path, *, inputs: Iterable[Path], can_overwrite: bool) -> 
         UsageError: it is an input, it exists and may not be replaced, or it is not a file.
         DiskError: its folder cannot be written to.
     """
+    from ociaudit.planning.time_range import reject_placeholders
     from ociaudit.storage.atomic_io import check_replaceable, explain_disk
 
+    reject_placeholders(path)
     check_replaceable(path)
     with explain_disk("look at", path):
         exists = path.exists()

@@ -37,6 +37,10 @@ _WIDEST_CELL = 60
 _NARROWEST_CELL = 8
 _CUT_NOTE = ", … marks what did not fit; --format json has it whole"
 _WIDEST_IN_FILE = 200
+_HANGING = " " * 4
+_OCID = re.compile(r"ocid1\.[\w.-]+")
+_UNBROKEN = re.compile(r"ocid1\.[\w.-]+| *(?:(?!ocid1\.)[^ ])+| +")
+"""The parts of a text that stay on one line if they fit: OCIDs, and the words around them."""
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NUMBERS = frozenset(
     {"BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "DECIMAL", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER"}
@@ -224,20 +228,24 @@ def format_table(result: QueryResult, *, width: int | None) -> Iterator[str]:
     batches = iter(result.batches)
     first = next(batches, [])
     names = [clean_text(name) for name in result.names]
-    if width and len(names) * (_NARROWEST_CELL + 2) - 2 > width:
-        yield from _format_records(names, chain(first, *batches), width)
-        return
     shown = [[_format_cell(value) for value in row] for row in first]
     widths = [max(map(cell_len, column)) for column in zip(names, *shown, strict=True)]
     wanted = widths
     if width:
         widths = fit_widths(widths, width, narrowest=_NARROWEST_CELL, widest=_WIDEST_CELL)
+        if len(names) * (_NARROWEST_CELL + 2) - 2 > width or _cuts_ids(shown, widths):
+            yield from _format_records(names, chain(first, *batches), width)
+            return
     else:
         widths = [min(one, _WIDEST_IN_FILE) for one in widths]
     is_right = [kind.rstrip("0123456789(,) ") in _NUMBERS for kind in result.types]
 
+    is_cut = bool(width) and any(new < old for new, old in zip(widths, wanted, strict=True))
+
     def fit(text: str, cells: int, right: bool) -> str:  # noqa: FBT001 - of the column
+        nonlocal is_cut
         if cell_len(text) > cells and width:
+            is_cut = True
             return set_cell_size(text, cells - 1) + "…"
         padding = " " * (cells - cell_len(text))
         return padding + text if right else text + padding
@@ -251,8 +259,13 @@ def format_table(result: QueryResult, *, width: int | None) -> Iterator[str]:
     for row in chain(shown, ([_format_cell(value) for value in row] for batch in batches for row in batch)):
         yield draw(row)
         row_count += 1
-    is_cut = width and any(new < old for new, old in zip(widths, wanted, strict=True))
     yield f"({format_count(row_count, 'row')}{_CUT_NOTE if is_cut else ''})"
+
+
+def _cuts_ids(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> bool:
+    """Return whether a cell holds an OCID that its column is too narrow for; what is left of it would say nothing."""
+    cells = ((cell, width) for row in rows for cell, width in zip(row, widths, strict=True))
+    return any(len(cell) > width and _OCID.fullmatch(cell) for cell, width in cells)
 
 
 def _format_records(names: Sequence[str], rows: Iterable[Sequence[Any]], width: int) -> Iterator[str]:
@@ -262,8 +275,30 @@ def _format_records(names: Sequence[str], rows: Iterable[Sequence[Any]], width: 
     for number, row in enumerate(rows, start=1):
         yield f"row {number:,}"
         for name, value in zip(names, row, strict=True):
-            yield from console.fold_line(f"  {name:<{widest}}  {_format_cell(value)}".rstrip(), width)
+            label = f"  {name:<{widest}}  "
+            first, *others = _break_text(_format_cell(value), len(label), width)
+            yield (label + first).rstrip()
+            yield from (_HANGING + other for other in others)
     yield f"({format_count(number, 'row')})"
+
+
+def _break_text(text: str, used: int, width: int) -> Iterator[str]:
+    """Yield a text as lines for a terminal: the first after `used` cells, the others indented by four.
+
+    A line is broken between words, and inside one where it is longer than a line, but never inside an OCID.
+    """
+    from rich.cells import cell_len, chop_cells
+
+    line, room = "", width - used
+    for part in _UNBROKEN.findall(text):
+        is_long = cell_len(part) > width - len(_HANGING) and not _OCID.fullmatch(part)
+        for piece in chop_cells(part, width - len(_HANGING)) if is_long else [part]:
+            if cell_len(line) + cell_len(piece) > room and (line or room < width - len(_HANGING)):
+                yield line
+                line, room = "", width - len(_HANGING)
+                piece = piece.lstrip(" ")  # noqa: PLW2901 - the spaces before it end the line
+            line += piece
+    yield line
 
 
 def list_queries() -> Iterator[str]:

@@ -105,7 +105,7 @@ def read_profile(config_file: str | None, profile: str | None, environment: Mapp
         ConfigError: the file or the profile is missing, malformed or unreadable.
     """
     environment = clean_variables(environment)
-    location = config_file or environment.get("OCI_CLI_CONFIG_FILE") or DEFAULT_CONFIG_FILE
+    location, variable = choose_location(config_file, environment)
     name = profile or environment.get("OCI_CLI_PROFILE") or DEFAULT_PROFILE
     given = {variable: environment[variable] for variable in _VARIABLES if environment.get(variable)}
     replaced = {_VARIABLES[variable]: value for variable, value in given.items()}
@@ -113,13 +113,28 @@ def read_profile(config_file: str | None, profile: str | None, environment: Mapp
     is_sufficient = given.keys() >= _SUFFICIENT_VARIABLES and not given.keys().isdisjoint(_KEY_VARIABLES)
     if config_file is None and profile is None and is_sufficient:
         return Profile(name, named, f"the variables {', '.join(given)}", replaced)
-    fields = _read_file(location, name)
+    fields = _read_file(location, name, variable)
     where = f"profile {name!r} of {expand_path(location)}"
     if given:
         where += f" with {', '.join(given)}"
     if "key_file" in replaced:
         fields.pop("key_content", None)
     return Profile(name, named, where, {**fields, **replaced})
+
+
+def choose_location(config_file: str | None, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the configuration file, and the variable that names it or an empty text.
+
+    `OCI_CONFIG_FILE` is Oracle's SDK's own variable; it counts where the default file does not exist, as there.
+    """
+    if config_file:
+        return config_file, ""
+    variable = "OCI_CLI_CONFIG_FILE"
+    if not environment.get(variable):
+        variable = "OCI_CONFIG_FILE"
+        if not environment.get(variable) or expand_path(DEFAULT_CONFIG_FILE).is_file():
+            return DEFAULT_CONFIG_FILE, ""
+    return environment[variable], variable
 
 
 def clean_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -172,9 +187,9 @@ def expand_path(location: str) -> Path:
         return Path(location)
 
 
-def _read_file(location: str, profile: str) -> dict[str, Any]:
+def _read_file(location: str, profile: str, variable: str) -> dict[str, Any]:
     fields = _read_plain_file(location, profile)
-    return fields if fields is not None else _read_by_sdk(location, profile)
+    return fields if fields is not None else _read_by_sdk(location, profile, variable)
 
 
 def _read_plain_file(location: str, profile: str) -> dict[str, Any] | None:
@@ -199,7 +214,7 @@ def _read_plain_file(location: str, profile: str) -> dict[str, Any] | None:
     return {**_SDK_DEFAULTS, **section}
 
 
-def _read_by_sdk(location: str, profile: str) -> dict[str, Any]:
+def _read_by_sdk(location: str, profile: str, variable: str) -> dict[str, Any]:
     import oci.config
     from oci.exceptions import ConfigFileNotFound, InvalidConfig, InvalidKeyFilePath, ProfileNotFound
 
@@ -209,8 +224,10 @@ def _read_by_sdk(location: str, profile: str) -> dict[str, Any]:
     except ConfigFileNotFound as error:
         problem = "cannot be read" if _exists(path) else "does not exist"
         raise ConfigError(
-            f"the OCI configuration file {path} {problem}",
-            hint="create one with `oci setup config`, or name another with --config-file",
+            f"the OCI configuration file {path} {problem}" + (f"; {variable} names it" if variable else ""),
+            hint=f"correct {variable}, or name a file with --config-file"
+            if variable
+            else "create one with `oci setup config`, or name another with --config-file",
         ) from error
     except ProfileNotFound as error:
         raise _explain_missing_profile(path, profile) from error

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 import msgspec
 
+from ociaudit.errors import format_count
 from ociaudit.events.fields import (
     KEY_FIELDS_BY_SHAPE,
     AnyKeyFields,
@@ -113,7 +114,7 @@ def read_event(line: bytes, shape: str = "api") -> Event:
     """
     events = parse_page(b"[" + line + b"]", shape)
     if len(events) != 1:
-        raise BadPage(f"a line holds {len(events)} events")
+        raise BadPage(f"a line holds {format_count(len(events), 'event')}")
     return events[0]
 
 

@@ -15,7 +15,7 @@ Invariants
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 import msgspec
@@ -169,13 +169,13 @@ class EventFilter:
         selected = [event for event in inside if self._is_event_wanted(event)]
         if not self._has_matched:
             self._has_matched = bool(selected)
-            self._record_values(events)
+            self._record_values((event.event_name, event.facts) for event in events)
         return selected
 
     def suggest_values(self) -> dict[str, tuple[str, ...]]:
         """Return the values that come nearest to those of the filter, by field; for a filter that matched nothing.
 
-        Only events that `select` was given count, and up to a number of different values.
+        Only events that the filter was given count, and up to a number of different values.
         """
         found: dict[str, tuple[str, ...]] = {}
         for field, seen in self._seen.items() if not self._has_matched else ():
@@ -184,14 +184,15 @@ class EventFilter:
                 found[_OPTION_NAMES[field]] = tuple(dict.fromkeys(nearest))
         return found
 
-    def _record_values(self, events: list[Event]) -> None:
-        """Record the values of the filter's fields, until a first event matches."""
+    def _record_values(self, events: Iterable[tuple[str | None, Facts | None]]) -> None:
+        """Record the values of the filter's fields, until a first event matches; of each event, its name and facts."""
         if self._has_matched:
             self._seen.clear()
-        for field, seen in self._seen.items():
-            read = _VALUE_READERS[field]
-            for event in events if len(seen) < _MAX_SEEN else ():
-                seen.update(value for value in read(event, event.facts) if value)
+            return
+        for event_name, facts in events:
+            for field, seen in self._seen.items():
+                if len(seen) < _MAX_SEEN:
+                    seen.update(value for value in _VALUE_READERS[field](event_name, facts) if value)
 
     def is_wanted(self, raw: bytes) -> bool:
         """Return whether an event passes; `raw` is a JSON object in shape `api`.
@@ -199,7 +200,14 @@ class EventFilter:
         Raises:
             ValueError: `raw` is not a JSON object.
         """
-        return not self or self.is_wanted_by_facts(self._read_all(raw))
+        if not self:
+            return True
+        facts = self._read_all(raw)
+        is_wanted = self.is_wanted_by_facts(facts)
+        if not self._has_matched:
+            self._has_matched = is_wanted
+            self._record_values([(facts.details.event_name, facts)])
+        return is_wanted
 
     def is_wanted_by_facts(self, facts: Facts) -> bool:
         """Return whether an event with these facts passes; all facts must have been read."""
@@ -352,11 +360,11 @@ def _read_resource(facts: Facts) -> tuple[str | None, str | None]:
     return (data.resource_name, data.resource_id) if data is not None else (None, None)
 
 
-_VALUE_READERS: dict[str, Callable[[Event, Facts | None], tuple[str | None, ...]]] = {
-    "event_names": lambda event, _: (event.event_name,),
+_VALUE_READERS: dict[str, Callable[[str | None, Facts | None], tuple[str | None, ...]]] = {
+    "event_names": lambda event_name, _: (event_name,),
     "principals": lambda _, facts: _read_values(facts, _read_principal),
     "addresses": lambda _, facts: _read_values(facts, lambda one: one.addresses),
     "compartment_names": lambda _, facts: _read_values(facts, _read_compartment),
     "resources": lambda _, facts: _read_values(facts, _read_resource),
 }
-"""Field of a filter -> the values that an event has for it, as far as its facts were read."""
+"""Field of a filter -> the values that an event has for it, by its name and its facts, as far as they were read."""

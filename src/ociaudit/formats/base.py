@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ociaudit.errors import format_count
 from ociaudit.events.event import BadPage, parse_page
 from ociaudit.events.field_naming import Shape, choose_shape, split_members
 from ociaudit.planning.shard import Target
@@ -42,13 +43,22 @@ class InvalidFile(ValueError):
     """
 
     def __init__(
-        self, reason: str, offset: int | None = None, *, encoding: str | None = None, hint: str | None = None
+        self,
+        reason: str,
+        offset: int | None = None,
+        *,
+        encoding: str | None = None,
+        filter_command: str | None = None,
+        hint: str | None = None,
     ) -> None:
-        """Add the offset to the message; `encoding` is iconv's name of the encoding that the file seems to be in."""
+        """Add the offset to the message; `encoding` is iconv's name of the encoding that the file seems to be in.
+
+        `filter_command` reads the file and writes one that is valid; with an encoding it is iconv's.
+        """
         super().__init__(reason if offset is None else f"{reason}, at byte {offset:,}")
         self.reason = reason
         self.offset = offset
-        self.encoding = encoding
+        self.filter_command = f"iconv -f {encoding} -t UTF-8" if encoding else filter_command
         self.hint = hint
 
 
@@ -137,5 +147,5 @@ def check_rows(events: list[bytes], origins: list[Target | None], rows_before: i
         except BadPage as error:
             raise InvalidFile(f"the event in row {number:,} is truncated or not a JSON object: {error}") from error
         if len(parsed) != 1:
-            raise InvalidFile(f"the cell in row {number:,} holds {len(parsed)} events")
+            raise InvalidFile(f"the cell in row {number:,} holds {format_count(len(parsed), 'event')}")
     return Rows(events, origins)

@@ -114,6 +114,7 @@ class _Codec(NamedTuple):
     """How to decompress one gzip member or zstd frame: create a decompressor, then feed it."""
 
     name: str
+    magic: bytes
     create: Callable[[], Any]
     feed: Callable[[Any, bytes], Iterator[bytes]]
 
@@ -125,20 +126,22 @@ def _decompress(pieces: Iterator[bytes], codec: _Codec, *, is_single: bool) -> I
     for piece in pieces:
         data = piece
         while data:
+            start = offset + len(piece) - len(data)
             if not is_inside:
                 if is_single:
-                    raise InvalidFile(
-                        f"data follows the end of the {codec.name} stream", offset + len(piece) - len(data)
-                    )
+                    raise InvalidFile(f"data follows the end of the {codec.name} stream", start)
                 data = data.lstrip(b"\0")  # padding after a member, as tapes and block devices leave it
                 if not data:
                     break
                 decompressor = codec.create()
                 is_inside = True
+                start = offset + len(piece) - len(data)
+                if not codec.magic.startswith(data[: len(codec.magic)]):
+                    raise InvalidFile(f"the {codec.name} stream is damaged: what follows it is not {codec.name}", start)
             try:
                 yield from codec.feed(decompressor, data)
             except (zlib.error, zstandard.ZstdError) as error:
-                raise InvalidFile(f"the {codec.name} stream is damaged ({error})", offset) from error
+                raise InvalidFile(f"the {codec.name} stream is damaged ({error})", start) from error
             is_inside = not decompressor.eof
             data = b"" if is_inside else decompressor.unused_data
         offset += len(piece)
@@ -160,6 +163,6 @@ def _feed_zstd(decompressor: Any, data: bytes) -> Iterator[bytes]:
 
 
 _CODECS = {
-    GZIP_MAGIC: _Codec("gzip", lambda: zlib.decompressobj(_GZIP_WINDOW), _feed_gzip),
-    ZSTD_MAGIC: _Codec("zstd", lambda: zstandard.ZstdDecompressor().decompressobj(), _feed_zstd),
+    GZIP_MAGIC: _Codec("gzip", GZIP_MAGIC, lambda: zlib.decompressobj(_GZIP_WINDOW), _feed_gzip),
+    ZSTD_MAGIC: _Codec("zstd", ZSTD_MAGIC, lambda: zstandard.ZstdDecompressor().decompressobj(), _feed_zstd),
 }

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from ociaudit.errors import format_count
 from ociaudit.events.columns import COLUMNS, Value, make_row
 from ociaudit.events.fields import read_facts
 from ociaudit.formats.base import (
@@ -31,6 +32,7 @@ from ociaudit.formats.base import (
     check_rows,
     make_target,
 )
+from ociaudit.formats.json_reader import describe_bytes, guess_encoding
 from ociaudit.planning.shard import Target
 
 FORMULA_SIGNS = frozenset("=+-@\t\r\n＝＋－＠")
@@ -96,33 +98,68 @@ def is_csv_header(head: bytes) -> bool:
     return EVENT_COLUMN.encode() in [name.strip(b'"') for name in line.split(b",")]
 
 
-def read_csv(pieces: Iterator[bytes]) -> Iterator[Rows]:
-    """Yield the rows of a CSV that has the column `event`.
+def read_csv(pieces: Iterator[bytes], *, offset: int = 0, line: int = 1) -> Iterator[Rows]:
+    """Yield the rows of a CSV that has the column `event`; `offset` and `line` are where it begins in its file.
 
     Raises:
         InvalidFile: the file is truncated or not a CSV, or an event in it is not a JSON object; the message names the
             line or the row.
     """
-    text = io.TextIOWrapper(io.BufferedReader(_PieceFile(pieces), _BUFFER_BYTES), encoding="utf-8-sig", newline="")
+    checked = _check_utf8(pieces, offset, line)
+    text = io.TextIOWrapper(io.BufferedReader(_PieceFile(checked), _BUFFER_BYTES), encoding="utf-8-sig", newline="")
     csv.field_size_limit(_MAX_CELL_CHARACTERS)
     reader = csv.reader(text, strict=True)
     try:
         row_count = 0
         header = next(reader, [])
+        if header.count(EVENT_COLUMN) != 1:
+            number = "no column" if EVENT_COLUMN not in header else "more than one column"
+            raise InvalidFile(f"the CSV has {number} {EVENT_COLUMN!r}, the one that holds whole events")
         event_at = header.index(EVENT_COLUMN)
         origin_at = [header.index(name) if name in header else None for name in ORIGIN_COLUMNS]
         while batch := list(islice(reader, ROWS_PER_BATCH)):
             batch = [row for row in batch if row]
             if any(len(row) != len(header) for row in batch):
-                where = f"in or before line {reader.line_num:,}"
-                raise InvalidFile(f"a row does not have {len(header)} cells, as the header has, {where}")
+                where = f"in or before line {reader.line_num + line - 1:,}"
+                raise InvalidFile(
+                    f"a row does not have {format_count(len(header), 'cell')}, as the header has, {where}"
+                )
             origins = [make_target(*("" if at is None else row[at] for at in origin_at)) for row in batch]
             yield check_rows([row[event_at].encode() for row in batch], origins, row_count)
             row_count += len(batch)
     except csv.Error as error:
-        raise InvalidFile(f"the CSV is truncated or damaged: {error}, in or before line {reader.line_num:,}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidFile(f"this is not UTF-8, after line {reader.line_num:,}") from error
+        raise InvalidFile(
+            f"the CSV is truncated or damaged: {error}, in or before line {reader.line_num + line - 1:,}"
+        ) from error
+
+
+def _check_utf8(pieces: Iterator[bytes], offset: int, line: int) -> Iterator[bytes]:
+    """Yield the pieces of a text.
+
+    Raises:
+        InvalidFile: they are not UTF-8; the message names the encoding, the byte and the line.
+    """
+    held = b""
+    for piece in chain(pieces, [b""]):
+        text = held + piece
+        held = b""
+        try:
+            if not text.isascii():
+                text.decode()
+        except UnicodeDecodeError as error:
+            if piece and error.reason == "unexpected end of data":
+                text, held = text[: error.start], text[error.start :]
+            else:
+                at, row = offset + error.start, line + text.count(b"\n", 0, error.start)
+                around = text[text.rfind(b"\n", 0, error.start) + 1 :].split(b"\n", 1)[0]
+                words = describe_bytes(around, error.start - text.rfind(b"\n", 0, error.start) - 1)
+                raise InvalidFile(
+                    f"this is not UTF-8 but {words}, at byte {at:,} (line {row:,})", encoding=guess_encoding(around)
+                ) from error
+        offset += len(text)
+        line += text.count(b"\n")
+        if text:
+            yield text
 
 
 class _PieceFile(io.RawIOBase):

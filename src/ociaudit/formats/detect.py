@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 import msgspec
 
@@ -45,7 +46,15 @@ from ociaudit.events.field_naming import (
 from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
-from ociaudit.formats.json_reader import HOLLOW_PAGE, LIST_NAMES, ListStart, ObjectStream, PageRest, find_list
+from ociaudit.formats.json_reader import (
+    HOLLOW_PAGE,
+    LIST_NAMES,
+    ListStart,
+    ObjectStream,
+    PageRest,
+    find_list,
+    is_error_text,
+)
 from ociaudit.formats.parquet import read_parquet
 from ociaudit.planning.shard import Target
 
@@ -76,6 +85,7 @@ _FOREIGN = (
 """First bytes -> what a file seems to be that cannot be read."""
 _CSV_LIKE = re.compile(rb'"?[A-Za-z_][\w.]*"?(,"?[\w.]*"?)+')
 _TABLE_NAMES = re.compile(rb'"?event_?(type|name|time|id)?"?', re.IGNORECASE)
+_SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _SYSLOG = re.compile(rb"(?:<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\dT[\d:.]+\S* )")
 _DOUBLE_UTF8_MARK = b"\xc3\xaf\xc2\xbb\xc2\xbf"
 _ENCODINGS = (
@@ -94,7 +104,11 @@ _WIDE = (
 )
 """How ASCII characters look in encodings of two or four bytes per character."""
 _NEXT_PAGE_NAMES = frozenset({"opcnextpage", "nextpage", "nextpagetoken", "nexttoken", "nextcursor"})
-_TRUNCATED_NAMES = frozenset({"istruncated", "truncated"})
+_TRUNCATED_NAMES = frozenset({"istruncated", "truncated", "hasmore", "hasnextpage", "ispartial", "partial"})
+_ENVELOPE_NAMES = frozenset({"headers", "responseheaders", "response", "meta", "metadata", "pagination", "links"})
+"""Members beside a page that describe it."""
+_NEXT_PAGE_HEADER = re.compile(rb'"opc-next-page"\s*,\s*"[^"]', re.IGNORECASE)
+"""A next page in headers that are a list of pairs."""
 _EMPTY_VALUES = frozenset({b"null", b"false", b'""', b"[]", b"{}", b"0"})
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
@@ -108,11 +122,17 @@ _ORIGIN_TO_END = re.compile(
 _STRING_OR_SPACE = re.compile(_STRING + rb"|[ \t\r\n]+")
 _MILLISECOND = NANOSECONDS // 1000
 _MAX_DIGITS = 18
+_FIRST_ERROR = 400
 _MAX_REASONS = 20
 _SHOWN_CHARACTERS = 80
+_ESCAPED_ASCII = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _EVENT_NAME = re.compile(
     b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
 )
+
+
+_EVENT_AS_TEXT = re.compile(_EVENT_NAME.pattern.replace(b'"', b'\\\\"') + rb"\s*:")
+"""The name of a field of events inside a string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +159,15 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
             raise InvalidFile("Parquet can only be read from an uncompressed file, not from a stream")
         return DetectedInput("Parquet", read_parquet(file))
     _check_encoding(head)
-    offset = 0
-    while head.startswith(_BYTE_ORDER_MARK, offset):
-        offset += len(_BYTE_ORDER_MARK)
+    offset = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
     while not (text := head[offset:].lstrip(_WHITE_SPACE)) and (piece := next(pieces, b"")):
         head += piece
     offset = len(head) - len(text)
     if not text:
         return None
     line = 1 + head.count(b"\n", 0, offset)
+    if head.startswith(_BYTE_ORDER_MARK) and text.startswith(_BYTE_ORDER_MARK):
+        _reject_second_mark(head, offset, line)
     whole = chain([text], pieces)
     match text[:1]:
         case b"[":
@@ -155,7 +175,7 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
         case b"{":
             return _open_objects(text, whole, offset, line)
     if is_csv_header(text):
-        return DetectedInput("CSV", read_csv(chain([head], pieces)))
+        return DetectedInput("CSV", read_csv(whole, offset=offset, line=line))
     raise InvalidFile(_describe_foreign(head, text))
 
 
@@ -204,8 +224,12 @@ def _read_array(pieces: Iterator[bytes], opening: ListStart | None, offset: int,
 
 
 def _read_objects(stream: ObjectStream) -> Iterator[Rows]:
+    has_objects = False
     for objects in stream:
+        has_objects = True
         yield Rows(objects, None)
+    if stream.skipped_lines and not has_objects:
+        raise InvalidFile(f"it holds no event, only an error: {stream.skipped_lines[0]}")
     if stream.skipped_lines:
         message = json.dumps(stream.skipped_lines[0])
         yield Rows([PageRest(b'{"error":%b}' % message.encode())], None)
@@ -226,15 +250,32 @@ def _check_encoding(head: bytes) -> None:
     """Raise an error if the text is in an encoding that shows in its first bytes."""
     for mark, words, encoding in _ENCODINGS:
         if head.startswith(mark):
-            hint = None if encoding else "decode it once: iconv -f UTF-8 -t CP1252"
-            raise InvalidFile(f"this is text in {words}, at byte 0 (line 1)", encoding=encoding, hint=hint)
+            raise InvalidFile(
+                f"this is text in {words}, at byte 0 (line 1)",
+                encoding=encoding,
+                filter_command="iconv -f UTF-8 -t CP1252",
+            )
     for pattern, encoding in _WIDE:
         if pattern.match(head):
             words = f"text in {encoding} without a byte order mark"
             raise InvalidFile(f"this is {words}, at byte 0 (line 1)", encoding=encoding)
 
 
+def _reject_second_mark(head: bytes, offset: int, line: int) -> NoReturn:
+    """Reject a file with two or more byte order marks before its first document; `offset` is that of the second."""
+    end = offset
+    while head.startswith(_BYTE_ORDER_MARK, end):
+        end += len(_BYTE_ORDER_MARK)
+        end += len(head[end:]) - len(head[end:].lstrip(_WHITE_SPACE))
+    raise InvalidFile(
+        f"this is UTF-8 with a byte order mark twice, at byte {offset:,} (line {line:,})",
+        filter_command=f"tail -c +{end + 1}",
+    )
+
+
 def _describe_foreign(head: bytes, text: bytes) -> str:
+    if _SKIPPABLE_FRAME.match(head):
+        return "this is zstd with a skippable frame first, as pzstd writes it; decompress it first: zstd -dc"
     if _SYSLOG.match(text):
         return "this is a file of syslog lines, whose events follow a header; remove the headers: sed 's/^[^{]*//'"
     for magic, words in _FOREIGN:
@@ -335,11 +376,20 @@ class ObjectDetector:
                 is_page = True
                 records += self._read_list(value, origin, every=True)
             elif value.startswith(b"[") and _may_hold_events(value):
+                known = self._count_known()
                 records += self._read_list(value, origin, every=False)
+                if name in LIST_NAMES and self._count_known() > known:
+                    is_page = True
+                    self._check_scalars(value)
             elif value.startswith(b"{") and (name == "data" or _may_hold_events(value)):
                 found, is_inner_page = self._read_value(name, value, origin)
                 records += found
                 is_page |= is_inner_page
+            elif _EVENT_AS_TEXT.search(value):
+                raise InvalidFile(
+                    f"the member {name!r} of an object holds events as text",
+                    hint="decode the text first, as fromjson of jq does",
+                )
         return records, is_page
 
     def _read_value(self, name: str, value: bytes, origin: Target | None) -> tuple[list[Record], bool]:
@@ -359,16 +409,34 @@ class ObjectDetector:
                 records += self._detect_one(element, origin)
         return records
 
-    def _note_incomplete(self, members: Sequence[tuple[str, bytes]]) -> None:
-        """Note what an object says about events that are missing."""
+    def _count_known(self) -> int:
+        return self.kinds.total() - self.kinds[UNKNOWN]
+
+    def _check_scalars(self, value: bytes) -> None:
+        """Note the texts of errors in a list of events; reject it for anything else that is not an object."""
+        for element in list_elements(value):
+            if element.startswith((b"{", b"[")):
+                continue
+            text = _read_text(element)
+            if text is None or not is_error_text(text):
+                raise InvalidFile(f"an element of a list of events is not a JSON object: {_show(element)}")
+            self._note(f"it holds an error: {_show(element)}")
+
+    def _note_incomplete(self, members: Sequence[tuple[str, bytes]], *, is_envelope: bool = False) -> None:
+        """Note what an object says about events that are missing; `is_envelope`: it is one about a page."""
         names = {_simplify_name(name): value for name, value in members if value not in _EMPTY_VALUES}
-        if not _NEXT_PAGE_NAMES.isdisjoint(names):
+        if not _NEXT_PAGE_NAMES.isdisjoint(names) or (is_envelope and "next" in names):
             self._note("it names a next page, which is not part of it")
         if any(names.get(name, b"") in {b"true", b'"true"'} for name in _TRUNCATED_NAMES):
             self._note("it says that it is truncated")
-        if "headers" in names and names["headers"].startswith(b"{"):
-            self._note_incomplete(list_members(names["headers"]))
-        if "message" in names and ("code" in names or "status" in names):
+        for name in _ENVELOPE_NAMES.intersection(names):
+            if names[name].startswith(b"{"):
+                self._note_incomplete(list_members(names[name]), is_envelope=True)
+            elif _NEXT_PAGE_HEADER.search(names[name]):
+                self._note("it names a next page, which is not part of it")
+        if is_envelope:
+            return
+        if "message" in names and not _is_success(names.get("code") or names.get("status") or b"200"):
             self._note(f"it holds an error: {_show(names.get('code') or names['status'])} {_show(names['message'])}")
         for name in ("error", "errors", "serviceerror"):
             if name in names:
@@ -377,6 +445,11 @@ class ObjectDetector:
     def _note(self, reason: str) -> None:
         if len(self.incomplete) < _MAX_REASONS and reason not in self.incomplete:
             self.incomplete.append(reason)
+
+
+def _is_success(code: bytes) -> bool:
+    text = code.strip(b'"').lower()
+    return text in {b"ok", b"success", b"succeeded"} or (text.isdigit() and int(text[:_MAX_DIGITS]) < _FIRST_ERROR)
 
 
 def _simplify_name(name: str) -> str:
@@ -389,7 +462,10 @@ def _show(value: bytes) -> str:
 
 
 def _may_hold_events(value: bytes) -> bool:
-    return b"\\u" in value or _EVENT_NAME.search(value) is not None
+    """Return whether JSON has the name of a field of events anywhere, also one written with escapes."""
+    if b"\\u00" in value:
+        value = _ESCAPED_ASCII.sub(lambda match: bytes([int(match[1], 16)]), value)
+    return _EVENT_NAME.search(value) is not None
 
 
 def _is_list_of_objects(value: bytes) -> bool:
@@ -398,10 +474,17 @@ def _is_list_of_objects(value: bytes) -> bool:
 
 def _check_lists(members: Mapping[str, bytes]) -> None:
     """Reject an object that is an event and holds a list of events: it cannot be both."""
-    for name in LIST_NAMES:
-        value = bytes(members.get(name) or b"")
-        if value.startswith(b"[") and _may_hold_events(value):
+    for name, value in ((name, bytes(value)) for name, value in members.items()):
+        if value.startswith(b"[") and _may_hold_events(value) and (name in LIST_NAMES or _holds_event(value)):
             raise InvalidFile(f"an object is both an event and a list of events in {name!r}")
+
+
+def _holds_event(value: bytes) -> bool:
+    """Return whether a list has an object with most of the fields that only events have."""
+    return any(
+        element.startswith(b"{") and len(IDENTIFYING_NAMES.intersection(split_members(element))) > 2
+        for element in list_elements(value)
+    )
 
 
 def _check_repeated(raw: bytes) -> None:

@@ -30,7 +30,7 @@ from ociaudit.events.field_naming import IDENTIFYING_NAMES
 from ociaudit.formats.base import InvalidFile
 
 Layout = Literal["array", "stream"]
-_State = Literal["first", "element", "comma", "object", "name"]
+_State = Literal["first", "element", "comma", "object", "name", "error"]
 _Frame = Literal["array", "object"]
 
 _MAX_OBJECT_CHARACTERS = 64 * 1024 * 1024
@@ -48,6 +48,7 @@ HOLLOW_PAGE = b'{"data":null}'
 _HOLLOW_PAGE = re.compile(r'\{\s*"data"\s*:\s*\}')
 _MEMBER_NAME = re.compile(r'("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 _LIST_OF_OBJECTS = re.compile(r"\[\s*[\[{]")
+_ENCODED_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _ERROR_LINE = re.compile(r"\s*(?:[\w.]*(?:Error|Exception|Timeout|Warning|Traceback|ERROR|WARNING)\b|Aborted|Killed)")
 _LOOKAHEAD_CHARACTERS = 64
 """An error further than this from the end of the text stays an error, whatever follows."""
@@ -197,7 +198,7 @@ class _Scanner:
         objects: list[bytes] = []
         text, index = self._text, 0
         while (start := skip_white_space(text, index)) < len(text):
-            if text[start] == "{" and self._state in {"object", "first", "element"}:
+            if text[start] == "{" and self._state in {"object", "first", "element", "error"}:
                 end = self._read_object(text, start, objects, is_last=is_last)
             elif self._state == "name":
                 end = self._read_member(text, start, objects, is_last=is_last)
@@ -284,7 +285,7 @@ class _Scanner:
                 return 0
             is_at_end = error.pos >= len(text.rstrip()) - (_ESCAPE_CHARACTERS if "escape" in error.msg else 0)
             fault = "truncated" if is_unterminated or is_at_end else "damaged"
-            message = f"{error.msg[0].lower()}{error.msg[1:]}"
+            message = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
             raise InvalidFile(f"the JSON is {fault}: {message}, {self._where(max(error.pos, start))}") from error
         except ValueError as error:
             raise InvalidFile(f"this is not valid JSON: {error}, {self._where(start)}") from error
@@ -305,26 +306,35 @@ class _Scanner:
         """Read a bracket, a comma or a line between documents; return its end, 0 if it is not complete."""
         mark = text[index]
         match self._state, mark:
-            case (("first" | "comma"), "]") if self._frames[-1] == "array":
+            case (("first" | "comma" | "error"), "]") if self._frames[-1] == "array":
                 self._frames.pop()
                 return self._end_value(index + 1)
             case "comma", "}" if self._frames[-1] == "object":
                 self._frames.pop()
                 return self._end_value(index + 1)
-            case "comma", ",":
+            case (("comma" | "error"), ","):
                 self._state = "name" if self._frames[-1] == "object" else "element"
-            case (("object" | "first" | "element"), "["):
+            case (("object" | "first" | "element" | "error"), "["):
                 self._frames.append("array")
                 self._state = "first"
             case "object", "\ufeff":
                 pass
-            case "object", _:
-                return self._skip_line(text, index, is_last=is_last)
-            case "comma", _:
-                raise InvalidFile(f"expected a comma, found {mark!r}, {self._where(index)}")
+            case (("object" | "first" | "element" | "error"), '"'):
+                return self._skip_string(text, index, is_last=is_last)
             case _:
-                raise InvalidFile(f"an element of the array is not a JSON object, {self._where(index)}")
+                return self._skip_line(text, index, is_last=is_last)
         return index + 1
+
+    def _skip_string(self, text: str, index: int, *, is_last: bool) -> int:
+        """Skip a string among the objects that is the text of an error; 0 if it is not complete."""
+        end = self._find_end(text, index, is_last=is_last)
+        if not end:
+            return 0
+        line = json.loads(text[index:end])
+        if not is_error_text(line):
+            raise InvalidFile(self._describe_mark(text, index))
+        self._note_line(line)
+        return self._end_value(end)
 
     def _skip_line(self, text: str, index: int, *, is_last: bool) -> int:
         """Skip a line that says that the program which wrote the file failed."""
@@ -332,14 +342,29 @@ class _Scanner:
         if end < 0 and not is_last and len(text) - index < _ENTERED_CHARACTERS:
             return 0
         line = text[index : end if end >= 0 else len(text)]
-        if not self._has_begun(index) or not _ERROR_LINE.match(line):
-            raise InvalidFile(f"{text[index]!r} does not begin a JSON object, {self._where(index)}")
-        if len(self.skipped_lines) < _MAX_SKIPPED_LINES:
-            self.skipped_lines.append(line.strip()[:_SHOWN_CHARACTERS])
+        is_in_object = bool(self._frames) and self._frames[-1] == "object"
+        if not self._offset + index or is_in_object or not is_error_text(line):
+            raise InvalidFile(self._describe_mark(text, index))
+        self._note_line(line)
+        if self._frames:
+            self._state = "error"
         return index + len(line)
 
-    def _has_begun(self, index: int) -> bool:
-        return bool(self._offset + index)
+    def _note_line(self, line: str) -> None:
+        if len(self.skipped_lines) < _MAX_SKIPPED_LINES:
+            self.skipped_lines.append(line.strip()[:_SHOWN_CHARACTERS])
+
+    def _describe_mark(self, text: str, index: int) -> str:
+        """Return what is wrong with a text that is neither an object nor the text of an error."""
+        mark, where = text[index], self._where(index)
+        if _SURROGATES[0] <= mark <= _SURROGATES[1]:
+            byte = mark.encode("utf-8", "surrogateescape")
+            return f"this is not UTF-8, byte 0x{byte.hex()}, {where}; a part of the file may be in another encoding"
+        if self._state == "object":
+            return f"{mark!r} does not begin a JSON object, {where}"
+        if self._state == "comma":
+            return f"expected a comma, found {mark!r}, {where}"
+        return f"an element of the array is not a JSON object, {where}"
 
     def _check_end(self) -> None:
         if self._frames:
@@ -356,14 +381,23 @@ class _Scanner:
         return f"at byte {offset:,} (line {self._line + self._text.count(chr(10), 0, index):,})"
 
 
+def is_error_text(text: str) -> bool:
+    """Return whether a text begins as the message of a program that failed does."""
+    return _ERROR_LINE.match(text) is not None
+
+
 def describe_bytes(raw: bytes, at: int) -> str:
     """Return what the bytes of a text that is not UTF-8 seem to be; `at` is the first that is not."""
+    if _ENCODED_SURROGATE.match(raw, at):
+        return f"holds half of a character (a surrogate, as CESU-8 has it), byte 0x{raw[at]:02x}"
     words = {"CP1252": "Windows-1252 (cp1252)", "ISO-8859-1": "Latin-1 (ISO 8859-1)"}
     return f"{words.get(guess_encoding(raw) or '', 'damaged')}, byte 0x{raw[at]:02x}"
 
 
 def guess_encoding(raw: bytes) -> str | None:
     """Return iconv's name of the encoding that a text that is not UTF-8 seems to be in, if it is in one."""
+    if _ENCODED_SURROGATE.search(raw):
+        return None
     if any(ord(char) > _ASCII and not _SURROGATES[0] <= char <= _SURROGATES[1] for char in _decode(raw)):
         return None  # some of it is UTF-8: the text is damaged, not in another encoding
     try:

@@ -24,7 +24,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice, repeat
@@ -201,6 +201,26 @@ def check_source(path: Path) -> None:
             raise UsageError(f"{path} does not exist", hint="name a file that holds audit events, or - for stdin")
 
 
+def check_distinct(sources: Sequence[Path | None]) -> None:
+    """Check that no file is named twice, through links or not: its events would count twice.
+
+    Raises:
+        UsageError: one is, or does not exist.
+        DiskError: its folder cannot be read.
+    """
+    seen: dict[tuple[int, int], Path] = {}
+    for path in sources:
+        if path is None:
+            continue
+        check_source(path)
+        with _explain_disk(str(path)):
+            status = path.stat()
+        key = (status.st_dev, status.st_ino)
+        if key in seen:
+            raise UsageError(f"{path} and {seen[key]} are the same file", hint="name each file once")
+        seen[key] = path
+
+
 def _accept_empty(name: str, source: Path | None) -> DetectedInput:
     if source is not None and _LINES_SUFFIX.search(source.name):
         return DetectedInput("an empty NDJSON file", iter(()))
@@ -234,15 +254,16 @@ def _explain_invalid(name: str) -> Iterator[None]:
 
 
 def _suggest(name: str, error: InvalidFile) -> str:
-    if error.encoding is None:
+    command = error.filter_command
+    if command is None:
         return error.hint or _HINT
     if name == "stdin":
-        return f"convert it on the way: iconv -f {error.encoding} -t UTF-8"
+        return f"convert it on the way: {command}"
     target = shlex.quote(f"{name}.utf8")
     opener = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(Path(name).suffix.lower())
     if opener:
-        return f"convert it: {opener} {shlex.quote(name)} | iconv -f {error.encoding} -t UTF-8 > {target}"
-    return f"convert it: iconv -f {error.encoding} -t UTF-8 {shlex.quote(name)} > {target}"
+        return f"convert it: {opener} {shlex.quote(name)} | {command} > {target}"
+    return f"convert it: {command} {shlex.quote(name)} > {target}"
 
 
 class NotPlainLines(ValueError):

@@ -35,7 +35,7 @@ from ociaudit.formats.compression import CompressionName
 from ociaudit.formats.registry import FormatName
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.planning.shard import Gap, Shard, Target, Window
-from ociaudit.planning.time_range import check_placeholders, parse_duration, pin_time
+from ociaudit.planning.time_range import check_placeholders, parse_duration, pin_instant, pin_time
 from ociaudit.storage.run_dir import ExportArguments, TimeBasis
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ class ExportOptions:
 
         `yesterday` becomes its date: the same command on the next day is another request.
         """
-        spec = self.filter or FilterSpec()
+        spec = pin_filter(self.filter or FilterSpec(), now=now)
         late = (self.late or DEFAULT_LATE) if self.time_basis == "event-time" else ""
         return ExportArguments(
             tenancy=credentials.tenancy,
@@ -180,6 +180,23 @@ class ExportOptions:
             with_origin=self.with_origin,
             redact=self.redact,
         )
+
+
+def pin_filter(spec: FilterSpec, *, now: datetime) -> FilterSpec:
+    """Return a filter whose bounds on the event time are dates or RFC 3339 times, as `EventFilter` reads them.
+
+    Raises:
+        UsageError: a bound is an age, or in no known form; the message names its option.
+    """
+    pinned: dict[str, str] = {}
+    for name, text in (("event_after", spec.event_after), ("event_before", spec.event_before)):
+        if text is not None:
+            try:
+                pinned[name] = pin_instant(text, now=now)
+            except UsageError as error:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option}: {error}", hint=error.hint) from error
+    return msgspec.structs.replace(spec, **pinned)
 
 
 def _to_text(moment: When) -> str:

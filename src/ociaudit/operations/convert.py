@@ -33,6 +33,7 @@ from ociaudit.formats.registry import OutputFormat, make_format
 from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
+from ociaudit.planning.time_range import reject_placeholders
 from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.ledger import open_origins
@@ -186,6 +187,8 @@ class Conversion:
     redacted_fields: dict[str, int] | None = None
     surrogates: SurrogateCounts | None = None
     size_bytes: int = 0
+    nearest_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For a filter that matched no event: the values read that come nearest to its own, by what they are."""
 
 
 def convert_events(
@@ -237,6 +240,8 @@ def convert_events(
         conversion.redacted_events = redactor.events
         conversion.redacted_fields = dict(redactor.paths.most_common())
     conversion.written = conversion.read - conversion.filtered - conversion.identical - conversion.reserialised
+    if not conversion.written:
+        conversion.nearest_values = options.event_filter.suggest_values()
     return conversion
 
 
@@ -279,6 +284,7 @@ def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> Non
     output = options.output
     if output is None:
         return
+    reject_placeholders(output)
     check_replaceable(output)
     for path in inputs:
         if path is not None and _is_same(path, output):

@@ -37,7 +37,7 @@ from ociaudit.planning.shard import Coverage, Target, Window
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
-from ociaudit.storage.verdict import judge_file, name_verdict
+from ociaudit.storage.verdict import VerdictKind, judge_file, name_verdict
 
 _EXAMPLES, _EXAMPLES_KEPT = 20, 1_000
 _IDS_REMEMBERED = 100_000
@@ -157,28 +157,23 @@ def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> D
     Where a file itself says that it is not whole, a note says so; with `is_strict` the file is rejected.
 
     Raises:
-        UsageError: a file is missing, or the manifests state different shapes.
+        UsageError: a file is missing, or is a pipe.
         CorruptRun: a manifest cannot be read, or a file does not hold events; the message names it.
         DiskError: a file cannot be read.
     """
     difference = Difference()
     exports = [_Export(path) for path in (path_a, path_b)]
     has_manifests = all(export.manifest is not None for export in exports)
-    if has_manifests and exports[0].shape != exports[1].shape:
-        words = f"{path_a} is in shape {exports[0].shape}, {path_b} in shape {exports[1].shape}"
-        raise UsageError(words, hint="export both in the same shape")
     if has_manifests and exports[0].is_redacted != exports[1].is_redacted:
         redacted = path_a if exports[0].is_redacted else path_b
-        raise UsageError(f"{redacted} is redacted, the other is not", hint="compare the exports as served")
-    if has_manifests and exports[0].with_origin != exports[1].with_origin:
-        words = f"only one of {path_a} and {path_b} includes the events' origins"
-        raise UsageError(words, hint="export both with --with-origin, or neither")
-    if not all(export.is_own for export in exports):
+        difference.notes.append(f"{redacted} is redacted, the other is not; redacted values show as changes")
+    is_one_layout = exports[0].shape == exports[1].shape and exports[0].with_origin == exports[1].with_origin
+    if not all(export.is_own for export in exports) or not is_one_layout:
         for export in exports:
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
     for path, export in zip((path_a, path_b), exports, strict=True):
-        if export.found is not None:
-            difference.notes.append(name_verdict(path, judge_file(path, export.found)))
+        if export.verdict is not None:
+            difference.notes.append(name_verdict(path, export.verdict))
     shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -352,12 +347,19 @@ class _Export:
 
     def __init__(self, path: Path) -> None:
         check_source(path)
+        if not path.is_file():
+            raise UsageError(
+                f"{path} is not a file; diff reads each file more than once", hint="save it as a file first"
+            )
         self._path = path
-        self.found = load_manifest(name_manifest(path))
-        self.manifest: Manifest | None = self.found.manifest if self.found else None
+        found = load_manifest(name_manifest(path))
+        self.manifest: Manifest | None = found.manifest if found else None
         arguments = self.manifest.arguments if self.manifest else None
-        self.is_own = arguments is not None and arguments.format in {"json", "ndjson"}
-        """Whether the file is read in the layout that its manifest states, which is fast."""
+        is_lines = arguments is not None and arguments.format in {"json", "ndjson"}
+        self.verdict = judge_file(path, found) if found else None
+        is_its_file = self.verdict is not None and self.verdict.kind is not VerdictKind.ALTERED
+        self.is_own = is_lines and is_its_file
+        """Whether the file is read in the layout that its manifest states, which is fast; only if it is its file."""
         self.is_converted = False
         """Whether some of its events were in another shape than `api`."""
         self._is_lines = arguments is not None and arguments.format == "ndjson"

@@ -342,7 +342,7 @@ async def check_compartments(diagnosis: Diagnosis) -> list[CheckResult]:
     failed = sum(error is not None for error in errors.values()) - len(denied)
     some = f" of {len(diagnosis.compartments)}" if step > 1 else ""
     if not denied and not failed:
-        return [CheckResult("compartments", "ok", f"all {len(chosen)}{some} requested can be read")]
+        return [CheckResult("compartments", "ok", f"{len(chosen)} of {len(chosen)}{some} requested can be read")]
     names = ", ".join(f"{diagnosis.paths[one.id]} ({one.id})" for one in denied[:_NAMES_SHOWN])
     more = f" and {len(denied) - _NAMES_SHOWN} more" if len(denied) > _NAMES_SHOWN else ""
     message = f"{len(denied)} of {len(chosen)}{some} requested cannot be read: {names}{more}"

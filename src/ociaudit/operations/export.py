@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from ociaudit.errors import Interrupted
+from ociaudit.errors import Interrupted, format_count
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
@@ -194,7 +194,7 @@ def _name_files(
     for leftover in others[:_LEFTOVERS_SHOWN]:
         callbacks.on_notice(str(leftover))
     if len(others) > _LEFTOVERS_SHOWN:
-        callbacks.on_notice(f"and {len(others) - _LEFTOVERS_SHOWN:,} more such runs")
+        callbacks.on_notice(f"and {format_count(len(others) - _LEFTOVERS_SHOWN, 'more such run')}")
     return output, _fill_in(options.manifest, window, typed_end)
 
 

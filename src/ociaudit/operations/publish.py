@@ -23,7 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from ociaudit.client.signer import Credentials
-from ociaudit.errors import CorruptRun, DiskError
+from ociaudit.errors import CorruptRun, DiskError, format_count
 from ociaudit.events.event import read_order
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.base import EventFormat
@@ -179,7 +179,7 @@ def make_manifest(found: ManifestFacts) -> Manifest:
     plan, counts = found.plan, found.counts
     merged = counts.written + counts.identical + counts.reserialised
     if found.totals.kept != merged:
-        raise CorruptRun(f"the journal counts {found.totals.kept} events, the event log holds {merged}")
+        raise CorruptRun(f"the journal counts {format_count(found.totals.kept, 'event')}, the event log holds {merged}")
     return Manifest(
         complete=not found.gaps,
         tool=Tool("oci-audit", VERSION),

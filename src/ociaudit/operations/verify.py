@@ -218,7 +218,8 @@ def _check_ledger(result: Verification, path: Path | None) -> list[BlockLine]:
                 origins += line.count
     _compare_file(result, stated, position, digest.hexdigest())
     if origins not in {0, result.manifest.totals.written}:  # 0: written by an earlier version
-        text = f"it states {origins:,} origins, the manifest {result.manifest.totals.written:,} events"
+        written = result.manifest.totals.written
+        text = f"it states {format_count(origins, 'origin')}, the manifest {format_count(written, 'event')}"
         result.problems.append(Problem(stated.name, text))
     if events != result.manifest.totals.scanned:
         scanned = result.manifest.totals.scanned

@@ -123,7 +123,8 @@ def find_compartment(text: str, paths: Mapping[str, str], *, option: str = "--co
                 hint=f"give a longer path or the OCID: {shown}{more}",
             )
     raise UsageError(
-        f"{option} {text}: the tenancy lists no compartment of that name",
+        f"{option} {text}: the tenancy lists no compartment of that name"
+        + (", and there is no such file" if option == "--waive" else ""),
         hint=_suggest_compartments(wanted, paths) or "give its name, its path (root/production/payments) or its OCID",
     )
 

@@ -18,6 +18,8 @@ from typing import Literal
 
 import msgspec
 
+from ociaudit.errors import format_count
+
 MINUTES_PER_DAY = 24 * 60
 SETTLE_MINUTES = 15
 """Events usually show up within 15 minutes of being processed; a window requested earlier may still grow."""
@@ -225,9 +227,9 @@ def describe_group(group: GapGroup, names: Mapping[str, str], *, window: Window 
     """
     shown = [names.get(one) or one for one in group.compartments[:_COMPARTMENTS_SHOWN]]
     more = len(group.compartments) - len(shown)
-    who = ", ".join(shown) + (f" and {more:,} more compartment{'s' if more > 1 else ''}" if more else "")
+    who = ", ".join(shown) + (f" and {format_count(more, 'more compartment')}" if more else "")
     if len(group.compartments) > _COMPARTMENTS_SHOWN + 1:
-        who = f"{len(group.compartments):,} compartments ({shown[0]}, …)"
+        who = f"{format_count(len(group.compartments), 'compartment')} ({shown[0]}, …)"
     is_whole = group.span == window and group.windows == len(group.compartments) * len(group.regions)
-    when = "" if is_whole else f", {'1 window' if group.windows == 1 else f'{group.windows:,} windows'} in {group.span}"
+    when = "" if is_whole else f", {format_count(group.windows, 'window')} in {group.span}"
     return f"{who}: {group.kind} in {', '.join(group.regions)} ({group.cause}){when}"

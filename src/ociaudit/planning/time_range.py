@@ -57,7 +57,9 @@ _OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?", re.AS
 _POSIX_ZONE = re.compile(r"etc/gmt[+-]?\d+", re.ASCII)
 _MONTH = re.compile(r"(\d{4})-(\d\d)", re.ASCII)
 _WEEK = re.compile(r"(\d{4})-?W(\d\d)", re.ASCII)
-_PER_SECOND = {10: 1, 13: 1000}
+_MILLISECOND_DIGITS = 13
+_PER_SECOND = {10: 1, _MILLISECOND_DIGITS: 1000}
+_ABSOLUTE_HINT = "write a date (2025-12-01), a week (2025-W49) or a time with its zone (2025-12-01T08:00Z)"
 _TWO_READINGS = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d\d)(?![\d/-]).*", re.ASCII)
 _SCRIPT_DATE = re.compile(r"\d{4}-\d\d-\d\d|\d\d\.\d\d\.\d\d", re.ASCII)
 _CALENDAR_WORDS = ("today", "yesterday", "this week", "last week", "this month", "last month")
@@ -112,6 +114,30 @@ def pin_time(text: str, *, now: datetime) -> str:
     A request that is kept with the words would mean another day tomorrow. Any other text is returned as it is.
     """
     return _resolve_word(_fold(text), now) or text
+
+
+def pin_instant(text: str, *, now: datetime) -> str:
+    """Return a typed time, which is not an age, as a date or an RFC 3339 time in UTC, to the digit that was typed.
+
+    A day, week or month means its first instant.
+
+    Raises:
+        UsageError: the text is an age, or cannot be read as `parse_time` reads it.
+    """
+    folded = _fold(text)
+    if _parse_age(folded) is not None:
+        raise UsageError(
+            f"{text!r} is an age, which would mean another time in every run", hint=f"{_ABSOLUTE_HINT}, or yesterday"
+        )
+    if period := _parse_period(_resolve_word(folded, now) or folded, text):
+        return date.fromordinal(period[0]).isoformat()
+    start = parse_time(text, now=now).as_start
+    seconds = (_parse_epoch(folded) or _parse_moment(folded, text) or (60 * start, False))[0]
+    found = _TIME.fullmatch(folded)
+    fraction = ((found and found["fraction"]) or "").replace(",", ".")
+    if folded.isdecimal() and len(folded) == _MILLISECOND_DIGITS:
+        fraction = f".{folded[-3:]}"
+    return (_EPOCH + seconds * _SECOND).isoformat()[:19] + fraction + "Z"
 
 
 def parse_duration(text: str) -> int:
@@ -425,6 +451,20 @@ def check_placeholders(path: PurePath) -> None:
         raise UsageError(
             f"the folder {path.parent} has a placeholder",
             hint="{start} and {end} are filled in only in the file name",
+        )
+
+
+def reject_placeholders(path: PurePath) -> None:
+    """Check that a file name has no placeholder, where nothing would fill it in.
+
+    Raises:
+        UsageError: it has.
+    """
+    found = _PLACEHOLDER.findall(path.name)
+    if found:
+        raise UsageError(
+            f"the file name {path.name} has the placeholder {', '.join(found)}, which only export fills in",
+            hint="write the name without braces",
         )
 
 

@@ -34,6 +34,7 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _REUSED_BY_ANOTHER_PROCESS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 _CHECK_INTERVAL_SECONDS = 0.2
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+\S", re.IGNORECASE)
+_MAX_LINKS = 40
 _STREAM = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/[^/]+/fd/\d+")
 
 
@@ -316,9 +317,22 @@ def name_output(name: str | Path) -> Path:
     if path.name in {"", ".."} or text.endswith(("/", "/.")):
         shown = f"{text} is a folder" if text.strip() else "the name of the output is empty"
         raise UsageError(shown, hint="name a file in a folder, for example audit.json")
-    if _STREAM.fullmatch(os.path.abspath(text)):
+    if _leads_to_stream(text):
         raise UsageError(f"{text} is an open stream, not a file", hint="write to stdout with -o -, or name a file")
     return path
+
+
+def _leads_to_stream(text: str) -> bool:
+    """Return whether a name is that of an open stream, or a symlink to one."""
+    path = os.path.abspath(text)
+    for _ in range(_MAX_LINKS):
+        if _STREAM.fullmatch(path):
+            return True
+        try:
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+        except OSError:  # not a symlink, or not there
+            break
+    return False
 
 
 def check_replaceable(path: Path) -> None:

@@ -28,7 +28,7 @@ from typing import Self
 
 import msgspec
 
-from ociaudit.errors import DiskError
+from ociaudit.errors import DiskError, format_count
 from ociaudit.events.event import Event, read_event
 from ociaudit.planning.planner import FetchState
 from ociaudit.planning.shard import Target
@@ -295,7 +295,7 @@ def _read_state(path: Path, plan_id: str) -> tuple[JournalState, list[str]]:
     with explain_disk("read", path), path.open("rb") as file:
         state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
-    return state, [f"the journal's end is torn; its last {torn:,} bytes are discarded"] if torn else []
+    return state, [f"the journal's end is torn; {format_count(torn, 'byte')} discarded"] if torn else []
 
 
 def _read_dictionary(log_path: Path, state: JournalState) -> bytes | None:

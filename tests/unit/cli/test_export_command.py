@@ -15,6 +15,7 @@ from ociaudit.cli.export_command import (
     describe_empty_filter,
     describe_preview,
     describe_result,
+    read_waivers,
 )
 from ociaudit.cli.progress import RunStats, describe_effort
 from ociaudit.client.transport import FinishedRequest
@@ -336,3 +337,16 @@ def test_options_that_would_be_ignored_are_rejected(given: dict, words: str) -> 
     with pytest.raises(UsageError, match=words):
         check_modes(**given)
     check_modes(**{**given, "output": None, "dry_run": True})
+
+
+@pytest.mark.parametrize("argument", ["waiver.txt", "./waivers", "waive.list"])
+def test_a_misspelled_file_of_waivers_suggests_the_nearest(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value of --waive that is meant as a file and is not there is a usage error with the nearest file names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "waivers.txt").write_text("investigations\n")
+    with pytest.raises(UsageError, match="there is no such file") as caught:
+        read_waivers([argument])
+    assert "did you mean waivers.txt?" in caught.value.hint
+    assert read_waivers(["payments.prod"]) == ("payments.prod",)

@@ -112,3 +112,31 @@ def test_a_wide_table_fits_the_terminal() -> None:
 def test_a_table_without_rows_has_its_header() -> None:
     """A table without rows has its header and says so."""
     assert list(format_table(make_result([], ("event_name",)), width=80)) == ["event_name", "----------", "(0 rows)"]
+
+
+OCIDS = [f"ocid1.{kind}.oc1..{'a' * 60}" for kind in ("compartment", "user", "instance.region1")]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("width", [40, 80])
+def test_an_ocid_is_whole_on_a_terminal(width: int, count: int) -> None:
+    """Rows whose OCIDs would be cut are shown one column per line, each OCID unbroken."""
+    names = ("compartment_id", "principal_id", "event")[:count]
+    event = json.dumps({"a": OCIDS[2], "text": "x" * 300 + " words " * 40})
+    rows = [(OCIDS[0], OCIDS[1], event)[:count]]
+    lines = list(format_table(make_result(rows, names, ("VARCHAR",) * count), width=width))
+    for ocid in OCIDS[:count]:
+        assert any(ocid in line for line in lines), lines
+    assert all(len(line) <= width for line in lines if "ocid1." not in line)
+    if count == 3:
+        text = "".join(line.strip(" ") for line in lines)
+        assert "x" * 300 in text
+        assert text.replace(" ", "").count("words") == 40
+    assert lines[-1] == "(1 row)"
+
+
+def test_a_cell_that_is_cut_in_a_later_batch_is_said_to_be() -> None:
+    """The note below a table holds for every row, not only for those that the widths were taken from."""
+    lines = list(format_table(make_result([("a",), ("x" * 70,)], ("text",), ("VARCHAR",), batch=1), width=80))
+    assert lines[-2].endswith("…")
+    assert "… marks what did not fit" in lines[-1]

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.client.config_file import _read_plain_file, list_private_files
+from ociaudit.client.config_file import (
+    DEFAULT_CONFIG_FILE,
+    _read_plain_file,
+    choose_location,
+    list_private_files,
+)
 
 NAMES = st.sampled_from(
     [
@@ -97,3 +102,17 @@ def test_an_ordinary_file_needs_no_sdk(tmp_path: Path) -> None:
         assert _read_plain_file(str(location), profile) is None
         with contextlib.suppress(ValueError, OSError, oci.exceptions.ClientError):
             pytest.fail(f"{oci.config.from_file(str(location), profile)} was read")
+
+
+def test_the_variable_of_the_sdk_counts_where_the_default_file_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option precedes the variable of the CLI, that one the default file, and that one the variable of the SDK."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    both = {"OCI_CONFIG_FILE": "/sdk", "OCI_CLI_CONFIG_FILE": "/cli"}
+    assert choose_location("/option", both) == ("/option", "")
+    assert choose_location(None, both) == ("/cli", "OCI_CLI_CONFIG_FILE")
+    assert choose_location(None, {"OCI_CONFIG_FILE": "/sdk"}) == ("/sdk", "OCI_CONFIG_FILE")
+    (tmp_path / ".oci").mkdir()
+    make(tmp_path / ".oci" / "config", 0o600)
+    assert choose_location(None, {"OCI_CONFIG_FILE": "/sdk"}) == (DEFAULT_CONFIG_FILE, "")

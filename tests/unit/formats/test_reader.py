@@ -101,7 +101,6 @@ AS_SERVED: dict[str, bytes | str] = {
     "next page before data": b'{"opc-next-page":"x","data":[' + b",".join(RAWS) + b"]}",
     "two arrays": b"[" + RAWS[0] + b"," + RAWS[1] + b"]\n[" + b",".join(RAWS[2:]) + b"]",
     "byte order marks between": b"\n".join(b"\xef\xbb\xbf" + raw for raw in RAWS),
-    "byte order mark twice": b"\xef\xbb\xbf" * 2 + OURS,
     "a page in each line": b"\n".join(b'{"data":[%b]}' % raw for raw in RAWS),
     "a page among lines": RAWS[0] + b'\n{"results":[' + b",".join(RAWS[1:4]) + b"]}\n" + RAWS[4],
     "pages in an array": b"[" + b",".join(b'{"data":{"results":[%b]}}' % raw for raw in RAWS) + b"]",
@@ -112,6 +111,7 @@ AS_SERVED: dict[str, bytes | str] = {
     "an error between": b"[" + RAWS[0] + b"]\nServiceError:\n[" + b",".join(RAWS[1:]) + b"]",
     "CSV": write_table(),
     "CSV with a byte order mark": "\ufeff" + write_table(),
+    "CSV after empty lines": "\r\n\n" + write_table(),
     "CSV gzip": gzip.compress(write_table().encode(), mtime=0),
     "CSV with quoted header": '"event_time","origin_region","origin_compartment","event"\r\n'
     + write_table(has_header=False),
@@ -271,6 +271,45 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "an array of objects": (b'[{"a":1},{"b":2}]', "none .* an audit event \\(2 checked"),
     "many objects": (b'{"a":1}\n' * 5000, "none .* an audit event \\([0-9,]+ checked"),
     "a list of names": (b'["eventType"]', "an element of the array is not a JSON object, at byte 1"),
+    "a name beside an event": (b'[%b,"x"]' % RAWS[0], "an element of the array is not a JSON object, at byte"),
+    "null beside an event": (b"[%b,null]" % RAWS[0], "expected a comma|an element of the array is not a JSON object"),
+    "null in a page": (b'{"data":[%b,null]}' % RAWS[0], "an element of a list of events is not a JSON object: null"),
+    "an event as text in a page": (
+        b'{"data":[%b,"{\\"eventId\\":1}"]}' % RAWS[0],
+        "an element of a list of events is not a JSON object: ",
+    ),
+    "error text without events": (b'["ServiceError: boo"]', "no event, only an error: ServiceError: boo"),
+    "events as text beside a list": (
+        b'{"data":[%b],"body":"[{\\"eventId\\":\\"9\\"}]"}' % RAWS[0],
+        "'body' of an object holds events as text",
+    ),
+    "events as text below": (
+        b'%b\n{"result":{"_raw":"{\\"eventType\\" : 1}"}}' % RAWS[0],
+        "'result' of an object holds events as text",
+    ),
+    "events as texts in a list": (
+        b'{"data":[%b],"results":["{\\"eventId\\":1}"]}' % RAWS[0],
+        "'results' of an object holds events as text",
+    ),
+    "an event with a list of events in another member": (
+        b'{"eventId":"1","eventType":"x","others":[{"eventId":"2","eventType":"x","eventTime":"y"}]}',
+        "both an event and a list of events in 'others'",
+    ),
+    "other data after gzip": (
+        gzip.compress(b"{}", mtime=0) + RAWS[0],
+        r"gzip stream is damaged: what follows it is not gzip, at byte 22",
+    ),
+    "gzip after zstd": (
+        zstandard.compress(b"{}") + gzip.compress(OURS),
+        rf"zstd stream is damaged: what follows it is not zstd, at byte {len(zstandard.compress(b'{}'))}",
+    ),
+    "a skippable frame": (b"\x50\x2a\x4d\x18\4\0\0\0abcd" + zstandard.compress(OURS), "skippable frame first"),
+    "an encoded surrogate": (b'[{"eventType":"\xed\xa0\x80"}]', r"half of a character .* at byte 15 \(line 1\)"),
+    "UTF-16 after UTF-8": (
+        RAWS[0] + b"\n" + OURS.decode().encode("utf-16"),
+        r"not UTF-8, byte 0xff, at byte .*\(line 2\)",
+    ),
+    "a control character": (b'{"eventId":"\1"}', r"invalid control character, at byte 12"),
     "a number": (b"17", "neither JSON nor CSV nor Parquet"),
     "text": (b"hello\nworld", "neither JSON nor CSV nor Parquet.*hello"),
     "bytes": (bytes(range(128, 256)), "neither JSON nor CSV nor Parquet"),
@@ -296,7 +335,12 @@ INVALID: dict[str, tuple[bytes, str]] = {
         "the event in row 1 is truncated or not a JSON",
     ),
     "CSV with two events in a cell": (b'event_time,event\r\n2025,"{},{}"\r\n', "row 1 holds 2 events"),
-    "CSV that is not UTF-8": (b"event_time,event\r\n\xff,{}\r\n", "not UTF-8"),
+    "CSV that is not UTF-8": (
+        b"event_time,event\r\n\xe4,{}\r\n",
+        r"not UTF-8 but Windows-1252 \(cp1252\), byte 0xe4, at byte 18 \(line 2\)",
+    ),
+    "CSV with one column twice": (b"event,event\r\n{},{}\r\n", "more than one column 'event'"),
+    "CSV whose header is a text": (b'"x,event,y"\r\n1\r\n', "no column 'event'"),
     "truncated Parquet": (b"PAR1" + bytes(100), "Parquet file is truncated or damaged"),
     "compressed Parquet": (gzip.compress(b"PAR1" + bytes(100)), "Parquet can only be read from an uncompressed file"),
     "Latin-1": (b'[{"eventType":"\xe9"}]', "not UTF-8"),
@@ -377,10 +421,26 @@ INCOMPLETE: dict[str, tuple[bytes, str]] = {
     "next page": (b'{"data":[%b],"opc-next-page":"x"}' % RAWS[0], "names a next page"),
     "next page in the headers": (b'{"data":[%b],"headers":{"opc-next-page":"x"}}' % RAWS[0], "names a next page"),
     "next page before the list": (b'{"opc_next_page":"x","results":[%b]}' % RAWS[0], "names a next page"),
+    "next page in pairs": (b'{"data":[%b],"headers":[["Opc-Next-Page","x"]]}' % RAWS[0], "names a next page"),
+    "next page in a response": (
+        b'{"data":[%b],"response":{"headers":{"opc-next-page":"x"}}}' % RAWS[0],
+        "names a next page",
+    ),
+    "next link": (b'{"items":[%b],"links":{"next":"https://example.com"}}' % RAWS[0], "names a next page"),
+    "has more": (b'{"items":[%b],"hasMore":true}' % RAWS[0], "says that it is truncated"),
     "truncated": (b'{"data":[%b],"isTruncated":true}' % RAWS[0], "says that it is truncated"),
     "error beside": (b'{"data":[%b],"code":"InternalError","message":"m"}' % RAWS[0], "an error: InternalError m"),
     "error among": (RAWS[0] + b'\n{"code":"TooMany","status":429,"message":"m"}', "an error: TooMany m"),
     "hollow": (RAWS[0] + b'\n{ "data": \n}\n', "without its list"),
+    "error text as an element": (b'[%b,"ServiceError: boo",%b]' % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text in a page": (b'{"data":[%b,"ServiceError: boo",%b]}' % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text as a line": (b'%b\n"ServiceError: boo"\n%b' % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text printed into an array": (
+        b"[%b,\nServiceError: boo\n%b]" % tuple(RAWS[:2]),
+        "an error: ServiceError: boo",
+    ),
+    "error text before a comma": (b"[%b\nServiceError: boo\n,%b]" % tuple(RAWS[:2]), "an error: ServiceError: boo"),
+    "error text at the end of an array": (b"[%b\nServiceError: boo\n]" % RAWS[0], "an error: ServiceError: boo"),
     "error text": (RAWS[0] + b"\nServiceError: boo\n" + RAWS[1], "an error: ServiceError: boo"),
     "a large page": (
         b'{"data":[%b],"isTruncated":true}' % b",".join([RAWS[0]] * 20_000),
@@ -412,7 +472,10 @@ def test_a_whole_input_has_no_notice(write: Callable[..., Path]) -> None:
     event = b'{"eventId":"x","data":{"response":{"headers":{"opc-next-page":["x"]}}},"isTruncated":true}'
     page = b'{"opc-next-page":null,"isTruncated":false,"errors":[],"data":[%b]}' % event
     notices: list[str] = []
-    for content in (page, event):
+    succeeded = (
+        b'{"code":200,"message":"OK","response":{"status":404,"message":"x"},"links":{"next":null},"data":[%b]}' % event
+    )
+    for content in (page, event, succeeded, succeeded.replace(b"200", b'"Success"')):
         with open_records(write(content), on_incomplete=notices.append) as source:
             list(source)
     assert notices == []
@@ -437,6 +500,24 @@ def test_the_command_for_another_encoding_works(encoding: str, suffix: str, writ
         assert "at byte 0 (line 1)" in str(caught.value)
     subprocess.run(["sh", "-c", caught.value.hint.removeprefix("convert it: ")], check=True)
     assert [json.loads(record.raw)["eventId"] for record in read(Path(f"{path}.utf8"))[0]] == ["1", "\u00fcml"]
+
+
+@pytest.mark.parametrize("marks", [(1, 1), (3,), (1, 0, 1)])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("table", [OURS, write_table().encode(), b"\n".join(RAWS)])
+def test_a_byte_order_mark_twice_is_rejected_with_the_command_that_removes_it(
+    marks: tuple[int, ...], suffix: str, table: bytes, write: Callable[..., Path]
+) -> None:
+    """Byte order marks before the first document, empty lines between or not, are rejected with byte and line."""
+    content = b"\r\n".join(b"\xef\xbb\xbf" * count for count in marks) + table
+    path = write(gzip.compress(content) if suffix else content, f"o'dd name{suffix}")
+    second = content.index(b"\xef\xbb\xbf", 3)
+    line = 1 + content.count(b"\n", 0, second)
+    where = rf"byte order mark twice, at byte {second} \(line {line}\)"
+    with pytest.raises(UnreadableInput, match=where) as caught:
+        read(path)
+    subprocess.run(["sh", "-c", caught.value.hint.removeprefix("convert it: ")], check=True)
+    assert [record.raw for record in read(Path(f"{path}.utf8"))[0]] == RAWS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from ociaudit.errors import UsageError
 from ociaudit.planning.shard import floor_minute
-from ociaudit.planning.time_range import TypedTime, is_relative, parse_date, parse_duration, parse_time, pin_time
+from ociaudit.planning.time_range import (
+    TypedTime,
+    is_relative,
+    parse_date,
+    parse_duration,
+    parse_time,
+    pin_instant,
+    pin_time,
+)
 
 NOW = datetime(2026, 11, 29, 0, 20, 30, tzinfo=UTC)  # a Sunday, the last day of ISO week 48
 EPOCH = date(1970, 1, 1)
@@ -300,3 +308,35 @@ def test_a_duration_in_another_format_is_rejected(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_duration(text)
     assert "15m, 1h, 2d" in caught.value.hint
+
+
+PINNED = {
+    "2025-12-01": "2025-12-01",
+    "01.12.25": "2025-12-01",
+    "20251201": "2025-12-01",
+    "Yesterday": "2026-11-28",
+    "last week": "2026-11-16",
+    "2026-W01": "2025-12-29",
+    "2026-11": "2026-11-01",
+    "2025-12-01 09:00 Europe/Berlin": "2025-12-01T08:00:00Z",
+    "2025-12-01T08:00+01:00": "2025-12-01T07:00:00Z",
+    "2025-12-01t08:00:30.000000001z": "2025-12-01T08:00:30.000000001Z",
+    "2025-12-01 08:00:30,25Z": "2025-12-01T08:00:30.25Z",
+    "1764576030": "2025-12-01T08:00:30Z",
+    "1764576030007": "2025-12-01T08:00:30.007Z",
+}
+
+
+@pytest.mark.parametrize("text", PINNED)
+def test_an_instant_keeps_its_seconds_and_a_period_means_its_first(text: str) -> None:
+    """A typed bound of event times is pinned to a date or an RFC 3339 time that means the same minute as a start."""
+    assert pin_instant(text, now=NOW) == PINNED[text]
+    assert parse(PINNED[text]).as_start == parse(text).as_start
+
+
+@pytest.mark.parametrize("text", ["7d", "now", "24h ago", "P1W", "12/01/2025", "", "2025-12-01T08:00", "soon"])
+def test_an_instant_is_no_age(text: str) -> None:
+    """An age, and what cannot be read as a time, is a usage error that names the text and has a hint."""
+    with pytest.raises(UsageError, match=re.escape(repr(text))) as caught:
+        pin_instant(text, now=NOW)
+    assert caught.value.hint
