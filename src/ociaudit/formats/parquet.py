@@ -223,7 +223,7 @@ def _copy(statement: str, descriptor: int, shared: DuckDBPyConnection | None) ->
     try:
         with connect_writer() if shared is None else shared.cursor() as engine:
             engine.execute(statement)
-    except duckdb.IOException as error:
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise OSError(str(error).partition("\n")[0]) from error
     finally:
         os.close(descriptor)
