@@ -93,7 +93,7 @@
     open: (row) => {
       const pre = make("pre");
       if (row[EVENT.raw]) showJson(pre, row[EVENT.raw]);
-      else pre.append("This event is too long to show here; the file contains it.");
+      else pre.append("The JSON of this event is not in this page, which has a limit. The file contains it.");
       return pre;
     },
   });
