@@ -80,6 +80,11 @@ class CoverageMap(msgspec.Struct, frozen=True):
     rows: tuple[tuple[int, int, int], ...]
     targets: int
     targets_with_gaps: int
+    """Targets with a gap, or with a time that was not requested."""
+    targets_waived: int
+    """Targets whose only gaps are waived; they did not answer either."""
+    targets_provisional: int
+    """Targets that answered, but in part too early to be final."""
     rows_left_out: int
 
 
@@ -134,6 +139,8 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         rows=rows,
         targets=len(ranked),
         targets_with_gaps=sum(-row[0] >= STATES.index("not requested") for row in ranked),
+        targets_waived=sum(-row[0] == STATES.index("waived") for row in ranked),
+        targets_provisional=sum(-row[0] == STATES.index("provisional") for row in ranked),
         rows_left_out=len(ranked) - len(shown),
     )
 
@@ -277,13 +284,17 @@ class FindingRow(NamedTuple):
 
 
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the page draws; `start` and `end` of the time axes are seconds since 1970."""
+    """Everything that the page draws; `start` and `end` of the time axes are seconds since 1970.
+
+    Without a range, because there is neither coverage nor an event with a time, there are no axes: both are 0, and the
+    series None.
+    """
 
     start: int
     end: int
     events: int
-    timeline: Series
-    sign_ins: Series
+    timeline: Series | None
+    sign_ins: Series | None
     types: Ranking
     principals: Ranking
     top_addresses: Ranking
@@ -300,14 +311,14 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
 def make_report_data(
     report_stats: ReportStats,
     coverage: CoverageMap | None,
-    span: tuple[int, int],
+    span: tuple[int, int] | None,
     origins: Iterable[Target] | None = None,
 ) -> ReportData:
-    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970.
+    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970, None if there is none.
 
     `origins` are those of all events in the order of the file, if they are known.
     """
-    stats, (start, end) = report_stats.stats, span
+    stats, (start, end) = report_stats.stats, span or (0, 0)
     principals, addresses = stats.list_principals(), stats.list_addresses()
     detections = find_detections(stats, principals, addresses)
     high = [one for one in detections if one.weight >= DETECTION_WEIGHT]
@@ -322,8 +333,8 @@ def make_report_data(
         start=start,
         end=end,
         events=stats.events,
-        timeline=report_stats.times.make_series(start, end),
-        sign_ins=report_stats.sign_ins.make_series(start, end),
+        timeline=report_stats.times.make_series(start, end) if span else None,
+        sign_ins=report_stats.sign_ins.make_series(start, end) if span else None,
         types=_rank_types(report_stats),
         principals=_rank(principals),
         top_addresses=_rank(addresses),

@@ -20,6 +20,7 @@ from ociaudit.analysis.report_stats import (
     STEPS_SECONDS,
     WATCHED,
     EventSample,
+    SampledEvent,
     TimeBins,
 )
 from ociaudit.events.fields import NANOSECONDS, read_facts, read_instant
@@ -31,15 +32,21 @@ def make_event(number: int, event_type: str = "Get", size: int = 10) -> bytes:
 
 
 def choose(events) -> list[bytes]:
-    """Return the sample of (event, group) pairs."""
+    """Return the sample of (event, group) pairs; the events of type `Detected` are those of one finding."""
     sample = EventSample()
     counts: Counter[str] = Counter()
+    detected = []
     for start in range(0, len(events), 100):
         raws, groups = zip(*events[start : start + 100], strict=True)
         facts = list(map(read_facts, raws))
         counts.update(one.event_type for one in facts)
-        sample.add(raws, facts, groups)
-    return [kept.raw for kept in sample.choose(counts, lambda facts: facts.event_type == "Detected")]
+        orders = sample.add(raws, facts, groups)
+        detected += [
+            SampledEvent(orders[index], start + index, raws[index], one)
+            for index, one in enumerate(facts)
+            if one.event_type == "Detected"
+        ]
+    return [kept.raw for kept in sample.choose(counts, [detected])]
 
 
 def test_a_file_that_fits_is_kept_whole_and_in_order() -> None:
