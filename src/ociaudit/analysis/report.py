@@ -248,7 +248,8 @@ def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
     regions = sorted({gap.region for gap in manifest.gaps})
     shown = ", ".join(regions[:_REGIONS_SHOWN]) + (" and others" if len(regions) > _REGIONS_SHOWN else "")
     where = f"{format_count(len(compartments), 'compartment')} in {shown}"
-    answered = f"{coverage.targets - coverage.targets_with_gaps - coverage.targets_waived:,} of {format_count(coverage.targets, 'target')}"
+    whole = coverage.targets - coverage.targets_with_gaps - coverage.targets_waived
+    answered = f"{whole:,} of {format_count(coverage.targets, 'target')}"
     return [
         f"{format_count(len(manifest.gaps), 'gap')} ({by_kind or 'no reason stated'}): {where}.",
         f"{answered} answered completely. This report does not show what happened in the gaps.",

@@ -40,6 +40,8 @@ SERIES = ("success", "failure", "unknown")
 MOST_EVENTS = 2_000
 MOST_BYTES = 3_200_000
 """What the JSON of these events may take in the page."""
+MOST_RESERVED_BYTES = 24_000_000
+"""What the events that are kept in case they belong to a finding may take in memory."""
 LONGEST_EVENT_BYTES = 65_536
 """A longer event is listed without its JSON."""
 NOTABLE, FAILURE, WATCHED, OTHER = range(4)
@@ -57,7 +59,6 @@ _SAMPLED_PER_TYPE = 2
 _MOST_SAMPLED_TYPES = 2_000
 _MOST_RARE_BYTES = 8_000_000
 _MOST_RESERVED_PER_PAIR = int(MOST_EVENTS * _FINDINGS_SHARE)
-_MOST_RESERVED_BYTES = 24_000_000
 _RESERVED_OVERHEAD_BYTES = 300
 _KEPT_AFTER_TRIM = 0.8
 _ORDINARY, _FAILING, _WATCHED = range(3)
@@ -209,6 +210,11 @@ class EventSample:
             self._push_rare(one.event_type, event)
         self._count += len(facts)
         return orders
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of all candidates."""
+        return sum(heap.size_bytes for heap in self._heaps) + self._rare_bytes
 
     def _push_rare(self, event_type: str | None, event: SampledEvent) -> None:
         """Keep a few events of each type, as long as there is room."""
@@ -396,10 +402,10 @@ class FindingReserve:
             self._dropped = tracker.dropped
             self._pairs = {pair: kept for pair, kept in self._pairs.items() if pair in tracker.activities}
             self.size_bytes = sum(each.size for kept in self._pairs.values() for each in kept.events)
-        if self.size_bytes <= _MOST_RESERVED_BYTES:
+        if self.size_bytes <= MOST_RESERVED_BYTES:
             return
         ranks = _rank_pairs(self._pairs, stats)
-        while self.size_bytes > _MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:  # the last level keeps nothing
+        while self.size_bytes > MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:  # the last level keeps nothing
             self._level = min(self._level + 1, len(_RESERVE_LIMITS) - 1)
             self._cut(ranks)
         self._pairs = {pair: kept for pair, kept in self._pairs.items() if kept.events}
