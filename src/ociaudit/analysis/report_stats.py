@@ -21,12 +21,13 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 
+from ociaudit.analysis.activity import ActivityTracker
 from ociaudit.analysis.classification import ORDINARY, EventBatch, EventClass, Pair, read_batch
 from ociaudit.analysis.stats import BoundedCounter, EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, instant_of_minute, read_facts
@@ -62,13 +63,15 @@ _MOST_RESERVED_PER_PAIR = int(MOST_EVENTS * _FINDINGS_SHARE)
 _RESERVED_OVERHEAD_BYTES = 300
 _KEPT_AFTER_TRIM = 0.8
 _ORDINARY, _FAILING, _WATCHED = range(3)
-_RESERVE_LIMITS = (
+_RESERVE_LIMITS: tuple[tuple[int, int, int], ...] = (
     *((most // 8, most // 2, most) for most in (8_000, 4_000, 2_000, *range(1_000, 256, -64))),
     *((32 >> shift, 128 >> shift, 256) for shift in range(9)),
     *((0, 0, 256 >> shift) for shift in range(1, 10)),
 )
 """How many events a pair of each rank may keep, at most 1,000, from an empty reserve to one of very many pairs."""
 _BAND = 1 << 32
+_BANDS = (2 * _BAND, _BAND, 0, 0)
+"""What is added to the order of an event of each group: NOTABLE events exceed failures, and these all others."""
 _ALWAYS = -(1 << 32)
 _MOST_TYPES = 20_000
 _MOST_COMPARTMENTS = 20_000
@@ -321,8 +324,12 @@ class BoundedHeap:
             self.size_bytes -= len(heapq.heappop(self.events).raw)
 
 
+_Reserved = tuple[int, int, bytes, Facts | None, int]
+"""(key, number, raw, facts, size) of a reserved event; facts only where it is too long for raw. A plain tuple: many."""
+
+
 class _PairReserve:
-    """The reserved events of one pair: a heap of (order, number, raw, facts, size)."""
+    """The reserved events of one pair: a heap of at most `most` events."""
 
     __slots__ = ("events", "most")
 
@@ -330,102 +337,111 @@ class _PairReserve:
         self.events: list[_Reserved] = []
         self.most = most
 
+    @property
+    def floor(self) -> int:
+        """Return the key that an event must exceed to be kept."""
+        return self.events[0][0] if len(self.events) >= self.most else _ALWAYS
 
-class _Reserved(NamedTuple):
-    """A reserved event; `facts` only where it is too long for `raw`."""
-
-    order: int
-    number: int
-    raw: bytes
-    facts: Facts | None
-    size: int
+    def cut(self, most: int) -> int:
+        """Keep the events of the highest keys, at most a number of them, and return the bytes that this frees."""
+        self.most = most
+        if len(self.events) <= most:
+            return 0
+        ordered = sorted(self.events)
+        first = len(ordered) - most
+        self.events = ordered[first:]  # ascending order is a heap
+        return sum(size for *_, size in ordered[:first])
 
 
 class FindingReserve:
     """Events of each (principal, address), from which the events of findings are taken at the end.
 
     Which pairs are findings is known only when everything is read. Until then each pair keeps up to 1,000 events,
-    changes and failed sign-ins first. When the reserve is full, the largest pairs give up most: all pairs of a rank are
-    cut to the same number of events, ordinary ones to the fewest, watched ones to the most.
+    changes and failed sign-ins first, then failures. When the reserve is full, the largest pairs give up most: all
+    pairs of a rank are cut to the same number of events, ordinary ones to the fewest, watched ones to the most.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self.size_bytes = 0
         self._pairs: dict[Pair, _PairReserve] = {}
+        self._floors: dict[Pair, int] = {}
+        """Pair -> its floor, so that most events are passed over with one look."""
         self._level = 0
+        self._watched = 0
         self._dropped = 0
 
-    def add(self, batch: EventBatch, groups: Sequence[int], orders: Sequence[int], first: int) -> None:
-        """Add a batch of events whose first has the number `first`; see `EventSample.add` for the rest."""
-        pairs = self._pairs
-        most = self._limit(_ORDINARY)
+    def add(
+        self, batch: EventBatch, groups: Sequence[int], orders: Sequence[int], stats: EventStats, first: int
+    ) -> None:
+        """Add a batch of events, which `stats` has counted; the first of them has the number `first`.
+
+        `groups` and `orders` are as in `EventSample.add`.
+        """
+        self._widen(stats.tracker)
+        floors = self._floors
+        unknown = _ALWAYS if self._limit(_ORDINARY) else _BAND  # without room for ordinary pairs, only NOTABLE events
+        keys = [order + _BANDS[group] for order, group in zip(orders, groups, strict=True)]
         for pair, index in batch.pairs:
-            kept = pairs.get(pair)
-            group, order = groups[index], orders[index]
-            if kept is None:
-                if not most and group != NOTABLE:
-                    continue
-                kept = pairs[pair] = _PairReserve(most)
-            if group < WATCHED:
-                order += _BAND * (WATCHED - group)
-            if len(kept.events) >= kept.most:
-                if group == NOTABLE:
-                    kept.most = max(kept.most, self._limit(_FAILING))
-                if len(kept.events) >= kept.most and (not kept.most or order <= kept.events[0].order):
-                    continue
-            self._push(kept, order, first + index, batch.raws[index], batch.facts[index])
+            if keys[index] > floors.get(pair, unknown):
+                self._keep(pair, keys[index], first + index, batch.raws[index], batch.facts[index])
+        if self._dropped != stats.tracker.dropped:
+            self._dropped = stats.tracker.dropped
+            self._forget(stats.tracker.activities)
+        if self.size_bytes > MOST_RESERVED_BYTES:
+            self._trim(stats)
 
-    def _push(self, kept: _PairReserve, order: int, number: int, raw: bytes, facts: Facts) -> None:
-        is_long = len(raw) > LONGEST_EVENT_BYTES
+    def _keep(self, pair: Pair, key: int, number: int, raw: bytes, facts: Facts) -> None:
+        kept = self._pairs.get(pair)
+        if kept is None or key > _BAND:
+            most = max(kept.most if kept else 0, self._limit(_FAILING if key > _BAND else _ORDINARY))
+            if not most:
+                return
+            kept = self._pairs.setdefault(pair, _PairReserve(most))
+            kept.most = most
         size = len(raw) + _RESERVED_OVERHEAD_BYTES  # of a long event the facts remain, which can be as long
-        event = _Reserved(order, number, b"" if is_long else raw, facts if is_long else None, size)
-        self.size_bytes += size
-        if len(kept.events) < kept.most:
-            heapq.heappush(kept.events, event)
+        event = (key, number, raw, None, size) if len(raw) <= LONGEST_EVENT_BYTES else (key, number, b"", facts, size)
+        events = kept.events
+        if len(events) < kept.most:
+            heapq.heappush(events, event)
+            self.size_bytes += size
         else:
-            self.size_bytes -= heapq.heapreplace(kept.events, event).size
+            self.size_bytes += size - heapq.heappushpop(events, event)[4]
+        self._floors[pair] = events[0][0] if len(events) >= kept.most else _ALWAYS
 
-    def widen(self, pairs: Iterable[Pair]) -> None:
-        """Let watched pairs keep more events than others."""
+    def _widen(self, tracker: ActivityTracker) -> None:
+        """Let pairs that are watched from now on keep more events than others."""
         most = self._limit(_WATCHED)
-        for pair in pairs:
-            kept = self._pairs.get(pair)
-            if kept is None:
-                kept = self._pairs[pair] = _PairReserve(most)
-            kept.most = max(kept.most, most)
-
-    def trim(self, stats: EventStats) -> None:
-        """Give up events until the reserve has room again, and the pairs that the tracker has dropped."""
-        tracker = stats.tracker
-        if self._dropped != tracker.dropped:
-            self._dropped = tracker.dropped
-            self._pairs = {pair: kept for pair, kept in self._pairs.items() if pair in tracker.activities}
-            self.size_bytes = sum(each.size for kept in self._pairs.values() for each in kept.events)
-        if self.size_bytes <= MOST_RESERVED_BYTES:
+        if len(tracker.watched) == self._watched or not most:
             return
-        ranks = _rank_pairs(self._pairs, stats)
-        while self.size_bytes > MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:  # the last level keeps nothing
-            self._level = min(self._level + 1, len(_RESERVE_LIMITS) - 1)
-            self._cut(ranks)
-        self._pairs = {pair: kept for pair, kept in self._pairs.items() if kept.events}
+        self._watched = len(tracker.watched)
+        for pair in tracker.watched:
+            kept = self._pairs.setdefault(pair, _PairReserve(most))
+            kept.most = max(kept.most, most)
+            self._floors[pair] = kept.floor
 
-    def _cut(self, ranks: Mapping[Pair, int]) -> None:
-        """Cut every pair to the limit of its rank."""
-        limits = [self._limit(rank) for rank in (_ORDINARY, _FAILING, _WATCHED)]
-        for pair, kept in self._pairs.items():
-            kept.most = limits[ranks[pair]]
-            if len(kept.events) > kept.most:
-                self.size_bytes -= sum(each.size for each in kept.events)
-                kept.events = heapq.nlargest(kept.most, kept.events)[::-1]  # ascending order is a heap
-                self.size_bytes += sum(each.size for each in kept.events)
+    def _forget(self, known: Collection[Pair]) -> None:
+        """Give up the pairs that are no longer known."""
+        self._pairs = {pair: kept for pair, kept in self._pairs.items() if pair in known}
+        self._floors = {pair: kept.floor for pair, kept in self._pairs.items()}
+        self.size_bytes = sum(size for kept in self._pairs.values() for *_, size in kept.events)
+
+    def _trim(self, stats: EventStats) -> None:
+        """Give up events until there is room again; on the last level nothing is kept."""
+        ranks = _rank_pairs(self._pairs, stats)
+        while self.size_bytes > MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:
+            self._level = min(self._level + 1, len(_RESERVE_LIMITS) - 1)
+            limits = [self._limit(rank) for rank in (_ORDINARY, _FAILING, _WATCHED)]
+            self.size_bytes -= sum(kept.cut(limits[ranks[pair]]) for pair, kept in self._pairs.items())
+        self._pairs = {pair: kept for pair, kept in self._pairs.items() if kept.events}
+        self._floors = {pair: kept.floor for pair, kept in self._pairs.items()}
 
     def list_events(self, pairs: Iterable[Pair]) -> list[SampledEvent]:
         """Return the reserved events of some pairs, each once, the most important first."""
-        found = {each.number: each for pair in pairs if pair in self._pairs for each in self._pairs[pair].events}
+        found = {event[1]: event for pair in pairs if pair in self._pairs for event in self._pairs[pair].events}
         return [
-            SampledEvent(each.order, each.number, each.raw, each.facts or read_facts(each.raw))
-            for each in sorted(found.values(), reverse=True)[:_MOST_RESERVED_PER_PAIR]
+            SampledEvent(key, number, raw, facts or read_facts(raw))
+            for key, number, raw, facts, _ in sorted(found.values(), reverse=True)[:_MOST_RESERVED_PER_PAIR]
         ]
 
     def _limit(self, rank: int) -> int:
@@ -524,9 +540,9 @@ class ReportStats:
 
     def _add_to_sample(self, batch: EventBatch, event_classes: Sequence[EventClass], before: int) -> None:
         watched_pairs = self.stats.tracker.watched
-        watched = [(pair, index) for pair, index in batch.pairs if pair in watched_pairs] if watched_pairs else ()
+        watched = {index for pair, index in batch.pairs if pair in watched_pairs} if watched_pairs else ()
         groups = [FAILURE if outcome == "failure" else OTHER for outcome in batch.outcomes]
-        for _, index in watched:
+        for index in watched:
             if groups[index] == OTHER:
                 groups[index] = WATCHED
         for index, event_class in enumerate(event_classes):
@@ -537,9 +553,7 @@ class ReportStats:
             ):
                 groups[index] = NOTABLE
         orders = self.sample.add(batch.raws, batch.facts, groups)
-        self.reserve.widen({pair for pair, _ in watched})
-        self.reserve.add(batch, groups, orders, before)
-        self.reserve.trim(self.stats)
+        self.reserve.add(batch, groups, orders, self.stats, before)
 
     def _name_compartment(self, compartment: str, name: str | None) -> None:
         if name and len(self.compartment_names) < _MOST_COMPARTMENTS and len(compartment) <= _LONGEST_NAME:
