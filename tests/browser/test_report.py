@@ -245,3 +245,137 @@ def test_a_year_of_two_thousand_compartments_stays_usable(tmp_path, open_page):
     assert count_colors(page, "#coverage").get(read_variable(page, "bad"), 0) >= 4
     page.get_by_label("Find a compartment or region").fill("c00042")
     assert "of 3" in page.locator("#coverage .pager span").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_everything_whole(week, open_page, scheme):
+    """At 390 pixels the theme button is one line, and no compartment's path or region in the coverage is cut."""
+    page = open_page(week.report, width=390, scheme=scheme)
+    button = page.locator("#theme").bounding_box()
+    assert button["height"] < 40
+    assert button["x"] + button["width"] <= 390
+    page.evaluate(
+        """() => {
+          const write = CanvasRenderingContext2D.prototype.fillText;
+          window.written = [];
+          CanvasRenderingContext2D.prototype.fillText = function (text, x, ...rest) {
+            const right = this.textAlign === "left" ? x + this.measureText(text).width : 0;
+            if (this.canvas.closest("#coverage")) window.written.push([text, right <= this.canvas.width]);
+            return write.call(this, text, x, ...rest);
+          };
+          window.dispatchEvent(new Event("resize"));
+        }"""
+    )
+    page.wait_for_function("window.written.length > 24")
+    written = dict(page.evaluate("window.written"))
+    for label in ("⚠ root/security/investigations · us-ashburn-1", "root/development/sandbox-anna · eu-frankfurt-1"):
+        assert written[label] is True
+
+
+@pytest.mark.parametrize("width", [720, 1010, 1280])
+def test_no_text_lies_on_another(week, open_page, width):
+    """The lists of the most frequent names stay in their columns, and a printed column of a table has room."""
+    page = open_page(week.report, width=width)
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.rank .row')].filter((row) => row.getBoundingClientRect().right >"
+        " row.closest('.columns > div').getBoundingClientRect().right + 1).length"
+    )
+    assert cut == 0
+    page.emulate_media(media="print")
+    heads = page.locator("table.gaps th, #event-table th").all()
+    assert len(heads) > 10
+    assert [head.inner_text() for head in heads if head.bounding_box()["width"] < 35] == []
+
+
+def read_covered_span(page) -> tuple[int, int]:
+    """Return the first and the last covered pixel in the middle of the first row of the coverage map."""
+    return page.locator("#coverage canvas").first.evaluate(
+        """(canvas, color) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 9, canvas.width, 1);
+          const found = [];
+          for (let at = 0; at < canvas.width; at += 1) {
+            const [red, green, blue, alpha] = data.subarray(4 * at);
+            if (alpha === 255 && `${red},${green},${blue}` === color) found.push(at);
+          }
+          return [found[0], found.at(-1)];
+        }""",
+        read_variable(page, "covered"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "share"), [("2025-12-06T00:00:00Z", 1.0), ("2025-12-05T00:37:00Z", (4 + 37 / 1_440) / 5)]
+)
+def test_a_part_of_a_day_is_drawn_as_a_part(tmp_path, open_page, end, share):
+    """Five whole days fill the map; four days and 37 minutes of today end where the 37 minutes end."""
+    export = tmp_path / "today.json"
+    count = write_export(export, [make_event(1)])
+    write_manifest(export, targets=[("r", "c")], written=count, end=end)
+    page = open_page(write_report(export))
+    plot = page.locator("#coverage .u-over").bounding_box()
+    canvas = page.locator("#coverage canvas").bounding_box()
+    first, last = read_covered_span(page)
+    assert abs(first - (plot["x"] - canvas["x"])) <= 2
+    assert abs((last - first) - plot["width"] * share) <= 3
+
+
+def test_one_minute_is_not_drawn_as_a_day(tmp_path, open_page):
+    """An export of one minute has an axis of that minute, and the cell says so."""
+    export = tmp_path / "minute.json"
+    count = write_export(export, [make_event(0)])
+    write_manifest(export, targets=[("r", "c")], written=count, end="2025-12-01T00:01:00Z")
+    page = open_page(write_report(export))
+    assert page.locator("#coverage .readout").inner_text().startswith("Each column covers 1 minute")
+    page.locator("#coverage .panel").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#coverage .readout").inner_text().startswith("2025-12-01 00:00–00:01")
+    assert page.locator("#timeline .readout").inner_text().startswith("Each bar covers 1 minute")
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_an_empty_export_has_sensible_sentences(tmp_path, open_page, *, has_manifest):
+    """Without events the axis is the requested range, or there is none; never 1970, and no empty table or pager."""
+    export = tmp_path / "empty.json"
+    write_export(export, [])
+    if has_manifest:
+        write_manifest(export, targets=[("r", "c")], written=0)
+    page = open_page(write_report(export))
+    assert page.locator("#timeline-lead").inner_text() == "None in this file."
+    assert page.locator("#timeline canvas").count() == (2 if has_manifest else 0)
+    if has_manifest:
+        page.locator("#timeline .panel").first.focus()
+        page.keyboard.press("Home")
+        assert page.locator("#timeline .readout").inner_text().startswith("2025-12-01 00:00")
+    assert not page.locator(TABLE).is_visible()
+    assert not page.locator("#coverage .pager").is_visible()
+    assert "1970" not in page.locator("body").inner_text()
+
+
+def test_events_without_a_time_have_no_axis(tmp_path, open_page):
+    """Where no event has a readable time and there is no manifest, the page says so; the events are in the table."""
+    export = tmp_path / "timeless.json"
+    write_export(export, [make_event(number, eventTime="yesterday") for number in range(3)])
+    page = open_page(write_report(export))
+    assert page.locator("#timeline-lead").inner_text() == "No event in this file has a readable time."
+    assert page.locator("#timeline canvas").count() == 0
+    assert page.locator(f"{TABLE} .open-row").count() == 3
+    page.get_by_label(SEARCH).fill("id-000001")
+    assert page.locator(f"{TABLE} .open-row").count() == 1
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_screen_reader_finds_names_and_tables(week, open_page, width):
+    """Buttons, charts and tables have names, and rows and cells keep their roles where they are shown as cards."""
+    page = open_page(week.report, width=width)
+    assert page.get_by_role("button", name="Dark colors").is_visible()
+    assert page.get_by_role("button", name="Show its events, 132 of 132").is_visible()
+    assert page.get_by_role("application", name="Coverage by target and time").is_visible()
+    for name, rows in (("Gaps", 3), ("Events", 25), ("Changes to IAM", 15), ("Source addresses", 15)):
+        table = page.get_by_role("table", name=name, exact=True)
+        assert table.get_by_role("row").count() == rows + 1, name
+        assert table.get_by_role("cell").count() >= 6 * rows, name
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('button, input, select')].filter((one) => one.checkVisibility() &&"
+        " !(one.ariaLabel || one.textContent.trim())).length"
+    )
+    assert unnamed == 0

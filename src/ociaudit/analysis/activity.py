@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from ociaudit.analysis.classification import ChangeKind, EventBatch, EventClass, Pair
@@ -32,6 +33,7 @@ _IDS_KEPT = 50_000
 _STEPS_KEPT = 24
 _NAMES_KEPT = 40
 _USER_AGENTS_KEPT = 8
+_SHARED_KEPT = 20_000
 _NOTE_CHARACTERS = 200
 _MOST_EVENTS = 2**50
 _get_id, _get_name = attrgetter("principal_id"), attrgetter("principal_name")
@@ -173,6 +175,8 @@ class ActivityTracker:
     """Number of activities dropped to bound memory."""
     names_by_id: dict[str | None, str | None] = field(default_factory=dict)
     """Principal id -> principal name, for the first 50,000 ids."""
+    shared: Counter[tuple[str, frozenset[str]]] = field(default_factory=Counter)
+    """(principal, addresses) -> events that name all of these addresses; for the first 20,000 such sets."""
     _watched: set[Pair] = field(default_factory=set)
 
     @property
@@ -180,12 +184,22 @@ class ActivityTracker:
         """The pairs whose every further call is relevant."""
         return self._watched
 
+    def count_events(self, pairs: Collection[Pair]) -> int:
+        """Return the number of events of these pairs; an event that belongs to several of them is one event."""
+        events = sum(self.activities[pair].events for pair in pairs)
+        if len(pairs) > 1:
+            for (principal, addresses), number in self.shared.items():
+                events -= number * max(0, sum((principal, address) in pairs for address in addresses) - 1)
+        return events
+
     def add(self, batch: EventBatch, event_classes: Sequence[EventClass], steps: Mapping[int, Step]) -> None:
         """Add a batch of events.
 
         `event_classes` has one entry for each event. `steps` maps the index of an event that is a change to its step.
         """
         self._count(batch)
+        if len(batch.pairs) > len(batch.raws):
+            self._count_shared(batch)
         notable = set(steps).union([index for index, event_class in enumerate(event_classes) if event_class.is_sign_in])
         watched = self._watched  # can be large, so it is not copied for every batch
         relevant = {pair for pair, index in batch.pairs if index in notable or pair in watched}
@@ -216,6 +230,14 @@ class ActivityTracker:
             if batch.outcomes[index] == "failure":
                 activities[pair].failures += 1
 
+    def _count_shared(self, batch: EventBatch) -> None:
+        """Count the events that name several addresses: each of them counts in several activities."""
+        for index, entries in groupby(batch.pairs, key=itemgetter(1)):
+            addresses = frozenset(address for (_, address), _ in entries)
+            key = batch.principals[index], addresses
+            if len(addresses) > 1 and (key in self.shared or len(self.shared) < _SHARED_KEPT):
+                self.shared[key] += 1
+
     def _record(self, batch: EventBatch, pair: Pair, index: int, event_class: EventClass, step: Step | None) -> None:
         actions = self.activities[pair].start_notable()
         if step:
@@ -243,6 +265,9 @@ class ActivityTracker:
         self.dropped += len(self.activities) - len(kept)
         self.activities = kept
         self._watched &= self.activities.keys()
+        dropped = [key for key in self.shared if not all((key[0], address) in kept for address in key[1])]
+        for key in dropped:
+            del self.shared[key]
 
 
 class ActorSummary(NamedTuple):

@@ -142,6 +142,13 @@ class EventBatch(NamedTuple):
     """The pair and the index of its event; an event with several addresses has one entry for each of them."""
 
 
+def read_pairs(facts: Facts) -> list[Pair]:
+    """Return the pairs of one event: its principal with each of its addresses."""
+    identity = facts.identity
+    principal = identity.principal_name or identity.principal_id or identity.caller_name or ""
+    return [(principal, address) for address in facts.addresses or _NO_SOURCE]
+
+
 def read_batch(raws: Sequence[bytes]) -> EventBatch:
     """Read events in shape `api`.
 

@@ -27,8 +27,8 @@ Invariants
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ociaudit.analysis.activity import HOUR, Activity, ActorSummary, Step, is_overly_permissive
@@ -71,7 +71,10 @@ class Detection:
     first: int
     last: int
     events: int
+    """The number of events of `pairs`."""
     reasons: tuple[Reason, ...]
+    pairs: frozenset[Pair] = field(repr=False)
+    """The pairs of principal and address whose events are the detection's."""
     activity: Activity | None = None
     """The activity of the pair, where the detection is about one pair as a whole."""
 
@@ -91,17 +94,17 @@ def find_detections(
     notable = [(pair, activity) for pair, activity in stats.activities.items() if activity.is_notable]
     baseline = _Baseline(stats, notable, principals, addresses)
     found = [
-        Detection(*pair, activity.first, activity.last, activity.events, reasons, activity)
+        Detection(*pair, activity.first, activity.last, activity.events, reasons, frozenset((pair,)), activity)
         for pair, activity in stats.activities.items()
         if (activity.is_notable or pair[0] in baseline.credentials)
         and (reasons := tuple(_match_rules(baseline, pair, activity)))
         and sum(one.weight for one in reasons) >= DETECTION_WEIGHT
     ]
     reported = {(one.principal, one.address) for one in found}
-    found += _find_changes_from_new_addresses(notable, baseline, reported)
-    found += _find_password_spraying(notable)
-    found += _find_failed_sign_ins(notable, reported)
-    found += _find_failing_principals(notable, principals)
+    found += _find_changes_from_new_addresses(stats, notable, baseline, reported)
+    found += _find_password_spraying(stats, notable)
+    found += _find_failed_sign_ins(stats, notable, reported)
+    found += _find_failing_principals(stats, notable, principals)
     found.sort(key=lambda one: (-one.weight, one.first, one.principal, one.address))
     return found[:_DETECTIONS_KEPT]
 
@@ -179,60 +182,64 @@ def _match_rules(baseline: _Baseline, pair: Pair, activity: Activity) -> Iterato
 
 
 def _find_changes_from_new_addresses(
-    notable: _NotableActivities, baseline: _Baseline, reported: set[Pair]
+    stats: EventStats, notable: _NotableActivities, baseline: _Baseline, reported: set[Pair]
 ) -> Iterator[Detection]:
     """Yield one detection for each principal that changed IAM from new addresses."""
-    grouped: defaultdict[str, list[tuple[str, Activity]]] = defaultdict(list)
+    grouped: defaultdict[str, dict[Pair, Activity]] = defaultdict(dict)
     for pair, activity in notable:
         if pair not in reported and all(pair) and activity.notable.steps and baseline.is_new(pair, activity):
-            grouped[pair[0]].append((pair[1], activity))
+            grouped[pair[0]][pair] = activity
     for principal, found in grouped.items():
-        activities = [activity for _, activity in found]
-        steps = sum(len(activity.notable.steps) + activity.notable.steps_left_out for activity in activities)
+        steps = sum(len(one.notable.steps) + one.notable.steps_left_out for one in found.values())
         changes = format_count(steps, "change")
         where = "a new address" if len(found) == 1 else format_count(len(found), "new address")
         reason = Reason(2, f"{changes} to IAM from {where} for this principal")
-        yield _group(principal, found[0][0] if len(found) == 1 else "", activities, reason)
+        yield _group(stats, principal, next(iter(found))[1] if len(found) == 1 else "", found, reason)
 
 
-def _find_password_spraying(notable: _NotableActivities) -> Iterator[Detection]:
+def _find_password_spraying(stats: EventStats, notable: _NotableActivities) -> Iterator[Detection]:
     """Yield the addresses from which the sign-ins of many principals failed."""
-    grouped: defaultdict[str, list[Activity]] = defaultdict(list)
-    for (_, address), activity in notable:
-        if address and activity.notable.failed_sign_ins:
-            grouped[address].append(activity)
-    for address, activities in grouped.items():
-        if len(activities) >= _SPRAYED_PRINCIPALS:
-            succeeded = sum(activity.notable.sign_ins > 0 for activity in activities)
-            failed = sum(activity.notable.failed_sign_ins for activity in activities)
+    grouped: defaultdict[str, dict[Pair, Activity]] = defaultdict(dict)
+    for pair, activity in notable:
+        if pair[1] and activity.notable.failed_sign_ins:
+            grouped[pair[1]][pair] = activity
+    for address, found in grouped.items():
+        if len(found) >= _SPRAYED_PRINCIPALS:
+            succeeded = sum(activity.notable.sign_ins > 0 for activity in found.values())
+            failed = sum(activity.notable.failed_sign_ins for activity in found.values())
             end = f"; {succeeded:,} also succeeded" if succeeded else ""
             reason = Reason(
-                4, f"{format_count(failed, 'failed sign-in')} of {format_count(len(activities), 'principal')}{end}"
+                4, f"{format_count(failed, 'failed sign-in')} of {format_count(len(found), 'principal')}{end}"
             )
-            yield _group("", address, activities, reason)
+            yield _group(stats, "", address, found, reason)
 
 
-def _group(principal: str, address: str, activities: Sequence[Activity], reason: Reason) -> Detection:
+def _group(
+    stats: EventStats, principal: str, address: str, found: Mapping[Pair, Activity], reason: Reason
+) -> Detection:
     return Detection(
         principal=principal,
         address=address,
-        first=min(activity.first for activity in activities),
-        last=max(activity.last for activity in activities),
-        events=sum(activity.events for activity in activities),
+        first=min(activity.first for activity in found.values()),
+        last=max(activity.last for activity in found.values()),
+        events=stats.tracker.count_events(found),
         reasons=(reason,),
+        pairs=frozenset(found),
     )
 
 
-def _find_failed_sign_ins(notable: _NotableActivities, reported: set[Pair]) -> Iterator[Detection]:
+def _find_failed_sign_ins(stats: EventStats, notable: _NotableActivities, reported: set[Pair]) -> Iterator[Detection]:
     """Yield the pairs with many failed sign-ins and no success."""
     for pair, activity in notable:
         failed = activity.notable.failed_sign_ins
         if failed >= _FAILED_SIGN_INS and not activity.notable.sign_ins and pair not in reported:
             reason = Reason(3, f"{format_count(failed, 'failed sign-in')}, none succeeded")
-            yield Detection(*pair, activity.first, activity.last, activity.events, (reason,))
+            yield _group(stats, *pair, {pair: activity}, reason)
 
 
-def _find_failing_principals(notable: _NotableActivities, principals: Sequence[ActorSummary]) -> Iterator[Detection]:
+def _find_failing_principals(
+    stats: EventStats, notable: _NotableActivities, principals: Sequence[ActorSummary]
+) -> Iterator[Detection]:
     """Yield the principals whose calls nearly all failed; sign-ins do not count as calls."""
     sign_ins, failed_sign_ins = Counter[str](), Counter[str]()
     for (principal, _), activity in notable:
@@ -244,7 +251,9 @@ def _find_failing_principals(notable: _NotableActivities, principals: Sequence[A
         if calls >= _LEAST_CALLS and failed >= calls * _FAILED_SHARE:
             address = one.partners[0] if len(one.partners) == 1 else ""
             reason = Reason(2, f"{failed:,} of {format_count(calls, 'call')} failed")
-            yield Detection(one.name, address, one.first, one.last, one.events, (reason,))
+            pairs = [(one.name, partner) for partner in one.partners]
+            found = {pair: stats.activities[pair] for pair in pairs}
+            yield replace(_group(stats, one.name, address, found, reason), first=one.first, last=one.last)
 
 
 class TimelineItem(NamedTuple):

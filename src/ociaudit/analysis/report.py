@@ -41,7 +41,6 @@ from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, nam
 from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, judge
 from ociaudit.version import VERSION
 
-_DAY_SECONDS = 86_400
 _REGIONS_SHOWN = 3
 _ASSETS = files("ociaudit.analysis") / "assets"
 _STYLES = ("uPlot.min.css", "report.css")
@@ -127,8 +126,8 @@ def report_export(
         report_stats = count_files([source], ReportStats, on_incomplete=on_incomplete)
         file = FileFacts(source.name, *digest.result())
     manifest = manifest_file.manifest if manifest_file else None
-    coverage = map_coverage(manifest, _name_compartments(manifest, report_stats)) if manifest else None
-    data = make_report_data(report_stats, coverage, _choose_time_span(manifest, report_stats), open_origins(source))
+    coverage = _map_readable_coverage(manifest, report_stats) if manifest else None
+    data = make_report_data(report_stats, coverage, _choose_time_span(coverage, report_stats), open_origins(source))
     head = _make_head(file, manifest_file, report_stats, data)
     page = _render_page(head, data)
     write_file(output, page)
@@ -173,11 +172,19 @@ def _hash_file(path: Path) -> tuple[str, int]:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
-def _choose_time_span(manifest: Manifest | None, report_stats: ReportStats) -> tuple[int, int]:
-    """Return the range of the time axes in seconds since 1970: the requested one, else that of the events."""
-    if manifest is not None:
-        return manifest.window.start * 60, manifest.window.end * 60
-    return report_stats.times.find_range() or (0, _DAY_SECONDS)
+def _map_readable_coverage(manifest: Manifest, report_stats: ReportStats) -> CoverageMap | None:
+    """Return the map of a manifest's coverage; None if a time in it cannot be read, which makes the verdict altered."""
+    try:
+        return map_coverage(manifest, _name_compartments(manifest, report_stats))
+    except ValueError:
+        return None
+
+
+def _choose_time_span(coverage: CoverageMap | None, report_stats: ReportStats) -> tuple[int, int] | None:
+    """Return the range of the time axes in seconds since 1970: the requested one, else that of the events, if any."""
+    if coverage is not None:
+        return coverage.range_start, coverage.range_end
+    return report_stats.times.find_range()
 
 
 def _make_head(
@@ -224,17 +231,14 @@ def _explain_verdict(
     verdict: Verdict, manifest_file: ManifestFile | None, coverage: CoverageMap | None
 ) -> tuple[str, list[str]]:
     """Return the headline of the page and the lines below it."""
-    headline, *qualifiers = describe_verdict(verdict)
-    lines = [line[0].upper() + line[1:] + "." for line in qualifiers]
-    headline = headline[0].upper() + headline[1:]
-    if manifest_file is None or coverage is None:
-        return headline, ["The file alone does not show what was requested or is missing."]
-    if verdict.kind is VerdictKind.ALTERED:
-        if not manifest_file.has_own_digest:
-            return "The manifest was changed", ["Its digest does not match its content. Do not rely on it."]
-        text = "Its content is not what the manifest states. Run oci-audit verify to find the first difference."
-        return "The file does not match its manifest", [text]
-    if verdict.kind is VerdictKind.INCOMPLETE:
+    headline, *qualifiers = (line[0].upper() + line[1:] for line in describe_verdict(verdict))
+    lines = [f"{line}." for line in qualifiers]
+    if manifest_file is None:
+        lines.append("The file alone does not show what was requested or is missing.")
+    elif verdict.kind is VerdictKind.ALTERED:
+        what = "content of the file" if manifest_file.has_own_digest else "digest of the manifest"
+        lines.append(f"The {what} is not what the manifest states: do not rely on what this page says about coverage.")
+    elif verdict.kind is VerdictKind.INCOMPLETE and coverage is not None:
         lines = [*_describe_gaps(manifest_file.manifest, coverage), *lines]
     return headline, lines
 
@@ -246,7 +250,8 @@ def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
     regions = sorted({gap.region for gap in manifest.gaps})
     shown = ", ".join(regions[:_REGIONS_SHOWN]) + (" and others" if len(regions) > _REGIONS_SHOWN else "")
     where = f"{format_count(len(compartments), 'compartment')} in {shown}"
-    answered = f"{coverage.targets - coverage.targets_with_gaps:,} of {format_count(coverage.targets, 'target')}"
+    whole = coverage.targets - coverage.targets_with_gaps - coverage.targets_waived
+    answered = f"{whole:,} of {format_count(coverage.targets, 'target')}"
     return [
         f"{format_count(len(manifest.gaps), 'gap')} ({by_kind or 'no reason stated'}): {where}.",
         f"{answered} answered completely. This report does not show what happened in the gaps.",

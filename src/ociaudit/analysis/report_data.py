@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ociaudit.analysis.activity import ActorSummary, rank_actors
-from ociaudit.analysis.classification import Pair, classify_event
+from ociaudit.analysis.classification import classify_event, read_pairs
 from ociaudit.analysis.detections import (
     DETECTION_WEIGHT,
     Detection,
@@ -79,6 +79,11 @@ class CoverageMap(msgspec.Struct, frozen=True):
     rows: tuple[tuple[int, int, int], ...]
     targets: int
     targets_with_gaps: int
+    """Targets with a gap, or with a time that was not requested."""
+    targets_waived: int
+    """Targets whose only gaps are waived; they did not answer either."""
+    targets_provisional: int
+    """Targets that answered, but in part too early to be final."""
     rows_left_out: int
 
 
@@ -133,6 +138,8 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         rows=rows,
         targets=len(ranked),
         targets_with_gaps=sum(-row[0] >= STATES.index("not requested") for row in ranked),
+        targets_waived=sum(-row[0] == STATES.index("waived") for row in ranked),
+        targets_provisional=sum(-row[0] == STATES.index("provisional") for row in ranked),
         rows_left_out=len(ranked) - len(shown),
     )
 
@@ -207,7 +214,7 @@ class Ranking(msgspec.Struct, frozen=True):
 
 
 class ChangeRow(NamedTuple):
-    """A change to IAM; `outcome` is an index of `SERIES`."""
+    """A change to IAM; `outcome` is an index of `SERIES`, `event` one of the sample, or None if it is not in it."""
 
     time: int | None
     name: str
@@ -215,7 +222,7 @@ class ChangeRow(NamedTuple):
     principal: str
     address: str
     resource: str
-    event_id: str
+    event: int | None
 
 
 class AddressRow(NamedTuple):
@@ -234,8 +241,8 @@ class AddressRow(NamedTuple):
 class EventRow(NamedTuple):
     """An event.
 
-    `kinds` is 1 for a sign-in plus 2 for a change to IAM. `raw` is empty if the event is too long, `region` if it is
-    not known.
+    `kinds` is 1 for a sign-in plus 2 for a change to IAM. `raw` is empty if the event is too long or the page is full,
+    `region` if it is not known.
     """
 
     time: int | None
@@ -258,7 +265,11 @@ class TimelineRow(NamedTuple):
 
 
 class FindingRow(NamedTuple):
-    """A finding: who, from where, why, and what happened."""
+    """A finding: who, from where, why, and what happened.
+
+    `in_sample` are the indices of those of its `events` that are in the sample. The page shows them by index, so that
+    no text in an event decides what is shown.
+    """
 
     severity: Literal["high", "medium"]
     principal: str
@@ -268,16 +279,21 @@ class FindingRow(NamedTuple):
     last: int | None
     events: int
     timeline: tuple[TimelineRow, ...]
+    in_sample: tuple[int, ...]
 
 
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the page draws; `start` and `end` of the time axes are seconds since 1970."""
+    """Everything that the page draws; `start` and `end` of the time axes are seconds since 1970.
+
+    Without a range, because there is neither coverage nor an event with a time, there are no axes: both are 0, and the
+    series None.
+    """
 
     start: int
     end: int
     events: int
-    timeline: Series
-    sign_ins: Series
+    timeline: Series | None
+    sign_ins: Series | None
     types: Ranking
     principals: Ranking
     top_addresses: Ranking
@@ -294,34 +310,39 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
 def make_report_data(
     report_stats: ReportStats,
     coverage: CoverageMap | None,
-    span: tuple[int, int],
+    span: tuple[int, int] | None,
     origins: Iterable[Target] | None = None,
 ) -> ReportData:
-    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970.
+    """Make the data of the page; `span` is the range of the time axes, in seconds since 1970, None if there is none.
 
     `origins` are those of all events in the order of the file, if they are known.
     """
-    stats, (start, end) = report_stats.stats, span
+    stats, (start, end) = report_stats.stats, span or (0, 0)
     principals, addresses = stats.list_principals(), stats.list_addresses()
     detections = find_detections(stats, principals, addresses)
     high = [one for one in detections if one.weight >= DETECTION_WEIGHT]
     shown = high[:_MOST_HIGH] + detections[len(high) :][:_MOST_MEDIUM]
-    detected = {(one.principal, one.address) for one in high}
-    sample = report_stats.sample.choose(stats.types.counts, lambda facts: _is_detected(facts, detected))
+    sample = report_stats.sample.choose(
+        stats.types.counts, [report_stats.reserve.list_events(one.pairs) for one in shown]
+    )
+    indices = {event.number: index for index, event in enumerate(sample)}
+    found = _find_events(shown, sample)
     regions = _find_regions(sample, origins)
     return ReportData(
         start=start,
         end=end,
         events=stats.events,
-        timeline=report_stats.times.make_series(start, end),
-        sign_ins=report_stats.sign_ins.make_series(start, end),
+        timeline=report_stats.times.make_series(start, end) if span else None,
+        sign_ins=report_stats.sign_ins.make_series(start, end) if span else None,
         types=_rank_types(report_stats),
         principals=_rank(principals),
         top_addresses=_rank(addresses),
         addresses=tuple(_list_addresses(stats, addresses)),
-        changes=tuple(_make_change_row(change.facts) for change in sorted(report_stats.latest_changes)),
+        changes=tuple(
+            _make_change_row(change.facts, indices.get(change.number)) for change in sorted(report_stats.latest_changes)
+        ),
         all_changes=report_stats.changes,
-        findings=tuple(_make_finding_row(stats, one) for one in shown),
+        findings=tuple(_make_finding_row(stats, one, rows) for one, rows in zip(shown, found, strict=True)),
         findings_left_out=len(detections) - len(shown),
         coverage=coverage,
         sample=tuple(_make_event_row(each, regions.get(each.number, "")) for each in sample),
@@ -329,10 +350,15 @@ def make_report_data(
     )
 
 
-def _is_detected(facts: Facts, detected: set[Pair]) -> bool:
-    identity = facts.identity
-    principal = identity.principal_name or identity.principal_id or identity.caller_name or ""
-    return any((principal, address) in detected or ("", address) in detected for address in facts.addresses)
+def _find_events(shown: Sequence[Detection], sample: Sequence[SampledEvent]) -> list[list[int]]:
+    """Return the indices of each detection's events in the sample."""
+    found: list[list[int]] = [[] for _ in shown]
+    for index, event in enumerate(sample):
+        pairs = read_pairs(event.facts)
+        for rows, detection in zip(found, shown, strict=True):
+            if not detection.pairs.isdisjoint(pairs):
+                rows.append(index)
+    return found
 
 
 def _rank_types(report_stats: ReportStats) -> Ranking:
@@ -374,7 +400,7 @@ def _list_addresses(stats: EventStats, actors: Sequence[ActorSummary]) -> list[A
     ]
 
 
-def _make_change_row(facts: Facts) -> ChangeRow:
+def _make_change_row(facts: Facts, event: int | None) -> ChangeRow:
     details = facts.details
     return ChangeRow(
         to_milliseconds(facts.instant),
@@ -383,7 +409,7 @@ def _make_change_row(facts: Facts) -> ChangeRow:
         _truncate(facts.identity.principal_name),
         _truncate(facts.identity.ip_address),
         _truncate(details.resource_name or details.resource_id),
-        _truncate(facts.event_id),
+        event,
     )
 
 
@@ -409,7 +435,7 @@ def _make_event_row(event: SampledEvent, region: str) -> EventRow:
     )
 
 
-def _make_finding_row(stats: EventStats, detection: Detection) -> FindingRow:
+def _make_finding_row(stats: EventStats, detection: Detection, in_sample: Sequence[int]) -> FindingRow:
     is_high = detection.weight >= DETECTION_WEIGHT
     return FindingRow(
         severity="high" if is_high else "medium",
@@ -418,8 +444,9 @@ def _make_finding_row(stats: EventStats, detection: Detection) -> FindingRow:
         reasons="; ".join(reason.text for reason in detection.reasons),
         first=to_milliseconds(detection.first),
         last=to_milliseconds(detection.last),
-        events=detection.events,
+        events=max(detection.events, len(in_sample)),  # more are here if the tracker has dropped some
         timeline=tuple(_make_timeline_row(item, is_high=is_high) for item in describe_timeline(stats, detection)),
+        in_sample=tuple(in_sample),
     )
 
 

@@ -2,16 +2,18 @@
 
 `ReportStats` passes each batch to `EventStats` and adds what the page needs beyond it: finer times, failed changes
 to IAM, the names of compartments, and the events of the table. `TimeBins` counts events by time in bins that widen
-as the range grows. `EventSample` keeps the events of the table: all of them, or a sample.
+as the range grows. `EventSample` keeps the events of the table: all of them, or a sample. `FindingReserve` keeps
+events of each principal and address, so that those of a finding can be in the table whatever else is in the file.
 
 Invariants
 - Memory is bounded, and what is cut off is counted. `TimeBins` holds at most `_MOST_BINS` bins plus those of one
-  batch, whatever times the events claim; `EventSample` holds a few thousand events.
+  batch, whatever times the events claim; `EventSample` and `FindingReserve` hold a fixed number of bytes.
 - Every event with a time is in exactly one bin; bins are only ever merged with their neighbours.
 - Whatever the summary counts as well comes from `EventStats`, so that both report the same numbers.
-- A file that fits is kept whole. Otherwise the same events in any order give the same sample, because the selection
-  is pseudo-random by a checksum of the event's id. Preferred are, in this order: events of a detection, changes to
-  IAM and failed sign-ins, failures, rare event types, all others.
+- A file that fits is kept whole. Otherwise the selection is pseudo-random by a checksum of the event's id, not by its
+  place in the file. First come the events of findings, in up to half of the table; then changes to IAM, to monitoring
+  and failed sign-ins; then failures; then rare event types; then all others.
+- A finding that is small enough has all of its events in the table; several share the room, the smallest first.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 
-from ociaudit.analysis.classification import ORDINARY, EventBatch, EventClass, read_batch
+from ociaudit.analysis.activity import ActivityTracker
+from ociaudit.analysis.classification import ORDINARY, EventBatch, EventClass, Pair, read_batch
 from ociaudit.analysis.stats import BoundedCounter, EventStats
-from ociaudit.events.fields import NANOSECONDS, Facts, instant_of_minute
+from ociaudit.events.fields import NANOSECONDS, Facts, instant_of_minute, read_facts
 from ociaudit.formats.base import Record
 
 EPOCH = instant_of_minute(0)
@@ -36,7 +39,10 @@ STEPS_SECONDS = (60, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800, 2
 """The widths of bins. Each is a multiple of the previous one, so that merged bins keep their borders."""
 SERIES = ("success", "failure", "unknown")
 MOST_EVENTS = 2_000
-MOST_BYTES = 2_500_000
+MOST_BYTES = 3_200_000
+"""What the JSON of these events may take in the page."""
+MOST_RESERVED_BYTES = 24_000_000
+"""What the events that are kept in case they belong to a finding may take in memory."""
 LONGEST_EVENT_BYTES = 65_536
 """A longer event is listed without its JSON."""
 NOTABLE, FAILURE, WATCHED, OTHER = range(4)
@@ -47,10 +53,25 @@ _MOST_BINS = 4_096
 _MOST_SHOWN = 400
 _OUTLIER_SHARE = 0.001
 _OUTLIER_DISTANCE_SECONDS = 30 * 86_400
-_DETECTED_SHARE, _NOTABLE_SHARE, _FAILURE_SHARE, _RARE_SHARE = 0.3, 0.5, 0.65, 0.8
+_FINDINGS_BYTES_SHARE = 0.7
+_FINDINGS_SHARE, _NOTABLE_SHARE, _FAILURE_SHARE, _RARE_SHARE = 0.5, 0.65, 0.75, 0.85
 """How full the sample may be after each of these groups is added, in this order, if not everything fits."""
 _SAMPLED_PER_TYPE = 2
 _MOST_SAMPLED_TYPES = 2_000
+_MOST_RARE_BYTES = 8_000_000
+_MOST_RESERVED_PER_PAIR = int(MOST_EVENTS * _FINDINGS_SHARE)
+_RESERVED_OVERHEAD_BYTES = 300
+_KEPT_AFTER_TRIM = 0.8
+_ORDINARY, _FAILING, _WATCHED = range(3)
+_RESERVE_LIMITS: tuple[tuple[int, int, int], ...] = (
+    *((most // 8, most // 2, most) for most in (8_000, 4_000, 2_000, *range(1_000, 256, -64))),
+    *((32 >> shift, 128 >> shift, 256) for shift in range(9)),
+    *((0, 0, 256 >> shift) for shift in range(1, 10)),
+)
+"""How many events a pair of each rank may keep, at most 1,000, from an empty reserve to one of very many pairs."""
+_BAND = 1 << 32
+_BANDS = (2 * _BAND, _BAND, 0, 0)
+"""What is added to the order of an event of each group: NOTABLE events exceed failures, and these all others."""
 _ALWAYS = -(1 << 32)
 _MOST_TYPES = 20_000
 _MOST_COMPARTMENTS = 20_000
@@ -168,51 +189,76 @@ class EventSample:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._heaps: tuple[list[SampledEvent], ...] = ([], [], [], [])
-        self._rare: dict[str | None, list[SampledEvent]] = {}
+        self._heaps: tuple[BoundedHeap, ...] = tuple(BoundedHeap(MOST_EVENTS, MOST_BYTES) for _ in range(4))
+        self._rare: dict[str | None, BoundedHeap] = {}
+        self._rare_bytes = 0
+        self._enough: dict[str | None, int] = {}
+        """Event type -> the order that an event of it must exceed, for types of which there are enough."""
         self._count = 0
 
-    def add(self, raws: Sequence[bytes], facts: Sequence[Facts], groups: Sequence[int]) -> None:
-        """Add a batch of candidates, each of a group: NOTABLE, FAILURE, WATCHED or OTHER."""
+    def add(self, raws: Sequence[bytes], facts: Sequence[Facts], groups: Sequence[int]) -> list[int]:
+        """Add a batch of candidates, each of a group, and return their sort keys.
+
+        The groups are NOTABLE, FAILURE, WATCHED and OTHER.
+        """
         orders = [-zlib.crc32(one.event_id.encode()) if one.event_id else 0 for one in facts]
-        heaps, rare = self._heaps, self._rare
-        full = [heap[0].order if len(heap) == MOST_EVENTS else _ALWAYS for heap in heaps]
-        enough = {name: kept[0].order for name, kept in rare.items() if len(kept) == _SAMPLED_PER_TYPE}
+        heaps, enough = self._heaps, self._enough
+        full = [heap.threshold for heap in heaps]
         for index, (one, group, order) in enumerate(zip(facts, groups, orders, strict=True)):
             if order <= full[group] and order <= enough.get(one.event_type, _ALWAYS):
                 continue
             raw = raws[index] if len(raws[index]) <= LONGEST_EVENT_BYTES else b""
             event = SampledEvent(order, self._count + index, raw, one)
-            _push_bounded(heaps[group], event, MOST_EVENTS)
-            if one.event_type in rare or len(rare) < _MOST_SAMPLED_TYPES:
-                _push_bounded(rare.setdefault(one.event_type, []), event, _SAMPLED_PER_TYPE)
+            heaps[group].push(event)
+            self._push_rare(one.event_type, event)
         self._count += len(facts)
+        return orders
 
-    def choose(self, type_counts: Mapping[str, int], is_detected: Callable[[Facts], bool]) -> list[SampledEvent]:
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of all candidates."""
+        return sum(heap.size_bytes for heap in self._heaps) + self._rare_bytes
+
+    def _push_rare(self, event_type: str | None, event: SampledEvent) -> None:
+        """Keep a few events of each type, as long as there is room."""
+        kept = self._rare.get(event_type)
+        if self._rare_bytes + len(event.raw) > _MOST_RARE_BYTES or (
+            not kept and len(self._rare) >= _MOST_SAMPLED_TYPES
+        ):
+            return
+        if kept is None:
+            kept = self._rare[event_type] = BoundedHeap(_SAMPLED_PER_TYPE, MOST_BYTES)
+        before = kept.size_bytes
+        kept.push(event)
+        self._rare_bytes += kept.size_bytes - before
+        if kept.is_full:
+            self._enough[event_type] = kept.threshold
+
+    def choose(self, type_counts: Mapping[str, int], findings: Sequence[Sequence[SampledEvent]]) -> list[SampledEvent]:
         """Return the sample in the order of the file.
 
-        `type_counts` decides which types are rare, `is_detected` which events belong to a detection.
+        `type_counts` decides which types are rare; `findings` are the reserved events of each finding, the most
+        important first.
         """
-        notable, failures, watched, others = (sorted(heap, reverse=True) for heap in self._heaps)
-        detected = [each for each in (*notable, *failures, *watched) if is_detected(each.facts)]
-        rare = sorted((type_counts.get(name or "", 0), each) for name, kept in self._rare.items() for each in kept)
+        notable, failures, watched, others = (sorted(heap.events, reverse=True) for heap in self._heaps)
+        rare = sorted(
+            (type_counts.get(name or "", 0), each) for name, kept in self._rare.items() for each in kept.events
+        )
         stages: tuple[tuple[Sequence[SampledEvent], float], ...] = (
-            (detected, _DETECTED_SHARE),
             (notable, _NOTABLE_SHARE),
             (failures, _FAILURE_SHARE),
-            ([each for _, each in rare], _RARE_SHARE),
+            ([each for _, each in sorted(rare)], _RARE_SHARE),
             (sorted([*watched, *others], reverse=True), 1.0),
-            (detected, 1.0),
             (notable, 1.0),
             (failures, 1.0),
         )
-        chosen: dict[int, SampledEvent] = {}
-        used = 0
+        chosen = _choose_from_findings(findings)
+        used = sum(_measure(each.raw) for each in chosen.values())
         for candidates, share in stages:
             for each in candidates:
                 if each.number in chosen:
                     continue
-                size = len(each.raw)
+                size = _measure(each.raw)
                 if len(chosen) >= MOST_EVENTS * share or used + size > MOST_BYTES * share:
                     break
                 chosen[each.number] = each
@@ -220,12 +266,201 @@ class EventSample:
         return [chosen[number] for number in sorted(chosen)]
 
 
-def _push_bounded(heap: list[SampledEvent], event: SampledEvent, most: int) -> None:
-    """Keep the `most` events of highest order in a heap."""
-    if len(heap) < most:
-        heapq.heappush(heap, event)
-    elif event.order > heap[0].order:
-        heapq.heapreplace(heap, event)
+def _measure(raw: bytes) -> int:
+    """Return the bytes that the JSON of an event takes in the page, where it is a text in JSON."""
+    return len(raw) + sum(map(raw.count, (b'"', b"\\"))) + 5 * sum(map(raw.count, (b"<", b">", b"&")))
+
+
+def _choose_from_findings(findings: Sequence[Sequence[SampledEvent]]) -> dict[int, SampledEvent]:
+    """Return the events of findings that fit into their share of the table, by their numbers.
+
+    The smallest finding is served first and each may take an equal part of what is left, so that a large one does not
+    crowd out a small one. Where their bytes do not fit, the most important events keep their JSON and the others are
+    rows without it. An event of several findings takes its place once.
+    """
+    chosen: dict[int, SampledEvent] = {}
+    events, room = int(MOST_EVENTS * _FINDINGS_SHARE), MOST_BYTES * _FINDINGS_BYTES_SHARE
+    for served, finding in enumerate(sorted(findings, key=len)):
+        most = [each for each in finding if each.number not in chosen][: events // (len(findings) - served)]
+        most_bytes = room / (len(findings) - served)
+        events -= len(most)
+        for each in most:
+            size = _measure(each.raw)
+            has_room = size <= most_bytes
+            chosen[each.number] = each if has_room else each._replace(raw=b"")
+            most_bytes, room = (most_bytes - size, room - size) if has_room else (most_bytes, room)
+    return chosen
+
+
+class BoundedHeap:
+    """The events of highest order, at most a number of them and at most a number of bytes."""
+
+    __slots__ = ("_most", "_most_bytes", "events", "size_bytes")
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        """Start empty."""
+        self.events: list[SampledEvent] = []
+        self.size_bytes = 0
+        self._most = most
+        self._most_bytes = most_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether an event can only replace another one."""
+        return len(self.events) >= self._most or self.size_bytes >= self._most_bytes
+
+    @property
+    def threshold(self) -> int:
+        """Return the order that an event must exceed to be kept."""
+        return self.events[0].order if self.is_full else _ALWAYS
+
+    def push(self, event: SampledEvent) -> None:
+        """Keep an event if its order is high enough; events beyond the limits go, the lowest order first."""
+        if event.order <= self.threshold:
+            return
+        heapq.heappush(self.events, event)
+        self.size_bytes += len(event.raw)
+        while len(self.events) > self._most or self.size_bytes - len(self.events[0].raw) >= self._most_bytes:
+            self.size_bytes -= len(heapq.heappop(self.events).raw)
+
+
+_Reserved = tuple[int, int, bytes, Facts | None, int]
+"""(key, number, raw, facts, size) of a reserved event; facts only where it is too long for raw. A plain tuple: many."""
+
+
+class _PairReserve:
+    """The reserved events of one pair: a heap of at most `most` events."""
+
+    __slots__ = ("events", "most")
+
+    def __init__(self, most: int) -> None:
+        self.events: list[_Reserved] = []
+        self.most = most
+
+    @property
+    def floor(self) -> int:
+        """Return the key that an event must exceed to be kept."""
+        return self.events[0][0] if len(self.events) >= self.most else _ALWAYS
+
+    def cut(self, most: int) -> int:
+        """Keep the events of the highest keys, at most a number of them, and return the bytes that this frees."""
+        self.most = most
+        if len(self.events) <= most:
+            return 0
+        ordered = sorted(self.events)
+        first = len(ordered) - most
+        self.events = ordered[first:]  # ascending order is a heap
+        return sum(size for *_, size in ordered[:first])
+
+
+class FindingReserve:
+    """Events of each (principal, address), from which the events of findings are taken at the end.
+
+    Which pairs are findings is known only when everything is read. Until then each pair keeps up to 1,000 events,
+    changes and failed sign-ins first, then failures. When the reserve is full, the largest pairs give up most: all
+    pairs of a rank are cut to the same number of events, ordinary ones to the fewest, watched ones to the most.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.size_bytes = 0
+        self._pairs: dict[Pair, _PairReserve] = {}
+        self._floors: dict[Pair, int] = {}
+        """Pair -> its floor, so that most events are passed over with one look."""
+        self._level = 0
+        self._watched = 0
+        self._dropped = 0
+
+    def add(
+        self, batch: EventBatch, groups: Sequence[int], orders: Sequence[int], stats: EventStats, first: int
+    ) -> None:
+        """Add a batch of events, which `stats` has counted; the first of them has the number `first`.
+
+        `groups` and `orders` are as in `EventSample.add`.
+        """
+        self._widen(stats.tracker)
+        floors = self._floors
+        unknown = _ALWAYS if self._limit(_ORDINARY) else _BAND  # without room for ordinary pairs, only NOTABLE events
+        keys = [order + _BANDS[group] for order, group in zip(orders, groups, strict=True)]
+        for pair, index in batch.pairs:
+            if keys[index] > floors.get(pair, unknown):
+                self._keep(pair, keys[index], first + index, batch.raws[index], batch.facts[index])
+        if self._dropped != stats.tracker.dropped:
+            self._dropped = stats.tracker.dropped
+            self._forget(stats.tracker.activities)
+        if self.size_bytes > MOST_RESERVED_BYTES:
+            self._trim(stats)
+
+    def _keep(self, pair: Pair, key: int, number: int, raw: bytes, facts: Facts) -> None:
+        kept = self._pairs.get(pair)
+        if kept is None or key > _BAND:
+            most = max(kept.most if kept else 0, self._limit(_FAILING if key > _BAND else _ORDINARY))
+            if not most:
+                return
+            kept = self._pairs.setdefault(pair, _PairReserve(most))
+            kept.most = most
+        size = len(raw) + _RESERVED_OVERHEAD_BYTES  # of a long event the facts remain, which can be as long
+        event = (key, number, raw, None, size) if len(raw) <= LONGEST_EVENT_BYTES else (key, number, b"", facts, size)
+        events = kept.events
+        if len(events) < kept.most:
+            heapq.heappush(events, event)
+            self.size_bytes += size
+        else:
+            self.size_bytes += size - heapq.heappushpop(events, event)[4]
+        self._floors[pair] = events[0][0] if len(events) >= kept.most else _ALWAYS
+
+    def _widen(self, tracker: ActivityTracker) -> None:
+        """Let pairs that are watched from now on keep more events than others."""
+        most = self._limit(_WATCHED)
+        if len(tracker.watched) == self._watched or not most:
+            return
+        self._watched = len(tracker.watched)
+        for pair in tracker.watched:
+            kept = self._pairs.setdefault(pair, _PairReserve(most))
+            kept.most = max(kept.most, most)
+            self._floors[pair] = kept.floor
+
+    def _forget(self, known: Collection[Pair]) -> None:
+        """Give up the pairs that are no longer known."""
+        self._pairs = {pair: kept for pair, kept in self._pairs.items() if pair in known}
+        self._floors = {pair: kept.floor for pair, kept in self._pairs.items()}
+        self.size_bytes = sum(size for kept in self._pairs.values() for *_, size in kept.events)
+
+    def _trim(self, stats: EventStats) -> None:
+        """Give up events until there is room again; on the last level nothing is kept."""
+        ranks = _rank_pairs(self._pairs, stats)
+        while self.size_bytes > MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:
+            self._level = min(self._level + 1, len(_RESERVE_LIMITS) - 1)
+            limits = [self._limit(rank) for rank in (_ORDINARY, _FAILING, _WATCHED)]
+            self.size_bytes -= sum(kept.cut(limits[ranks[pair]]) for pair, kept in self._pairs.items())
+        self._pairs = {pair: kept for pair, kept in self._pairs.items() if kept.events}
+        self._floors = {pair: kept.floor for pair, kept in self._pairs.items()}
+
+    def list_events(self, pairs: Iterable[Pair]) -> list[SampledEvent]:
+        """Return the reserved events of some pairs, each once, the most important first."""
+        found = {event[1]: event for pair in pairs if pair in self._pairs for event in self._pairs[pair].events}
+        return [
+            SampledEvent(key, number, raw, facts or read_facts(raw))
+            for key, number, raw, facts, _ in sorted(found.values(), reverse=True)[:_MOST_RESERVED_PER_PAIR]
+        ]
+
+    def _limit(self, rank: int) -> int:
+        """Return how many events a pair of this rank may keep."""
+        return min(_MOST_RESERVED_PER_PAIR, _RESERVE_LIMITS[self._level][rank])
+
+
+def _rank_pairs(pairs: Iterable[Pair], stats: EventStats) -> dict[Pair, int]:
+    """Return how likely each pair is part of a finding."""
+    tracker = stats.tracker
+    credentials = (change for change in stats.changes if change.step.kind == "credential")
+    owners = {tracker.names_by_id.get(one.step.resource_id or "") or one.principal for one in credentials}
+    ranks = {}
+    for pair in pairs:
+        activity = tracker.activities[pair]
+        is_failing = activity.notable.failed_sign_ins or 2 * activity.failures >= activity.events
+        is_watched = pair in tracker.watched
+        ranks[pair] = _WATCHED if is_watched else _FAILING if is_failing or pair[0] in owners else _ORDINARY
+    return ranks
 
 
 class LatestChange(NamedTuple):
@@ -250,6 +485,7 @@ class ReportStats:
         self.latest_changes: list[LatestChange] = []
         self.compartment_names: dict[str, str] = {}
         self.sample = EventSample()
+        self.reserve = FindingReserve()
 
     @property
     def untyped(self) -> int:
@@ -285,7 +521,7 @@ class ReportStats:
         for data in batch.datas:
             if data.compartment_id and data.compartment_id not in self.compartment_names:
                 self._name_compartment(data.compartment_id, data.compartment_name)
-        self._add_to_sample(batch, event_classes)
+        self._add_to_sample(batch, event_classes, before)
 
     def _add_notable(self, batch: EventBatch, event_classes: Sequence[EventClass], before: int) -> None:
         """Count sign-ins and changes to IAM; `before` is the number of events before this batch."""
@@ -302,7 +538,7 @@ class ReportStats:
             else:
                 heapq.heappushpop(self.latest_changes, change)
 
-    def _add_to_sample(self, batch: EventBatch, event_classes: Sequence[EventClass]) -> None:
+    def _add_to_sample(self, batch: EventBatch, event_classes: Sequence[EventClass], before: int) -> None:
         watched_pairs = self.stats.tracker.watched
         watched = {index for pair, index in batch.pairs if pair in watched_pairs} if watched_pairs else ()
         groups = [FAILURE if outcome == "failure" else OTHER for outcome in batch.outcomes]
@@ -311,10 +547,13 @@ class ReportStats:
                 groups[index] = WATCHED
         for index, event_class in enumerate(event_classes):
             if event_class is not ORDINARY and (
-                event_class.is_iam_change or (event_class.is_sign_in and groups[index] == FAILURE)
+                event_class.is_iam_change
+                or event_class.kind == "monitoring"
+                or (event_class.is_sign_in and groups[index] == FAILURE)
             ):
                 groups[index] = NOTABLE
-        self.sample.add(batch.raws, batch.facts, groups)
+        orders = self.sample.add(batch.raws, batch.facts, groups)
+        self.reserve.add(batch, groups, orders, self.stats, before)
 
     def _name_compartment(self, compartment: str, name: str | None) -> None:
         if name and len(self.compartment_names) < _MOST_COMPARTMENTS and len(compartment) <= _LONGEST_NAME:

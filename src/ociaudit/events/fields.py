@@ -266,12 +266,12 @@ def read_sdk_facts(event: Mapping[str, Any]) -> Facts:
 
 
 def split_addresses(text: str | None) -> tuple[str, ...]:
-    """Return the addresses of a comma-separated list, in their order."""
+    """Return the distinct addresses of a comma-separated list, in their order."""
     if not text:
         return ()
     if "," not in text:
         return (text.strip(),)
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def make_facts_reader(needed: Collection[str]) -> Callable[[bytes], Facts]:

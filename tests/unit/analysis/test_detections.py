@@ -183,3 +183,13 @@ def test_an_empty_file_and_events_without_a_time() -> None:
     """No events, and events without any field, give no detection."""
     assert find(collect_stats([])) == []
     assert find(collect_stats([b"{}", b'{"data":{"identity":{"principalName":"x"}}}'])) == []
+
+
+def test_an_event_with_several_addresses_is_one_event() -> None:
+    """A detection of several pairs counts an event once that names several of their addresses, or one of them twice."""
+    places = f"{NEW}, 192.0.2.10, {NEW}"
+    changes = [encode_change("UpdatePolicy", where=places, hours=200 + number) for number in range(4)]
+    calls = [encode_event("GetObject", "robot", places, hours=150 + number, status="404") for number in range(20)]
+    found = {one.principal: one for one in detect(*changes, *calls)}
+    assert (found["anna"].events, found["robot"].events) == (4, 20)
+    assert found["anna"].pairs == {("anna", NEW), ("anna", "192.0.2.10")}

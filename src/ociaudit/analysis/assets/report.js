@@ -10,7 +10,10 @@
   const system = matchMedia("(prefers-color-scheme: dark)");
   const themeButton = find("theme");
   const isDark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
-  const labelThemeButton = () => { themeButton.textContent = isDark() ? "Light" : "Dark"; };
+  const labelThemeButton = () => {
+    themeButton.textContent = isDark() ? "Light" : "Dark";
+    themeButton.setAttribute("aria-label", isDark() ? "Light colors" : "Dark colors");
+  };
   themeButton.hidden = false;
   themeButton.addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
@@ -22,7 +25,7 @@
 
   /* The table of events and its filters. */
   const EVENT = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, compartment: 5, kinds: 6, raw: 7, region: 8 };
-  const wanted = { words: [], outcome: "", kind: 0, range: null };
+  const wanted = { words: [], outcome: "", kind: 0, range: null, rows: null };
   const searchField = make("input");
   searchField.type = "search";
   searchField.placeholder = "Search all fields of the events";
@@ -33,6 +36,7 @@
     return haystacks.get(row);
   };
   const isWanted = (row) =>
+    (!wanted.rows || wanted.rows.has(row)) &&
     (!wanted.outcome || OUTCOMES[row[EVENT.outcome]] === wanted.outcome) &&
     (!wanted.kind || row[EVENT.kinds] & wanted.kind) &&
     (!wanted.range || (row[EVENT.time] !== null && row[EVENT.time] >= wanted.range[0] && row[EVENT.time] < wanted.range[1])) &&
@@ -54,26 +58,46 @@
   const narrow = () => table.filter(isWanted);
   const rangeButton = makeButton("", "", () => timeline.zoom(null));
   rangeButton.hidden = true;
-  const controls = make("div", "controls", null,
-    searchField,
-    makeSelect("Outcome", [["", "Any outcome"], ...OUTCOMES.map((name) => [name, name])], (value) => { wanted.outcome = value; narrow(); }),
-    makeSelect("Kind", [["0", "Any kind"], [SIGN_IN, "Sign-ins"], [CHANGE, "Changes to IAM"]], (value) => { wanted.kind = Number(value); narrow(); }),
-    rangeButton,
-  );
-  const search = (text, isJump = false) => {
+  const rowsButton = makeButton("", "", () => { chooseRows(null); narrow(); searchField.focus(); });
+  rowsButton.hidden = true;
+  const chooseRows = (rows, text = "") => {
+    wanted.rows = rows && new Set(rows);
+    rowsButton.hidden = !rows;
+    rowsButton.textContent = rows ? `${text} ×` : "";
+    rowsButton.setAttribute("aria-label", `${text}. Show all events again`);
+  };
+  const outcomeSelect = makeSelect("Outcome", [["", "Any outcome"], ...OUTCOMES.map((name) => [name, name])], (value) => { wanted.outcome = value; narrow(); });
+  const kindSelect = makeSelect("Kind", [["0", "Any kind"], [SIGN_IN, "Sign-ins"], [CHANGE, "Changes to IAM"]], (value) => { wanted.kind = Number(value); narrow(); });
+  const controls = make("div", "controls", null, searchField, outcomeSelect, kindSelect, rangeButton, rowsButton);
+  const search = (text) => {
     searchField.value = text;
     wanted.words = text.toLowerCase().split(/\s+/).filter(Boolean);
     narrow();
-    if (isJump) {
-      find("events").scrollIntoView();
-      searchField.focus({ preventScroll: true });
-    }
   };
-  const pick = (text) => search(text, true);
+  const jump = (element) => {
+    find("events").scrollIntoView();
+    element.focus({ preventScroll: true });
+  };
+  const pick = (text) => {
+    chooseRows(null);
+    search(text);
+    jump(searchField);
+  };
+  /* Show exactly these rows of the sample, given by index: no text in an event decides, and no other filter stays. */
+  const pickRows = (indices, text) => {
+    chooseRows(indices.map((index) => data.sample[index]), text);
+    Object.assign(wanted, { outcome: "", kind: 0 });
+    outcomeSelect.value = "";
+    kindSelect.value = "0";
+    if (wanted.range) timeline.zoom(null);
+    search("");
+    jump(rowsButton);
+  };
   searchField.addEventListener("input", () => search(searchField.value));
   find("event-table").append(controls);
+  find("event-table").hidden = !data.events;
   find("events-lead").textContent = data.is_sampled
-    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}. Events of findings, changes to IAM, failed sign-ins, failures and rare types are preferred; the others are selected at random. The search covers only the sample; the file contains all events.`
+    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}. Events of the findings come first, then changes to IAM, failed sign-ins, failures and rare types; the others are selected at random. The search covers only the sample; the file contains all events.`
     : data.events ? `All ${plural(data.events, "event", "events")}. Open one to see its JSON as served.` : "None in this file.";
   table = new SortedTable(find("event-table"), {
     label: "Events",
@@ -93,20 +117,24 @@
     open: (row) => {
       const pre = make("pre");
       if (row[EVENT.raw]) showJson(pre, row[EVENT.raw]);
-      else pre.append("This event is too long to show here; the file contains it.");
+      else pre.append("The JSON of this event is not in this page, which has a limit. The file contains it.");
       return pre;
     },
   });
 
   /* Findings. */
   const marks = [];
-  data.findings.forEach(([severity, principal, address, reasons, first, last, events, entries], index) => {
+  data.findings.forEach(([severity, principal, address, reasons, first, last, events, entries, inSample], index) => {
     const mark = String(index + 1);
     const who = [principal, address].filter(Boolean);
     const title = make("span", "", null, make("bdi", "", who[0] || "(unknown)"), ...(who[1] ? [" from ", make("bdi", "", who[1])] : []));
     const heading = make("h3", "", null, make("span", "mark", mark), title);
     const head = make("div", "finding-head", null, heading);
-    if (who.length) head.append(makeButton("link", "Show its events", () => pick(who.join(" "))));
+    const isWhole = inSample.length === events;
+    const share = `${showNumber(inSample.length)} of ${showNumber(events)}${isWhole ? "" : inSample.length === 1 ? " is in this page" : " are in this page"}`;
+    const show = makeButton("link", "Show its events", () => pickRows(inSample, `Finding ${mark}: ${share}`));
+    show.setAttribute("aria-label", `Show its events, ${share}`);
+    head.append(make("span", "show", null, ...(inSample.length ? [show] : []), make("span", "share", share)));
     const list = make("ol", "steps");
     for (const [time, text, tone] of entries) {
       const [, what, rest] = /^(.*?)((?:: |; | by | with | within ).*)?$/s.exec(text);
@@ -124,7 +152,7 @@
   find("findings").hidden = data.findings.length === 0;
 
   /* Events and sign-ins over time. */
-  const timeline = drawBars(find("timeline"), {
+  const timeline = data.timeline && drawBars(find("timeline"), {
     series: data.timeline, title: "Events over time", height: 170, marks,
     panels: [
       { names: ["unknown", "success", "failure"], label: "All events" },
@@ -137,13 +165,15 @@
       narrow();
     },
   });
-  if (data.timeline.outside) {
+  if (!data.events) find("timeline-lead").textContent = "None in this file.";
+  else if (!data.timeline) find("timeline-lead").textContent = "No event in this file has a readable time.";
+  else if (data.timeline.outside) {
     const reason = data.coverage ? "the range refers to processed time, and the event time can differ" : "their times are far from those of all other events";
     find("timeline-lead").textContent = `${plural(data.timeline.outside, "event is", "events are")} outside the range shown: ${reason}.`;
   }
   const sum = (numbers) => numbers.reduce((total, each) => total + each, 0);
   const signIns = data.sign_ins;
-  const counted = OUTCOMES.map((name) => sum(signIns[name]));
+  const counted = OUTCOMES.map((name) => (signIns ? sum(signIns[name]) : 0));
   if (sum(counted)) {
     find("sign-ins-lead").textContent = `${showNumber(counted[0])} succeeded, ${showNumber(counted[1])} failed${counted[2] ? `, ${showNumber(counted[2])} have an unknown outcome` : ""}.`;
     drawBars(find("sign-ins"), { series: signIns, title: "Sign-ins over time", height: 120, marks, panels: [{ names: ["unknown", "success", "failure"] }] });
@@ -152,14 +182,14 @@
   }
 
   /* Coverage. */
+  const isAltered = Boolean(document.querySelector(".verdict.altered"));
   if (data.coverage) {
-    const { targets, targets_with_gaps: withGaps, rows_left_out: leftOut } = data.coverage;
-    find("coverage-lead").textContent = `${showNumber(targets - withGaps)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range${withGaps ? `; ${plural(withGaps, "target has gaps and comes", "targets have gaps and come")} first` : ""}.${leftOut ? ` ${plural(leftOut, "target is", "targets are")} not shown; none of them is in a worse state than those shown.` : ""}`;
+    find("coverage-lead").textContent = `${isAltered ? "What the manifest states, which does not match this file: " : ""}${describeCoverage(data.coverage)}`;
     drawCoverage(find("coverage"), data.coverage);
   }
 
   /* Changes to IAM. */
-  const CHANGES = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, resource: 5, id: 6 };
+  const CHANGES = { time: 0, name: 1, outcome: 2, principal: 3, address: 4, resource: 5, event: 6 };
   const suspects = new Set(data.findings.filter(([severity]) => severity === "high").map(([, , address]) => address));
   const isSuspect = (address) => address.split(/\s*,\s*/).some((each) => suspects.has(each));
   const flaggedFirst = (rows, isFlagged) => [...rows.filter(isFlagged), ...rows.filter((row) => !isFlagged(row))];
@@ -167,6 +197,11 @@
   find("changes-lead").textContent = data.all_changes
     ? `Changes to users, groups, policies, credentials and MFA devices.${suspects.size ? " Changes from the addresses of findings come first." : ""}${isChangesCut ? ` The table shows the latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)} changes.` : ""}`
     : "None in this file.";
+  const showChange = (cell, row) => {
+    const name = shortenType(row[CHANGES.name]);
+    if (row[CHANGES.event] === null) put(cell, name);
+    else cell.append(makeButton("link", name, () => pickRows([row[CHANGES.event]], "This change")));
+  };
   if (data.changes.length) {
     new SortedTable(find("changes"), {
       label: "Changes to IAM",
@@ -174,7 +209,7 @@
       rows: flaggedFirst(data.changes, (row) => isSuspect(row[CHANGES.address])),
       columns: [
         { title: "Time", className: "time", width: "13.5em", value: (row) => row[CHANGES.time] ?? -Infinity, show: (cell, row) => put(cell, showTime(row[CHANGES.time])) },
-        { title: "Event", value: (row) => row[CHANGES.name].toLowerCase(), show: (cell, row) => cell.append(makeButton("link", shortenType(row[CHANGES.name]), () => pick(row[CHANGES.id]))) },
+        { title: "Event", value: (row) => row[CHANGES.name].toLowerCase(), show: showChange },
         { title: "Outcome", width: "7em", value: (row) => row[CHANGES.outcome], show: (cell, row) => putTag(cell, row[CHANGES.outcome]) },
         { title: "Principal", value: (row) => row[CHANGES.principal].toLowerCase(), show: (cell, row) => put(cell, row[CHANGES.principal]) },
         { title: "Address", width: "11.5em", value: (row) => row[CHANGES.address], show: (cell, row) => put(cell, row[CHANGES.address]) },

@@ -9,6 +9,8 @@ const DATE_FORMATS = [
   [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
   [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
 ];
+const DAYS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 30, 60, 90, 180, 365, 730, 1825, 3650, 9125, 18250, 36500];
+const TIME_STEPS = [60, 300, 600, 900, 1800, ...[1, 2, 3, 4, 6, 8, 12].map((hours) => hours * 3600), ...DAYS.map((days) => days * DAY)];
 const LEFT_GUTTER = 54;
 const charts = [];
 
@@ -23,7 +25,7 @@ function redrawCharts() {
 
 function makeTimeAxis(isShown) {
   return {
-    show: true, stroke: () => readColor("soft"), font: FONT, size: isShown ? 40 : 0, space: 64,
+    show: true, stroke: () => readColor("soft"), font: FONT, size: isShown ? 40 : 0, space: 64, incrs: TIME_STEPS,
     values: isShown ? DATE_FORMATS : () => [],
     grid: { show: false }, ticks: { show: isShown, stroke: () => readColor("line"), size: 4, width: 1 },
   };
@@ -93,7 +95,7 @@ function drawBars(container, { series, title, height, marks = [], panels, onZoom
   const views = panels.map(({ names, label, panelHeight }, index) => {
     if (label) container.append(make("p", "panel-title", label));
     const panel = make("div", "panel");
-    panel.setAttribute("role", "img");
+    panel.setAttribute("role", "application");
     panel.setAttribute("aria-label", `${title}${label ? `, ${label}` : ""}. Arrow keys move from bar to bar.`);
     container.append(panel);
     return { names, panel, panelHeight: panelHeight || height, isLast: index === panels.length - 1, chart: null };
@@ -186,6 +188,8 @@ const STATES = {
 };
 const GAP_STATES = "ndx";
 const ROW_HEIGHT = 18;
+const LABEL_HEIGHT = 19; // of a label above its row, where the page is too narrow for labels beside the rows
+const NARROW_WIDTH = 560;
 const ROWS_PER_PAGE = 24;
 
 /** Parse a pattern such as `c6x1` into [[state, first bin, number of bins], …]. */
@@ -199,6 +203,18 @@ function readRuns(pattern) {
 }
 
 const hasGap = (pattern) => /[ndx]/.test(pattern);
+
+/** Describe the map in words; a target counts once, by its worst state, as in the verdict. */
+function describeCoverage({ targets, targets_with_gaps: withGaps, targets_waived: waived, targets_provisional: provisional, rows_left_out: leftOut }) {
+  const answered = `${showNumber(targets - withGaps - waived)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range`;
+  const others = [
+    withGaps ? plural(withGaps, "target has gaps and comes first", "targets have gaps and come first") : "",
+    waived ? plural(waived, "target is denied and waived", "targets are denied and waived") : "",
+    provisional ? `${provisional === targets - withGaps - waived ? "all of these are" : `${showNumber(provisional)} of these ${provisional === 1 ? "is" : "are"}`} provisional in part` : "",
+  ].filter(Boolean);
+  const cut = leftOut ? ` ${plural(leftOut, "target is", "targets are")} not shown; none of them is in a worse state than those shown.` : "";
+  return `${[answered, ...others].join("; ")}.${cut}`;
+}
 
 /** Draw the coverage map: a row for each target, a column for each bin; rows with gaps come first. */
 function drawCoverage(container, map) {
@@ -224,7 +240,8 @@ function drawCoverage(container, map) {
   const readout = make("p", "readout");
   readout.setAttribute("aria-live", "polite");
   const panel = make("div", "panel");
-  panel.setAttribute("role", "img");
+  panel.setAttribute("role", "application");
+  panel.setAttribute("aria-roledescription", "chart");
   panel.setAttribute("aria-label", "Coverage by target and time. Arrow keys move from column to column and from target to target.");
   panel.tabIndex = 0;
   controls.append(search);
@@ -256,8 +273,17 @@ function drawCoverage(container, map) {
     const { ctx } = u;
     const ratio = uPlot.pxRatio;
     ctx.save();
+    const isNarrow = widthOf(container) < NARROW_WIDTH;
     shownRows().forEach((target, row) => {
-      const top = u.valToPos(-row, "y", true) + ratio;
+      const above = u.valToPos(-row, "y", true);
+      const top = above + ratio + (isNarrow ? LABEL_HEIGHT * ratio : 0);
+      if (isNarrow) {
+        ctx.fillStyle = readColor("ink");
+        ctx.font = FONT.replace("12px", `${12 * ratio}px`);
+        ctx.textAlign = "left";
+        ctx.textBaseline = "alphabetic";
+        ctx.fillText(fitLabel(target, u.bbox.width / ratio), u.bbox.left, above + 15 * ratio);
+      }
       const height = u.valToPos(-row - 1, "y", true) - top - ratio;
       for (const [state, first, bins] of readRuns(target.pattern)) drawRun(u, ctx, ratio, state, first, bins, top, height);
     });
@@ -313,7 +339,8 @@ function drawCoverage(container, map) {
       const mark = hasGap(pattern) ? "⚠ " : "";
       const shown = showHidden(name);
       let end = shown.length;
-      const write = () => `${mark}${end < shown.length ? `${shown.slice(0, end)}…` : shown} · ${showHidden(region)}`;
+      const cut = () => (shown.includes("/") ? `…${shown.slice(-end)}` : `${shown.slice(0, end)}…`); // a path says most at its end
+      const write = () => `${mark}${end < shown.length ? cut() : shown} · ${showHidden(region)}`;
       while (end > 2 && context.measureText(write()).width > room) end -= 1;
       return write();
     };
@@ -323,16 +350,17 @@ function drawCoverage(container, map) {
     chart?.destroy();
     const rows = shownRows();
     const width = widthOf(container);
-    const gutter = Math.min(270, Math.floor(width * 0.4));
-    const height = Math.max(1, rows.length) * ROW_HEIGHT;
+    const isNarrow = width < NARROW_WIDTH;
+    const gutter = isNarrow ? 0 : Math.min(330, Math.floor(width * 0.4));
+    const height = Math.max(1, rows.length) * (ROW_HEIGHT + (isNarrow ? LABEL_HEIGHT : 0));
     chart = new uPlot({
-      width, height: height + 40, legend: { show: false }, padding: [0, 20, 0, 0], tzDate: toUtc,
+      width, height: height + 40, legend: { show: false }, padding: [0, 20, 0, isNarrow ? 20 : 0], tzDate: toUtc,
       scales: {
         x: { time: true, range: () => [timeOf(0), timeOf(map.bins)] },
         y: { range: () => [-Math.max(1, rows.length), 0] },
       },
       axes: [makeTimeAxis(true), {
-        stroke: () => readColor("ink"), font: FONT, size: gutter, gap: 8, grid: { show: false }, ticks: { show: false },
+        show: !isNarrow, stroke: () => readColor("ink"), font: FONT, size: gutter, gap: 8, grid: { show: false }, ticks: { show: false },
         splits: () => rows.map((_, row) => -row - 0.5),
         values: () => rows.map((target) => fitLabel(target, gutter - 12)),
       }],

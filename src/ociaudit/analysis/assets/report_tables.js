@@ -13,10 +13,16 @@ class SortedTable {
     this.heads = columns.map((column, index) => {
       const head = make("th", column.isNumber ? "number" : "", null, makeButton("", column.title, () => this.sort(index)));
       head.scope = "col";
+      setRoles("columnheader", head);
       if (column.width) head.style.width = column.width;
       return head;
     });
-    const table = make("table", "cards", null, make("thead", "", null, make("tr", "", null, ...this.heads)), this.body);
+    const headRow = make("tr", "", null, ...this.heads);
+    const head = make("thead", "", null, headRow);
+    const table = make("table", "cards", null, head, this.body);
+    setRoles("row", headRow);
+    setRoles("rowgroup", head, this.body);
+    setRoles("table", table);
     table.setAttribute("aria-label", label);
     this.position = make("span");
     this.position.setAttribute("aria-live", "polite");
@@ -67,7 +73,10 @@ class SortedTable {
     if (!rows.length) {
       const cell = make("td", "", "No matching rows.");
       cell.colSpan = this.columns.length;
-      this.body.append(make("tr", "", null, cell));
+      const line = make("tr", "", null, cell);
+      setRoles("cell", cell);
+      setRoles("row", line);
+      this.body.append(line);
     }
     const total = showNumber(this.found.length);
     this.position.textContent = rows.length ? `${showNumber(first + 1)}–${showNumber(first + rows.length)} of ${total}` : `0 of ${showNumber(this.rows.length)}`;
@@ -78,9 +87,11 @@ class SortedTable {
 
   makeRow(row) {
     const line = make("tr", this.flag(row) ? "flagged" : "");
+    setRoles("row", line);
     this.columns.forEach((column, index) => {
       const cell = make("td", column.isNumber ? "number" : column.className || "");
       cell.dataset.label = column.title;
+      setRoles("cell", cell);
       const inside = make("div");
       cell.append(inside);
       if (index === 0 && this.open) {
@@ -105,7 +116,10 @@ class SortedTable {
     }
     const cell = make("td", "", null, this.open(row));
     cell.colSpan = this.columns.length;
-    line.after(make("tr", "detail", null, cell));
+    const detail = make("tr", "detail", null, cell);
+    setRoles("cell", cell);
+    setRoles("row", detail);
+    line.after(detail);
   }
 
   moveFocus(event) {
@@ -125,6 +139,11 @@ class SortedTable {
     this.turn(by);
     this.body.querySelectorAll(".open-row")[index]?.focus();
   }
+}
+
+/** State roles, which browsers drop where a narrow screen shows the rows of a table as cards. */
+function setRoles(role, ...elements) {
+  for (const element of elements) element.setAttribute("role", role);
 }
 
 const put = (cell, text) => cell.append(make("span", "", text));
