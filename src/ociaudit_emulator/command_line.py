@@ -210,21 +210,18 @@ def assemble(settings: Settings, read_clock: ReadSeconds, read_monotonic: ReadSe
     """
     tenancy = make_tenancy(settings.seed, more_compartments=settings.more_compartments)
     clock = make_clock(settings, read_clock)
-    timeline = Timeline(tenancy, settings.seed, settings.kept_days)
-    if settings.changes_file is not None:
-        _add_changes(settings.changes_file, timeline, clock)
+    timeline = _make_timeline(tenancy, settings, clock)
     appearance = make_appearance(settings)
     dates = DateCheck(read_clock)
-    is_from_files = settings.events_file is not None
-    store = VisibleEvents(make_store(tenancy, settings), clock, timeline, appearance, is_from_files)
+    store = VisibleEvents(
+        make_store(tenancy, settings), clock, timeline, appearance, is_always_there=settings.events_file is not None
+    )
     self_audit = SelfAudit(store, tenancy, settings, clock) if settings.is_self_auditing else None
     rate = settings.rate_limit_per_second
     key_ring = KeyRing(read_clock)
     issuer = TokenIssuer(tenancy, key_ring, read_clock)
     metadata = InstanceMetadata(tenancy)
-    objects = ObjectStore(clock.read_ms)
-    for name in settings.buckets:
-        objects.create_bucket(HOME_REGION, name, tenancy.id)
+    objects = _make_object_store(tenancy, settings, clock)
     parts = ServiceParts(
         timeline=timeline,
         appearance=appearance,
@@ -280,16 +277,29 @@ def make_appearance(settings: Settings) -> Appearance:
     )
 
 
-def _add_changes(path: Path, timeline: Timeline, clock: ServiceClock) -> None:
-    """Add the changes of a file.
+def _make_timeline(tenancy: Tenancy, settings: Settings, clock: ServiceClock) -> Timeline:
+    """Return the tenancy in the course of time, with the changes of the file if there is one.
 
     Raises: ChangeError.
     """
+    timeline = Timeline(tenancy, settings.seed, settings.kept_days)
+    path = settings.changes_file
+    if path is None:
+        return timeline
     try:
         timeline.add(json.loads(path.read_bytes()), clock.read_ms())
     except (OSError, ValueError, ChangeError) as error:
         message = f"--changes {path}: {error}"
         raise ChangeError(message) from error
+    return timeline
+
+
+def _make_object_store(tenancy: Tenancy, settings: Settings, clock: ServiceClock) -> ObjectStore:
+    """Return Object Storage with the buckets of the flags, in the home region."""
+    objects = ObjectStore(clock.read_ms)
+    for name in settings.buckets:
+        objects.create_bucket(HOME_REGION, name, tenancy.id)
+    return objects
 
 
 def make_store(tenancy: Tenancy, settings: Settings) -> EventStore:

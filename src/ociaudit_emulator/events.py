@@ -198,8 +198,9 @@ class GeneratedEvents:
             until = min(stop, at + room)
             for number in range(at, until):
                 event = planned.plan.find(number)
-                minutes.append(day * MINUTES_PER_DAY + event.minute_of_day)
-                events.append(self._generate(target, minutes[-1], planned, number, event))
+                minute = day * MINUTES_PER_DAY + event.minute_of_day
+                minutes.append(minute)
+                events.append(self._generate(target, minute, planned, number, event))
             if until < stop:
                 return Slice(events, day * _POSITIONS_PER_DAY + until, minutes)
             day, at = day + 1, 0

@@ -98,7 +98,7 @@ class Server:
         return delivered
 
     async def _handle_upload(self, request: web.BaseRequest, signed: SignedRequest, entry: LogEntry) -> ServerResponse:
-        """Return the response to an upload: a refusal at once, any other when its body has been received."""
+        """Return the response to an upload: a refusal immediately, any other when its body has been received."""
         refusal = self._handler.admit(signed, entry)
         if refusal is not None and not isinstance(refusal.delivery, ResetUpload):
             return refusal

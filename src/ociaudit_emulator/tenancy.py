@@ -103,7 +103,7 @@ class Tenancy:
         """Return the name of a compartment in a minute since 1970; events carry it. Root has the tenancy's."""
         if compartment_id == self.id:
             return self.name
-        renamed = self.renamed.get(compartment_id)
+        renamed = self.renamed.get(compartment_id) if self.renamed else None
         if renamed:
             at = bisect_right(renamed, minute * MS_PER_MINUTE, key=lambda one: one[0])
             if at:

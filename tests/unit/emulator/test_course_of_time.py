@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from ociaudit_emulator.command_line import main
 from ociaudit_emulator.control import ControlError
 from ociaudit_emulator.event_shape import reserialise
 from ociaudit_emulator.settings import PageSize
@@ -122,6 +123,35 @@ def test_delayed_events_appear_when_the_truth_says(payments):
     assert sizes[0] == 0
     assert sizes[-1] == len(truth)
     assert any(0 < before < after for before, after in pairwise(sizes))
+
+
+def test_changes_come_from_a_file_too(tmp_path, capsys):
+    """`--changes` schedules what a file says; a file that says nothing valid ends the start with its name."""
+    path = tmp_path / "changes.json"
+    path.write_text('[{"change": "createCompartment", "name": "project-x"}]', "utf-8")
+    assert "project-x" in list_names(EmulatedService(changes_file=path))
+    path.write_text('[{"change": "paint"}]', "utf-8")
+    assert main(["--changes", str(path)]) == 2
+    assert f"--changes {path}: a change is" in capsys.readouterr().err
+    assert main(["--changes", str(tmp_path / "none.json")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_events_of_a_file_wait_once_the_clock_is_set(tmp_path):
+    """A file's events are always there, except delayed ones, until the clock is set; then all wait for their minute."""
+    path = tmp_path / "events.json"
+    lines = [json.dumps({"eventId": str(n), "eventTime": f"2025-12-09T{n:02}:30:00Z"}) for n in range(24)]
+    path.write_text("\n".join(lines), "utf-8")
+    service = EmulatedService(events_file=path, now_ms=parse_time_ms(HALF))
+    root = service.tenancy.id
+    assert len(list_day(service, root)) == 24
+    assert {one.visible_from for one in read_truth(service, root)} == {None}
+    control(service, "POST", "appearance", {"delays": [{"by": "3h", "distribution": "fixed"}]})
+    assert len(list_day(service, root)) == 9
+    control(service, "POST", "clock", {"now": HALF})
+    control(service, "DELETE", "appearance")
+    assert len(list_day(service, root)) == 12
+    assert len(read_truth(service, root, at=HALF)) == 12
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])

@@ -8,6 +8,7 @@ import pytest
 from ociaudit_emulator.control import ControlError
 from ociaudit_emulator.faults import FAULT_KINDS
 from ociaudit_emulator.http import NEXT_PAGE_HEADER, CutShort, Reset, Stall, Whole
+from ociaudit_emulator.object_api import make_namespace
 from support.emulated_service import NOW_SECONDS, EmulatedService
 from support.emulator import split_array
 
@@ -233,7 +234,7 @@ def test_the_same_id_can_have_other_bytes(service, is_time_changed):
 
 
 def test_every_kind_of_fault_can_fire():
-    """Each registered kind fires on a first page, a later page, a last page, or the configuration."""
+    """Each registered kind fires on a first page, a later page, a last page, the configuration, or an upload."""
     for kind in FAULT_KINDS:
         service = EmulatedService()
         service.add_fault(kind)
@@ -242,6 +243,7 @@ def test_every_kind_of_fault_can_fire():
             list_page(service, page=token, headers=GZIP)
         service.list_events(service.tenancy.id, *QUIET, headers=GZIP)
         service.get("/20190901/configuration", compartmentId=service.tenancy.id)
+        service.upload(f"/n/{make_namespace(service.tenancy)}/b/none/o/a", b"")
         assert_fired(service)
 
 
