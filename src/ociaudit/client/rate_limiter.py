@@ -19,15 +19,17 @@ Rate limit of an endpoint
 - There is none until the service's first 429. Requests are then spaced evenly; no burst is saved up.
 - The 429 shows the ceiling: the successes per second, measured over the last second, or at a low rate over the time
   that four requests take. From then on the rate is a cubic of the time since the 429, as in TCP's CUBIC
-  (docs/adr/0008). With ceiling C, after t seconds it is
+  (docs/adr/0008). With plateau C, after t seconds it is
 
-      C * (1 + ((t - P) / K) ** 3)    where K = 20 s and P = K * 0.15 ** (1 / 3), about 10.6 s
+      C * (1 + ((t - P) / K) ** 3)    where P = K * (1 - start) ** (1 / 3)
 
-  It starts at 85 % of C, is back above 95 % within four seconds, stays flat around C, and then grows faster and
-  faster, in case the service allows more than it did.
-- A 429 in the first second, or after next to no successes, shows no ceiling. The rate then starts at four a second, or
-  is halved if there was one, and doubles every second. Each doubling needs two successes: a rate that grows faster
-  than responses arrive would exceed a low limit again and again.
+  It starts below C, stays flat around C, and then grows faster and faster, in case the service allows more than it did.
+- A ceiling is an estimate until the next 429 shows the same one, give or take a tenth: C is the ceiling, the start is
+  90 % of it, and K is 20 s. Once it is confirmed, C is 98 % of the ceiling, the start is 97 % of that, and K is 40 s:
+  each 429 may cost a second of `Retry-After`, so a limit that is known is tried more rarely and more gently.
+- A 429 in the first second, or after next to no successes, shows no ceiling. The rate then starts at three quarters of
+  those successes (at four a second if there were none), or is halved if there was one, and doubles every second. Each
+  doubling needs two successes: a rate that grows faster than responses arrive would exceed a low limit again and again.
 - One reduction per round trip: a 429 to a request that was sent before the last reduction adds no information.
 - The rate grows to twice the rate in use at most, so that a limit that appears later is found quickly.
 - `Retry-After` pauses the endpoint until the latest moment that was named. The rate does not grow during the pause.
@@ -48,13 +50,25 @@ INITIAL_IN_FLIGHT = 2
 _UNPROVEN_AFTER_FAILURES = 3
 _SILENT_SECONDS = 3.0
 _MIN_MEASURED_SECONDS = 1.0
-_REDUCTION = 0.85
-_CUBIC_SECONDS = 20.0
-_PLATEAU_SECONDS = _CUBIC_SECONDS * (1 - _REDUCTION) ** (1 / 3)
+_CONFIRMING_SHARE = 0.1
 _INITIAL_PER_SECOND = 4.0
+_INITIAL_SHARE = 0.75
+_LEAST_SHARE_USED = 1 / 3
 _MIN_PER_SECOND = 0.5
 _SUCCESSES_PER_DOUBLING = 2
 _MAX_DOUBLINGS = 30.0
+
+
+class _Curve(NamedTuple):
+    """The rate after a 429: it starts at a share of the plateau."""
+
+    plateau: float
+    start: float
+    cubic_seconds: float
+
+    def compute_rate(self, seconds: float) -> float:
+        """Return the requests per second so many seconds after the 429."""
+        return self.plateau * (1 + (seconds / self.cubic_seconds - (1 - self.start) ** (1 / 3)) ** 3)
 
 
 class EndpointLimit:
@@ -75,6 +89,8 @@ class EndpointLimit:
         self._failures_in_a_row: int | None = None
         """None until the first response."""
         self._ceiling: float | None = None
+        self._curve: _Curve | None = None
+        """None without a 429, or while the rate doubles."""
         self._next_at = 0.0
         self._paused_until = 0.0
         self._reduced_at = -1.0
@@ -146,29 +162,45 @@ class EndpointLimit:
         self._paused_until = max(self._paused_until, now + seconds)
 
     def _reduce(self, now: float) -> None:
-        measured = len(self._successes) / self._measured_seconds
-        lowest = _INITIAL_PER_SECOND if self.per_second is None else max(self.per_second / 2, _MIN_PER_SECOND)
-        was_measured = self._first_sent_at is not None and now - self._first_sent_at >= self._measured_seconds
-        if was_measured and measured >= lowest:
-            self._ceiling = measured if self.per_second is None else min(measured, self.per_second)
-            self.per_second = _REDUCTION * self._ceiling
+        before, self._ceiling = self._ceiling, self._measure_ceiling(now)
+        if self._ceiling is None:
+            self._curve = None
+            if self.per_second is not None:
+                self.per_second = max(self.per_second / 2, _MIN_PER_SECOND)
+            else:
+                self.per_second = _INITIAL_SHARE * len(self._successes) or _INITIAL_PER_SECOND
         else:
-            self._ceiling = None
-            self.per_second = lowest
+            is_confirmed = before is not None and abs(self._ceiling - before) <= _CONFIRMING_SHARE * before
+            self._curve = _Curve(0.98 * self._ceiling, 0.97, 40.0) if is_confirmed else _Curve(self._ceiling, 0.9, 20.0)
+            self.per_second = self._curve.compute_rate(0.0)
         self._reduced_at = now
         self._successes_since_reduction = 0
         self._doubled_from = self.per_second
         self._next_at = now + 1 / self.per_second
 
+    def _measure_ceiling(self, now: float) -> float | None:
+        """Return the rate that the successes before a 429 show; None if there were too few, or for too short a time.
+
+        Their number is a whole one. If it fits the rate in use, that is the better estimate.
+        """
+        count, seconds = len(self._successes), self._measured_seconds
+        used = self.per_second
+        least = _INITIAL_PER_SECOND if used is None else _LEAST_SHARE_USED * used
+        if self._first_sent_at is None or now - self._first_sent_at < seconds or count / seconds < least:
+            return None
+        if used is not None and count + 1 >= used * seconds:
+            return min(used, (count + 0.75) / seconds)
+        return count / seconds
+
     def _grow(self, now: float) -> None:
         if self.per_second is None:
             return
         passed = max(0.0, now - max(self._reduced_at, self._paused_until))
-        if self._ceiling is None:
+        if self._curve is None:
             doublings = min(passed, self._successes_since_reduction / _SUCCESSES_PER_DOUBLING, _MAX_DOUBLINGS)
             wanted = self._doubled_from * 2**doublings
         else:
-            wanted = self._ceiling * (1 + ((passed - _PLATEAU_SECONDS) / _CUBIC_SECONDS) ** 3)
+            wanted = self._curve.compute_rate(passed)
         used = max(len(self._successes) / self._measured_seconds, _INITIAL_PER_SECOND)
         self.per_second = max(min(wanted, 2 * used), min(wanted, self.per_second))
 

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+from collections import deque
 from collections.abc import Awaitable, Callable
+from statistics import mean
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ociaudit.client.rate_limiter import EndpointLimit, RateLimiter
+from ociaudit.client.rate_limiter import EndpointLimit, RateLimiter, Slot
 from support.virtual_time import VirtualClock, run_in_virtual_time
 
 Scene = Callable[[RateLimiter], Awaitable[None]]
@@ -257,15 +260,30 @@ def test_a_failing_endpoint_has_one_request_in_flight() -> None:
 
 
 def test_a_429_shows_the_ceiling() -> None:
-    """After a 429 the rate is 85 % of the last second's successes, over 95 % four seconds later, and above it later."""
+    """After a 429 the rate is 90 % of the last second's successes, over 95 % four seconds later, and above it later."""
     limit = EndpointLimit(max_in_flight=4)
     now = succeed_evenly(limit, start=0.0, per_second=20.0, seconds=3.0)
     throttle(limit, now)
-    assert limit.per_second == pytest.approx(17.0)
+    assert limit.per_second == pytest.approx(18.0)
     rates = succeed_at_full_rate(limit, now, seconds=30)
     assert rates[4] > 19.0
     assert rates[10] == pytest.approx(20.0, rel=0.01)
     assert rates[25] > 24.0
+
+
+def test_a_confirmed_ceiling_is_tried_more_rarely() -> None:
+    """A second 429 at the same rate leaves more of it, for longer; one at another rate starts from the beginning."""
+    limit = EndpointLimit(max_in_flight=4)
+    now = succeed_evenly(limit, start=0.0, per_second=20.0, seconds=3.0)
+    throttle(limit, now)
+    now = succeed_evenly(limit, start=now + 1, per_second=20.0, seconds=9.0)
+    throttle(limit, now)
+    assert limit.per_second == pytest.approx(0.97 * 0.98 * 20, rel=0.02)
+    rates = succeed_at_full_rate(limit, now, seconds=24)
+    assert max(rates.values()) < 20.2
+    now = succeed_evenly(limit, start=now + 30, per_second=10.0, seconds=9.0)
+    throttle(limit, now)
+    assert limit.per_second == pytest.approx(9.0)
 
 
 def test_the_rate_does_not_grow_during_a_pause() -> None:
@@ -275,7 +293,7 @@ def test_the_rate_does_not_grow_during_a_pause() -> None:
     throttle(limit, now, retry_after_seconds=60.0)
     limit.record_sent(now + 60)
     limit.record_success(now + 60)
-    assert limit.per_second == pytest.approx(17.0, rel=0.01)
+    assert limit.per_second == pytest.approx(18.0, rel=0.01)
 
 
 def test_an_unused_rate_does_not_grow() -> None:
@@ -296,7 +314,7 @@ def test_a_rejected_burst_is_one_reduction() -> None:
         limit.record_sent(now)
     for _ in range(5):
         limit.record_throttled(now + 0.01, sent_at=now, retry_after_seconds=None)
-    assert limit.per_second == pytest.approx(17.0)
+    assert limit.per_second == pytest.approx(18.0)
     assert limit.in_flight == 0
 
 
@@ -329,6 +347,82 @@ def test_an_early_429_shows_no_ceiling() -> None:
     rates = succeed_at_full_rate(limit, 0.0, seconds=5)
     assert rates[1] > 6
     assert rates[4] > 30
+
+
+def test_a_429_in_the_first_second_starts_below_its_successes() -> None:
+    """With twelve successes before it, the rate starts at nine; the successes of half a second show no ceiling."""
+    limit = EndpointLimit(max_in_flight=16)
+    now = succeed_evenly(limit, start=0.0, per_second=24.0, seconds=0.5)
+    throttle(limit, now)
+    assert limit.per_second == 9.0
+    assert succeed_at_full_rate(limit, now, seconds=3)[2] > 30
+
+
+class SlidingSecond:
+    """A service that takes `per_second` requests in any second, and names a `Retry-After` with every second 429."""
+
+    def __init__(self, per_second: int, latency_seconds: float, seed: int) -> None:
+        self.per_second = per_second
+        self.latency_seconds = latency_seconds
+        self.random = random.Random(seed)
+        self.taken: deque[float] = deque()
+        self.sent = self.refused = 0
+
+    async def handle(self, slot: Slot) -> float | None:
+        """Answer a request, and return the wait that a 429 asks for; None for a success."""
+        await asyncio.sleep(self.latency_seconds * self.random.uniform(0.3, 0.7))
+        now = asyncio.get_running_loop().time()
+        self.sent += 1
+        while self.taken and self.taken[0] <= now - 1:
+            self.taken.popleft()
+        is_taken = len(self.taken) < self.per_second
+        if is_taken:
+            self.taken.append(now)
+        await asyncio.sleep(self.latency_seconds * self.random.uniform(0.3, 0.7))
+        if is_taken:
+            slot.record_success()
+            return None
+        self.refused += 1
+        retry_after = 1.0 if self.refused % 2 == 0 else None
+        slot.record_throttled(retry_after)
+        return retry_after or 0.2
+
+
+def measure_rate(service: SlidingSecond, requests: int) -> float:
+    """Send requests, 24 at a time, until each has succeeded; return how many did in a second."""
+
+    async def scene(rate_limiter: RateLimiter) -> None:
+        waiting = list(range(requests))
+
+        async def work() -> None:
+            while waiting:
+                waiting.pop()
+                wait: float | None = 0.0
+                while wait is not None:
+                    await asyncio.sleep(wait)
+                    async with rate_limiter.acquire("a") as slot:
+                        wait = await service.handle(slot)
+
+        await asyncio.gather(*(work() for _ in range(24)))
+
+    return requests / run_scene(scene)
+
+
+@pytest.mark.parametrize("latency_seconds", [0.005, 0.03, 0.08])
+def test_a_limit_of_twenty_in_a_second_is_used(latency_seconds: float) -> None:
+    """In a minute, nine tenths of the limit are used on average, and at most three requests in a hundred refused."""
+    services = [SlidingSecond(20, latency_seconds, seed) for seed in range(8)]
+    rates = [measure_rate(service, 1_200) for service in services]
+    assert mean(rates) >= 18.0
+    assert all(service.refused <= 0.03 * service.sent for service in services)
+
+
+@pytest.mark.parametrize("per_second", [1, 2, 3, 5])
+def test_a_low_limit_is_used(per_second: int) -> None:
+    """In two minutes, 85 % of a limit of one to five requests in a second are used on average."""
+    rates = [measure_rate(SlidingSecond(per_second, 0.05, seed), 120 * per_second) for seed in range(8)]
+    assert mean(rates) >= 0.85 * per_second
+    assert min(rates) >= 0.75 * per_second
 
 
 outcomes = st.lists(
