@@ -68,7 +68,7 @@ class _Curve(NamedTuple):
 
     def compute_rate(self, seconds: float) -> float:
         """Return the requests per second so many seconds after the 429."""
-        return self.plateau * (1 + (seconds / self.cubic_seconds - (1 - self.start) ** (1 / 3)) ** 3)
+        return float(self.plateau * (1 + (seconds / self.cubic_seconds - (1 - self.start) ** (1 / 3)) ** 3))
 
 
 class EndpointLimit:

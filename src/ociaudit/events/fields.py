@@ -424,8 +424,19 @@ def format_instant(instant: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _read_minute(text: str) -> int:
-    """Return the instant of `YYYY-MM-DDTHH:MM`; adjacent events share their minute, so it is nearly always cached."""
-    return _read_any_instant(text + ":00Z")
+    """Return the instant of `YYYY-MM-DDTHH:MM`; adjacent events share their minute, so it is often cached."""
+    hour, minute = text[11:13], text[14:16]
+    is_ordinary = text[10] == "T" and text[13] == ":" and (hour + minute).isdigit() and text.isascii()
+    if not is_ordinary or hour > "23" or minute > "59":
+        return UNREADABLE_INSTANT
+    day = _read_day(text[:10])
+    return day + (int(hour) * 60 + int(minute)) * 60 * NANOSECONDS if day else UNREADABLE_INSTANT
+
+
+@lru_cache(maxsize=1024)
+def _read_day(text: str) -> int:
+    """Return the instant at which `YYYY-MM-DD` begins."""
+    return _read_any_instant(text + "T00:00:00Z")
 
 
 def _read_any_instant(text: str) -> int:

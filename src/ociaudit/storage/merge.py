@@ -27,7 +27,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -46,6 +46,7 @@ _FIRST_READABLE = encode_instant(UNREADABLE_INSTANT + 1)
 
 _ENTRIES_PER_WRITE = 512
 _EVENTS_PER_READ = 1_000
+_GROUP_IN_BATCH = 8
 _GROUP_IN_MEMORY = 2_000
 _IDS_IN_MEMORY = 200_000
 _MAX_CONFLICTS_LISTED = 1_000
@@ -213,18 +214,21 @@ class CanonicalReader:
             DiskError: the log or the index cannot be read.
             CorruptRun: the log is damaged.
         """
-        singles: list[bytes] = []
-        for _, group in groupby(self._index.iterate(), key=_split_order):
-            first, *others = group
-            if not others:
-                singles.append(first)
-                if len(singles) < _EVENTS_PER_READ:
-                    continue
-            yield from self._read_singles(singles)
-            singles = []
-            if others:
-                yield from self._merge_group([first, *others])
-        yield from self._read_singles(singles)
+        groups: list[list[bytes]] = []
+        waiting = 0
+        for _, entries in groupby(self._index.iterate(), key=_split_order):
+            group = list(entries)
+            if len(group) > _GROUP_IN_BATCH:
+                yield from self._read_groups(groups)
+                groups, waiting = [], 0
+                yield from self._merge_group(group)
+                continue
+            groups.append(group)
+            waiting += len(group)
+            if waiting >= _EVENTS_PER_READ:
+                yield from self._read_groups(groups)
+                groups, waiting = [], 0
+        yield from self._read_groups(groups)
         self._count_conflicts()
 
     def iterate_all(self) -> Iterator[tuple[bytes, int]]:
@@ -247,21 +251,38 @@ class CanonicalReader:
                 yield from self._sort_by_bytes([first, *others])
         yield from self._read_locations(locations)
 
-    def _read_singles(self, entries: list[bytes]) -> Iterable[tuple[bytes, int]]:
-        """Return records that are each the only one of their time and id; nearly all are."""
-        self._count_records(list(map(_split_order, entries)))
-        return self._read_locations(list(map(split_location, entries)))
-
     def _read_locations(self, locations: Sequence[Location]) -> Iterable[tuple[bytes, int]]:
         origins, offsets, lengths = zip(*locations, strict=True) if locations else ((), (), ())
         return zip(self._log.read_many(offsets, lengths), origins, strict=True)
 
+    def _read_groups(self, groups: list[list[bytes]]) -> Iterable[tuple[bytes, int]]:
+        """Return the distinct records of small groups; nearly all have one record, alone with its time and id."""
+        entries = list(chain.from_iterable(groups))
+        records = iter(self._read_locations(list(map(split_location, entries))))
+        if len(entries) == len(groups):
+            self._count_records(list(map(_split_order, entries)))
+            return records
+        distinct: list[tuple[bytes, int]] = []
+        orders: list[bytes] = []
+        for group in groups:
+            found = list(islice(records, len(group)))
+            distinct += self._drop_repeats(sorted(found)) if len(found) > 1 else found
+            orders += [_split_order(group[0])] * (len(distinct) - len(orders))
+        self._count_records(orders)
+        return distinct
+
     def _merge_group(self, entries: list[bytes]) -> Iterator[tuple[bytes, int]]:
-        """Yield the distinct records among those that share time and id, in the order of their bytes."""
+        """Yield the distinct records of a large group, in the order of their bytes."""
         order = _split_order(entries[0])
+        for record in self._drop_repeats(self._sort_by_bytes(list(map(split_location, entries)))):
+            self._count_records([order])
+            yield record
+
+    def _drop_repeats(self, records: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+        """Yield the distinct ones among records that share time and id, given in the order of their bytes."""
         previous: bytes | None = None
         values: set[bytes] = set()
-        for raw, origin in self._sort_by_bytes(list(map(split_location, entries))):
+        for raw, origin in records:
             if raw == previous:
                 self.counts.identical += 1
                 continue
@@ -274,7 +295,6 @@ class CanonicalReader:
                     continue
                 values.add(value)
             previous = raw
-            self._count_records([order])
             yield raw, origin
 
     def _sort_by_bytes(self, group: list[Location]) -> Iterator[tuple[bytes, int]]:

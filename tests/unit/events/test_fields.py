@@ -14,6 +14,7 @@ from ociaudit.events.fields import (
     NANOSECONDS,
     UNREADABLE_INSTANT,
     Facts,
+    _read_any_instant,
     format_instant,
     instant_of_minute,
     is_sign_in,
@@ -372,3 +373,20 @@ def test_every_text_has_an_outcome(status: str | None, detail: str | None, messa
     """Any texts give an outcome, and are a sign-in or not."""
     assert judge_outcome(status, detail, message) in {"success", "failure", "unknown"}
     assert is_sign_in(status, detail) in {True, False}
+
+
+@given(
+    st.text(st.sampled_from("0123456789٣TtZz:.- +"), max_size=24)
+    | st.builds(
+        "{}-{}-{}{}{}{}{}:{}.{}{}".format,
+        *(
+            st.sampled_from(part)
+            for part in (["2024", "0001", "0000", "9999"], ["02", "13", "1", "٠٢"], ["29", "30", "00"])
+        ),
+        *(st.sampled_from(part) for part in ("Tt ", ["00", "23", "24", "2٣"], ":.", ["00", "59", "60", "+1"])),
+        *(st.sampled_from(part) for part in (["00", "59", "60", "61"], ["000", "999", "9٩9"], "Zz")),
+    )
+)
+def test_the_quick_way_reads_times_like_the_general_one(text: str) -> None:
+    """Whatever looks like the usual form of a time has the instant that the general parser gives it."""
+    assert read_instant(text) == _read_any_instant(text)

@@ -4,15 +4,17 @@ import json
 import random
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
 from ociaudit.storage import merge as merge_module
+from ociaudit.storage.event_log import LogReader
 from ociaudit.storage.merge import (
     SUFFIX_BYTES,
     CanonicalReader,
@@ -176,6 +178,41 @@ def test_a_large_group_of_equal_times_is_merged_in_parts(monkeypatch: pytest.Mon
     found, counts = merge([(HERE, several)])
     assert [raw for raw, _ in found] == [b'{"n":%d}' % number for number in range(7)]
     assert (counts.identical, counts.conflicting_count) == (13, 0)
+
+
+@pytest.mark.usefixtures("quick_disk")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answered=pages, per_read=st.integers(1, 4), in_batch=st.integers(1, 3))
+def test_how_records_are_read_in_batches_does_not_matter(
+    answered: Pages, per_read: int, in_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many records a read holds, and whether groups are small or large, result and counts are the same."""
+    repeated = [*answered, *answered[:2]]
+    found, counts = merge(repeated)
+    with monkeypatch.context() as patch:
+        patch.setattr(merge_module, "_EVENTS_PER_READ", per_read)
+        patch.setattr(merge_module, "_GROUP_IN_BATCH", in_batch)
+        found_again, counts_again = merge(repeated)
+    assert found_again == found
+    assert describe(counts_again) == describe(counts)
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_records_that_arrived_twice_do_not_break_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred records of which every third arrived twice are read from the log in one call."""
+    calls: list[int] = []
+    read_many = LogReader.read_many
+
+    def count(reader: LogReader, offsets: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        calls.append(len(offsets))
+        return read_many(reader, offsets, lengths)
+
+    monkeypatch.setattr(LogReader, "read_many", count)
+    several = [read_event(b'{"eventId":"%03d"}' % number) for number in range(100)]
+    found, counts = merge([(HERE, several), (HERE, several[::3])])
+    assert [raw for raw, _ in found] == [event.raw for event in several]
+    assert (counts.written, counts.identical, counts.conflicting_count) == (100, 34, 0)
+    assert calls == [134]
 
 
 @pytest.mark.usefixtures("quick_disk")
