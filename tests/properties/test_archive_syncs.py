@@ -1,21 +1,12 @@
 """Syncs of a simulated tenancy: whatever happens, an archive holds what the services showed, each record once."""
 
-import random
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ociaudit.errors import OciAuditError
-from ociaudit.operations.sync import SyncOptions
-from support.simulated_archive import check_counts, check_files, check_rows, find_holes, kill_sync, read_rows, sync
 from support.simulated_course import Course
-from support.simulated_tenancy import BEGIN, DAY
-
-HOURS = 60
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])

@@ -201,3 +201,8 @@ def find_holes(state: ArchiveState, target: Target) -> tuple[Window, ...]:
     lost = {minute for window in one.lost for minute in range(window.start, window.end)}
     missing = one.coverage.find_missing(Window(one.since, state.end))
     return tuple(window for window in missing if not set(range(window.start, window.end)) <= lost)
+
+
+def find_uncovered(state: ArchiveState, target: Target, window: Window) -> tuple[Window, ...]:
+    """Return what of a window is not covered."""
+    return state.targets[target].coverage.find_missing(window)

@@ -198,6 +198,8 @@ class SyncPlan(msgspec.Struct, frozen=True, kw_only=True):
     waived: tuple[str, ...] = ()
     follows: str = ""
     """The run of the sync before, by the archive's state."""
+    ahead_seconds: float = 0.0
+    """How far the local clock was ahead of the service's when the plan was made."""
     check: str = ""
     """The SHA-256 of the plan without this field."""
 
@@ -375,6 +377,7 @@ class _Round:
         self._fetched = _Fetched()
         self._warnings: tuple[str, ...] = ()
         self._is_outdated = False
+        self._service: Service | None = None
 
     def run(self) -> RoundResult:
         """Run the round to its commit.
@@ -422,6 +425,7 @@ class _Round:
             fetched.recovered = recovered.progress.covered
             if recovered.state.last_requested_at:
                 fetched.recovered_at = parse_minute(recovered.state.last_requested_at[:-3] + "00Z")
+            self._service = service
             fetched.oldest = self._find_oldest(plan)
             writer = _CountingWriter(
                 spool, event_filter=everything, tally=None, listed_compartments=None, callbacks=context.callbacks
@@ -470,21 +474,23 @@ class _Round:
 
     def _needs_another(self, plan: SyncPlan) -> bool:
         """Return whether a resumed plan leaves something out that is to be requested by now."""
-        options, now = self._options, self._context.clock.now()
-        typed = options.resolve_start(now)
+        options = self._options
+        now = self._context.clock.now() - timedelta(seconds=plan.ahead_seconds)
+        typed = options.resolve_start(self._context.clock.now())
         wanted = options.select(plan.selection)
         return (
             floor_minute(now) - plan.now > _OUTDATED_MINUTES
             or (wanted.regions, wanted.is_subtree) != (plan.selection.regions, plan.selection.is_subtree)
-            or bool(options.compartments)
-            or bool(options.waived)
+            or (bool(options.compartments) and set(options.compartments) != set(plan.selection.compartments))
+            or not options.waived <= set(plan.waived)
             or (typed is not None and typed < plan.start)
             or (options.settle_minutes, options.rings) != (plan.settle_minutes, plan.rings)
         )
 
     def _find_oldest(self, plan: SyncPlan) -> int:
         """Return the oldest minute that the service still answers for, with a margin for clocks that differ."""
-        now = floor_minute(self._context.clock.now())
+        ahead = plan.ahead_seconds if self._service is None else _read_skew(self._service) or plan.ahead_seconds
+        now = floor_minute(self._context.clock.now() - timedelta(seconds=ahead))
         return _find_answerable(now, plan.retention_days)
 
     async def _make_plan(self, service: Service) -> SyncPlan:
@@ -536,6 +542,7 @@ class _Round:
             asks=_number_asks(asks, targets),
             waived=tuple(sorted(resolve_waivers(options.waived, paths))),
             follows=state.run_id,
+            ahead_seconds=_read_skew(service),
         )
         plan = msgspec.structs.replace(plan, check=_hash_plan(plan))
         write_file(self._work.plan_path, msgspec.json.encode(plan))
@@ -543,8 +550,7 @@ class _Round:
 
     def _find_present(self, service: Service) -> int:
         """Return the present in minutes: the smaller of the local clock and the service's."""
-        ahead = max(0.0, service.transport.skew_seconds or 0.0)
-        return floor_minute(self._context.clock.now() - timedelta(seconds=ahead))
+        return floor_minute(self._context.clock.now() - timedelta(seconds=_read_skew(service)))
 
     def _choose_start(self, now: int, retention_days: int | None) -> int:
         """Return the first minute that the archive is to hold.
@@ -838,6 +844,11 @@ def _join_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
         else:
             joined.append(gap)
     return tuple(joined)
+
+
+def _read_skew(service: Service) -> float:
+    """Return how many seconds the local clock is ahead of the service's, as far as that is known; never negative."""
+    return max(0.0, service.transport.skew_seconds or 0.0)
 
 
 def _find_answerable(now: int, retention_days: int | None) -> int:
