@@ -88,6 +88,8 @@ PLAN_SCHEMA = "oci-audit-sync-plan/1"
 ROUND_EVENTS = 1_000_000
 ROUND_SECONDS = 30 * 60
 _TILE_GROWTH = 8
+_UNDIVIDED_MINUTES = 2 * MINUTES_PER_DAY
+"""What is not longer than this is one stretch of time, so that a usual sync sends one request for each target."""
 _ANSWER_MARGIN_MINUTES = 10
 """How far inside retention a minute must be when its answer has come; the clocks of service and client differ."""
 _OUTDATED_MINUTES = 15
@@ -287,13 +289,15 @@ class _AddedRecorder:
 
 
 class _CountingWriter(SpoolWriter):
-    """A spool writer that counts the requests behind its pages."""
+    """A spool writer that counts the events of its pages, and the requests behind them."""
 
     requests = 0
+    events = 0
 
     async def handle_page(self, page: Page) -> None:
-        """Keep a page and count its tries."""
+        """Keep a page and count."""
         self.requests += page.tries
+        self.events += len(page.events)
         await super().handle_page(page)
 
 
@@ -571,13 +575,16 @@ class _Round:
         # An hour more than what may be requested, so that the oldest minutes do not pass out of it meanwhile.
         return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
 
-    async def _fetch_tiles(self, plan: SyncPlan, service: Service, writer: SpoolWriter, recovered: Recovered) -> None:
+    async def _fetch_tiles(
+        self, plan: SyncPlan, service: Service, writer: _CountingWriter, recovered: Recovered
+    ) -> None:
         """Fetch the plan oldest first, a stretch of time after another, until the round is full."""
-        context, options, fetched, spool = self._context, self._options, self._fetched, recovered.spool
+        context, options, fetched = self._context, self._options, self._fetched
+        kept = len(recovered.spool.index)
         wanted = {target: Coverage(windows) for target, windows in plan.list_asks().items()}
         position = min((coverage.windows[0].start for coverage in wanted.values()), default=plan.end)
         longest = max((sum(window.minutes for window in one.windows) for one in wanted.values()), default=0)
-        length = plan.end - position if longest <= options.max_window_minutes else MINUTES_PER_DAY
+        length = plan.end - position if longest <= _UNDIVIDED_MINUTES else MINUTES_PER_DAY
         if wanted:
             context.callbacks.on_plan(Window(position, plan.end), tuple(wanted), len(wanted))
         fetch = _TileFetcher(options, context, service, writer, recovered.progress)
@@ -585,7 +592,7 @@ class _Round:
         fetched.reached = plan.end
         while position < plan.end:
             tile = Window(position, _end_tile(min(plan.end, position + length), recovered.progress))
-            before = len(spool.index)
+            before = writer.events
             asked = {target: _intersect(one, tile) for target, one in wanted.items()}
             oldest = self._find_oldest(plan)
             parts = {target: _clip(windows, oldest) for target, windows in asked.items()}
@@ -593,10 +600,11 @@ class _Round:
             fetched.gaps.update(gaps)
             self._record_answers(plan, asked, coverage)
             position = fetched.reached = tile.end
-            if len(spool.index) >= options.round_events or context.clock.monotonic() - began >= options.round_seconds:
+            is_full = kept + writer.events >= options.round_events
+            if is_full or context.clock.monotonic() - began >= options.round_seconds:
                 break
             if not any(_intersect(one, tile) for one in fetched.recovered.values()):  # else its density is not known
-                length = _choose_length(tile.minutes, len(spool.index) - before, fitting=options.round_events // 2)
+                length = _choose_length(tile.minutes, writer.events - before, fitting=options.round_events // 2)
         fetch.check_responded()
 
     def _record_answers(
