@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, Self
 
 When = Literal["before", "after", "torn", "full", "SIGTERM", "SIGINT"]
-Program = Literal["main", "main_streamer", "main_logstreamer", "archive"]
+Program = Literal["main", "main_streamer", "main_logstreamer", "archive", "sync"]
 _COUNTED = {
     os: (
         *("open", "write", "close", "fchmod", "chmod", "mkdir", "fsync", "fdatasync", "ftruncate"),
@@ -119,7 +119,7 @@ class KillableCommand:
         printed: str | None = None,
         program: Program = "main",
     ) -> Running:
-        """Start the command line, one of the scripts, or `support.archives`; call `wait` before starting the next."""
+        """Start the command line, a script, `support.archives` or `.syncs`; call `wait` before starting the next."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             message = "not started: use it in a `with` statement"
@@ -288,7 +288,7 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     gc.disable()  # a collection would copy the memory pages that are shared with the parent
     from ociaudit.cli import app, script_commands
     from ociaudit.storage import spool
-    from support import archives
+    from support import archives, syncs
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
@@ -310,6 +310,8 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     try:
         if job["program"] == "archive":
             archives.main()
+        elif job["program"] == "sync":
+            syncs.main()
         else:
             getattr(app if job["program"] == "main" else script_commands, job["program"])()
     except SystemExit as exit_:

@@ -67,9 +67,18 @@ class GapTracker:
     """Turns the failures of a run into gaps."""
 
     def __init__(
-        self, *, identity: KeyCheck, credentials: Credentials, callbacks: Callbacks, has_responded_before: bool
+        self,
+        *,
+        identity: KeyCheck,
+        credentials: Credentials,
+        callbacks: Callbacks,
+        has_responded_before: bool,
+        is_last_word: bool = True,
     ) -> None:
-        """Start without gaps; `has_responded_before`: the service responded to an earlier run."""
+        """Start without gaps; `has_responded_before`: the service responded to an earlier run.
+
+        Without `is_last_word`, more is fetched after the gaps have been listed: the caller calls `check_responded`.
+        """
         self._identity = identity
         self._credentials = credentials
         self._callbacks = callbacks
@@ -80,6 +89,16 @@ class GapTracker:
         self._silent_shards: Counter[str] = Counter()
         self._silent_regions: dict[str, RequestError] = {}
         self._has_responded = has_responded_before
+        self._is_last_word = is_last_word
+
+    def check_responded(self) -> None:
+        """Check that the service has responded at all.
+
+        Raises:
+            ServiceUnreachable: no request was ever answered or rejected, and at least one failed.
+        """
+        if self._failed and not self._has_responded:
+            raise ServiceUnreachable(f"no request was answered; the last failure: {self._failed[-1].reason}")
 
     def record_response(self, region: str) -> None:
         """Record that a page of this region has arrived."""
@@ -128,8 +147,8 @@ class GapTracker:
         Raises:
             ServiceUnreachable: no request was ever answered or rejected, and at least one failed.
         """
-        if self._failed and not self._has_responded:
-            raise ServiceUnreachable(f"no request was answered; the last failure: {self._failed[-1].reason}")
+        if self._is_last_word:
+            self.check_responded()
         failed: dict[Target, list[Gap]] = {}
         for gap in self._failed:
             failed.setdefault(gap.target, []).append(gap)

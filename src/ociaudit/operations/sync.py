@@ -25,7 +25,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib import metadata
 from math import ceil
 from pathlib import Path
@@ -64,7 +64,17 @@ from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.scope_resolution import read_retention, resolve_regions, resolve_waivers
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
 from ociaudit.planning.scope import choose_compartments, find_compartment, name_compartments
-from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, floor_minute, format_second
+from ociaudit.planning.shard import (
+    MINUTES_PER_DAY,
+    Coverage,
+    Gap,
+    Target,
+    Window,
+    floor_minute,
+    format_minute,
+    format_second,
+    parse_minute,
+)
 from ociaudit.planning.time_range import parse_duration, resolve_range
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, move_file, remove_locked_folder, write_file
 from ociaudit.storage.merge import CanonicalReader
@@ -77,8 +87,13 @@ from ociaudit.version import VERSION
 PLAN_SCHEMA = "oci-audit-sync-plan/1"
 ROUND_EVENTS = 1_000_000
 ROUND_SECONDS = 30 * 60
-_TILE_EVENTS = ROUND_EVENTS // 2
 _TILE_GROWTH = 8
+_UNDIVIDED_MINUTES = 2 * MINUTES_PER_DAY
+"""What is not longer than this is one stretch of time, so that a usual sync sends one request for each target."""
+_ANSWER_MARGIN_MINUTES = 10
+"""How far inside retention a minute must be when its answer has come; the clocks of service and client differ."""
+_OUTDATED_MINUTES = 15
+"""A resumed plan that is older than this leaves a gap to the present, which another round closes."""
 _MIN_FREE_BYTES = 256 * 1024 * 1024
 _DATES_PER_COMPACTION = 31
 _REPLACED_KEPT = timedelta(hours=24)
@@ -111,6 +126,9 @@ class SyncOptions:
     signing_key: Path | None = None
     max_window_days: int = 14
     tail_keep: str = "30d"
+    round_events: int = ROUND_EVENTS
+    round_seconds: float = ROUND_SECONDS
+    """A round commits after about so many events, or so many seconds."""
 
     def __post_init__(self) -> None:
         """Validate what does not need the clock or the service."""
@@ -180,6 +198,10 @@ class SyncPlan(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...]
     asks: tuple[Ask, ...]
     waived: tuple[str, ...] = ()
+    follows: str = ""
+    """The run of the sync before, by the archive's state."""
+    ahead_seconds: float = 0.0
+    """How far the local clock was ahead of the service's when the plan was made."""
     check: str = ""
     """The SHA-256 of the plan without this field."""
 
@@ -211,7 +233,9 @@ class _Fetched:
     requests: int = 0
     recovered: Mapping[Target, Coverage] = field(default_factory=dict)
     recovered_at: int = 0
-    """Until when an earlier process was writing what it received."""
+    """When the last of what an earlier process received was requested."""
+    oldest: int = 0
+    """The oldest minute that could be requested when this process began."""
 
 
 class _AddedRecorder:
@@ -265,13 +289,15 @@ class _AddedRecorder:
 
 
 class _CountingWriter(SpoolWriter):
-    """A spool writer that counts the requests behind its pages."""
+    """A spool writer that counts the events of its pages, and the requests behind them."""
 
     requests = 0
+    events = 0
 
     async def handle_page(self, page: Page) -> None:
-        """Keep a page and count its tries."""
+        """Keep a page and count."""
         self.requests += page.tries
+        self.events += len(page.events)
         await super().handle_page(page)
 
 
@@ -297,7 +323,16 @@ class _TileFetcher:
             credentials=service.credentials,
             callbacks=context.callbacks,
             has_responded_before=bool(progress.covered),
+            is_last_word=False,  # the stretch of time may be one that only a silent region lacks
         )
+
+    def check_responded(self) -> None:
+        """Check that anything at all was answered or rejected.
+
+        Raises:
+            ServiceUnreachable: nothing was.
+        """
+        self._tracker.check_responded()
 
     async def run(
         self, tile: Window, parts: Mapping[Target, tuple[Window, ...]], *, settled_until: int
@@ -345,6 +380,8 @@ class _Round:
         self._work = RunDirectory(log.folder.work)
         self._fetched = _Fetched()
         self._warnings: tuple[str, ...] = ()
+        self._is_outdated = False
+        self._service: Service | None = None
 
     def run(self) -> RoundResult:
         """Run the round to its commit.
@@ -357,7 +394,7 @@ class _Round:
             plan, spool = run_async(lambda: self._fetch_until_cancelled(stack))
             commit = self._commit(plan, spool)
         remove_locked_folder(self._folder.work, first=self._work.plan_path)
-        return RoundResult(commit, self._fetched.reached < plan.end, self._warnings)
+        return RoundResult(commit, self._is_outdated or self._fetched.reached < plan.end, self._warnings)
 
     async def _fetch_until_cancelled(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
         loop = asyncio.get_running_loop()
@@ -379,7 +416,6 @@ class _Round:
             plan = self._read_plan() or await self._make_plan(service)
             paths = {ocid: one.path for ocid, one in plan.compartments.items()}
             context.callbacks.on_scope(paths, frozenset(plan.waived))
-            fetched.recovered_at = _read_minute_of_change(self._work.journal_path)
             recovered = open_spool(
                 self._work,
                 plan_id=plan.run_id,
@@ -391,6 +427,10 @@ class _Round:
                 context.callbacks.on_notice(notice)
             spool = stack.enter_context(recovered.spool)
             fetched.recovered = recovered.progress.covered
+            if recovered.state.last_requested_at:
+                fetched.recovered_at = parse_minute(recovered.state.last_requested_at[:-3] + "00Z")
+            self._service = service
+            fetched.oldest = self._find_oldest(plan)
             writer = _CountingWriter(
                 spool, event_filter=everything, tally=None, listed_compartments=None, callbacks=context.callbacks
             )
@@ -417,10 +457,45 @@ class _Round:
             raise CorruptRun(f"{path} is not the plan of a sync: {error}", hint=hint) from error
         if plan.schema != PLAN_SCHEMA or plan.check != _hash_plan(plan):
             raise CorruptRun(f"{path} was changed, or another version of oci-audit wrote it", hint=hint)
-        if plan.run_id == self._state.run_id:
+        if plan.run_id == self._state.run_id or not self._is_resumable(plan):
             self._work.discard()
             return None
+        self._is_outdated = self._needs_another(plan)
         return plan
+
+    def _is_resumable(self, plan: SyncPlan) -> bool:
+        """Return whether a plan follows what the archive holds, and is not from the future."""
+        if plan.follows != self._state.run_id:
+            self._context.callbacks.on_notice("an unfinished sync is older than the archive; it is discarded")
+            return False
+        if plan.now > floor_minute(self._context.clock.now()) + _OUTDATED_MINUTES:
+            self._context.callbacks.on_notice(
+                f"an unfinished sync was planned at {format_minute(plan.now)}, which is in the future: the clock was "
+                "wrong; what it received is requested again"
+            )
+            return False
+        return True
+
+    def _needs_another(self, plan: SyncPlan) -> bool:
+        """Return whether a resumed plan leaves something out that is to be requested by now."""
+        options = self._options
+        now = self._context.clock.now() - timedelta(seconds=plan.ahead_seconds)
+        typed = options.resolve_start(self._context.clock.now())
+        wanted = options.select(plan.selection)
+        return (
+            floor_minute(now) - plan.now > _OUTDATED_MINUTES
+            or (wanted.regions, wanted.is_subtree) != (plan.selection.regions, plan.selection.is_subtree)
+            or (bool(options.compartments) and set(options.compartments) != set(plan.selection.compartments))
+            or not options.waived <= set(plan.waived)
+            or (typed is not None and typed < plan.start)
+            or (options.settle_minutes, options.rings) != (plan.settle_minutes, plan.rings)
+        )
+
+    def _find_oldest(self, plan: SyncPlan) -> int:
+        """Return the oldest minute that the service still answers for, with a margin for clocks that differ."""
+        ahead = plan.ahead_seconds if self._service is None else _read_skew(self._service) or plan.ahead_seconds
+        now = floor_minute(self._context.clock.now() - timedelta(seconds=ahead))
+        return _find_answerable(now, plan.retention_days)
 
     async def _make_plan(self, service: Service) -> SyncPlan:
         """List the scope, and decide what to request."""
@@ -441,6 +516,11 @@ class _Round:
         }
         retention = await read_retention(service, home, context.callbacks)
         now = self._find_present(service)
+        if state.sequence and now < state.start:
+            raise UsageError(
+                f"the clock shows {format_minute(now)}, which is before the archive begins: it is wrong",
+                hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
+            )
         start = self._choose_start(now, retention)
         oldest = find_retention_start(now, retention)
         change, _ = diff_scope(
@@ -465,6 +545,8 @@ class _Round:
             targets=targets,
             asks=_number_asks(asks, targets),
             waived=tuple(sorted(resolve_waivers(options.waived, paths))),
+            follows=state.run_id,
+            ahead_seconds=_read_skew(service),
         )
         plan = msgspec.structs.replace(plan, check=_hash_plan(plan))
         write_file(self._work.plan_path, msgspec.json.encode(plan))
@@ -472,8 +554,7 @@ class _Round:
 
     def _find_present(self, service: Service) -> int:
         """Return the present in minutes: the smaller of the local clock and the service's."""
-        ahead = max(0.0, service.transport.skew_seconds or 0.0)
-        return floor_minute(self._context.clock.now() - timedelta(seconds=ahead))
+        return floor_minute(self._context.clock.now() - timedelta(seconds=_read_skew(service)))
 
     def _choose_start(self, now: int, retention_days: int | None) -> int:
         """Return the first minute that the archive is to hold.
@@ -494,46 +575,52 @@ class _Round:
         # An hour more than what may be requested, so that the oldest minutes do not pass out of it meanwhile.
         return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
 
-    async def _fetch_tiles(self, plan: SyncPlan, service: Service, writer: SpoolWriter, recovered: Recovered) -> None:
+    async def _fetch_tiles(
+        self, plan: SyncPlan, service: Service, writer: _CountingWriter, recovered: Recovered
+    ) -> None:
         """Fetch the plan oldest first, a stretch of time after another, until the round is full."""
-        context, fetched, spool = self._context, self._fetched, recovered.spool
+        context, options, fetched = self._context, self._options, self._fetched
+        kept = len(recovered.spool.index)
         wanted = {target: Coverage(windows) for target, windows in plan.list_asks().items()}
         position = min((coverage.windows[0].start for coverage in wanted.values()), default=plan.end)
         longest = max((sum(window.minutes for window in one.windows) for one in wanted.values()), default=0)
-        length = plan.end - position if longest <= self._options.max_window_minutes else MINUTES_PER_DAY
+        length = plan.end - position if longest <= _UNDIVIDED_MINUTES else MINUTES_PER_DAY
         if wanted:
             context.callbacks.on_plan(Window(position, plan.end), tuple(wanted), len(wanted))
-        fetch = _TileFetcher(self._options, context, service, writer, recovered.progress)
+        fetch = _TileFetcher(options, context, service, writer, recovered.progress)
         began = context.clock.monotonic()
+        fetched.reached = plan.end
         while position < plan.end:
-            tile = Window(position, min(plan.end, position + length))
-            before = len(spool.index)
-            parts = {target: Coverage(one.find_missing(tile)).find_missing(tile) for target, one in wanted.items()}
+            tile = Window(position, _end_tile(min(plan.end, position + length), recovered.progress))
+            before = writer.events
+            asked = {target: _intersect(one, tile) for target, one in wanted.items()}
+            oldest = self._find_oldest(plan)
+            parts = {target: _clip(windows, oldest) for target, windows in asked.items()}
             gaps, coverage = await fetch.run(tile, parts, settled_until=plan.end)
             fetched.gaps.update(gaps)
-            self._record_answers(plan, parts, coverage)
+            self._record_answers(plan, asked, coverage)
             position = fetched.reached = tile.end
-            if len(spool.index) >= ROUND_EVENTS or context.clock.monotonic() - began >= ROUND_SECONDS:
-                return
-            length = _choose_length(tile.minutes, len(spool.index) - before)
-        fetched.reached = plan.end
+            is_full = kept + writer.events >= options.round_events
+            if is_full or context.clock.monotonic() - began >= options.round_seconds:
+                break
+            if not any(_intersect(one, tile) for one in fetched.recovered.values()):  # else its density is not known
+                length = _choose_length(tile.minutes, writer.events - before, fitting=options.round_events // 2)
+        fetch.check_responded()
 
     def _record_answers(
-        self, plan: SyncPlan, parts: Mapping[Target, tuple[Window, ...]], coverage: Mapping[Target, Coverage]
+        self, plan: SyncPlan, asked: Mapping[Target, tuple[Window, ...]], coverage: Mapping[Target, Coverage]
     ) -> None:
         """Keep the windows that were answered, as far as they were inside retention at that moment."""
         fetched = self._fetched
-        oldest = find_retention_start(floor_minute(self._context.clock.now()), plan.retention_days)
-        oldest_recovered = find_retention_start(fetched.recovered_at, plan.retention_days)
-        for target, windows in parts.items():
+        oldest = self._find_oldest(plan)
+        oldest_recovered = _find_answerable(fetched.recovered_at, plan.retention_days)
+        for target, windows in asked.items():
             answered = fetched.answered.setdefault(target, Coverage())
-            for window in windows:
-                recovered = fetched.recovered.get(target)
-                for known, start in ((coverage.get(target), oldest), (recovered, oldest_recovered)):
-                    if known is not None and start < window.end:
-                        counted = Window(max(window.start, start), window.end)
-                        for part in Coverage(known.find_missing(counted)).find_missing(counted):
-                            answered.add(part)
+            recovered = fetched.recovered.get(target)
+            for known, start in ((coverage.get(target), oldest), (recovered, oldest_recovered)):
+                for window in _clip(windows, start) if known is not None else ():
+                    for part in _intersect(known or Coverage(), window):
+                        answered.add(part)
 
     def _commit(self, plan: SyncPlan, spool: Spool) -> Commit:
         """Merge what the round received into the archive, and commit it."""
@@ -567,7 +654,10 @@ class _Round:
             state, regions=plan.regions, compartments=plan.compartments, is_region_choice=is_region_choice
         )
         oldest = find_retention_start(plan.now, plan.retention_days)
-        seen = state.preview_scope(change, start=plan.start, retention_start=oldest)
+        start = plan.start
+        if state.sequence == 0 and self._options.start is None:  # the retention passed while nothing was running
+            start = max(start, fetched.oldest)
+        seen = state.preview_scope(change, start=start, retention_start=oldest)
         closed = judge_closures(seen, fetched.gaps)
         is_last = fetched.reached >= plan.end
         commit = Commit(
@@ -578,7 +668,7 @@ class _Round:
             run_id=plan.run_id,
             writer=make_writer(),
             now=plan.now,
-            start=plan.start,
+            start=start,
             end=fetched.reached,
             settle_minutes=plan.settle_minutes,
             rings=plan.rings,
@@ -764,12 +854,34 @@ def _join_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
     return tuple(joined)
 
 
-def _read_minute_of_change(path: Path) -> int:
-    """Return the minute in which a file was last written to; 0 if there is no such file."""
-    try:
-        return floor_minute(datetime.fromtimestamp(path.stat().st_mtime, UTC))
-    except FileNotFoundError:
+def _read_skew(service: Service) -> float:
+    """Return how many seconds the local clock is ahead of the service's, as far as that is known; never negative."""
+    return max(0.0, service.transport.skew_seconds or 0.0)
+
+
+def _find_answerable(now: int, retention_days: int | None) -> int:
+    """Return the oldest minute whose answer counts at `now`; 0 if the retention is not known."""
+    if retention_days is None:
         return 0
+    return find_retention_start(now, retention_days) - RETENTION_MARGIN_MINUTES + _ANSWER_MARGIN_MINUTES
+
+
+def _intersect(coverage: Coverage, window: Window) -> tuple[Window, ...]:
+    """Return the parts of a window that are covered."""
+    return Coverage(coverage.find_missing(window)).find_missing(window)
+
+
+def _clip(windows: Iterable[Window], start: int) -> tuple[Window, ...]:
+    """Return what of some windows is not before `start`."""
+    return tuple(Window(max(window.start, start), window.end) for window in windows if start < window.end)
+
+
+def _end_tile(end: int, progress: FetchState) -> int:
+    """Return `end`, or a later minute if a shard that an earlier process began would be cut there."""
+    for window in sorted(one.window for one in progress.begun):
+        if window.start < end < window.end:
+            end = window.end
+    return end
 
 
 def _number_asks(asks: Mapping[Target, tuple[Window, ...]], targets: Sequence[Target]) -> tuple[Ask, ...]:
@@ -785,10 +897,9 @@ def _hash_plan(plan: SyncPlan) -> str:
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(plan, check=""))).hexdigest()
 
 
-def _choose_length(minutes: int, events: int) -> int:
-    """Return how long the next stretch of time is, by the density of the last one."""
-    fitting = ceil(minutes * _TILE_EVENTS / max(events, 1))
-    return max(60, min(fitting, minutes * _TILE_GROWTH))
+def _choose_length(minutes: int, events: int, *, fitting: int) -> int:
+    """Return how long the next stretch of time is, so that it has `fitting` events if it is as dense as the last."""
+    return max(60, min(ceil(minutes * fitting / max(events, 1)), minutes * _TILE_GROWTH))
 
 
 def _check_wider(before: Selection | None, now: Selection) -> None:

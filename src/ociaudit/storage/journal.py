@@ -175,6 +175,8 @@ class JournalState:
     run: RunLine | None = None
     dictionary: DictionaryLine | None = None
     publish: PublishLine | None = None
+    last_requested_at: str = ""
+    """When the latest page was requested, RFC 3339; empty without pages."""
     published: set[PublishLine] = field(default_factory=set)
     """Every file that this run has given, or was about to give, the output's name."""
     pages: dict[int, CommittedPage] = field(default_factory=dict)
@@ -209,6 +211,7 @@ class JournalState:
         shard = self._latest.setdefault(line.shard.target, line.shard)
         if shard != line.shard:
             shard = self._latest[shard.target] = Shard(shard.target, line.shard.window)
+        self.last_requested_at = max(self.last_requested_at, line.at)
         self.pages[line.offset] = CommittedPage(
             shard,
             line.attempt,
