@@ -13,7 +13,7 @@ from ociaudit.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from ociaudit.api import export, stream
+    from ociaudit.api import export, stream, sync
     from ociaudit.events.filters import Criteria, FilterSpec
     from ociaudit.streamer import OciAuditStreamer, stream_to_json_file
 
@@ -25,6 +25,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "export": "ociaudit.api",
         "stream": "ociaudit.api",
         "stream_to_json_file": "ociaudit.streamer",
+        "sync": "ociaudit.api",
     }
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "export",
     "stream",
     "stream_to_json_file",
+    "sync",
 ]
 
 

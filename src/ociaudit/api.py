@@ -1,4 +1,4 @@
-"""The Python API: `export` and `stream` with plain keyword arguments, and what the commands call.
+"""The Python API: `export`, `stream` and `sync` with plain keyword arguments, and what the commands call.
 
 With `cli`, this is the only module that reads the environment: once per call, into a `RunContext`.
 
@@ -50,6 +50,7 @@ from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap
+from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult, preview_sync, sync_archive
 from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.run_dir import TimeBasis
 
@@ -209,6 +210,96 @@ def stream(
         endpoint=endpoint,
     )
     return Events(EventStream(options, resolve_connection(connection), on_gap=on_gap), shape)
+
+
+def sync(
+    archive: str | Path,
+    *,
+    start: When | None = None,
+    profile: str | None = None,
+    config_file: str | None = None,
+    auth: AuthKind | None = None,
+    uses_cli_variables: bool = True,
+    ca_bundle: str | Path | None = None,
+    endpoint: str | None = None,
+    regions: Sequence[str] = (),
+    compartments: Sequence[str] = (),
+    is_subtree: bool = True,
+    settle: str = "15m",
+    rescan: str = "2h,26h,7d",
+    waived: Iterable[str] = (),
+    signing_key: str | Path | None = None,
+    tail_keep: str = "30d",
+    max_window_days: int = 14,
+    concurrency: int = 16,
+    max_requests_per_second: float | None = None,
+) -> SyncResult:
+    """Bring an archive of all audit events up to date; create it where there is none.
+
+    Arguments as for `export`. Gaps do not raise: see `verdict` of the result, and `state.gaps`.
+
+    Args:
+        archive: The folder of the archive.
+        start: Where the archive begins; without it, where the retention period does. An earlier start than before
+            fills in what precedes.
+        settle: How long after its end a minute is first requested.
+        rescan: How far back to request again for late events: with every sync, once a day, once a week.
+        signing_key: The private SSH key that signs the commits; an archive is signed from its first commit on.
+        tail_keep: How long to keep the list of what each commit added.
+
+    Raises:
+        OciAuditError: The sync could not be finished; what was received is kept, and the next call continues.
+    """
+    options = SyncOptions(
+        archive=Path(archive),
+        start=start,
+        regions=_listed(regions),
+        compartments=_listed(compartments),
+        is_subtree=is_subtree,
+        settle=settle,
+        rescan=rescan,
+        waived=frozenset(_listed(waived)),
+        signing_key=Path(signing_key).expanduser() if signing_key is not None else None,
+        max_window_days=max_window_days,
+        tail_keep=tail_keep,
+    )
+    connection = ConnectionOptions(
+        profile=profile,
+        config_file=config_file,
+        auth=auth,
+        uses_cli_variables=uses_cli_variables,
+        ca_bundle=ca_bundle,
+        endpoint=endpoint,
+        concurrency=concurrency,
+        max_requests_per_second=max_requests_per_second,
+    )
+    return run_sync(options, connection)
+
+
+def run_sync(
+    options: SyncOptions,
+    connection: ConnectionOptions,
+    *,
+    callbacks: Callbacks | None = None,
+    cancellation: Cancellation | None = None,
+) -> SyncResult:
+    """Sync as the options say; the environment and the profile are read for each call.
+
+    Raises:
+        OciAuditError: The sync could not be finished.
+    """
+    return sync_archive(options, resolve_connection(connection, callbacks=callbacks, cancellation=cancellation))
+
+
+def run_sync_preview(
+    options: SyncOptions, connection: ConnectionOptions, *, callbacks: Callbacks | None = None
+) -> SyncPreview:
+    """Find out what a sync would request; nothing is written.
+
+    Raises:
+        OciAuditError: As the sync would, before its first request for events.
+    """
+    return preview_sync(options, resolve_connection(connection, callbacks=callbacks))
 
 
 def run_export(

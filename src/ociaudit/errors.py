@@ -48,6 +48,7 @@ class ExitCode(IntEnum):
     ALTERED = 7
     INCOMPLETE = 10
     NOT_FINAL = 11
+    STALE = 12
     INTERRUPTED = _SIGNAL_BASE + 2
     TERMINATED = _SIGNAL_BASE + 15
 

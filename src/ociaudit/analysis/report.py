@@ -326,6 +326,17 @@ def _render_page(head: ReportHead, data: ReportData) -> bytes:
     return page.encode("utf-8")
 
 
+def render_asset(name: str, style_name: str, **values: object) -> bytes:
+    """Return a page without a script from the assets; `values` may be hostile."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["visible"] = show_hidden
+    style = _read_asset(style_name)
+    page = environment.from_string(_read_asset(name)).render(style=style, style_hash=hash_source(style), **values)
+    return page.encode("utf-8")
+
+
 def encode_for_page(data: object) -> str:
     """Return JSON that is safe inside a script element: nothing in it can end the element or start a comment."""
     text = msgspec.json.encode(data).decode("utf-8")

@@ -1,7 +1,8 @@
 """The chain of commits on disk: an archive's folder, its commits, HEAD, checkpoints, and what a crash leaves behind.
 
-A commit file is the commit point: segments are durable before it appears, HEAD and the clean-up follow. What HEAD lacks
-by one commit is rolled forward; any other disagreement is damage, and nothing is deleted then.
+A commit file is the commit point: segments are durable before it appears, HEAD and the clean-up follow. HEAD may lack
+commits that follow it: the newest one after a crash, several in a copy that was taken during a sync, HEAD first. They
+are rolled forward; any other disagreement is damage, and nothing is deleted then.
 
 Invariants
 - A commit file appears complete and synced, and never replaces another one.
@@ -189,14 +190,29 @@ def create_archive(path: Path, *, tenancy: str, now: datetime) -> ArchiveHeader:
         DiskError: something cannot be written, or the file system has no hard links.
     """
     folder = ArchiveFolder(path)
-    if not is_archive(path):
-        _check_creatable(folder)
+    if check_archive(path, tenancy=tenancy) is None:
         make_private_folder(path)
         for name in _FOLDERS:
             make_private_folder(path / name)
         header = ArchiveHeader(id=uuid.uuid4().hex, tenancy=tenancy, created_at=format_second(now))
         if create_exclusively(folder.header_path, msgspec.json.format(msgspec.json.encode(header), indent=1) + b"\n"):
             return header
+    return _check_tenancy(path, tenancy)
+
+
+def check_archive(path: Path, *, tenancy: str) -> ArchiveHeader | None:
+    """Return the header of this tenancy's archive, None if there is none and one can be created; nothing is written.
+
+    Raises:
+        OciAuditError: as `create_archive`, before it writes.
+    """
+    if is_archive(path):
+        return _check_tenancy(path, tenancy)
+    _check_creatable(ArchiveFolder(path))
+    return None
+
+
+def _check_tenancy(path: Path, tenancy: str) -> ArchiveHeader:
     header, _ = read_header(path)
     if header.tenancy != tenancy:
         raise UsageError(
@@ -296,7 +312,7 @@ class ChainFacts:
 class CommitLog:
     """The chain of an archive's commits up to its head: a view for readers; under the lock, a writer appends to it.
 
-    Opening reads HEAD and the commits at it, however many there are.
+    Opening reads HEAD, the commit that it names and those after it, however many there are before.
     """
 
     def __init__(self, folder: ArchiveFolder, header: ArchiveHeader, origin: str) -> None:
@@ -310,12 +326,12 @@ class CommitLog:
     def open(cls, path: Path) -> Self:
         """Open an archive; nothing is written.
 
-        A commit that HEAD does not name yet counts, if it follows the one that HEAD names.
+        Commits that HEAD does not name yet count, if they follow the one that HEAD names.
 
         Raises:
             UsageError: the folder is not an archive.
-            CorruptRun: HEAD is ahead, or behind by more than one commit; a commit at HEAD is missing, changed, or of a
-                newer version; a file or folder is a link.
+            CorruptRun: HEAD is ahead; a commit at HEAD, or one after it, is missing, changed, or of a newer version; a
+                file or folder is a link.
             DiskError: a file cannot be read.
         """
         header, origin = read_header(path)
@@ -422,7 +438,7 @@ class CommitLog:
         data, path = encode_commit(commit), self.folder.commit_path(commit.sequence)
         head, self._stated = _find_head(self.folder, self._origin)
         if head == self._head:
-            self._complete_head()  # so that HEAD never lacks two commits
+            self._complete_head()  # so that a crash leaves HEAD one commit behind at most
             if signing_key is not None:
                 sign_bytes(data, signing_key, name_signature(path), namespace=COMMIT_NAMESPACE)
             if create_exclusively(path, data):
@@ -594,8 +610,6 @@ class _ChainCheck:
                 folder.head_path,
                 f"names commit {named}, but the newest is {self._last}: the end of the chain is missing",
             )
-        elif named < self._last - 1:
-            self._report(folder.head_path, f"names commit {named}, but there are commits up to {self._last}")
         return stated
 
     def _look(self) -> tuple[Head | CorruptRun | None, set[str]]:
@@ -713,22 +727,21 @@ def _roll_forward(folder: ArchiveFolder, stated: Head) -> Head:
             raise report_damage(
                 f"commit {stated.sequence} is not the one that {folder.head_path} names", archive=folder.path
             )
-    following = _read_commit(folder, stated.sequence + 1)
+    newest = stated
+    while (following := _read_commit(folder, newest.sequence + 1)) is not None:
+        if following[0].previous != newest.digest:
+            before = "the commit that HEAD names" if newest == stated else f"commit {newest.sequence}"
+            raise report_damage(
+                f"{folder.commit_path(newest.sequence + 1)} does not follow {before}", archive=folder.path
+            )
+        newest = Head(newest.sequence + 1, following[1])
     with explain_disk("look into", folder.commits):
-        is_behind = os.path.lexists(folder.commit_path(stated.sequence + 2))
-    if is_behind:
-        newest = f"names commit {stated.sequence}" if stated.sequence else "does not exist"
+        has_hole = os.path.lexists(folder.commit_path(newest.sequence + 2))
+    if has_hole:
         raise report_damage(
-            f"{folder.head_path} {newest}, but there is a commit {stated.sequence + 2}", archive=folder.path
+            f"commit {newest.sequence + 1} is missing, but there is a commit {newest.sequence + 2}", archive=folder.path
         )
-    if following is None:
-        return stated
-    if following[0].previous != stated.digest:
-        raise report_damage(
-            f"{folder.commit_path(stated.sequence + 1)} does not follow the commit that {_HEAD_NAME} names",
-            archive=folder.path,
-        )
-    return Head(stated.sequence + 1, following[1])
+    return newest
 
 
 def _read_head(folder: ArchiveFolder) -> Head | None:

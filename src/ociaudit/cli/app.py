@@ -42,7 +42,10 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "export": LazyCommand(
             "ociaudit.cli.export_command:export", "Write every audit event of a time range to one file."
         ),
-        "sync": LazyCommand("ociaudit.cli.sync_command:sync", "Keep an archive of all audit events current."),
+        "sync": LazyCommand("ociaudit.cli.archive_commands:sync", "Keep an archive of all audit events current."),
+        "status": LazyCommand(
+            "ociaudit.cli.archive_commands:status", "Show what an archive holds, and what is missing."
+        ),
         "doctor": LazyCommand("ociaudit.cli.doctor_command:doctor", "Check that everything is ready for an export."),
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
         "diff": LazyCommand("ociaudit.cli.diff_command:diff", "Compare two exports event by event."),

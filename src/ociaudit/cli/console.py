@@ -240,7 +240,8 @@ class ProgressBar:
         self._lines: tuple[str, ...] = ()
 
     def start(self, text: str) -> None:
-        """Draw the bar with a line below it."""
+        """Draw the bar with a line below it, in place of one that is there."""
+        self.stop()
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
@@ -348,6 +349,7 @@ def describe_gaps(
     is_detailed: bool = False,
     headline: str | None = None,
     is_finished: bool = False,
+    is_archive: bool = False,
 ) -> Iterator[str]:
     """Yield the gaps, one line per compartment and cause, and what to do about them.
 
@@ -356,13 +358,17 @@ def describe_gaps(
     `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
     `requested` are shown without their time. `is_detailed` adds every gap with its request id. `headline` is the
     verdict. `is_finished`: the gaps were waived when the file was written, and its run directory is gone.
+    `is_archive`: they are those of an archive.
     """
     yield headline or f"INCOMPLETE: {format_count(len(gaps), 'gap')}"
-    yield from list_gap_lines(gaps, paths or {}, requested=requested)
+    kept_in = "the newest commit" if is_archive else "the manifest"
+    yield from list_gap_lines(gaps, paths or {}, requested=requested, kept_in=kept_in)
     if is_detailed:
         yield from (f"  {describe_gap(gap)}" for gap in gaps[:_GAPS_SHOWN])
     yield from _advise(gaps, policy, can_waive=can_waive)
-    if is_finished:
+    if is_archive:
+        yield "hint: every sync requests them again, until the service no longer keeps their events"
+    elif is_finished:
         yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
     elif is_kept and is_relative:
         yield "hint: the same command with --resume requests only the gaps"
@@ -372,8 +378,13 @@ def describe_gaps(
         yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
 
 
-def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None) -> Iterator[str]:
-    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
+def list_gap_lines(
+    gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None, kept_in: str = "the manifest"
+) -> Iterator[str]:
+    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit.
+
+    `kept_in` is where all of them are, if there are too many to show.
+    """
     from ociaudit.planning.shard import describe_group, group_gaps
 
     try:
@@ -387,7 +398,7 @@ def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: 
         yield from (f"    {line}" for line in others)
     rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
     if rest:
-        yield f"  … and {format_count(rest, 'more gap')}; all are in the manifest"
+        yield f"  … and {format_count(rest, 'more gap')}; all are in {kept_in}"
 
 
 def list_gap_entries(

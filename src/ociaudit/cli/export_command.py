@@ -21,14 +21,16 @@ from ociaudit.cli.options import (
     FILE,
     OUTPUT,
     OUTPUT_FILE,
-    SCOPE,
+    SPEED,
     Command,
     file_options,
     filter_options,
     make_connection_options,
+    message_options,
     option,
-    region_option,
+    scope_options,
     sign_in_options,
+    speed_options,
 )
 from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 LogFormat = Literal["text", "json"]
 
-_RANGE, _SPEED = "Range", "Speed"
+_RANGE = "Range"
 _STDOUT = "-"
 _FILE_LIKE = re.compile(r"\A(\.{1,2}/|~)|\.(txt|list|lst|csv|conf|cfg)\Z", re.IGNORECASE)
 """A value of `--waive` that is meant as a file."""
@@ -117,30 +119,7 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     metavar="DURATION",
     help="End the range at least this long before now, such as 15m, 1h, or 2d.",
 )
-@region_option
-@option(
-    "--compartment",
-    "compartments",
-    section=SCOPE,
-    multiple=True,
-    metavar="NAME|OCID",
-    show_default="the whole tenancy",
-    help="Only this compartment and those below it, by name, path (root/prod/pay) or OCID; repeatable.",
-)
-@option(
-    "--no-subtree",
-    section=SCOPE,
-    is_flag=True,
-    help="Exclude child compartments.",
-)
-@option(
-    "--waive",
-    section=SCOPE,
-    multiple=True,
-    metavar="NAME|OCID|FILE",
-    help="Compartment where access is expected to be denied, or a file that lists such compartments; its gaps do not "
-    "cause exit code 10. Repeatable.",
-)
+@scope_options
 @option(
     "-o",
     "--output",
@@ -169,33 +148,10 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
 )
 @filter_options
 @sign_in_options
-@option(
-    "--concurrency",
-    section=_SPEED,
-    type=click.IntRange(min=1),
-    default=16,
-    metavar="COUNT",
-    help="Maximum number of concurrent requests across all regions.",
-)
-@option(
-    "--max-requests-per-second",
-    section=_SPEED,
-    type=float,
-    metavar="NUMBER",
-    show_default="no limit until the service returns HTTP 429",
-    help="Maximum number of requests per second.",
-)
-@option(
-    "--max-window-days",
-    section=_SPEED,
-    type=click.IntRange(min=1),
-    default=14,
-    metavar="DAYS",
-    help="Maximum length of the time window of one request, in days.",
-)
+@speed_options
 @option(
     "--deadline",
-    section=_SPEED,
+    section=SPEED,
     metavar="DURATION",
     help="Stop sending requests after this long, such as 2h. Anything not yet fetched is reported as a gap.",
 )
@@ -232,21 +188,7 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     is_flag=True,
     help="Exit with 11 if the export is complete only so far: a window is provisional, or the range is not over.",
 )
-@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps, and errors.")
-@option(
-    "-v",
-    "--verbose",
-    section=BEHAVIOR,
-    count=True,
-    help="Print more; -vv prints a line per request.",
-)
-@option(
-    "--log-format",
-    section=BEHAVIOR,
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="Format of the messages on stderr.",
-)
+@message_options
 def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any) -> int:
     """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 

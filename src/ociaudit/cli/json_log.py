@@ -5,7 +5,7 @@ written when.
 
 Invariants
 - Each line is one object, and nothing in it acts on a terminal, no matter what the service or an event contains.
-- The last line is `end` or `error`; when quiet, only if something is wrong.
+- The last line is `end`, `sync` or `error`; when quiet, only if something is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,9 @@ from ociaudit.client.transport import FinishedRequest
 from ociaudit.errors import OciAuditError, RequestError, find_exit_status
 from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target, Window, format_minute
+
+if TYPE_CHECKING:
+    from ociaudit.operations.sync import SyncResult  # imports what an export does not need
 
 _LINE_EVERY_SECONDS = 5.0
 
@@ -197,6 +200,45 @@ class EndRecord(LogRecord, frozen=True, kw_only=True, tag="end"):
     slowest: list[SlowShard]
 
 
+class SyncRecord(LogRecord, frozen=True, kw_only=True, tag="sync"):
+    """How a sync ended: the last line or, with --every, one line for each sync."""
+
+    complete: bool
+    verdict: str
+    is_final: bool
+    exit_code: int
+    archive: str
+    was_created: bool
+    sequence: int
+    digest: str
+    start: str
+    end: str
+    added: int
+    received: int
+    known: int
+    identical: int
+    reserialised: int
+    conflicting: int
+    late: int
+    late_median_minutes: int
+    late_worst_minutes: int
+    compacted: int
+    gaps: int
+    lost: int
+    closed: int
+    waived: int
+    warnings: list[str]
+    requests: int
+    throttled: int
+    seconds: float
+
+
+class WaitRecord(LogRecord, frozen=True, kw_only=True, tag="wait"):
+    """When a sync that failed is tried again, with --every."""
+
+    until: str
+
+
 RECORDS: tuple[type[LogRecord], ...] = (
     NoticeRecord,
     PlanRecord,
@@ -209,6 +251,8 @@ RECORDS: tuple[type[LogRecord], ...] = (
     RequestRecord,
     ErrorRecord,
     EndRecord,
+    SyncRecord,
+    WaitRecord,
 )
 
 
@@ -271,6 +315,47 @@ class JsonLog(QuietProgress):
                 slowest=[_encode_time(taken) for taken in self.slowest],
             )
         return True
+
+    def report_sync(self, result: SyncResult, *, exit_code: int) -> bool:
+        """Log how a sync ended."""
+        state, verdict, totals = result.state, result.verdict, result.totals
+        if not self._is_quiet or exit_code or result.warnings:
+            self._log(
+                SyncRecord,
+                complete=not exit_code,
+                verdict=verdict.kind,
+                is_final=verdict.is_final,
+                exit_code=exit_code,
+                archive=str(result.folder.path),
+                was_created=result.was_created,
+                sequence=state.sequence,
+                digest=state.digest,
+                start=format_minute(state.start),
+                end=format_minute(state.end),
+                added=totals.added,
+                received=totals.received,
+                known=totals.known,
+                identical=totals.identical,
+                reserialised=totals.reserialised,
+                conflicting=totals.conflicting,
+                late=totals.late,
+                late_median_minutes=totals.late_median_minutes,
+                late_worst_minutes=totals.late_worst_minutes,
+                compacted=sum(len(one.added) for one in result.commits if one.kind == "compaction"),
+                gaps=verdict.gaps,
+                lost=verdict.lost,
+                closed=verdict.closed,
+                waived=len(verdict.waived),
+                warnings=list(result.warnings),
+                requests=self.requests,
+                throttled=self.throttled,
+                seconds=_round(self.elapsed_seconds),
+            )
+        return True
+
+    def report_wait(self, until: str) -> None:
+        """Log when a sync that failed is tried again."""
+        self._log(WaitRecord, until=until)
 
     def on_notice(self, text: str) -> None:
         """Log the notice."""

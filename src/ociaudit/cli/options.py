@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ociaudit.events.filters import FilterSpec
     from ociaudit.operations.context import ConnectionOptions
 
-SCOPE, OUTPUT, FILTERS, SIGN_IN, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Behavior"
+SCOPE, OUTPUT, FILTERS, SIGN_IN, SPEED, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Speed", "Behavior"
 _OPTIONS = "Options"
 
 _WIDTH = 80
@@ -341,6 +341,81 @@ region_option = option(
     show_default="every subscribed region",
     help="Only this region, by name or key (iad); repeatable, or a comma list.",
 )
+
+scope_options = combine(
+    region_option,
+    option(
+        "--compartment",
+        "compartments",
+        section=SCOPE,
+        multiple=True,
+        metavar="NAME|OCID",
+        show_default="the whole tenancy",
+        help="Only this compartment and those below it, by name, path (root/prod/pay) or OCID; repeatable.",
+    ),
+    option(
+        "--no-subtree",
+        section=SCOPE,
+        is_flag=True,
+        help="Exclude child compartments.",
+    ),
+    option(
+        "--waive",
+        section=SCOPE,
+        multiple=True,
+        metavar="NAME|OCID|FILE",
+        help="Compartment where access is expected to be denied, or a file that lists such compartments; its gaps do "
+        "not cause exit code 10. Repeatable.",
+    ),
+)
+"""The parameters `regions`, `compartments`, `no_subtree` and `waive`."""
+
+speed_options = combine(
+    option(
+        "--concurrency",
+        section=SPEED,
+        type=click.IntRange(min=1),
+        default=16,
+        metavar="COUNT",
+        help="Maximum number of concurrent requests across all regions.",
+    ),
+    option(
+        "--max-requests-per-second",
+        section=SPEED,
+        type=float,
+        metavar="NUMBER",
+        show_default="no limit until the service returns HTTP 429",
+        help="Maximum number of requests per second.",
+    ),
+    option(
+        "--max-window-days",
+        section=SPEED,
+        type=click.IntRange(min=1),
+        default=14,
+        metavar="DAYS",
+        help="Maximum length of the time window of one request, in days.",
+    ),
+)
+"""The parameters `concurrency`, `max_requests_per_second` and `max_window_days`."""
+
+message_options = combine(
+    option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices, gaps, and errors."),
+    option(
+        "-v",
+        "--verbose",
+        section=BEHAVIOR,
+        count=True,
+        help="Print more; -vv prints a line per request.",
+    ),
+    option(
+        "--log-format",
+        section=BEHAVIOR,
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="Format of the messages on stderr.",
+    ),
+)
+"""The parameters `quiet`, `verbose` and `log_format`."""
 
 file_options = combine(
     option(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ociaudit.cli import console
 from ociaudit.cli.console import describe_gap, describe_target, format_duration, format_size
@@ -20,6 +22,9 @@ from ociaudit.errors import OciAuditError, RequestError, ServiceError, format_co
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.export import ExportResult
 from ociaudit.planning.shard import Gap, Shard, Target, Window, format_minute
+
+if TYPE_CHECKING:
+    from ociaudit.operations.sync import SyncResult  # imports what an export does not need
 
 VERBOSE, VERY_VERBOSE = 1, 2
 SLOWEST_KEPT = 5
@@ -101,12 +106,15 @@ class RunStats(Callbacks):
         self.paths, self.waived = paths, waived
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
-        """Divide the shards among the regions in proportion to their targets, which usually have the same windows."""
-        self.shards = shard_count
-        for target in targets:
-            self.regions.setdefault(target.region, RegionStats()).shards += 1
-        for region in self.regions.values():
-            region.shards = round(shard_count * region.shards / len(targets))
+        """Divide the shards among the regions in proportion to their targets, which usually have the same windows.
+
+        A sync plans again after each of its rounds; the shards of earlier rounds are done.
+        """
+        self.to_write, self.written = None, 0
+        self.shards = self.shards_done + shard_count
+        for name, number in Counter(target.region for target in targets).items():
+            region = self.regions.setdefault(name, RegionStats())
+            region.shards = region.shards_done + round(shard_count * number / len(targets))
 
     def on_request(self, request: FinishedRequest) -> None:
         """Count the request."""
@@ -127,8 +135,9 @@ class RunStats(Callbacks):
         self._started.pop(shard, None)
 
     def on_shard_begun(self, shard: Shard) -> None:
-        """Record the time."""
+        """Record the time; a sync finds out how many shards there are as it goes on."""
         self._started.setdefault(shard, _StartedShard(self.monotonic()))
+        self.shards = max(self.shards, self.shards_done + len(self._started))
 
     def on_page(self, shard: Shard, *, scanned: int, kept: int) -> None:
         """Count the events."""
@@ -141,7 +150,9 @@ class RunStats(Callbacks):
     def on_shard_done(self, shard: Shard) -> None:
         """Count the shard, and keep it if it is among the slowest."""
         self.shards_done += 1
-        self._find(shard).shards_done += 1
+        region = self._find(shard)
+        region.shards_done += 1
+        region.shards = max(region.shards, region.shards_done)
         taken = self.find_time(shard)
         self._started.pop(shard, None)
         if taken is not None:
@@ -343,6 +354,13 @@ class QuietProgress(RunStats):
     def report_end(self, result: ExportResult, *, exit_code: int) -> bool:
         """Report how the run ended, and return whether that was done; here the summary reports it."""
         return False
+
+    def report_sync(self, result: SyncResult, *, exit_code: int) -> bool:
+        """Report how a sync ended, and return whether that was done; here the summary reports it."""
+        return False
+
+    def report_wait(self, until: str) -> None:
+        """Report when a sync that failed is tried again; here the command prints it."""
 
     def on_notice(self, text: str) -> None:
         """Print the notice."""

@@ -33,12 +33,20 @@ from pathlib import Path
 import msgspec
 
 from ociaudit.archive.commit import Commit, Compartment, LateArrivals, Selection, Writer
-from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, create_archive, is_archive, lock_archive
+from ociaudit.archive.commit_log import (
+    ArchiveFolder,
+    CommitLog,
+    check_archive,
+    create_archive,
+    is_archive,
+    lock_archive,
+)
 from ociaudit.archive.reader import load_state
 from ociaudit.archive.segments import compact_date, merge_events, name_date
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
+    Totals,
     diff_scope,
     due_rings,
     find_final_dates,
@@ -75,7 +83,7 @@ from ociaudit.planning.shard import (
     format_second,
     parse_minute,
 )
-from ociaudit.planning.time_range import parse_duration, resolve_range
+from ociaudit.planning.time_range import is_relative, parse_duration, resolve_range
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, move_file, remove_locked_folder, write_file
 from ociaudit.storage.merge import CanonicalReader
 from ociaudit.storage.run_dir import RunDirectory
@@ -367,6 +375,97 @@ class _TileFetcher:
         return await fetcher.run(shards), fetcher.coverage
 
 
+class _Planner:
+    """Decides what a round requests: lists the scope, and finds what the archive lacks."""
+
+    def __init__(self, options: SyncOptions, context: RunContext, state: ArchiveState) -> None:
+        """Plan on top of `state`, which stays as it is."""
+        self._options = options
+        self._context = context
+        self._state = state
+        self.warnings: tuple[str, ...] = ()
+
+    async def make_plan(self, service: Service) -> SyncPlan:
+        """List the scope, and decide what to request."""
+        context, options, state = self._context, self._options, self._state
+        tenancy = service.credentials.tenancy
+        selection = options.select(state.selection)
+        regions, _, home = await resolve_regions(selection.regions, service, context.callbacks)
+        listing = await service.identity.list_compartments()
+        paths = name_compartments(listing.items, tenancy=tenancy)
+        named = tuple(find_compartment(text, paths) for text in selection.compartments)
+        selection = msgspec.structs.replace(selection, compartments=named)
+        _check_wider(state.selection, selection)
+        states = {one.id: one.state for one in listing.items}
+        chosen = choose_compartments(listing.items, named, tenancy=tenancy, is_subtree=selection.is_subtree)
+        compartments = {
+            ocid: Compartment(paths.get(ocid, ocid), states.get(ocid, "ACTIVE" if ocid == tenancy else "UNKNOWN"))
+            for ocid in chosen
+        }
+        retention = await read_retention(service, home, context.callbacks)
+        now = self._find_present(service)
+        if state.sequence and now < state.start:
+            raise UsageError(
+                f"the clock shows {format_minute(now)}, which is before the archive begins: it is wrong",
+                hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
+            )
+        start = self._choose_start(now, retention)
+        oldest = find_retention_start(now, retention)
+        change, self.warnings = diff_scope(
+            state, regions=regions, compartments=compartments, is_region_choice=bool(selection.regions)
+        )
+        seen = state.preview_scope(change, start=start, retention_start=oldest)
+        targets = list_targets(seen)
+        due = due_rings(state, now=now, rings=options.rings)
+        asks = plan_asks(seen, now=now, settle=options.settle_minutes, due=due, retention_start=oldest, targets=targets)
+        plan = SyncPlan(
+            run_id=uuid.uuid4().hex,
+            now=now,
+            start=start,
+            end=now - options.settle_minutes,
+            settle_minutes=options.settle_minutes,
+            rings=options.rings,
+            rings_run=due,
+            retention_days=retention,
+            selection=selection,
+            regions=regions,
+            compartments=compartments,
+            targets=targets,
+            asks=_number_asks(asks, targets),
+            waived=tuple(sorted(resolve_waivers(options.waived, paths))),
+            follows=state.run_id,
+            ahead_seconds=_read_skew(service),
+        )
+        return msgspec.structs.replace(plan, check=_hash_plan(plan))
+
+    def _find_present(self, service: Service) -> int:
+        """Return the present in minutes: the smaller of the local clock and the service's."""
+        return floor_minute(self._context.clock.now() - timedelta(seconds=_read_skew(service)))
+
+    def _choose_start(self, now: int, retention_days: int | None) -> int:
+        """Return the first minute that the archive is to hold.
+
+        Raises:
+            UsageError: it was not named, and the retention period is not known.
+        """
+        typed = self._options.resolve_start(self._context.clock.now())
+        is_moving = isinstance(self._options.start, str) and is_relative(self._options.start)
+        if typed is not None and self._state.sequence and typed > self._state.start and not is_moving:
+            begin = format_minute(self._state.start)
+            self._context.callbacks.on_notice(f"--start has no effect: the archive begins at {begin} already")
+        if typed is not None:
+            return typed if self._state.sequence == 0 else min(typed, self._state.start)
+        if self._state.sequence:
+            return self._state.start
+        if retention_days is None:
+            raise UsageError(
+                "the retention period cannot be read, so the start of the archive is not known",
+                hint="name it with --start, for example --start 365d",
+            )
+        # An hour more than what may be requested, so that the oldest minutes do not pass out of it meanwhile.
+        return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
+
+
 class _Round:
     """One round of a sync: plan or resume, fetch, merge, commit. The archive is locked."""
 
@@ -442,6 +541,11 @@ class _Round:
             spool.commit()
             return plan, spool
 
+    async def _make_plan(self, service: Service) -> SyncPlan:
+        plan = await _Planner(self._options, self._context, self._state).make_plan(service)
+        write_file(self._work.plan_path, msgspec.json.encode(plan))
+        return plan
+
     def _read_plan(self) -> SyncPlan | None:
         """Return the plan of the round that a killed sync left; one that is in the chain already is discarded."""
         path = self._work.plan_path
@@ -497,84 +601,6 @@ class _Round:
         now = floor_minute(self._context.clock.now() - timedelta(seconds=ahead))
         return _find_answerable(now, plan.retention_days)
 
-    async def _make_plan(self, service: Service) -> SyncPlan:
-        """List the scope, and decide what to request."""
-        context, options, state = self._context, self._options, self._state
-        tenancy = service.credentials.tenancy
-        selection = options.select(state.selection)
-        regions, _, home = await resolve_regions(selection.regions, service, context.callbacks)
-        listing = await service.identity.list_compartments()
-        paths = name_compartments(listing.items, tenancy=tenancy)
-        named = tuple(find_compartment(text, paths) for text in selection.compartments)
-        selection = msgspec.structs.replace(selection, compartments=named)
-        _check_wider(state.selection, selection)
-        states = {one.id: one.state for one in listing.items}
-        chosen = choose_compartments(listing.items, named, tenancy=tenancy, is_subtree=selection.is_subtree)
-        compartments = {
-            ocid: Compartment(paths.get(ocid, ocid), states.get(ocid, "ACTIVE" if ocid == tenancy else "UNKNOWN"))
-            for ocid in chosen
-        }
-        retention = await read_retention(service, home, context.callbacks)
-        now = self._find_present(service)
-        if state.sequence and now < state.start:
-            raise UsageError(
-                f"the clock shows {format_minute(now)}, which is before the archive begins: it is wrong",
-                hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
-            )
-        start = self._choose_start(now, retention)
-        oldest = find_retention_start(now, retention)
-        change, _ = diff_scope(
-            state, regions=regions, compartments=compartments, is_region_choice=bool(selection.regions)
-        )
-        seen = state.preview_scope(change, start=start, retention_start=oldest)
-        targets = list_targets(seen)
-        due = due_rings(state, now=now, rings=options.rings)
-        asks = plan_asks(seen, now=now, settle=options.settle_minutes, due=due, retention_start=oldest, targets=targets)
-        plan = SyncPlan(
-            run_id=uuid.uuid4().hex,
-            now=now,
-            start=start,
-            end=now - options.settle_minutes,
-            settle_minutes=options.settle_minutes,
-            rings=options.rings,
-            rings_run=due,
-            retention_days=retention,
-            selection=selection,
-            regions=regions,
-            compartments=compartments,
-            targets=targets,
-            asks=_number_asks(asks, targets),
-            waived=tuple(sorted(resolve_waivers(options.waived, paths))),
-            follows=state.run_id,
-            ahead_seconds=_read_skew(service),
-        )
-        plan = msgspec.structs.replace(plan, check=_hash_plan(plan))
-        write_file(self._work.plan_path, msgspec.json.encode(plan))
-        return plan
-
-    def _find_present(self, service: Service) -> int:
-        """Return the present in minutes: the smaller of the local clock and the service's."""
-        return floor_minute(self._context.clock.now() - timedelta(seconds=_read_skew(service)))
-
-    def _choose_start(self, now: int, retention_days: int | None) -> int:
-        """Return the first minute that the archive is to hold.
-
-        Raises:
-            UsageError: it was not named, and the retention period is not known.
-        """
-        typed = self._options.resolve_start(self._context.clock.now())
-        if typed is not None:
-            return typed if self._state.sequence == 0 else min(typed, self._state.start)
-        if self._state.sequence:
-            return self._state.start
-        if retention_days is None:
-            raise UsageError(
-                "the retention period cannot be read, so the start of the archive is not known",
-                hint="name it with --start, for example --start 365d",
-            )
-        # An hour more than what may be requested, so that the oldest minutes do not pass out of it meanwhile.
-        return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
-
     async def _fetch_tiles(
         self, plan: SyncPlan, service: Service, writer: _CountingWriter, recovered: Recovered
     ) -> None:
@@ -586,7 +612,8 @@ class _Round:
         longest = max((sum(window.minutes for window in one.windows) for one in wanted.values()), default=0)
         length = plan.end - position if longest <= _UNDIVIDED_MINUTES else MINUTES_PER_DAY
         if wanted:
-            context.callbacks.on_plan(Window(position, plan.end), tuple(wanted), len(wanted))
+            _, requests = count_requests(plan.list_asks(), max_window_minutes=options.max_window_minutes)
+            context.callbacks.on_plan(Window(position, plan.end), tuple(wanted), requests)
         fetch = _TileFetcher(options, context, service, writer, recovered.progress)
         began = context.clock.monotonic()
         fetched.reached = plan.end
@@ -693,8 +720,9 @@ class _Round:
     def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[tuple[bytes, Target]]:
         """Yield every record with its origin, and stop where that is requested."""
         for number, (raw, origin) in enumerate(events.iterate_all()):
-            if number % 1_000 == 0:
+            if number and number % 1_000 == 0:
                 self._context.cancellation.check(_KEPT)
+                self._context.callbacks.on_written(1_000)
             yield raw, targets[origin]
 
 
@@ -710,9 +738,73 @@ class SyncResult:
     policy: str = ""
 
     @property
+    def totals(self) -> Totals:
+        """Return the sums over the commits of this sync alone."""
+        totals = Totals()
+        for commit in self.commits:
+            totals = totals.add(commit, rows=0)
+        return totals
+
+    @property
     def verdict(self) -> Verdict:
         """Return what may be said of the archive now."""
         return judge_archive(self.state, is_anchored=self.state.key_fingerprint is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPreview:
+    """What the next sync would request.
+
+    `exists`: there is an archive. `is_resumed`: a sync that did not finish has left a plan, which is completed first.
+    """
+
+    plan: SyncPlan
+    warnings: tuple[str, ...]
+    exists: bool
+    is_resumed: bool
+    requests_at_least: int
+    windows: int
+
+    @property
+    def begin(self) -> int | None:
+        """Return the oldest minute that would be requested, None if nothing would be."""
+        return min((window.start for ask in self.plan.asks for window in ask.windows), default=None)
+
+
+def preview_sync(options: SyncOptions, context: RunContext) -> SyncPreview:
+    """Find out what a sync would request now. Only the scope is requested, and nothing is written.
+
+    Raises:
+        OciAuditError: as `sync_archive`, before its first request for events.
+    """
+    exists = check_archive(options.archive, tenancy=context.credentials.tenancy) is not None
+    state = ArchiveState()
+    if exists:
+        log = CommitLog.open(options.archive)
+        log.check_key(options.signing_key)
+        state = load_state(log)
+    planner = _Planner(options, context, state)
+
+    async def make_plan() -> SyncPlan:
+        async with connect(context) as service:
+            return await planner.make_plan(service)
+
+    plan = run_async(make_plan)
+    windows, requests = count_requests(plan.list_asks(), max_window_minutes=options.max_window_minutes)
+    return SyncPreview(
+        plan=plan,
+        warnings=planner.warnings,
+        exists=exists,
+        is_resumed=exists and RunDirectory(ArchiveFolder(options.archive).work).plan_path.exists(),
+        requests_at_least=requests,
+        windows=windows,
+    )
+
+
+def count_requests(asks: Mapping[Target, Sequence[Window]], *, max_window_minutes: int) -> tuple[int, int]:
+    """Return how many windows are to be requested, and how many requests that takes at least."""
+    windows = [window for some in asks.values() for window in some]
+    return len(windows), sum(ceil(window.minutes / max_window_minutes) for window in windows)
 
 
 def sync_archive(
@@ -764,6 +856,7 @@ def recover_archive(log: CommitLog, *, now: datetime) -> ArchiveState:
     state = load_state(log)
     replaced = _find_replaced(log, since=now - _REPLACED_KEPT)
     log.recover(known=state.segments.keys() | replaced)
+    _reinstate(log.folder, state.segments)
     _retire(log.folder, replaced - state.segments.keys())
     return state
 
@@ -833,6 +926,15 @@ def _retire(folder: ArchiveFolder, paths: Iterable[str]) -> None:
     for path in sorted(paths):
         source, goal = folder.segment_path(path), folder.replaced_path(path)
         if source.exists():
+            make_private_folder(goal.parent)
+            move_file(source, goal)
+
+
+def _reinstate(folder: ArchiveFolder, paths: Iterable[str]) -> None:
+    """Move live segments that lie in `replaced/` back: a copy taken during a sync may have them there."""
+    for path in sorted(paths):
+        source, goal = folder.replaced_path(path), folder.segment_path(path)
+        if not goal.exists() and source.exists():
             make_private_folder(goal.parent)
             move_file(source, goal)
 

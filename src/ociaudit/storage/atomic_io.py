@@ -140,14 +140,19 @@ def _close(descriptor: int, path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
     """Write a small file atomically: complete and synced under its final name, or not at all.
+
+    `mode` is that of the file, for what other users may read.
 
     Raises:
         DiskError: the write fails; a previous file of that name is unchanged.
     """
     with new_file(path) as descriptor:
         write_all(descriptor, data, path)
+        if mode != FILE_MODE:
+            with explain_disk("set the mode of", path):
+                os.fchmod(descriptor, mode)
 
 
 @contextlib.contextmanager
