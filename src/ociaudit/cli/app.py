@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
             "ociaudit.cli.export_command:export", "Write every audit event of a time range to one file."
         ),
         "sync": LazyCommand("ociaudit.cli.sync_command:sync", "Keep an archive of all audit events current."),
+        "tail": LazyCommand("ociaudit.cli.tail_commands:tail", "Print the events that an archive has gained."),
         "doctor": LazyCommand("ociaudit.cli.doctor_command:doctor", "Check that everything is ready for an export."),
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
         "diff": LazyCommand("ociaudit.cli.diff_command:diff", "Compare two exports event by event."),
