@@ -83,7 +83,7 @@ class EventArchive:
                 shutil.rmtree(log.folder.replaced / f"event_date={date}")
 
     def _make(self, log: CommitLog, kind: str, **facts: object) -> Commit:
-        return Commit(  # type: ignore[call-arg]
+        return Commit(
             sequence=log.next_sequence,
             previous=log.previous,
             kind=kind,  # type: ignore[arg-type]

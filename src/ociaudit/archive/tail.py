@@ -367,7 +367,7 @@ def _group(entries: Iterable[SegmentEntry]) -> list[tuple[str, tuple[SegmentEntr
 
 def _name_dates(dates: Collection[str]) -> str:
     ordered = sorted(dates)
-    if len(ordered) <= 2:  # noqa: PLR2004 - both are named
+    if len(ordered) <= 2:
         return " and ".join(ordered)
     return f"{format_count(len(ordered), 'date')} from {ordered[0]} to {ordered[-1]}"
 
