@@ -101,11 +101,15 @@ class Selection(msgspec.Struct, frozen=True):
         return has_regions and (self.is_subtree or not self.compartments or not other.is_subtree)
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """Windows that were answered completely for each of some targets; `targets` None: for every other open target."""
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Windows that were answered completely for each of some targets; `targets` None: for every other open target.
+
+    `asked_at` is the minute at which they were asked at the earliest; None: the `now` of the commit.
+    """
 
     windows: tuple[Window, ...]
     targets: tuple[Target, ...] | None = None
+    asked_at: int | None = None
 
 
 class TargetWindow(msgspec.Struct, frozen=True, order=True):
@@ -196,7 +200,7 @@ class Commit(
     counts: EventCounts = EventCounts()
     late: LateArrivals = LateArrivals()
     sources: tuple[str, ...] = ()
-    """Imported files: their names and SHA-256."""
+    """Imported files: `sha256:<64 hex digits> <name>`."""
     reason: str = ""
     """Why events were pruned, in the words of who did it."""
 

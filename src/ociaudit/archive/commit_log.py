@@ -345,6 +345,11 @@ class CommitLog:
         return self._head if self._head.sequence else None
 
     @property
+    def origin(self) -> str:
+        """Return the digest of `archive.json`, which the first commit names as `previous`."""
+        return self._origin
+
+    @property
     def next_sequence(self) -> int:
         """Return the sequence of the next commit."""
         return self._head.sequence + 1

@@ -367,7 +367,8 @@ class ArchiveState(ArchiveFacts, kw_only=True):
                 targets = tuple(
                     one for one in self.targets if one not in named and one not in closed and self.is_open(one)
                 )
-            self._change_coverage(targets, partial(_add_windows, windows=answer.windows, now=commit.now))
+            asked_at = commit.now if answer.asked_at is None else answer.asked_at
+            self._change_coverage(targets, partial(_add_windows, windows=answer.windows, now=asked_at))
 
     def _apply_lost(self, lost: Iterable[TargetWindow]) -> None:
         windows: dict[Target, list[Window]] = {}

@@ -46,6 +46,9 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "status": LazyCommand(
             "ociaudit.cli.archive_commands:status", "Show what an archive holds, and what is missing."
         ),
+        "tail": LazyCommand("ociaudit.cli.tail_commands:tail", "Print the events that an archive has gained."),
+        "import": LazyCommand("ociaudit.cli.tail_commands:import_command", "Add event files to an archive."),
+        "prune": LazyCommand("ociaudit.cli.tail_commands:prune", "Remove old events from an archive."),
         "doctor": LazyCommand("ociaudit.cli.doctor_command:doctor", "Check that everything is ready for an export."),
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
         "diff": LazyCommand("ociaudit.cli.diff_command:diff", "Compare two exports event by event."),

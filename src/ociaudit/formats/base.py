@@ -16,6 +16,7 @@ Invariants
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -31,7 +32,7 @@ EVENT_COLUMN = "event"
 ORIGIN_COLUMNS = ("origin_region", "origin_compartment")
 ROWS_PER_BATCH = 500
 
-_ORIGIN_NAME = b"origin"
+_ORIGIN_NAME, _RECORD_ID_NAME = "origin", "record_id"
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -98,31 +99,47 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventEncoder:
-    """Encodes events for a file: the shape of their fields, and whether each is followed by its origin."""
+    """Encodes events for a file: the shape of their fields, and whether each is followed by its origin and its id.
+
+    The record id is the SHA-256 of the event as served, whatever its shape; it comes last.
+    """
 
     shape: Shape = "api"
     with_origin: bool = False
+    with_record_id: bool = False
 
     def encode(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> Sequence[bytes]:
         """Return the events as the file holds them, each still one line of JSON."""
+        served = raws
         if self.shape != "api":
             converter = choose_shape(self.shape)
             raws = [converter(raw) for raw in raws]
         if self.with_origin:
             raws = list(map(add_origin, raws, origins))
+        if self.with_record_id:
+            raws = [add_record_id(raw, hashlib.sha256(one).hexdigest()) for raw, one in zip(raws, served, strict=True)]
         return raws
 
 
 def add_origin(raw: bytes, origin: Target | None) -> bytes:
     """Return an event with its origin as the last member."""
+    return _add_member(raw, _ORIGIN_NAME, msgspec.json.encode(origin))
+
+
+def add_record_id(raw: bytes, record_id: str) -> bytes:
+    """Return an event with its record id as the last member."""
+    return _add_member(raw, _RECORD_ID_NAME, msgspec.json.encode(record_id))
+
+
+def _add_member(raw: bytes, name: str, value: bytes) -> bytes:
+    """Return an event with one more member, whose name gets underscores until it is free."""
     head = raw[: raw.rindex(b"}")]
-    name = _ORIGIN_NAME
-    if b'"origin' in raw or b"\\u00" in raw:  # an escape may hide the name
+    if f'"{name}'.encode() in raw or b"\\u00" in raw:  # an escape may hide the name
         members = split_members(raw)
-        while name.decode() in members:
-            name += b"_"
+        while name in members:
+            name += "_"
     comma = b"" if head.rstrip() == b"{" else b","
-    return b'%b%b"%b":%b}' % (head, comma, name, msgspec.json.encode(origin))
+    return b'%b%b"%b":%b}' % (head, comma, name.encode(), value)
 
 
 def make_target(region: str | None, compartment: str | None) -> Target | None:

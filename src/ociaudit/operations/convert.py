@@ -51,8 +51,11 @@ _SIDECAR = re.compile(r"\.(manifest\.json(\.sig)?|ledger\.ndjson)\Z")
 class OrderedRecords:
     """Accepts records in any order and returns them in canonical order, each once."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep everything in `folder`, which is created here and removed by the caller."""
+    def __init__(self, folder: Path, targets: Iterable[Target] = ()) -> None:
+        """Keep everything in `folder`, which is created here and removed by the caller.
+
+        Of equal records with several origins, the one is kept that comes first in `targets`.
+        """
         make_private_folder(folder)
         self._path = folder / "records"
         self._index = EventIndex(folder)
@@ -63,6 +66,8 @@ class OrderedRecords:
         self._targets: list[Target] = []
         self.counts = MergeCounts()
         """The counts of the merge; filled while the records are read back."""
+        for target in targets:
+            self._number_origin(target)
 
     def add(self, records: Sequence[Record]) -> None:
         """Add records.
@@ -113,9 +118,11 @@ class OrderedRecords:
 
 
 @contextmanager
-def order_records(scratch: Path, batches: Iterable[Sequence[Record]]) -> Iterator[OrderedRecords]:
-    """Collect all records of `batches` in `scratch`, a folder that does not exist yet."""
-    ordered = OrderedRecords(scratch)
+def order_records(
+    scratch: Path, batches: Iterable[Sequence[Record]], targets: Iterable[Target] = ()
+) -> Iterator[OrderedRecords]:
+    """Collect all records of `batches` in `scratch`, a folder that does not exist yet; `targets` as in its class."""
+    ordered = OrderedRecords(scratch, targets)
     with contextlib.closing(ordered):
         for batch in batches:
             ordered.add(batch)
@@ -208,7 +215,7 @@ def convert_events(
     """
     watch = callbacks or Callbacks()
     cancelled = cancellation or Cancellation()
-    inputs = _choose_inputs(options.inputs, watch)
+    inputs = choose_inputs(options.inputs, watch)
     _check_output(options, inputs)
     for notice in (*options.output_format.notices, *options.event_filter.notices):
         watch.on_notice(notice)
@@ -256,8 +263,12 @@ def _transform(
     return records
 
 
-def _choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
-    """Check the inputs, and omit manifests and ledgers, which a glob may name."""
+def choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
+    """Check the inputs, and omit manifests and ledgers, which a glob may name.
+
+    Raises:
+        UsageError: one does not exist or is named twice, or none is left.
+    """
     chosen: list[Path | None] = []
     for path in inputs:
         if path is None:

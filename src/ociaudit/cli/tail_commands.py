@@ -1,0 +1,309 @@
+"""`oci-audit tail`, `import` and `prune`: their options, their runs and their screens."""
+
+from __future__ import annotations
+
+import select
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ociaudit.cli import console
+from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, SHAPES, Command, argument, filter_options, option
+from ociaudit.errors import DiskError, ExitCode, Interrupted, UsageError, format_count
+
+if TYPE_CHECKING:
+    from ociaudit.events.filters import EventFilter, FilterSpec
+    from ociaudit.formats.base import EventEncoder, Record
+    from ociaudit.operations.archive_changes import ImportResult, PruneResult
+    from ociaudit.operations.context import Cancellation
+
+_STDOUT = 1
+_POLL_MILLISECONDS, _POLLS = 200, 5
+_GRACE_SECONDS = 2.0
+"""How long a reader that pauses may take for the last lines after a signal, so that none is cut off."""
+_SHOWN = 20
+
+# --- tail ------------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("Everything new since the last call, for a log shipper", "oci-audit tail audit-archive --cursor siem.cursor"),
+        (
+            "Failed calls as they arrive",
+            "oci-audit tail audit-archive --cursor siem.cursor --follow --outcome failure",
+        ),
+    ),
+)
+@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
+@option(
+    "--cursor",
+    section=OUTPUT,
+    type=FILE,
+    metavar="FILE",
+    help="File that holds how far you have read; created at the first call, which begins at the first commit.",
+)
+@option("--follow", section=OUTPUT, is_flag=True, help="Wait for new commits at the end, until interrupted.")
+@option(
+    "--shape",
+    section=OUTPUT,
+    type=click.Choice(SHAPES),
+    default="api",
+    help="Field names and structure: api (as the API returns them), sdk (as in Oracle's Python SDK), or cli (as in "
+    "Oracle's CLI).",
+)
+@option("--with-origin", section=OUTPUT, is_flag=True, help="Add the region and compartment an event was fetched from.")
+@option(
+    "--with-record-id",
+    section=OUTPUT,
+    is_flag=True,
+    help="Add record_id, the SHA-256 of the event as served, by which a receiver drops repeated events.",
+)
+@filter_options
+@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
+def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
+    """Print the events that an archive gained since the last call, one JSON object per line.
+
+    The cursor is saved after the events were written: a killed process gives some of them again, and never loses one.
+
+    Exit codes: 0 done, 2 usage, 5 disk or stdout was closed, 6 the archive is damaged, 130 or 143 interrupted.
+    """
+    from ociaudit.archive.tail import TailOutput, tail_archive
+    from ociaudit.events.filters import EventFilter
+    from ociaudit.formats.base import EventEncoder
+    from ociaudit.operations.context import Cancellation
+
+    cancellation = Cancellation()
+    event_filter = EventFilter(wanted)
+    for notice in event_filter.notices:
+        console.print_notice(notice)
+    encoder = EventEncoder(options["shape"], options["with_origin"], options["with_record_id"])
+    stdout = _Stdout(event_filter, encoder, cancellation)
+    output = TailOutput(stdout.encode, stdout.write, stdout.check, stdout.wait if options["follow"] else None)
+    with (
+        console.handle_signals(cancellation.cancel),
+        tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch,
+    ):
+        written = tail_archive(
+            archive,
+            output,
+            cursor_path=options["cursor"],
+            scratch=Path(scratch),
+            on_notice=console.choose_notice(is_strict=False),
+        )
+        if not quiet:
+            console.print_message(f"{format_count(written, 'event')} written")
+    return ExitCode.OK
+
+
+class _Stdout:
+    """The stdout of a tail: written portion by portion; a signal stops it between two of them."""
+
+    def __init__(self, event_filter: EventFilter, encoder: EventEncoder, cancellation: Cancellation) -> None:
+        from ociaudit.clock import SystemClock
+
+        self._filter, self._encoder, self._cancellation = event_filter, encoder, cancellation
+        self._clock = SystemClock()
+        self._deadline: float | None = None
+
+    def encode(self, records: Sequence[Record]) -> Sequence[bytes]:
+        """Return the lines of those records that are wanted."""
+        chosen = [one for one in records if self._filter.is_wanted(one.raw)] if self._filter else records
+        return self._encoder.encode([one.raw for one in chosen], [one.origin for one in chosen])
+
+    def check(self) -> None:
+        """Stop if a signal has arrived; everything written is behind the cursor."""
+        self._cancellation.check("; the cursor is behind what was written")
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines; after a signal the reader has two seconds to take the rest of them."""
+        from ociaudit.storage.atomic_io import write_to_reader
+
+        try:
+            write_to_reader(_STDOUT, data, Path("stdout"), check=self._check_pause)
+        except DiskError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                raise _report_closed() from error
+            raise
+
+    def wait(self) -> None:
+        """Wait a second; stop if a signal arrives or the reader goes away."""
+        poll = select.poll()
+        poll.register(_STDOUT, 0)
+        for _ in range(_POLLS):
+            self.check()
+            if any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(_POLL_MILLISECONDS)):
+                raise _report_closed()
+
+    def _check_pause(self) -> None:
+        number = self._cancellation.signal_number
+        if number is None:
+            return
+        if self._deadline is None:
+            self._deadline = self._clock.monotonic() + _GRACE_SECONDS
+        if self._clock.monotonic() > self._deadline:
+            raise Interrupted(
+                "interrupted while nobody read stdout; its last line may be cut off",
+                signal_number=number,
+                hint="run the same command again: the cursor is before what was not written",
+            )
+
+
+def _report_closed() -> DiskError:
+    return DiskError(
+        "stdout was closed by its reader",
+        hint="run the same command again: with --cursor it continues behind what was read",
+    )
+
+
+# --- import ----------------------------------------------------------------------------------------------------------
+
+_sign_option = option(
+    "--sign",
+    "signing_key",
+    section=BEHAVIOR,
+    type=FILE,
+    metavar="KEY",
+    help="SSH key of a signed archive, with which its commits are signed.",
+)
+
+
+@click.command(
+    "import",
+    cls=Command,
+    usage="ARCHIVE FILE... [OPTIONS]",
+    examples=(
+        ("Add the exports of earlier years", "oci-audit import audit-archive audit-2024*.json"),
+        ("See first what a file would add", "oci-audit import audit-archive connector-hub.json.gz --dry-run"),
+    ),
+)
+@argument(
+    "archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive; an export with its manifest creates it."
+)
+@argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=FILE,
+    metavar="FILE...",
+    help="Exports with their manifests, or files of events from Oracle's CLI, SDK, Connector Hub, or Logging Search.",
+)
+@option("--dry-run", "is_dry_run", section=BEHAVIOR, is_flag=True, help="Show what would be added, and change nothing.")
+@_sign_option
+@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
+def import_command(
+    archive: Path, files: tuple[Path, ...], *, is_dry_run: bool, signing_key: Path | None, quiet: bool
+) -> int:
+    """Add the events of files to an archive, each that it does not have once.
+
+    Where a file is a whole export with its manifest, what it covers counts as covered, too.
+
+    Exit codes: 0 done, 2 usage, 5 disk, 6 a file or the archive is damaged or altered, 130 or 143 interrupted.
+    """
+    from ociaudit.cli.progress import QuietProgress
+    from ociaudit.clock import SystemClock
+    from ociaudit.operations.archive_changes import import_files
+    from ociaudit.operations.context import Cancellation
+
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel):
+        result = import_files(
+            archive,
+            files,
+            clock=SystemClock(),
+            is_dry_run=is_dry_run,
+            signing_key=signing_key,
+            callbacks=QuietProgress(),
+            cancellation=cancellation,
+        )
+        if not quiet:
+            for line in describe_import(result, archive, is_dry_run=is_dry_run):
+                console.print_message(line)
+    return ExitCode.OK
+
+
+def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) -> Iterator[str]:
+    """Yield what was added, or would be, and what of the files counts as covered."""
+    for one in result.files[:_SHOWN]:
+        counted = (
+            f"its events count, its coverage does not: {one.why_not}" if one.why_not else "whole, its coverage counts"
+        )
+        yield f"{one.path}: {counted}"
+    if len(result.files) > _SHOWN:
+        yield f"… and {format_count(len(result.files) - _SHOWN, 'more file')}"
+    dates = sorted(result.added_by_date)
+    span = f", {dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(f", {date}" for date in dates)
+    verb = "would be added" if is_dry_run else "added"
+    yield f"{result.read:,} read, {format_count(result.added, 'event')} {verb}{span}"
+    if result.covered_minutes:
+        more = "more would be covered" if is_dry_run else "more covered"
+        yield f"{format_count(result.covered_minutes, 'minute')} of targets {more}"
+    if result.skipped_targets:
+        yield (
+            f"coverage of {format_count(result.skipped_targets, 'target')} does not count: the archive does not "
+            "follow them"
+        )
+    if is_dry_run:
+        yield f"dry run: {f'{archive} was not created' if result.is_new else 'nothing was changed'}"
+    elif result.commit is None:
+        yield "nothing was new; the archive is as before"
+    else:
+        yield f"commit {result.commit.sequence} of {archive}"
+
+
+# --- prune -----------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("See what would go", "oci-audit prune audit-archive --before 2024-01-01"),
+        (
+            "Remove it, with a reason on record",
+            "oci-audit prune audit-archive --before 2024-01-01 --yes --reason 'retention policy 7'",
+        ),
+    ),
+)
+@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
+@option("--before", required=True, metavar="DATE", help="Remove the events of all UTC dates before this one.")
+@option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@option("--yes", "is_confirmed", section=BEHAVIOR, is_flag=True, help="Do it; without, only show what would go.")
+@_sign_option
+def prune(archive: Path, *, before: str, reason: str, is_confirmed: bool, signing_key: Path | None) -> int:
+    """Remove old events from an archive; a commit says what went, when, and why.
+
+    Exit codes: 0 done, 2 usage or not confirmed, 5 disk, 6 the archive is damaged.
+    """
+    from ociaudit.clock import SystemClock
+    from ociaudit.operations.archive_changes import prune_archive
+
+    with console.handle_signals(lambda _: None):  # a commit is short, and is not left half done
+        result = prune_archive(
+            archive, before, clock=SystemClock(), is_confirmed=is_confirmed, reason=reason, signing_key=signing_key
+        )
+        for line in describe_pruning(result):
+            console.print_message(line)
+    if result.is_needed and result.commit is None:
+        raise UsageError("nothing was removed: this cannot be undone", hint="add --yes to remove what is listed above")
+    return ExitCode.OK
+
+
+def describe_pruning(result: PruneResult) -> Iterator[str]:
+    """Yield what went, or would go."""
+    if not result.is_needed:
+        yield f"the archive has nothing from before {result.before}"
+        return
+    verb = "would go" if result.commit is None else "removed"
+    dates = result.dates
+    span = f": {dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(f": {date}" for date in dates)
+    yield (
+        f"{format_count(len(dates), 'date')} {verb}{span}; {format_count(result.events, 'event')}, "
+        f"{console.format_size(result.size_bytes)}"
+    )
+    if result.commit is not None:
+        yield f"commit {result.commit.sequence}: nothing before {result.before} is requested again"
+        yield "the files are in replaced/ for 24 hours and go with the first sync after that"
