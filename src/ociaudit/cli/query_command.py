@@ -38,8 +38,9 @@ _NARROWEST_CELL = 8
 _CUT_NOTE = ", … marks what did not fit; --format json has it whole"
 _WIDEST_IN_FILE = 200
 _HANGING = " " * 4
-_OCID = re.compile(r"ocid1\.[\w.-]+")
-_UNBROKEN = re.compile(r"ocid1\.[\w.-]+| *(?:(?!ocid1\.)[^ ])+| +")
+_OCID = re.compile(r"ocid1\.[\w.*-]+")
+"""An OCID, which Audit masks with asterisks in some fields."""
+_UNBROKEN = re.compile(r"ocid1\.[\w.*-]+| *(?:(?!ocid1\.)[^ ])+| +")
 """The parts of a text that stay on one line if they fit: OCIDs, and the words around them."""
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NUMBERS = frozenset(

@@ -109,7 +109,8 @@ def test_files_are_counted_together(tmp_path: Path) -> None:
     """Several files give one set of statistics, also where one of them needs the full reader."""
     plain = write(tmp_path / "a.json", encode_export(EVENTS[:2]))
     packed = write(tmp_path / "b.json.gz", gzip.compress(encode_export(EVENTS[2:4])))
-    assert count_files([plain, packed, plain], EventStats).events == 6
+    again = write(tmp_path / "c.json", encode_export(EVENTS[:2]))
+    assert count_files([plain, packed, again], EventStats).events == 6
 
 
 def test_an_endless_line_is_not_held_in_memory(tmp_path: Path) -> None:
