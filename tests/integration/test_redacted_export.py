@@ -73,7 +73,7 @@ def test_an_export_is_redacted_and_says_so(emulator, tmp_path):
 
 
 def test_a_redacted_export_is_verified_and_a_comparison_says_that_it_is_redacted(emulator, tmp_path):
-    """Records that only a secret told apart are no fault of the file; beside a file as served, a note says why they differ."""
+    """Records that only a secret told apart are no fault of the file; beside a file as served, a note says so."""
     root = ("--compartment", emulator.tenancy()["id"], "--no-subtree", "--region", "us-ashburn-1")
     for form in ("a.json", "b.ndjson.gz"):
         assert run_export(emulator, tmp_path, *DAYS, *root, "--redact", "-o", form).code == 0
