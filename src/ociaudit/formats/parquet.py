@@ -49,7 +49,7 @@ SHA256_COLUMN = Column("event_sha256", "text", "the SHA-256 of the event's bytes
 SEGMENT_COLUMNS: tuple[Column, ...] = (*PARQUET_COLUMNS, SHA256_COLUMN)
 """The columns of an archive's segments."""
 
-_SQL_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
+PARQUET_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "VARCHAR"}
 )
 _GROUP_BYTES = 48 * 1024 * 1024
@@ -174,7 +174,7 @@ class Parquet:
 
     def _make_statement(self, path: Path, descriptor: int) -> str:
         """Return the SQL statement; it contains nothing from an event."""
-        columns = ", ".join(f"{column.name}: '{_SQL_TYPES[column.kind]}'" for column in self._columns)
+        columns = ", ".join(f"{column.name}: '{PARQUET_TYPES[column.kind]}'" for column in self._columns)
         mean = self._bytes // max(self._rows, 1) + 1
         group = max(_MIN_GROUP_ROWS, min(_MAX_GROUP_ROWS, _GROUP_BYTES // mean))
         return (
