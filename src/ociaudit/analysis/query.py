@@ -40,6 +40,7 @@ from ociaudit.archive.reader import ArchiveView, SegmentScan, quote_sql
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind, read_row
 from ociaudit.formats.base import Record
+from ociaudit.formats.parquet import cast_json
 from ociaudit.formats.reader import ignore_incomplete
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 
@@ -405,8 +406,11 @@ def _list_names(columns: Sequence[Column]) -> str:
 
 def _list_casts(columns: Sequence[Column]) -> str:
     """Return the columns for SELECT; those that are not text are cast, and a value that cannot be cast is NULL."""
+    casts: Mapping[str, Callable[[str], str]] = {"text": str, "json": cast_json}
     return ", ".join(
-        column.name if column.kind == "text" else f"TRY_CAST({column.name} AS {SQL_TYPES[column.kind]})"
+        casts[column.kind](column.name)
+        if column.kind in casts
+        else f"TRY_CAST({column.name} AS {SQL_TYPES[column.kind]})"
         for column in columns
     )
 

@@ -396,7 +396,7 @@ def open_input(
         DiskError: something cannot be read.
     """
     limits = limits or Limits()
-    if path is None or not _is_archive_folder(path):
+    if path is None or not is_archive_folder(path):
         if limits:
             name = "stdin" if path is None else str(path)
             raise UsageError(
@@ -411,7 +411,7 @@ def open_input(
     return ArchiveInput(path, view)
 
 
-def _is_archive_folder(path: Path) -> bool:
+def is_archive_folder(path: Path) -> bool:
     """Return whether a path is an archive; False for a file, or for nothing.
 
     Raises:

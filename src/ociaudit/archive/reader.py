@@ -43,7 +43,7 @@ from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.formats.base import Record
-from ociaudit.formats.parquet import PARQUET_TYPES, connect_writer
+from ociaudit.formats.parquet import PARQUET_TYPES, cast_json, connect_writer
 from ociaudit.planning.scope import find_compartment, suggest_region
 from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, format_minute, parse_minute
 from ociaudit.storage.manifest import CoveredTarget, GapEntry, ProvisionalEntry, make_gap_entry
@@ -393,6 +393,8 @@ def _allow_files(wanted: int) -> int:
 def _select_column(column: Column, names: Collection[str], sql_type: str) -> str:
     if column.name in names and sql_type == PARQUET_TYPES[column.kind]:
         return column.name
+    if column.name in names and column.kind == "json":
+        return f"{cast_json(column.name)} AS {column.name}"
     return f"TRY_CAST({column.name if column.name in names else 'NULL'} AS {sql_type}) AS {column.name}"
 
 

@@ -816,6 +816,19 @@ def check_segment(archive: Path, entry: SegmentEntry) -> None:
         os.close(descriptor)
 
 
+def read_record_hashes(archive: Path, entries: Sequence[SegmentEntry]) -> frozenset[bytes]:
+    """Return the SHA-256 of every event in segments, as their column states them.
+
+    Raises:
+        CorruptRun: a segment is missing or damaged.
+    """
+    if not entries:
+        return frozenset()
+    with connect_writer() as engine:
+        keys = _query(archive, entries, engine, _KEY_COLUMNS, None)
+        return frozenset(bytes.fromhex(sha256) for _, _, sha256, _, _ in keys)
+
+
 def check_file(archive: Path, entry: SegmentEntry) -> None:
     """Check that a segment's bytes are those of its entry.
 

@@ -372,7 +372,9 @@ def describe_gaps(
         yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
 
 
-def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None) -> Iterator[str]:
+def list_gap_lines(
+    gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None, listed_in: str = "the manifest"
+) -> Iterator[str]:
     """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit."""
     from ociaudit.planning.shard import describe_group, group_gaps
 
@@ -387,7 +389,7 @@ def list_gap_lines(gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: 
         yield from (f"    {line}" for line in others)
     rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
     if rest:
-        yield f"  … and {format_count(rest, 'more gap')}; all are in the manifest"
+        yield f"  … and {format_count(rest, 'more gap')}; all are in {listed_in}"
 
 
 def list_gap_entries(

@@ -72,6 +72,20 @@ _Row = msgspec.defstruct(
 _encoder = msgspec.json.Encoder()
 
 
+def cast_json(column: str) -> str:
+    r"""Return an expression of SQL for a column of JSON text as JSON, which is NULL only if the text is not JSON.
+
+    DuckDB rejects escaped lone surrogates, which are valid in JSON; they become U+FFFD. While they are replaced,
+    escaped backslashes and whole pairs are represented by control characters, which JSON does not contain.
+    """
+    high, low, lone = "[dD][89abAB][0-9a-fA-F]{2}", "[dD][c-fC-F][0-9a-fA-F]{2}", "[dD][89a-fA-F][0-9a-fA-F]{2}"
+    text = rf"regexp_replace({column}, '\\\\', chr(1), 'g')"
+    text = rf"regexp_replace({text}, '\\u({high})\\u({low})', chr(2) || '\1' || chr(3) || '\2', 'g')"
+    text = rf"regexp_replace({text}, '\\u{lone}', '\\ufffd', 'g')"
+    text = rf"replace(replace(replace({text}, chr(3), '\u'), chr(2), '\u'), chr(1), '\\')"
+    return f"coalesce(TRY_CAST({column} AS JSON), TRY_CAST({text} AS JSON))"
+
+
 class Parquet:
     """Writes events as rows of Parquet; `finish` yields the whole file."""
 
