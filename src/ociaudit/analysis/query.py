@@ -23,6 +23,7 @@ import difflib
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -140,6 +141,26 @@ def _create_view(connection: duckdb.DuckDBPyConnection, scans: Sequence[SegmentS
     connection.execute("SET enable_external_access = false")
     selects = " UNION ALL ".join(scan.select(COLUMNS, SQL_TYPES) for scan in scans)
     connection.execute(f"CREATE VIEW {TABLE} AS {selects}")
+
+
+def connect_archive(view: ArchiveView) -> duckdb.DuckDBPyConnection:
+    """Return a connection of its own whose view `events` has the rows of an archive, each once.
+
+    The segments stay open as long as the connection exists, so that the rows are those of one commit.
+
+    Raises:
+        CorruptRun: a segment is missing or damaged.
+        DiskError: one cannot be opened.
+    """
+    import duckdb
+
+    with ExitStack() as stack:
+        scan = stack.enter_context(view.open_scan())
+        connection = duckdb.connect()
+        _configure(connection)
+        connection.execute(f"CREATE VIEW {TABLE} AS {scan.select(COLUMNS, SQL_TYPES)}")
+        weakref.finalize(connection, stack.pop_all().close)
+    return connection
 
 
 def _check(sql: str) -> frozenset[str]:

@@ -504,7 +504,7 @@ class CommitLog:
             remove_file(path)
 
     def read_checkpoint(self, sequence: int | None = None) -> Checkpoint | None:
-        """Return the newest checkpoint that belongs to this chain, or that of a commit; damaged ones are passed over."""
+        """Return the newest checkpoint that belongs to this chain, or that of a commit; a damaged one is skipped."""
         for path in self._list_checkpoints():
             if sequence is not None and int(path.stem) != sequence:
                 continue

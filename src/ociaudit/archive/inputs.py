@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
-from ociaudit.archive.reader import ArchiveView, open_archive
+from ociaudit.archive.reader import Archive, ArchiveView, open_archive
 from ociaudit.errors import UsageError
 from ociaudit.formats.base import Record
 from ociaudit.formats.detect import KIND_WORDS
@@ -406,9 +406,17 @@ def open_input(
         return FileInput(path, manifest_path)
     if manifest_path is not None:
         raise UsageError(f"{path} is an archive, which has no manifest", hint="omit --manifest")
+    return ArchiveInput(path, select_view(open_archive(path), limits, now=now))
+
+
+def select_view(archive: Archive, limits: Limits, *, now: datetime | None = None) -> ArchiveView:
+    """Return what of an archive is wanted.
+
+    Raises:
+        UsageError: a time, region or compartment cannot be used.
+    """
     start, end = limits.resolve_times(now=now) if now is not None else (None, None)
-    view = open_archive(path).select(start=start, end=end, regions=limits.regions, compartments=limits.compartments)
-    return ArchiveInput(path, view)
+    return archive.select(start=start, end=end, regions=limits.regions, compartments=limits.compartments)
 
 
 def is_archive_folder(path: Path) -> bool:
