@@ -13,7 +13,7 @@ from ociaudit.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from ociaudit.api import export, stream, sync
+    from ociaudit.api import export, open_archive, stream, sync
     from ociaudit.events.filters import Criteria, FilterSpec
     from ociaudit.streamer import OciAuditStreamer, stream_to_json_file
 
@@ -23,6 +23,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "FilterSpec": "ociaudit.events.filters",
         "OciAuditStreamer": "ociaudit.streamer",
         "export": "ociaudit.api",
+        "open_archive": "ociaudit.api",
         "stream": "ociaudit.api",
         "stream_to_json_file": "ociaudit.streamer",
         "sync": "ociaudit.api",
@@ -37,6 +38,7 @@ __all__ = [
     "OciAuditStreamer",
     "__version__",
     "export",
+    "open_archive",
     "stream",
     "stream_to_json_file",
     "sync",

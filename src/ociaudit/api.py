@@ -1,4 +1,4 @@
-"""The Python API: `export`, `stream` and `sync` with plain keyword arguments, and what the commands call.
+"""The Python API: `export`, `stream`, `sync` and `open_archive` with plain arguments, and what the commands call.
 
 With `cli`, this is the only module that reads the environment: once per call, into a `RunContext`.
 
@@ -14,11 +14,16 @@ With `cli`, this is the only module that reads the environment: once per call, i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
+from ociaudit.analysis.query import connect_archive
+from ociaudit.archive.inputs import Limits, is_archive_folder, select_view
+from ociaudit.archive.reader import Archive
+from ociaudit.archive.reader import open_archive as read_archive
 from ociaudit.client.auth import SignIn
 from ociaudit.client.config_file import choose_location, clean_variables, read_profile
 from ociaudit.client.network import (
@@ -32,6 +37,7 @@ from ociaudit.client.network import (
 )
 from ociaudit.client.signer import AuthKind
 from ociaudit.clock import SystemClock
+from ociaudit.errors import UsageError
 from ociaudit.events.field_naming import Shape
 from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.compression import CompressionName
@@ -49,10 +55,15 @@ from ociaudit.operations.doctor import CheckResult, DoctorInputs, run_doctor
 from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export
 from ociaudit.operations.resume import ResumeOptions
-from ociaudit.operations.stream import Events, EventStream, OnGap
+from ociaudit.operations.stream import Events, EventStream, OnGap, decode_event
 from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult, preview_sync, sync_archive
 from ociaudit.storage.atomic_io import name_output
+from ociaudit.storage.manifest import CoveredTarget
 from ociaudit.storage.run_dir import TimeBasis
+from ociaudit.storage.verdict import Verdict
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 
@@ -300,6 +311,80 @@ def run_sync_preview(
         OciAuditError: As the sync would, before its first request for events.
     """
     return preview_sync(options, resolve_connection(connection, callbacks=callbacks))
+
+
+class OpenArchive:
+    """An archive open for reading, as of its newest commit when it was opened; nothing is written to it."""
+
+    def __init__(self, archive: Archive) -> None:
+        """Use `open_archive`."""
+        self._archive = archive
+
+    def events(
+        self,
+        start: When | None = None,
+        end: When | None = None,
+        *,
+        regions: Sequence[str] = (),
+        compartments: Sequence[str] = (),
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the events as dictionaries, by time; those with an unreadable time come first, whatever the range.
+
+        Args:
+            start: The first event time, as for `export`; without it, all that the archive holds.
+            end: The last day, or the first minute that is excluded, as for `export`.
+            regions: Only events from these regions, by name or key.
+            compartments: Only events from these compartments, by OCID, name or path, and those below them.
+
+        Raises:
+            UsageError: A time, a region or a compartment cannot be used.
+            CorruptRun: A segment is missing or damaged.
+        """
+        limits = Limits(
+            None if start is None else _type_time(start),
+            None if end is None else _type_time(end),
+            _listed(regions),
+            _listed(compartments),
+        )
+        view = select_view(self._archive, limits, now=SystemClock().now())
+        return (decode_event(record.raw) for batch in view.read() for record in batch)
+
+    @property
+    def coverage(self) -> tuple[CoveredTarget, ...]:
+        """Return the windows that were answered, for each region and compartment, as a manifest states them."""
+        return self._archive.select().coverage
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what may be said of the archive: complete or not, and until when it is final."""
+        return self._archive.verdict
+
+    def to_duckdb(self) -> DuckDBPyConnection:
+        """Return a DuckDB connection with the view `events`: every event once, with the columns of `oci-audit query`.
+
+        The rows stay those of this commit, whatever a sync does meanwhile.
+
+        Raises:
+            CorruptRun: A segment is missing or damaged.
+        """
+        return connect_archive(self._archive.select())
+
+
+def open_archive(path: str | Path) -> OpenArchive:
+    """Open an archive that `oci-audit sync` keeps, for reading.
+
+    Raises:
+        UsageError: The folder is not an archive.
+        CorruptRun: Its commits are damaged, or were written by a newer version.
+    """
+    folder = Path(path).expanduser()
+    if not is_archive_folder(folder):
+        raise UsageError(f"{folder} is not an archive", hint="name the folder that oci-audit sync wrote")
+    return OpenArchive(read_archive(folder))
+
+
+def _type_time(time: When) -> str:
+    return time if isinstance(time, str) else time.isoformat()
 
 
 def run_export(

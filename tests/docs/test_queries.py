@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ociaudit.analysis.query import NAMED_QUERIES, run_query
+from ociaudit.archive.inputs import open_input
 from support.documents import read_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ def test_the_document_shows_the_named_queries() -> None:
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_query_of_the_document_has_an_answer(name: str, export: Path) -> None:
     """Every query that the document shows runs, and has rows in a week that holds a bit of everything."""
-    with run_query([export], SHOWN[name][1]) as answer:
+    with run_query([open_input(export)], SHOWN[name][1]) as answer:
         rows = [row for batch in answer.batches for row in batch]
     assert rows
     assert len(set(answer.names)) == len(answer.names)
@@ -46,10 +47,10 @@ def test_the_counts_are_those_of_the_file(export: Path) -> None:
     """What `top-events` and `new-api-keys` say is what the file holds."""
     events = json.loads(export.read_bytes())
     names = [event["data"]["eventName"] for event in events]
-    with run_query([export], SHOWN["top-events"][1]) as answer:
+    with run_query([open_input(export)], SHOWN["top-events"][1]) as answer:
         rows = [row for batch in answer.batches for row in batch]
     assert all(row[1] == names.count(row[0]) for row in rows)
-    with run_query([export], SHOWN["new-api-keys"][1]) as answer:
+    with run_query([open_input(export)], SHOWN["new-api-keys"][1]) as answer:
         fingerprints = {row[4] for batch in answer.batches for row in batch}
     keys = [event["data"]["response"]["payload"] for event in events if event["data"]["eventName"] == "UploadApiKey"]
     assert fingerprints == {key.get("fingerprint") for key in keys}

@@ -23,9 +23,10 @@ import difflib
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -35,12 +36,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 import msgspec
 
 from ociaudit.analysis.sql_guard import TABLE, check_query, explain_error
+from ociaudit.archive.inputs import Input
+from ociaudit.archive.reader import ArchiveView, SegmentScan, quote_sql
 from ociaudit.errors import UnreadableInput, UsageError
-from ociaudit.events.columns import COLUMNS, Column, read_row
+from ociaudit.events.columns import COLUMNS, Column, ColumnKind, read_row
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_records
+from ociaudit.formats.parquet import cast_json
+from ociaudit.formats.reader import check_distinct, ignore_incomplete
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
-from ociaudit.storage.ledger import open_origins
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,7 +61,7 @@ _LOAD_SETTINGS: Mapping[str, str] = MappingProxyType(
 )
 _QUERY_SETTINGS: Mapping[str, str] = MappingProxyType({**_LOAD_SETTINGS, "enable_external_access": "false"})
 _ORIGIN_COLUMNS = frozenset({"origin_region", "origin_compartment"})
-SQL_TYPES = MappingProxyType(
+SQL_TYPES: Mapping[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "JSON"}
 )
 """Kind of column -> its type in the table."""
@@ -85,38 +88,80 @@ class QueryResult:
 
 @contextmanager
 def run_query(
-    sources: Sequence[Path | None], sql: str, *, on_incomplete: Callable[[str], None] = ignore_incomplete
+    sources: Sequence[Input], sql: str, *, on_incomplete: Callable[[str], None] = ignore_incomplete
 ) -> Iterator[QueryResult]:
-    """Run a query over the events of all files (None is stdin).
+    """Run a query over the events of all inputs.
 
     Raises:
         UsageError: the query is not a valid SELECT over the table `events`, or a file does not exist or is named twice.
         UnreadableInput: a file does not hold audit events, or is truncated or damaged.
+        CorruptRun: a segment of an archive is missing or damaged.
         DiskError: a file cannot be read, or a temporary file cannot be written.
     """
     import duckdb
 
     needed = _check(sql)
-    check_distinct(sources)
-    with tempfile.TemporaryDirectory(prefix="oci-audit-") as name:
-        folder = Path(name)
-        database = str(folder / "events.duckdb")
+    check_distinct([source.path for source in sources])
+    views = [source.view for source in sources if source.view is not None]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
         spill = {"temp_directory": str(folder / "spill")}
         try:
-            with duckdb.connect(database, config={**_LOAD_SETTINGS, **spill}) as connection:
+            if len(views) == len(sources):
+                scans = [stack.enter_context(view.open_scan()) for view in views]
+                connection = stack.enter_context(duckdb.connect(config={**_LOAD_SETTINGS, **spill}))
                 _configure(connection)
-                create_table(connection)
-                fill_table(connection, sources, needed, folder, on_incomplete=on_incomplete)
-            with duckdb.connect(database, read_only=True, config={**_QUERY_SETTINGS, **spill}) as connection:
+                _create_view(connection, scans)
+            else:
+                database = str(folder / "events.duckdb")
+                with duckdb.connect(database, config={**_LOAD_SETTINGS, **spill}) as connection:
+                    _configure(connection)
+                    create_table(connection)
+                    fill_table(connection, sources, needed, folder, on_incomplete=on_incomplete)
+                reading = duckdb.connect(database, read_only=True, config={**_QUERY_SETTINGS, **spill})
+                connection = stack.enter_context(reading)
                 _configure(connection)
-                connection.execute("SET lock_configuration = true")
-                run_call(connection, lambda: connection.execute(sql))
-                described = connection.description or []
-                names = tuple(str(column[0]) for column in described)
-                types = tuple(str(column[1]) for column in described)
-                yield QueryResult(names, types, _fetch(connection))
+            connection.execute("SET lock_configuration = true")
+            run_call(connection, lambda: connection.execute(sql))
+            described = connection.description or []
+            names = tuple(str(column[0]) for column in described)
+            types = tuple(str(column[1]) for column in described)
+            yield QueryResult(names, types, _fetch(connection))
         except duckdb.Error as error:
+            if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.SerializationException):
+                for view in views:  # a segment may be damaged: only the bytes of all of them tell
+                    if (damage := view.find_damage()) is not None:
+                        raise damage from error
             raise explain_error(error) from error
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, scans: Sequence[SegmentScan]) -> None:
+    """Make `events` a view of segments, and close the connection to all other files."""
+    allowed = ", ".join(quote_sql(path) for scan in scans for path in scan.paths)
+    connection.execute(f"SET allowed_paths = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    selects = " UNION ALL ".join(scan.select(COLUMNS, SQL_TYPES) for scan in scans)
+    connection.execute(f"CREATE VIEW {TABLE} AS {selects}")
+
+
+def connect_archive(view: ArchiveView) -> duckdb.DuckDBPyConnection:
+    """Return a connection of its own whose view `events` has the rows of an archive, each once.
+
+    The segments stay open as long as the connection exists, so that the rows are those of one commit.
+
+    Raises:
+        CorruptRun: a segment is missing or damaged.
+        DiskError: one cannot be opened.
+    """
+    import duckdb
+
+    with ExitStack() as stack:
+        scan = stack.enter_context(view.open_scan())
+        connection = duckdb.connect()
+        _configure(connection)
+        connection.execute(f"CREATE VIEW {TABLE} AS {scan.select(COLUMNS, SQL_TYPES)}")
+        weakref.finalize(connection, stack.pop_all().close)
+    return connection
 
 
 def _check(sql: str) -> frozenset[str]:
@@ -265,13 +310,13 @@ def create_table(connection: duckdb.DuckDBPyConnection) -> None:
 
 def fill_table(
     connection: duckdb.DuckDBPyConnection,
-    sources: Sequence[Path | None],
+    sources: Sequence[Input],
     needed: Collection[str],
     folder: Path,
     *,
     on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> None:
-    """Load the `needed` columns of all files (None is stdin) into the table; `folder` holds the temporary file.
+    """Load the `needed` columns of all inputs into the table; `folder` holds the temporary file.
 
     Raises:
         UsageError: a file does not exist.
@@ -282,10 +327,11 @@ def fill_table(
     columns = columns or list(COLUMNS[1:2])  # a query that needs no column still counts rows
     with _RowLoader(connection, columns, folder / "rows.ndjson") as loader:
         for source in sources:
-            if source is None or not _load_parquet(connection, source, columns):
+            if source.view is not None:
+                _load_segments(connection, source.view, columns)
+            elif source.file is None or not _load_parquet(connection, source.file, columns):
                 needs_origins = not _ORIGIN_COLUMNS.isdisjoint(needed)
-                origins = open_origins(source) if source is not None and needs_origins else None
-                with open_records(source, origins=origins, on_incomplete=on_incomplete) as records:
+                with source.open(needs_origins=needs_origins, on_incomplete=on_incomplete) as records:
                     for batch in records:
                         try:
                             loader.add(batch)
@@ -346,6 +392,13 @@ class _RowLoader:
         self._bytes = self._longest = 0
 
 
+def _load_segments(connection: duckdb.DuckDBPyConnection, view: ArchiveView, columns: Sequence[Column]) -> None:
+    """Load the segments of an archive."""
+    with view.open_scan() as scan:
+        sql = f"INSERT INTO {TABLE} ({_list_names(columns)}) {scan.select(columns, SQL_TYPES)}"
+        run_call(connection, lambda: connection.execute(sql))
+
+
 def _load_parquet(connection: duckdb.DuckDBPyConnection, source: Path, columns: Sequence[Column]) -> bool:
     """Load a Parquet file that has our own columns; return False if the file is not one."""
     import duckdb
@@ -375,8 +428,11 @@ def _list_names(columns: Sequence[Column]) -> str:
 
 def _list_casts(columns: Sequence[Column]) -> str:
     """Return the columns for SELECT; those that are not text are cast, and a value that cannot be cast is NULL."""
+    casts: Mapping[str, Callable[[str], str]] = {"text": str, "json": cast_json}
     return ", ".join(
-        column.name if column.kind == "text" else f"TRY_CAST({column.name} AS {SQL_TYPES[column.kind]})"
+        casts[column.kind](column.name)
+        if column.kind in casts
+        else f"TRY_CAST({column.name} AS {SQL_TYPES[column.kind]})"
         for column in columns
     )
 

@@ -1,7 +1,8 @@
-"""The report of an export: one self-contained HTML page.
+"""The report of an export or an archive: one self-contained HTML page.
 
-`report_export` reads the file and its manifest, counts the events, and writes the page. The head of the page, built
-here, states what the file is and whether it is complete; `report_data` builds what the page's script draws.
+`report_input` reads the input and what is stated about it, counts the events, and writes the page. The head of the
+page, built here, states what the input is and whether it is complete; `report_data` builds what the page's script
+draws.
 
 Invariants
 - Inputs are only read. The output is private from its first byte, appears under its name only when it is whole, and
@@ -20,7 +21,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -31,14 +32,14 @@ from ociaudit.analysis.report_data import CoverageMap, GapRow, ReportData, list_
 from ociaudit.analysis.report_stats import ReportStats
 from ociaudit.analysis.stats import count_files
 from ociaudit.analysis.summary import list_limits
+from ociaudit.archive.inputs import Input, InputFacts
 from ociaudit.errors import ExitCode, UsageError, format_count
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.reader import ignore_incomplete
 from ociaudit.planning.time_range import reject_placeholders
-from ociaudit.storage.atomic_io import check_replaceable, explain_disk, write_file
-from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import Manifest, ManifestFile, load_manifest, name_ledger, name_manifest
-from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, judge
+from ociaudit.storage.atomic_io import check_replaceable, is_part_of, write_file
+from ociaudit.storage.manifest import CoverageStatement
+from ociaudit.storage.verdict import VerdictKind, describe_verdict
 from ociaudit.version import VERSION
 
 _REGIONS_SHOWN = 3
@@ -57,7 +58,7 @@ _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class ReportOutcome:
-    """What `report_export` wrote; each of `findings` is one line of text."""
+    """What `report_input` wrote; each of `findings` is one line of text."""
 
     output: Path
     size_bytes: int
@@ -68,15 +69,6 @@ class ReportOutcome:
     """The verdict in words: the headline, then its qualifiers."""
     exit_code: ExitCode
     findings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """The file of the report; `digest` (SHA-256) and `size_bytes` are those of the bytes read."""
-
-    name: str
-    digest: str
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,35 +92,32 @@ class ReportHead:
     notes: Sequence[str]
 
 
-def report_export(
-    source: Path,
+def report_input(
+    source: Input,
     output: Path,
     *,
-    manifest_path: Path | None = None,
     may_overwrite: bool = False,
     on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> ReportOutcome:
-    """Write the report of an export; its manifest is looked for beside it, unless `manifest_path` is given.
+    """Write the report of an export or an archive.
 
     Raises:
-        UsageError: the input or the given manifest does not exist, or the output would replace something.
+        UsageError: the input does not exist, or the output would replace something.
         UnreadableInput: the file does not hold audit events, or is truncated or damaged.
-        CorruptRun: the manifest cannot be read.
+        CorruptRun: the manifest cannot be read, or the archive is damaged.
         DiskError: an input cannot be read, or the output cannot be written.
     """
-    if not source.is_file():
-        raise UsageError(f"{source} is not a file", hint="pass a file that oci-audit export wrote")
-    own_manifest_path = manifest_path or name_manifest(source)
-    _check_output(output, (source, own_manifest_path, name_ledger(source)), may_overwrite=may_overwrite)
-    manifest_file = _read_manifest_file(own_manifest_path, is_required=manifest_path is not None)
+    if source.view is None and not (source.file and source.file.is_file()):
+        raise UsageError(f"{source.name} is not a file", hint="pass a file that oci-audit export wrote, or an archive")
+    _check_output(output, source, may_overwrite=may_overwrite)
     with ThreadPoolExecutor(1) as executor:
-        digest = executor.submit(_hash_file, source)  # on another core: hashing releases the interpreter lock
+        stated = executor.submit(source.read_facts, with_digest=True)  # hashing releases the interpreter lock
         report_stats = count_files([source], ReportStats, on_incomplete=on_incomplete)
-        file = FileFacts(source.name, *digest.result())
-    manifest = manifest_file.manifest if manifest_file else None
-    coverage = _map_readable_coverage(manifest, report_stats) if manifest else None
-    data = make_report_data(report_stats, coverage, _choose_time_span(coverage, report_stats), open_origins(source))
-    head = _make_head(file, manifest_file, report_stats, data)
+        facts = _check_count(stated.result(), report_stats)
+    names = {**report_stats.compartment_names, **facts.paths}
+    coverage = _map_readable_coverage(facts.statement, names) if facts.statement else None
+    data = make_report_data(report_stats, coverage, _choose_time_span(coverage, report_stats), source.open_origins())
+    head = _make_head(facts, names, report_stats, data)
     page = _render_page(head, data)
     write_file(output, page)
     return ReportOutcome(
@@ -145,10 +134,10 @@ def report_export(
     )
 
 
-def _check_output(output: Path, inputs: Sequence[Path], *, may_overwrite: bool) -> None:
+def _check_output(output: Path, source: Input, *, may_overwrite: bool) -> None:
     """Raise an error if the output would replace an input, or any other file without permission."""
-    for path in inputs:
-        if output.resolve() == path.resolve() or (output.exists() and path.exists() and output.samefile(path)):
+    for path in filter(None, (source.path, *source.sidecars)):
+        if is_part_of(output, path):
             raise UsageError(
                 f"{output} would replace a file that the report is made from", hint="choose another file with -o"
             )
@@ -158,24 +147,18 @@ def _check_output(output: Path, inputs: Sequence[Path], *, may_overwrite: bool) 
         raise UsageError(f"{output} exists", hint="choose another file with -o, or replace it with --overwrite")
 
 
-def _read_manifest_file(path: Path, *, is_required: bool) -> ManifestFile | None:
-    if not path.is_file():
-        if is_required:
-            raise UsageError(f"{path} is not a file", hint="pass the manifest of the export, or omit --manifest")
-        return None
-    return load_manifest(path)
+def _check_count(facts: InputFacts, report_stats: ReportStats) -> InputFacts:
+    """Return the facts; of a file that holds another number of events than its manifest states, it is altered."""
+    if facts.events in {None, report_stats.stats.events}:
+        return facts
+    verdict = replace(facts.verdict, kind=VerdictKind.ALTERED)
+    return replace(facts, verdict=verdict, words=tuple(describe_verdict(verdict)))
 
 
-def _hash_file(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 and the size of a file."""
-    with explain_disk("read", path), path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-
-
-def _map_readable_coverage(manifest: Manifest, report_stats: ReportStats) -> CoverageMap | None:
-    """Return the map of a manifest's coverage; None if a time in it cannot be read, which makes the verdict altered."""
+def _map_readable_coverage(statement: CoverageStatement, names: dict[str, str]) -> CoverageMap | None:
+    """Return the map of what is stated; None if a time in it cannot be read, which makes the verdict altered."""
     try:
-        return map_coverage(manifest, _name_compartments(manifest, report_stats))
+        return map_coverage(statement, names)
     except ValueError:
         return None
 
@@ -187,95 +170,70 @@ def _choose_time_span(coverage: CoverageMap | None, report_stats: ReportStats) -
     return report_stats.times.find_range()
 
 
-def _make_head(
-    file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats, data: ReportData
-) -> ReportHead:
-    manifest = manifest_file.manifest if manifest_file else None
-    verdict = _judge_file(file, manifest_file, report_stats)
-    headline, explanation = _explain_verdict(verdict, manifest_file, data.coverage)
-    gaps, gaps_left_out = list_gaps(manifest, _name_compartments(manifest, report_stats)) if manifest else ([], 0)
+def _make_head(facts: InputFacts, names: dict[str, str], report_stats: ReportStats, data: ReportData) -> ReportHead:
+    verdict = facts.verdict
+    headline, explanation = _explain_verdict(facts, data.coverage)
+    gaps, gaps_left_out = list_gaps(facts.statement, names) if facts.statement else ([], 0)
     return ReportHead(
-        title=file.name,
+        title=Path(facts.name).name,
         verdict=verdict.kind,
-        words=tuple(describe_verdict(verdict)),
+        words=facts.words,
         exit_code=verdict.exit_code,
         headline=headline,
         explanation=explanation,
-        file=_describe_file(file, manifest, report_stats),
-        facts=_list_facts(file, manifest),
+        file=_describe_input(facts, report_stats),
+        facts=_list_facts(facts),
         figures=_list_figures(report_stats, data),
         gaps=gaps,
         gaps_left_out=gaps_left_out,
-        notes=_list_notes(manifest, report_stats),
+        notes=_list_notes(facts, report_stats),
     )
 
 
-def _name_compartments(manifest: Manifest, report_stats: ReportStats) -> dict[str, str]:
-    """Return paths from the listing, and names from the events where the listing has none, by OCID."""
-    return {**report_stats.compartment_names, **manifest.scope.compartment_paths}
-
-
-def _judge_file(file: FileFacts, manifest_file: ManifestFile | None, report_stats: ReportStats) -> Verdict:
-    if manifest_file is None:
-        return judge(None)
-    manifest = manifest_file.manifest
-    is_altered = (
-        not manifest_file.has_own_digest
-        or manifest.output.sha256 != file.digest
-        or manifest.totals.written != report_stats.stats.events
-    )
-    return judge(manifest, is_altered=is_altered)
-
-
-def _explain_verdict(
-    verdict: Verdict, manifest_file: ManifestFile | None, coverage: CoverageMap | None
-) -> tuple[str, list[str]]:
+def _explain_verdict(facts: InputFacts, coverage: CoverageMap | None) -> tuple[str, list[str]]:
     """Return the headline of the page and the lines below it."""
-    headline, *qualifiers = (line[0].upper() + line[1:] for line in describe_verdict(verdict))
+    headline, *qualifiers = (line[0].upper() + line[1:] for line in facts.words)
     lines = [f"{line}." for line in qualifiers]
-    if manifest_file is None:
+    if facts.statement is None:
         lines.append("The file alone does not show what was requested or is missing.")
-    elif verdict.kind is VerdictKind.ALTERED:
-        what = "content of the file" if manifest_file.has_own_digest else "digest of the manifest"
+    elif facts.verdict.kind is VerdictKind.ALTERED:
+        what = "content of the file" if facts.has_own_digest else "digest of the manifest"
         lines.append(f"The {what} is not what the manifest states: do not rely on what this page says about coverage.")
-    elif verdict.kind is VerdictKind.INCOMPLETE and coverage is not None:
-        lines = [*_describe_gaps(manifest_file.manifest, coverage), *lines]
+    elif facts.verdict.kind is VerdictKind.INCOMPLETE and coverage is not None:
+        lines = [*_describe_gaps(facts.statement, coverage), *lines]
     return headline, lines
 
 
-def _describe_gaps(manifest: Manifest, coverage: CoverageMap) -> list[str]:
-    counts = {kind: sum(gap.kind == kind for gap in manifest.gaps) for kind in ("denied", "failed")}
+def _describe_gaps(stated: CoverageStatement, coverage: CoverageMap) -> list[str]:
+    counts = {kind: sum(gap.kind == kind for gap in stated.gaps) for kind in ("denied", "failed")}
     by_kind = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
-    compartments = {gap.compartment for gap in manifest.gaps}
-    regions = sorted({gap.region for gap in manifest.gaps})
+    compartments = {gap.compartment for gap in stated.gaps}
+    regions = sorted({gap.region for gap in stated.gaps})
     shown = ", ".join(regions[:_REGIONS_SHOWN]) + (" and others" if len(regions) > _REGIONS_SHOWN else "")
     where = f"{format_count(len(compartments), 'compartment')} in {shown}"
     whole = coverage.targets - coverage.targets_with_gaps - coverage.targets_waived
     answered = f"{whole:,} of {format_count(coverage.targets, 'target')}"
-    return [
-        f"{format_count(len(manifest.gaps), 'gap')} ({by_kind or 'no reason stated'}): {where}.",
-        f"{answered} answered completely. This report does not show what happened in the gaps.",
-    ]
+    counted = f"{format_count(len(stated.gaps), 'gap')} ({by_kind or 'no reason stated'}): {where}."
+    rest = f"{answered} answered completely. This report does not show what happened in the gaps."
+    return [counted, rest] if stated.gaps else [rest]
 
 
-def _describe_file(file: FileFacts, manifest: Manifest | None, report_stats: ReportStats) -> list[tuple[str, str, str]]:
+def _describe_input(facts: InputFacts, report_stats: ReportStats) -> list[tuple[str, str, str]]:
     first, last = report_stats.stats.first, report_stats.stats.last
-    if manifest:
-        span = f"{_show_minute(manifest.range.start)} to {_show_minute(manifest.range.end)} UTC, {manifest.range.time}"
-        digest = f"sha256:{manifest.digest}"
+    if facts.start and facts.end:
+        span = f"{_show_minute(facts.start)} to {_show_minute(facts.end)} UTC, {facts.basis}"
     else:
         minutes = f"{_show_minute(format_instant(first))} to {_show_minute(format_instant(last))}" if first else ""
         span = f"{minutes} UTC, the first and the last event" if first else "no event has a time"
-        digest = "none beside the file"
-    return [("Range", span, ""), ("File", f"sha256:{file.digest}", "code"), ("Manifest", digest, "code")]
+    return [("Range", span, ""), *((label, value, "code") for label, value in facts.labels)]
 
 
-def _list_facts(file: FileFacts, manifest: Manifest | None) -> list[tuple[str, str, str]]:
-    facts = [("Size", format_count(file.size_bytes, "byte"), "")]
-    if manifest:
-        facts.append(("Requested by", manifest.asked_by.principal, "code"))
-        facts.append(("Tenancy", manifest.asked_by.tenancy, "code"))
-    return [*facts, ("Created with", f"oci-audit {VERSION}", "")]
+def _list_facts(facts: InputFacts) -> list[tuple[str, str, str]]:
+    return [
+        ("Size", format_count(facts.size_bytes, "byte"), ""),
+        *((label, value, "code") for label, value in facts.requested_by),
+        ("Created with", f"oci-audit {VERSION}", ""),
+    ]
 
 
 def _list_figures(report_stats: ReportStats, data: ReportData) -> list[tuple[str, str, str]]:
@@ -292,10 +250,10 @@ def _list_figures(report_stats: ReportStats, data: ReportData) -> list[tuple[str
     ]
 
 
-def _list_notes(manifest: Manifest | None, report_stats: ReportStats) -> list[str]:
+def _list_notes(facts: InputFacts, report_stats: ReportStats) -> list[str]:
     notes = []
-    if manifest and manifest.totals.filtered:
-        notes.append(f"The export was filtered: {format_count(manifest.totals.filtered, 'event')} omitted.")
+    if facts.filtered:
+        notes.append(f"The export was filtered: {format_count(facts.filtered, 'event')} omitted.")
     if report_stats.stats.untimed:
         events = format_count(report_stats.stats.untimed, "event")
         notes.append(f"{events} without a readable time: not on any time axis.")

@@ -36,7 +36,7 @@ from ociaudit.analysis.report_stats import EPOCH, SERIES, ReportStats, SampledEv
 from ociaudit.analysis.stats import EventStats
 from ociaudit.events.fields import Facts
 from ociaudit.planning.shard import Coverage, Target, Window
-from ociaudit.storage.manifest import Manifest
+from ociaudit.storage.manifest import CoverageStatement
 
 STATES = ("covered", "provisional", "waived", "not requested", "denied", "failed")
 """The states of coverage, from best to worst."""
@@ -100,9 +100,9 @@ class GapRow(NamedTuple):
     request_id: str
 
 
-def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
-    """Return the map of a manifest's coverage; `names` maps compartment ids to names, where known."""
-    window = manifest.window
+def map_coverage(stated: CoverageStatement, names: dict[str, str]) -> CoverageMap:
+    """Return the map of stated coverage; `names` maps compartment ids to names, where known."""
+    window = stated.window
     step = next((step for step, longest in _SHORT_STEPS if window.minutes <= longest), _DAY)
     while -(-window.end // step) - window.start // step > _MOST_BINS:
         step += _DAY
@@ -111,7 +111,7 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
         Window(max(window.start, number * step), min(window.end, (number + 1) * step))
         for number in range(first, -(-window.end // step))
     ]
-    targets = _read_targets(manifest)
+    targets = _read_targets(stated)
     patterns: dict[str, int] = {}
     regions: dict[str, int] = {}
     compartments: dict[str, int] = {}
@@ -144,8 +144,8 @@ def map_coverage(manifest: Manifest, names: dict[str, str]) -> CoverageMap:
     )
 
 
-def list_gaps(manifest: Manifest, names: dict[str, str]) -> tuple[list[GapRow], int]:
-    """Return the first gaps of a manifest as rows, and the number of all others."""
+def list_gaps(stated: CoverageStatement, names: dict[str, str]) -> tuple[list[GapRow], int]:
+    """Return the first gaps as rows, and the number of all others."""
     gaps = [
         GapRow(
             gap.region,
@@ -157,12 +157,12 @@ def list_gaps(manifest: Manifest, names: dict[str, str]) -> tuple[list[GapRow], 
             gap.reason,
             gap.request_id or "",
         )
-        for gap in manifest.gaps[:_MOST_GAPS]
+        for gap in stated.gaps[:_MOST_GAPS]
     ]
-    return gaps, len(manifest.gaps) - len(gaps)
+    return gaps, len(stated.gaps) - len(gaps)
 
 
-def _read_targets(manifest: Manifest) -> dict[_TargetKey, _CoverageByState]:
+def _read_targets(stated: CoverageStatement) -> dict[_TargetKey, _CoverageByState]:
     """Return for each target the coverage of each state, in the order of `STATES`."""
     windows_by_state: dict[_TargetKey, list[list[Window]]] = {}
 
@@ -170,13 +170,13 @@ def _read_targets(manifest: Manifest) -> dict[_TargetKey, _CoverageByState]:
         by_state = windows_by_state.setdefault((target.region, target.compartment), [[] for _ in STATES])
         by_state[STATES.index(state)].extend(windows)
 
-    for entry in manifest.coverage:
+    for entry in stated.coverage:
         add(entry.target, "covered", entry.coverage.windows)  # even without a window: the target is in the map
-    for each in manifest.provisional:
+    for each in stated.provisional:
         add(each.target, "provisional", [each.window])
-    for gap in manifest.waived_gaps:
+    for gap in stated.waived_gaps:
         add(gap.target, "waived", [gap.window])
-    for gap in manifest.gaps:
+    for gap in stated.gaps:
         add(gap.target, gap.kind, [gap.window])
     return {target: [Coverage(windows) for windows in by_state] for target, by_state in windows_by_state.items()}
 
@@ -311,7 +311,7 @@ def make_report_data(
     report_stats: ReportStats,
     coverage: CoverageMap | None,
     span: tuple[int, int] | None,
-    origins: Iterable[Target] | None = None,
+    origins: Iterable[Target | None] | None = None,
 ) -> ReportData:
     """Make the data of the page; `span` is the range of the time axes, in seconds since 1970, None if there is none.
 
@@ -413,10 +413,10 @@ def _make_change_row(facts: Facts, event: int | None) -> ChangeRow:
     )
 
 
-def _find_regions(sample: Sequence[SampledEvent], origins: Iterable[Target] | None) -> dict[int, str]:
+def _find_regions(sample: Sequence[SampledEvent], origins: Iterable[Target | None] | None) -> dict[int, str]:
     """Return the regions of sampled events by their position in the file."""
     wanted = {event.number for event in sample}
-    return {number: origin.region for number, origin in enumerate(origins or ()) if number in wanted}
+    return {number: origin.region for number, origin in enumerate(origins or ()) if origin and number in wanted}
 
 
 def _make_event_row(event: SampledEvent, region: str) -> EventRow:

@@ -1,4 +1,4 @@
-"""The statistics of events: everything that the summary and the report count, in one pass over the files.
+"""The statistics of events: everything that the summary and the report count, in one pass over the inputs.
 
 `EventStats` counts batches of events and feeds the activity tracker; `BoundedCounter` counts values of which there
 may be any number. `count_files` reads files into an `EventStats`, or into another counter of events: line by line
@@ -33,10 +33,11 @@ from ociaudit.analysis.classification import (
     classify_event,
     read_batch,
 )
+from ociaudit.archive.inputs import Input
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_records, read_plain_lines
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, read_plain_lines
 from ociaudit.storage.atomic_io import explain_disk
 
 _NAMES_KEPT = 20_000
@@ -265,28 +266,30 @@ C = TypeVar("C", bound=EventCounter)
 
 
 def count_files(
-    paths: Sequence[Path | None],
+    inputs: Sequence[Input],
     make_counter: Callable[[], C],
     *,
     on_incomplete: Callable[[str], None] = ignore_incomplete,
 ) -> C:
-    """Count the events of all files (None is stdin) with the counter that `make_counter` returns.
+    """Count the events of all inputs with the counter that `make_counter` returns.
 
     Raises:
         UsageError: a file does not exist, or is named twice.
         UnreadableInput: a file does not hold audit events, or is truncated or damaged.
+        CorruptRun: an archive is damaged.
         DiskError: a file cannot be read.
     """
-    check_distinct(paths)
-    is_stream = any(path is None or not path.is_file() for path in paths)
-    slow = set(paths) if is_stream else set()  # a stream cannot be read a second time
+    check_distinct([source.path for source in inputs])
+    is_once = any(source.view is None and not (source.file and source.file.is_file()) for source in inputs)
+    # A stream cannot be read a second time.
+    slow = {number for number, source in enumerate(inputs) if is_once or source.file is None}
     while True:
         counter = make_counter()
-        for path in paths:
-            if path is None or path in slow:
-                _count_records(counter, path, on_incomplete)
-            elif not _count_plain_lines(counter, path):
-                slow.add(path)
+        for number, source in enumerate(inputs):
+            if number in slow or source.file is None:
+                _count_records(counter, source, on_incomplete)
+            elif not _count_plain_lines(counter, source.file):
+                slow.add(number)
                 break
         else:
             return counter
@@ -308,11 +311,11 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
 
 
 def _count_records(
-    counter: EventCounter, path: Path | None, on_incomplete: Callable[[str], None] = ignore_incomplete
+    counter: EventCounter, source: Input, on_incomplete: Callable[[str], None] = ignore_incomplete
 ) -> None:
-    """Count the events of a file in any format."""
-    with open_records(path, on_incomplete=on_incomplete) as source:
-        for batch in source:
+    """Count the events of an input of any kind."""
+    with source.open(on_incomplete=on_incomplete) as records:
+        for batch in records:
             try:
                 counter.add(batch)
             except ValueError as error:

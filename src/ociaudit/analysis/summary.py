@@ -4,7 +4,8 @@
 statistics of the files. `make_overview` counts the few things that `oci-audit demo` shows of one export.
 
 Invariants
-- Coverage is what the manifest beside a file states, or unknown; it is never inferred from events.
+- Coverage is what the manifest beside a file, or the commits of an archive, state, or unknown; it is never inferred
+  from events.
 - Whatever was truncated or dropped is stated in `limits`.
 - All strings are the events' own and therefore untrusted. Times are RFC 3339 in UTC.
 """
@@ -21,12 +22,11 @@ import msgspec
 from ociaudit.analysis.activity import ActorSummary, rank_actors
 from ociaudit.analysis.detections import describe_timeline, find_detections
 from ociaudit.analysis.stats import EventStats
+from ociaudit.archive.inputs import Input
 from ociaudit.errors import format_count
 from ociaudit.events.fields import NANOSECONDS, Facts, format_instant, read_facts
 from ociaudit.storage.atomic_io import explain_disk
-from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import GapEntry, Manifest, load_manifest, name_manifest
-from ociaudit.storage.verdict import Verdict, VerdictKind, describe_verdict, judge, judge_file
+from ociaudit.storage.manifest import GapEntry
 
 _TOP = 50
 _PARTNERS = 20
@@ -36,10 +36,10 @@ _NEW_PART = 4
 
 
 class CoverageEntry(msgspec.Struct, frozen=True):
-    """What the manifest beside a file states; without one, most fields are empty.
+    """What the manifest beside a file states, or the commits of an archive; without these, most fields are empty.
 
     `state` is the kind of the verdict and `verdict` its words: the headline and a line for each qualifier.
-    `compartment_paths` are the paths of compartments by OCID, as far as the manifest states them.
+    `compartment_paths` are the paths of compartments by OCID, as far as they are known.
     """
 
     file: str
@@ -188,23 +188,33 @@ def encode_counts(stats: EventStats) -> bytes:
     return msgspec.json.format(msgspec.json.encode(dict(stats.names.rank())), indent=1) + b"\n"
 
 
-def read_coverage(path: Path | None) -> CoverageEntry:
-    """Read the coverage that the manifest beside a file states, and check that it is the manifest of this file.
+def read_coverage(source: Input) -> CoverageEntry:
+    """Return what is stated about an input: by the manifest beside a file, or by the commits of an archive.
 
     Raises:
-        CorruptRun: the manifest cannot be read.
-        DiskError: the file or its manifest cannot be accessed.
+        CorruptRun: the manifest cannot be read, or the archive is damaged.
+        DiskError: a file cannot be accessed.
     """
-    if path is None:
-        return CoverageEntry("stdin", VerdictKind.UNKNOWN, ("unknown: stdin has no manifest",))
-    manifest_path = name_manifest(path)
-    with explain_disk("read", manifest_path):
-        found = load_manifest(manifest_path) if manifest_path.is_file() else None
-    if found is None:
-        return CoverageEntry(str(path), VerdictKind.UNKNOWN, tuple(describe_verdict(judge(None))))
-    regions = Counter(origin.region for origin in open_origins(path) or ())
-    entry = _make_coverage_entry(str(path), found.manifest, judge_file(path, found))
-    return msgspec.structs.replace(entry, regions=dict(regions.most_common()))
+    facts = source.read_facts()
+    statement = facts.statement
+    if statement is None:
+        return CoverageEntry(facts.name, facts.verdict.kind, facts.words)
+    return CoverageEntry(
+        file=facts.name,
+        state=facts.verdict.kind,
+        verdict=facts.words,
+        is_final=facts.verdict.is_final,
+        asked_start=facts.start,
+        asked_end=facts.end,
+        targets=len(statement.coverage),
+        targets_answered=sum(bool(target.windows) for target in statement.coverage),
+        gaps=statement.gaps,
+        waived_gaps=len(statement.waived_gaps),
+        provisional=len(statement.provisional),
+        filtered=facts.filtered,
+        compartment_paths=dict(facts.paths),
+        regions=dict(source.count_regions().most_common()),
+    )
 
 
 def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
@@ -226,24 +236,6 @@ def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
     if len(files) > 1:
         limits.append("an event that occurs in several files is counted several times")
     return limits
-
-
-def _make_coverage_entry(name: str, manifest: Manifest, verdict: Verdict) -> CoverageEntry:
-    return CoverageEntry(
-        file=name,
-        state=verdict.kind,
-        verdict=tuple(describe_verdict(verdict)),
-        is_final=verdict.is_final,
-        asked_start=manifest.range.start,
-        asked_end=manifest.range.end,
-        targets=len(manifest.coverage),
-        targets_answered=sum(bool(target.windows) for target in manifest.coverage),
-        gaps=manifest.gaps,
-        waived_gaps=len(manifest.waived_gaps),
-        provisional=len(manifest.provisional),
-        filtered=manifest.totals.filtered,
-        compartment_paths=manifest.scope.compartment_paths,
-    )
 
 
 def _format_time(instant: int) -> str | None:

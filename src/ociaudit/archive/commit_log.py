@@ -161,6 +161,11 @@ class ArchiveFolder:
             _check_folder(self.path / name, device)
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a file's name is that of one which was being written."""
+    return _TEMPORARY_NAME.fullmatch(path.name) is not None
+
+
 def report_damage(message: str, *, archive: Path) -> CorruptRun:
     """Return the error for an archive that is not what oci-audit wrote; `message` names the file."""
     return CorruptRun(
@@ -519,9 +524,11 @@ class CommitLog:
         for path in self._list_checkpoints()[_CHECKPOINTS_KEPT:]:
             remove_file(path)
 
-    def read_checkpoint(self) -> Checkpoint | None:
-        """Return the newest checkpoint that belongs to this chain; a damaged one is passed over."""
+    def read_checkpoint(self, sequence: int | None = None) -> Checkpoint | None:
+        """Return the newest checkpoint that belongs to this chain, or that of a commit; a damaged one is skipped."""
         for path in self._list_checkpoints():
+            if sequence is not None and int(path.stem) != sequence:
+                continue
             with contextlib.suppress(CorruptRun, msgspec.MsgspecError, RecursionError, ValueError):
                 first, _, data = (_read_file(path) or b"").partition(b"\n")
                 header = msgspec.json.decode(first, type=_CheckpointHeader)
@@ -535,6 +542,14 @@ class CommitLog:
         """Return whether so many commits follow the newest checkpoint that opening gets slower."""
         newest = next(iter(self._list_checkpoints()), None)
         return self._head.sequence - (int(newest.stem) if newest else 0) >= CHECKPOINT_INTERVAL
+
+    def list_checkpoints(self) -> dict[int, Path]:
+        """Return the checkpoints up to the head by their commits, whether they are valid or not.
+
+        Raises:
+            DiskError: their folder cannot be read.
+        """
+        return {int(path.stem): path for path in self._list_checkpoints()}
 
     def _list_checkpoints(self) -> list[Path]:
         """Return the checkpoints up to the head, the newest first."""

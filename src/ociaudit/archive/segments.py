@@ -73,6 +73,9 @@ _BYTES_PER_READ = 1024 * 1024
 _LENGTH_BYTES = 4
 _ID_DIGITS = 32
 _ENGINE_MEMORY = "1GiB"
+_PARQUET_MAGIC = b"PAR1"
+_PARQUET_TAIL_BYTES = 8
+"""The length of the footer, and the magic number."""
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENOTDIR})
 _RESTORE_HINT = "restore the file from a backup; nothing in the archive has been changed"
 _KEY_COLUMNS = (
@@ -183,18 +186,29 @@ def compact_date(
 
 
 def read_date(
-    archive: Path, entries: Sequence[SegmentEntry], *, scratch: Path, engine: DuckDBPyConnection | None = None
+    archive: Path,
+    entries: Sequence[SegmentEntry],
+    *,
+    scratch: Path,
+    engine: DuckDBPyConnection | None = None,
+    between: tuple[int, int] | None = None,
 ) -> Iterator[Record]:
     """Yield the records of a date's live segments in canonical order.
 
-    A segment that has been replaced is read from `replaced/`. `scratch` and `engine` are as in `merge_events`.
+    A segment that has been replaced is read from `replaced/`. `scratch` and `engine` are as in `merge_events`. Of
+    `between`, two instants, the first is included; None: all records.
 
     Raises:
         CorruptRun: a segment is missing, damaged or not a plain file of the archive.
     """
+    span = None
+    if between is not None:
+        first, last = between[0], between[1] - 1
+        span = (first // 1_000 - _FIRST_MICROSECOND, last // 1_000 - _FIRST_MICROSECOND)
     with _use_engine(engine, scratch) as shared:
-        for _, raw, origin in _reduce(_read_stored(archive, entries, shared), _Tally()):
-            yield Record(raw, _target_of(origin))
+        for order, raw, origin in _reduce(_read_stored(archive, entries, shared, span), _Tally()):
+            if between is None or between[0] <= read_instant_of(order) < between[1]:
+                yield Record(raw, _target_of(origin))
 
 
 @contextmanager
@@ -728,6 +742,29 @@ def open_segment(archive: Path, entry: SegmentEntry) -> int:
         raise CorruptRun(f"the segment {entry.path} is missing", hint=_RESTORE_HINT) from None
 
 
+def find_segment(archive: Path, entry: SegmentEntry) -> Path:
+    """Return where a segment lies now; `open_segment` has checked that it does."""
+    path = archive / entry.path
+    return path if path.exists() else archive.joinpath(REPLACED_FOLDER, *check_segment_path(entry)[1:])
+
+
+def list_columns(descriptor: int, entry: SegmentEntry) -> frozenset[str]:
+    """Return which of a segment's columns the file has, by the names in its footer; an older one may lack some.
+
+    Raises:
+        CorruptRun: the file is not Parquet.
+        DiskError: it cannot be read.
+    """
+    with explain_disk("read", Path(entry.path)):
+        tail = os.pread(descriptor, _PARQUET_TAIL_BYTES, max(entry.size_bytes - _PARQUET_TAIL_BYTES, 0))
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != _PARQUET_MAGIC or length + _PARQUET_TAIL_BYTES > entry.size_bytes:
+            raise CorruptRun(f"the segment {entry.path} is truncated or damaged", hint=_RESTORE_HINT)
+        footer = os.pread(descriptor, length, entry.size_bytes - _PARQUET_TAIL_BYTES - length)
+    names = [column.name for column in SEGMENT_COLUMNS]
+    return frozenset(name for name in names if bytes([len(name)]) + name.encode() in footer)
+
+
 def _open_below(archive: Path, parts: Sequence[str], entry: SegmentEntry) -> int:
     """Open a plain file, folder by folder, so that no part of its path can be a link or another device."""
     path = archive.joinpath(*parts)
@@ -770,14 +807,45 @@ def check_segment(archive: Path, entry: SegmentEntry) -> None:
 
     descriptor = open_segment(archive, entry)
     try:
-        if _hash_file(descriptor, archive / entry.path) != entry.sha256:
-            raise _differs(entry, "its SHA-256 is not the one that its commit states")
+        _check_hash(archive, descriptor, entry)
         with connect_writer() as engine:
             _check_rows(engine, f"'/dev/fd/{descriptor}'", entry)
     except duckdb.Error as error:
         raise _differs(entry, f"it cannot be read as Parquet: {_first_line(error)}") from error
     finally:
         os.close(descriptor)
+
+
+def read_record_hashes(archive: Path, entries: Sequence[SegmentEntry]) -> frozenset[bytes]:
+    """Return the SHA-256 of every event in segments, as their column states them.
+
+    Raises:
+        CorruptRun: a segment is missing or damaged.
+    """
+    if not entries:
+        return frozenset()
+    with connect_writer() as engine:
+        keys = _query(archive, entries, engine, _KEY_COLUMNS, None)
+        return frozenset(bytes.fromhex(sha256) for _, _, sha256, _, _ in keys)
+
+
+def check_file(archive: Path, entry: SegmentEntry) -> None:
+    """Check that a segment's bytes are those of its entry.
+
+    Raises:
+        CorruptRun: they are not, or it is missing.
+        DiskError: it cannot be read.
+    """
+    descriptor = open_segment(archive, entry)
+    try:
+        _check_hash(archive, descriptor, entry)
+    finally:
+        os.close(descriptor)
+
+
+def _check_hash(archive: Path, descriptor: int, entry: SegmentEntry) -> None:
+    if _hash_file(descriptor, archive / entry.path) != entry.sha256:
+        raise _differs(entry, "its SHA-256 is not the one that its commit states")
 
 
 def _differs(entry: SegmentEntry, text: str) -> CorruptRun:

@@ -20,11 +20,14 @@ from ociaudit.cli.options import (
     argument,
     file_options,
     filter_options,
+    limit_options,
+    open_command_inputs,
     option,
 )
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
+    from ociaudit.archive.inputs import Input, Limits
     from ociaudit.events.filters import FilterSpec
     from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import Conversion
@@ -42,6 +45,10 @@ _INPUTS_SHOWN = 20
             "oci-audit convert a.json b.json --sort -o merged.json.gz",
         ),
         ("Redact an export before sharing it", "oci-audit convert audit.json --redact -o to-share.json"),
+        (
+            "A month of an archive, like an export by event time",
+            "oci-audit convert audit-archive --start 2025-12 --end 2025-12 -o december.json",
+        ),
         ("Only sign-ins, as CSV", "oci-audit convert audit.json --preset sign-ins -o sign-ins.csv"),
     ),
 )
@@ -52,7 +59,7 @@ _INPUTS_SHOWN = 20
     type=FILE,
     metavar="IN...",
     help="Event files: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
-    "compressed with gzip or zstd; - is stdin.",
+    "compressed with gzip or zstd; archives; - is stdin.",
 )
 @option(
     "-o",
@@ -77,10 +84,13 @@ _INPUTS_SHOWN = 20
     help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
 )
 @filter_options
+@limit_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
-def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
-    """Read one or more event files in any supported format, and write the events to one file.
+def convert(
+    inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, limits: Limits, quiet: bool, **options: Any
+) -> int:
+    """Read event files in any supported format, or archives, and write the events to one file.
 
     Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
     """
@@ -89,7 +99,7 @@ def convert(inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, quiet
     target = _open_stream(output)
     cancellation = Cancellation()
     with console.handle_signals(cancellation.cancel):
-        conversion = _convert([_open_stream(path) for path in inputs], target, wanted, options, cancellation)
+        conversion = _convert(open_command_inputs(inputs, limits), target, wanted, options, cancellation)
         if not quiet:
             for line in describe_conversion(conversion, target):
                 console.print_message(line)
@@ -102,7 +112,7 @@ def _open_stream(path: Path) -> Path | None:
 
 
 def _convert(
-    inputs: list[Path | None],
+    inputs: tuple[Input, ...],
     output: Path | None,
     wanted: FilterSpec,
     options: Mapping[str, Any],
@@ -121,7 +131,7 @@ def _convert(
     for notice in event_filter.notices:
         progress.on_notice(notice)
     convert_options = ConvertOptions(
-        inputs=tuple(inputs),
+        inputs=inputs,
         output=output,
         event_filter=event_filter,
         output_format=choose_output_format(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import FILE, Command, argument, json_option, strict_option
+from ociaudit.cli.options import FILE, Command, argument, json_option, limit_options, open_command_inputs, strict_option
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
+    from ociaudit.archive.inputs import Limits
     from ociaudit.events.event import Event
     from ociaudit.operations.diff import Difference, Side
 
@@ -26,18 +27,20 @@ _LONGEST_SHOWN = 60
     cls=Command,
     examples=(("Compare an export with a later one of the same range", "oci-audit diff december.json again.json"),),
 )
-@argument("a", type=FILE, metavar="A", help="An export, or any file of audit events.")
-@argument("b", type=FILE, metavar="B", help="The file to compare with A.")
+@argument("a", type=FILE, metavar="A", help="An export, any file of audit events, or an archive.")
+@argument("b", type=FILE, metavar="B", help="The file or archive to compare with A.")
+@limit_options
 @json_option
 @strict_option
-def diff(a: Path, b: Path, *, as_json: bool, is_strict: bool) -> int:
-    """Compare two exports event by event, within the time range that both cover.
+def diff(a: Path, b: Path, *, limits: Limits, as_json: bool, is_strict: bool) -> int:
+    """Compare two exports, or archives, event by event, within the time range that both cover.
 
     Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events.
     """
-    from ociaudit.operations.diff import compare_exports
+    from ociaudit.operations.diff import compare_inputs
 
-    difference = compare_exports(a, b, is_strict=is_strict)
+    first, second = open_command_inputs((a, b), limits)
+    difference = compare_inputs(first, second, is_strict=is_strict)
     if as_json:
         console.print_data(encode_difference(difference))
     else:

@@ -26,17 +26,20 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+    from ociaudit.archive.inputs import Input, Limits
     from ociaudit.events.filters import FilterSpec
     from ociaudit.operations.context import ConnectionOptions
 
 SCOPE, OUTPUT, FILTERS, SIGN_IN, SPEED, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Speed", "Behavior"
+ARCHIVES = "Archives"
 _OPTIONS = "Options"
 
 _WIDTH = 80
 _WIDEST_LABEL = 26  # an option that is wider has its help on the next line
 _NOTES = {
     FILTERS: "Each is repeatable, except --event-after and --event-before. Values of the same option are combined "
-    "with OR, different options with AND. Exclusions take precedence."
+    "with OR, different options with AND. Exclusions take precedence.",
+    ARCHIVES: "These select from an archive, and apply to no other input.",
 }
 
 # Spelled out, because importing the modules that define them would slow `--help` down; a test compares.
@@ -459,6 +462,68 @@ file_options = combine(
 )
 """The parameters `file_format`, `compression`, `shape`, `with_origin`, `redact` and `overwrite`."""
 
+_LIMIT_OPTIONS = combine(
+    option(
+        "--start",
+        "limit_start",
+        section=ARCHIVES,
+        metavar="TIME",
+        show_default="all the archive holds",
+        help="Only events that happened at this time or later.",
+    ),
+    option("--end", "limit_end", section=ARCHIVES, metavar="TIME", help="Only events before the end of this time."),
+    option(
+        "--region",
+        "limit_regions",
+        section=ARCHIVES,
+        multiple=True,
+        metavar="REGION",
+        help="Only events from this region, by name or key (iad); repeatable, or a comma list.",
+    ),
+    option(
+        "--compartment",
+        "limit_compartments",
+        section=ARCHIVES,
+        multiple=True,
+        metavar="NAME",
+        help="Only events from this compartment and those below it, by name, path or OCID; repeatable.",
+    ),
+)
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that select from an archive; the command gets them as one `Limits`, named `limits`."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:
+        from ociaudit.archive.inputs import Limits
+
+        limits = Limits(
+            start=values.pop("limit_start"),
+            end=values.pop("limit_end"),
+            regions=values.pop("limit_regions"),
+            compartments=values.pop("limit_compartments"),
+        )
+        return command(**values, limits=limits)
+
+    return _LIMIT_OPTIONS(run)
+
+
+def open_command_inputs(paths: Iterable[str | Path], limits: Limits) -> tuple[Input, ...]:
+    """Return the inputs that a command line names; `-` is stdin.
+
+    Raises:
+        OciAuditError: as `archive.inputs.open_inputs`.
+    """
+    from pathlib import Path
+
+    from ociaudit.archive.inputs import open_inputs
+    from ociaudit.clock import SystemClock
+
+    named = [None if str(path) == "-" else Path(path) for path in paths]
+    return open_inputs(named, limits, now=SystemClock().now())
+
+
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 STRICT_HELP = "Exit 6 if an input itself says that it is not whole."
 strict_option = option("--strict", "is_strict", is_flag=True, help=STRICT_HELP)
@@ -560,14 +625,13 @@ def check_output(path: Path, *, inputs: Iterable[Path], can_overwrite: bool) -> 
         DiskError: its folder cannot be written to.
     """
     from ociaudit.planning.time_range import reject_placeholders
-    from ociaudit.storage.atomic_io import check_replaceable, explain_disk
+    from ociaudit.storage.atomic_io import check_replaceable, explain_disk, is_part_of
 
     reject_placeholders(path)
     check_replaceable(path)
+    if any(is_part_of(path, one) for one in inputs if str(one) != "-"):
+        raise UsageError(f"{path} is an input, or inside one, and would replace it", hint="choose another output")
     with explain_disk("look at", path):
         exists = path.exists()
-        is_input = exists and any(one.exists() and path.samefile(one) for one in inputs)
-    if is_input:
-        raise UsageError(f"{path} is an input and would be replaced by the output", hint="choose another output")
     if exists and not can_overwrite:
         raise UsageError(f"{path} exists", hint="choose another name, or --overwrite to replace it")

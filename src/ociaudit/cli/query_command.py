@@ -25,13 +25,24 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths
-from ociaudit.cli.options import OUTPUT_FILE, Command, argument, check_output, complete_names, option, strict_option
+from ociaudit.cli.options import (
+    OUTPUT_FILE,
+    Command,
+    argument,
+    check_output,
+    complete_names,
+    limit_options,
+    open_command_inputs,
+    option,
+    strict_option,
+)
 from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ociaudit.analysis.query import QueryResult
+    from ociaudit.archive.inputs import Limits
 
 _WIDEST_CELL = 60
 _NARROWEST_CELL = 8
@@ -76,7 +87,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     nargs=-1,
     type=click.Path(),
     metavar="IN... SQL",
-    help="One or more event files (- for stdin), followed by the query in quotes.",
+    help="One or more event files or archives (- for stdin), followed by the query in quotes.",
 )
 @option(
     "--named", metavar="NAME", shell_complete=_complete_named, help="Run this named query instead of SQL; see --list."
@@ -92,9 +103,11 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
 @option("--overwrite", is_flag=True, help="Overwrite the output file if it exists.")
 @option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
 @strict_option
+@limit_options
 def query(
     arguments: tuple[str, ...],
     *,
+    limits: Limits,
     named: str | None,
     result_format: str | None,
     output: Path | None,
@@ -102,9 +115,8 @@ def query(
     is_list: bool,
     is_strict: bool,
 ) -> int:
-    """Run one SELECT statement on the events in one or more files. The table is named `events`."""
+    """Run one SELECT statement on the events in files or archives. The table is named `events`."""
     from ociaudit.analysis.query import run_query
-    from ociaudit.storage.verdict import find_notice
 
     if is_list:
         for line in list_queries():
@@ -114,13 +126,13 @@ def query(
     chosen = _choose_format(result_format, output)
     if output:
         check_output(output, inputs=[Path(one) for one in inputs], can_overwrite=overwrite)
-    paths = [None if one == "-" else Path(one) for one in inputs]
+    sources = open_command_inputs(inputs, limits)
     with (
         console.handle_signals(console.raise_interrupted),
-        run_query(paths, sql, on_incomplete=console.choose_notice(is_strict=is_strict)) as result,
+        run_query(sources, sql, on_incomplete=console.choose_notice(is_strict=is_strict)) as result,
     ):
-        for path in paths:
-            if path is not None and path.is_file() and (notice := find_notice(path)):
+        for source in sources:
+            if notice := source.find_notice():
                 console.print_notice(notice)
         _write_result(result, chosen, output)
     return ExitCode.OK
@@ -137,8 +149,9 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
         if not arguments:
             raise UsageError("neither a file nor a query is named", hint=hint)
         *inputs, sql = arguments
-        if Path(sql).is_file():
-            raise UsageError(f"the query is missing: the last argument, {sql}, is a file", hint=hint)
+        if sql and Path(sql).exists():
+            what = "file" if Path(sql).is_file() else "folder"
+            raise UsageError(f"the query is missing: the last argument, {sql}, is a {what}", hint=hint)
     if not inputs:
         raise UsageError("no file is named", hint=hint)
     if inputs.count("-") > 1:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, option, strict_option
+from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, limit_options, option, strict_option
 from ociaudit.errors import format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.report import ReportOutcome
+    from ociaudit.archive.inputs import Limits
 
 
 @click.command(
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     usage="FILE -o FILE [OPTIONS]",
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
-@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
+@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
 @option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
 @option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
 @strict_option
 @option("--overwrite", is_flag=True, help="Overwrite an existing page.")
-def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
+@limit_options
+def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
     """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
     The page loads no external resources, so you can open it directly from disk.
@@ -34,13 +36,14 @@ def report(file: Path, *, output: Path, manifest: Path | None, overwrite: bool, 
     Exit codes when the page is written: 0 complete, 10 the export has gaps, 7 the file does not match its manifest.
     Exit codes when it is not: 2 usage error, 5 disk error, 6 the file cannot be read.
     """
-    from ociaudit.analysis.report import report_export
+    from ociaudit.analysis.report import report_input
+    from ociaudit.archive.inputs import open_input
+    from ociaudit.clock import SystemClock
 
     with console.handle_signals(console.raise_interrupted):
-        result = report_export(
-            file,
+        result = report_input(
+            open_input(file, limits, now=SystemClock().now(), manifest_path=manifest),
             output,
-            manifest_path=manifest,
             may_overwrite=overwrite,
             on_incomplete=console.choose_notice(is_strict=is_strict),
         )

@@ -15,11 +15,22 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths, list_names
-from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, check_output, option, strict_option
+from ociaudit.cli.options import (
+    FILE,
+    OUTPUT_FILE,
+    Command,
+    argument,
+    check_output,
+    limit_options,
+    open_command_inputs,
+    option,
+    strict_option,
+)
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
+    from ociaudit.archive.inputs import Limits
 
 _ROWS = 8
 _GAP_LINES_SHOWN = 6
@@ -44,7 +55,9 @@ _LABEL = 11
         ("Write event counts by name to a separate file", "oci-audit summary audit.json --event-counts counts.json"),
     ),
 )
-@argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Event files, or - for stdin.")
+@argument(
+    "files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Event files or archives, or - for stdin."
+)
 @option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @option(
     "--event-counts",
@@ -54,8 +67,15 @@ _LABEL = 11
 )
 @option("--overwrite", is_flag=True, help="Overwrite the --event-counts file if it exists.")
 @strict_option
+@limit_options
 def summary(
-    files: tuple[Path, ...], *, as_json: bool, event_counts: Path | None, overwrite: bool, is_strict: bool
+    files: tuple[Path, ...],
+    *,
+    limits: Limits,
+    as_json: bool,
+    event_counts: Path | None,
+    overwrite: bool,
+    is_strict: bool,
 ) -> int:
     """Show range, gaps, findings, most frequent events, failures, sign-ins, newly seen actors, and IAM changes."""
     from concurrent.futures import ThreadPoolExecutor
@@ -64,12 +84,12 @@ def summary(
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
     from ociaudit.storage.atomic_io import write_file
 
-    paths = [None if str(path) == "-" else path for path in files]
+    inputs = open_command_inputs(files, limits)
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
     with console.handle_signals(console.raise_interrupted), ThreadPoolExecutor(1) as executor:
-        coverage = executor.submit(lambda: [read_coverage(path) for path in paths])  # hashing releases the lock
-        stats = count_files(paths, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
+        coverage = executor.submit(lambda: [read_coverage(source) for source in inputs])  # hashing releases the lock
+        stats = count_files(inputs, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
         result = make_summary(stats, coverage.result())
     if event_counts:
         write_file(event_counts, encode_counts(stats))

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import FILE, Command, argument, json_option, option
-from ociaudit.errors import format_count
+from ociaudit.cli.options import ARCHIVES, FILE, Command, argument, json_option, option
+from ociaudit.errors import UsageError, format_count
 
 if TYPE_CHECKING:
-    from ociaudit.operations.verify import Verification
+    from ociaudit.archive.commit import Head
+    from ociaudit.archive.state import ArchiveState
+    from ociaudit.operations.verify import ArchiveVerification, Verification
 
 _AUTHORSHIP = {
     "unsigned": "unsigned: who made it is not proven",
@@ -27,26 +29,64 @@ _AUTHORSHIP = {
     examples=(
         ("Check an export", "oci-audit verify audit.json"),
         ("Also check who signed it", "oci-audit verify audit.json --signer allowed_signers"),
+        ("Check what an archive has gained since its commit 42", "oci-audit verify audit-archive --since 42"),
     ),
 )
-@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`.")
+@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
 @option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
 @option(
     "--signer",
     type=FILE,
     metavar="FILE",
-    help="Public SSH key or allowed-signers file to verify the manifest's signature against.",
+    help="Public SSH key or allowed-signers file to verify the signature against.",
 )
-@option("--require-final", is_flag=True, help="Exit with 11 if the export is complete only so far.")
+@option(
+    "--expect",
+    section=ARCHIVES,
+    metavar="SEQ:DIGEST",
+    help="Commit that the archive must hold, as an earlier sync printed it.",
+)
+@option(
+    "--since",
+    section=ARCHIVES,
+    type=click.IntRange(min=1),
+    metavar="COMMIT",
+    help="Quick check: only the commits from this one on, and the segments that they added.",
+)
+@option("--require-final", is_flag=True, help="Exit with 11 if it is complete only so far.")
 @json_option
-def verify(file: Path, *, manifest: Path | None, signer: Path | None, require_final: bool, as_json: bool) -> int:
+def verify(
+    file: Path,
+    *,
+    manifest: Path | None,
+    signer: Path | None,
+    require_final: bool,
+    as_json: bool,
+    expect: str | None,
+    since: int | None,
+) -> int:
     """Check an export against its manifest: hashes, order, duplicates, totals, ledger, and signature. Works offline.
+
+    Of an archive: the chain of its commits, every segment, counts, coverage, and signatures.
 
     Exit codes: 0 complete and consistent, 10 consistent, but with gaps, 11 not final with --require-final, 7 altered or
     damaged, 6 unreadable, 2 usage error.
     """
-    from ociaudit.operations.verify import verify_export
+    from ociaudit.archive.inputs import is_archive_folder
+    from ociaudit.operations.verify import verify_archive, verify_export
 
+    if is_archive_folder(file):
+        if manifest is not None:
+            raise UsageError(f"{file} is an archive, which has no manifest", hint="omit --manifest")
+        found = verify_archive(file, expect=_parse_anchor(expect), signer=signer, since=since)
+        if as_json:
+            console.print_data(encode_archive_verification(found))
+        else:
+            for line in describe_archive_verification(found, file):
+                console.print_output(line)
+        return found.verdict.find_exit_code(require_final=require_final)
+    if expect is not None or since is not None:
+        raise UsageError(f"{file} is not an archive, so --expect and --since do not apply", hint="omit them")
     result = verify_export(file, manifest_path=manifest, signer=signer)
     if as_json:
         console.print_data(encode_verification(result))
@@ -54,6 +94,97 @@ def verify(file: Path, *, manifest: Path | None, signer: Path | None, require_fi
         for line in describe_verification(result, file):
             console.print_output(line)
     return result.verdict.find_exit_code(require_final=require_final)
+
+
+def _parse_anchor(text: str | None) -> Head | None:
+    from ociaudit.archive.commit import DIGEST, Head
+
+    if text is None:
+        return None
+    sequence, _, digest = text.partition(":")
+    digest = digest.removeprefix("sha256:").lower()
+    if not (sequence.isascii() and sequence.isdigit() and int(sequence) and DIGEST.fullmatch(digest)):
+        raise UsageError(
+            f"--expect {text!r} is not the number of a commit and its digest",
+            hint="give it as sync printed it, such as 42:9f86d081…, with all 64 digits",
+        )
+    return Head(int(sequence), digest)
+
+
+def describe_archive_verification(result: ArchiveVerification, path: Path) -> Iterator[str]:
+    """Yield what the archive holds, what was checked, what is missing and what does not match."""
+    from ociaudit.storage.verdict import describe_verdict
+
+    chain, state = result.chain, result.state
+    if state is not None:
+        size = sum(entry.size_bytes for entry in state.segments.values())
+        events, segments = format_count(state.totals.rows, "event"), format_count(len(state.segments), "segment")
+        yield f"{path}: {events} in {segments}, {format_count(size, 'byte')}"
+    else:
+        yield f"{path}: not readable as a whole"
+    yield f"archive   {chain.header.id} of {chain.header.tenancy}"
+    head = f"newest {chain.head.sequence}:{chain.head.digest}" if chain.head else "none readable"
+    yield f"commits   {chain.checked:,} checked; {head}"
+    yield f"segments  {result.segments:,} checked, each with all its rows"
+    yield f"signature {_describe_chain_signature(result)}"
+    if state is not None:
+        yield f"gaps      {len(state.gaps):,} open"
+        yield from console.list_gap_lines(state.gaps, _list_paths(state), requested=None, kept_in="--json")
+    for note in result.notes:
+        yield f"note      {note}"
+    for problem in result.problems:
+        yield f"ALTERED   {problem.file}: {problem.text}"
+    headline, *qualifiers = (
+        describe_verdict(result.verdict)
+        if result.is_consistent
+        else ["ALTERED OR DAMAGED: do not rely on it; restore what is named above from a backup"]
+    )
+    yield f"verdict   {headline}"
+    yield from (f"          {line}" for line in qualifiers)
+
+
+def _list_paths(state: ArchiveState) -> dict[str, str]:
+    return {ocid: one.path for ocid, one in state.compartments.items()}
+
+
+def _describe_chain_signature(result: ArchiveVerification) -> str:
+    key = result.chain.key_fingerprint
+    if key is None:
+        return "none: the files are consistent; who made them is not proven"
+    if any(problem.file.endswith(".sig") or "signature" in problem.text for problem in result.problems):
+        return f"NOT as expected, of the key {key}"
+    if not result.is_signer_named:
+        return f"by the key {key}, which nobody vouches for; name the key you trust with --signer"
+    return f"by the expected signer, {key}"
+
+
+def encode_archive_verification(result: ArchiveVerification) -> str:
+    """Return the result as one JSON object."""
+    import msgspec
+
+    from ociaudit.storage.manifest import make_gap_entry
+    from ociaudit.storage.verdict import describe_verdict
+
+    verdict, state, chain = result.verdict, result.state, result.chain
+    fields = {
+        "verdict": verdict.kind,
+        "verdict_text": describe_verdict(verdict),
+        "is_final": verdict.is_final,
+        "final_until": verdict.final_until,
+        "final_from": verdict.final_from,
+        "is_anchored": chain.is_anchored,
+        "archive": chain.header,
+        "head": chain.head,
+        "commits_checked": chain.checked,
+        "segments_checked": result.segments,
+        "key_fingerprint": chain.key_fingerprint,
+        "problems": result.problems,
+        "notes": result.notes,
+        "events": state.totals.rows if state else None,
+        "range": {"start": verdict.start, "end": verdict.end},
+        "gaps": [make_gap_entry(gap) for gap in state.gaps] if state else [],
+    }
+    return msgspec.json.encode(fields).decode()
 
 
 def describe_verification(result: Verification, file: Path) -> Iterator[str]:

@@ -49,7 +49,7 @@ SHA256_COLUMN = Column("event_sha256", "text", "the SHA-256 of the event's bytes
 SEGMENT_COLUMNS: tuple[Column, ...] = (*PARQUET_COLUMNS, SHA256_COLUMN)
 """The columns of an archive's segments."""
 
-_SQL_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
+PARQUET_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "VARCHAR"}
 )
 _GROUP_BYTES = 48 * 1024 * 1024
@@ -70,6 +70,20 @@ _Row = msgspec.defstruct(
     "_Row", [(column.name, object, None) for column in SEGMENT_COLUMNS], omit_defaults=True, gc=False
 )
 _encoder = msgspec.json.Encoder()
+
+
+def cast_json(column: str) -> str:
+    r"""Return an expression of SQL for a column of JSON text as JSON, which is NULL only if the text is not JSON.
+
+    DuckDB rejects escaped lone surrogates, which are valid in JSON; they become U+FFFD. While they are replaced,
+    escaped backslashes and whole pairs are represented by control characters, which JSON does not contain.
+    """
+    high, low, lone = "[dD][89abAB][0-9a-fA-F]{2}", "[dD][c-fC-F][0-9a-fA-F]{2}", "[dD][89a-fA-F][0-9a-fA-F]{2}"
+    text = rf"regexp_replace({column}, '\\\\', chr(1), 'g')"
+    text = rf"regexp_replace({text}, '\\u({high})\\u({low})', chr(2) || '\1' || chr(3) || '\2', 'g')"
+    text = rf"regexp_replace({text}, '\\u{lone}', '\\ufffd', 'g')"
+    text = rf"replace(replace(replace({text}, chr(3), '\u'), chr(2), '\u'), chr(1), '\\')"
+    return f"coalesce(TRY_CAST({column} AS JSON), TRY_CAST({text} AS JSON))"
 
 
 class Parquet:
@@ -174,7 +188,7 @@ class Parquet:
 
     def _make_statement(self, path: Path, descriptor: int) -> str:
         """Return the SQL statement; it contains nothing from an event."""
-        columns = ", ".join(f"{column.name}: '{_SQL_TYPES[column.kind]}'" for column in self._columns)
+        columns = ", ".join(f"{column.name}: '{PARQUET_TYPES[column.kind]}'" for column in self._columns)
         mean = self._bytes // max(self._rows, 1) + 1
         group = max(_MIN_GROUP_ROWS, min(_MAX_GROUP_ROWS, _GROUP_BYTES // mean))
         return (

@@ -196,7 +196,10 @@ def check_source(path: Path) -> None:
     """
     with _explain_disk(str(path)):
         if path.is_dir():
-            raise UsageError(f"{path} is a folder", hint=f"name the files in it, for example {path}/*")
+            raise UsageError(
+                f"{path} is a folder",
+                hint=f"name the files in it, for example {path}/*, or an archive of oci-audit sync",
+            )
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint="name a file that holds audit events, or - for stdin")
 

@@ -22,24 +22,30 @@ from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
+from ociaudit.archive.inputs import Input
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page, replace_lone_surrogates
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.compression import make_compressor
-from ociaudit.formats.reader import check_source, open_records, reject_incomplete
+from ociaudit.formats.reader import check_source, reject_incomplete
 from ociaudit.formats.registry import OutputFormat, make_format
 from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.publish import open_output_target, write_events
 from ociaudit.planning.shard import Target
 from ociaudit.planning.time_range import reject_placeholders
-from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, open_private, write_all
+from ociaudit.storage.atomic_io import (
+    check_replaceable,
+    explain_disk,
+    is_part_of,
+    make_private_folder,
+    open_private,
+    write_all,
+)
 from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
-from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import name_manifest
 from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
-from ociaudit.storage.verdict import find_notice
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts after every known origin, so that of equal records the one with an origin is kept."""
@@ -131,9 +137,9 @@ def order_records(
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """One conversion. Of `inputs`, None means stdin; `output` None means stdout."""
+    """One conversion. `output` None means stdout."""
 
-    inputs: tuple[Path | None, ...]
+    inputs: tuple[Input, ...]
     output: Path | None
     event_filter: EventFilter = field(default_factory=EventFilter)
     output_format: OutputFormat = field(default_factory=OutputFormat)
@@ -263,43 +269,47 @@ def _transform(
     return records
 
 
-def choose_inputs(inputs: Sequence[Path | None], callbacks: Callbacks) -> list[Path | None]:
+def choose_inputs(inputs: Sequence[Input], callbacks: Callbacks) -> list[Input]:
     """Check the inputs, and omit manifests and ledgers, which a glob may name.
 
     Raises:
         UsageError: one does not exist or is named twice, or none is left.
     """
-    chosen: list[Path | None] = []
-    for path in inputs:
-        if path is None:
-            if None in chosen:
+    chosen: list[Input] = []
+    for source in inputs:
+        if source.path is None:
+            if any(other.path is None for other in chosen):
                 raise UsageError("stdin is named twice", hint="name - once")
         else:
-            check_source(path)
-            if _SIDECAR.search(path.name):
-                callbacks.on_notice(f"{path} is omitted: it accompanies an export and holds no events")
-                continue
+            if source.file is not None:
+                check_source(source.file)
+                if _SIDECAR.search(source.file.name):
+                    callbacks.on_notice(f"{source.name} is omitted: it accompanies an export and holds no events")
+                    continue
             for other in chosen:
-                if other is not None and _is_same(path, other):
-                    raise UsageError(f"{path} and {other} are the same file", hint="name each file once")
-            if notice := find_notice(path):
+                if other.path is not None and _is_same(source.path, other.path):
+                    what = "file" if source.file else "archive"
+                    raise UsageError(f"{source.name} and {other.name} are the same {what}", hint="name each once")
+            if notice := source.find_notice():
                 callbacks.on_notice(notice)
-        chosen.append(path)
+        chosen.append(source)
     if not chosen:
         raise UsageError("no file of events is named", hint="name one or more, or - for stdin")
     return chosen
 
 
-def _check_output(options: ConvertOptions, inputs: Sequence[Path | None]) -> None:
+def _check_output(options: ConvertOptions, inputs: Sequence[Input]) -> None:
     """Reject an output that must not be written, before anything is read."""
     output = options.output
     if output is None:
         return
     reject_placeholders(output)
     check_replaceable(output)
-    for path in inputs:
-        if path is not None and _is_same(path, output):
-            raise UsageError(f"the output {output} is the input {path}", hint="write to another file")
+    for source in inputs:
+        if source.file is not None and _is_same(source.file, output):
+            raise UsageError(f"the output {output} is the input {source.name}", hint="write to another file")
+        if source.view is not None and is_part_of(output, source.view.archive.folder.path):
+            raise UsageError(f"the output {output} is inside the archive {source.name}", hint="write it elsewhere")
     if output.exists() and not options.overwrite:
         raise UsageError(f"{output} exists", hint="replace it with --overwrite, or choose another name with -o")
     if name_manifest(output).exists():
@@ -316,7 +326,7 @@ def _is_same(a: Path, b: Path) -> bool:
 
 
 def _read_inputs(
-    inputs: Sequence[Path | None],
+    inputs: Sequence[Input],
     options: ConvertOptions,
     conversion: Conversion,
     check_cancelled: Callable[[], None],
@@ -326,9 +336,8 @@ def _read_inputs(
     event_filter = options.event_filter
     on_incomplete = reject_incomplete if options.is_strict else on_notice
     needs_origins = options.encoder.with_origin or options.output_format.format in {"csv", "parquet"}
-    for path in inputs:
-        origins = open_origins(path) if needs_origins and path is not None else None
-        with open_records(path, origins=origins, on_incomplete=on_incomplete) as source:
+    for each in inputs:
+        with each.open(needs_origins=needs_origins, on_incomplete=on_incomplete) as source:
             for batch in source:
                 check_cancelled()
                 wanted = [record for record in batch if event_filter.is_wanted(record.raw)] if event_filter else batch

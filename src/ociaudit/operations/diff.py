@@ -24,20 +24,23 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
+from ociaudit.archive.inputs import Input
+from ociaudit.archive.reader import ArchiveView
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, Event, parse_page, read_event, read_order
 from ociaudit.events.field_naming import choose_shape
 from ociaudit.events.fields import minute_of_instant
+from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.detect import compact_json
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
-from ociaudit.formats.reader import check_source, open_records, reject_incomplete
-from ociaudit.planning.shard import Coverage, Target, Window
+from ociaudit.formats.reader import check_source, reject_incomplete
+from ociaudit.planning.shard import Coverage, Target, Window, format_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
-from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
+from ociaudit.storage.manifest import CoverageStatement, Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
-from ociaudit.storage.verdict import VerdictKind, judge_file, name_verdict
+from ociaudit.storage.verdict import VerdictKind, judge_file
 
 _EXAMPLES, _EXAMPLES_KEPT = 20, 1_000
 _IDS_REMEMBERED = 100_000
@@ -51,10 +54,13 @@ _LONGEST_VALUE = 200
 class SharedCoverage:
     """What both exports cover: which events both should hold."""
 
-    def __init__(self, a: Manifest | None, b: Manifest | None, notes: list[str]) -> None:
-        """Compare two manifests; None counts as equal to the other. What is not comparable is added to `notes`."""
+    def __init__(self, a: CoverageStatement | None, b: CoverageStatement | None, notes: list[str]) -> None:
+        """Compare what manifests or archives state; None counts as equal to the other.
+
+        What is not comparable is added to `notes`.
+        """
         self._always = a is None or b is None or _list_coverage(a) == _list_coverage(b)
-        self._coverages = [_map_coverage(manifest) for manifest in (a, b)]
+        self._coverages = [_map_coverage(one) for one in (a, b)]
         if a is None or b is None:
             notes.append("a file without a manifest is assumed to cover what the other one does")
         elif not self._always:
@@ -80,21 +86,24 @@ def _is_in(target: Target, event: Event, coverage: Coverage | None, moment: Wind
     return coverage is not None and target.compartment == event.compartment and not coverage.find_missing(moment)
 
 
-def _list_filters(manifest: Manifest) -> tuple[object, ...]:
-    """Return what restricted an export beside its coverage."""
-    return manifest.arguments.whole_filter, manifest.event_range
+def _list_filters(stated: CoverageStatement) -> tuple[object, ...]:
+    """Return what restricted an export or an archive beside its coverage."""
+    if isinstance(stated, Manifest):
+        times = stated.event_range
+        return stated.arguments.whole_filter, (times.start, times.end) if times else None
+    window = stated.window
+    is_limited = isinstance(stated, ArchiveView) and stated.is_limited_in_time
+    return FilterSpec(), (format_minute(window.start), format_minute(window.end)) if is_limited else None
 
 
-def _list_coverage(manifest: Manifest) -> list[tuple[Target, tuple[Window, ...]]]:
-    return sorted(
-        (target, coverage.windows) for target, coverage in _map_coverage(manifest).items() if coverage.windows
-    )
+def _list_coverage(stated: CoverageStatement) -> list[tuple[Target, tuple[Window, ...]]]:
+    return sorted((target, coverage.windows) for target, coverage in _map_coverage(stated).items() if coverage.windows)
 
 
-def _map_coverage(manifest: Manifest | None) -> dict[Target, Coverage]:
-    if manifest is None:
+def _map_coverage(stated: CoverageStatement | None) -> dict[Target, Coverage]:
+    if stated is None:
         return {}
-    return {entry.target: entry.coverage for entry in manifest.coverage}
+    return {entry.target: entry.coverage for entry in stated.coverage}
 
 
 @dataclass(slots=True)
@@ -151,30 +160,30 @@ class Difference:
         return not (self.a.only or self.b.only or self.changed)
 
 
-def compare_exports(path_a: Path, path_b: Path, *, is_strict: bool = False) -> Difference:
-    """Compare two files of events, with their manifests where they have one.
+def compare_inputs(a: Input, b: Input, *, is_strict: bool = False) -> Difference:
+    """Compare two files of events, with their manifests where they have one, or archives.
 
     Where a file itself says that it is not whole, a note says so; with `is_strict` the file is rejected.
 
     Raises:
         UsageError: a file is missing, or is a pipe.
-        CorruptRun: a manifest cannot be read, or a file does not hold events; the message names it.
+        CorruptRun: a manifest or an archive cannot be read, or a file does not hold events; the message names it.
         DiskError: a file cannot be read.
     """
     difference = Difference()
-    exports = [_Export(path) for path in (path_a, path_b)]
-    has_manifests = all(export.manifest is not None for export in exports)
+    exports = [_Export(source) for source in (a, b)]
+    has_manifests = all(export.statement is not None for export in exports)
     if has_manifests and exports[0].is_redacted != exports[1].is_redacted:
-        redacted = path_a if exports[0].is_redacted else path_b
+        redacted = a.name if exports[0].is_redacted else b.name
         difference.notes.append(f"{redacted} is redacted, the other is not; redacted values show as changes")
     is_one_layout = exports[0].shape == exports[1].shape and exports[0].with_origin == exports[1].with_origin
     if not all(export.is_own for export in exports) or not is_one_layout:
         for export in exports:
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
-    for path, export in zip((path_a, path_b), exports, strict=True):
-        if export.verdict is not None:
-            difference.notes.append(name_verdict(path, export.verdict))
-    shared = SharedCoverage(exports[0].manifest, exports[1].manifest, difference.notes)
+    for source, export in zip((a, b), exports, strict=True):
+        if export.statement is not None:
+            difference.notes.append(f"{source.name}: {'; '.join(source.read_facts().words)}")
+    shared = SharedCoverage(exports[0].statement, exports[1].statement, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
             export.read_in_order(Path(scratch) / str(number), side)
@@ -343,23 +352,27 @@ def _choose_normalizer(exports: Sequence[_Export], *, has_manifests: bool) -> Ca
 
 
 class _Export:
-    """One of the two files."""
+    """One of the two: a file or an archive."""
 
-    def __init__(self, path: Path) -> None:
-        check_source(path)
-        if not path.is_file():
-            raise UsageError(
-                f"{path} is not a file; diff reads each file more than once", hint="save it as a file first"
-            )
-        self._path = path
-        found = load_manifest(name_manifest(path))
-        self.manifest: Manifest | None = found.manifest if found else None
-        arguments = self.manifest.arguments if self.manifest else None
+    def __init__(self, source: Input) -> None:
+        self._source = source
+        self._path = Path(source.name)
+        manifest: Manifest | None = None
+        is_its_file = True
+        if source.file is not None:
+            check_source(source.file)
+            if not source.file.is_file():
+                raise UsageError(
+                    f"{source.name} is not a file; diff reads each file more than once", hint="save it as a file first"
+                )
+            found = load_manifest(name_manifest(source.file))
+            manifest = found.manifest if found else None
+            is_its_file = judge_file(source.file, found).kind is not VerdictKind.ALTERED
+        self.statement: CoverageStatement | None = manifest or source.view
+        arguments = manifest.arguments if manifest else None
         is_lines = arguments is not None and arguments.format in {"json", "ndjson"}
-        self.verdict = judge_file(path, found) if found else None
-        is_its_file = self.verdict is not None and self.verdict.kind is not VerdictKind.ALTERED
-        self.is_own = is_lines and is_its_file
-        """Whether the file is read in the layout that its manifest states, which is fast; only if it is its file."""
+        self.is_own = source.view is not None or (is_lines and is_its_file)
+        """Whether it is read in the layout that its manifest states, or as an archive, which is fast."""
         self.is_converted = False
         """Whether some of its events were in another shape than `api`."""
         self._is_lines = arguments is not None and arguments.format == "ndjson"
@@ -373,7 +386,7 @@ class _Export:
             return
         self.is_own = False
         self.shape = "api"
-        with open_records(self._path, on_incomplete=on_incomplete) as source:
+        with self._source.open(on_incomplete=on_incomplete) as source:
             for _ in source:
                 pass
             self.is_converted = any(source.kinds[kind] for kind in ("sdk", "cli", "cloudevents"))
@@ -402,6 +415,8 @@ class _Export:
                 yield read_event(file.read(length), self.shape)
 
     def _is_sorted(self) -> bool:
+        if self._source.view is not None:
+            return True
         previous = b""
         for orders in self._read_orders():
             if any(later < earlier for earlier, later in pairwise([previous, *orders])):
@@ -423,7 +438,7 @@ class _Export:
                     yield [event.order for event in parse_block(block, self.shape).events]
 
     def _read_batches(self) -> Iterator[list[Event]]:
-        if not self.is_own:
+        if not self.is_own or self._source.view is not None:
             yield from self._read_records()
             return
         with self._name_file():
@@ -433,7 +448,7 @@ class _Export:
                 yield batch.events
 
     def _read_records(self) -> Iterator[list[Event]]:
-        with open_records(self._path) as source:
+        with self._source.open() as source:
             for batch in source:
                 try:
                     yield parse_page(b"[" + b",".join([record.raw for record in batch]) + b"]")

@@ -34,7 +34,6 @@ from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
     WrittenFile,
-    make_gap_entry,
     make_manifest,
     open_output_target,
     write_events,
@@ -66,7 +65,7 @@ from ociaudit.planning.time_range import TimeRange, expand_name
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals, OriginRecorder
-from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest
+from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest, make_gap_entry
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes

@@ -39,7 +39,6 @@ from ociaudit.storage.manifest import (
     EventRange,
     EventTimes,
     FileEntry,
-    GapEntry,
     Manifest,
     Principal,
     ProvisionalEntry,
@@ -48,6 +47,7 @@ from ociaudit.storage.manifest import (
     Scope,
     Tool,
     Totals,
+    make_gap_entry,
 )
 from ociaudit.storage.merge import MergeCounts
 from ociaudit.storage.run_dir import RunDirectory, RunPlan
@@ -271,19 +271,6 @@ def _make_coverage(target: Target, coverage: Coverage | None) -> CoveredTarget:
         target.region,
         target.compartment,
         tuple((format_minute(w.start), format_minute(w.end)) for w in windows),
-    )
-
-
-def make_gap_entry(gap: Gap) -> GapEntry:
-    """Return the manifest entry of a gap."""
-    return GapEntry(
-        region=gap.target.region,
-        compartment=gap.target.compartment,
-        start=format_minute(gap.window.start),
-        end=format_minute(gap.window.end),
-        kind=gap.kind,
-        reason=gap.reason,
-        request_id=gap.request_id,
     )
 
 

@@ -282,8 +282,7 @@ class Events:
 
     def __next__(self) -> dict[str, Any]:
         """Return the next event; see `stream` for what is raised."""
-        event: dict[str, Any] = json.loads(self._convert(next(self._lines)), parse_int=_parse_int)
-        return event
+        return decode_event(self._convert(next(self._lines)))
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -301,6 +300,12 @@ class Events:
     def close(self) -> None:
         """End the requests in flight."""
         self._lines.close()
+
+
+def decode_event(raw: bytes) -> dict[str, Any]:
+    """Return an event as a dictionary; a number of thousands of digits is text."""
+    event: dict[str, Any] = json.loads(raw, parse_int=_parse_int)
+    return event
 
 
 def _parse_int(text: str) -> int | str:

@@ -1,7 +1,9 @@
-"""Verification: an export checked offline against its manifest, ledger and signature.
+"""Verification: an export checked offline against its manifest, ledger and signature, or an archive against its chain.
 
 Invariants
-- Every byte of output, ledger and manifest is covered by a hash that is compared.
+- Every byte of output, ledger and manifest is covered by a hash that is compared; of an archive, every byte of
+  `archive.json`, HEAD, the commits and the live segments. Its checkpoints and the record ids of its tail are derived
+  again and compared.
 - The file is read as a stream: memory does not grow with it.
 - "Consistent" is all that an unsigned manifest proves; only a signature proves who made it.
 - Events are decoded only in blocks where something is unusual; a sound file costs one look at each line.
@@ -12,14 +14,20 @@ Invariants
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from ociaudit.archive.commit import SEGMENT_PATH, Commit, Head, SegmentEntry
+from ociaudit.archive.commit_log import ArchiveFolder, ChainFacts, CommitLog, is_temporary, verify_chain
+from ociaudit.archive.segments import check_segment, read_record_hashes
+from ociaudit.archive.state import ArchiveState, judge_archive
+from ociaudit.archive.tail import read_record_ids
 from ociaudit.errors import CorruptRun, UsageError, format_count
 from ociaudit.events.event import Event, read_instant_of
 from ociaudit.formats.base import InvalidFile
@@ -32,9 +40,10 @@ from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
 from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest
 from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
-from ociaudit.storage.verdict import Verdict, judge
+from ociaudit.storage.verdict import Verdict, VerdictKind, judge
 
 _MAX_PROBLEMS = 100
+_FINDER_NAME = ".DS_Store"
 _NOT_PARSED = "the events of a table are not parsed: only the file's bytes and its number of rows are checked"
 Authorship = Literal["unsigned", "missing", "unfit", "unknown_signer", "other_signer", "expected_signer"]
 """Who made the manifest: not signed; not signed although a signer was expected; a signature that does not match; signed
@@ -339,3 +348,225 @@ def _check_manifest(result: Verification, name: str) -> None:
 
 def _holds(outer: Coverage | None, inner: Coverage | None) -> bool:
     return inner is None or not any((outer or Coverage()).find_missing(window) for window in inner.windows)
+
+
+@dataclass(slots=True)
+class ArchiveVerification:
+    """The result of the verification of an archive.
+
+    `state` is what its commits add up to, None where the chain is damaged. `segments` were checked.
+    """
+
+    chain: ChainFacts
+    state: ArchiveState | None = None
+    segments: int = 0
+    is_signer_named: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was not checked, and what is unusual and harmless."""
+
+    @property
+    def is_consistent(self) -> bool:
+        """Return whether nothing disagrees."""
+        return not self.problems
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict; where anything disagrees, the archive is altered."""
+        if self.state is None:
+            return Verdict(kind=VerdictKind.ALTERED, is_anchored=self.chain.is_anchored)
+        verdict = judge_archive(self.state, is_anchored=self.chain.is_anchored)
+        return verdict if self.is_consistent else replace(verdict, kind=VerdictKind.ALTERED)
+
+
+def verify_archive(
+    path: Path, *, expect: Head | None = None, signer: Path | None = None, since: int | None = None
+) -> ArchiveVerification:
+    """Check an archive: the chain of its commits, HEAD, every segment with every row, counts, and surplus files.
+
+    `expect` is an anchor that was kept elsewhere. With `since`, the commits from that one on and the segments that they
+    added are checked, and the ones before are trusted.
+
+    Raises:
+        UsageError: the folder is not an archive, or `since` is a commit that does not exist yet.
+        CorruptRun: `archive.json` cannot be read, or something has the format of a newer version.
+        DiskError: a file cannot be read.
+    """
+    chain = verify_chain(path, expect=expect, since=since or 1, signer=signer)
+    if since is not None and chain.head is not None and since > chain.head.sequence:
+        raise UsageError(
+            f"there is no commit {since} in {path}; the newest is {chain.head.sequence}", hint="choose an earlier one"
+        )
+    result = ArchiveVerification(chain, is_signer_named=signer is not None)
+    result.problems += [Problem(fault.path, fault.problem) for fault in chain.faults]
+    _ArchiveCheck(ArchiveFolder(path), result, since).run()
+    return result
+
+
+class _ArchiveCheck:
+    """One verification of an archive beyond its chain."""
+
+    def __init__(self, folder: ArchiveFolder, result: ArchiveVerification, since: int | None) -> None:
+        self._folder = folder
+        self._result = result
+        self._since = since or 1
+        self._added: dict[str, int] = {}
+        """The commit that added each segment, live or replaced."""
+        self._may_lack_ids = False
+        """Whether a record that a commit added may be gone: replaced by smaller bytes, or pruned."""
+
+    def run(self) -> None:
+        result = self._result
+        if result.chain.head is None and not result.problems:
+            raise UsageError(
+                f"the archive {self._folder.path} is empty: its first sync has not committed anything yet",
+                hint=f"let it go on with: oci-audit sync {self._folder.path}",
+            )
+        try:
+            result.state = self._fold()
+        except CorruptRun as error:
+            if not result.problems:
+                raise
+            result.notes.append(f"the segments were not checked, because the chain is damaged: {error}")
+            return
+        self._check_segments(result.state)
+        self._check_surplus(result.state)
+        self._check_record_ids(result.state)
+        if self._since > 1:
+            result.notes.append(f"the commits before {self._since} and their segments were not checked")
+
+    def _report(self, path: str, text: str) -> None:
+        if len(self._result.problems) < _MAX_PROBLEMS:
+            self._result.problems.append(Problem(path, text))
+
+    def _fold(self) -> ArchiveState:
+        """Return what all commits add up to; checkpoints are compared with it, and not trusted."""
+        log = CommitLog.open(self._folder.path)
+        checkpoints = log.list_checkpoints()
+        state = ArchiveState()
+        held: Commit | None = None
+        for commit in log.read_commits():
+            if held is not None:
+                self._apply(state, held, commit.previous, checkpoints)
+            held = commit
+        if held is not None and log.head is not None:
+            self._apply(state, held, log.head.digest, checkpoints)
+        return state
+
+    def _apply(self, state: ArchiveState, commit: Commit, digest: str, checkpoints: Mapping[int, Path]) -> None:
+        where = self._folder.commit_path(commit.sequence).relative_to(self._folder.path).as_posix()
+        before = state.totals.rows
+        for path in commit.replaced:
+            if path not in state.segments:
+                self._report(where, f"it replaces {path}, which is not part of the archive then")
+        for entry in commit.added:
+            if entry.path in state.segments and entry.path not in commit.replaced:
+                self._report(where, f"it adds {entry.path}, which is part of the archive already")
+            self._added[entry.path] = commit.sequence
+        state.apply(commit, digest)
+        counts, late = commit.counts, commit.late
+        if counts.received != counts.added + counts.known + counts.identical + counts.reserialised:
+            self._report(where, "received is not the sum of added, known, identical and reserialised")
+        if commit.kind != "prune" and state.totals.rows - before != counts.added:
+            text = f"it states {format_count(counts.added, 'added event')}, its segments change the number of rows by "
+            self._report(where, text + f"{state.totals.rows - before:,}")
+        if late.count > counts.added or late.after_final > late.count:
+            self._report(where, "it states more late events than it adds")
+        if commit.kind == "sync" and any(part.end > commit.now for one in commit.answered for part in one.windows):
+            self._report(where, "it states that minutes are covered that were not over")
+        self._may_lack_ids |= counts.reserialised > 0 or commit.kind == "prune"
+        if commit.sequence in checkpoints and commit.sequence >= self._since:
+            self._check_checkpoint(checkpoints[commit.sequence], state)
+
+    def _check_checkpoint(self, path: Path, state: ArchiveState) -> None:
+        found = CommitLog.open(self._folder.path).read_checkpoint(state.sequence)
+        name = path.relative_to(self._folder.path).as_posix()
+        try:
+            if found is None:
+                self._report(name, "is damaged, or not of this chain; it can be removed, the commits suffice")
+            elif ArchiveState.decode(found.data).encode() != state.encode():
+                self._report(name, "does not state what the commits add up to; remove it, the commits suffice")
+        except CorruptRun as error:
+            self._report(name, str(error))
+
+    def _check_segments(self, state: ArchiveState) -> None:
+        for path, entry in sorted(state.segments.items()):
+            if self._added.get(path, 0) >= self._since:
+                self._result.segments += 1
+                try:
+                    check_segment(self._folder.path, entry)
+                    if not self._folder.segment_path(path).exists():
+                        self._report(path, "the segment is live, but it is in replaced/")
+                except CorruptRun as error:
+                    self._report(path, str(error))
+
+    def _check_surplus(self, state: ArchiveState) -> None:
+        """Look for files that no commit names: whoever reads the folder with a glob would read them."""
+        found = [
+            (root, path.relative_to(root).as_posix())
+            for root in (self._folder.events, self._folder.replaced)
+            for path in _list_below(root)
+        ]
+        added = {**self._added, **_list_added(self._folder, state.sequence)}  # a sync may have committed meanwhile
+        for root, name in found:
+            path, segment = f"{root.name}/{name}", f"events/{name}"
+            if segment not in added:
+                self._report_surplus(path, root / name)
+            elif root == self._folder.events and segment not in state.segments and added[segment] <= state.sequence:
+                self._result.notes.append(f"{path} was replaced and waits for the next sync to move it to replaced/")
+
+    def _report_surplus(self, name: str, path: Path) -> None:
+        """Report a file that no commit names; an unfinished sync has such files, and its run directory."""
+        is_segment = SEGMENT_PATH.fullmatch(f"events/{path.parent.name}/{path.name}") is not None
+        if is_temporary(path) or (is_segment and self._folder.work.exists()):
+            self._result.notes.append(f"{name} is of a sync that is running or was killed; the next one removes it")
+        else:
+            self._report(name, "no commit names it; whoever reads the folder with a glob would read it")
+
+    def _check_record_ids(self, state: ArchiveState) -> None:
+        """Check the sidecars of `tail`: as many ids as events were added, and each that of an event."""
+        log = CommitLog.open(self._folder.path)
+        by_date = state.group_segments()
+        for commit in log.read_commits(self._since):
+            if commit.sequence > state.sequence:
+                break
+            name = self._folder.tail_path(commit.sequence).relative_to(self._folder.path).as_posix()
+            try:
+                ids = read_record_ids(self._folder, commit.sequence)
+            except CorruptRun as error:
+                self._report(name, str(error))
+                continue
+            if ids is None:
+                continue
+            if sum(map(len, ids.values())) != commit.counts.added:
+                self._report(name, "it has another number of record ids than its commit has added events")
+            elif not self._may_lack_ids:
+                for date, some in ids.items():
+                    self._look_up(name, some, by_date.get(date, ()))
+
+    def _look_up(self, name: str, ids: frozenset[bytes], entries: Sequence[SegmentEntry]) -> None:
+        try:
+            stored = read_record_hashes(self._folder.path, entries)
+        except CorruptRun:  # the segment itself has been reported
+            return
+        if any(one not in stored for one in ids):
+            self._report(name, "it has a record id that is not that of an event of its date")
+
+
+def _list_below(root: Path) -> Iterator[Path]:
+    """Yield everything below a folder that is not a folder; links are not followed."""
+    with explain_disk("list", root):
+        if not root.is_dir():
+            return
+        for folder, folders, names in os.walk(root):
+            links = [name for name in folders if Path(folder, name).is_symlink()]
+            yield from (Path(folder, name) for name in sorted([*names, *links]) if name != _FINDER_NAME)
+
+
+def _list_added(folder: ArchiveFolder, after: int) -> dict[str, int]:
+    """Return the segments that commits after this one have added, by path."""
+    try:
+        commits = CommitLog.open(folder.path).read_commits(after + 1)
+        return {entry.path: commit.sequence for commit in commits for entry in commit.added}
+    except CorruptRun:
+        return {}

@@ -340,6 +340,18 @@ def _leads_to_stream(text: str) -> bool:
     return False
 
 
+def is_part_of(path: Path, whole: Path) -> bool:
+    """Return whether a path leads to `whole`, or into it where that is a folder, through links or not.
+
+    Raises:
+        DiskError: one of them cannot be looked at.
+    """
+    with explain_disk("look at", path):
+        if whole.is_dir():
+            return path.resolve().is_relative_to(whole.resolve())
+        return path.resolve() == whole.resolve() or (path.exists() and whole.exists() and path.samefile(whole))
+
+
 def check_replaceable(path: Path) -> None:
     """Check that a new file can get the name `path`, before any work is done for it.
 

@@ -16,12 +16,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import Coverage, Gap, Target, Window, parse_minute
+from ociaudit.planning.shard import Coverage, Gap, Target, Window, format_minute, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.run_dir import ExportArguments
 
@@ -263,6 +263,30 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return self.range.window
 
 
+class CoverageStatement(Protocol):
+    """What a manifest states about coverage, and an archive likewise."""
+
+    @property
+    def window(self) -> Window:
+        """Return the requested range."""
+
+    @property
+    def coverage(self) -> tuple[CoveredTarget, ...]:
+        """Return the windows that were answered, by target; targets without any are included."""
+
+    @property
+    def gaps(self) -> tuple[GapEntry, ...]:
+        """Return what is missing."""
+
+    @property
+    def waived_gaps(self) -> tuple[GapEntry, ...]:
+        """Return what is missing because of a known denial."""
+
+    @property
+    def provisional(self) -> tuple[ProvisionalEntry, ...]:
+        """Return what was answered and may still grow."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
     """A manifest with the bytes that it was read from."""
@@ -274,6 +298,19 @@ class ManifestFile:
     def has_own_digest(self) -> bool:
         """Return whether the bytes match the digest that they state."""
         return has_own_digest(self.data)
+
+
+def make_gap_entry(gap: Gap) -> GapEntry:
+    """Return the manifest entry of a gap."""
+    return GapEntry(
+        region=gap.target.region,
+        compartment=gap.target.compartment,
+        start=format_minute(gap.window.start),
+        end=format_minute(gap.window.end),
+        kind=gap.kind,
+        reason=gap.reason,
+        request_id=gap.request_id,
+    )
 
 
 def name_manifest(path: Path) -> Path:

@@ -218,9 +218,14 @@ def find_notice(path: Path) -> str | None:
     if found is None:
         return None
     verdict = judge_file(path, found)
-    if verdict.kind is VerdictKind.COMPLETE and not verdict.filter and not any(_describe_qualifiers(verdict)):
+    if verdict.kind is VerdictKind.COMPLETE and not has_qualifiers(verdict):
         return None
     return name_verdict(path, verdict)
+
+
+def has_qualifiers(verdict: Verdict) -> bool:
+    """Return whether anything limits a verdict."""
+    return bool(verdict.filter) or any(_describe_qualifiers(verdict))
 
 
 def name_verdict(path: Path, verdict: Verdict) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ociaudit.analysis import query as query_module
 from ociaudit.analysis.query import NAMED_QUERIES, _replace_lone_surrogates, run_query
+from ociaudit.archive.inputs import open_input
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, read_row
 from ociaudit.formats.base import Record
@@ -35,7 +36,7 @@ def export(tmp_path: Path) -> Path:
 
 def fetch_rows(path: Path, sql: str) -> list[tuple]:
     """Run a query and return all rows."""
-    with run_query([path], sql) as result:
+    with run_query([open_input(path)], sql) as result:
         return [row for batch in result.batches for row in batch]
 
 
@@ -68,7 +69,7 @@ def test_no_row_is_lost_between_chunks(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(query_module, "_CHUNK_BYTES", 5_000)
     path = tmp_path / "many.json"
     path.write_bytes(encode_export([encode_event(f"Name{number}", hours=number / 10) for number in range(700)]))
-    with run_query([path], f"SELECT {columns} FROM events") as result:
+    with run_query([open_input(path)], f"SELECT {columns} FROM events") as result:
         index = result.names.index("event_name")
         assert [row[index] for batch in result.batches for row in batch] == [f"Name{number}" for number in range(700)]
 
@@ -123,7 +124,7 @@ def test_our_own_parquet_is_loaded_directly(export: Path, tmp_path: Path) -> Non
     columns = ", ".join(column.name for column in COLUMNS)
     with duckdb.connect() as connection:
         query_module.create_table(connection)
-        query_module.fill_table(connection, [export], {column.name for column in COLUMNS}, folder)
+        query_module.fill_table(connection, [open_input(export)], {column.name for column in COLUMNS}, folder)
         connection.execute(f"COPY (SELECT {columns} FROM events) TO '{path}' (FORMAT parquet)")
     sql = "SELECT * FROM events ORDER BY event_id"
     assert fetch_rows(path, sql) == fetch_rows(export, sql)
@@ -223,7 +224,7 @@ def test_temporary_files_are_private_and_deleted(export: Path, tmp_path: Path, m
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    with run_query([export], "SELECT event_id FROM events") as result:
+    with run_query([open_input(export)], "SELECT event_id FROM events") as result:
         (folder,) = scratch.iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert sum(map(len, result.batches)) == len(EVENTS)

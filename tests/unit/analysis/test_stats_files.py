@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ociaudit.analysis.stats import EventStats, _count_plain_lines, _count_records, count_files
+from ociaudit.archive.inputs import open_input, open_inputs
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.formats.reader import NotPlainLines, read_plain_lines
 from support.sample_events import encode_change, encode_event, encode_export, encode_sign_in
@@ -28,7 +29,7 @@ def count_both_ways(path: Path) -> tuple[EventStats, EventStats]:
     """Count a file line by line and with the reader of any format."""
     fast, slow = EventStats(), EventStats()
     assert _count_plain_lines(fast, path)
-    _count_records(slow, path)
+    _count_records(slow, open_input(path))
     return fast, slow
 
 
@@ -64,14 +65,14 @@ def test_both_readers_count_the_same(tmp_path: Path, layout, number) -> None:
 )
 def test_any_other_layout_is_counted(tmp_path: Path, data) -> None:
     """A file in another layout gives the same counts; switching readers neither loses nor repeats an event."""
-    assert count_files([write(tmp_path / "a.json", data)], EventStats).events == 4
+    assert count_files([open_input(write(tmp_path / "a.json", data))], EventStats).events == 4
 
 
 def test_another_shape_is_counted(tmp_path: Path) -> None:
     """Events in shape `sdk`, one in each line, are recognized."""
     sdk = {"event_type": "com.oraclecloud.x.ListUsers", "event_time": "2025-12-01T00:00:00.000000+00:00"}
     event = json.dumps({**sdk, "event_id": "1", "data": {"event_name": "ListUsers"}}).encode()
-    stats = count_files([write(tmp_path / "a.json", encode_export([*EVENTS[:2], event]))], EventStats)
+    stats = count_files([open_input(write(tmp_path / "a.json", encode_export([*EVENTS[:2], event])))], EventStats)
     assert stats.events == 3
     assert stats.names.counts["ListUsers"] == 2
 
@@ -95,14 +96,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, data) -> None:
     """A file that is truncated, empty, damaged or does not hold events is an error that names it."""
     path = write(tmp_path / "bad.json", data)
     with pytest.raises(UnreadableInput, match=r"bad\.json"):
-        count_files([path], EventStats)
+        count_files([open_input(path)], EventStats)
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     """A missing file or a folder is a usage error."""
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(UsageError):
-            count_files([path], EventStats)
+            count_files([open_input(path)], EventStats)
 
 
 def test_files_are_counted_together(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_files_are_counted_together(tmp_path: Path) -> None:
     plain = write(tmp_path / "a.json", encode_export(EVENTS[:2]))
     packed = write(tmp_path / "b.json.gz", gzip.compress(encode_export(EVENTS[2:4])))
     again = write(tmp_path / "c.json", encode_export(EVENTS[:2]))
-    assert count_files([plain, packed, again], EventStats).events == 6
+    assert count_files(open_inputs([plain, packed, again]), EventStats).events == 6
 
 
 def test_an_endless_line_is_not_held_in_memory(tmp_path: Path) -> None:
