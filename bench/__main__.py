@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.archive import run_first_sync, run_large_archive, run_open, run_quiet_sync
 from bench.benchmark import ROOT, Benchmark, Row, Workspace
 from bench.beside import run_beside
 from bench.disk import run_disk
@@ -40,9 +41,13 @@ BENCHMARKS = (
     Benchmark("sweep", "3 regions, 41 compartments, 90 days; 80 % of the events in 3 days of one", run_sweep),
     Benchmark("quiet", "a year of compartments with few events", run_quiet),
     Benchmark("rate", "a service that allows 20 requests a second", run_rate),
+    Benchmark("first-sync", "the first sync of an archive compared with an export to Parquet", run_first_sync),
+    Benchmark("quiet-sync", "3 regions, 41 compartments: a sync in which nothing happened", run_quiet_sync),
+    Benchmark("open", "opening an archive after many commits", run_open),
     Benchmark("stages", "the time of an export by stage, and the CPU time of the steps of the hot path", run_stages),
     Benchmark("full", "five million events, end to end", run_full, is_default=False),
     Benchmark("dense", "two million events in one window", run_dense, is_default=False),
+    Benchmark("large-archive", "quiet syncs of 1 and 10 million events", run_large_archive, is_default=False),
     Benchmark("growth", "1, 4 and 16 million small events", run_growth, is_default=False),
 )
 

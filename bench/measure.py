@@ -55,10 +55,16 @@ def make_environment(home: Path) -> dict[str, str]:
     return {**inherited, "HOME": str(home), "NO_PROXY": "127.0.0.1", "OCI_CLI_SUPPRESS_FILE_PERMISSIONS_WARNING": "1"}
 
 
-def run_measured(command: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None) -> Usage:
+def run_measured(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    variables: Mapping[str, str] | None = None,
+    codes: Sequence[int] = (0,),
+) -> Usage:
     """Run a command to its end in a folder, which is also its home.
 
-    Raises: RunError when it fails, with the end of its output on stderr.
+    Raises: RunError when it ends with another code than these, with the end of its output on stderr.
     """
     stdout, stderr = folder / "stdout", folder / "stderr"
     done = subprocess.run(
@@ -70,7 +76,7 @@ def run_measured(command: Sequence[str], folder: Path, *, variables: Mapping[str
         check=True,
     )
     used = json.loads(done.stdout)
-    if used["code"] != 0:
+    if used["code"] not in codes:
         output = stderr.read_text("utf-8", "replace")[-2_000:]
         raise RunError(f"{command[0]} exited with code {used['code']}: {output}")
     return Usage(used["wall_seconds"], used["cpu_seconds"], used["peak_bytes"])

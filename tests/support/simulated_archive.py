@@ -5,13 +5,12 @@ The expectation is made from what the tenancy served and when; of the program it
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -85,11 +84,11 @@ def watch_disk(last: int | None = None, *, is_torn: bool = False) -> Iterator[_D
         if disk.is_dead:
             raise Killed
 
-    wrapped = {name: disk.wrap(name) for name in _CHANGES} | {"open": disk.wrap_open(), "fsync": skip}
-    if hasattr(os, "fdatasync"):
-        wrapped["fdatasync"] = skip
-    flock = fcntl.flock
-    with patch.multiple(os, **wrapped), patch.object(fcntl, "flock", flock):
+    wrapped: dict[str, Any] = {name: disk.wrap(name) for name in _CHANGES}
+    wrapped |= {"open": disk.wrap_open()} | {name: skip for name in ("fsync", "fdatasync") if hasattr(os, name)}
+    with ExitStack() as stack:
+        for name, function in wrapped.items():
+            stack.enter_context(patch.object(os, name, function))
         yield disk
 
 

@@ -57,9 +57,10 @@ class Course:
         """Make the tenancy, with a history of ten days and a future of so many."""
         self.dice = random.Random(seed)
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.options = SyncOptions(archive=folder / "archive", rescan=rescan, max_window_days=max_window_days)
         self.tenancy = make_tenancy(self.dice, days)
-        self.tenancy.refuse = self._refuse
+        self.tenancy.refuse = self.refuse
         self.denied: set[Target] = set()
         self.silent: set[str] = set()
         self.error_share = 0.0
@@ -68,7 +69,8 @@ class Course:
         self.killed = 0
         self.failed: list[str] = []
 
-    def _refuse(self, target: Target, minute: int) -> RequestError | None:
+    def refuse(self, target: Target, minute: int) -> RequestError | None:
+        """Return why a target does not answer, if it does not."""
         error = self._choose_error(target, minute)
         if error is not None or self.tenancy.seconds_per_request:
             self.troubled.add(target)
@@ -193,8 +195,13 @@ class Course:
             self.step("none", minutes=DAY)
         assert not self.failed or self.sync()
 
+    def check_now(self) -> None:
+        """Check what the archive claims, whatever is under way."""
+        self.sync()
+        check_rows(self.tenancy, self.options.archive, self.folder / "scratch")
+
     def check(self) -> None:
-        """Check the archive."""
+        """Check the archive, of which nothing is missing."""
         path = self.options.archive
         check_files(path)
         check_counts(path)
@@ -208,8 +215,13 @@ class Course:
         assert {gap.target.compartment for gap in state.gaps} <= {COMPARTMENTS[1]}
 
 
-def make_tenancy(dice: random.Random, days: int, *, late: Sequence[tuple[float, int]] = _LATE) -> SimulatedTenancy:
-    """Return a tenancy with up to eight targets that come, change and go in the course of so many days."""
+def make_tenancy(
+    dice: random.Random, days: int, *, late: Sequence[tuple[float, int]] = _LATE, forms: Sequence[int] = (1, 1, 1, 2, 3)
+) -> SimulatedTenancy:
+    """Return a tenancy with up to eight targets that come, change and go in the course of so many days.
+
+    `late` and `forms` are how late its records are shown, and in how many serialisations each.
+    """
     end = BEGIN + days * DAY
     tenancy = SimulatedTenancy(retention_days=40, regions={HOME: 0, OTHER: 0})
     a, b, c = COMPARTMENTS
@@ -224,13 +236,18 @@ def make_tenancy(dice: random.Random, days: int, *, late: Sequence[tuple[float, 
     for target in [Target(region, ocid) for region in (HOME, OTHER) for ocid in (ROOT, *COMPARTMENTS)]:
         since = tenancy.compartments[target.compartment].created if target.compartment in tenancy.compartments else 0
         until = deleted if target.compartment == b else end
-        tenancy.add(target, draw_records(dice, f"{target.region}/{target.compartment[-1]}", since, until, late))
+        tenancy.add(target, draw_records(dice, f"{target.region}/{target.compartment[-1]}", since, until, late, forms))
     share_records(dice, tenancy)
     return tenancy
 
 
 def draw_records(
-    dice: random.Random, name: str, since: int, until: int, late: Sequence[tuple[float, int]]
+    dice: random.Random,
+    name: str,
+    since: int,
+    until: int,
+    late: Sequence[tuple[float, int]],
+    forms: Sequence[int],
 ) -> list[SimulatedRecord]:
     """Return about a record every four hours, some late, some in several forms, some in conflict with another."""
     records = []
@@ -246,7 +263,7 @@ def draw_records(
             f"{name}-{number}",
             late=dice.randint(0, latest),
             happened=happened,
-            forms=dice.choice([1, 1, 1, 2, 3]),
+            forms=dice.choice(forms),
         )
         records.append(make(minute))
         if dice.random() < 0.1:  # another record with the same time and id

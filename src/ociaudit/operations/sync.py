@@ -13,6 +13,7 @@ Invariants
   is never later than the request.
 - Only minutes inside the retention period when they were answered count as covered.
 - What the archive follows never becomes narrower.
+- Every round but the last covers something that no round of this sync has asked before, so that a sync ends.
 """
 
 from __future__ import annotations
@@ -220,10 +221,14 @@ class SyncPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """What one round committed, whether more is left to request, and warnings about the scope."""
+    """What one round committed, whether more is left to request, and warnings about the scope.
+
+    `planned_at` is the present of its plan; None if an earlier process made that.
+    """
 
     commit: Commit
     has_more: bool
+    planned_at: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -378,11 +383,17 @@ class _TileFetcher:
 class _Planner:
     """Decides what a round requests: lists the scope, and finds what the archive lacks."""
 
-    def __init__(self, options: SyncOptions, context: RunContext, state: ArchiveState) -> None:
-        """Plan on top of `state`, which stays as it is."""
+    def __init__(
+        self, options: SyncOptions, context: RunContext, state: ArchiveState, *, began: int | None = None
+    ) -> None:
+        """Plan on top of `state`, which stays as it is.
+
+        What was requested since the minute `began` is not requested again: the same sync did it, in an earlier round.
+        """
         self._options = options
         self._context = context
         self._state = state
+        self._began = began
         self.warnings: tuple[str, ...] = ()
 
     async def make_plan(self, service: Service) -> SyncPlan:
@@ -418,6 +429,8 @@ class _Planner:
         targets = list_targets(seen)
         due = due_rings(state, now=now, rings=options.rings)
         asks = plan_asks(seen, now=now, settle=options.settle_minutes, due=due, retention_start=oldest, targets=targets)
+        if self._began is not None:
+            asks = _drop_fresh(asks, seen, since=self._began)
         plan = SyncPlan(
             run_id=uuid.uuid4().hex,
             now=now,
@@ -469,8 +482,13 @@ class _Planner:
 class _Round:
     """One round of a sync: plan or resume, fetch, merge, commit. The archive is locked."""
 
-    def __init__(self, options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> None:
-        """Prepare a round on top of `state`, which its commit will advance."""
+    def __init__(
+        self, options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState, *, began: int | None
+    ) -> None:
+        """Prepare a round on top of `state`, which its commit will advance.
+
+        `began` is the present of this sync's first plan: what was asked since then is not asked again.
+        """
         self._options = options
         self._context = context
         self._log = log
@@ -479,6 +497,8 @@ class _Round:
         self._work = RunDirectory(log.folder.work)
         self._fetched = _Fetched()
         self._warnings: tuple[str, ...] = ()
+        self._began = began
+        self._is_resumed = False
         self._is_outdated = False
         self._service: Service | None = None
 
@@ -493,7 +513,8 @@ class _Round:
             plan, spool = run_async(lambda: self._fetch_until_cancelled(stack))
             commit = self._commit(plan, spool)
         remove_locked_folder(self._folder.work, first=self._work.plan_path)
-        return RoundResult(commit, self._is_outdated or self._fetched.reached < plan.end, self._warnings)
+        has_more = self._is_outdated or self._fetched.reached < plan.end
+        return RoundResult(commit, has_more, None if self._is_resumed else plan.now, self._warnings)
 
     async def _fetch_until_cancelled(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
         loop = asyncio.get_running_loop()
@@ -542,7 +563,7 @@ class _Round:
             return plan, spool
 
     async def _make_plan(self, service: Service) -> SyncPlan:
-        plan = await _Planner(self._options, self._context, self._state).make_plan(service)
+        plan = await _Planner(self._options, self._context, self._state, began=self._began).make_plan(service)
         write_file(self._work.plan_path, msgspec.json.encode(plan))
         return plan
 
@@ -564,6 +585,7 @@ class _Round:
         if plan.run_id == self._state.run_id or not self._is_resumable(plan):
             self._work.discard()
             return None
+        self._is_resumed = True
         self._is_outdated = self._needs_another(plan)
         return plan
 
@@ -628,7 +650,8 @@ class _Round:
             self._record_answers(plan, asked, coverage)
             position = fetched.reached = tile.end
             is_full = kept + writer.events >= options.round_events
-            if is_full or context.clock.monotonic() - began >= options.round_seconds:
+            is_full |= context.clock.monotonic() - began >= options.round_seconds
+            if is_full and any(one.windows for one in fetched.answered.values()):  # else the next round would repeat it
                 break
             if not any(_intersect(one, tile) for one in fetched.recovered.values()):  # else its density is not known
                 length = _choose_length(tile.minutes, writer.events - before, fitting=options.round_events // 2)
@@ -827,9 +850,10 @@ def sync_archive(
         log.check_key(options.signing_key)
         state = recover_archive(log, now=context.clock.now())
         _check_space(log.folder, _MIN_FREE_BYTES)
-        has_more = True
+        has_more, began = True, None
         while has_more:
-            done = _Round(options, context, log, state).run()
+            done = _Round(options, context, log, state, began=began).run()
+            began = done.planned_at if began is None else began
             warnings.update(dict.fromkeys(done.warnings))
             has_more = done.has_more
             commits.append(done.commit)
@@ -984,6 +1008,27 @@ def _end_tile(end: int, progress: FetchState) -> int:
         if window.start < end < window.end:
             end = window.end
     return end
+
+
+def _drop_fresh(
+    asks: Mapping[Target, tuple[Window, ...]], state: ArchiveState, *, since: int
+) -> dict[Target, tuple[Window, ...]]:
+    """Return windows to request without what this very sync has asked since it began, or what is final."""
+    left: dict[tuple[int, tuple[Window, ...]], tuple[Window, ...]] = {}
+    kept: dict[Target, tuple[Window, ...]] = {}
+    for target, windows in asks.items():
+        coverage = state.targets[target].coverage
+        key = (id(coverage), windows)
+        if key not in left:
+            fresh = Coverage(
+                Window(span.start, span.end)
+                for span in coverage.spans
+                if span.asked_at is None or span.asked_at >= since
+            )
+            left[key] = tuple(part for window in windows for part in fresh.find_missing(window))
+        if left[key]:
+            kept[target] = left[key]
+    return kept
 
 
 def _number_asks(asks: Mapping[Target, tuple[Window, ...]], targets: Sequence[Target]) -> tuple[Ask, ...]:

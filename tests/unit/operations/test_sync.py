@@ -439,3 +439,20 @@ class TestRounds:
         assert killed > 3
         sync(tenancy, options)
         check_all(tenancy, options, tmp_path)
+
+    def test_rings(self, tenancy, options, tmp_path):
+        """A ring that has more events than a round comes to an end: each round asks what no round before it has."""
+        options = replace(options, round_events=60, start="9d")
+        sync(tenancy, options)
+        tenancy.pass_minutes(8 * DAY)
+        tenancy.asked = []
+        commits, _ = self.run(tenancy, options)
+        assert 3 < len([commit for commit in commits if commit.kind == "sync"]) < 20
+        assert [commit.rings_run for commit in commits if commit.rings_run] == [options.rings]
+        check_all(tenancy, options, tmp_path)
+        last = state_of(options)
+        reach = options.rings[-1] + SETTLE
+        for target in tenancy.list_targets():  # what was covered before has been asked at that age now
+            assert (
+                last.targets[target].coverage.find_final_until(last.start, reach=reach, now=last.now) >= BEGIN - SETTLE
+            )

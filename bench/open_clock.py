@@ -1,0 +1,75 @@
+"""Write an archive of hourly commits, and print how many seconds it takes to open it. Run by `bench.archive`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from ociaudit.archive.commit import Answered, Commit, Compartment, ScopeChange, SegmentEntry, Selection, Writer
+from ociaudit.archive.commit_log import CommitLog, create_archive, lock_archive
+from ociaudit.archive.reader import open_archive
+from ociaudit.archive.state import ArchiveState
+from ociaudit.planning.shard import Window, format_minute
+
+_FIRST = 29_000_160
+_RINGS = (120, 1_560, 10_080)
+_ROUNDS = 15
+
+
+def main() -> None:
+    """Write so many commits, then open the archive several times."""
+    path, count = Path(sys.argv[1]), int(sys.argv[2])
+    os.fsync = os.fdatasync = lambda _: None
+    create_archive(path, tenancy="ocid1.tenancy.oc1..bench", now=datetime.now(UTC))
+    state = ArchiveState()
+    with lock_archive(path):
+        log = CommitLog.open(path)
+        for number in range(count):
+            commit = _make_commit(log, number)
+            state.apply(commit, log.append(commit).digest)
+            if log.is_checkpoint_due():
+                log.write_checkpoint(state.encode())
+        log.write_checkpoint(state.encode())
+    seconds = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        open_archive(path)
+        seconds.append(time.perf_counter() - started)
+    print(median(seconds))
+
+
+def _make_commit(log: CommitLog, number: int) -> Commit:
+    now = _FIRST + 60 * number
+    date = format_minute(now)[:10]
+    rows = hashlib.sha256(b"%d" % number).hexdigest()
+    kept = SegmentEntry(f"events/event_date={date}/{rows[:32]}.parquet", date, 1_000, 100_000, rows, rows)
+    names = {f"ocid1.compartment.oc1..{each}": Compartment(f"root/{each}", "ACTIVE") for each in range(41)}
+    scope = ScopeChange(added_regions=("us-ashburn-1", "eu-frankfurt-1", "ap-tokyo-1"), compartments=names)
+    return Commit(
+        sequence=log.next_sequence,
+        previous=log.previous,
+        kind="sync",
+        at=format_minute(now),
+        run_id=str(number),
+        writer=Writer("0", "0"),
+        now=now,
+        start=_FIRST - 1_440,
+        end=now - 15,
+        settle_minutes=15,
+        rings=_RINGS,
+        rings_run=_RINGS if number % 168 == 0 else _RINGS[:2] if number % 24 == 0 else _RINGS[:1],
+        retention_days=365,
+        selection=None if number else Selection(),
+        scope=None if number else scope,
+        answered=(Answered((Window(now - 15 - (_RINGS[number % 24 == 0] + 15), now - 15),)),),
+        added=(kept,) if number % 24 == 0 else (),
+    )
+
+
+if __name__ == "__main__":
+    main()
