@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_late_events_are_announced_and_only_where_some_came(time_machine: Emulat
 
 
 def test_gaps_are_shown_by_name_and_waived_ones_are_not_failures(emulator: Emulator, tmp_path: Path) -> None:
-    """A denied compartment is exit 10 with its path; once it is waived, the archive is complete, and both are on record."""
+    """A denied compartment is exit 10 with its path; once it is waived, the archive is complete and says so."""
     scope = ("--start", "1d", "--region", "us-ashburn-1", "--compartment", "investigations")
     done = run_sync(emulator, tmp_path, *scope)
     assert done.code == 10
@@ -91,7 +92,7 @@ def test_gaps_are_shown_by_name_and_waived_ones_are_not_failures(emulator: Emula
 
 
 def test_the_screen_ends_with_what_an_anchor_needs(emulator: Emulator, synced: Path) -> None:
-    """Sequence and digest of the last commit are those of HEAD, in lines of at most 80 columns, for people and programs."""
+    """Sequence and digest of the last commit are those of HEAD, in 80 columns, for people and programs."""
     done = run_sync(emulator, synced)
     (commit,) = COMMIT_LINE.findall(done.stderr)
     head = json.loads((synced / "archive/HEAD").read_bytes())
@@ -174,7 +175,7 @@ BAD_FOLDERS = [
 def test_a_folder_that_cannot_be_the_archive_is_refused(
     emulator, tmp_path: Path, make, code: int, message: str
 ) -> None:
-    """Exit 2 or 6 with one sentence and a hint, no event requested, and no file changed, with and without `--dry-run`."""
+    """Exit 2 or 6 with one sentence and a hint, no event requested, no file changed, also with `--dry-run`."""
     make(tmp_path)
     before = hash_tree(tmp_path)
     for extra in ((), ("--dry-run",)):
@@ -238,16 +239,18 @@ def test_a_second_sync_is_refused(emulator: Emulator, synced: Path) -> None:
 
 def test_an_earlier_start_fills_in_and_a_later_one_changes_nothing(emulator: Emulator, tmp_path: Path) -> None:
     """An earlier `--start` adds what precedes; a later one is answered with a notice."""
-    assert run_sync(emulator, tmp_path, "--start", "2025-12-10", *ONE_TARGET, "--rescan", "2h").code == 0
+    today = datetime.now(UTC)
+    first, later_start, earlier_start = (f"{today - timedelta(days=days):%Y-%m-%d}" for days in (3, 1, 5))
+    assert run_sync(emulator, tmp_path, "--start", first, *ONE_TARGET, "--rescan", "2h").code == 0
     archive = tmp_path / "archive"
     rows, start = set(read_rows(archive)), read_state(archive).start
-    later = run_sync(emulator, tmp_path, "--start", "2025-12-20", "--rescan", "2h")
+    later = run_sync(emulator, tmp_path, "--start", later_start, "--rescan", "2h")
     assert later.code == 0
-    assert "notice: --start has no effect: the archive begins at 2025-12-10T00:00:00Z already" in later.stderr
+    assert f"notice: --start has no effect: the archive begins at {first}T00:00:00Z already" in later.stderr
     assert read_state(archive).start == start
-    earlier = run_sync(emulator, tmp_path, "--start", "2025-12-01", "--rescan", "2h")
+    earlier = run_sync(emulator, tmp_path, "--start", earlier_start, "--rescan", "2h")
     assert (earlier.code, "late" in earlier.stderr) == (0, False), earlier.stderr
-    assert read_state(archive).start == start - 9 * 1440
+    assert read_state(archive).start == start - 2 * 1440
     assert rows < set(read_rows(archive))
 
 
@@ -268,7 +271,8 @@ def test_a_sync_that_fetches_is_ended_by_a_signal_and_keeps_what_arrived(emulato
     """SIGTERM while a response hangs ends the process with 143; the next sync asks again only for that response."""
     hang = {"operation": "ListEvents", "skip": 2, "times": 1, "fault": {"kind": "stall", "seconds": 100}}
     emulator.faults([hang])
-    scope = ("--start", "2025-12-01", "--region", "us-ashburn-1", "--compartment", "payments", "--no-subtree")
+    day = f"{datetime.now(UTC) - timedelta(days=5):%Y-%m-%d}"
+    scope = ("--start", day, *ONE_TARGET)
     process = start_sync(emulator, tmp_path, "--every", "1h", "--concurrency", "1", "-vv", *scope)
     read_lines_until(process, "auditEvents 200")
     read_lines_until(process, "auditEvents 200")
@@ -322,7 +326,7 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 
 def test_the_metrics_are_those_of_the_archive(emulator: Emulator, tmp_path: Path) -> None:
-    """Prometheus' parser reads the file, its values are those of the state, others may read it, and no name is in it."""
+    """Prometheus' parser reads the file; its values are the state's, others may read it, and no name is in it."""
     path = tmp_path / "oci.prom"
     assert run_sync(emulator, tmp_path, "--start", "2d", *ONE_TARGET, "--metrics-file", str(path)).code == 0
     metrics, state = read_metrics(path), read_state(tmp_path / "archive")
