@@ -122,6 +122,25 @@ def test_a_dry_run_writes_nothing(emulator: Emulator, synced: Path, tmp_path: Pa
     assert "ListEvents" not in operations
 
 
+def test_a_listing_that_lost_an_active_compartment_is_a_warning(time_machine: Emulator, tmp_path: Path) -> None:
+    """The compartment is named, and requested again; its denial is a gap, not the end of its history."""
+    time_machine.clock(advance="-2h")
+    created = [{"change": "createCompartment", "name": "project-x"}]
+    time_machine.request("POST", "changes", json.dumps(created).encode())
+    scope = ("--region", "us-ashburn-1", "--waive", "investigations")
+    assert run_sync(time_machine, tmp_path, "--start", "1d", *scope).code == 0
+    time_machine.clock(advance="1h")
+    deleted = [{"change": "deleteCompartment", "compartment": "project-x", "listedDays": 0}]
+    time_machine.request("POST", "changes", json.dumps(deleted).encode())
+    for options in ((), ("--quiet",)):
+        done = run_sync(time_machine, tmp_path, *scope, *options)
+        assert done.code == 10
+        warned = "warning: root/project-x (" in done.stderr
+        assert warned == (options == ())  # the next sync knows that it is not listed
+        assert "root/project-x: denied in us-ashburn-1 (404)" in done.stderr
+    time_machine.request("DELETE", "changes")
+
+
 # Bad input
 
 
