@@ -26,12 +26,14 @@ FORMER = {"--by", "--since", "--from", "--until", "--to"}
 # Options of other programs that the documents show: oci, pip, curl, make bench, and others.
 FOREIGN = {
     "--all",
+    "--bucket-name",
     "--compartment-id",
     "--config",
     "--data-binary",
     "--document",
     "--end-time",
     "--fail",
+    "--file",
     "--full",
     "--no-deps",
     "--only",
@@ -139,7 +141,12 @@ def test_the_public_names_are_documented() -> None:
 
 def list_error_classes(root: type[OciAuditError]) -> list[type[OciAuditError]]:
     """Return the errors that may become the exit status; a failed request becomes one of them before."""
-    below = [one for child in root.__subclasses__() if child is not RequestError for one in list_error_classes(child)]
+    below = [
+        one
+        for child in root.__subclasses__()
+        if child is not RequestError and child.__name__[0] != "_"
+        for one in list_error_classes(child)
+    ]
     return [root, *below]
 
 

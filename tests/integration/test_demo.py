@@ -64,6 +64,22 @@ def test_demo_counts_what_it_wrote(demo):
     assert all(int(number.replace(",", "")) == names.count(name) for number, name in shown)
 
 
+def test_demo_ends_with_an_archive(demo):
+    """The third act syncs an archive twice, names what came late in between, and shows the status with a calendar."""
+    finished, folder = demo
+    _, first, second, status = re.split(r"^oci-audit (?:sync|status) .*$", finished.stdout.decode(), flags=re.MULTILINE)
+    assert "created " in first
+    assert " late " not in first
+    assert int(re.search(r"late +([\d,]+) events? came at least", second)[1].replace(",", "")) >= 1
+    archive = folder / "oci-audit-demo" / "archive"
+    head = json.loads((archive / "HEAD").read_bytes())
+    assert head["sequence"] >= 2
+    for text in (second, status):
+        assert f"{head['sequence']}:{head['digest']}" in text
+    assert re.search(r"holds +[\d,]+ events", status)
+    assert "calendar    # final" in status
+
+
 def test_demo_leaves_its_files_and_no_server(demo):
     """The files stand in ./oci-audit-demo, private, and the server has gone."""
     finished, folder = demo

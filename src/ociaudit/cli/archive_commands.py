@@ -291,6 +291,8 @@ def describe_sync(result: SyncResult, progress: QuietProgress, options: Mapping[
         yield from (headline, *(f"  {line}" for line in qualifiers))
         yield f"commit  {result.state.sequence}:{result.state.digest}"
         yield from describe_effort(progress)
+    elif result.verdict.exit_code and not result.verdict.gaps:
+        yield describe_headline(result.verdict)
     if result.verdict.gaps:
         yield from describe_gaps(
             list_open_gaps(result.state),

@@ -1,4 +1,4 @@
-"""`oci-audit demo` and `oci-audit emulator`: an export without an account, and the service that it reads from.
+"""`oci-audit demo` and `oci-audit emulator`: an export and an archive without an account, and the service behind them.
 
 The emulator runs as a process of its own and is never imported.
 """
@@ -20,10 +20,20 @@ from ociaudit.errors import ExitCode, OciAuditError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.analysis.summary import Overview
+    from ociaudit.operations.context import Cancellation, ConnectionOptions
     from ociaudit.operations.export import ExportResult
 
 _NAMES_SHOWN = 8
 _FAILURES_SHOWN = 6
+_ARCHIVE_NAME = "archive"
+_ADVICE = (
+    "",
+    "with your own profile in ~/.oci/config:",
+    "  oci-audit export --start 7d -o audit.json",
+    "  oci-audit export --start 30d --event-type 'Login|ApiKey' -o logins.json",
+    "  oci-audit export --start 90d --region eu-paris-1 -o 'audit-{start}.json.gz'",
+    "  oci-audit sync audit-archive",
+)
 
 
 @click.command(
@@ -33,43 +43,88 @@ _FAILURES_SHOWN = 6
 @option("--folder", type=FILE, default="oci-audit-demo", metavar="FOLDER", help="Where to write the files.")
 @option("--days", type=click.IntRange(min=1), default=7, metavar="DAYS", help="How many days to export.")
 def demo(*, folder: Path, days: int) -> int:
-    """Export events from a synthetic tenancy served on this machine, and show the result."""
+    """Export events from a synthetic tenancy served on this machine, keep an archive of them, and show the results."""
     from ociaudit.analysis.summary import make_overview
+    from ociaudit.operations.context import Cancellation, ConnectionOptions
     from ociaudit.storage.atomic_io import make_private_folder
 
     if not folder.is_dir():  # the mode of a folder that exists is its owner's business
         make_private_folder(folder)
     output = folder / "audit.json"
-    result = _export(folder, days, output)
-    for line in describe_demo(result, make_overview(output)):
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel), _run_emulator(folder) as url:
+        console.print_message(f"a synthetic tenancy is served at {url}")
+        connection = ConnectionOptions(config_file=str(folder / "config"), endpoint=url + "/{region}")
+        result = _export(connection, days, output, cancellation)
+        for line in describe_demo(result, make_overview(output)):
+            console.print_output(line)
+        _keep_archive(folder / _ARCHIVE_NAME, connection, url, cancellation)
+    for line in _ADVICE:
         console.print_output(line)
     return ExitCode.OK
 
 
-def _export(folder: Path, days: int, output: Path) -> ExportResult:
+def _export(connection: ConnectionOptions, days: int, output: Path, cancellation: Cancellation) -> ExportResult:
     from ociaudit import api
     from ociaudit.cli.export_command import choose_progress
-    from ociaudit.operations.context import Cancellation, ConnectionOptions, ExportOptions
+    from ociaudit.operations.context import ExportOptions
     from ociaudit.operations.resume import ResumeOptions
 
     progress = choose_progress(is_quiet=False)
-    cancellation = Cancellation()
-    with console.handle_signals(cancellation.cancel), _run_emulator(folder) as url:
-        console.print_message(f"a synthetic tenancy is served at {url}")
-        try:
-            return api.run_export(
-                ExportOptions(
-                    start=f"{days}d",
-                    end="now",
-                    output=api.resolve_path(output),
-                    resume=ResumeOptions(overwrite=True, restart=True),
-                ),
-                ConnectionOptions(config_file=str(folder / "config"), endpoint=url + "/{region}"),
-                callbacks=progress,
-                cancellation=cancellation,
-            )
-        finally:
-            progress.close()
+    try:
+        return api.run_export(
+            ExportOptions(
+                start=f"{days}d",
+                end="now",
+                output=api.resolve_path(output),
+                resume=ResumeOptions(overwrite=True, restart=True),
+            ),
+            connection,
+            callbacks=progress,
+            cancellation=cancellation,
+        )
+    finally:
+        progress.close()
+
+
+def _keep_archive(archive: Path, connection: ConnectionOptions, url: str, cancellation: Cancellation) -> None:
+    """Sync a new archive twice, some hours apart, with events that appear late; print what came, and the status."""
+    from ociaudit import api
+    from ociaudit.archive.reader import open_archive
+    from ociaudit.cli.archive_commands import describe_status, describe_sync, draw_calendar
+    from ociaudit.cli.progress import QuietProgress
+    from ociaudit.clock import SystemClock
+    from ociaudit.operations.status import make_status
+    from ociaudit.operations.sync import SyncOptions
+    from ociaudit.storage.atomic_io import remove_locked_folder
+
+    remove_locked_folder(archive, first=archive / "archive.json")  # of an earlier demo
+    options = SyncOptions(archive=archive, start="3d", rescan="26h,7d", waived=frozenset({"investigations"}))
+    _control(url, "appearance", {"delays": [{"share": 0.2, "by": "1d"}]})
+    for moment, hours in (("six hours ago", "-6h"), ("now", "6h")):
+        _control(url, "clock", {"advance": hours})
+        progress = QuietProgress()
+        result = api.run_sync(options, connection, callbacks=progress, cancellation=cancellation)
+        console.print_output("")
+        console.print_output(f"oci-audit sync {archive} ({moment})")
+        for line in describe_sync(result, progress, {"quiet": False, "verbose": 0}):
+            console.print_output(f"  {line}")
+    status = make_status(open_archive(archive), now=SystemClock().now())
+    console.print_output("")
+    console.print_output(f"oci-audit status {archive}")
+    for line in describe_status(status, None):
+        console.print_output(f"  {line}")
+    console.print_lines("\n".join(f"  {line}" for line in draw_calendar(status.calendar, has_color=False)))
+
+
+def _control(url: str, name: str, content: object) -> None:
+    """Send a control request to the emulator, past any proxy."""
+    import json
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    request = Request(f"{url}/_emulator/{name}", data=json.dumps(content).encode(), method="POST")  # noqa: S310
+    with build_opener(ProxyHandler({})).open(request) as response:
+        response.read()
 
 
 @contextlib.contextmanager
@@ -116,11 +171,6 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     yield ""
     yield "one of the users had a password guessed; see what the summary detects:"
     yield f"  oci-audit summary {result.output}"
-    yield ""
-    yield "with your own profile in ~/.oci/config:"
-    yield "  oci-audit export --start 7d -o audit.json"
-    yield "  oci-audit export --start 30d --event-type 'Login|ApiKey' -o logins.json"
-    yield "  oci-audit export --start 90d --region eu-paris-1 -o 'audit-{start}.json.gz'"
 
 
 def _describe_coverage(result: ExportResult) -> Iterator[str]:

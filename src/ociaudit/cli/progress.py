@@ -135,7 +135,7 @@ class RunStats(Callbacks):
         self._started.pop(shard, None)
 
     def on_shard_begun(self, shard: Shard) -> None:
-        """Record the time; a sync finds out how many shards there are as it goes on."""
+        """Record the time; a sync does not know the number of its shards from the start."""
         self._started.setdefault(shard, _StartedShard(self.monotonic()))
         self.shards = max(self.shards, self.shards_done + len(self._started))
 

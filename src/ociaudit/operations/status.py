@@ -380,7 +380,7 @@ class SyncLoop:
         return longest * (0.5 + self.clock.draw() / 2)
 
     def _sleep(self, seconds: float) -> None:
-        """Wait, and stop at once where that is requested.
+        """Wait, and stop immediately where that is requested.
 
         Raises:
             Interrupted: a stop was requested.

@@ -67,6 +67,20 @@ def test_a_line_comes_every_few_seconds(
     assert "1 gap" in progress.describe()
 
 
+def test_a_sync_plans_again_after_each_round(progress: LineProgress) -> None:
+    """Never are more windows done than there are; a new plan adds its windows and ends the writing of the last round."""
+    for number in range(6):
+        progress.on_shard_begun(make_shard(number))
+        progress.on_shard_done(make_shard(number))
+    assert "6 of 6 windows" in progress.describe()
+    progress.on_publish(10)
+    progress.on_written(10)
+    progress.on_plan(Window(0, 60), [HERE], 2)
+    assert "6 of 8 windows" in progress.describe()
+    assert progress.fraction == 0.75
+    assert progress.regions[HERE.region].shards == progress.regions[HERE.region].shards_done + 2
+
+
 def test_writing_is_shown_after_requesting(progress: LineProgress) -> None:
     """While writing, the fraction is of the events written, and never passes one."""
     progress.on_publish(10)
@@ -314,6 +328,21 @@ def draw(
         bar.stop()
         bar.stop()
     return terminal.getvalue()
+
+
+def test_a_bar_that_is_started_again_replaces_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync plans once in each round: the second bar is drawn, and nothing is left of the first."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", terminal)
+        bar = ProgressBar()
+        bar.start("first round")
+        bar.start("second round")
+        bar.stop()
+    assert terminal.getvalue().count("second round") >= 1
+    assert terminal.getvalue().count("\x1b[?25h") == terminal.getvalue().count("\x1b[?25l") == 2
 
 
 def test_the_block_has_a_bar_and_the_lines_below(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -330,3 +330,13 @@ def test_removing_what_does_not_exist_succeeds(tmp_path: Path) -> None:
     (tmp_path / "folder" / "deep").mkdir(parents=True)
     remove_locked_folder(tmp_path / "folder", first=tmp_path / "folder" / "plan.json")
     assert list_names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_for_others_has_its_mode_whatever_the_umask(tmp_path: Path) -> None:
+    """`write_file` gives a new or replaced file the mode that it is called with, 0600 by default."""
+    for mode in (0o644, 0o640):
+        write_file(tmp_path / "shared", b"x", mode=mode)
+        assert read_mode(tmp_path / "shared") == mode
+    write_file(tmp_path / "shared", b"x")
+    assert read_mode(tmp_path / "shared") == 0o600
