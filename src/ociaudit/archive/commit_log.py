@@ -812,7 +812,7 @@ def _read_file(path: Path) -> bytes | None:
     with explain_disk("read", path):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             if error.errno != errno.ELOOP:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,6 +65,12 @@ _SHOWN = 20
     is_flag=True,
     help="Add record_id, the SHA-256 of the event as served, by which a receiver drops repeated events.",
 )
+@option(
+    "--valid-unicode",
+    section=OUTPUT,
+    is_flag=True,
+    help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
+)
 @filter_options
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
@@ -82,7 +90,7 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
     for notice in event_filter.notices:
         console.print_notice(notice)
     encoder = EventEncoder(options["shape"], options["with_origin"], options["with_record_id"])
-    stdout = _Stdout(event_filter, encoder, cancellation)
+    stdout = _Stdout(event_filter, encoder, cancellation, is_valid_unicode=options["valid_unicode"])
     output = TailOutput(stdout.encode, stdout.write, stdout.check, stdout.wait if options["follow"] else None)
     with (
         console.handle_signals(cancellation.cancel),
@@ -103,28 +111,45 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
 class _Stdout:
     """The stdout of a tail: written portion by portion; a signal stops it between two of them."""
 
-    def __init__(self, event_filter: EventFilter, encoder: EventEncoder, cancellation: Cancellation) -> None:
+    def __init__(
+        self,
+        event_filter: EventFilter,
+        encoder: EventEncoder,
+        cancellation: Cancellation,
+        *,
+        is_valid_unicode: bool,
+    ) -> None:
         from ociaudit.clock import SystemClock
 
         self._filter, self._encoder, self._cancellation = event_filter, encoder, cancellation
+        self._is_valid_unicode = is_valid_unicode
         self._clock = SystemClock()
+        self._is_file = stat.S_ISREG(os.fstat(_STDOUT).st_mode)
         self._deadline: float | None = None
 
     def encode(self, records: Sequence[Record]) -> Sequence[bytes]:
         """Return the lines of those records that are wanted."""
+        from ociaudit.events.event import replace_lone_surrogates
+
         chosen = [one for one in records if self._filter.is_wanted(one.raw)] if self._filter else records
-        return self._encoder.encode([one.raw for one in chosen], [one.origin for one in chosen])
+        lines = self._encoder.encode([one.raw for one in chosen], [one.origin for one in chosen])
+        return [replace_lone_surrogates(line)[0] for line in lines] if self._is_valid_unicode else lines
 
     def check(self) -> None:
         """Stop if a signal has arrived; everything written is behind the cursor."""
         self._cancellation.check("; the cursor is behind what was written")
 
     def write(self, data: bytes) -> None:
-        """Write whole lines; after a signal the reader has two seconds to take the rest of them."""
-        from ociaudit.storage.atomic_io import write_to_reader
+        """Write whole lines; after a signal the reader has two seconds to take the rest of them.
+
+        A file is synced, because the cursor behind its lines will be, too.
+        """
+        from ociaudit.storage.atomic_io import sync_data, write_to_reader
 
         try:
             write_to_reader(_STDOUT, data, Path("stdout"), check=self._check_pause)
+            if self._is_file:
+                sync_data(_STDOUT, Path("stdout"))
         except DiskError as error:
             if isinstance(error.__cause__, BrokenPipeError):
                 raise _report_closed() from error
