@@ -33,7 +33,8 @@ _FAILURES_SHOWN = 6
 @option("--folder", type=FILE, default="oci-audit-demo", metavar="FOLDER", help="Where to write the files.")
 @option("--days", type=click.IntRange(min=1), default=7, metavar="DAYS", help="How many days to export.")
 def demo(*, folder: Path, days: int) -> int:
-    """Export events from a synthetic tenancy served on this machine, and show the result."""
+    """Export events from a synthetic tenancy served on this machine, show the result, and write a report."""
+    from ociaudit.analysis.report import report_export
     from ociaudit.analysis.summary import make_overview
     from ociaudit.storage.atomic_io import make_private_folder
 
@@ -43,6 +44,10 @@ def demo(*, folder: Path, days: int) -> int:
     result = _export(folder, days, output)
     for line in describe_demo(result, make_overview(output)):
         console.print_output(line)
+    with console.handle_signals(console.raise_interrupted):
+        report = report_export(output, folder / "report.html", may_overwrite=True)
+    console.print_output("")
+    console.print_output(f"report: open {report.output.resolve()} in a browser")
     return ExitCode.OK
 
 
