@@ -116,7 +116,7 @@ endif
 
 .PHONY: test
 test: setup setup-contract setup-browser ## run the whole test suite on the installed wheel (PYTEST_ARGS=… is passed to pytest)
-	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak --ignore=tests/release -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: setup ## check style, format, types, layers, and the documentation's examples
@@ -155,7 +155,7 @@ compile-lock = $(VENV_TOOLS)/bin/uv pip compile $(1) --output-file $(2) --no-con
 
 $(VENV_TOOLS)/bin/uv: requirements/release.txt
 	$(call create-venv,$(VENV_TOOLS))
-	@echo "installing uv and cyclonedx-py into $(VENV_TOOLS)"
+	@echo "installing uv, pipx and cyclonedx-py into $(VENV_TOOLS)"
 	@$(VENV_TOOLS)/bin/python -m pip install $(PIP_LOCKED) -r requirements/release.txt
 	@touch $@
 
@@ -170,6 +170,10 @@ sbom: $(VENV_TOOLS)/bin/uv ## write dist/sbom.cdx.json: the locked runtime depen
 	@mkdir -p dist
 	@$(VENV_TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
 		--output-reproducible --output-format JSON --output-file dist/sbom.cdx.json
+
+.PHONY: test-install
+test-install: setup $(VENV_TOOLS)/bin/uv ## install the wheel with uvx and pipx in fresh environments, and run the demo
+	OCI_AUDIT_TOOLS_VENV=$(abspath $(VENV_TOOLS)) $(VENV)/bin/python -m pytest tests/release $(PYTEST_ARGS)
 
 # The smoke tests: the parts that use each dependency, and exports against the emulator. Warnings stay warnings: old
 # releases have some that later ones removed.
