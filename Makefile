@@ -6,17 +6,29 @@ SHELL := /bin/sh
 PYTHON        ?= python3
 VENV          ?= .venv
 VENV_CONTRACT ?= .venv-contract
-VENV_LOCK     ?= .venv-lock
+VENV_TOOLS    ?= .venv-tools
+VENV_LOWEST   ?= .venv-lowest
 TYPESCRIPT    := $(VENV_CONTRACT)/typescript
 PYTEST_ARGS   ?=
-# Files of tests run side by side; most of their time they wait for processes.
+# Test files that run in parallel; most of the time, they wait for processes.
 WORKERS       ?= 3
 
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
-# A folder's time stamp changes when a file in it goes: without folders a deleted module would stay installed.
-SOURCES := $(shell find src -not -path '*/__pycache__*' 2>/dev/null) pyproject.toml $(wildcard LICENSE README.md)
+# Python compiles a module when it is first imported. Compiling all 13,000 modules of Oracle's SDK at installation,
+# of which the program imports a few hundred, takes longer than everything else together.
+PIP_LOCKED := $(PIP_QUIET) --no-compile --require-hashes
+# Folders are included because their time stamps change when a file is deleted; otherwise a deleted module would
+# stay installed.
+SOURCES := $(shell find src share -not -path '*/__pycache__*' 2>/dev/null) pyproject.toml $(wildcard LICENSE README.md)
+# Archives get the time of the last commit, so that the same commit gives the same bytes; without git, a constant.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1767225600)
+export SOURCE_DATE_EPOCH
 
-# $(call create-venv,FOLDER): checks the interpreter first, and begins anew, so that a half-made folder heals.
+# pip processes that run at the same time would write to the same environment.
+.NOTPARALLEL:
+
+# $(call create-venv,FOLDER): checks the interpreter, then creates the environment from scratch, so that an incomplete
+# one is replaced.
 define create-venv
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	printf '%s\n' "error: Python 3.11 or newer is needed; '$(PYTHON)' says: $$($(PYTHON) --version 2>&1 || true)" \
@@ -24,26 +36,36 @@ define create-venv
 @rm -rf '$(1)'
 @$(PYTHON) -m venv '$(1)' || { \
 	printf '%s\n' "error: '$(PYTHON) -m venv' failed." \
-	"hint: some systems package it apart, for example as python3-venv." >&2; rm -rf '$(1)'; exit 2; }
+	"hint: some systems have it in a separate package, for example python3-venv." >&2; rm -rf '$(1)'; exit 2; }
 endef
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
+.PHONY: demo
+demo: $(VENV)/.installed ## export a synthetic tenancy from a server on this machine, and write a report
+	@$(VENV)/bin/oci-audit demo
+
 .PHONY: setup
-setup: $(VENV)/.installed ## .venv with the locked dependencies and the freshly built wheel (quick when nothing changed)
+setup: $(VENV)/.installed $(VENV)/.dependencies ## create or update .venv: the wheel, its locked dependencies, and the test tools
 
 .PHONY: setup-contract
-setup-contract: $(VENV_CONTRACT)/.dependencies setup-typescript ## .venv-contract with Oracle's own command and SDK
+setup-contract: $(VENV_CONTRACT)/.dependencies setup-typescript ## create or update .venv-contract: Oracle's CLI and SDKs
 
-$(VENV)/.dependencies: requirements/dev.txt
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt
 	$(call create-venv,$(VENV))
-	@echo "installing the locked dependencies into $(VENV)"
-	@$(VENV)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/dev.txt
+	@echo "installing the program's locked dependencies into $(VENV)"
+	@$(VENV)/bin/python -m pip install $(PIP_LOCKED) -r requirements/runtime.txt -r requirements/build.txt
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+# dev.txt has the same versions of what is already installed, so pip adds only the rest.
+$(VENV)/.dependencies: $(VENV)/.runtime requirements/dev.txt
+	@echo "installing the test tools into $(VENV)"
+	@$(VENV)/bin/python -m pip install $(PIP_LOCKED) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.runtime $(SOURCES)
 	@echo "building the wheel and installing it into $(VENV)"
 	@rm -rf $(VENV)/wheel
 	@$(VENV)/bin/python -m pip wheel $(PIP_QUIET) --no-index --no-build-isolation --no-deps --wheel-dir $(VENV)/wheel .
@@ -52,11 +74,12 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 
 $(VENV_CONTRACT)/.dependencies: requirements/contract.txt
 	$(call create-venv,$(VENV_CONTRACT))
-	@echo "installing Oracle's own command into $(VENV_CONTRACT)"
-	@$(VENV_CONTRACT)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/contract.txt
+	@echo "installing Oracle's CLI into $(VENV_CONTRACT)"
+	@$(VENV_CONTRACT)/bin/python -m pip install $(PIP_LOCKED) -r requirements/contract.txt
 	@touch $@
 
-# As root on Debian and its kin, Node comes from the system's packages; elsewhere its tests are skipped without it.
+# For root on a Debian-based system, Node is installed from the system's packages; elsewhere, its tests are skipped
+# without it.
 .PHONY: setup-typescript
 setup-typescript: $(VENV_CONTRACT)/.dependencies
 	@command -v npm >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1 || { \
@@ -74,16 +97,12 @@ $(TYPESCRIPT)/.installed: $(wildcard tests/contract/typescript/package*.json)
 	@cd $(TYPESCRIPT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-.PHONY: demo
-demo: setup ## export a made tenancy from a server on this machine, and show what came
-	@$(VENV)/bin/oci-audit demo
-
-# Names in the order in which tests/browser looks for them; OCI_AUDIT_CHROMIUM names another one.
+# Names in the order in which tests/browser looks for them; OCI_AUDIT_CHROMIUM names a different one.
 CHROMIUM = $(or $(OCI_AUDIT_CHROMIUM),$(firstword $(foreach name,chromium chromium-browser google-chrome \
 	google-chrome-stable,$(shell command -v $(name) 2>/dev/null))))
 
 .PHONY: setup-browser
-setup-browser: ## a Chromium for the tests of the report (as root on Debian and its kin it is installed)
+setup-browser: ## find a Chromium for the tests of the report (root on a Debian-based system: install it)
 ifeq ($(CHROMIUM),)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 		echo "installing Chromium for tests/browser"; \
@@ -96,11 +115,11 @@ ifeq ($(CHROMIUM),)
 endif
 
 .PHONY: test
-test: setup setup-contract setup-browser ## the whole suite, on the installed wheel (PYTEST_ARGS=… is passed on)
-	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+test: setup setup-contract setup-browser ## run the whole test suite on the installed wheel (PYTEST_ARGS=… is passed to pytest)
+	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak --ignore=tests/release -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
-check: setup ## lint, format, types, layers, and what the documentation shows
+check: setup ## check style, format, types, layers, and the documentation's examples
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -108,47 +127,107 @@ check: setup ## lint, format, types, layers, and what the documentation shows
 	$(VENV)/bin/python -m pytest tests/unit/test_architecture.py $(wildcard tests/docs)
 
 .PHONY: format
-format: setup ## put the code into the form that `check` asks for
+format: setup ## format the code and fix its style
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
 .PHONY: bench
-bench: setup setup-contract ## speed and memory beside Oracle's own command, its SDK and curl
+bench: setup setup-contract ## compare speed and memory with Oracle's CLI, its SDK, and curl
 	$(VENV)/bin/python -m bench
 
 .PHONY: soak
-soak: setup ## long runs, not part of `make test`
+soak: setup ## run the long tests, which are not part of `make test`
 	$(VENV)/bin/python -m pytest --timeout=0 tests/soak
 	$(VENV)/bin/python -m pytest --timeout=0 --hypothesis-profile=soak tests/properties/test_simulated_sweeps.py
 
 .PHONY: lock
-lock: $(VENV_LOCK)/.dependencies ## write both files of requirements/ anew (UPGRADE=1 to move to the newest releases)
+lock: $(VENV_TOOLS)/bin/uv ## update the locks in requirements/ (UPGRADE=1 moves to the newest releases)
 	$(call compile-lock,pyproject.toml --group dev,requirements/dev.txt)
+	$(call compile-lock,pyproject.toml --constraint requirements/dev.txt,requirements/runtime.txt)
+	$(call compile-lock,--group build --constraint requirements/dev.txt,requirements/build.txt)
 	$(call compile-lock,--group contract,requirements/contract.txt)
+	$(call compile-lock,--group release,requirements/release.txt)
 
-# Hashes for every platform and every Python from 3.11 on; no address of an index or of a file in the output.
-compile-lock = $(VENV_LOCK)/bin/uv pip compile $(1) --output-file $(2) --no-config --universal --python-version 3.11 \
+# Hashes for every platform and every Python from 3.11 on; no address of an index and no path in the output.
+compile-lock = $(VENV_TOOLS)/bin/uv pip compile $(1) --output-file $(2) --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	$(if $(UPGRADE),--upgrade) --quiet
 
-$(VENV_LOCK)/.dependencies:
-	$(call create-venv,$(VENV_LOCK))
-	@$(VENV_LOCK)/bin/python -m pip install $(PIP_QUIET) 'uv>=0.9'
+$(VENV_TOOLS)/bin/uv: requirements/release.txt
+	$(call create-venv,$(VENV_TOOLS))
+	@echo "installing uv, pipx and cyclonedx-py into $(VENV_TOOLS)"
+	@$(VENV_TOOLS)/bin/python -m pip install $(PIP_LOCKED) -r requirements/release.txt
 	@touch $@
 
+.PHONY: dist
+dist: $(VENV)/.installed ## build the wheel and the sdist into dist/; the same commit gives the same bytes
+	@rm -rf dist
+	@$(VENV)/bin/hatchling build -d dist -t sdist -t wheel
+	@cd dist && sha256sum *.whl *.tar.gz 2>/dev/null || shasum -a 256 *.whl *.tar.gz
+
+.PHONY: sbom
+sbom: $(VENV_TOOLS)/bin/uv ## write dist/sbom.cdx.json: the locked runtime dependencies as a CycloneDX SBOM
+	@mkdir -p dist
+	@$(VENV_TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
+		--output-reproducible --output-format JSON --output-file dist/sbom.cdx.json
+
+.PHONY: test-install
+test-install: setup $(VENV_TOOLS)/bin/uv ## install the wheel with uvx and pipx in fresh environments, and run the demo
+	OCI_AUDIT_TOOLS_VENV=$(abspath $(VENV_TOOLS)) $(VENV)/bin/python -m pytest tests/release $(PYTEST_ARGS)
+
+# The smoke tests: the parts that use each dependency, and exports against the emulator. Warnings stay warnings: old
+# releases have some that later ones removed.
+LOWEST_TESTS ?= tests/unit/cli tests/unit/client tests/unit/events tests/unit/formats tests/unit/storage \
+	tests/unit/analysis tests/integration/test_demo.py tests/integration/test_export.py
+
+.PHONY: test-lowest
+test-lowest: $(VENV_LOWEST)/.installed ## run a selection of tests with the oldest supported release of each dependency
+	$(VENV_LOWEST)/bin/python -m pytest -W default -n $(WORKERS) --dist loadfile $(LOWEST_TESTS) $(PYTEST_ARGS)
+
+# The test tools are constrained to their locked releases; only the direct dependencies of the wheel are lowered.
+$(VENV_LOWEST)/.installed: $(VENV_TOOLS)/bin/uv requirements/dev.txt $(SOURCES)
+	$(call create-venv,$(VENV_LOWEST))
+	@echo "installing the oldest supported release of each dependency into $(VENV_LOWEST)"
+	@$(VENV_TOOLS)/bin/uv pip install --quiet --no-config --python $(VENV_LOWEST)/bin/python --resolution lowest-direct .
+	@$(VENV_LOWEST)/bin/python -m pip freeze --exclude oci-audit-streamer >$(VENV_LOWEST)/lowest.txt
+	@$(VENV_TOOLS)/bin/uv pip install --quiet --no-config --python $(VENV_LOWEST)/bin/python \
+		--constraint $(VENV_LOWEST)/lowest.txt --group dev
+	@touch $@
+
+# The first of these that works. Only buildah needs to be asked for the format that has health checks.
+CONTAINER_TOOL ?= $(firstword $(foreach name,buildah podman docker,$(shell $(name) info >/dev/null 2>&1 && echo $(name))))
+IMAGE ?= oci-audit
+
+.PHONY: container
+container: ## build the container image (skipped where neither buildah, podman nor docker works)
+ifeq ($(CONTAINER_TOOL),)
+	@echo "skipped: neither buildah, podman nor docker works here"
+else
+	$(CONTAINER_TOOL) build $(if $(filter docker,$(CONTAINER_TOOL)),,--format docker) \
+		--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) -f Containerfile -t $(IMAGE) .
+endif
+
 .PHONY: schema
-schema: setup ## write docs/reference/manifest.schema.json and archive.schema.json again from the code
+schema: setup ## generate docs/reference/manifest.schema.json and archive.schema.json
 	$(VENV)/bin/python tests/docs/test_schema.py
 
 .PHONY: tables
-tables: setup ## write the generated tables of docs/reference again from the code
+tables: setup ## generate the tables of docs/reference
 	$(VENV)/bin/python tests/docs/test_tables.py
 
+.PHONY: man
+man: setup ## generate the man pages and completion scripts in share/
+	PYTHONPATH=tests $(VENV)/bin/python tests/docs/test_man_pages.py
+
 .PHONY: screenshots
-screenshots: setup setup-browser ## take the pictures of the report in docs/images again
+screenshots: setup setup-browser ## take the screenshots of the report in docs/images
 	PYTHONPATH=tests $(VENV)/bin/python tests/browser/screenshots.py
+
+.PHONY: recording
+recording: setup ## record the terminal session in docs/images/demo.svg
+	$(VENV)/bin/python docs/images/record.py
 
 .PHONY: clean
 clean: ## remove the environments, caches and build results
-	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_LOCK)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_TOOLS)' '$(VENV_LOWEST)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

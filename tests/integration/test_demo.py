@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import socket
@@ -52,6 +53,32 @@ def test_demo_shows_what_it_promises(demo):
     assert " ".join(text.split()).count(gap) == 1
     assert "42 of 45 targets complete" in text
     assert len(re.findall(r"^ +oci-audit export .*$", text, re.MULTILINE)) == 3
+
+
+def test_demo_ends_with_the_path_of_its_report(demo):
+    """The last line names the report, a private page that is complete, about the exported file."""
+    finished, folder = demo
+    page = folder / "oci-audit-demo" / "report.html"
+    assert finished.stdout.decode().splitlines()[-1] == f"report: open {page.resolve()} in a browser"
+    assert page.read_text("utf-8").rstrip().endswith("</html>")
+
+
+def test_demo_opens_nothing(tmp_path):
+    """No browser or viewer is started: on PATH and in BROWSER there is only one that would leave a trace."""
+    opener = tmp_path / "opener"
+    opener.write_text(f"#!/bin/sh\ntouch '{tmp_path / 'opened'}'\n")
+    opener.chmod(0o755)
+    for name in ("xdg-open", "open", "sensible-browser", "x-www-browser", "chromium", "firefox"):
+        (tmp_path / name).symlink_to(opener)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    variables = {"BROWSER": str(opener), "DISPLAY": ":99", "PATH": path}
+    assert run_process([str(tmp_path / "xdg-open")], cwd=tmp_path, variables=variables).code == 0
+    assert (tmp_path / "opened").exists()  # the trap works
+    (tmp_path / "opened").unlink()
+    command = [find_command("oci-audit"), "demo", "--days", "1"]
+    finished = run_process(command, cwd=tmp_path, variables=variables)
+    assert finished.code == 0, finished.stderr
+    assert not (tmp_path / "opened").exists()
 
 
 def test_demo_counts_what_it_wrote(demo):

@@ -43,8 +43,10 @@ _ADVICE = (
 @option("--folder", type=FILE, default="oci-audit-demo", metavar="FOLDER", help="Where to write the files.")
 @option("--days", type=click.IntRange(min=1), default=7, metavar="DAYS", help="How many days to export.")
 def demo(*, folder: Path, days: int) -> int:
-    """Export events from a synthetic tenancy served on this machine, keep an archive of them, and show the results."""
+    """Export events from a synthetic tenancy on this machine, keep an archive of them, and write a report."""
+    from ociaudit.analysis.report import report_input
     from ociaudit.analysis.summary import make_overview
+    from ociaudit.archive.inputs import FileInput
     from ociaudit.operations.context import Cancellation, ConnectionOptions
     from ociaudit.storage.atomic_io import make_private_folder
 
@@ -61,6 +63,10 @@ def demo(*, folder: Path, days: int) -> int:
         _keep_archive(folder / _ARCHIVE_NAME, connection, url, cancellation)
     for line in _ADVICE:
         console.print_output(line)
+    with console.handle_signals(console.raise_interrupted):
+        report = report_input(FileInput(output), folder / "report.html", may_overwrite=True)
+    console.print_output("")
+    console.print_output(f"report: open {report.output.resolve()} in a browser")
     return ExitCode.OK
 
 
