@@ -90,12 +90,16 @@ def build_archive(
     for batch in batches:
         events = sorted(batch, key=lambda item: (read_event(item[0]).order, item[0]))
         ids = RecordIds()
+
+        def keep_id(raw: bytes, _: Target | None, order: bytes, ids: RecordIds = ids) -> None:
+            ids.add(name_date(order), raw)
+
         merged = merge_events(
             path,
             state.group_segments(),
             events,
             scratch=scratch,
-            on_added=lambda raw, _, order, ids=ids: ids.add(name_date(order), raw),
+            on_added=keep_id,
         )
         added = tuple(_describe_again(path, entry, rewrite) for entry in merged.added)
         commit = Commit(
