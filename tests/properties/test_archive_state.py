@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ociaudit.archive.commit import Commit, Compartment
-from ociaudit.archive.coverage import AskedCoverage
 from ociaudit.archive.state import (
     ArchiveState,
     find_retention_start,
@@ -17,7 +16,7 @@ from ociaudit.archive.state import (
     judge_archive,
     make_calendar,
 )
-from ociaudit.planning.shard import Coverage, Gap, Target, Window, format_minute
+from ociaudit.planning.shard import AskedCoverage, Coverage, Gap, Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
 from support.drawn_commits import (
     DAY,

@@ -31,8 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ociaudit.analysis.activity import HOUR, Activity, ActorSummary, Step, is_overly_permissive
-from ociaudit.analysis.classification import Pair, is_data_access
+from ociaudit.analysis.activity import HOUR, Activity, ActorSummary, Pair, Step, is_data_access, is_overly_permissive
 from ociaudit.analysis.stats import EventStats
 from ociaudit.errors import format_count
 

@@ -23,8 +23,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ociaudit.analysis.activity import ActorSummary, rank_actors
-from ociaudit.analysis.classification import classify_event, read_pairs
+from ociaudit.analysis.activity import ActorSummary, classify_event, rank_actors, read_pairs
 from ociaudit.analysis.detections import (
     DETECTION_WEIGHT,
     Detection,

@@ -27,8 +27,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ociaudit.analysis.activity import ActivityTracker
-from ociaudit.analysis.classification import ORDINARY, EventBatch, EventClass, Pair, read_batch
+from ociaudit.analysis.activity import ORDINARY, ActivityTracker, EventBatch, EventClass, Pair, read_batch
 from ociaudit.analysis.stats import BoundedCounter, EventStats
 from ociaudit.events.fields import NANOSECONDS, Facts, instant_of_minute, read_facts
 from ociaudit.formats.base import Record

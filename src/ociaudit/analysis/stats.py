@@ -23,15 +23,21 @@ from operator import gt
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from ociaudit.analysis.activity import HOUR, Activity, ActivityTracker, ActorSummary, Step, make_step, summarize_actors
-from ociaudit.analysis.classification import (
+from ociaudit.analysis.activity import (
+    HOUR,
     ORDINARY,
+    Activity,
+    ActivityTracker,
+    ActorSummary,
     ClassificationKey,
     EventBatch,
     EventClass,
     Pair,
+    Step,
     classify_event,
+    make_step,
     read_batch,
+    summarize_actors,
 )
 from ociaudit.archive.inputs import Input
 from ociaudit.errors import UnreadableInput

@@ -34,10 +34,10 @@ from ociaudit.archive.commit import (
     Selection,
     TargetWindow,
 )
-from ociaudit.archive.coverage import AskedCoverage
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.planning.shard import (
     MINUTES_PER_DAY,
+    AskedCoverage,
     Coverage,
     Gap,
     Target,

@@ -1,7 +1,7 @@
 """The command `oci-audit`: the table of its commands, and the one place where an error becomes an exit status.
 
 A command's module is imported when the command is run or its help is shown, so that `oci-audit --help` needs nothing
-but click.
+but click. `presets` and `completion` list what the command line itself knows, and are here.
 """
 
 from __future__ import annotations
@@ -9,21 +9,34 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import Command, argument, complete_names, make_general_options, option, render_help
+from ociaudit.cli.options import (
+    Command,
+    argument,
+    complete_names,
+    complete_presets,
+    json_option,
+    make_general_options,
+    option,
+    render_help,
+)
 from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status
 from ociaudit.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from click.shell_completion import CompletionItem
+
+    from ociaudit.events.presets import Preset
 
 _PROGRAM = "oci-audit"
 _COMPLETION_VARIABLE = "_OCI_AUDIT_COMPLETE"
@@ -52,12 +65,12 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "doctor": LazyCommand("ociaudit.cli.doctor_command:doctor", "Check that everything is ready for an export."),
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
         "diff": LazyCommand("ociaudit.cli.diff_command:diff", "Compare two exports event by event."),
-        "presets": LazyCommand("ociaudit.cli.presets_command:presets", "List the named filters."),
+        "presets": LazyCommand("ociaudit.cli.app:presets", "List the named filters."),
         "convert": LazyCommand("ociaudit.cli.convert_command:convert", "Convert event files to another format."),
         "summary": LazyCommand("ociaudit.cli.summary_command:summary", "Summarize event files on one screen."),
         "query": LazyCommand("ociaudit.cli.query_command:query", "Run a SQL SELECT on event files."),
         "report": LazyCommand(
-            "ociaudit.cli.report_command:report", "Create a self-contained HTML report from an export."
+            "ociaudit.cli.summary_command:report", "Create a self-contained HTML report from an export."
         ),
         "demo": LazyCommand("ociaudit.cli.demo_command:demo", "Try an export without an account."),
         "emulator": LazyCommand("ociaudit.cli.demo_command:emulator", "Serve a synthetic tenancy on this machine."),
@@ -254,3 +267,54 @@ def _suggest(name: str, names: Iterable[str], context: click.Context) -> str:
 def _make_hint(names: Sequence[str], context: click.Context | None) -> str:
     see = f"see `{context.command_path if context else _PROGRAM} --help`"
     return f"did you mean {names[0]}? {see}" if names else see
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("List all presets", "oci-audit presets"),
+        ("Show the event types that one preset matches", "oci-audit presets api-keys"),
+    ),
+)
+@argument("name", required=False, metavar="[NAME]", shell_complete=complete_presets, help="Preset to show in full.")
+@json_option
+def presets(name: str | None, *, as_json: bool) -> int:
+    """List the named filters for --preset; with NAME, show the event types that the preset matches.
+
+    Exit codes: 0 listed, 2 no preset with that name.
+    """
+    from ociaudit.events.presets import PRESETS, find_preset
+
+    chosen = (find_preset(name),) if name is not None else PRESETS
+    if as_json:
+        import json
+
+        console.print_data(json.dumps({preset.name: _encode_preset(preset) for preset in chosen}))
+        return ExitCode.OK
+    for line in _describe_list(chosen) if name is None else _describe_preset(chosen[0]):
+        console.print_output(line)
+    return ExitCode.OK
+
+
+def _describe_list(chosen: Sequence[Preset]) -> Iterator[str]:
+    width = max(len(preset.name) for preset in chosen)
+    for preset in chosen:
+        yield f"{preset.name:<{width}}  {preset.title}"
+
+
+def _describe_preset(preset: Preset) -> Iterator[str]:
+    yield f"{preset.name}: {preset.title}"
+    for part in preset.parts:
+        yield f"  {part.title}"
+        for pattern in part.name_rule.patterns:
+            yield f"    {pattern}"
+
+
+def _encode_preset(preset: Preset) -> dict[str, Any]:
+    return {
+        "title": preset.title,
+        "parts": [
+            {"title": part.title, "event_types": part.name_rule.patterns, "outcome": part.name_rule.outcome}
+            for part in preset.parts
+        ],
+    }

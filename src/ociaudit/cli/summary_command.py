@@ -1,4 +1,4 @@
-"""`oci-audit summary`: its options, its run and its screen.
+"""`oci-audit summary` and `oci-audit report`: their options, their runs, and the summary's screen.
 
 Invariant: every text of an event is cleaned before it is measured, so that columns stay aligned.
 """
@@ -29,6 +29,7 @@ from ociaudit.cli.options import (
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
+    from ociaudit.analysis.report import ReportOutcome
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
     from ociaudit.archive.inputs import Limits
 
@@ -315,3 +316,47 @@ def _fit(text: str, width: int) -> str:
 def _format_minute(time: str) -> str:
     """Return `YYYY-MM-DD HH:MM` of an RFC 3339 time in UTC."""
     return f"{time[:10]} {time[11:16]}"
+
+
+@click.command(
+    cls=Command,
+    usage="FILE -o FILE [OPTIONS]",
+    examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
+)
+@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
+@option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
+@option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
+@strict_option
+@option("--overwrite", is_flag=True, help="Overwrite an existing page.")
+@limit_options
+def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
+    """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
+
+    The page loads no external resources, so you can open it directly from disk.
+
+    Exit codes when the page is written: 0 complete, 10 the export has gaps, 7 the file does not match its manifest.
+    Exit codes when it is not: 2 usage error, 5 disk error, 6 the file cannot be read.
+    """
+    from ociaudit.analysis.report import report_input
+    from ociaudit.archive.inputs import open_input
+    from ociaudit.clock import SystemClock
+
+    with console.handle_signals(console.raise_interrupted):
+        result = report_input(
+            open_input(file, limits, now=SystemClock().now(), manifest_path=manifest),
+            output,
+            may_overwrite=overwrite,
+            on_incomplete=console.choose_notice(is_strict=is_strict),
+        )
+    for line in _describe_result(result):
+        console.print_message(line)
+    return result.exit_code
+
+
+def _describe_result(result: ReportOutcome) -> Iterator[str]:
+    table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
+    events = format_count(result.events, "event")
+    yield f"{result.output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
+    yield from result.verdict_text
+    for finding in result.findings:
+        yield f"finding: {finding}"

@@ -27,7 +27,6 @@ import msgspec
 
 from ociaudit.archive.commit import UNKNOWN_DATE, Answered, Commit, Compartment, EventCounts, ScopeChange, SegmentEntry
 from ociaudit.archive.commit_log import CommitLog, create_archive, is_archive, lock_archive
-from ociaudit.archive.coverage import AskedSpan
 from ociaudit.archive.inputs import FileInput
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import MergeResult, merge_events, name_date, open_engine, read_date
@@ -44,7 +43,7 @@ from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.convert import OrderedRecords, choose_inputs, order_records
 from ociaudit.operations.sync import append_commit, make_writer, recover_archive
 from ociaudit.operations.verify import verify_export
-from ociaudit.planning.shard import Target, Window, floor_minute, format_second
+from ociaudit.planning.shard import AskedSpan, Target, Window, floor_minute, format_second
 from ociaudit.planning.time_range import parse_date
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import open_origins

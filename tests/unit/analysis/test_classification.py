@@ -1,6 +1,6 @@
 import pytest
 
-from ociaudit.analysis.classification import ORDINARY, classify_event
+from ociaudit.analysis.activity import ORDINARY, classify_event
 
 
 @pytest.mark.parametrize(

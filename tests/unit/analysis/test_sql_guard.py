@@ -1,8 +1,7 @@
 import duckdb
 import pytest
 
-from ociaudit.analysis.query import NAMED_QUERIES, create_table, find_named_query
-from ociaudit.analysis.sql_guard import COLUMN_NAMES, check_query
+from ociaudit.analysis.query import COLUMN_NAMES, NAMED_QUERIES, check_query, create_table, find_named_query
 from ociaudit.errors import UsageError
 
 ALL = frozenset(COLUMN_NAMES)
