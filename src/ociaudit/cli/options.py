@@ -288,7 +288,12 @@ def _describe_option(parameter: Option, context: click.Context) -> str:
     default = parameter.get_default(context, call=False)
     if isinstance(parameter.show_default, str):
         extra.append(f"default: {parameter.show_default}")
-    elif isinstance(default, str | int | float | os.PathLike) and not isinstance(default, bool) and not parameter.count:
+    elif (
+        default != ""
+        and isinstance(default, str | int | float | os.PathLike)
+        and not isinstance(default, bool)
+        and not parameter.count
+    ):
         extra.append(f"default: {default}")
     if parameter.required:
         extra.append("required")

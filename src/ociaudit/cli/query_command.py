@@ -75,7 +75,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
 
 @click.command(
     cls=Command,
-    usage="IN... SQL [OPTIONS]",
+    usage="IN... [SQL] [OPTIONS]",
     examples=(
         ("Count events by name", 'oci-audit query a.json "SELECT event_name, count(*) FROM events GROUP BY 1"'),
         ("A named query, as CSV", "oci-audit query audit.json --named sign-in-failures -o failures.csv"),
@@ -86,7 +86,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     "arguments",
     nargs=-1,
     type=click.Path(),
-    metavar="IN... SQL",
+    metavar="IN... [SQL]",
     help="One or more event files or archives (- for stdin), followed by the query in quotes.",
 )
 @option(
