@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from ociaudit.archive.reader import load_state, open_archive
 from ociaudit.archive.segments import check_segment, read_date
 from ociaudit.archive.state import ArchiveState
 from ociaudit.archive.tail import read_record_ids
+from ociaudit.errors import Interrupted
 from ociaudit.operations.sync import SyncOptions, SyncResult, sync_archive
 from ociaudit.planning.shard import Target, Window
 from support.simulated_tenancy import SimulatedTenancy
@@ -43,7 +45,8 @@ class Row(NamedTuple):
 class _Disk:
     """Counts the calls that change the disk; from call number `last` on, none is carried out."""
 
-    def __init__(self, last: int | None, *, is_torn: bool) -> None:
+    def __init__(self, last: int | None, *, is_torn: bool, on_last: Callable[[], object] | None = None) -> None:
+        self._on_last = on_last
         self.count = 0
         self.is_dead = False
         self._last = last
@@ -57,7 +60,9 @@ class _Disk:
             with self._lock:
                 self.count += 1
                 is_last = self.count == self._last and not self.is_dead
-                self.is_dead |= is_last
+                self.is_dead |= is_last and self._on_last is None
+            if is_last and self._on_last is not None:
+                self._on_last()
             if is_last and self._is_torn and name == "write":
                 function(arguments[0], bytes(arguments[1])[: (len(arguments[1]) + 1) // 2])
             if self.is_dead:
@@ -76,9 +81,14 @@ class _Disk:
 
 
 @contextmanager
-def watch_disk(last: int | None = None, *, is_torn: bool = False) -> Iterator[_Disk]:
-    """Let the process die at a call to the disk: that call and all later ones fail. Nothing is synced, for speed."""
-    disk = _Disk(last, is_torn=is_torn)
+def watch_disk(
+    last: int | None = None, *, is_torn: bool = False, on_last: Callable[[], object] | None = None
+) -> Iterator[_Disk]:
+    """Let the process die at a call to the disk: that call and all later ones fail. Nothing is synced, for speed.
+
+    With `on_last` that is called instead.
+    """
+    disk = _Disk(last, is_torn=is_torn, on_last=on_last)
 
     def skip(*_: Any) -> None:
         if disk.is_dead:
@@ -107,6 +117,16 @@ def kill_sync(tenancy: SimulatedTenancy, options: SyncOptions, call: int, *, is_
             if not disk.is_dead:
                 raise
     return disk.is_dead
+
+
+def signal_sync(tenancy: SimulatedTenancy, options: SyncOptions, call: int) -> bool:
+    """Sync, and get SIGTERM at this call to the disk; return whether that ended the sync."""
+    with tenancy.install() as context, watch_disk(call, on_last=lambda: context.cancellation.cancel(signal.SIGTERM)):
+        try:
+            sync_archive(options, context)
+        except Interrupted as error:
+            return error.signal_number == signal.SIGTERM
+    return False
 
 
 def read_rows(path: Path, scratch: Path) -> list[Row]:

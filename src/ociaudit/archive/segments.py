@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 EVENTS_FOLDER, REPLACED_FOLDER = "events", "replaced"
 OnAdded = Callable[[bytes, Target | None, bytes], None]
 """Gets (raw, origin, order) of an added record."""
+Check = Callable[[], None]
+"""Called often, from any thread; may raise to stop."""
 _Origin = tuple[bool, str, str]
 """An origin as it sorts: (is unknown, region, compartment)."""
 _Item = tuple[bytes, bytes, _Origin]
@@ -142,12 +144,14 @@ def merge_events(
     scratch: Path,
     on_added: OnAdded | None = None,
     engine: DuckDBPyConnection | None = None,
+    check: Check = lambda: None,
 ) -> MergeResult:
     """Write the events that the archive does not have into new segments.
 
     `live` are the live segments by date. `events` are (raw, origin) in canonical order, then by origin; repeated ones
     are dropped and counted. `on_added` gets each added record once, in canonical order. `scratch` is a private folder
-    that nothing else uses meanwhile. `engine` is one from `open_engine` that several calls share.
+    that nothing else uses meanwhile. `engine` is one from `open_engine` that several calls share. What `check` raises
+    ends the merge; segments that are complete by then are unreferenced.
 
     Raises:
         CorruptRun: a live segment of a touched date is missing, damaged or not a plain file of the archive.
@@ -155,7 +159,7 @@ def merge_events(
         ValueError: the events are not in canonical order.
     """
     tally = _Tally()
-    with _use_engine(engine, scratch) as shared, _SegmentWriter(archive, scratch, shared) as writer:
+    with _use_engine(engine, scratch) as shared, _SegmentWriter(archive, scratch, shared, check) as writer:
         merge = _Merge(writer, tally, on_added)
         for date, items in groupby(_reduce(_read_items(events, tally), tally), key=lambda item: name_date(item[0])):
             merge.merge_date(date, live.get(date, ()), items)
@@ -169,10 +173,11 @@ def compact_date(
     *,
     scratch: Path,
     engine: DuckDBPyConnection | None = None,
+    check: Check = lambda: None,
 ) -> SegmentEntry | None:
     """Write all rows of a date's live segments into one; return None if there is nothing to do.
 
-    `scratch` and `engine` are as in `merge_events`.
+    `scratch`, `engine` and `check` are as in `merge_events`.
 
     Raises:
         CorruptRun: a segment is missing, damaged or not a plain file of the archive.
@@ -180,7 +185,7 @@ def compact_date(
     """
     if len(entries) <= 1:
         return None
-    with _use_engine(engine, scratch) as shared, _SegmentWriter(archive, scratch, shared) as writer:
+    with _use_engine(engine, scratch) as shared, _SegmentWriter(archive, scratch, shared, check) as writer:
         writer.write(date, _reduce(_read_stored(archive, entries, shared), _Tally()))
         return writer.finish()[0]
 
@@ -314,7 +319,9 @@ class _Merge:
         stored = ((item, False) for item in _read_stored(self._archive, entries, self._engine, span))
         merged = heapq.merge(stored, ((item, True) for item in unknown.read()))
         has_changed = False
-        for order, group in groupby(merged, key=lambda pair: pair[0][0]):
+        for number, (order, group) in enumerate(groupby(merged, key=lambda pair: pair[0][0])):
+            if number % _EVENTS_PER_BATCH == 0:
+                self._writer.check()
             members = list(group)
             if len(members) == 1:
                 if members[0][1]:
@@ -420,7 +427,8 @@ class _Unpublished:
 class _SegmentWriter:
     """Writes segments. While DuckDB converts one and it goes to stable storage, the rows of the next are encoded."""
 
-    def __init__(self, archive: Path, scratch: Path, engine: DuckDBPyConnection) -> None:
+    def __init__(self, archive: Path, scratch: Path, engine: DuckDBPyConnection, check: Check) -> None:
+        self.check = check
         self.archive = archive
         self.scratch = scratch
         self.engine = engine
@@ -458,10 +466,11 @@ class _SegmentWriter:
             stack.callback(parquet.close)
             parquet.begin()
             for batch in chain([first], iter(lambda: list(islice(stream, _EVENTS_PER_BATCH)), [])):
+                self.check()
                 _encode_rows(segment, batch)
             self._wait()
             stack.pop_all()
-        self._publishing = self._thread.submit(_publish, self.archive, segment)
+        self._publishing = self._thread.submit(_publish, self.archive, segment, self.check)
 
     def finish(self) -> list[SegmentEntry]:
         """Wait until all segments are on stable storage and return them.
@@ -496,7 +505,7 @@ def _frame_origin(origin: _Origin) -> bytes:
     return b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts)
 
 
-def _publish(archive: Path, segment: _Unpublished) -> SegmentEntry:
+def _publish(archive: Path, segment: _Unpublished, check: Check) -> SegmentEntry:
     """Give a segment its name, complete and synced."""
     with closing(segment.parquet) as parquet:
         rows_sha256 = segment.digest.hexdigest()
@@ -506,6 +515,7 @@ def _publish(archive: Path, segment: _Unpublished) -> SegmentEntry:
         size = 0
         with new_file(path) as descriptor, closing(parquet.finish()) as pieces:
             for piece in pieces:
+                check()
                 write_all(descriptor, piece, path)
                 digest.update(piece)
                 size += len(piece)

@@ -108,7 +108,7 @@ _DATES_PER_COMPACTION = 31
 _REPLACED_KEPT = timedelta(hours=24)
 """How long a replaced segment stays for those who are reading it."""
 _COMMITS_PER_LOOK = 64
-_KEPT = "; everything received is kept, and the next sync continues"
+_KEPT = "while syncing; everything received is kept, and the next sync continues"
 _OWN_CALL = b'"ListEvents"'
 
 
@@ -542,6 +542,7 @@ class _Round:
                 asked_by=(context.credentials.principal, context.credentials.fingerprint),
                 origins={target: number for number, target in enumerate(plan.targets)},
                 at=format_second(context.clock.now()),
+                on_page=lambda: context.cancellation.check(_KEPT),
             )
             for notice in recovered.notices:
                 context.callbacks.on_notice(notice)
@@ -684,6 +685,7 @@ class _Round:
                 self._iterate_events(CanonicalReader(spool.index, reader, start=0, end=1), plan.targets),
                 scratch=self._folder.work,
                 on_added=recorder.record,
+                check=lambda: context.cancellation.check(_KEPT),
             )
         commit = self._state_facts(plan)
         commit = msgspec.structs.replace(
@@ -915,8 +917,13 @@ def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: A
         added = []
         make_private_folder(log.folder.work)
         for date in some:
-            context.cancellation.check("while compacting; everything is committed")
-            entry = compact_date(log.folder.path, date, segments[date], scratch=log.folder.work)
+            entry = compact_date(
+                log.folder.path,
+                date,
+                segments[date],
+                scratch=log.folder.work,
+                check=lambda: context.cancellation.check("while compacting; everything received is committed"),
+            )
             added += [entry] if entry else []
         commit = Commit(
             sequence=log.next_sequence,

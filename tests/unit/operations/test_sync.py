@@ -12,9 +12,18 @@ from ociaudit.archive.reader import open_archive
 from ociaudit.archive.state import ArchiveState
 from ociaudit.errors import RequestError, ServiceUnreachable, SignInRejected, UsageError
 from ociaudit.operations.sync import SyncOptions, sync_archive
-from ociaudit.planning.shard import Target, Window
+from ociaudit.planning.shard import Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
-from support.simulated_archive import check_counts, check_files, check_rows, find_holes, kill_sync, read_rows, sync
+from support.simulated_archive import (
+    check_counts,
+    check_files,
+    check_rows,
+    find_holes,
+    kill_sync,
+    read_rows,
+    signal_sync,
+    sync,
+)
 from support.simulated_tenancy import (
     BEGIN,
     DAY,
@@ -252,6 +261,36 @@ class TestResumption:
             sync(tenancy, options)
         tenancy.before_request = lambda _: None
         sync(tenancy, options)
+        check_all(tenancy, options, tmp_path)
+
+
+class TestSignals:
+    """A signal ends a sync wherever it is, and the next one makes up for it."""
+
+    def test_first_sync(self, tenancy, options, tmp_path):
+        """Whenever the signal comes in a first sync, the next one completes the archive."""
+        stopped = 0
+        for call in range(1, 90, 8):
+            stopped += signal_sync(tenancy, replace(options, archive=tmp_path / f"{call}"), call)
+            again = replace(options, archive=tmp_path / f"{call}")
+            sync(tenancy, again)
+            check_all(tenancy, again, tmp_path)
+        assert stopped > 3
+
+    def test_compaction(self, tenancy, options, tmp_path):
+        """A signal before a date is compacted ends the sync without that; the next one compacts it."""
+        options = replace(options, rescan="30m")
+        for _ in range(3):
+            sync(tenancy, options)
+            tenancy.pass_minutes(4 * 60)
+        tenancy.pass_minutes(DAY)
+        before = state_of(options).sequence
+        stopped = [call for call in range(30, 130, 6) if signal_sync(tenancy, options, call)]
+        assert stopped
+        assert state_of(options).sequence > before
+        sync(tenancy, options)
+        segments = state_of(options).group_segments()
+        assert len(segments[format_minute(BEGIN)[:10]]) == 1
         check_all(tenancy, options, tmp_path)
 
 
