@@ -266,7 +266,7 @@ class MetricsFile:
             UsageError: its folder does not exist, or it is not a file.
             DiskError: it cannot be looked at.
         """
-        check_replaceable(path)
+        check_replaceable(path, option="--metrics-file")
         if path.resolve().is_relative_to(archive.resolve()):
             raise UsageError(
                 f"{path} is inside the archive {archive}", hint="choose a file outside it for --metrics-file"

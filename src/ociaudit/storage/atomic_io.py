@@ -326,8 +326,8 @@ def name_output(name: str | Path) -> Path:
     return path
 
 
-def check_replaceable(path: Path) -> None:
-    """Check that a new file can get the name `path`, before any work is done for it.
+def check_replaceable(path: Path, *, option: str = "-o") -> None:
+    """Check that a new file can get the name `path`, which `option` gives, before any work is done for it.
 
     Raises:
         UsageError: `path` is a folder, a device or a pipe, or its folder does not exist.
@@ -339,12 +339,13 @@ def check_replaceable(path: Path) -> None:
         is_other = path.exists() and not path.is_file()
     if is_other:
         raise UsageError(
-            f"{path} is not a file and cannot be replaced by one", hint="name a file, or write to stdout with -o -"
+            f"{path} is not a file and cannot be replaced by one",
+            hint="name a file, or write to stdout with -o -" if option == "-o" else f"name a file with {option}",
         )
     if not is_folder:
         raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DiskError(f"the folder {folder} is not writable", hint="choose another location with -o")
+        raise DiskError(f"the folder {folder} is not writable", hint=f"choose another location with {option}")
 
 
 @contextlib.contextmanager
