@@ -215,6 +215,8 @@ BAD_OPTIONS = [
     (("--no-subtree",), "--no-subtree has no effect without --compartment"),
     (("--metrics-file", "nowhere/x.prom"), "nowhere does not exist"),
     (("--metrics-file", "archive/x.prom"), "is inside the archive"),
+    (("--dry-run", "--every", "1h"), "--every has no effect with --dry-run"),
+    (("--dry-run", "--metrics-file", "x.prom"), "--metrics-file has no effect with --dry-run"),
 ]
 
 
@@ -405,6 +407,20 @@ def test_the_status_counts_what_is_in_the_archive(emulator: Emulator, synced: Pa
     assert f"holds       {len(rows):,} events" in text
     marks = "".join(line[12:43] for line in text.partition("calendar")[2].splitlines()[1:])
     assert len(marks.replace(" ", "")) == len(status["calendar"])
+
+
+def test_the_syncs_own_calls_are_counted(tmp_path: Path) -> None:
+    """Requests for events become events themselves; the status says how many they are, and their share."""
+    with Emulator("--retention-days", "36500", "--events-per-day", "300", "--self-audit") as emulator:
+        emulator.clock(advance="-3h")
+        assert run_sync(emulator, tmp_path, "--start", "1d", *ONE_TARGET).code == 0
+        sent = [line for line in emulator.log() if line["operation"] == "ListEvents"]
+        emulator.clock(advance="1h")
+        assert run_sync(emulator, tmp_path).code == 0
+    status = json.loads(run_status(tmp_path, "--json").stdout)
+    assert status["own_calls"]["events"] == len(sent) > 0
+    assert status["own_calls"]["share"] == round(len(sent) / status["events"], 4)
+    assert f"own calls   {len(sent):,} of the events" in run_status(tmp_path).stdout.decode()
 
 
 def test_the_page_loads_nothing_and_escapes_names(emulator: Emulator, tmp_path: Path) -> None:

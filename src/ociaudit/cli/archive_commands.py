@@ -131,6 +131,9 @@ def sync(*, archive: Path, every: str | None, for_span: str | None, dry_run: boo
     if every_minutes is not None and every_minutes < 1:
         raise UsageError("--every is shorter than a minute", hint="choose at least 1m; 1h suits most tenancies")
     sync_options = _make_sync_options(archive, options)
+    if dry_run and (every is not None or options["metrics_file"] is not None):
+        name = "--every" if every is not None else "--metrics-file"
+        raise UsageError(f"{name} has no effect with --dry-run", hint=f"omit {name}, or omit --dry-run")
     if dry_run:
         return _print_preview(sync_options, options)
     cancellation = Cancellation()
@@ -504,7 +507,7 @@ def draw_calendar(calendar: tuple[Day, ...], *, has_color: bool) -> Iterator[str
         for day in days:
             if day.date[8:].isdecimal():
                 cells[int(day.date[8:]) - 1] = _mark_day(day)
-        label = "no date" if month not in days[0].date or len(days[0].date) < 10 else month
+        label = month if days[0].date[8:] else "no date"
         shown = "".join(_paint_day(cell) if has_color else cell for cell in cells)
         yield f"  {label}   {shown}  {events:>15}"
 
@@ -522,7 +525,7 @@ def _check_page(page: Path, archive: Path) -> None:
 
     if page.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"--html {page}: the name of a page ends in .html", hint="for example: --html status.html")
-    check_replaceable(page)
+    check_replaceable(page, option="--html")
     if page.resolve().is_relative_to(archive.resolve()):
         raise UsageError(f"{page} is inside the archive {archive}", hint="choose a file outside it")
 

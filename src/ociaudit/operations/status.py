@@ -35,6 +35,7 @@ from ociaudit.archive.state import (
 from ociaudit.clock import Clock
 from ociaudit.errors import (
     AccessError,
+    ConfigError,
     CorruptRun,
     DiskError,
     ExitCode,
@@ -266,7 +267,7 @@ class MetricsFile:
             UsageError: its folder does not exist, or it is not a file.
             DiskError: it cannot be looked at.
         """
-        check_replaceable(path)
+        check_replaceable(path, option="--metrics-file")
         if path.resolve().is_relative_to(archive.resolve()):
             raise UsageError(
                 f"{path} is inside the archive {archive}", hint="choose a file outside it for --metrics-file"
@@ -304,8 +305,9 @@ def _list_attempt_metrics(attempt: Attempt, now: datetime) -> Iterator[_Metric]:
     yield _Metric(f"{prefix}_duration_seconds", "gauge", "How long it took.", attempt.seconds)
     yield _Metric(f"{prefix}_requests", "gauge", "The requests that it sent.", attempt.requests)
     yield _Metric(f"{prefix}_throttled", "gauge", "How many of them got the status 429.", attempt.throttled)
-    failed = isinstance(attempt.error, AccessError)
-    yield _Metric("oci_audit_sign_in_failed", "gauge", "1 if it was refused sign-in or permission, else 0.", failed)
+    failed = isinstance(attempt.error, AccessError | ConfigError)
+    refused = "1 if it could not sign in or was refused permission, else 0."
+    yield _Metric("oci_audit_sign_in_failed", "gauge", refused, failed)
 
 
 def _list_archive_metrics(status: Status, now: datetime) -> Iterator[_Metric]:

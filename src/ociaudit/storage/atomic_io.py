@@ -352,8 +352,8 @@ def is_part_of(path: Path, whole: Path) -> bool:
         return path.resolve() == whole.resolve() or (path.exists() and whole.exists() and path.samefile(whole))
 
 
-def check_replaceable(path: Path) -> None:
-    """Check that a new file can get the name `path`, before any work is done for it.
+def check_replaceable(path: Path, *, option: str = "-o") -> None:
+    """Check that a new file can get the name `path`, which `option` gives, before any work is done for it.
 
     Raises:
         UsageError: `path` is a folder, a device or a pipe, or its folder does not exist.
@@ -365,12 +365,13 @@ def check_replaceable(path: Path) -> None:
         is_other = path.exists() and not path.is_file()
     if is_other:
         raise UsageError(
-            f"{path} is not a file and cannot be replaced by one", hint="name a file, or write to stdout with -o -"
+            f"{path} is not a file and cannot be replaced by one",
+            hint="name a file, or write to stdout with -o -" if option == "-o" else f"name a file with {option}",
         )
     if not is_folder:
         raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DiskError(f"the folder {folder} is not writable", hint="choose another location with -o")
+        raise DiskError(f"the folder {folder} is not writable", hint=f"choose another location with {option}")
 
 
 @contextlib.contextmanager

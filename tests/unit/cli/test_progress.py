@@ -68,7 +68,7 @@ def test_a_line_comes_every_few_seconds(
 
 
 def test_a_sync_plans_again_after_each_round(progress: LineProgress) -> None:
-    """A new plan adds its windows and ends the writing of the last round; no more windows are done than there are."""
+    """No more windows are done than there are; a new plan adds its windows and ends the writing of the last round."""
     for number in range(6):
         progress.on_shard_begun(make_shard(number))
         progress.on_shard_done(make_shard(number))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ociaudit.errors import (
+    ConfigError,
     CorruptRun,
     DiskError,
     Interrupted,
@@ -171,6 +172,16 @@ def test_a_stop_in_a_sync_is_not_a_failure_to_try_again() -> None:
     clock = VirtualClock()
     with pytest.raises(Interrupted):
         make_loop(clock).run(make_cycles(clock, Interrupted("stopped", signal_number=15)))
+
+
+@pytest.mark.parametrize(
+    ("error", "value"),
+    [(SignInRejected("no"), 1), (ConfigError("no key"), 1), (ServiceUnreachable("no answer"), 0), (None, 0)],
+)
+def test_a_sign_in_that_fails_here_or_there_is_a_metric(error: OciAuditError | None, value: int) -> None:
+    """A key that cannot be read and a signature that is refused count; a network that fails does not."""
+    text = format_metrics(Attempt(exit_status=0, error=error), None, now=NOW)
+    assert f"oci_audit_sign_in_failed {value}\n" in text
 
 
 def test_metrics_without_an_archive_are_those_of_the_attempt() -> None:
