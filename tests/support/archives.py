@@ -122,7 +122,7 @@ def build_archive(
             counts=merged.counts,
         )
         head = log.append(commit, signing_key=signing_key)
-        state.apply(commit, head.digest)
+        state.apply(*log.read_commits(commit.sequence), head.digest)
         ids.write(log.folder, commit.sequence)
         for name in merged.replaced:
             goal = log.folder.replaced_path(name)

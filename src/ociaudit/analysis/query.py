@@ -44,7 +44,7 @@ import msgspec
 
 from ociaudit.archive.inputs import Input
 from ociaudit.archive.reader import ArchiveView, SegmentScan, quote_sql
-from ociaudit.errors import DiskError, OciAuditError, UnreadableInput, UsageError
+from ociaudit.errors import CorruptRun, DiskError, OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind, read_row
 from ociaudit.formats.base import Record
 from ociaudit.formats.parquet import cast_json
@@ -259,11 +259,21 @@ def run_query(
             types = tuple(str(column[1]) for column in described)
             yield QueryResult(names, types, _fetch(connection))
         except duckdb.Error as error:
-            if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.SerializationException):
-                for view in views:  # a segment may be damaged: only the bytes of all of them tell
-                    if (damage := view.find_damage()) is not None:
-                        raise damage from error
-            raise explain_error(error) from error
+            raise _find_damage(views, error) or explain_error(error) from error
+
+
+def _find_damage(views: Sequence[ArchiveView], error: duckdb.Error) -> CorruptRun | None:
+    """Return the error for a damaged segment, if the query failed because of one: only the bytes of all tell."""
+    import duckdb
+
+    of_queries = (
+        *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.PermissionException),
+        *(duckdb.ConversionException, duckdb.OutOfRangeException),
+        *(duckdb.OutOfMemoryException, duckdb.InterruptException),
+    )
+    if isinstance(error, of_queries):
+        return None
+    return next((damage for view in views if (damage := view.find_damage()) is not None), None)
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, scans: Sequence[SegmentScan]) -> None:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from ociaudit.archive.inputs import Input
-from ociaudit.archive.reader import ArchiveView
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, Event, parse_page, read_event, read_order
 from ociaudit.events.field_naming import choose_shape
@@ -36,7 +35,7 @@ from ociaudit.formats.compression import decompress, read_chunks
 from ociaudit.formats.detect import compact_json
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.reader import check_source, reject_incomplete
-from ociaudit.planning.shard import Coverage, Target, Window, format_minute
+from ociaudit.planning.shard import Coverage, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
 from ociaudit.storage.manifest import CoverageStatement, Manifest, load_manifest, name_manifest
 from ociaudit.storage.merge import EventIndex, split_location
@@ -65,7 +64,7 @@ class SharedCoverage:
             notes.append("a file without a manifest is assumed to cover what the other one does")
         elif not self._always:
             notes.append("the two cover different things; what only one of them requested is not comparable")
-        if a is not None and b is not None and _list_filters(a) != _list_filters(b):
+        if a is not None and b is not None and _find_filter(a) != _find_filter(b):
             notes.append("the two were filtered differently; events that only one filter removed show as differences")
 
     def is_comparable(self, number: int, event: Event) -> bool:
@@ -86,14 +85,9 @@ def _is_in(target: Target, event: Event, coverage: Coverage | None, moment: Wind
     return coverage is not None and target.compartment == event.compartment and not coverage.find_missing(moment)
 
 
-def _list_filters(stated: CoverageStatement) -> tuple[object, ...]:
+def _find_filter(stated: CoverageStatement) -> FilterSpec:
     """Return what restricted an export or an archive beside its coverage."""
-    if isinstance(stated, Manifest):
-        times = stated.event_range
-        return stated.arguments.whole_filter, (times.start, times.end) if times else None
-    window = stated.window
-    is_limited = isinstance(stated, ArchiveView) and stated.is_limited_in_time
-    return FilterSpec(), (format_minute(window.start), format_minute(window.end)) if is_limited else None
+    return stated.arguments.whole_filter if isinstance(stated, Manifest) else FilterSpec()
 
 
 def _list_coverage(stated: CoverageStatement) -> list[tuple[Target, tuple[Window, ...]]]:
@@ -103,7 +97,14 @@ def _list_coverage(stated: CoverageStatement) -> list[tuple[Target, tuple[Window
 def _map_coverage(stated: CoverageStatement | None) -> dict[Target, Coverage]:
     if stated is None:
         return {}
-    return {entry.target: entry.coverage for entry in stated.coverage}
+    within = stated.event_range if isinstance(stated, Manifest) else None
+    if within is None:
+        return {entry.target: entry.coverage for entry in stated.coverage}
+    window = Window(parse_minute(within.start), parse_minute(within.end))  # what happened outside it was dropped
+    return {
+        entry.target: Coverage(Coverage(entry.coverage.find_missing(window)).find_missing(window))
+        for entry in stated.coverage
+    }
 
 
 @dataclass(slots=True)
