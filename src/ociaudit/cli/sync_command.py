@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @option("--start", metavar="TIME")
 @option("--settle", default="15m", metavar="DURATION")
 @option("--rescan", default="2h,26h,7d", metavar="DURATIONS")
+@option("--delta", "is_delta", is_flag=True, help="Keep a Delta log of the events, for engines that read Delta tables.")
 @sign_in_options
 @option("--concurrency", type=click.IntRange(min=1), default=16, metavar="COUNT")
 @option("--max-requests-per-second", type=float, metavar="NUMBER")
@@ -28,7 +29,13 @@ def sync(archive: Path, **options: Any) -> int:
 
     context = api.resolve_connection(make_connection_options(options))
     result = sync_archive(
-        SyncOptions(archive=archive, start=options["start"], settle=options["settle"], rescan=options["rescan"]),
+        SyncOptions(
+            archive=archive,
+            start=options["start"],
+            settle=options["settle"],
+            rescan=options["rescan"],
+            is_delta=options["is_delta"],
+        ),
         context,
     )
     console.print_message(repr(result.verdict))

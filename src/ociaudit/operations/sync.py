@@ -34,6 +34,7 @@ import msgspec
 
 from ociaudit.archive.commit import Commit, Compartment, LateArrivals, Selection, Writer
 from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, create_archive, is_archive, lock_archive
+from ociaudit.archive.delta import check_delta, update_delta
 from ociaudit.archive.reader import load_state
 from ociaudit.archive.segments import compact_date, merge_events, name_date
 from ociaudit.archive.state import (
@@ -111,6 +112,8 @@ class SyncOptions:
     signing_key: Path | None = None
     max_window_days: int = 14
     tail_keep: str = "30d"
+    is_delta: bool = False
+    """Whether to keep a Delta log of the segments."""
 
     def __post_init__(self) -> None:
         """Validate what does not need the clock or the service."""
@@ -125,6 +128,8 @@ class SyncOptions:
         parse_rings(self.rescan)
         if self.signing_key is not None:
             check_signing_key(self.signing_key)
+        if self.is_delta:
+            check_delta(self.archive)
 
     @property
     def settle_minutes(self) -> int:
@@ -659,6 +664,8 @@ def sync_archive(
             log.write_checkpoint(state.encode())
         kept = timedelta(minutes=parse_duration(options.tail_keep))
         drop_record_ids(log.folder, before=context.clock.now() - kept)
+        if options.is_delta:
+            update_delta(log, state)
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
 
