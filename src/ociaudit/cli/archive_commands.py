@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult
 
 _HISTORY, _SCHEDULE = "History", "Schedule"
-_SYNC_FIELDS = ("start", "settle", "rescan", "regions", "compartments", "max_window_days", "tail_keep")
+_SYNC_FIELDS = ("start", "settle", "rescan", "regions", "compartments", "max_window_days", "tail_keep", "is_delta")
 """Options of `sync` whose values are fields of `SyncOptions` as they are."""
 _LOST_SHOWN = 20
 _REGIONS_SHOWN = 40
@@ -97,6 +97,13 @@ _OWN_SHARE_SHOWN = 0.2
 )
 @option("--for", "for_span", section=_SCHEDULE, metavar="DURATION", help="With --every: stop after this long.")
 @option("--sign", "signing_key", section=OUTPUT, type=FILE, metavar="KEY", help="Private SSH key to sign commits with.")
+@option(
+    "--delta",
+    "is_delta",
+    section=OUTPUT,
+    is_flag=True,
+    help="Keep a Delta log of the events, for engines that read Delta tables.",
+)
 @option(
     "--metrics-file",
     section=OUTPUT,

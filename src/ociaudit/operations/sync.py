@@ -42,6 +42,7 @@ from ociaudit.archive.commit_log import (
     is_archive,
     lock_archive,
 )
+from ociaudit.archive.delta import check_delta, update_delta
 from ociaudit.archive.reader import load_state
 from ociaudit.archive.segments import compact_date, merge_events, name_date
 from ociaudit.archive.state import (
@@ -138,6 +139,8 @@ class SyncOptions:
     round_events: int = ROUND_EVENTS
     round_seconds: float = ROUND_SECONDS
     """A round commits after about so many events, or so many seconds."""
+    is_delta: bool = False
+    """Whether to keep a Delta log of the segments."""
 
     def __post_init__(self) -> None:
         """Validate what does not need the clock or the service."""
@@ -152,6 +155,8 @@ class SyncOptions:
         parse_rings(self.rescan)
         if self.signing_key is not None:
             check_signing_key(self.signing_key)
+        if self.is_delta:
+            check_delta(self.archive)
 
     @property
     def settle_minutes(self) -> int:
@@ -867,6 +872,8 @@ def sync_archive(
             log.write_checkpoint(state.encode())
         kept = timedelta(minutes=parse_duration(options.tail_keep))
         drop_record_ids(log.folder, before=context.clock.now() - kept)
+        if options.is_delta:
+            update_delta(log, state)
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
 
