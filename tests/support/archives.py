@@ -122,7 +122,8 @@ def build_archive(
             counts=merged.counts,
         )
         head = log.append(commit, signing_key=signing_key)
-        state.apply(*log.read_commits(commit.sequence), head.digest)
+        (written,) = log.read_commits(commit.sequence)
+        state.apply(written, head.digest)
         ids.write(log.folder, commit.sequence)
         for name in merged.replaced:
             goal = log.folder.replaced_path(name)
