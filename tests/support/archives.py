@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -90,13 +91,7 @@ def build_archive(
     for batch in batches:
         events = sorted(batch, key=lambda item: (read_event(item[0]).order, item[0]))
         ids = RecordIds()
-        merged = merge_events(
-            path,
-            state.group_segments(),
-            events,
-            scratch=scratch,
-            on_added=lambda raw, _, order, ids=ids: ids.add(name_date(order), raw),
-        )
+        merged = merge_events(path, state.group_segments(), events, scratch=scratch, on_added=partial(_record_id, ids))
         added = tuple(_describe_again(path, entry, rewrite) for entry in merged.added)
         commit = Commit(
             sequence=log.next_sequence,
@@ -118,7 +113,7 @@ def build_archive(
             counts=merged.counts,
         )
         head = log.append(commit, signing_key=signing_key)
-        state.apply(*log.read_commits(commit.sequence), head.digest)
+        state.apply(next(log.read_commits(commit.sequence)), head.digest)
         ids.write(log.folder, commit.sequence)
         for name in merged.replaced:
             goal = log.folder.replaced_path(name)
@@ -131,6 +126,10 @@ def build_archive(
 _SCOPE = ScopeChange(
     added_regions=REGIONS, compartments={ocid: Compartment(name, "ACTIVE") for ocid, name in PATHS.items()}
 )
+
+
+def _record_id(ids: RecordIds, raw: bytes, _: Target | None, order: bytes) -> None:
+    ids.add(name_date(order), raw)
 
 
 def _describe_again(path: Path, entry: SegmentEntry, rewrite: Callable[[Path], None] | None) -> SegmentEntry:
