@@ -422,7 +422,7 @@ def open_archive(path: Path) -> Archive:
     if log.head is None:
         raise UsageError(
             f"the archive {path} is empty: its first sync has not committed anything yet",
-            hint=f"let it go on with: oci-audit sync {path}",
+            hint=f"continue it with: oci-audit sync {path}",
         )
     return Archive(log, load_state(log))
 
