@@ -158,7 +158,9 @@ def test_python_reads_an_archive(place: Path) -> None:
     assert {one.region for one in opened.coverage} >= {"us-ashburn-1"}
     assert opened.coverage[0].windows
     with opened.to_duckdb() as connection:
-        number = connection.execute("SELECT count(*) FROM events WHERE event_time < '2025-06-06Z'").fetchone()
+        number = connection.execute(
+            "SELECT count(*) FROM events WHERE event_time < TIMESTAMPTZ '2025-06-06 00:00:00Z'"
+        ).fetchone()
     assert number == (len(lines),)
 
 

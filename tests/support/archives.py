@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -136,6 +137,10 @@ def build_archive(
 _SCOPE = ScopeChange(
     added_regions=REGIONS, compartments={ocid: Compartment(name, "ACTIVE") for ocid, name in PATHS.items()}
 )
+
+
+def _record_id(ids: RecordIds, raw: bytes, _: Target | None, order: bytes) -> None:
+    ids.add(name_date(order), raw)
 
 
 def _describe_again(path: Path, entry: SegmentEntry, rewrite: Callable[[Path], None] | None) -> SegmentEntry:

@@ -1,6 +1,6 @@
 """Inputs: what a command reads events from: a file, stdin, or an archive.
 
-`open_inputs` makes an `Input` of each path on a command line. Whoever reads events takes inputs and need not know what
+`open_inputs` makes an `Input` of each path on a command line. Commands read events from inputs and need not know what
 they are, except for speed: `file` names a file that can be read directly, `view` an archive's segments.
 
 Invariants

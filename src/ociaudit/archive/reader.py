@@ -38,7 +38,6 @@ from ociaudit.archive.segments import (
     read_date,
 )
 from ociaudit.archive.state import ArchiveState, judge_archive
-from ociaudit.client.network import split_regions
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind
 from ociaudit.events.fields import instant_of_minute
@@ -100,6 +99,8 @@ class Archive:
     def _choose_regions(self, named: Sequence[str]) -> frozenset[str] | None:
         if not named:
             return None
+        from ociaudit.client.network import split_regions  # slow to import
+
         known = {target.region for target in self.state.targets}
         chosen = split_regions(named)
         for name in chosen:
@@ -421,7 +422,7 @@ def open_archive(path: Path) -> Archive:
     if log.head is None:
         raise UsageError(
             f"the archive {path} is empty: its first sync has not committed anything yet",
-            hint=f"let it go on with: oci-audit sync {path}",
+            hint=f"continue it with: oci-audit sync {path}",
         )
     return Archive(log, load_state(log))
 

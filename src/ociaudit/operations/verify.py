@@ -420,7 +420,7 @@ class _ArchiveCheck:
         if result.chain.head is None and not result.problems:
             raise UsageError(
                 f"the archive {self._folder.path} is empty: its first sync has not committed anything yet",
-                hint=f"let it go on with: oci-audit sync {self._folder.path}",
+                hint=f"continue it with: oci-audit sync {self._folder.path}",
             )
         try:
             result.state = self._fold()
@@ -501,7 +501,7 @@ class _ArchiveCheck:
                     self._report(path, str(error))
 
     def _check_surplus(self, state: ArchiveState) -> None:
-        """Look for files that no commit names: whoever reads the folder with a glob would read them."""
+        """Look for files that no commit names, but a glob over the folder would read."""
         found = [
             (root, path.relative_to(root).as_posix())
             for root in (self._folder.events, self._folder.replaced)
@@ -521,7 +521,7 @@ class _ArchiveCheck:
         if is_temporary(path) or (is_segment and self._folder.work.exists()):
             self._result.notes.append(f"{name} is of a sync that is running or was killed; the next one removes it")
         else:
-            self._report(name, "no commit names it; whoever reads the folder with a glob would read it")
+            self._report(name, "no commit names it, but a glob over the folder would read it")
 
     def _check_record_ids(self, state: ArchiveState) -> None:
         """Check the sidecars of `tail`: as many ids as events were added, and each that of an event."""
