@@ -16,6 +16,8 @@ Invariants
 - Every round but the last covers something that no round of this sync has asked before, so that a sync ends.
 """
 
+# Over 700 lines: plan, rounds, merge, commit and recovery keep one set of promises about what counts and what is kept.
+
 from __future__ import annotations
 
 import asyncio
@@ -36,7 +38,7 @@ import msgspec
 from ociaudit.archive.commit import Commit, Compartment, LateArrivals, Selection, Writer
 from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, create_archive, is_archive, lock_archive
 from ociaudit.archive.reader import load_state
-from ociaudit.archive.segments import compact_date, merge_events, name_date
+from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered, name_date
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
@@ -646,7 +648,7 @@ class _Round:
         recorder = _AddedRecorder(state, context.credentials.principal)
         context.callbacks.on_publish(len(spool.index))
         with contextlib.closing(spool.open_reader()) as reader:
-            merged = merge_events(
+            merged = merge_ordered(
                 self._folder.path,
                 state.group_segments(),
                 self._iterate_events(CanonicalReader(spool.index, reader, start=0, end=1), plan.targets),
@@ -709,12 +711,12 @@ class _Round:
         after.apply(commit, "")
         return msgspec.structs.replace(commit, lost=find_lost(after, retention_start=oldest, closing=closed))
 
-    def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[tuple[bytes, Target]]:
+    def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[OrderedEvent]:
         """Yield every record with its origin, and stop where that is requested."""
-        for number, (raw, origin) in enumerate(events.iterate_all()):
+        for number, (order, raw, origin) in enumerate(events.iterate_all()):
             if number % 1_000 == 0:
                 self._context.cancellation.check(_KEPT)
-            yield raw, targets[origin]
+            yield order, raw, targets[origin]
 
 
 @dataclass(frozen=True, slots=True)
