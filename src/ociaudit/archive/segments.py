@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 EVENTS_FOLDER, REPLACED_FOLDER = "events", "replaced"
 OnAdded = Callable[[bytes, Target | None, bytes], None]
 """Gets (raw, origin, order) of an added record."""
+OrderedEvent = tuple[bytes, bytes, Target | None]
+"""An event as (order, raw, origin)."""
 Check = Callable[[], None]
 """Called often, from any thread; may raise to stop."""
 _Origin = tuple[bool, str, str]
@@ -140,6 +142,16 @@ def merge_events(
     archive: Path,
     live: Mapping[str, Sequence[SegmentEntry]],
     events: Iterable[tuple[bytes, Target | None]],
+    **given: Any,
+) -> MergeResult:
+    """Do what `merge_ordered` does with events that are (raw, origin): their order is read from them."""
+    return merge_ordered(archive, live, _order_events(events), **given)
+
+
+def merge_ordered(
+    archive: Path,
+    live: Mapping[str, Sequence[SegmentEntry]],
+    events: Iterable[OrderedEvent],
     *,
     scratch: Path,
     on_added: OnAdded | None = None,
@@ -148,7 +160,7 @@ def merge_events(
 ) -> MergeResult:
     """Write the events that the archive does not have into new segments.
 
-    `live` are the live segments by date. `events` are (raw, origin) in canonical order, then by origin; repeated ones
+    `live` are the live segments by date. `events` come in canonical order, then by origin; repeated ones
     are dropped and counted. `on_added` gets each added record once, in canonical order. `scratch` is a private folder
     that nothing else uses meanwhile. `engine` is one from `open_engine` that several calls share. What `check` raises
     ends the merge; segments that are complete by then are unreferenced.
@@ -540,13 +552,18 @@ def _make_date_folder(archive: Path, date: str) -> Path:
     return path
 
 
-def _read_items(events: Iterable[tuple[bytes, Target | None]], tally: _Tally) -> Iterator[_Item]:
+def _read_items(events: Iterable[OrderedEvent], tally: _Tally) -> Iterator[_Item]:
     """Yield records as they sort, and count them."""
+    for order, raw, origin in events:
+        tally.received += 1
+        yield order, raw, _origin_of(origin)
+
+
+def _order_events(events: Iterable[tuple[bytes, Target | None]]) -> Iterator[OrderedEvent]:
     stream = iter(events)
     while batch := list(islice(stream, _EVENTS_PER_BATCH)):
-        tally.received += len(batch)
-        raws = [raw for raw, _ in batch]
-        yield from zip(_read_orders(raws), raws, [_origin_of(origin) for _, origin in batch], strict=True)
+        for order, (raw, origin) in zip(_read_orders([raw for raw, _ in batch]), batch, strict=True):
+            yield order, raw, origin
 
 
 def _reduce(items: Iterable[_Item], tally: _Tally) -> Iterator[_Item]:

@@ -16,6 +16,8 @@ Invariants
 - Every round but the last covers something that no round of this sync has asked before, so that a sync ends.
 """
 
+# Over 700 lines: plan, rounds, merge, commit and recovery keep one set of promises about what counts and what is kept.
+
 from __future__ import annotations
 
 import asyncio
@@ -44,7 +46,7 @@ from ociaudit.archive.commit_log import (
 )
 from ociaudit.archive.delta import check_delta, update_delta
 from ociaudit.archive.reader import load_state
-from ociaudit.archive.segments import compact_date, merge_events, name_date
+from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered, name_date
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
@@ -684,7 +686,7 @@ class _Round:
         recorder = _AddedRecorder(state, context.credentials.principal)
         context.callbacks.on_publish(len(spool.index))
         with contextlib.closing(spool.open_reader()) as reader:
-            merged = merge_events(
+            merged = merge_ordered(
                 self._folder.path,
                 state.group_segments(),
                 self._iterate_events(CanonicalReader(spool.index, reader, start=0, end=1), plan.targets),
@@ -747,13 +749,13 @@ class _Round:
         after.apply(commit, "")
         return msgspec.structs.replace(commit, lost=find_lost(after, retention_start=oldest, closing=closed))
 
-    def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[tuple[bytes, Target]]:
+    def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[OrderedEvent]:
         """Yield every record with its origin, and stop where that is requested."""
-        for number, (raw, origin) in enumerate(events.iterate_all()):
+        for number, (order, raw, origin) in enumerate(events.iterate_all()):
             if number and number % 1_000 == 0:
                 self._context.cancellation.check(_KEPT)
                 self._context.callbacks.on_written(1_000)
-            yield raw, targets[origin]
+            yield order, raw, targets[origin]
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,25 +231,34 @@ class CanonicalReader:
         yield from self._read_groups(groups)
         self._count_conflicts()
 
-    def iterate_all(self) -> Iterator[tuple[bytes, int]]:
-        """Yield (event, number of its origin), repeated records included, those by origin; nothing is counted.
+    def iterate_all(self) -> Iterator[tuple[bytes, bytes, int]]:
+        """Yield (order, event, number of its origin), repeated records included, those by origin; nothing is counted.
 
         Raises:
             DiskError: the log or the index cannot be read.
             CorruptRun: the log is damaged.
         """
+        orders: list[bytes] = []
         locations: list[Location] = []
-        for _, group in groupby(self._index.iterate(), key=_split_order):
+        for order, group in groupby(self._index.iterate(), key=_split_order):
             first, *others = map(split_location, group)
             if not others:
+                orders.append(order)
                 locations.append(first)
                 if len(locations) < _EVENTS_PER_READ:
                     continue
-            yield from self._read_locations(locations)
-            locations = []
+            yield from self._read_ordered(orders, locations)
+            orders, locations = [], []
             if others:
-                yield from self._sort_by_bytes([first, *others])
-        yield from self._read_locations(locations)
+                for raw, origin in self._sort_by_bytes([first, *others]):
+                    yield order, raw, origin
+        yield from self._read_ordered(orders, locations)
+
+    def _read_ordered(
+        self, orders: Sequence[bytes], locations: Sequence[Location]
+    ) -> Iterator[tuple[bytes, bytes, int]]:
+        for order, (raw, origin) in zip(orders, self._read_locations(locations), strict=True):
+            yield order, raw, origin
 
     def _read_locations(self, locations: Sequence[Location]) -> Iterable[tuple[bytes, int]]:
         origins, offsets, lengths = zip(*locations, strict=True) if locations else ((), (), ())
