@@ -225,7 +225,7 @@ screenshots: setup setup-browser ## take the screenshots of the report in docs/i
 
 .PHONY: recording
 recording: setup ## record the terminal session in docs/images/demo.svg
-	$(VENV)/bin/python docs/images/record.py
+	$(VENV)/bin/python tools/record_demo.py
 
 .PHONY: clean
 clean: ## remove the environments, caches and build results
