@@ -48,7 +48,7 @@ def measure_steps(events_file: Path, config_path: str, folder: Path) -> dict[str
     import hashlib
 
     from ociaudit.events.event import parse_page
-    from ociaudit.storage.event_log import FrameCodec, train_dictionary
+    from ociaudit.storage.merge import FrameCodec, train_dictionary
 
     lines = events_file.read_bytes().splitlines()
     groups = [lines[at : at + _PAGE_EVENTS] for at in range(0, len(lines), _PAGE_EVENTS)]

@@ -9,7 +9,7 @@ import pytest
 from ociaudit.analysis.query import NAMED_QUERIES
 from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, Column
 from ociaudit.events.conditions import RECORDED_AS, NameRule, list_name_rules
-from ociaudit.events.presets import PRESETS
+from ociaudit.events.filters import PRESETS
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
 

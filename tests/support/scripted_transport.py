@@ -10,8 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from ociaudit.client.http_client import RetryBudget
-from ociaudit.client.transport import HttpResponse
+from ociaudit.client.transport import HttpResponse, RetryBudget
 from ociaudit.errors import InvalidResponse, RequestError
 
 T = TypeVar("T")

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ociaudit.client.audit import AuditReader, Page
-from ociaudit.client.http_client import HttpClient
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import Credentials
-from ociaudit.client.transport import MemoryBudget
+from ociaudit.client.transport import HttpClient, MemoryBudget
 from ociaudit.operations.context import Callbacks
 from ociaudit.operations.fetcher import Fetcher, GapTracker
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ociaudit.client.audit import AuditReader
-from ociaudit.client.http_client import HttpClient
 from ociaudit.client.network import Endpoints
 from ociaudit.client.rate_limiter import RateLimiter
-from ociaudit.client.transport import MemoryBudget
+from ociaudit.client.transport import HttpClient, MemoryBudget
 from ociaudit.operations.preview import Preview, Prober, Speed, count_windows
 from ociaudit.planning.scope import make_targets
 from ociaudit.planning.shard import MINUTES_PER_DAY, Target, Window

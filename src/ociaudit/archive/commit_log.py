@@ -54,7 +54,7 @@ from ociaudit.storage.atomic_io import (
     sync_folder,
     write_file,
 )
-from ociaudit.storage.signing import COMMIT_NAMESPACE, check_signature, name_signature, read_fingerprint, sign_bytes
+from ociaudit.storage.manifest import COMMIT_NAMESPACE, check_signature, name_signature, read_fingerprint, sign_bytes
 
 CHECKPOINT_SCHEMA = "oci-audit-checkpoint/1"
 CHECKPOINT_INTERVAL = 16

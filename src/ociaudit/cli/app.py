@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-    from ociaudit.events.presets import Preset
+    from ociaudit.events.filters import Preset
 
 _PROGRAM = "oci-audit"
 _COMPLETION_VARIABLE = "_OCI_AUDIT_COMPLETE"
@@ -283,7 +283,7 @@ def presets(name: str | None, *, as_json: bool) -> int:
 
     Exit codes: 0 listed, 2 no preset with that name.
     """
-    from ociaudit.events.presets import PRESETS, find_preset
+    from ociaudit.events.filters import PRESETS, find_preset
 
     chosen = (find_preset(name),) if name is not None else PRESETS
     if as_json:

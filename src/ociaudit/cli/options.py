@@ -610,7 +610,7 @@ def _make_spec(filled: Mapping[FilterOption, Sequence[str] | str | None]) -> Fil
 
 def complete_presets(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the presets that begin with `incomplete`, for the shell."""
-    from ociaudit.events.presets import PRESETS
+    from ociaudit.events.filters import PRESETS
 
     return complete_names({preset.name: preset.title for preset in PRESETS}, incomplete)
 

@@ -20,9 +20,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ociaudit.client.http_client import HttpClient, PageLoop, PageTokens, RetryBudget
 from ociaudit.client.network import Endpoints
-from ociaudit.client.transport import HttpResponse
+from ociaudit.client.transport import HttpClient, HttpResponse, PageLoop, PageTokens, RetryBudget
 from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import Event, parse_page
 from ociaudit.planning.shard import PageCursor, Shard, format_minute

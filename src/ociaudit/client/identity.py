@@ -15,10 +15,9 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ociaudit.client.http_client import HttpClient, PageTokens
 from ociaudit.client.network import Endpoints
 from ociaudit.client.signer import Credentials
-from ociaudit.client.transport import HttpResponse
+from ociaudit.client.transport import HttpClient, HttpResponse, PageTokens
 from ociaudit.errors import RequestError, ScopeUnreadable, ServiceError, ServiceUnreachable, SignInRejected
 from ociaudit.planning.scope import REGION, Compartment, Region
 

@@ -47,8 +47,7 @@ from ociaudit.planning.shard import AskedSpan, Target, Window, floor_minute, for
 from ociaudit.planning.time_range import parse_date
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import Manifest, load_manifest, name_manifest
-from ociaudit.storage.signing import check_signing_key
+from ociaudit.storage.manifest import Manifest, check_signing_key, load_manifest, name_manifest
 
 _NOTHING = "; nothing was added"
 _SHORTEST_RETENTION_DAYS = 90

@@ -20,12 +20,11 @@ from typing import Literal, TypeVar
 import msgspec
 
 from ociaudit.client.audit import AuditReader, ParsePage
-from ociaudit.client.http_client import HttpClient, RetryPolicy
 from ociaudit.client.identity import IdentityReader
 from ociaudit.client.network import Endpoints, split_regions
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
-from ociaudit.client.transport import FinishedRequest, MemoryBudget, Transport, TransportLimits
+from ociaudit.client.transport import FinishedRequest, HttpClient, MemoryBudget, RetryPolicy, Transport, TransportLimits
 from ociaudit.clock import Clock
 from ociaudit.errors import Interrupted, RequestError, UsageError
 from ociaudit.events.event import parse_page

@@ -43,9 +43,8 @@ from ociaudit.storage.atomic_io import (
     open_private,
     write_all,
 )
-from ociaudit.storage.event_log import FrameCodec, LogReader, train_dictionary
 from ociaudit.storage.manifest import name_manifest
-from ociaudit.storage.merge import CanonicalReader, EventIndex, MergeCounts
+from ociaudit.storage.merge import CanonicalReader, EventIndex, FrameCodec, LogReader, MergeCounts, train_dictionary
 
 _UNKNOWN_ORIGIN = 2**32 - 1
 """Sorts after every known origin, so that of equal records the one with an origin is kept."""

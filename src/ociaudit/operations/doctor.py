@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from ociaudit.client.config_file import list_private_files
-from ociaudit.client.http_client import RetryPolicy
 from ociaudit.client.identity import Listing
 from ociaudit.client.network import choose_proxy, show_proxy, try_proxy
-from ociaudit.client.transport import TransportLimits
+from ociaudit.client.transport import RetryPolicy, TransportLimits
 from ociaudit.errors import (
     ConfigError,
     OciAuditError,

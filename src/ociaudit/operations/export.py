@@ -65,10 +65,18 @@ from ociaudit.planning.time_range import TimeRange, expand_name
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
 from ociaudit.storage.journal import GapLine, PublishLine
 from ociaudit.storage.ledger import LedgerTotals, OriginRecorder
-from ociaudit.storage.manifest import FileEntry, Manifest, Redaction, encode_manifest, make_gap_entry
+from ociaudit.storage.manifest import (
+    FileEntry,
+    Manifest,
+    Redaction,
+    check_signing_key,
+    encode_manifest,
+    make_gap_entry,
+    name_signature,
+    sign_bytes,
+)
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
-from ociaudit.storage.signing import check_signing_key, name_signature, sign_bytes
 from ociaudit.storage.spool import Spool, open_spool
 from ociaudit.storage.verdict import Verdict, judge
 

@@ -34,9 +34,8 @@ from ociaudit.storage.atomic_io import (
     make_private_folder,
 )
 from ociaudit.storage.journal import replay_journal
-from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest, name_signature
 from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan
-from ociaudit.storage.signing import name_signature
 
 
 class Action(enum.Enum):

@@ -89,9 +89,9 @@ from ociaudit.planning.shard import (
 )
 from ociaudit.planning.time_range import is_relative, parse_duration, resolve_range
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, move_file, remove_locked_folder, write_file
+from ociaudit.storage.manifest import check_signing_key
 from ociaudit.storage.merge import CanonicalReader
 from ociaudit.storage.run_dir import RunDirectory
-from ociaudit.storage.signing import check_signing_key
 from ociaudit.storage.spool import Recovered, Spool, open_spool
 from ociaudit.storage.verdict import Verdict
 from ociaudit.version import VERSION

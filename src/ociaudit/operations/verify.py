@@ -38,8 +38,15 @@ from ociaudit.formats.parquet import count_parquet_rows
 from ociaudit.planning.shard import Coverage, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
-from ociaudit.storage.manifest import FileEntry, Manifest, load_manifest, name_manifest
-from ociaudit.storage.signing import SignatureCheck, check_signature, name_signature
+from ociaudit.storage.manifest import (
+    FileEntry,
+    Manifest,
+    SignatureCheck,
+    check_signature,
+    load_manifest,
+    name_manifest,
+    name_signature,
+)
 from ociaudit.storage.verdict import Verdict, VerdictKind, judge
 
 _MAX_PROBLEMS = 100

@@ -33,15 +33,6 @@ from ociaudit.events.event import Event, read_event
 from ociaudit.planning.planner import FetchState
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, sync_data, sync_folder, write_all
-from ociaudit.storage.event_log import (
-    BadBlock,
-    FrameCodec,
-    LogReader,
-    build_block,
-    measure_header,
-    read_lengths,
-    train_dictionary,
-)
 from ociaudit.storage.journal import (
     CommittedPage,
     DictionaryLine,
@@ -53,7 +44,16 @@ from ociaudit.storage.journal import (
     encode_line,
     replay_journal,
 )
-from ociaudit.storage.merge import EventIndex
+from ociaudit.storage.merge import (
+    BadBlock,
+    EventIndex,
+    FrameCodec,
+    LogReader,
+    build_block,
+    measure_header,
+    read_lengths,
+    train_dictionary,
+)
 from ociaudit.storage.run_dir import RunDirectory
 
 COMMIT_BYTES = 1 * 1024 * 1024

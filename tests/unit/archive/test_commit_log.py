@@ -27,7 +27,7 @@ from ociaudit.archive.commit_log import (
     verify_chain,
 )
 from ociaudit.errors import CorruptRun, DiskError, OciAuditError, UsageError, find_exit_status
-from ociaudit.storage.signing import sign_bytes
+from ociaudit.storage.manifest import sign_bytes
 from support.archives import NOW, TENANCY, make_commit, make_key, make_segment, write_archive
 
 IS_ROOT = os.geteuid() == 0

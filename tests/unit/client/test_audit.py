@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ociaudit.client.audit import AuditReader, Page
-from ociaudit.client.http_client import PageLoop
 from ociaudit.client.network import Endpoints
+from ociaudit.client.transport import PageLoop
 from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError
 from ociaudit.planning.shard import PageCursor
 from support.drawn_shards import TENANCY, make_shard

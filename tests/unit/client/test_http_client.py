@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.client.http_client import RetryPolicy
+from ociaudit.client.transport import RetryPolicy
 from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError
 
 POLICY = RetryPolicy()

@@ -6,8 +6,7 @@ import pytest
 from ociaudit.errors import UsageError
 from ociaudit.events.conditions import NameMatcher, NameRule
 from ociaudit.events.fields import read_facts
-from ociaudit.events.filters import EventFilter, FilterSpec
-from ociaudit.events.presets import PRESET_NAMES, PRESETS, find_preset
+from ociaudit.events.filters import PRESET_NAMES, PRESETS, EventFilter, FilterSpec, find_preset
 
 EXPECTED_NAMES = (
     "iam sign-ins sign-in-failures mfa api-keys auth-tokens passwords sessions user-locking policy-changes "

@@ -17,7 +17,7 @@ from ociaudit.archive.reader import load_state
 from ociaudit.errors import CorruptRun, ExitCode, UsageError
 from ociaudit.operations.verify import ArchiveVerification, verify_archive
 from ociaudit.planning.shard import Target
-from ociaudit.storage.signing import name_signature
+from ociaudit.storage.manifest import name_signature
 from ociaudit.storage.verdict import VerdictKind
 from support.archives import REGIONS, TENANCY, build_archive, make_event, make_key
 

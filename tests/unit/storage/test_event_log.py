@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ociaudit.errors import CorruptRun, DiskError
-from ociaudit.storage.event_log import (
+from ociaudit.storage.merge import (
     BadBlock,
     FrameCodec,
     LogReader,

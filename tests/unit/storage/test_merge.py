@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from ociaudit.events.event import Event, read_event, read_order
 from ociaudit.events.fields import UNREADABLE_INSTANT, read_instant
 from ociaudit.storage import merge as merge_module
-from ociaudit.storage.event_log import LogReader
 from ociaudit.storage.merge import (
     SUFFIX_BYTES,
     CanonicalReader,
     EventIndex,
+    LogReader,
     MergeCounts,
     digest_value,
     split_location,
