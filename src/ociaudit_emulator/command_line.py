@@ -34,9 +34,8 @@ from ociaudit_emulator.events import (
     VisibleEvents,
 )
 from ociaudit_emulator.faults import FaultTable
-from ociaudit_emulator.federation import Federation, TokenIssuer
+from ociaudit_emulator.federation import Federation, InstanceMetadata, TokenIssuer
 from ociaudit_emulator.http import TokenCodec
-from ociaudit_emulator.instance_metadata import InstanceMetadata
 from ociaudit_emulator.object_api import ObjectApi
 from ociaudit_emulator.object_store import ObjectStore
 from ociaudit_emulator.request_handler import RateLimit, RequestHandler, ServiceParts

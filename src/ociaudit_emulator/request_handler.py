@@ -18,7 +18,7 @@ from ociaudit_emulator.control import LogEntry
 from ociaudit_emulator.event_store import START, EventStore, RawEvent, Span
 from ociaudit_emulator.events import Appearance, SelfAudit, ServiceClock
 from ociaudit_emulator.faults import DONE, NOT_DONE, Exchange, FaultTable
-from ociaudit_emulator.federation import Federation, is_federation
+from ociaudit_emulator.federation import Federation, InstanceMetadata, is_federation, is_metadata
 from ociaudit_emulator.http import (
     ApiCall,
     ApiError,
@@ -32,7 +32,6 @@ from ociaudit_emulator.http import (
     parse_call,
 )
 from ociaudit_emulator.identity_api import IdentityApi
-from ociaudit_emulator.instance_metadata import InstanceMetadata, is_metadata
 from ociaudit_emulator.object_api import OBJECT_OPERATIONS, UPLOADS, WRITES, ObjectApi, ObjectRequest
 from ociaudit_emulator.settings import Settings
 from ociaudit_emulator.signature import DateCheck, KeyRing, SignedRequest, verify_signature
