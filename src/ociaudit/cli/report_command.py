@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import FILE, OUTPUT_FILE, Command, argument, limit_options, option, strict_option
+from ociaudit.cli.options import (
+    BEHAVIOR,
+    FILE,
+    OUTPUT,
+    OUTPUT_FILE,
+    STRICT_HELP,
+    Command,
+    argument,
+    limit_options,
+    option,
+)
 from ociaudit.errors import format_count
 
 if TYPE_CHECKING:
@@ -23,11 +33,18 @@ if TYPE_CHECKING:
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
 @argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
-@option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
-@option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
-@strict_option
-@option("--overwrite", is_flag=True, help="Overwrite an existing page.")
+@option("-o", "--output", section=OUTPUT, type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
+@option(
+    "--manifest",
+    section=OUTPUT,
+    type=FILE,
+    metavar="FILE",
+    show_default="next to the file",
+    help="Manifest of the export.",
+)
+@option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite an existing page.")
 @limit_options
+@option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
     """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
