@@ -27,10 +27,10 @@ from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths
 from ociaudit.cli.options import (
     BEHAVIOR,
-    Command,
     OUTPUT,
     OUTPUT_FILE,
     STRICT_HELP,
+    Command,
     argument,
     check_output,
     complete_names,
@@ -88,12 +88,16 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     help="One or more event files or archives (- for stdin), followed by the query in quotes.",
 )
 @option(
-    "--named", section=_QUERY, metavar="NAME", shell_complete=_complete_named, help="Run this named query instead of SQL; see --list."
+    "--named",
+    section=_QUERY,
+    metavar="NAME",
+    shell_complete=_complete_named,
+    help="Run this named query instead of SQL; see --list.",
 )
 @option(
     "--format",
-    section=OUTPUT,
     "result_format",
+    section=OUTPUT,
     type=click.Choice([each.value for each in ResultFormat]),
     show_default="from the extension of -o; otherwise, table",
     help="Format of the result.",
