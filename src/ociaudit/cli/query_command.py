@@ -26,7 +26,10 @@ import click
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths
 from ociaudit.cli.options import (
+    BEHAVIOR,
+    OUTPUT,
     OUTPUT_FILE,
+    STRICT_HELP,
     Command,
     argument,
     check_output,
@@ -34,7 +37,6 @@ from ociaudit.cli.options import (
     limit_options,
     open_command_inputs,
     option,
-    strict_option,
 )
 from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ociaudit.analysis.query import QueryResult
     from ociaudit.archive.inputs import Limits
 
+_QUERY = "Query"
 _WIDEST_CELL = 60
 _NARROWEST_CELL = 8
 _CUT_NOTE = ", … marks what did not fit; --format json has it whole"
@@ -90,20 +93,25 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     help="One or more event files or archives (- for stdin), followed by the query in quotes.",
 )
 @option(
-    "--named", metavar="NAME", shell_complete=_complete_named, help="Run this named query instead of SQL; see --list."
+    "--named",
+    section=_QUERY,
+    metavar="NAME",
+    shell_complete=_complete_named,
+    help="Run this named query instead of SQL; see --list.",
 )
 @option(
     "--format",
     "result_format",
+    section=OUTPUT,
     type=click.Choice([each.value for each in ResultFormat]),
     show_default="from the extension of -o; otherwise, table",
     help="Format of the result.",
 )
-@option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Write the result to this file.")
-@option("--overwrite", is_flag=True, help="Overwrite the output file if it exists.")
-@option("--list", "is_list", is_flag=True, help="List the named queries and the columns.")
-@strict_option
+@option("-o", "--output", section=OUTPUT, type=OUTPUT_FILE, metavar="FILE", help="Write the result to this file.")
+@option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite the output file if it exists.")
+@option("--list", "is_list", section=_QUERY, is_flag=True, help="List the named queries and the columns.")
 @limit_options
+@option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def query(
     arguments: tuple[str, ...],
     *,

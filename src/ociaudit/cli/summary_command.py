@@ -16,15 +16,17 @@ import click
 from ociaudit.cli import console
 from ociaudit.cli.console import clean_text, fit_widths, list_names
 from ociaudit.cli.options import (
+    BEHAVIOR,
     FILE,
+    OUTPUT,
     OUTPUT_FILE,
+    STRICT_HELP,
     Command,
     argument,
     check_output,
     limit_options,
     open_command_inputs,
     option,
-    strict_option,
 )
 from ociaudit.errors import ExitCode, format_count
 
@@ -59,16 +61,17 @@ _LABEL = 11
 @argument(
     "files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Event files or archives, or - for stdin."
 )
-@option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print the summary as one JSON object.")
 @option(
     "--event-counts",
+    section=OUTPUT,
     type=OUTPUT_FILE,
     metavar="FILE",
     help="Write how often each eventName occurs to this file, as a JSON object.",
 )
-@option("--overwrite", is_flag=True, help="Overwrite the --event-counts file if it exists.")
-@strict_option
+@option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite the --event-counts file if it exists.")
 @limit_options
+@option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def summary(
     files: tuple[Path, ...],
     *,
@@ -324,11 +327,18 @@ def _format_minute(time: str) -> str:
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
 @argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
-@option("-o", "--output", type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
-@option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
-@strict_option
-@option("--overwrite", is_flag=True, help="Overwrite an existing page.")
+@option("-o", "--output", section=OUTPUT, type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
+@option(
+    "--manifest",
+    section=OUTPUT,
+    type=FILE,
+    metavar="FILE",
+    show_default="next to the file",
+    help="Manifest of the export.",
+)
+@option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite an existing page.")
 @limit_options
+@option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
     """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
