@@ -498,7 +498,7 @@ def _describe_next(following: NextSync) -> str:
 
 _DAY_MARKS: Mapping[str | None, str] = {"final": "#", "provisional": "~", "gap": "!", "lost": "x", None: "+"}
 _DAY_COLORS = {"#": "green", ".": "green", "~": "yellow", "!": "red", "x": "red"}
-_LEGEND = "# final  . final, no event  ~ provisional  ! gap  x lost  + outside the range"
+_LEGEND = "# final  . final, empty  ~ provisional  ! gap  x lost  + outside"
 
 
 def draw_calendar(calendar: tuple[Day, ...], *, has_color: bool) -> Iterator[str]:

@@ -94,7 +94,7 @@ def _export(connection: ConnectionOptions, days: int, output: Path, cancellation
 
 
 def _keep_archive(archive: Path, connection: ConnectionOptions, url: str, cancellation: Cancellation) -> None:
-    """Sync a new archive twice, some hours apart, with events that appear late; print what came, and the status."""
+    """Sync a new archive twice, some hours apart, with events that appear late; print both screens and the status."""
     from ociaudit import api
     from ociaudit.archive.reader import open_archive
     from ociaudit.cli.archive_commands import describe_status, describe_sync, draw_calendar

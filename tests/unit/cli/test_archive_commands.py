@@ -21,7 +21,7 @@ def test_the_calendar_has_a_line_for_each_month_and_a_character_for_each_day() -
     assert january == "  2026-01   " + " " * 29 + "+#" + "        14 events".rjust(17)
     assert february == "  2026-02   .!x" + " " * 24 + "~   " + "     1,205 events".rjust(17)
     assert unknown.split() == ["no", "date", "2", "events"]
-    assert all(len(line) <= 80 for line in (january, february, unknown))
+    assert all(len(line) <= 80 for line in (legend, january, february, unknown))
 
 
 def test_colors_change_nothing_but_the_color() -> None:
