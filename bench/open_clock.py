@@ -1,4 +1,4 @@
-"""Write an archive of 400 dates and of hourly commits, and print how many seconds it takes to open it. Run by `bench.archive`."""
+"""Write an archive of 400 dates and hourly commits, and print in how many seconds it opens. Run by `bench.archive`."""
 
 from __future__ import annotations
 
