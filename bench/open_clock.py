@@ -1,4 +1,4 @@
-"""Write an archive of hourly commits, and print how many seconds it takes to open it. Run by `bench.archive`."""
+"""Write an archive of 400 dates and hourly commits, and print in how many seconds it opens. Run by `bench.archive`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ociaudit.planning.shard import Window, format_minute
 _FIRST = 29_000_160
 _RINGS = (120, 1_560, 10_080)
 _ROUNDS = 15
+_DATES = 400
 
 
 def main() -> None:
@@ -45,9 +46,6 @@ def main() -> None:
 
 def _make_commit(log: CommitLog, number: int) -> Commit:
     now = _FIRST + 60 * number
-    date = format_minute(now)[:10]
-    rows = hashlib.sha256(b"%d" % number).hexdigest()
-    kept = SegmentEntry(f"events/event_date={date}/{rows[:32]}.parquet", date, 1_000, 100_000, rows, rows)
     names = {f"ocid1.compartment.oc1..{each}": Compartment(f"root/{each}", "ACTIVE") for each in range(41)}
     scope = ScopeChange(added_regions=("us-ashburn-1", "eu-frankfurt-1", "ap-tokyo-1"), compartments=names)
     return Commit(
@@ -67,8 +65,14 @@ def _make_commit(log: CommitLog, number: int) -> Commit:
         selection=None if number else Selection(),
         scope=None if number else scope,
         answered=(Answered((Window(now - 15 - (_RINGS[number % 24 == 0] + 15), now - 15),)),),
-        added=(kept,) if number % 24 == 0 else (),
+        added=() if number else tuple(map(_make_segment, range(_DATES))),
     )
+
+
+def _make_segment(number: int) -> SegmentEntry:
+    date = format_minute(_FIRST + 1_440 * number)[:10]
+    rows = hashlib.sha256(b"%d" % number).hexdigest()
+    return SegmentEntry(f"events/event_date={date}/{rows[:32]}.parquet", date, 1_000, 100_000, rows, rows)
 
 
 if __name__ == "__main__":
