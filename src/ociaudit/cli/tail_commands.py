@@ -190,7 +190,6 @@ def _report_closed() -> DiskError:
 _sign_option = option(
     "--sign",
     "signing_key",
-    section=BEHAVIOR,
     type=FILE,
     metavar="KEY",
     help="SSH key of a signed archive, with which its commits are signed.",
@@ -217,9 +216,9 @@ _sign_option = option(
     metavar="FILE...",
     help="Exports with their manifests, or files of events from Oracle's CLI, SDK, Connector Hub, or Logging Search.",
 )
-@option("--dry-run", "is_dry_run", section=BEHAVIOR, is_flag=True, help="Show what would be added, and change nothing.")
+@option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be added, and change nothing.")
 @_sign_option
-@option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
+@option("-q", "--quiet", is_flag=True, help="Print only notices and errors.")
 def import_command(
     archive: Path, files: tuple[Path, ...], *, is_dry_run: bool, signing_key: Path | None, quiet: bool
 ) -> int:
@@ -289,14 +288,14 @@ def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) ->
         ("See what would go", "oci-audit prune audit-archive --before 2024-01-01"),
         (
             "Remove it, with a reason on record",
-            "oci-audit prune audit-archive --before 2024-01-01 --yes --reason 'retention policy 7'",
+            "oci-audit prune audit-archive --before 2024-01-01 --yes --reason policy",
         ),
     ),
 )
 @argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
 @option("--before", required=True, metavar="DATE", help="Remove the events of all UTC dates before this one.")
 @option("--reason", default="", metavar="TEXT", help="Why, for the record.")
-@option("--yes", "is_confirmed", section=BEHAVIOR, is_flag=True, help="Do it; without, only show what would go.")
+@option("--yes", "is_confirmed", is_flag=True, help="Do it; without, only show what would go.")
 @_sign_option
 def prune(archive: Path, *, before: str, reason: str, is_confirmed: bool, signing_key: Path | None) -> int:
     """Remove old events from an archive; a commit says what went, when, and why.
