@@ -104,7 +104,7 @@ class Selection(msgspec.Struct, frozen=True):
 class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
     """Windows that were answered completely for each of some targets; `targets` None: for every other open target.
 
-    `asked_at` is the minute at which they were asked at the earliest; None: the `now` of the commit.
+    `asked_at` is the earliest minute at which they can have been requested; None: the `now` of the commit.
     """
 
     windows: tuple[Window, ...]

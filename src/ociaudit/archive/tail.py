@@ -139,7 +139,7 @@ def check_cursor_path(path: Path, archive: Path) -> None:
     """Check that a cursor can be kept in a file, before any event is given.
 
     Raises:
-        UsageError: it is no file, or inside the archive.
+        UsageError: it is a folder or a device, or inside the archive.
         DiskError: its folder cannot be looked at.
     """
     check_replaceable(path)

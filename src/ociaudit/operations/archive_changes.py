@@ -374,7 +374,7 @@ class _Import:
         return tuple(answers), skipped
 
     def _find_times(self, manifest: Manifest) -> tuple[int, int]:
-        """Return when an export was asked at the earliest, and the oldest minute that was inside retention then."""
+        """Return the minute at which an export began, and the oldest minute that was inside retention at its end."""
         began, ended = _read_second(manifest.started_at), _read_second(manifest.finished_at)
         ahead = timedelta(seconds=max(0.0, manifest.clock_skew_seconds or 0.0))
         asked_at = min(floor_minute(began - ahead), self._now)
