@@ -1,4 +1,4 @@
-"""The man pages and completion scripts in share/, which are made from the commands' own help; `make man` renews them."""
+"""The man pages and completion scripts in share/, made from the commands' own help; `make man` renews them."""
 
 import re
 import shutil
@@ -137,7 +137,8 @@ def test_a_man_page_has_every_option_of_its_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "written"), [(".x", "\\&.x"), ("'y", "\\&'y"), ("a\\b --c", "a\\eb \\-\\-c"), ("two\n  lines", "two lines")]
+    ("text", "written"),
+    [(".x", "\\&.x"), ("'y", "\\&'y"), ("a\\b --c", "a\\eb \\-\\-c"), ("two\n  lines", "two lines")],
 )
 def test_roff_reads_text_as_text(text: str, written: str) -> None:
     """What roff would take for a request or an escape is written so that it is shown."""

@@ -1,5 +1,7 @@
-"""The wheel as users install it, in environments of their own: not part of `make test`, because it installs everything
-anew; `make test-install` runs it."""
+"""The wheel as users install it, in environments of its own.
+
+Not part of `make test`, because every test installs all dependencies; `make test-install` runs it.
+"""
 
 import os
 import subprocess
@@ -30,9 +32,7 @@ def run_freshly(*command: str | Path, folder: Path, **variables: str) -> str:
     """Run a command in a folder, without the environment that the tests run in, and return its stdout."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     environment.pop("OCI_AUDIT_ENDPOINT", None)
-    done = subprocess.run(
-        command, cwd=folder, env=environment | variables, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
