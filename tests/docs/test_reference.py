@@ -23,27 +23,39 @@ CODE = re.compile(r"\b\d{1,3}\b")
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 130, 143}
 # Former and other names, which are accepted and not shown by `--help`.
 FORMER = {"--by", "--since", "--from", "--until", "--to"}
-# Options of other programs that the documents show: oci, pip, curl, make bench, and others.
+# Options of other programs that the documents show: oci, pip, curl, podman, make bench, and others.
 FOREIGN = {
     "--all",
     "--bucket-name",
+    "--build-arg",
+    "--cap-drop",
     "--compartment-id",
     "--config",
     "--data-binary",
     "--document",
     "--end-time",
+    "--env",
     "--fail",
     "--file",
     "--full",
+    "--no-compile",
     "--no-deps",
+    "--no-healthcheck",
     "--only",
     "--profile-name",
     "--quick",
+    "--read-only",
+    "--repo",
+    "--rm",
+    "--security-opt",
     "--show-error",
     "--silent",
     "--skip-deserialization",
     "--start-time",
     "--stream-output",
+    "--user",
+    "--userns",
+    "--volume",
 }
 
 

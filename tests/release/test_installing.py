@@ -1,5 +1,6 @@
-"""The wheel as users install it, in environments of their own: not part of `make test`, because it installs everything
-anew; `make test-install` runs it.
+"""The wheel as users install it, in environments of its own.
+
+Not part of `make test`, because every test installs all dependencies; `make test-install` runs it.
 """
 
 import os
