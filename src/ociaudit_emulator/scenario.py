@@ -14,7 +14,7 @@ from functools import partial
 from ociaudit_emulator.event_shape import AuditedCall, EventValues, JsonObject, Outcome, encode_compact, shape_call
 from ociaudit_emulator.event_types import INTERACTIVE_LOGIN, find_event_type
 from ociaudit_emulator.randomness import draw_number, make_hex
-from ociaudit_emulator.special_events import SignInAttempt, shape_sign_in
+from ociaudit_emulator.sign_ins import SignInAttempt, shape_sign_in
 from ociaudit_emulator.tenancy import HOME_REGION, Principal, PrincipalKind, Tenancy
 from ociaudit_emulator.time_formats import MINUTES_PER_DAY, format_minute
 
