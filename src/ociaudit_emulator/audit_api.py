@@ -1,8 +1,9 @@
-"""The Audit service: ListEvents and GetConfiguration."""
+"""The Audit service (ListEvents, GetConfiguration) and the Identity service (regions, compartments, the tenancy)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ociaudit_emulator.event_store import EventStore, Span, Target
@@ -20,7 +21,7 @@ from ociaudit_emulator.http import (
     shuffle_page,
 )
 from ociaudit_emulator.settings import DEFAULT_RETENTION_DAYS, Settings
-from ociaudit_emulator.tenancy import Timeline
+from ociaudit_emulator.tenancy import Compartment, Tenancy, Timeline
 from ociaudit_emulator.time_formats import MINUTES_PER_DAY, MS_PER_MINUTE, parse_time_ms
 
 
@@ -130,3 +131,147 @@ class AuditApi:
         if start_minute < first_day * MINUTES_PER_DAY:
             message = f"The value of 'startTime' is older than the retention period of {kept_days} days."
             raise invalid_parameter(message)
+
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
+_CREATED = "2019-03-25T21:10:29.600Z"
+_STATES = frozenset({"CREATING", "ACTIVE", "INACTIVE", "DELETING", "DELETED"})
+
+
+class IdentityApi:
+    """The operations of the Identity service."""
+
+    def __init__(self, read_tenancy: Callable[[], Tenancy], codec: TokenCodec) -> None:
+        """Keep the collaborators; the tenancy is read with each call, because it changes with time."""
+        self._read_tenancy = read_tenancy
+        self._codec = codec
+
+    @property
+    def _tenancy(self) -> Tenancy:
+        """Return the tenancy as it is now."""
+        return self._read_tenancy()
+
+    def list_region_subscriptions(self, call: ApiCall) -> ServerResponse:
+        """Return the regions that the tenancy is subscribed to; the operation has no pages.
+
+        Raises: ApiError for another tenancy's id.
+        """
+        self._check_tenancy(call)
+        return json_response(
+            [
+                {
+                    "regionKey": region.key,
+                    "regionName": region.name,
+                    "status": region.status,
+                    "isHomeRegion": region.is_home,
+                }
+                for region in self._tenancy.regions
+            ]
+        )
+
+    def get_tenancy(self, call: ApiCall) -> ServerResponse:
+        """Return the tenancy's name and home region.
+
+        Raises: ApiError for another tenancy's id.
+        """
+        self._check_tenancy(call)
+        home = next(region for region in self._tenancy.regions if region.is_home)
+        return json_response(
+            {
+                "id": self._tenancy.id,
+                "name": self._tenancy.name,
+                "description": self._tenancy.name,
+                "homeRegionKey": home.key,
+                "upiIdcsCompatibilityLayerEndpoint": None,
+                "freeformTags": {},
+                "definedTags": {},
+            }
+        )
+
+    def get_compartment(self, call: ApiCall) -> ServerResponse:
+        """Return one compartment, root included.
+
+        Raises: ApiError for an unknown or forbidden compartment.
+        """
+        compartment = self._tenancy.compartment_by_id.get(call.resource_id)
+        if compartment is None or compartment.is_forbidden:
+            raise not_found()
+        return ServerResponse(_write_compartment(compartment))
+
+    def list_compartments(self, call: ApiCall) -> ItemPage:
+        """Return a page of compartments: the children of one compartment, or the whole tree.
+
+        Raises: ApiError for invalid parameters, and for an unknown or forbidden parent.
+        """
+        chosen = self._choose_compartments(call)
+        limit = _read_limit(call)
+        names = ("compartmentId", "compartmentIdInSubtree", "accessLevel", "lifecycleState", "name")
+        key = " ".join(["compartments", *(call.parameters.get(name, "") for name in names)])
+        token = call.parameters.get("page")
+        cursor = self._codec.decode(token, key) if token else Cursor(key)
+        start = max(cursor.position, 0)
+        end = start + limit
+        following = Cursor(key, end, cursor.page_number + 1) if end < len(chosen) else None
+        items = [_write_compartment(compartment) for compartment in chosen[start:end]]
+        return ItemPage(items, cursor, cursor if cursor.is_looping else following)
+
+    def _choose_compartments(self, call: ApiCall) -> Sequence[Compartment]:
+        """Return the compartments that match the parameters of a call."""
+        parent = self._tenancy.compartment_by_id.get(call.require("compartmentId"))
+        if parent is None or parent.is_forbidden:
+            raise not_found()
+        is_subtree = call.parameters.get("compartmentIdInSubtree", "false").lower() == "true"
+        if is_subtree and parent is not self._tenancy.root:
+            message = "compartmentIdInSubtree can only be true when compartmentId is the tenancy."
+            raise invalid_parameter(message)
+        is_any = _read_choice(call, "accessLevel", "ANY", frozenset({"ANY", "ACCESSIBLE"})) == "ANY"
+        state = _read_choice(call, "lifecycleState", "", _STATES)
+        name = call.parameters.get("name")
+        return [
+            one
+            for one in self._tenancy.compartments[1:]
+            if (is_subtree or one.parent_id == parent.id)
+            and (is_any or not one.is_forbidden)
+            and (not state or one.state == state)
+            and (not name or one.name == name)
+        ]
+
+    def _check_tenancy(self, call: ApiCall) -> None:
+        """Reject another tenancy's id."""
+        if call.resource_id != self._tenancy.id:
+            raise not_found()
+
+
+def _read_choice(call: ApiCall, name: str, default: str, allowed: frozenset[str]) -> str:
+    """Return a parameter that has a fixed set of values."""
+    value = call.parameters.get(name, default)
+    if value != default and value not in allowed:
+        message = f"The value of '{name}' must be one of {', '.join(sorted(allowed))}."
+        raise invalid_parameter(message)
+    return value
+
+
+def _read_limit(call: ApiCall) -> int:
+    """Return the largest number of items on a page."""
+    text = call.parameters.get("limit", str(_DEFAULT_LIMIT))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_LIMIT:
+        message = f"The value of 'limit' must be a number from 1 to {_MAX_LIMIT}."
+        raise invalid_parameter(message)
+    return int(text)
+
+
+def _write_compartment(compartment: Compartment) -> bytes:
+    """Return a compartment as the service's JSON."""
+    content: dict[str, object] = {
+        "id": compartment.id,
+        "compartmentId": compartment.parent_id or None,
+        "name": compartment.name,
+        "description": f"Everything of {compartment.name}",
+        "timeCreated": _CREATED,
+        "lifecycleState": compartment.state,
+        "inactiveStatus": None,
+        "isAccessible": not compartment.is_forbidden,
+        "freeformTags": {},
+        "definedTags": {},
+    }
+    return json.dumps(content, separators=(",", ":")).encode()

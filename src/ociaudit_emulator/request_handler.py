@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ociaudit_emulator.audit_api import AuditApi
+from ociaudit_emulator.audit_api import AuditApi, IdentityApi
 from ociaudit_emulator.control import LogEntry
 from ociaudit_emulator.event_store import START, EventStore, RawEvent, Span
 from ociaudit_emulator.events import Appearance, SelfAudit, ServiceClock
@@ -31,7 +31,6 @@ from ociaudit_emulator.http import (
     not_authenticated,
     parse_call,
 )
-from ociaudit_emulator.identity_api import IdentityApi
 from ociaudit_emulator.object_api import OBJECT_OPERATIONS, UPLOADS, WRITES, ObjectApi, ObjectRequest
 from ociaudit_emulator.settings import Settings
 from ociaudit_emulator.signature import DateCheck, KeyRing, SignedRequest, verify_signature
