@@ -17,6 +17,8 @@ Invariants
   and all are on the archive's device.
 """
 
+# Over 700 lines: writing, merging, compacting, reading and checking a segment share one order and one set of columns.
+
 from __future__ import annotations
 
 import errno
@@ -72,7 +74,7 @@ _MICROSECONDS = 1_000_000
 _EVENTS_PER_BATCH = 1_000
 _EVENTS_PER_FRAME = 500
 _FILES_PER_READ = 64
-"""How many files are open at once; macOS allows 256 to a process."""
+"""How many files are open at the same time; macOS allows 256 to a process."""
 _BYTES_PER_READ = 1024 * 1024
 _LENGTH_BYTES = 4
 _ID_DIGITS = 32

@@ -7,7 +7,7 @@ Invariants
 - The state depends on the commits alone: no clock, no file. Folding all commits, or a checkpoint and the commits after
   it, gives the same bytes.
 - Nothing at or after a sync's `now` counts as covered.
-- A minute is final once it was asked at an age of at least the widest ring + settle, at a time that no later sync
+- A minute is final once it was requested at an age of at least the widest ring + settle, at a time that no later sync
   contradicts. Final stays final, unless a later sync shows that a clock was ahead.
 - Targets in the same situation share one `TargetState`, and each question is answered once per situation, so that the
   cost grows with situations rather than with targets.
@@ -403,7 +403,7 @@ class ArchiveState(ArchiveFacts, kw_only=True):
 
 
 def _add_windows(coverage: AskedCoverage, windows: Iterable[Window], now: int) -> AskedCoverage:
-    """Add windows that were asked at `now`; what is not over by then is not covered."""
+    """Add windows that were requested at `now`; what is not over by then is not covered."""
     for window in windows:
         if window.start < now:
             coverage = coverage.add(Window(window.start, min(window.end, now)), now)

@@ -287,7 +287,7 @@ class _AddedRecorder:
 
     @property
     def late(self) -> LateArrivals:
-        """Return what came late."""
+        """Return how many events were late, and how late."""
         count = self._minutes.total()
         seen = median = 0
         for minutes, number in sorted(self._minutes.items()):
@@ -494,7 +494,7 @@ class _Round:
     ) -> None:
         """Prepare a round on top of `state`, which its commit will advance.
 
-        `began` is the present of this sync's first plan: what was asked since then is not asked again.
+        `began` is the present of this sync's first plan: what was requested since then is not requested again.
         """
         self._options = options
         self._context = context
@@ -706,7 +706,7 @@ class _Round:
         return append_commit(self._log, state, commit, signing_key=self._options.signing_key)
 
     def _state_facts(self, plan: SyncPlan) -> Commit:
-        """Return the commit of this round without its events: what was asked, answered, and is missing."""
+        """Return the commit of this round without its events: what was requested, answered, and is missing."""
         state, fetched = self._state, self._fetched
         is_region_choice = bool(plan.selection.regions)
         change, self._warnings = diff_scope(
@@ -1069,7 +1069,7 @@ def _check_wider(before: Selection | None, now: Selection) -> None:
     if before is not None and not now.includes(before):
         raise UsageError(
             "the archive follows more than what is named here; following less would leave holes",
-            hint="omit --region and --compartment to go on as before, or begin another archive",
+            hint="omit --region and --compartment to continue as before, or begin another archive",
         )
 
 

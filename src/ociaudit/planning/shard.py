@@ -259,7 +259,7 @@ class AskedCoverage(msgspec.Struct, frozen=True, array_like=True):
         return self.spans[-1].end if self.spans else None
 
     def add(self, window: Window, asked_at: int) -> AskedCoverage:
-        """Return this coverage with a window that was asked; per minute the later time wins, and final stays final."""
+        """Return this coverage with a window that was requested; per minute the later time wins, and final stays final."""
         low = bisect_right(self.spans, window.start, key=lambda span: span.end)
         high = bisect_left(self.spans, window.end, key=lambda span: span.start)
         changed: list[AskedSpan] = []
@@ -335,8 +335,8 @@ class AskedCoverage(msgspec.Struct, frozen=True, array_like=True):
         """Return this coverage without what a clock that was ahead made of it.
 
         Minutes from `now` on are no longer covered. `asked_since` is when the last sync ran that `now` does not
-        contradict: what claims to have been asked after `now` was asked then or later. So that is its time now, and of
-        the minutes from then on nobody knows whether they were over when they were asked: they are not covered.
+        contradict: what claims a request after `now` was requested then or later. So that is its time now, and of
+        the minutes from then on nobody knows whether they were over when they were requested: they are not covered.
         """
         final_until = asked_since - reach + 1
         spans: list[AskedSpan] = []
