@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from ociaudit.analysis.query import connect_archive, run_query
+from ociaudit.analysis.query import _replace_lone_surrogates, connect_archive, run_query
 from ociaudit.archive.inputs import open_input, open_inputs
 from ociaudit.archive.reader import Archive, ArchiveView, open_archive
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.event import read_event
 from ociaudit.formats.base import Record
+from ociaudit.formats.parquet import cast_json
 from ociaudit.planning.shard import Target, parse_minute
 from support.archives import PATHS, REGIONS, build_archive, make_event
 from support.hostile_events import RAWS
@@ -210,3 +212,23 @@ def test_text_of_an_archive_never_becomes_sql(tmp_path: Path) -> None:
     view = ArchiveView(open_archive(folder), compartments=frozenset({"x') OR 1=1 --"}))
     with connect_archive(view) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchall() == [(0,)]
+
+
+def test_lone_surrogates_are_replaced_in_sql_as_in_python() -> None:
+    """The expression for the column `event` replaces exactly what the loader of other files does."""
+    parts = [r"\\", r"\ud800", r"\udc00", r"\uDBFF", r"\uDFFF", r"\n", r"\"", "x", "ud800", r"\u0041", r"\ud83d\ude00"]
+    texts = [json.dumps({})] + ['{"a":"' + "".join(some) + '"}' for some in product(parts, repeat=3)]
+    duckdb_rows = duckdb.execute(
+        f"SELECT CAST({cast_json('x')} AS VARCHAR) FROM (SELECT unnest(?::VARCHAR[]) AS x)", [texts]
+    ).fetchall()
+    assert [row[0] for row in duckdb_rows] == [_replace_lone_surrogates(text.encode()).decode() for text in texts]
+
+
+def test_a_parquet_file_keeps_events_with_lone_surrogates(tmp_path: Path) -> None:
+    """They are JSON in the column `event` of a query, as they are of a JSON file."""
+    raw = make_event("2026-02-26T00:00:00Z", 1)[:-1] + rb',"x":"\ud800"}'
+    build_archive(tmp_path / "other", [[(raw, TARGETS[0])]])
+    segment = next((tmp_path / "other" / "events").rglob("*.parquet"))
+    for source in (segment, tmp_path / "other"):
+        with run_query([open_input(source)], "SELECT event->>'$.x' FROM events") as result:
+            assert list(result.batches) == [[("\ufffd",)]]
