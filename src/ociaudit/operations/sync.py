@@ -13,7 +13,7 @@ Invariants
   is never later than the request.
 - Only minutes inside the retention period when they were answered count as covered.
 - What the archive follows never becomes narrower.
-- Every round but the last covers something that no round of this sync has asked before, so that a sync ends.
+- Every round but the last covers something that no round of this sync has requested before, so that a sync ends.
 """
 
 # Over 700 lines: plan, rounds, merge, commit and recovery keep one set of promises about what counts and what is kept.
@@ -274,7 +274,7 @@ class _AddedRecorder:
 
     @property
     def late(self) -> LateArrivals:
-        """Return what came late."""
+        """Return what was received late."""
         count = self._minutes.total()
         seen = median = 0
         for minutes, number in sorted(self._minutes.items()):
@@ -346,7 +346,7 @@ class _TileFetcher:
     ) -> tuple[tuple[Gap, ...], Mapping[Target, Coverage]]:
         """Fetch the parts of a stretch of time that targets ask for; return the gaps and the coverage.
 
-        The coverage also contains what was not asked for.
+        The coverage also contains what was not requested.
         """
         targets = tuple(target for target, windows in parts.items() if windows)
         covered = {target: Coverage(Coverage(parts[target]).find_missing(tile)) for target in targets}
@@ -382,7 +382,7 @@ class _Round:
     ) -> None:
         """Prepare a round on top of `state`, which its commit will advance.
 
-        `began` is the present of this sync's first plan: what was asked since then is not asked again.
+        `began` is the present of this sync's first plan: what has been requested since then is not requested again.
         """
         self._options = options
         self._context = context
@@ -668,7 +668,7 @@ class _Round:
         return append_commit(self._log, state, commit, signing_key=self._options.signing_key)
 
     def _state_facts(self, plan: SyncPlan) -> Commit:
-        """Return the commit of this round without its events: what was asked, answered, and is missing."""
+        """Return the commit of this round without its events: what was requested, answered, and is missing."""
         state, fetched = self._state, self._fetched
         is_region_choice = bool(plan.selection.regions)
         change, self._warnings = diff_scope(
@@ -914,7 +914,7 @@ def _end_tile(end: int, progress: FetchState) -> int:
 def _drop_fresh(
     asks: Mapping[Target, tuple[Window, ...]], state: ArchiveState, *, since: int
 ) -> dict[Target, tuple[Window, ...]]:
-    """Return windows to request without what this very sync has asked since it began, or what is final."""
+    """Return windows to request without what this very sync has requested since it began, or what is final."""
     left: dict[tuple[int, tuple[Window, ...]], tuple[Window, ...]] = {}
     kept: dict[Target, tuple[Window, ...]] = {}
     for target, windows in asks.items():
@@ -954,7 +954,7 @@ def _check_wider(before: Selection | None, now: Selection) -> None:
     if before is not None and not now.includes(before):
         raise UsageError(
             "the archive follows more than what is named here; following less would leave holes",
-            hint="omit --region and --compartment to go on as before, or begin another archive",
+            hint="omit --region and --compartment to continue as before, or begin another archive",
         )
 
 
