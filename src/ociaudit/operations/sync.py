@@ -13,7 +13,7 @@ Invariants
   is never later than the request.
 - Only minutes inside the retention period when they were answered count as covered.
 - What the archive follows never becomes narrower.
-- Every round but the last covers something that no round of this sync has asked before, so that a sync ends.
+- Every round but the last covers something that no round of this sync has requested before, so that a sync ends.
 """
 
 # Over 700 lines: plan, rounds, merge, commit and recovery keep one set of promises about what counts and what is kept.
@@ -359,7 +359,7 @@ class _TileFetcher:
     ) -> tuple[tuple[Gap, ...], Mapping[Target, Coverage]]:
         """Fetch the parts of a stretch of time that targets ask for; return the gaps and the coverage.
 
-        The coverage also contains what was not asked for.
+        The coverage also contains what was not requested.
         """
         targets = tuple(target for target, windows in parts.items() if windows)
         covered = {target: Coverage(Coverage(parts[target]).find_missing(tile)) for target in targets}
@@ -1029,7 +1029,7 @@ def _end_tile(end: int, progress: FetchState) -> int:
 def _drop_fresh(
     asks: Mapping[Target, tuple[Window, ...]], state: ArchiveState, *, since: int
 ) -> dict[Target, tuple[Window, ...]]:
-    """Return windows to request without what this very sync has asked since it began, or what is final."""
+    """Return windows to request without what this very sync has requested since it began, or what is final."""
     left: dict[tuple[int, tuple[Window, ...]], tuple[Window, ...]] = {}
     kept: dict[Target, tuple[Window, ...]] = {}
     for target, windows in asks.items():
