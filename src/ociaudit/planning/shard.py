@@ -259,7 +259,7 @@ class AskedCoverage(msgspec.Struct, frozen=True, array_like=True):
         return self.spans[-1].end if self.spans else None
 
     def add(self, window: Window, asked_at: int) -> AskedCoverage:
-        """Return this coverage with a window that was requested; per minute the later time wins, and final stays final."""
+        """Return this coverage with a requested window; per minute the later time wins, and final stays final."""
         low = bisect_right(self.spans, window.start, key=lambda span: span.end)
         high = bisect_left(self.spans, window.end, key=lambda span: span.start)
         changed: list[AskedSpan] = []
