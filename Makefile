@@ -166,10 +166,11 @@ dist: $(VENV)/.installed ## build the wheel and the sdist into dist/; the same c
 	@$(VENV)/bin/hatchling build -d dist -t sdist -t wheel
 	@cd dist && sha256sum *.whl *.tar.gz 2>/dev/null || shasum -a 256 *.whl *.tar.gz
 
+# A lock does not say which package needs which; the warning about that is of no use.
 .PHONY: sbom
 sbom: $(VENV_TOOLS)/bin/uv ## write dist/sbom.cdx.json: the locked runtime dependencies as a CycloneDX SBOM
 	@mkdir -p dist
-	@$(VENV_TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
+	@PYTHONWARNINGS=ignore::UserWarning $(VENV_TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
 		--output-reproducible --output-format JSON --output-file dist/sbom.cdx.json
 
 .PHONY: test-install
