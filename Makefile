@@ -14,7 +14,7 @@ PYTEST_ARGS   ?=
 WORKERS       ?= 3
 
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
-# Python compiles a module when it is first imported. Compiling all 13,000 modules of Oracle's SDK at installation,
+# Python compiles a module when it is first imported. Compiling all 18,000 modules of Oracle's SDK at installation,
 # of which the program imports a few hundred, takes longer than everything else together.
 PIP_LOCKED := $(PIP_QUIET) --no-compile --require-hashes
 # Folders are included because their time stamps change when a file is deleted; otherwise a deleted module would
