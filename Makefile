@@ -199,18 +199,17 @@ $(VENV_LOWEST)/.installed: $(VENV_TOOLS)/bin/uv requirements/dev.txt $(SOURCES)
 		--constraint $(VENV_LOWEST)/lowest.txt --group dev
 	@touch $@
 
-# The first of these that works. Only buildah needs to be asked for the format that has health checks.
-CONTAINER_TOOL ?= $(firstword $(foreach name,buildah podman docker,$(shell $(name) info >/dev/null 2>&1 && echo $(name))))
 IMAGE ?= oci-audit
 
+# The first tool that works builds it; docker has no other image format, and the default of the others has no health check.
 .PHONY: container
 container: ## build the container image (skipped where neither buildah, podman nor docker works)
-ifeq ($(CONTAINER_TOOL),)
-	@echo "skipped: neither buildah, podman nor docker works here"
-else
-	$(CONTAINER_TOOL) build $(if $(filter docker,$(CONTAINER_TOOL)),,--format docker) \
-		--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) -f Containerfile -t $(IMAGE) .
-endif
+	@for tool in $(or $(CONTAINER_TOOL),buildah podman docker); do \
+		$$tool info >/dev/null 2>&1 || continue; \
+		[ $$tool = docker ] && format= || format='--format docker'; \
+		echo "building the image $(IMAGE) with $$tool"; \
+		exec $$tool build $$format --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) -f Containerfile -t $(IMAGE) .; \
+	done; echo "skipped: neither buildah, podman nor docker works here"
 
 .PHONY: schema
 schema: setup ## generate docs/reference/manifest.schema.json and archive.schema.json
