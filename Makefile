@@ -14,7 +14,7 @@ PYTEST_ARGS   ?=
 WORKERS       ?= 3
 
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
-# Python compiles a module when it is first imported. Compiling all 13,000 modules of Oracle's SDK at installation,
+# Python compiles a module when it is first imported. Compiling all 18,000 modules of Oracle's SDK at installation,
 # of which the program imports a few hundred, takes longer than everything else together.
 PIP_LOCKED := $(PIP_QUIET) --no-compile --require-hashes
 # Folders are included because their time stamps change when a file is deleted; otherwise a deleted module would
@@ -166,10 +166,11 @@ dist: $(VENV)/.installed ## build the wheel and the sdist into dist/; the same c
 	@$(VENV)/bin/hatchling build -d dist -t sdist -t wheel
 	@cd dist && sha256sum *.whl *.tar.gz 2>/dev/null || shasum -a 256 *.whl *.tar.gz
 
+# A lock does not say which package needs which; the warning about that is of no use.
 .PHONY: sbom
 sbom: $(VENV_TOOLS)/bin/uv ## write dist/sbom.cdx.json: the locked runtime dependencies as a CycloneDX SBOM
 	@mkdir -p dist
-	@$(VENV_TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
+	@PYTHONWARNINGS=ignore::UserWarning $(VENV_TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
 		--output-reproducible --output-format JSON --output-file dist/sbom.cdx.json
 
 .PHONY: test-install
@@ -198,18 +199,17 @@ $(VENV_LOWEST)/.installed: $(VENV_TOOLS)/bin/uv requirements/dev.txt $(SOURCES)
 		--constraint $(VENV_LOWEST)/lowest.txt --group dev
 	@touch $@
 
-# The first of these that works. Only buildah needs to be asked for the format that has health checks.
-CONTAINER_TOOL ?= $(firstword $(foreach name,buildah podman docker,$(shell $(name) info >/dev/null 2>&1 && echo $(name))))
 IMAGE ?= oci-audit
 
+# The first tool that works builds it; docker has no other image format, and the default of the others has no health check.
 .PHONY: container
 container: ## build the container image (skipped where neither buildah, podman nor docker works)
-ifeq ($(CONTAINER_TOOL),)
-	@echo "skipped: neither buildah, podman nor docker works here"
-else
-	$(CONTAINER_TOOL) build $(if $(filter docker,$(CONTAINER_TOOL)),,--format docker) \
-		--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) -f Containerfile -t $(IMAGE) .
-endif
+	@for tool in $(or $(CONTAINER_TOOL),buildah podman docker); do \
+		$$tool info >/dev/null 2>&1 || continue; \
+		[ $$tool = docker ] && format= || format='--format docker'; \
+		echo "building the image $(IMAGE) with $$tool"; \
+		exec $$tool build $$format --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) -f Containerfile -t $(IMAGE) .; \
+	done; echo "skipped: neither buildah, podman nor docker works here"
 
 .PHONY: schema
 schema: setup ## generate docs/reference/manifest.schema.json and archive.schema.json

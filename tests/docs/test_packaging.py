@@ -1,6 +1,8 @@
 """What surrounds the program: the image, the workflows, the citation, and the recording of the README."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -74,6 +76,32 @@ def test_the_files_of_the_image_are_let_in() -> None:
             copied |= {source.partition("/")[0] for source in value.split()[:-1]}
     assert copied == let_in
     assert all((ROOT / name).exists() for name in copied)
+
+
+def run_make_container(folder: Path, tools: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `make container` where these are the only container tools; each is the text of a shell script."""
+    for name, text in tools.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    command = [shutil.which("make"), "--no-print-directory", "container"]
+    return subprocess.run(command, cwd=ROOT, env={"PATH": str(folder)}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("tools", [{}, {"docker": "exit 1"}], ids=["no tool", "no daemon"])
+def test_the_image_is_skipped_with_a_word(tmp_path: Path, tools: dict[str, str]) -> None:
+    """Where no container tool works, `make container` says so and succeeds."""
+    done = run_make_container(tmp_path, tools)
+    assert (done.returncode, done.stdout) == (0, "skipped: neither buildah, podman nor docker works here\n")
+
+
+@pytest.mark.parametrize(("tool", "is_asked"), [("buildah", True), ("podman", True), ("docker", False)])
+def test_the_image_keeps_its_health_check(tmp_path: Path, tool: str, is_asked: bool) -> None:
+    """Buildah and podman are asked for the format that has health checks; a build that fails is a failure."""
+    broken = {"buildah": "exit 1"} if tool != "buildah" else {}
+    done = run_make_container(tmp_path, broken | {tool: 'echo "$@"; [ "$1" = info ]'})
+    assert done.returncode != 0
+    assert ("build --format docker " in done.stdout) is is_asked
+    assert "-f Containerfile -t oci-audit ." in done.stdout
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
