@@ -61,7 +61,7 @@ def test_the_recipes_for_a_siem_lose_no_event(export: Path, tmp_path: Path, read
     """Both ways to get lines, the file for jq and the objects for Splunk hold every event of the export."""
     shown = [command for block in read_blocks(ROOT / "docs/how-to/siem.md") for command in block.commands]
     written = ("> december.ndjson", "> lines.ndjson", "-o for-jq.json", "> for-splunk.ndjson")
-    commands = [one for one in shown if one.endswith(written)]
+    commands = [one for one in shown if one.endswith(written) and "new.ndjson" not in one]  # that of an archive
     assert len(commands) == 4
     (tmp_path / "december.json").write_bytes(export.read_bytes())
     for command in commands:

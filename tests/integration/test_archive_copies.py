@@ -45,11 +45,10 @@ def moments(shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory)
             link_tree(archive / name, found[-1] / name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sync_module, "ROUND_EVENTS", 250)
         patch.setattr(sync_module, "_TILE_GROWTH", 1)
         patch.setattr(sync_module, "_DATES_PER_COMPACTION", 2)
         for _ in range(2):
-            options = SyncOptions(archive=archive, start="10d", max_window_days=1, **OPTIONS)
+            options = SyncOptions(archive=archive, start="10d", max_window_days=1, round_events=250, **OPTIONS)
             sync_archive(options, make_tools(shared_emulator), on_commit=keep)
     assert len(found) >= 5
     assert any((archive / "replaced").rglob("*.parquet")), "nothing was compacted"

@@ -539,10 +539,10 @@ def test_leftovers_of_another_request_are_kept(emulator, work):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("verify", "."), ". is not a file"),
+        (("verify", "."), ". is a folder"),
         (("diff", ".", "."), ". is a folder"),
         (("summary", "."), ". is a folder"),
-        (("report", ".", "-o", "report.html"), ". is not a file"),
+        (("report", ".", "-o", "report.html"), ". is a folder"),
         (("convert", ".", "-o", "events.csv"), ". is a folder"),
         (("query", ".", "SELECT 1 FROM events"), ". is a folder"),
     ],

@@ -625,6 +625,8 @@ class _ChainCheck:
             self._report(folder.head_path, str(stated))
             return None
         named = stated.sequence if stated else 0
+        if stated is None and self._last > 1:  # after a crash it lacks the first commit at most
+            self._report(folder.head_path, "is missing: without it, the end of the chain could be missing, too")
         if named > self._last:
             self._report(
                 folder.head_path,

@@ -406,7 +406,13 @@ def open_input(
         return FileInput(path, manifest_path)
     if manifest_path is not None:
         raise UsageError(f"{path} is an archive, which has no manifest", hint="omit --manifest")
-    return ArchiveInput(path, select_view(open_archive(path), limits, now=now))
+    archive = open_archive(path)
+    if not archive.state.sequence:
+        raise UsageError(
+            f"the archive {path} is empty: its first sync has not committed anything yet",
+            hint=f"continue it with: oci-audit sync {path}",
+        )
+    return ArchiveInput(path, select_view(archive, limits, now=now))
 
 
 def select_view(archive: Archive, limits: Limits, *, now: datetime | None = None) -> ArchiveView:

@@ -414,16 +414,11 @@ def open_archive(path: Path) -> Archive:
     """Open an archive for reading.
 
     Raises:
-        UsageError: the folder is not an archive, or no sync has committed anything yet.
+        UsageError: the folder is not an archive.
         CorruptRun: the chain of commits is damaged, or was written by a newer version.
         DiskError: a file cannot be read.
     """
     log = CommitLog.open(path)
-    if log.head is None:
-        raise UsageError(
-            f"the archive {path} is empty: its first sync has not committed anything yet",
-            hint=f"continue it with: oci-audit sync {path}",
-        )
     return Archive(log, load_state(log))
 
 

@@ -448,12 +448,12 @@ def _describe_holdings(found: Status, max_age: Any) -> Iterator[str]:
     from ociaudit.planning.shard import MINUTES_PER_DAY, format_minute
 
     state = found.archive.state
-    days = (state.end - state.start) / MINUTES_PER_DAY
+    days = f"{(state.end - state.start) / MINUTES_PER_DAY:,.1f} " + "days"  # a decimal number has a plural
     stale = " STALE: older than --max-age" if found.is_stale(max_age) else ""
     last = "none is complete" if found.current_until is None else format_minute(found.current_until)
     yield f"archive     {found.archive.folder.path}"
     yield f"tenancy     {found.archive.header.tenancy}"
-    yield f"range       {format_minute(state.start)} to {format_minute(state.end)} ({days:,.1f} days)"
+    yield f"range       {format_minute(state.start)} to {format_minute(state.end)} ({days})"
     yield f"last sync   {last} ({describe_age(found.age)}){stale}"
     yield (
         f"holds       {format_count(state.totals.rows, 'event')} in {format_count(len(state.segments), 'segment')}, "

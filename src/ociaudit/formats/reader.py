@@ -205,7 +205,7 @@ def check_source(path: Path) -> None:
 
 
 def check_distinct(sources: Sequence[Path | None]) -> None:
-    """Check that no file is named twice, through links or not: its events would count twice.
+    """Check that no file or archive is named twice, through links or not: its events would count twice.
 
     Raises:
         UsageError: one is, or does not exist.
@@ -215,12 +215,15 @@ def check_distinct(sources: Sequence[Path | None]) -> None:
     for path in sources:
         if path is None:
             continue
-        check_source(path)
         with _explain_disk(str(path)):
+            if not path.is_dir():  # an archive is a folder
+                check_source(path)
             status = path.stat()
         key = (status.st_dev, status.st_ino)
         if key in seen:
-            raise UsageError(f"{path} and {seen[key]} are the same file", hint="name each file once")
+            raise UsageError(
+                f"{path} and {seen[key]} are the same {'archive' if path.is_dir() else 'file'}", hint="name each once"
+            )
         seen[key] = path
 
 

@@ -209,13 +209,6 @@ def point_head_elsewhere(archive: Path) -> list[str]:
     return ["HEAD", "commits/000000000003.json"]
 
 
-def point_head_back(archive: Path) -> list[str]:
-    """Let HEAD name the first of three commits."""
-    previous = msgspec.json.decode((archive / "commits" / "000000000002.json").read_bytes())["previous"]
-    (archive / "HEAD").write_bytes(msgspec.json.encode(Head(1, previous)) + b"\n")
-    return ["HEAD"]
-
-
 def add_commit_file(archive: Path) -> list[str]:
     """Put something among the commits."""
     (archive / "commits" / "note.json").write_bytes(b"{}")
@@ -253,7 +246,6 @@ def forge_record_ids(archive: Path) -> list[str]:
         drop_last_commit,
         swap_commits,
         point_head_elsewhere,
-        point_head_back,
         add_commit_file,
         forge_checkpoint,
         forge_record_ids,
