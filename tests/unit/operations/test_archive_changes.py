@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,8 @@ def test_an_export_creates_an_archive_that_holds_its_events_and_its_coverage(exp
     for entry in manifest.coverage:
         spans = view.state.targets[entry.target].coverage.spans
         assert tuple(Window(span.start, span.end) for span in spans) == entry.coverage.windows
-        began = floor_minute(datetime.fromisoformat(manifest.started_at))
+        ahead = timedelta(seconds=max(0.0, manifest.clock_skew_seconds or 0.0))
+        began = floor_minute(datetime.fromisoformat(manifest.started_at) - ahead)
         assert {span.asked_at for span in spans} == ({began} if entry.windows else set())
     assert (view.state.start, view.state.end) == (manifest.window.start, manifest.window.end)
     assert result.commit.kind == "import"
