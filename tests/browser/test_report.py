@@ -85,6 +85,15 @@ def test_filters_by_outcome_and_kind(week, open_page):
     assert read_column(page, TABLE, "Event")
 
 
+def wait_until(page, expression: str) -> None:
+    """Wait until an expression is true; Playwright's own way needs `eval`, which the page's policy forbids."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
 @pytest.mark.parametrize("title", ["Principal", "Time", "Event", "Address"])
 def test_a_column_sorts_both_ways(week, open_page, title):
     """A click on a column header sorts by it and is announced, a second click reverses the order."""
@@ -195,7 +204,7 @@ def test_it_prints(week, open_page):
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
     page.set_viewport_size({"width": 720, "height": 1000})
     page.emulate_media(media="print")
-    page.wait_for_function("document.querySelector('#timeline .uplot').getBoundingClientRect().right <= innerWidth")
+    wait_until(page, "document.querySelector('#timeline .uplot').getBoundingClientRect().right <= innerWidth")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.get_by_label(SEARCH).is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 720
@@ -266,7 +275,7 @@ def test_a_phone_shows_everything_whole(week, open_page, scheme):
           window.dispatchEvent(new Event("resize"));
         }"""
     )
-    page.wait_for_function("window.written.length > 24")
+    wait_until(page, "window.written.length > 24")
     written = dict(page.evaluate("window.written"))
     for label in ("⚠ root/security/investigations · us-ashburn-1", "root/development/sandbox-anna · eu-frankfurt-1"):
         assert written[label] is True

@@ -323,7 +323,8 @@ def test_a_head_that_is_behind_is_rolled_forward(tmp_path: Path, missing: int) -
         reader = CommitLog.open(path)
         assert reader.head == log.head
         assert len(list(reader.read_commits())) == count
-        assert verify_chain(path).faults == ()
+        found = [fault.path for fault in verify_chain(path).faults]
+        assert found == (["HEAD"] if count == missing else [])  # without HEAD, the end could be missing, too
         assert list_tree(path) == before
         assert reader.recover() == ()
         assert msgspec.json.decode(log.folder.head_path.read_bytes(), type=Head) == log.head
