@@ -1,6 +1,7 @@
 """The Python API: `export`, `stream`, `sync` and `open_archive` with plain arguments, and what the commands call.
 
-With `cli`, this is the only module that reads the environment: once per call, into a `RunContext`.
+With `cli`, this is the only module that reads the environment: once per call, into a `RunContext`. What only archives
+need is imported in the functions for them, so that an export does not wait for it.
 
     import ociaudit
 
@@ -20,10 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
-from ociaudit.analysis.query import connect_archive
-from ociaudit.archive.inputs import Limits, is_archive_folder, select_view
-from ociaudit.archive.reader import Archive
-from ociaudit.archive.reader import open_archive as read_archive
 from ociaudit.client.auth import SignIn
 from ociaudit.client.config_file import choose_location, clean_variables, read_profile
 from ociaudit.client.network import (
@@ -56,7 +53,6 @@ from ociaudit.operations.export import ExportResult, export_events
 from ociaudit.operations.preview import Preview, preview_export
 from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap, decode_event
-from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult, preview_sync, sync_archive
 from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.manifest import CoveredTarget
 from ociaudit.storage.run_dir import TimeBasis
@@ -64,6 +60,9 @@ from ociaudit.storage.verdict import Verdict
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+    from ociaudit.archive.reader import Archive
+    from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
 
@@ -168,7 +167,7 @@ def export(  # long because: every option of an export is named here
     return run_export(options, connection, file_format=file_format, compression=compression)
 
 
-def stream(
+def stream(  # long because: every option of a stream is named here
     start: When,
     end: When = "now",
     *,
@@ -223,7 +222,7 @@ def stream(
     return Events(EventStream(options, resolve_connection(connection), on_gap=on_gap), shape)
 
 
-def sync(
+def sync(  # long because: every option of a sync is named here
     archive: str | Path,
     *,
     start: When | None = None,
@@ -261,6 +260,8 @@ def sync(
     Raises:
         OciAuditError: The sync could not be finished; what was received is kept, and the next call continues.
     """
+    from ociaudit.operations.sync import SyncOptions
+
     options = SyncOptions(
         archive=Path(archive),
         start=start,
@@ -299,6 +300,8 @@ def run_sync(
     Raises:
         OciAuditError: The sync could not be finished.
     """
+    from ociaudit.operations.sync import sync_archive
+
     return sync_archive(options, resolve_connection(connection, callbacks=callbacks, cancellation=cancellation))
 
 
@@ -310,6 +313,8 @@ def run_sync_preview(
     Raises:
         OciAuditError: As the sync would, before its first request for events.
     """
+    from ociaudit.operations.sync import preview_sync
+
     return preview_sync(options, resolve_connection(connection, callbacks=callbacks))
 
 
@@ -340,6 +345,8 @@ class OpenArchive:
             UsageError: A time, a region or a compartment cannot be used.
             CorruptRun: A segment is missing or damaged.
         """
+        from ociaudit.archive.inputs import Limits, select_view
+
         limits = Limits(
             None if start is None else _type_time(start),
             None if end is None else _type_time(end),
@@ -367,6 +374,8 @@ class OpenArchive:
         Raises:
             CorruptRun: A segment is missing or damaged.
         """
+        from ociaudit.analysis.query import connect_archive
+
         return connect_archive(self._archive.select())
 
 
@@ -377,6 +386,9 @@ def open_archive(path: str | Path) -> OpenArchive:
         UsageError: The folder is not an archive.
         CorruptRun: Its commits are damaged, or were written by a newer version.
     """
+    from ociaudit.archive.inputs import is_archive_folder
+    from ociaudit.archive.reader import open_archive as read_archive
+
     folder = Path(path).expanduser()
     if not is_archive_folder(folder):
         raise UsageError(f"{folder} is not an archive", hint="name the folder that oci-audit sync wrote")

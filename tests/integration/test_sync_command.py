@@ -365,6 +365,7 @@ def test_the_metrics_are_those_of_the_archive(emulator: Emulator, tmp_path: Path
     emulator.faults([{"operation": "*", "times": None, "fault": {"kind": "status", "status": 400}}])
     failed = run_sync(emulator, tmp_path, "--metrics-file", str(path))
     assert failed.code not in {0, 10}
+    assert emulator.fault_states()[0]["fired"]
     after = read_metrics(path)
     assert after["oci_audit_last_attempt_exit_code"] == failed.code
     assert after["oci_audit_last_success_timestamp_seconds"] == metrics["oci_audit_last_success_timestamp_seconds"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ociaudit.archive.commit import Commit, Compartment
 from ociaudit.archive.state import (
     ArchiveState,
+    find_final_dates,
     find_retention_start,
     group_answers,
-    is_final_date,
     judge_archive,
     make_calendar,
 )
@@ -25,6 +25,7 @@ from support.drawn_commits import (
     NOW,
     ROOT,
     apply_commit,
+    find_final_until,
     list_compartments,
     make_commit,
     name_compartment,
@@ -117,7 +118,7 @@ class TestCoverage:
         found = coverage.find_unsatisfied(window, reach=reach, now=now)
         inside = {minute for part in found for minute in range(part.start, part.end)}
         assert inside == unsatisfied & set(range(window.start, window.end))
-        until = coverage.find_final_until(window.start, reach=reach, now=now)
+        until = find_final_until(coverage, window.start, reach=reach, now=now)
         expected = window.start
         while expected in table and expected not in unsatisfied:
             expected += 1
@@ -307,7 +308,7 @@ def test_whatever_happens_to_targets(story: list[tuple[str, int, int]]) -> None:
     assert (judge_archive(state).kind is VerdictKind.INCOMPLETE) is is_incomplete
     for day in range(state.start // DAY, state.end // DAY + 1):
         is_whole = state.start <= day * DAY and (day + 1) * DAY <= state.end
-        assert is_final_date(state, format_minute(day * DAY)[:10]) is (is_whole and day not in unfinished)
+        assert bool(find_final_dates(state, [format_minute(day * DAY)[:10]])) is (is_whole and day not in unfinished)
     for one in make_calendar(state):
         day = next(
             day for day in range(NOW // DAY - 5, service.now // DAY + 1) if format_minute(day * DAY)[:10] == one.date

@@ -4,7 +4,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ociaudit.archive.reader import open_archive
@@ -13,7 +13,7 @@ from support.simulated_course import COMPARTMENTS, Course, make_tenancy
 from support.simulated_tenancy import DAY
 
 
-@settings(derandomize=True, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), disturbances=st.lists(st.sampled_from(Course.DISTURBANCES), max_size=14))
 def test_whatever_happens(seed: int, disturbances: list[str]) -> None:
     """After any course of disturbed syncs the archive has what it claims, each record once, and its counts add up."""
@@ -34,7 +34,8 @@ def test_fourteen_days(tmp_path: Path) -> None:
     assert course.killed >= 20
 
 
-@settings(derandomize=True, max_examples=2, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.too_slow])
+@example(seed=11164)  # a sync that found a new compartment was killed, and resumed half a day later
 @given(seed=st.integers(0, 1 << 32))
 def test_two_archives_of_one_tenancy(seed: int) -> None:
     """However two archives were synced, what is final in both is the same to the byte once it is compacted."""

@@ -22,7 +22,7 @@ from ociaudit.archive.state import (
     list_targets,
     plan_asks,
 )
-from ociaudit.planning.shard import Gap, Target, Window
+from ociaudit.planning.shard import AskedCoverage, Gap, Target, Window
 
 DAY = 24 * 60
 ROOT = "ocid1.tenancy.oc1..aaaa"
@@ -139,3 +139,13 @@ def run_sync(
         lost=find_lost(seen, retention_start=retention_start, closing=closed),
     )
     return apply_commit(state, commit)
+
+
+def find_final_until(coverage: AskedCoverage, start: int, *, reach: int, now: int) -> int:
+    """Return the first minute from `start` on that is not final."""
+    end = max(coverage.end or start, start + 1)
+    holes = (
+        *coverage.find_missing(Window(start, end)),
+        *coverage.find_unsatisfied(Window(start, end), reach=reach, now=now),
+    )
+    return min((hole.start for hole in holes), default=end)

@@ -56,7 +56,6 @@ from ociaudit.storage.atomic_io import (
 )
 from ociaudit.storage.manifest import COMMIT_NAMESPACE, check_signature, name_signature, read_fingerprint, sign_bytes
 
-CHECKPOINT_SCHEMA = "oci-audit-checkpoint/1"
 CHECKPOINT_INTERVAL = 16
 """After so many commits without a checkpoint, one is due."""
 _CHECKPOINTS_KEPT = 2

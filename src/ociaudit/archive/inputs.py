@@ -14,7 +14,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +37,7 @@ from ociaudit.storage.verdict import (
     find_notice,
     has_qualifiers,
     judge,
+    judge_file,
     name_verdict,
 )
 
@@ -234,27 +235,21 @@ class FileInput:
         if self.path is None:
             return InputFacts(name="stdin", verdict=judge(None), words=("unknown: stdin has no manifest",))
         found = self._load_manifest()
-        if found is None and not with_digest:
-            return InputFacts(name=self.name, verdict=judge(None), words=tuple(describe_verdict(judge(None))))
-        digest, size_bytes = _hash_file(self.path)
-        labels = (("File", f"sha256:{digest}"),)
-        if found is None:
-            return InputFacts(
-                name=self.name,
-                verdict=judge(None),
-                words=tuple(describe_verdict(judge(None))),
-                labels=(*labels, ("Manifest", "none beside the file")),
-                size_bytes=size_bytes,
-            )
-        manifest = found.manifest
-        is_described = (manifest.output.sha256, manifest.output.size_bytes) == (digest, size_bytes)
-        verdict = judge(manifest, is_altered=not (found.has_own_digest and is_described))
-        return InputFacts(
+        content = _hash_file(self.path) if with_digest else None
+        verdict = judge_file(self.path, found, content=content)
+        digest = f"sha256:{found.manifest.digest}" if found else "none beside the file"
+        facts = InputFacts(
             name=self.name,
             verdict=verdict,
             words=tuple(describe_verdict(verdict)),
-            labels=(*labels, ("Manifest", f"sha256:{manifest.digest}")),
-            size_bytes=size_bytes,
+            labels=(("File", f"sha256:{content[0]}"), ("Manifest", digest)) if content else (),
+            size_bytes=content[1] if content else 0,
+        )
+        if found is None:
+            return facts
+        manifest = found.manifest
+        return replace(
+            facts,
             statement=manifest,
             start=manifest.range.start,
             end=manifest.range.end,

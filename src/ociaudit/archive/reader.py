@@ -74,7 +74,7 @@ class Archive:
     @property
     def verdict(self) -> Verdict:
         """Return what may be said of the whole archive."""
-        return judge_archive(self.state, is_anchored=False)
+        return judge_archive(self.state)
 
     def select(
         self,

@@ -670,17 +670,12 @@ def _assess(state: ArchiveState, one: TargetState, window: Window) -> _Situation
     return _Situation(expected, missing, lost, provisional)
 
 
-def is_final_date(state: ArchiveState, date: str) -> bool:
-    """Return whether every minute of a UTC date is final for every target, so that nothing can be added to it.
+def find_final_dates(state: ArchiveState, dates: Iterable[str]) -> frozenset[str]:
+    """Return those UTC dates of some of which every minute is final for every target, so that nothing can be added.
 
     Of a closed target that is what is covered, and what a waived one lacks does not matter. The date of unreadable
     times is never final.
     """
-    return date in find_final_dates(state, [date])
-
-
-def find_final_dates(state: ArchiveState, dates: Iterable[str]) -> frozenset[str]:
-    """Return those of some dates that are final, as `is_final_date` says."""
     days = {date: _find_day(date) for date in dates if date != UNKNOWN_DATE}
     days = {date: day for date, day in days.items() if state.start <= day.start and day.end <= state.end}
     for one, is_waived, _ in _group_by_waiver(state):
@@ -732,11 +727,11 @@ def judge_archive(
     *,
     window: Window | None = None,
     targets: Collection[Target] | None = None,
-    is_anchored: bool = True,
+    is_anchored: bool = False,
 ) -> Verdict:
     """Return the verdict on an archive, or on a window and some targets of it.
 
-    `is_anchored`: a signature, or a digest kept elsewhere, vouches for the newest commit.
+    `is_anchored`: a signature that was checked, or a digest kept elsewhere, vouches for the newest commit.
     """
     asked = window or Window(state.start, max(state.end, state.start + 1))
     tally = _Tally(state, asked)
@@ -824,6 +819,7 @@ class _Tally:
             imported_files=state.totals.imported_files,
             pruned_before=format_minute(state.pruned_before) if asked.start < state.pruned_before else "",
             is_anchored=is_anchored,
+            is_signed=state.key_fingerprint is not None,
             paths={ocid: one.path for ocid, one in state.compartments.items()},
         )
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -360,3 +360,21 @@ def run_async(work: Callable[[], Awaitable[T]]) -> T:
         return asyncio.run(run())
     with ThreadPoolExecutor(1, thread_name_prefix="ociaudit") as thread:
         return thread.submit(lambda: asyncio.run(run())).result()
+
+
+async def run_cancellable(work: Coroutine[Any, Any, T], cancellation: Cancellation, moment: str) -> T:
+    """Run a coroutine, and cancel it when a stop is requested; `moment` says how far it was then.
+
+    Raises:
+        Interrupted: a stop was requested.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    cancellation.attach(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        cancellation.check(moment)
+        raise
+    finally:
+        cancellation.attach(None)

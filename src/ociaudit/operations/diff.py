@@ -37,9 +37,9 @@ from ociaudit.formats.json import parse_block, read_array, read_line_blocks, rea
 from ociaudit.formats.reader import check_source, reject_incomplete
 from ociaudit.planning.shard import Coverage, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder
-from ociaudit.storage.manifest import CoverageStatement, Manifest, load_manifest, name_manifest
+from ociaudit.storage.manifest import CoverageStatement, Manifest
 from ociaudit.storage.merge import EventIndex, split_location
-from ociaudit.storage.verdict import VerdictKind, judge_file
+from ociaudit.storage.verdict import VerdictKind
 
 _EXAMPLES, _EXAMPLES_KEPT = 20, 1_000
 _IDS_REMEMBERED = 100_000
@@ -183,7 +183,7 @@ def compare_inputs(a: Input, b: Input, *, is_strict: bool = False) -> Difference
             export.read_as_any_format(reject_incomplete if is_strict else difference.notes.append)
     for source, export in zip((a, b), exports, strict=True):
         if export.statement is not None:
-            difference.notes.append(f"{source.name}: {'; '.join(source.read_facts().words)}")
+            difference.notes.append(f"{source.name}: {'; '.join(export.facts.words)}")
     shared = SharedCoverage(exports[0].statement, exports[1].statement, difference.notes)
     with tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch:
         ordered = [
@@ -358,21 +358,17 @@ class _Export:
     def __init__(self, source: Input) -> None:
         self._source = source
         self._path = Path(source.name)
-        manifest: Manifest | None = None
-        is_its_file = True
         if source.file is not None:
             check_source(source.file)
             if not source.file.is_file():
                 raise UsageError(
                     f"{source.name} is not a file; diff reads each file more than once", hint="save it as a file first"
                 )
-            found = load_manifest(name_manifest(source.file))
-            manifest = found.manifest if found else None
-            is_its_file = judge_file(source.file, found).kind is not VerdictKind.ALTERED
-        self.statement: CoverageStatement | None = manifest or source.view
-        arguments = manifest.arguments if manifest else None
+        self.facts = source.read_facts()
+        self.statement = self.facts.statement
+        arguments = self.statement.arguments if isinstance(self.statement, Manifest) else None
         is_lines = arguments is not None and arguments.format in {"json", "ndjson"}
-        self.is_own = source.view is not None or (is_lines and is_its_file)
+        self.is_own = source.view is not None or (is_lines and self.facts.verdict.kind is not VerdictKind.ALTERED)
         """Whether it is read in the layout that its manifest states, or as an archive, which is fast."""
         self.is_converted = False
         """Whether some of its events were in another shape than `api`."""

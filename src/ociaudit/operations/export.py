@@ -29,7 +29,15 @@ from ociaudit.events.redaction import Redactor
 from ociaudit.formats.base import EventEncoder
 from ociaudit.formats.compression import make_compressor
 from ociaudit.formats.registry import make_format
-from ociaudit.operations.context import Callbacks, ExportOptions, RunContext, Service, connect, run_async
+from ociaudit.operations.context import (
+    Callbacks,
+    ExportOptions,
+    RunContext,
+    Service,
+    connect,
+    run_async,
+    run_cancellable,
+)
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
@@ -245,7 +253,8 @@ class _Export:
 
     def run(self) -> ExportResult:
         with contextlib.ExitStack() as stack:
-            fetched = run_async(lambda: self._fetch_until_cancelled(stack))
+            cancellation, moment = self.context.cancellation, "before the first event was requested"
+            fetched = run_async(lambda: run_cancellable(self._fetch(stack), cancellation, moment))
             self.context.callbacks.on_publish(len(fetched.spool.index))
             redactor = Redactor() if fetched.plan.arguments.redact else None
             origins = OriginRecorder()
@@ -254,19 +263,6 @@ class _Export:
         if result.complete and not (_may_be_requested_again(result) or self.time_range.is_clipped):
             self.workspace.folder.remove()
         return result
-
-    async def _fetch_until_cancelled(self, stack: contextlib.ExitStack) -> _Fetched:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(self._fetch(stack))
-        cancellation = self.context.cancellation
-        cancellation.attach(lambda: loop.call_soon_threadsafe(task.cancel))
-        try:
-            return await task
-        except asyncio.CancelledError:
-            cancellation.check("before the first event was requested")
-            raise
-        finally:
-            cancellation.attach(None)
 
     async def _fetch(self, stack: contextlib.ExitStack) -> _Fetched:
         """Fetch everything that is missing; `stack` will close the spool."""

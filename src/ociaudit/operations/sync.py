@@ -20,7 +20,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import shutil
@@ -71,7 +70,7 @@ from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.events.event import read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, minute_of_instant, read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
-from ociaudit.operations.context import RunContext, Service, When, connect, run_async
+from ociaudit.operations.context import RunContext, Service, When, connect, run_async, run_cancellable
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.scope_resolution import read_retention, resolve_regions, resolve_waivers
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
@@ -244,7 +243,7 @@ class _Fetched:
     """What a round has received so far.
 
     `answered` are the windows that count as covered. Everything planned before the minute `reached` has been requested.
-    Windows that an earlier process received count from `recovered_oldest` on.
+    `recovered` is what an earlier process received; it counts as far as it was inside retention at `recovered_at`.
     """
 
     answered: dict[Target, Coverage] = field(default_factory=dict)
@@ -406,20 +405,9 @@ class _Planner:
     async def make_plan(self, service: Service) -> SyncPlan:
         """List the scope, and decide what to request."""
         context, options, state = self._context, self._options, self._state
-        tenancy = service.credentials.tenancy
         selection = options.select(state.selection)
         regions, _, home = await resolve_regions(selection.regions, service, context.callbacks)
-        listing = await service.identity.list_compartments()
-        paths = name_compartments(listing.items, tenancy=tenancy)
-        named = tuple(find_compartment(text, paths) for text in selection.compartments)
-        selection = msgspec.structs.replace(selection, compartments=named)
-        _check_wider(state.selection, selection)
-        states = {one.id: one.state for one in listing.items}
-        chosen = choose_compartments(listing.items, named, tenancy=tenancy, is_subtree=selection.is_subtree)
-        compartments = {
-            ocid: Compartment(paths.get(ocid, ocid), states.get(ocid, "ACTIVE" if ocid == tenancy else "UNKNOWN"))
-            for ocid in chosen
-        }
+        selection, compartments, paths = await self._list_compartments(service, selection)
         retention = await read_retention(service, home, context.callbacks)
         now = self._find_present(service)
         if state.sequence and now < state.start:
@@ -457,6 +445,28 @@ class _Planner:
             ahead_seconds=_read_skew(service),
         )
         return msgspec.structs.replace(plan, check=_hash_plan(plan))
+
+    async def _list_compartments(
+        self, service: Service, selection: Selection
+    ) -> tuple[Selection, dict[str, Compartment], dict[str, str]]:
+        """Return the selection with OCIDs for names, the compartments that it means, and the paths of all.
+
+        Raises:
+            UsageError: a name is not that of one compartment, or the archive follows more than the selection.
+        """
+        tenancy = service.credentials.tenancy
+        listing = await service.identity.list_compartments()
+        paths = name_compartments(listing.items, tenancy=tenancy)
+        named = tuple(find_compartment(text, paths) for text in selection.compartments)
+        selection = msgspec.structs.replace(selection, compartments=named)
+        _check_wider(self._state.selection, selection)
+        states = {one.id: one.state for one in listing.items}
+        chosen = choose_compartments(listing.items, named, tenancy=tenancy, is_subtree=selection.is_subtree)
+        compartments = {
+            ocid: Compartment(paths.get(ocid, ocid), states.get(ocid, "ACTIVE" if ocid == tenancy else "UNKNOWN"))
+            for ocid in chosen
+        }
+        return selection, compartments, paths
 
     def _find_present(self, service: Service) -> int:
         """Return the present in minutes: the smaller of the local clock and the service's."""
@@ -515,26 +525,14 @@ class _Round:
         Raises:
             OciAuditError: it could not be finished; what was received is kept, and the next sync continues.
         """
+        context = self._context
         make_private_folder(self._folder.work)
         with contextlib.ExitStack() as stack:
-            plan, spool = run_async(lambda: self._fetch_until_cancelled(stack))
+            plan, spool = run_async(lambda: run_cancellable(self._fetch(stack), context.cancellation, _KEPT))
             commit = self._commit(plan, spool)
         remove_locked_folder(self._folder.work, first=self._work.plan_path)
         has_more = self._is_outdated or self._fetched.reached < plan.end
         return RoundResult(commit, has_more, None if self._is_resumed else plan.now, self._warnings)
-
-    async def _fetch_until_cancelled(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(self._fetch(stack))
-        cancellation = self._context.cancellation
-        cancellation.attach(lambda: loop.call_soon_threadsafe(task.cancel))
-        try:
-            return await task
-        except asyncio.CancelledError:
-            cancellation.check(_KEPT)
-            raise
-        finally:
-            cancellation.attach(None)
 
     async def _fetch(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
         context, fetched = self._context, self._fetched
@@ -780,7 +778,7 @@ class SyncResult:
     @property
     def verdict(self) -> Verdict:
         """Return what may be said of the archive now."""
-        return judge_archive(self.state, is_anchored=self.state.key_fingerprint is not None)
+        return judge_archive(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -949,16 +947,12 @@ def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: A
 
 def _find_replaced(log: CommitLog, *, since: datetime) -> set[str]:
     """Return the paths that commits written after a moment have replaced."""
-    limit, last = format_second(since), log.next_sequence
-    found: set[str] = set()
-    while last > 1:
-        first = max(1, last - _COMMITS_PER_LOOK)
-        commits = [one for one in log.read_commits(first) if one.sequence < last]
-        found.update(path for one in commits if one.at >= limit for path in one.replaced)
-        if commits[0].at < limit:
-            break
-        last = first
-    return found
+    limit, count = format_second(since), _COMMITS_PER_LOOK
+    while True:
+        commits = list(log.read_commits(max(1, log.next_sequence - count)))
+        if not commits or commits[0].sequence == 1 or commits[0].at < limit:
+            return {path for one in commits if one.at >= limit for path in one.replaced}
+        count *= 4  # most archives have far fewer commits a day than the first look reads
 
 
 def _retire(folder: ArchiveFolder, paths: Iterable[str]) -> None:

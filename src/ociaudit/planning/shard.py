@@ -301,18 +301,6 @@ class AskedCoverage(msgspec.Struct, frozen=True, array_like=True):
                     found.add(Window(start, end))
         return found.windows
 
-    def find_final_until(self, start: int, *, reach: int, now: int) -> int:
-        """Return the first minute from `start` on that is not final."""
-        position = start
-        for span in self.spans[bisect_right(self.spans, start, key=lambda span: span.end) :]:
-            if span.start > position:
-                break
-            left = self.find_unsatisfied(Window(position, span.end), reach=reach, now=now)
-            if left:
-                return left[0].start
-            position = span.end
-        return position
-
     def find_span(self, minute: int) -> AskedSpan | None:
         """Return the span that covers a minute; None if it is not covered."""
         return next(iter(self._overlap(Window(minute, minute + 1))), None)

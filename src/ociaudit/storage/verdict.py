@@ -91,7 +91,9 @@ class Verdict:
     pruned_before: str = ""
     """The time before which an archive's events were removed, where the range begins before it."""
     is_anchored: bool = True
-    """Whether a signature, or a digest kept elsewhere, vouches for an archive's newest commit."""
+    """Whether a signature that was checked, or a digest kept elsewhere, vouches for an archive's newest commit."""
+    is_signed: bool = False
+    """Whether an archive states that its commits are signed."""
     paths: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Paths of compartments by OCID, such as `root/production/payments`, as far as they are known."""
 
@@ -194,15 +196,19 @@ def is_described(path: Path, manifest: Manifest) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == manifest.output.sha256
 
 
-def judge_file(path: Path, found: ManifestFile | None) -> Verdict:
+def judge_file(path: Path, found: ManifestFile | None, *, content: tuple[str, int] | None = None) -> Verdict:
     """Return the verdict on a file; its manifest, if there is one, must be unchanged and describe the file.
+
+    `content` is the SHA-256 and the size of the file, where the caller has read it already.
 
     Raises:
         DiskError: the file cannot be read.
     """
     if found is None:
         return judge(None)
-    return judge(found.manifest, is_altered=not found.has_own_digest or not is_described(path, found.manifest))
+    output = found.manifest.output
+    is_same = is_described(path, found.manifest) if content is None else content == (output.sha256, output.size_bytes)
+    return judge(found.manifest, is_altered=not (found.has_own_digest and is_same))
 
 
 def find_notice(path: Path) -> str | None:
@@ -310,7 +316,8 @@ def _describe_archive(verdict: Verdict) -> Iterator[str]:
     if verdict.imported_files:
         yield f"{format_count(verdict.imported_files, 'imported file')}: events that no sync requested"
     if not verdict.is_anchored:
-        yield "not anchored: without a signature or --expect, a rollback of the whole archive would not be noticed"
+        unchecked = "its signatures are checked by oci-audit verify --signer; " if verdict.is_signed else ""
+        yield f"not anchored: {unchecked}without --expect, a rollback of the whole archive would not be noticed"
 
 
 def _name_waived(verdict: Verdict) -> Iterator[str]:

@@ -20,7 +20,6 @@ from ociaudit.archive.state import (
     find_lost,
     find_retention_start,
     group_answers,
-    is_final_date,
     judge_archive,
     judge_closures,
     list_targets,
@@ -40,6 +39,7 @@ from support.drawn_commits import (
     ROOT,
     apply_commit,
     deny,
+    find_final_until,
     list_compartments,
     make_commit,
     name_compartment,
@@ -155,7 +155,7 @@ def test_a_waived_denial_is_no_gap_but_a_failure_is() -> None:
     old = Window(START, START + DAY)
     assert judge_archive(state, window=old).kind is VerdictKind.COMPLETE_EXCEPT_WAIVED
     assert judge_archive(state, window=old).waived == (THERE,)
-    assert is_final_date(state, format_minute(START + DAY)[:10])
+    assert find_final_dates(state, [format_minute(START + DAY)[:10]])
 
     def fail(target: Target, window: Window) -> Gap | None:
         return Gap(target, window, "failed", "503") if target == THERE else None
@@ -311,7 +311,7 @@ def test_a_gap_that_passes_out_of_retention_is_lost_for_ever() -> None:
     verdict = judge_archive(state)
     assert (verdict.kind, verdict.lost, verdict.gaps, verdict.unrequested) == (VerdictKind.INCOMPLETE, 1, 0, 0)
     assert describe_verdict(verdict)[0] == "INCOMPLETE: 1 lost window in 1 of 2 targets"
-    assert not is_final_date(state, format_minute(first + DAY)[:10])
+    assert not find_final_dates(state, [format_minute(first + DAY)[:10]])
 
 
 def test_a_compartment_first_listed_later_lacks_nothing_before_its_retention() -> None:
@@ -343,7 +343,7 @@ def test_a_clock_that_was_ahead_covers_nothing_of_the_future() -> None:
     coverage = state.targets[HERE].coverage
     assert coverage.end == NOW + DAY + 45
     assert state.end == NOW + DAY + 45
-    assert coverage.find_final_until(START, reach=state.reach, now=state.now) <= NOW + DAY - state.reach + 61
+    assert find_final_until(coverage, START, reach=state.reach, now=state.now) <= NOW + DAY - state.reach + 61
     sync_hourly(state, NOW + DAY + 120, NOW + 4 * DAY)
     assert judge_archive(state).kind is VerdictKind.COMPLETE_SO_FAR
 
@@ -354,9 +354,9 @@ def test_a_clock_that_was_ahead_twice_makes_nothing_final() -> None:
     sync_hourly(state, NOW, NOW + DAY, start=START)
     run_sync(state, NOW + 30 * DAY)
     run_sync(state, NOW + 31 * DAY)
-    assert state.targets[HERE].coverage.find_final_until(START, reach=state.reach, now=state.now) > NOW + DAY
+    assert find_final_until(state.targets[HERE].coverage, START, reach=state.reach, now=state.now) > NOW + DAY
     run_sync(state, NOW + DAY + 60)
-    until = state.targets[HERE].coverage.find_final_until(START, reach=state.reach, now=state.now)
+    until = find_final_until(state.targets[HERE].coverage, START, reach=state.reach, now=state.now)
     assert until <= NOW + DAY + 60 - state.reach + 1
 
 
@@ -514,7 +514,10 @@ def test_a_verdict_says_what_it_is_anchored_to_and_what_is_not_requested_yet() -
     apply_commit(state, commit)
     verdict = judge_archive(state, is_anchored=False)
     assert describe_verdict(verdict)[0] == "INCOMPLETE: 1 unrequested window in 1 of 1 target"
-    assert any("not anchored" in line for line in describe_verdict(verdict))
+    assert any("not anchored: without --expect" in line for line in describe_verdict(verdict))
+    state.key_fingerprint = "SHA256:x"
+    assert any("not anchored: its signatures are checked by" in line for line in describe_verdict(judge_archive(state)))
+    assert not any("anchored" in line for line in describe_verdict(judge_archive(state, is_anchored=True)))
     assert judge_archive(state, window=Window(START, START + DAY)).kind is VerdictKind.COMPLETE
 
 
@@ -542,4 +545,4 @@ def test_the_calendar_shows_the_worst_of_each_day() -> None:
     assert list(days)[-1] == "unknown"
     finals = find_final_dates(state, days)
     assert finals == {date for date, day in days.items() if day.kind == "final"}
-    assert not is_final_date(state, "unknown")
+    assert not find_final_dates(state, ["unknown"])

@@ -1,19 +1,24 @@
 """One sync after another of a simulated tenancy: what is asked, what counts, and what is refused."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ociaudit.archive.commit import Commit
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.state import ArchiveState
 from ociaudit.errors import RequestError, ServiceUnreachable, SignInRejected, UsageError
-from ociaudit.operations.sync import SyncOptions, sync_archive
+from ociaudit.operations.sync import SyncOptions, recover_archive, sync_archive
 from ociaudit.planning.shard import Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
+from support.archives import make_commit, make_segment, write_archive
+from support.drawn_commits import find_final_until
 from support.simulated_archive import (
     check_counts,
     check_files,
@@ -493,5 +498,26 @@ class TestRounds:
         reach = options.rings[-1] + SETTLE
         for target in tenancy.list_targets():  # what was covered before has been asked at that age now
             assert (
-                last.targets[target].coverage.find_final_until(last.start, reach=reach, now=last.now) >= BEGIN - SETTLE
+                find_final_until(last.targets[target].coverage, last.start, reach=reach, now=last.now) >= BEGIN - SETTLE
             )
+
+
+def test_a_replaced_segment_stays_for_a_day_however_many_commits_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who are reading it find it for a day; after that the next writer removes it."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _: None, raising=False)
+    log = write_archive(tmp_path / "archive", 1)
+    first = make_segment(1)
+    log.append(msgspec.structs.replace(make_commit(log, added=[make_segment(2)]), replaced=(first.path,)))
+    for number in range(3, 150):
+        log.append(make_commit(log, added=[make_segment(number)]))
+    kept = log.folder.replaced_path(first.path)
+    kept.parent.mkdir(mode=0o700)
+    kept.write_bytes(b"rows")
+    written = datetime.fromisoformat(make_commit(log).at)
+    recover_archive(log, now=written + timedelta(hours=23))
+    assert kept.exists()
+    recover_archive(log, now=written + timedelta(hours=25))
+    assert not kept.exists()
