@@ -34,11 +34,11 @@ START, END = "2025-12-01", "2025-12-03"
 
 
 class Stopped(NoWaitClock):
-    """A clock that shows one time."""
+    """A clock that shows one time, later than the real exports of these tests whenever they run."""
 
     def now(self) -> datetime:
         """Return the time."""
-        return datetime(2026, 11, 29, 12, tzinfo=UTC)
+        return datetime(2090, 11, 29, 12, tzinfo=UTC)
 
 
 class Notices(Callbacks):
@@ -182,7 +182,7 @@ def test_coverage_is_what_a_sync_does_not_ask_again(exports, tmp_path) -> None:
 def test_a_clock_that_was_ahead_does_not_make_the_future_covered(exports, tmp_path) -> None:
     """An export that claims to have begun later than now counts as asked now."""
     copy = tmp_path / "later.json"
-    copy_export(exports["whole"], copy, started_at="2031-01-01T00:00:00Z")
+    copy_export(exports["whole"], copy, started_at="2091-01-01T00:00:00Z")
     run(tmp_path / "archive", copy)
     state = open_archive(tmp_path / "archive").state
     asked = {span.asked_at for one in state.targets.values() for span in one.coverage.spans}
@@ -427,7 +427,7 @@ def test_a_late_event_of_a_pruned_date_is_kept_until_the_next_pruning(dated, tmp
         ("yesterday-ish", "not a date"),
         ("2025-13-01", "2025-13-01"),
         ("2025-12", "not a date"),
-        ("2027-01-01", "future"),
+        ("2091-01-01", "future"),
         ("", "not a date"),
         ("2025-12-01T10:00", "not a date"),
     ],
