@@ -181,7 +181,7 @@ test-install: setup $(VENV_TOOLS)/bin/uv ## install the wheel with uvx and pipx 
 # that later ones removed.
 LOWEST_TESTS ?= $(addprefix tests/unit/,cli/test_app.py cli/test_options.py cli/test_progress.py client/test_auth.py \
 	client/test_auth_principals.py client/test_network.py client/test_signer.py client/test_transport.py \
-	events/test_field_naming.py events/test_fields.py formats/test_compression.py formats/test_json_reader.py \
+	events/test_field_naming.py events/test_fields.py formats/test_compression.py formats/test_json_any_layout.py \
 	formats/test_parquet.py analysis/test_query.py analysis/test_report.py analysis/test_query_guard.py \
 	analysis/test_summary.py storage/test_manifest.py) tests/integration/test_demo.py
 

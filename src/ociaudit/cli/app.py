@@ -1,7 +1,8 @@
 """The command `oci-audit`: the table of its commands, and the one place where an error becomes an exit status.
 
 A command's module is imported when the command is run or its help is shown, so that `oci-audit --help` needs nothing
-but click. `presets` and `completion` list what the command line itself knows, and are here.
+but click. Three small commands are here: `doctor`, and `presets` and `completion`, which list what the command line
+itself knows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
@@ -19,14 +21,18 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.options import (
+    OUTPUT,
     Command,
     argument,
     complete_names,
     complete_presets,
     json_option,
+    make_connection_options,
     make_general_options,
     option,
+    region_option,
     render_help,
+    sign_in_options,
 )
 from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status
 from ociaudit.version import VERSION
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ociaudit.events.filters import Preset
+    from ociaudit.operations.doctor import CheckResult
 
 _PROGRAM = "oci-audit"
 _COMPLETION_VARIABLE = "_OCI_AUDIT_COMPLETE"
@@ -62,11 +69,11 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "tail": LazyCommand("ociaudit.cli.tail_commands:tail", "Print the events that an archive has gained."),
         "import": LazyCommand("ociaudit.cli.tail_commands:import_command", "Add event files to an archive."),
         "prune": LazyCommand("ociaudit.cli.tail_commands:prune", "Remove old events from an archive."),
-        "doctor": LazyCommand("ociaudit.cli.doctor_command:doctor", "Check that everything is ready for an export."),
+        "doctor": LazyCommand("ociaudit.cli.app:doctor", "Check that everything is ready for an export."),
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
-        "diff": LazyCommand("ociaudit.cli.diff_command:diff", "Compare two exports event by event."),
+        "diff": LazyCommand("ociaudit.cli.file_commands:diff", "Compare two exports event by event."),
         "presets": LazyCommand("ociaudit.cli.app:presets", "List the named filters."),
-        "convert": LazyCommand("ociaudit.cli.convert_command:convert", "Convert event files to another format."),
+        "convert": LazyCommand("ociaudit.cli.file_commands:convert", "Convert event files to another format."),
         "summary": LazyCommand("ociaudit.cli.summary_command:summary", "Summarize event files on one screen."),
         "query": LazyCommand("ociaudit.cli.query_command:query", "Run a SQL SELECT on event files."),
         "report": LazyCommand(
@@ -316,5 +323,76 @@ def _encode_preset(preset: Preset) -> dict[str, Any]:
         "parts": [
             {"title": part.title, "event_types": part.name_rule.patterns, "outcome": part.name_rule.outcome}
             for part in preset.parts
+        ],
+    }
+
+
+_STATUS_WIDTH = 8
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("Check everything with the default profile", "oci-audit doctor"),
+        ("Check one region and print JSON for scripts", "oci-audit doctor --region eu-frankfurt-1 --json"),
+    ),
+)
+@region_option
+@option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print one JSON object.")
+@sign_in_options
+def doctor(*, as_json: bool, **options: Any) -> int:
+    """Check sign-in, proxy, certificates, clock, regions, permissions, and retention, and show how to fix problems.
+
+    Exit codes: 0 nothing failed, 3 a check failed, 2 usage.
+    """
+    results = _diagnose(options)
+    if as_json:
+        import json
+
+        console.print_data(json.dumps(encode_results(results)))
+    else:
+        for line in describe_results(results):
+            console.print_output(line)
+    return ExitCode.OK if is_ready(results) else ExitCode.NOT_READY
+
+
+def _diagnose(options: dict[str, Any]) -> tuple[CheckResult, ...]:
+    from ociaudit import api
+
+    return api.diagnose(make_connection_options(options), regions=options["regions"])
+
+
+def is_ready(results: Sequence[CheckResult]) -> bool:
+    """Return whether no check failed."""
+    return not any(result.status == "failed" for result in results)
+
+
+def describe_results(results: Sequence[CheckResult]) -> Iterator[str]:
+    """Yield a line for each check, what to do below it, and the totals at the end."""
+    width = max((len(result.check) for result in results), default=0)
+    margin = " " * (_STATUS_WIDTH + 1)
+    for result in results:
+        yield f"{result.status:{_STATUS_WIDTH}} {result.check:{width}}  {result.message}"
+        if result.hint:
+            yield f"{margin}hint: {result.hint}"
+        if result.policy:
+            yield f"{margin}policy: {result.policy}"
+    totals = Counter(result.status for result in results)
+    yield ", ".join(f"{number} {status}" for status, number in totals.items())
+
+
+def encode_results(results: Sequence[CheckResult]) -> dict[str, Any]:
+    """Return the results as one JSON object; `is_ready` if no check failed."""
+    return {
+        "is_ready": is_ready(results),
+        "findings": [
+            {
+                "check": result.check,
+                "status": result.status,
+                "message": result.message,
+                "hint": result.hint,
+                "policy": result.policy,
+            }
+            for result in results
         ],
     }

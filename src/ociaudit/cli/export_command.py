@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.context import Cancellation, ExportOptions
     from ociaudit.operations.export import ExportResult
     from ociaudit.operations.preview import Preview
-    from ociaudit.planning.estimate import Amount, Estimate
+    from ociaudit.planning.planner import Amount, Estimate
     from ociaudit.storage.manifest import Totals
 
 LogFormat = Literal["text", "json"]

@@ -32,7 +32,7 @@ from ociaudit.formats.base import (
     check_rows,
     make_target,
 )
-from ociaudit.formats.json_reader import describe_bytes, guess_encoding
+from ociaudit.formats.json import describe_bytes, guess_encoding
 from ociaudit.planning.shard import Target
 
 FORMULA_SIGNS = frozenset("=+-@\t\r\n＝＋－＠")

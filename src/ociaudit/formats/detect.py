@@ -46,7 +46,7 @@ from ociaudit.events.field_naming import (
 from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
-from ociaudit.formats.json_reader import (
+from ociaudit.formats.json import (
     HOLLOW_PAGE,
     LIST_NAMES,
     ListStart,

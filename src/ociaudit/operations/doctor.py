@@ -27,8 +27,7 @@ from ociaudit.errors import (
     SignInRejected,
     format_count,
 )
-from ociaudit.operations.context import RunContext, Service, connect
-from ociaudit.operations.scope_resolution import settled_until
+from ociaudit.operations.context import RunContext, Service, connect, settled_until
 from ociaudit.planning.scope import Compartment, Region, find_home_region, name_compartments, suggest_region
 from ociaudit.planning.shard import Shard, Target, Window
 

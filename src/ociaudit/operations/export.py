@@ -34,9 +34,16 @@ from ociaudit.operations.context import (
     ExportOptions,
     RunContext,
     Service,
+    check_scope,
     connect,
+    make_plan,
+    make_span,
+    resolve_times,
+    resolve_waivers,
     run_async,
     run_cancellable,
+    settled_until,
+    warn_about_range,
 )
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
@@ -57,15 +64,6 @@ from ociaudit.operations.resume import (
     is_run_spent,
     open_workspace,
     resolve_run_path,
-)
-from ociaudit.operations.scope_resolution import (
-    check_scope,
-    make_plan,
-    make_span,
-    resolve_times,
-    resolve_waivers,
-    settled_until,
-    warn_about_range,
 )
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
 from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, format_second

@@ -39,8 +39,7 @@ from ociaudit.errors import RequestError, ServiceError, ServiceUnreachable
 from ociaudit.events.event import Event, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, replace_surrogates
 from ociaudit.events.filters import EventFilter, TimeSpan
-from ociaudit.operations.context import Callbacks, CountedName
-from ociaudit.operations.scope_resolution import settled_until
+from ociaudit.operations.context import Callbacks, CountedName, settled_until
 from ociaudit.planning.planner import PlannedShard, SplitDecider, SplitPolicy
 from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Coverage, Gap, PageCursor, Shard, Target, Window, format_second
 from ociaudit.storage import spool

@@ -18,15 +18,20 @@ from ociaudit.client.transport import FinishedRequest
 from ociaudit.clock import Clock
 from ociaudit.errors import RequestError, ServiceError
 from ociaudit.events.event import read_order
-from ociaudit.operations.context import Callbacks, ExportOptions, RunContext, Service, connect, run_async
-from ociaudit.operations.scope_resolution import (
+from ociaudit.operations.context import (
+    Callbacks,
+    ExportOptions,
+    RunContext,
+    Service,
     check_scope,
+    connect,
     is_beyond_retention,
     make_plan,
     resolve_times,
+    run_async,
     settled_until,
 )
-from ociaudit.planning.estimate import (
+from ociaudit.planning.planner import (
     Amount,
     Estimate,
     Probe,
@@ -34,9 +39,9 @@ from ociaudit.planning.estimate import (
     choose_slices,
     divide_targets,
     estimate_total,
+    plan_shards,
     share_probes,
 )
-from ociaudit.planning.planner import plan_shards
 from ociaudit.planning.shard import MINUTES_PER_DAY, Shard, Target, Window, format_minute
 from ociaudit.storage.run_dir import ExportArguments, RunPlan
 

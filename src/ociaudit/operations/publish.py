@@ -28,7 +28,7 @@ from ociaudit.events.event import read_order
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
-from ociaudit.operations.scope_resolution import is_beyond_retention
+from ociaudit.operations.context import is_beyond_retention
 from ociaudit.planning.shard import Coverage, Gap, Target, format_minute, format_second
 from ociaudit.planning.time_range import parse_duration
 from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader

@@ -27,9 +27,17 @@ from ociaudit.errors import IncompleteExport, ServiceUnreachable, format_count
 from ociaudit.events.event import Event
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.events.filters import EventFilter, TimeSpan
-from ociaudit.operations.context import ExportOptions, RunContext, connect
+from ociaudit.operations.context import (
+    ExportOptions,
+    RunContext,
+    check_scope,
+    connect,
+    make_plan,
+    make_span,
+    resolve_times,
+    settled_until,
+)
 from ociaudit.operations.fetcher import Fetcher, GapTracker
-from ociaudit.operations.scope_resolution import check_scope, make_plan, make_span, resolve_times, settled_until
 from ociaudit.planning.planner import plan_regions
 from ociaudit.planning.shard import MINUTES_PER_DAY, Gap, Shard, Window
 from ociaudit.storage.run_dir import ExportArguments

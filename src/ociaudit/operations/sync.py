@@ -70,9 +70,18 @@ from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.events.event import read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, minute_of_instant, read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
-from ociaudit.operations.context import RunContext, Service, When, connect, run_async, run_cancellable
+from ociaudit.operations.context import (
+    RunContext,
+    Service,
+    When,
+    connect,
+    read_retention,
+    resolve_regions,
+    resolve_waivers,
+    run_async,
+    run_cancellable,
+)
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
-from ociaudit.operations.scope_resolution import read_retention, resolve_regions, resolve_waivers
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
 from ociaudit.planning.scope import choose_compartments, find_compartment, name_compartments
 from ociaudit.planning.shard import (

@@ -23,7 +23,7 @@ from ociaudit.errors import ServiceError, UsageError
 from ociaudit.events.filters import Criteria, FilterSpec
 from ociaudit.operations.export import ExportResult
 from ociaudit.operations.preview import Preview, Speed, encode_preview
-from ociaudit.planning.estimate import Amount, Estimate
+from ociaudit.planning.planner import Amount, Estimate
 from ociaudit.planning.shard import Gap, Target, Window
 from ociaudit.storage.manifest import EventRange, EventTimes, FileEntry, Manifest, Principal, Range, Scope, Tool, Totals
 from ociaudit.storage.run_dir import ExportArguments, RunPlan

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.planning.estimate import (
+from ociaudit.planning.planner import (
     Probe,
     Sampled,
     ScopePart,

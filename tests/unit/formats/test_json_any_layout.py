@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ociaudit.formats.base import InvalidFile
-from ociaudit.formats.json_reader import ObjectStream
+from ociaudit.formats.json import ObjectStream
 from support.json_bodies import OBJECTS, SPACES, WHITE_SPACE, write_body
 
 
