@@ -18,6 +18,7 @@ from bench.filters import run_filters
 from bench.formats import run_formats
 from bench.insight import run_insight
 from bench.machine import describe_machine
+from bench.measure import RunError
 from bench.report import run_report
 from bench.resume import run_resume
 from bench.shards import run_shards
@@ -53,25 +54,35 @@ BENCHMARKS = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the selected benchmarks and return the exit code: 0, whatever the figures are."""
+    """Run the selected benchmarks and return the exit code: 0 whatever the figures are, 1 if one could not be run."""
     options = _read_options(arguments)
     chosen = [one for one in BENCHMARKS if one.name in options.only] if options.only else _choose(options)
     machine = describe_machine()
     print("\n".join(f"{name + ':':<20}{value}" for name, value in machine.items()))
     results: list[tuple[Benchmark, Sequence[Row]]] = []
+    broken: list[str] = []
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="oci-audit-bench-") as folder:
         workspace = _make_workspace(Path(folder), is_quick=options.quick)
         for benchmark in chosen:
             print(f"\n{benchmark.name}: {benchmark.title}\n", flush=True)
-            rows = benchmark.run(workspace)
-            workspace.make_folder(benchmark.name)
+            try:
+                rows = benchmark.run(workspace)
+            except RunError as error:
+                print(f"NOT MEASURED: {error}", flush=True)
+                broken.append(benchmark.name)
+                continue
+            finally:
+                workspace.make_folder(benchmark.name)
             print(write_table(rows), flush=True)
             results.append((benchmark, rows))
             write_json(options.json, machine, results)
+    print(f"\n{time.monotonic() - started:.0f} s; the figures are in {options.json}")
+    if broken:
+        print(f"not measured: {', '.join(broken)}", file=sys.stderr)
+        return 1
     if options.document:
         update_document(machine, results)
-    print(f"\n{time.monotonic() - started:.0f} s; the figures are in {options.json}")
     return 0
 
 

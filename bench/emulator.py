@@ -28,7 +28,9 @@ class EmulatorProcess:
         """Keep the options: `folder` for its configuration, and `events` for the file that it serves."""
         self.config_path = folder / "config"
         self._command = [sys.executable, "-m", "ociaudit_emulator", "--until-stdin-closes"]
-        self._command += ["--write-config", str(folder), *flags]
+        self._command += ["--write-config", str(folder)]
+        # The events have fixed dates, which the service would forget one day.
+        self._command += ["--retention-days", "36500", *flags]
         if events is not None:
             self._command += ["--events", str(events)]
         self.url = ""

@@ -25,7 +25,7 @@ _DATES = 400
 def main() -> None:
     """Write so many commits, then open the archive several times."""
     path, count = Path(sys.argv[1]), int(sys.argv[2])
-    os.fsync = os.fdatasync = lambda _: None
+    os.fsync = os.fdatasync = lambda fd: None  # noqa: ARG005 - the name of the parameter is typed
     create_archive(path, tenancy="ocid1.tenancy.oc1..bench", now=datetime.now(UTC))
     state = ArchiveState()
     with lock_archive(path):

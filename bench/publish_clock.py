@@ -6,9 +6,10 @@
 import json
 import sys
 import time
+from pathlib import Path
 
-import ociaudit
-from ociaudit.operations.context import Callbacks
+from ociaudit import api
+from ociaudit.operations.context import Callbacks, ConnectionOptions, ExportOptions
 
 
 class PublishClock(Callbacks):
@@ -28,17 +29,15 @@ class PublishClock(Callbacks):
 
 start, end, output, config_path, url, window_days, *compartments = sys.argv[1:]
 clock = PublishClock()
-result = ociaudit.export(
-    start,
-    end,
-    output=output,
-    config_file=config_path,
-    endpoint=url,
+options = ExportOptions(
+    start=start,
+    end=end,
+    output=Path(output),
     regions=["us-ashburn-1"],
     compartments=compartments,
     is_subtree=False,
     max_window_days=int(window_days),
-    callbacks=clock,
 )
+result = api.run_export(options, ConnectionOptions(config_file=config_path, endpoint=url), callbacks=clock)
 print(json.dumps({"publish_seconds": time.perf_counter() - clock.started_at, "shards": clock.shards}))
 sys.exit(0 if result.complete else 10)

@@ -17,7 +17,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ociaudit import api  # noqa: E402
-from ociaudit.operations.context import Callbacks  # noqa: E402
+from ociaudit.operations.context import Callbacks, ConnectionOptions, ExportOptions  # noqa: E402
 
 IMPORTED_AT = time.perf_counter()
 
@@ -84,17 +84,15 @@ def main() -> None:
     load_credentials(config_path)
     loaded_at = time.perf_counter()
     callbacks = StageClock()
-    api.export(
-        start,
-        end,
-        output=output,
-        config_file=config_path,
-        endpoint=url,
+    options = ExportOptions(
+        start=start,
+        end=end,
+        output=Path(output),
         regions=["us-ashburn-1"],
         compartments=[compartment],
         is_subtree=False,
-        callbacks=callbacks,
     )
+    api.run_export(options, ConnectionOptions(config_file=config_path, endpoint=url), callbacks=callbacks)
     ended_at = time.perf_counter()
     stages = {
         "import the program": IMPORTED_AT - STARTED_AT,

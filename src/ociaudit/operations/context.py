@@ -120,9 +120,9 @@ class ExportOptions:
     """What to export, and into what.
 
     `start` and `end` are as typed. `regions` are names or keys; `compartments` are OCIDs, names or paths. Without them
-    the scope is the whole tenancy. `event_types`
-    are regular expressions, and `filter` holds all other conditions. `late`, `settle` and `deadline` are durations such
-    as "15m". `output` None means stdout; `manifest` None puts the manifest beside the output.
+    the scope is the whole tenancy. `event_types` are regular expressions, and `filter` holds all other conditions.
+    `late`, `settle` and `deadline` are durations such as "15m". `output` None means stdout; `manifest` None puts the
+    manifest beside the output.
 
     Raises:
         UsageError: a value cannot be what it is given for, or two of them contradict each other.
