@@ -63,7 +63,7 @@ _INPUTS_SHOWN = 20
     type=FILE,
     metavar="IN...",
     help="Event files: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
-    "compressed with gzip or zstd; archives; - is stdin.",
+    "compressed with gzip or zstd; archives; folders of Connector Hub; - is stdin.",
 )
 @option(
     "-o",

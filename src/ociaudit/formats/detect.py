@@ -131,6 +131,14 @@ _EVENT_NAME = re.compile(
 )
 
 
+_CLOUD_EVENT = frozenset(
+    ("data", "datacontenttype", "dataschema", "id", "oracle", "source", "specversion", "time", "type")
+)
+_LEAST_CLOUD_EVENT = frozenset(("data", "id", "specversion", "time", "type"))
+_CAREFUL = (b'"origin', b'"logContent"', b'"eventType"', b'"event_type"', b'"event-type"', b"\\u00")
+"""What a bare CloudEvent may hold that makes it something else."""
+
+
 _EVENT_AS_TEXT = re.compile(_EVENT_NAME.pattern.replace(b'"', b'\\\\"') + rb"\s*:")
 """The name of a field of events inside a string."""
 
@@ -329,6 +337,10 @@ class ObjectDetector:
             if raw == HOLLOW_PAGE:
                 self._note('it holds a page without its list of events: {"data":}')
             return self._read_page(bytes(raw), origin)[0]
+        renamed = _rename_cloud_event(raw)
+        if renamed is not None:
+            self.kinds["cloudevents"] += 1
+            return [Record(renamed, origin)]
         raw, own_origin = split_origin(raw)
         origin = origin or own_origin
         if not raw.startswith(_API_STARTS):
@@ -445,6 +457,21 @@ class ObjectDetector:
     def _note(self, reason: str) -> None:
         if len(self.incomplete) < _MAX_REASONS and reason not in self.incomplete:
             self.incomplete.append(reason)
+
+
+def _rename_cloud_event(raw: bytes) -> bytes | None:
+    """Return a bare CloudEvent in shape `api`, if nothing in it can need more care than its names; else None.
+
+    This is what a Connector Hub writes, and three times as fast as the general way.
+    """
+    if not _is_line(raw) or any(mark in raw for mark in _CAREFUL):
+        return None
+    members = split_members(raw)
+    if not _CLOUD_EVENT.issuperset(members) or not _LEAST_CLOUD_EVENT.issubset(members):
+        return None
+    if any(bytes(members[name])[:1] == b"[" for name in members):
+        return None
+    return TO_API_SHAPE["cloudevents"](members)
 
 
 def _is_success(code: bytes) -> bool:

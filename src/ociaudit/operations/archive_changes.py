@@ -27,7 +27,7 @@ import msgspec
 
 from ociaudit.archive.commit import UNKNOWN_DATE, Answered, Commit, Compartment, EventCounts, ScopeChange, SegmentEntry
 from ociaudit.archive.commit_log import CommitLog, create_archive, is_archive, lock_archive
-from ociaudit.archive.inputs import FileInput
+from ociaudit.archive.inputs import FileInput, expand_path
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import MergeResult, merge_events, name_date, open_engine, read_date
 from ociaudit.archive.state import ArchiveState, find_retention_start
@@ -118,7 +118,7 @@ def import_files(
     if signing_key is not None:
         check_signing_key(signing_key)
     now = clock.now()
-    chosen = choose_inputs([FileInput(path) for path in paths], watch)
+    chosen = choose_inputs([FileInput(file) for path in paths for file in expand_path(path)], watch)
     files = []
     for path in (source.path for source in chosen if source.path is not None):
         cancelled.check(_NOTHING)
