@@ -41,9 +41,9 @@ from ociaudit.events.field_naming import (
     list_elements,
     list_members,
     split_members,
+    unwrap_log,
     write_name,
 )
-from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
 from ociaudit.formats.json import (
@@ -120,7 +120,6 @@ _ORIGIN_TO_END = re.compile(
     rb'"origin_*"\s*:\s*(?:null|\{\s*"region"\s*:\s*%b\s*,\s*"compartment"\s*:\s*%b\s*\})\s*\}\Z' % (_STRING, _STRING)
 )
 _STRING_OR_SPACE = re.compile(_STRING + rb"|[ \t\r\n]+")
-_MILLISECOND = NANOSECONDS // 1000
 _MAX_DIGITS = 18
 _FIRST_ERROR = 400
 _MAX_REASONS = 20
@@ -578,31 +577,17 @@ def _unwrap(members: Mapping[str, bytes]) -> tuple[Mapping[str, bytes], Target |
             return None
         del wrapper["data"]
         wrapper = {**data, **wrapper}
-    content = _split_if_object(wrapper.pop("logContent"))
-    if not content:
+    log = _split_if_object(_split_if_object(wrapper["logContent"]).get("oracle"))
+    content = unwrap_log(wrapper)
+    if content is None:
         return None
-    if _is_same_time(wrapper.get("datetime"), content.get("time")):
-        del wrapper["datetime"]
-    compartment = _split_if_object(content.get("oracle")).get("compartmentid")
-    origin = make_target(_read_text(wrapper.get("regionId")), _read_text(compartment))
-    for name, value in wrapper.items():
-        while name in content:
-            name += "_"  # noqa: PLW2901 - the wrapper's members must not hide those of the event
-        content[name] = value
+    origin = make_target(_read_text(wrapper.get("regionId")), _read_text(log.get("compartmentid")))
     return content, origin
 
 
 def _split_if_object(value: bytes | None) -> dict[str, bytes]:
     text = bytes(value or b"")
     return split_members(text) if text.startswith(b"{") else {}
-
-
-def _is_same_time(milliseconds: bytes | None, time: bytes | None) -> bool:
-    digits = bytes(milliseconds or b"")
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
-        return False
-    instant = instant_of_minute(0) + int(digits) * _MILLISECOND
-    return read_instant(_read_text(time)) // _MILLISECOND == instant // _MILLISECOND
 
 
 def _read_text(value: bytes | None) -> str | None:

@@ -174,6 +174,8 @@ def _explain_partial(manifest: Manifest) -> str:
     arguments = manifest.arguments
     if arguments.whole_filter != FilterSpec() or manifest.totals.filtered > manifest.totals.outside_event_range:
         return "it is filtered"
+    if arguments.source != "list-events":
+        return "it was read from Logging Search, not from ListEvents"
     if manifest.event_range is not None:
         return "it holds a range of event time, which leaves out events of its windows"
     if arguments.shape != "api":
