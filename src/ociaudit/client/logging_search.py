@@ -43,6 +43,7 @@ _MAX_RESULTS = 1_000
 _FEW_RESULTS = 100
 """No service with pages of a thousand limits a query to fewer."""
 _ROUND_RESULTS = 500
+_UNSORTED = -1
 _MS_PER_MINUTE = 60_000
 _MAX_DIGITS = 15
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +60,7 @@ class _Search:
     """Where a shard has come: the parts that are not complete, `[start, end)` in milliseconds since 1970.
 
     `token` is the service's page token in the first part, None at its beginning; `newest` is the latest time in the
-    pages before, 0 without one.
+    pages before, 0 without one, and -1 where their results were not sorted.
     """
 
     parts: tuple[tuple[int, int], ...]
@@ -75,7 +76,7 @@ class _Search:
     def parse(cls, text: str) -> _Search:
         """Read what `str` wrote."""
         parts, newest, token = text.split("|", 2)
-        bounds = [part.split("-") for part in parts.split(",")]
+        bounds = [part.split("-") for part in parts.split(",")]  # no time is negative
         return cls(tuple((int(start), int(end)) for start, end in bounds), token or None, int(newest))
 
     def follow(self, found: _Found, token: str | None) -> _Search | None:
@@ -84,14 +85,14 @@ class _Search:
         Raises:
             TooManyResults: a millisecond has too many results to be read.
         """
-        newest = max([self.newest, *found.times])
+        is_sorted = self.newest != _UNSORTED and [self.newest, *found.times] == sorted([self.newest, *found.times])
+        newest = max(self.newest, *found.times, 0) if is_sorted else _UNSORTED
         if token is not None:
             return replace(self, token=token, newest=newest)
         (start, end), *rest = self.parts
         is_small = len(found.times) < _FEW_RESULTS and found.stated <= len(found.times)
         if (self.token is None and is_small) or newest >= end:
             return _Search(tuple(rest)) if rest else None
-        is_sorted = found.times == sorted(found.times) and all(time >= self.newest for time in found.times[:1])
         if is_sorted and newest - 1 > start:  # a millisecond earlier, should the service leave the start out
             return _Search(((newest - 1, end), *rest))
         if not is_sorted and end - start > 2:
