@@ -6,7 +6,7 @@ all of these but Parquet compressed with gzip or zstd. What a file is follows fr
 (`formats/detect.py`).
 
 `read_files` reads many files, with processes that read ahead where there are enough of them: parsing holds the
-interpreter's lock, so threads would not help. A process starts with the first lines of `serve_files`; it is told the
+interpreter's lock, so threads would not help. A process runs `serve_files`: it gets the
 names of files and returns their records. What it cannot read is read here, which gives the same error.
 
 `read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
