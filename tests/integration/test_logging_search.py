@@ -1,5 +1,7 @@
 """`export --source logging-search` against the emulator: the events of ListEvents, whatever goes wrong."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -11,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from ociaudit.client.auth import load_credentials
 from ociaudit.client.transport import TransportLimits
 from ociaudit.operations.context import ExportOptions
 from support.emulator import Emulator
 from support.exports import export_here, make_command, make_tools, point_at, read_manifest, run_export
+from support.hand_signing import SigningCredentials, sign_headers
 from support.processes import Finished, find_command, make_environment, run_process
 from support.truth import find_compartment, list_compartments, list_events
 
@@ -202,3 +206,26 @@ def test_an_import_takes_the_events_and_not_the_coverage(emulator, busy, tmp_pat
     finished = run_process([find_command("oci-audit"), "import", "archive", "listed.json", "search.json"], cwd=tmp_path)
     assert finished.code == 0, finished.stderr
     assert "search.json: its events count, its coverage does not: it was read from Logging Search" in finished.stderr
+
+
+def test_the_body_of_a_search_is_part_of_its_signature(emulator, busy):
+    """The emulator answers the body that was signed, and refuses another one and one that is not signed with 401."""
+    credentials = load_credentials(str(emulator.config_path))
+    target, host = f"/{REGION}/20190909/search?limit=1", f"127.0.0.1:{emulator.port}"
+    body = json.dumps(
+        {"timeStart": START, "timeEnd": END, "searchQuery": f'search "{busy}/_Audit" | sort by datetime asc'}
+    ).encode()
+    signed = credentials.sign(
+        url=emulator.url + target, host=host, path=target, now_seconds=time.time(), method="POST", signed_body=body
+    )
+    unsigned = sign_headers(SigningCredentials.read(emulator.config_path), host, target, method="POST")
+
+    def post(headers, sent):
+        connection = http.client.HTTPConnection(host, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("POST", target, body=sent, headers=headers)
+            return connection.getresponse().status
+
+    assert post(signed, body) == 200
+    assert post(signed, body.replace(b"asc", b"dsc")) == 401
+    assert post(unsigned, body) == 401

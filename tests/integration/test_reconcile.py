@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.connector_folders import deliver, make_api_event, make_cloud_event, wrap
+from support.exports import run_export
 from support.hostile_events import HOSTILE_TEXTS
 from support.processes import Finished, find_command, run_process
 from support.stands import END, REGION, START
@@ -136,3 +137,39 @@ def test_bad_input_is_refused_by_name(stage):
     finished = run(folder, "reconcile", "hub", "audit.json")
     assert finished.code == 6, finished.stderr
     assert damaged.name in finished.stderr
+
+
+def test_an_archive_is_the_other_side(stage):
+    """An archive that has the export's events and coverage gives the result of the export; a range limits both."""
+    folder, events, start, minutes = stage
+    assert run(folder, "import", "archive", "audit.json").code == 0
+    same = run(folder, "reconcile", "hub", "archive")
+    assert same.code == 0, same.stdout.decode() + same.stderr
+    lost = next(event for event in events[len(events) // 2 :] if event["data"].get("compartmentId"))
+    shutil.rmtree(folder / "hub")
+    deliver(
+        folder / "hub", [wrap(cloud(event), REGION) for event in events if event is not lost], start, minutes=minutes
+    )
+    found = json.loads(run(folder, "reconcile", "hub", "archive", "--json").stdout)
+    assert found["totals"]["lost"] == 1
+    assert found["rows"][0]["region"] == REGION
+    moment = read_moment(lost["eventTime"]).replace(second=0, microsecond=0)
+    before = run(folder, "reconcile", "hub", "archive", "--end", moment.strftime("%Y-%m-%dT%H:%MZ"), "--json")
+    assert before.code == 0, before.stderr
+    assert json.loads(before.stdout)["totals"]["lost"] == 0
+
+
+def test_a_filtered_export_is_compared_in_what_its_filter_lets_pass(stage, shared_emulator):
+    """What the filter of B omits is not comparable, and the result says that B is filtered."""
+    folder, events, _, _ = stage
+    name = next(event["data"]["eventName"] for event in events if event["data"].get("eventName"))
+    options = ("--start", START, "--end", END, "--region", REGION, "--event-name", name, "-o", "some.json")
+    exported = run_export(shared_emulator, folder, *options)
+    assert exported.code in {0, 10}, exported.stderr
+    found = run(folder, "reconcile", "hub", "some.json", "--json")
+    assert found.code == 0, found.stdout
+    result = json.loads(found.stdout)
+    wanted = sum(event["data"].get("eventName") == name for event in events)
+    assert result["totals"]["matched"] == wanted
+    assert result["a"]["not_comparable"] == len(events) - wanted
+    assert any("B is filtered" in note for note in result["notes"])
