@@ -6,6 +6,8 @@ they are, except for speed: `file` names a file that can be read directly, `view
 A Connector Hub delivers `<connector OCID>/<start>_<end>.<number>.log.gz`. `read_delivery_name` and `select_deliveries`
 need names alone, so that they serve objects as well as files.
 
+Over 700 lines, because what the kinds of input have in common is one interface.
+
 Invariants
 - What limits an input is never ignored: it is an error where it does not apply.
 - An archive is opened once, so that all that is said about it, and all events, are of one commit.
