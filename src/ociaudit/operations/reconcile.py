@@ -11,7 +11,8 @@ taken to cover what the other one does.
 Invariants
 - Every event of A is exactly one of: matched, doubled, surplus, not comparable; every event of B exactly one of:
   matched, doubled, lost, not comparable.
-- Copies of one id are one event; each further copy is doubled, unless B has as many different records of that id.
+- Copies of one id are one event; each further copy is doubled, unless B has as many different records of that id. So
+  are records of the time, type and request id of a matched one that B does not have.
 - Memory does not grow with the files: only days and the targets with differences are kept, up to a limit.
 """
 
@@ -397,6 +398,7 @@ class _Matcher:
     def match_keys(self, group: Iterator[Entry]) -> None:
         """Match the entries of one time, type and request id."""
         waiting: list[Entry] = []
+        matched = 0
         seen: tuple[set[bytes], set[bytes]] = (set(), set())
         for entry in group:  # those of A come first
             if not entry.event_id and entry.record in seen[entry.is_b]:
@@ -410,12 +412,16 @@ class _Matcher:
                 waiting.append(entry)
             elif waiting:
                 waiting.pop()
+                matched += 1
                 self._found.matched_by_key += 1
                 self._count_match(entry)
             else:
                 self._count_only(entry)
         for entry in waiting:
-            self._count_only(entry)
+            if matched and entry.request_id:  # delivered again under another id
+                self._count_doubled(entry, 1, entry)
+            else:
+                self._count_only(entry)
 
     def finish(self) -> None:
         """Fill in what is known at the end."""
