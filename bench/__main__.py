@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.archive import run_first_sync, run_large_archive, run_open, run_quiet_sync
 from bench.benchmark import ROOT, Benchmark, Row, Workspace
 from bench.beside import run_beside
+from bench.connector import run_connector
 from bench.disk import run_disk
 from bench.document import update_document
 from bench.filters import run_filters
@@ -34,6 +35,7 @@ BENCHMARKS = (
     Benchmark("filter", "an export with and without a filter: median of the rounds", run_filters),
     Benchmark("verify", "the verification of an export, from the disk cache", run_verify),
     Benchmark("formats", "events as tables compared with pandas, and in another shape", run_formats),
+    Benchmark("connector", "a folder of Connector Hub to Parquet, compared with DuckDB's read_json", run_connector),
     Benchmark("insight", "a summary and queries of many events", run_insight),
     Benchmark("report", "a report on many events, once", run_report),
     Benchmark("resume", "a SIGKILL after half of the pages, then the same command", run_resume),

@@ -55,7 +55,7 @@ from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap, decode_event
 from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.manifest import CoveredTarget
-from ociaudit.storage.run_dir import TimeBasis
+from ociaudit.storage.run_dir import EventSource, TimeBasis
 from ociaudit.storage.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def export(  # long because: every option of an export is named here
     event_types: Sequence[str] = (),
     filter: FilterSpec | None = None,  # noqa: A002 - the word a caller looks for
     time_basis: TimeBasis = "processed-time",
+    source: EventSource = "list-events",
     late: str | None = None,
     settle: str | None = None,
     shape: Shape = "api",
@@ -118,6 +119,7 @@ def export(  # long because: every option of an export is named here
         filter: All other conditions.
         time_basis: "event-time" if the range means when events happened; processing is then requested until `late`
             (a duration, "1h" by default) after its end.
+        source: "logging-search" reads from Logging Search, which selects by event time, instead of ListEvents.
         settle: The range ends at least this long before the present: a duration such as "15m".
         redact: Replace what looks like a credential.
         waived: Compartments, by OCID, name or path, whose denial does not make the export incomplete.
@@ -140,6 +142,7 @@ def export(  # long because: every option of an export is named here
         event_types=_listed(event_types),
         filter=filter,
         time_basis=time_basis,
+        source=source,
         late=late,
         settle=settle,
         max_window_days=max_window_days,

@@ -1,12 +1,16 @@
-"""The Audit service (ListEvents, GetConfiguration) and the Identity service (regions, compartments, the tenancy)."""
+"""The services with pages: Audit (ListEvents, GetConfiguration), Logging Search over it, and Identity.
+
+Logging Search selects the events of a compartment's audit log by event time and writes them as CloudEvents.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ociaudit_emulator.event_store import EventStore, Span, Target
+from ociaudit_emulator.event_store import START, EventStore, RawEvent, Span, Target
 from ociaudit_emulator.events import Appearance
 from ociaudit_emulator.http import (
     ApiCall,
@@ -16,6 +20,7 @@ from ociaudit_emulator.http import (
     TokenCodec,
     choose_page_size,
     invalid_parameter,
+    items_response,
     json_response,
     not_found,
     shuffle_page,
@@ -131,6 +136,181 @@ class AuditApi:
         if start_minute < first_day * MINUTES_PER_DAY:
             message = f"The value of 'startTime' is older than the retention period of {kept_days} days."
             raise invalid_parameter(message)
+
+
+_SEARCH = re.compile(
+    r'\s*search\s+"(?P<compartment>[^"/]+)/(?P<log>_Audit|_Audit_Include_Subcompartment)"\s*'
+    r"(?:\|\s*sort\s+by\s+datetime(?:\s+(?P<order>asc|desc))?\s*)?"
+)
+_DEFAULT_RESULTS, _MAX_RESULTS = 500, 1000
+_MAX_SEARCH_MS = 14 * MINUTES_PER_DAY * MS_PER_MINUTE
+_EARLY_MINUTES = 60
+"""How long before its event time an event may have been processed."""
+_EVENTS_PER_READ = 5_000
+_SEARCHES_KEPT = 8
+_CLOUD_NAMES: Mapping[str, str] = {
+    "eventType": "type",
+    "cloudEventsVersion": "specversion",
+    "eventTypeVersion": "dataschema",
+    "eventId": "id",
+    "eventTime": "time",
+    "contentType": "datacontenttype",
+}
+
+
+def read_search(body: bytes) -> dict[str, str]:
+    """Return what the body of a SearchLogs call says, as parameters.
+
+    Raises: ApiError.
+    """
+    try:
+        details = json.loads(body)
+        values = {name: details[name] for name in ("timeStart", "timeEnd", "searchQuery")}
+    except (ValueError, TypeError, KeyError) as error:
+        message = "The body must be a JSON object with timeStart, timeEnd and searchQuery."
+        raise invalid_parameter(message) from error
+    match = _SEARCH.fullmatch(str(values["searchQuery"]))
+    if match is None:
+        message = "The search query cannot be parsed; this service knows the audit logs of a compartment."
+        raise invalid_parameter(message)
+    return {
+        "compartmentId": match["compartment"],
+        "log": match["log"],
+        "order": match["order"] or "asc",
+        "startTime": str(values["timeStart"]),
+        "endTime": str(values["timeEnd"]),
+    }
+
+
+def encode_results(items: Sequence[RawEvent], token: str | None) -> ServerResponse:
+    """Return the response of a search: its results, their number, and the token of the next page."""
+    plain = items_response(items, token)
+    body = b'{"fields":[],"results":%b,"summary":{"fieldCount":0,"resultCount":%d}}' % (plain.body, len(items))
+    return replace(plain, body=body)
+
+
+class LoggingSearchApi:
+    """The operation SearchLogs, for audit logs."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        settings: Settings,
+        store: EventStore,
+        codec: TokenCodec,
+        read_now_ms: Callable[[], int],
+    ) -> None:
+        """Keep the collaborators."""
+        self._timeline = timeline
+        self._settings = settings
+        self._store = store
+        self._codec = codec
+        self._read_now_ms = read_now_ms
+        self._found: dict[tuple[str, int], list[bytes]] = {}
+
+    def search(self, call: ApiCall) -> ItemPage:
+        """Return one page of results.
+
+        Raises: ApiError for invalid times and limits, and for forbidden or unknown compartments.
+        """
+        start_ms, end_ms = (_read_time(call, name) for name in ("startTime", "endTime"))
+        if not 0 < end_ms - start_ms <= _MAX_SEARCH_MS:
+            message = "timeStart must be before timeEnd, by 14 days at most."
+            raise invalid_parameter(message)
+        targets = self._find_targets(call)
+        key = " ".join([call.region, *(call.parameters[name] for name in ("compartmentId", "log", "order"))])
+        key = f"search {key} {start_ms} {end_ms}"
+        token = call.parameters.get("page")
+        cursor = self._codec.decode(token, key) if token else Cursor(key)
+        results = self._read(key, targets, start_ms, end_ms, is_descending=call.parameters["order"] == "desc")
+        first = max(cursor.position, 0)
+        end = first + self._read_limit(call)
+        following = Cursor(key, end, cursor.page_number + 1) if end < len(results) else None
+        return ItemPage(results[first:end], cursor, cursor if cursor.is_looping else following)
+
+    def _find_targets(self, call: ApiCall) -> list[tuple[Target, str]]:
+        """Return the targets whose logs are searched, with the tenancy's id."""
+        tenancy = self._timeline.at(self._read_now_ms())
+        asked = tenancy.compartment_by_id.get(call.parameters["compartmentId"])
+        if asked is None or not asked.is_readable:
+            raise not_found()
+        chosen = [asked.id]
+        if call.parameters["log"] != "_Audit":
+            chosen = [one.id for one in tenancy.compartments if one.is_readable and _is_below(tenancy, one, asked)]
+        return [(Target(call.region, ocid), tenancy.id) for ocid in chosen]
+
+    def _read(
+        self, key: str, targets: Sequence[tuple[Target, str]], start_ms: int, end_ms: int, *, is_descending: bool
+    ) -> list[bytes]:
+        """Return all results of a search in order, up to the cap; those of the latest searches are kept."""
+        now_minute = self._read_now_ms() // MS_PER_MINUTE
+        found = self._found.get((key, now_minute))
+        if found is None:
+            late = _EARLY_MINUTES + self._settings.late_minutes
+            span = Span(start_ms // MS_PER_MINUTE - _EARLY_MINUTES, -(-end_ms // MS_PER_MINUTE) + late)
+            rows = sorted(
+                (row for target, tenancy in targets for row in self._make_rows(target, span, tenancy)),
+                reverse=is_descending,
+            )
+            found = [result for time_ms, result in rows if start_ms <= time_ms < end_ms][: self._settings.search_cap]
+            while len(self._found) >= _SEARCHES_KEPT:
+                del self._found[next(iter(self._found))]
+            self._found[key, now_minute] = found
+        return found
+
+    def _make_rows(self, target: Target, span: Span, tenancy_id: str) -> Iterator[tuple[int, bytes]]:
+        """Yield the events of a target as results, each with its time; without a readable one, that of processing."""
+        position: int | None = START
+        while position is not None:
+            found = self._store.read(target, span, position, _EVENTS_PER_READ)
+            for minute, event in zip(found.minutes, found.events, strict=True):
+                yield _make_result(bytes(event), minute, target, tenancy_id)
+            position = found.next_position
+
+    def _read_limit(self, call: ApiCall) -> int:
+        """Return the number of results on a page; more than the greatest is the greatest."""
+        text = call.parameters.get("limit", str(_DEFAULT_RESULTS))
+        if not text.isascii() or not text.isdigit() or int(text) < 1:
+            message = f"The value of 'limit' must be a number from 1 to {_MAX_RESULTS}."
+            raise invalid_parameter(message)
+        return min(int(text), _MAX_RESULTS)
+
+
+def _read_time(call: ApiCall, name: str) -> int:
+    try:
+        return parse_time_ms(call.parameters[name])
+    except ValueError as error:
+        message = f"The value of '{name}' is not a time in the RFC 3339 format."
+        raise invalid_parameter(message) from error
+
+
+def _is_below(tenancy: Tenancy, one: Compartment, top: Compartment) -> bool:
+    """Return whether a compartment is another one, or below it."""
+    while one.id != top.id:
+        parent = tenancy.compartment_by_id.get(one.parent_id)
+        if parent is None:
+            return False
+        one = parent
+    return True
+
+
+def _make_result(event: bytes, minute: int, target: Target, tenancy_id: str) -> tuple[int, bytes]:
+    """Return the time of an event in milliseconds, and the event as a search gives it."""
+    members = json.loads(event)
+    try:
+        time_ms = parse_time_ms(str(members.get("eventTime")))
+    except ValueError:
+        time_ms = minute * MS_PER_MINUTE
+    content = {_CLOUD_NAMES.get(name, name): value for name, value in members.items()}
+    content["specversion"] = "1.0"
+    content["oracle"] = {
+        "compartmentid": target.compartment_id,
+        "ingestedtime": members.get("eventTime"),
+        "loggroupid": "_Audit",
+        "tenantid": tenancy_id,
+    }
+    result = {"data": {"datetime": time_ms, "logContent": content}}
+    return time_ms, json.dumps(result, separators=(",", ":")).encode()
 
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000

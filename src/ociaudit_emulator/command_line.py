@@ -146,6 +146,7 @@ def _add_response_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--page-size", type=_parse_page_size, default=PageSize(), metavar="N|N-M", help="events per page (default: 100)"
     )
+    add("--search-cap", type=_parse_count_from_one, metavar="N", help="Logging Search gives at most N results a query")
     add("--latency-ms", type=_parse_amount, default=0.0, help="delay of each page of events (default: 0)")
     add("--rate-limit", type=_parse_positive, metavar="N", help="Audit requests per second and region")
     add("--retry-after", type=_parse_count, metavar="SECONDS", help="send Retry-After with each 429")
@@ -165,6 +166,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
         more_compartments=options.compartments,
         events_per_day=options.events_per_day,
         page_size=options.page_size,
+        search_cap=options.search_cap,
         latency_ms=options.latency_ms,
         rate_limit_per_second=options.rate_limit,
         retry_after_seconds=options.retry_after,

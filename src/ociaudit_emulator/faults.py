@@ -33,7 +33,6 @@ from ociaudit_emulator.http import (
     TokenCodec,
     error_response,
     items_response,
-    join_page,
     json_response,
     not_authenticated,
 )
@@ -83,7 +82,7 @@ class Exchange:
     """A request, its undisturbed response, and what a fault needs to make another response.
 
     `page` is None for responses without pages. `read_elsewhere` returns events of the same target
-    from outside the requested window.
+    from outside the requested window. `encode_items` writes a page's items.
     """
 
     call: ApiCall
@@ -93,6 +92,7 @@ class Exchange:
     is_gzip_accepted: bool
     read_elsewhere: Callable[[int], Sequence[RawEvent]]
     now_seconds: float = 0.0
+    encode_items: Callable[[Sequence[RawEvent], str | None], ServerResponse] = items_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _insert_empty_page(exchange: Exchange, _options: FaultOptions) -> ServerResp
     """Return no items, and a token of the requested page."""
     if exchange.page is None:
         return None
-    return items_response((), exchange.codec.encode(exchange.page.cursor))
+    return exchange.encode_items((), exchange.codec.encode(exchange.page.cursor))
 
 
 def _send_empty_token(exchange: Exchange, _options: FaultOptions) -> ServerResponse | None:
@@ -249,7 +249,7 @@ def _shift_time(text: str) -> str:
 
 
 def _replace_items(exchange: Exchange, items: Sequence[RawEvent]) -> ServerResponse:
-    return replace(exchange.response, body=join_page(items), item_count=len(items))
+    return replace(exchange.response, body=exchange.encode_items(items, None).body, item_count=len(items))
 
 
 # Faults that apply to any response.

@@ -74,6 +74,7 @@ class Operation(StrEnum):
     LIST_COMPARTMENTS = "ListCompartments"
     GET_COMPARTMENT = "GetCompartment"
     GET_TENANCY = "GetTenancy"
+    SEARCH_LOGS = "SearchLogs"
     GET_NAMESPACE = "GetNamespace"
     GET_NAMESPACE_METADATA = "GetNamespaceMetadata"
     LIST_BUCKETS = "ListBuckets"
@@ -98,6 +99,7 @@ class Operation(StrEnum):
 _ROUTES: Mapping[tuple[str, ...], Operation] = {
     ("20190901", "auditEvents"): Operation.LIST_EVENTS,
     ("20190901", "configuration"): Operation.GET_CONFIGURATION,
+    ("20190909", "search"): Operation.SEARCH_LOGS,
     ("20160918", "compartments"): Operation.LIST_COMPARTMENTS,
     ("20160918", "compartments", "*"): Operation.GET_COMPARTMENT,
     ("20160918", "tenancies", "*"): Operation.GET_TENANCY,
@@ -165,8 +167,9 @@ def parse_call(method: str, target: str) -> ApiCall:
     operation = _ROUTES.get(tuple("*" if at == 2 else segment for at, segment in enumerate(segments)))
     if operation is None:
         raise ApiError(404, "NotFound", f"No operation of this service has the path {path}.")
-    if method != "GET":
-        raise ApiError(405, "MethodNotAllowed", f"{operation} accepts GET, not {method}.")
+    accepted = "POST" if operation is Operation.SEARCH_LOGS else "GET"
+    if method != accepted:
+        raise ApiError(405, "MethodNotAllowed", f"{operation} accepts {accepted}, not {method}.")
     return ApiCall(region, operation, resource_id, dict(parse_qsl(query, keep_blank_values=True)))
 
 

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ociaudit_emulator.audit_api import AuditApi, IdentityApi
+from ociaudit_emulator.audit_api import AuditApi, IdentityApi, LoggingSearchApi, encode_results, read_search
 from ociaudit_emulator.control import LogEntry
 from ociaudit_emulator.event_store import START, EventStore, RawEvent, Span
 from ociaudit_emulator.events import Appearance, SelfAudit, ServiceClock
@@ -38,7 +38,7 @@ from ociaudit_emulator.tenancy import Tenancy, Timeline
 from ociaudit_emulator.time_formats import MINUTES_PER_DAY, format_http_date
 
 _ELSEWHERE_DAYS = 30
-_AUDIT_OPERATIONS = frozenset({Operation.LIST_EVENTS, Operation.GET_CONFIGURATION})
+_AUDIT_OPERATIONS = frozenset({Operation.LIST_EVENTS, Operation.GET_CONFIGURATION, Operation.SEARCH_LOGS})
 
 
 class RateLimit:
@@ -92,6 +92,7 @@ class RequestHandler:
             parts.timeline, parts.settings, parts.store, parts.codec, read_now_ms, appearance=parts.appearance
         )
         self._identity = IdentityApi(self._read_tenancy, parts.codec)
+        self._search = LoggingSearchApi(parts.timeline, parts.settings, parts.store, parts.codec, read_now_ms)
 
     def _read_tenancy(self) -> Tenancy:
         """Return the tenancy as it is now."""
@@ -166,6 +167,8 @@ class RequestHandler:
         )
         entry.key = signer.label
         call = parse_call(request.method, request.target)
+        if call.operation is Operation.SEARCH_LOGS:
+            call = replace(call, parameters={**call.parameters, **read_search(request.body)})
         _fill_entry(entry, call)
         self._check_region(call)
         return call
@@ -213,12 +216,15 @@ class RequestHandler:
     def _run(self, call: ApiCall, request: SignedRequest) -> Exchange:
         """Run the operation of a call, and return what the faults need to know about it."""
         page: ItemPage | None = None
+        encode = encode_results if call.operation is Operation.SEARCH_LOGS else items_response
         try:
             if call.operation is Operation.LIST_EVENTS:
                 page = self._audit.list_events(call)
             elif call.operation is Operation.LIST_COMPARTMENTS:
                 page = self._identity.list_compartments(call)
-            response = self._run_unpaged(call) if page is None else self._encode_page(page)
+            elif call.operation is Operation.SEARCH_LOGS:
+                page = self._search.search(call)
+            response = self._run_unpaged(call) if page is None else self._encode_page(page, encode)
         except ApiError as error:
             response = error_response(error)
 
@@ -226,7 +232,8 @@ class RequestHandler:
             return self._read_elsewhere(call, count)
 
         now_seconds = self._parts.clock.read_ms() / 1000
-        return Exchange(call, response, page, self._parts.codec, _accepts_gzip(request), read_elsewhere, now_seconds)
+        accepts_gzip = _accepts_gzip(request)
+        return Exchange(call, response, page, self._parts.codec, accepts_gzip, read_elsewhere, now_seconds, encode)
 
     def _run_unpaged(self, call: ApiCall) -> ServerResponse:
         """Run an operation without pages."""
@@ -238,9 +245,11 @@ class RequestHandler:
             return self._identity.get_compartment(call)
         return self._identity.list_region_subscriptions(call)
 
-    def _encode_page(self, page: ItemPage) -> ServerResponse:
+    def _encode_page(
+        self, page: ItemPage, encode: Callable[[Sequence[RawEvent], str | None], ServerResponse]
+    ) -> ServerResponse:
         token = None if page.next_cursor is None else self._parts.codec.encode(page.next_cursor)
-        return items_response(page.items, token)
+        return encode(page.items, token)
 
     def _read_elsewhere(self, call: ApiCall, count: int) -> Sequence[RawEvent]:
         """Return events of the target of a ListEvents call from outside its window."""

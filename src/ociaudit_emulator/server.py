@@ -91,7 +91,8 @@ class Server:
             _invite_body(request)
             body = await request.read() if request.can_read_body else b""
             response = self._handler.handle(replace(signed, body=body), entry)
-        if self._latency_seconds and entry.operation == Operation.LIST_EVENTS and entry.status != _TOO_MANY_REQUESTS:
+        is_page = entry.operation in {Operation.LIST_EVENTS, Operation.SEARCH_LOGS}
+        if self._latency_seconds and is_page and entry.status != _TOO_MANY_REQUESTS:
             await asyncio.sleep(self._latency_seconds)
         delivered = await deliver(request, response)
         entry.ended = time.monotonic()

@@ -28,6 +28,7 @@ class Settings:
     more_compartments: int = 0
     events_per_day: int = 2000
     page_size: PageSize = PageSize()
+    search_cap: int | None = None
     latency_ms: float = 0.0
     rate_limit_per_second: float | None = None
     retry_after_seconds: int | None = None

@@ -107,7 +107,7 @@ def report_input(
         CorruptRun: the manifest cannot be read, or the archive is damaged.
         DiskError: an input cannot be read, or the output cannot be written.
     """
-    if source.view is None and not (source.file and source.file.is_file()):
+    if not source.is_rereadable:
         raise UsageError(f"{source.name} is not a file", hint="pass a file that oci-audit export wrote, or an archive")
     _check_output(output, source, may_overwrite=may_overwrite)
     with ThreadPoolExecutor(1) as executor:

@@ -286,7 +286,7 @@ def count_files(
         DiskError: a file cannot be read.
     """
     check_distinct([source.path for source in inputs])
-    is_once = any(source.view is None and not (source.file and source.file.is_file()) for source in inputs)
+    is_once = not all(source.is_rereadable for source in inputs)
     # A stream cannot be read a second time.
     slow = {number for number, source in enumerate(inputs) if is_once or source.file is None}
     while True:

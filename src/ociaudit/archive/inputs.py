@@ -1,33 +1,44 @@
-"""Inputs: what a command reads events from: a file, stdin, or an archive.
+"""Inputs: what a command reads events from: a file, stdin, an archive, or the folder of a Connector Hub.
 
 `open_inputs` makes an `Input` of each path on a command line. Commands read events from inputs and need not know what
 they are, except for speed: `file` names a file that can be read directly, `view` an archive's segments.
 
+A Connector Hub delivers `<connector OCID>/<start>_<end>.<number>.log.gz`. `read_delivery_name` and `select_deliveries`
+need names alone, so that they serve objects as well as files.
+
+Over 700 lines, because what the kinds of input have in common is one interface.
+
 Invariants
-- What limits an archive is never ignored: it is an error where an input is not an archive.
+- What limits an input is never ignored: it is an error where it does not apply.
 - An archive is opened once, so that all that is said about it, and all events, are of one commit.
+- Every file in the folder of a connector is read, left out by the range in its name and counted, or refused by name.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
 from ociaudit.archive.reader import Archive, ArchiveView, open_archive
-from ociaudit.errors import UsageError
+from ociaudit.errors import UnreadableInput, UsageError, format_count
+from ociaudit.events.event import BadPage, encode_instant, parse_page, read_instant_of
+from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute
 from ociaudit.formats.base import Record
 from ociaudit.formats.detect import KIND_WORDS
-from ociaudit.formats.reader import check_source, ignore_incomplete, open_records
-from ociaudit.planning.shard import Target, format_minute
+from ociaudit.formats.reader import check_source, ignore_incomplete, open_records, read_files
+from ociaudit.planning.shard import Target, floor_minute, format_minute
 from ociaudit.planning.time_range import parse_time, resolve_range
-from ociaudit.storage.atomic_io import explain_disk
+from ociaudit.storage.atomic_io import explain_disk, is_part_of
 from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import CoverageStatement, ManifestFile, load_manifest, name_ledger, name_manifest
 from ociaudit.storage.verdict import (
@@ -42,13 +53,21 @@ from ociaudit.storage.verdict import (
 )
 
 _LIMITS_HINT = "they select from an archive; of a file, oci-audit convert selects with --event-after and other filters"
+_DELIVERY = re.compile(r"(\d{8}T\d{6}Z)_(\d{8}T\d{6}Z)\.(\d{1,9})\.log(?:\.gz)?", re.ASCII)
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_MARGIN_MINUTES = 26 * 60
+"""How far outside of the range in a file's name its events may have happened: a connector retries for 24 hours."""
+_NAMES_SHOWN = 3
+_MAX_OTHERS = 1_000
+"""A folder with so many files, and none of a connector, is another one: a home, or a whole disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What of an archive is wanted, as typed; without any, all of it.
+    """What of an archive or of a connector's folder is wanted, as typed; without any, all of it.
 
-    `start` and `end` are times in any form of `planning.time_range` and mean event time.
+    `start` and `end` are times in any form of `planning.time_range` and mean event time. A connector's folder has
+    no others.
     """
 
     start: str | None = None
@@ -149,6 +168,24 @@ class Input(Protocol):
     def sidecars(self) -> tuple[Path, ...]:
         """Return the files that belong to the input."""
 
+    @property
+    def kind(self) -> str:
+        """Return what it is, in a word for messages."""
+        ...
+
+    @property
+    def is_rereadable(self) -> bool:
+        """Return whether it can be read more than once."""
+        ...
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a path is the input itself, or inside of it; links are followed.
+
+        Raises:
+            DiskError: it cannot be looked at.
+        """
+        ...
+
     def open(
         self, *, needs_origins: bool = False, on_incomplete: Callable[[str], None] = ignore_incomplete
     ) -> AbstractContextManager[Records]:
@@ -208,6 +245,20 @@ class FileInput:
     def sidecars(self) -> tuple[Path, ...]:
         """Return the paths of manifest and ledger, which need not exist."""
         return () if self.path is None else (self.manifest_path or name_manifest(self.path), name_ledger(self.path))
+
+    @property
+    def kind(self) -> str:
+        """Return `file`, or `stdin`."""
+        return "stdin" if self.path is None else "file"
+
+    @property
+    def is_rereadable(self) -> bool:
+        """Return whether it is a plain file, not a pipe."""
+        return self.path is not None and self.path.is_file()
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a path leads to the file."""
+        return self.path is not None and is_same_file(self.path, path)
 
     @contextmanager
     def open(
@@ -294,6 +345,20 @@ class ArchiveInput:
         """Return nothing."""
         return ()
 
+    @property
+    def kind(self) -> str:
+        """Return `archive`."""
+        return "archive"
+
+    @property
+    def is_rereadable(self) -> bool:
+        """Return True."""
+        return True
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a path leads into the archive."""
+        return is_part_of(path, self.path)
+
     @contextmanager
     def open(
         self,
@@ -365,19 +430,334 @@ class _ArchiveRecords:
             yield batch
 
 
+class Delivery(NamedTuple):
+    """A file that a connector delivered, in the order of what it holds.
+
+    `start` and `end` are the minutes of the half-open range in its name, rounded outwards; `name` is a path, or
+    whatever names an object.
+    """
+
+    start: int
+    end: int
+    number: int
+    name: str
+
+
+def read_delivery_name(name: str) -> Delivery | None:
+    """Return what the name of a delivered file or object says; None if it is not named like one."""
+    match = _DELIVERY.fullmatch(name.rpartition("/")[2])
+    if match is None:
+        return None
+    try:
+        start, end = (datetime.strptime(one, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for one in match.group(1, 2))
+    except ValueError:
+        return None
+    last = floor_minute(end) + (end.second > 0)
+    return Delivery(floor_minute(start), max(floor_minute(start), last), int(match[3]), name)
+
+
+def select_deliveries(deliveries: Iterable[Delivery], start: int | None, end: int | None) -> list[Delivery]:
+    """Return, in order, the files that may hold events of the minutes `[start, end)`; None: not limited.
+
+    The range in a name is about when the records arrived, so each file counts for 26 hours before and after it.
+    """
+    return sorted(
+        one
+        for one in deliveries
+        if (start is None or one.end + _MARGIN_MINUTES > start) and (end is None or one.start - _MARGIN_MINUTES < end)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorInput:
+    """What a Connector Hub delivered: a folder of files, or the files that a pattern names.
+
+    `deliveries` are those to be read, of `listed`; `start` and `end` are the minutes of event time that are wanted.
+    `open_delivery` opens one of them by name, where they are not files on this machine.
+    """
+
+    name: str
+    path: Path
+    deliveries: tuple[Delivery, ...]
+    listed: int
+    start: int | None = None
+    end: int | None = None
+    open_delivery: OpenDelivery | None = None
+
+    @property
+    def file(self) -> None:
+        """Return None."""
+        return
+
+    @property
+    def view(self) -> None:
+        """Return None."""
+        return
+
+    @property
+    def sidecars(self) -> tuple[Path, ...]:
+        """Return nothing."""
+        return ()
+
+    @property
+    def kind(self) -> str:
+        """Return `folder`."""
+        return "folder"
+
+    @property
+    def is_rereadable(self) -> bool:
+        """Return True."""
+        return True
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a path leads into the folder, or to one of the files."""
+        return is_part_of(path, self.path) or any(is_same_file(Path(one.name), path) for one in self.deliveries)
+
+    @contextmanager
+    def open(
+        self, *, needs_origins: bool = False, on_incomplete: Callable[[str], None] = ignore_incomplete
+    ) -> Iterator[Records]:
+        """Open the files, one after the other, in the order of the ranges in their names."""
+        names = [one.name for one in self.deliveries]
+        sources: Generator[Records]
+        if self.open_delivery is None:
+            sources = read_files([Path(name) for name in names], on_incomplete=on_incomplete)
+        else:
+            sources = _open_each(names, self.open_delivery, on_incomplete)
+        with closing(sources):
+            yield _DeliveredRecords(self, sources)
+
+    def open_origins(self) -> None:
+        """Return None: only reading the records tells which of them name their origin."""
+        return
+
+    def count_regions(self) -> Counter[str]:
+        """Return nothing, as `open_origins`."""
+        return Counter()
+
+    def find_notice(self) -> str | None:
+        """Return how many files the limits leave out; None if there are none."""
+        left_out = self.listed - len(self.deliveries)
+        if not left_out:
+            return None
+        return (
+            f"{self.name}: {left_out:,} of {format_count(self.listed, 'file')} left out: the ranges in their names are "
+            f"more than {_MARGIN_MINUTES // 60} hours from the one wanted"
+        )
+
+    def read_facts(self, *, with_digest: bool = False) -> InputFacts:
+        """Return that nothing is stated: a connector does not say what it missed."""
+        sizes = [_measure(Path(one.name)) for one in self.deliveries] if with_digest and not self.open_delivery else []
+        files = format_count(len(self.deliveries), "file")
+        return InputFacts(
+            name=self.name,
+            verdict=judge(None),
+            words=("unknown: a connector does not state what it delivered; compare it with an export: reconcile",),
+            labels=(("Folder", f"{files} of Connector Hub"),) if with_digest else (),
+            size_bytes=sum(sizes),
+        )
+
+
+OpenDelivery = Callable[[str, Callable[[str], None]], AbstractContextManager[Records]]
+"""Opens a delivery by its name; the second argument is `on_incomplete` of `open_records`."""
+
+
+def _open_each(
+    names: Sequence[str], open_delivery: OpenDelivery, on_incomplete: Callable[[str], None]
+) -> Generator[Records]:
+    for name in names:
+        with open_delivery(name, on_incomplete) as records:
+            yield records
+
+
+class _DeliveredRecords:
+    """The records of a connector's files."""
+
+    def __init__(self, source: ConnectorInput, sources: Iterator[Records]) -> None:
+        self._source = source
+        self._sources = sources
+        self.name = source.name
+        self.records = self.with_origin = self._outside = 0
+        self.kinds: Counter[str] = Counter()
+
+    @property
+    def description(self) -> str:
+        words = f"{format_count(len(self._source.deliveries), 'file')} of Connector Hub"
+        kinds = [KIND_WORDS[kind] for kind, count in self.kinds.most_common() if count]
+        outside = f"; {self._outside:,} more outside the range" if self._outside else ""
+        return f"{words}: events {' and '.join(kinds)}{outside}" if kinds else words + outside
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        is_limited = self._source.start is not None or self._source.end is not None
+        for source in self._sources:
+            self.name = source.name
+            for batch in source:
+                wanted = self._select(batch) if is_limited else batch
+                self.records += len(wanted)
+                self.with_origin += sum(record.origin is not None for record in wanted)
+                if wanted:
+                    yield wanted
+            self.kinds.update(source.kinds)
+        self.name = self._source.name
+
+    def _select(self, batch: list[Record]) -> list[Record]:
+        """Return the records in the range, and those whose time cannot be read."""
+        try:
+            events = parse_page(b"[" + b",".join([record.raw for record in batch]) + b"]")
+        except BadPage as error:
+            raise UnreadableInput(f"{self.name}: an event cannot be read: {error}") from error
+        start, end = self._source.start, self._source.end
+        first = b"" if start is None else encode_instant(instant_of_minute(start))
+        last = None if end is None else encode_instant(instant_of_minute(end))
+        wanted = [
+            record
+            for record, event in zip(batch, events, strict=True)
+            if read_instant_of(event.order) == UNREADABLE_INSTANT
+            or (event.order >= first and (last is None or event.order < last))
+        ]
+        self._outside += len(batch) - len(wanted)
+        return wanted
+
+
 def open_inputs(
     paths: Sequence[Path | None], limits: Limits | None = None, *, now: datetime | None = None
 ) -> tuple[Input, ...]:
-    """Return an input for each path; None is stdin, and a folder must be an archive. Archives are opened.
+    """Return the inputs that paths name; None is stdin, a folder is an archive or a connector's, and a pattern several.
 
-    `limits` apply to archives; relative times in them refer to `now`.
+    Archives are opened. `limits` apply to archives and the folders of connectors; relative times in them refer to
+    `now`.
 
     Raises:
-        UsageError: a path does not exist, a folder is not an archive, or there are limits and a path is not an archive.
+        UsageError: a path does not exist, a folder is neither, a connector's file is named twice, or there are limits
+            that do not apply.
         CorruptRun: an archive is damaged, or of a newer version.
         DiskError: something cannot be read.
     """
-    return tuple(open_input(path, limits, now=now) for path in paths)
+    inputs: list[Input] = []
+    for path in paths:
+        if path is not None and _is_pattern(path):
+            inputs += _open_pattern(path, limits or Limits(), now)
+        else:
+            inputs.append(open_input(path, limits, now=now))
+    _check_deliveries(inputs)
+    return tuple(inputs)
+
+
+def expand_path(path: Path) -> list[Path]:
+    """Return the files of a connector's folder or of a pattern, in order; for any other path, that path.
+
+    Raises:
+        UsageError, DiskError: as `open_inputs`.
+    """
+    if _is_pattern(path):
+        return [found for one in _match(path) for found in expand_path(one)]
+    with explain_disk("look into", path):
+        is_folder = path.is_dir()
+    return [Path(one.name) for one in list_deliveries(path)] if is_folder else [path]
+
+
+def list_deliveries(folder: Path) -> list[Delivery]:
+    """Return the files that connectors delivered to a folder and the folders below it, in order.
+
+    Hidden files do not count.
+
+    Raises:
+        UsageError: there is none, or a file that is not named like one.
+        DiskError: a folder cannot be read.
+    """
+    found: list[Delivery] = []
+    others: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        with explain_disk("look into", current):
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in seen:  # links that lead back
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            for entry in os.scandir(current):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append(Path(entry.path))
+                elif (delivery := read_delivery_name(entry.path)) is not None:
+                    found.append(delivery)
+                else:
+                    others.append(entry.path)
+        if not found and (len(others) > _MAX_OTHERS or not waiting):
+            raise UsageError(
+                f"{folder} is a folder, and neither an archive nor one with files of Connector Hub",
+                hint=f"name the files to read, for example {folder}/*",
+            )
+    if others:
+        names = ", ".join(sorted(others)[:_NAMES_SHOWN]) + (", …" if len(others) > _NAMES_SHOWN else "")
+        raise UsageError(
+            f"{folder} has {format_count(len(found), 'file')} of Connector Hub, and "
+            f"{format_count(len(others), 'file')} not named like them: {names}",
+            hint="move these elsewhere, or name the files to read",
+        )
+    return sorted(found)
+
+
+def _is_pattern(path: Path) -> bool:
+    """Return whether a path is a pattern that the shell has left as it is, and not a file of that name."""
+    if not _GLOB_CHARACTERS.search(str(path)):
+        return False
+    with explain_disk("look at", path):
+        return not path.exists()
+
+
+def _match(pattern: Path) -> list[Path]:
+    """Return what a pattern names.
+
+    Raises:
+        UsageError: nothing.
+    """
+    found = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found:
+        raise UsageError(f"{pattern} matches no file", hint="check the folder and the pattern with: ls")
+    return [Path(one) for one in found]
+
+
+def _open_pattern(pattern: Path, limits: Limits, now: datetime | None) -> list[Input]:
+    """Return an input for the delivered files that a pattern names together, and one for anything else."""
+    found = _match(pattern)
+    files = {path: read_delivery_name(str(path)) for path in found if not path.is_dir()}
+    deliveries = [delivery for delivery in files.values() if delivery is not None]
+    others = [path for path in found if files.get(path) is None]
+    inputs = [open_input(path, limits, now=now) for path in others]
+    return [_make_connector_input(str(pattern), deliveries, limits, now), *inputs] if deliveries else inputs
+
+
+def _make_connector_input(
+    name: str, listed: Sequence[Delivery], limits: Limits, now: datetime | None, folder: Path | None = None
+) -> ConnectorInput:
+    if limits.regions or limits.compartments:
+        raise UsageError(
+            f"{name} is the folder of a connector, so --region and --compartment do not apply",
+            hint="its files do not state where each event is from; --start and --end apply",
+        )
+    start, end = limits.resolve_times(now=now) if now is not None else (None, None)
+    chosen = tuple(select_deliveries(listed, start, end))
+    return ConnectorInput(name, folder or Path(listed[0].name), chosen, len(listed), start, end)
+
+
+def _check_deliveries(inputs: Sequence[Input]) -> None:
+    """Check that no file of a connector is in two inputs.
+
+    Raises:
+        UsageError: one is.
+    """
+    if not any(isinstance(one, ConnectorInput) for one in inputs) or len(inputs) < 2:
+        return
+    seen: dict[str, str] = {}
+    for one in inputs:
+        names = [one.name for one in one.deliveries] if isinstance(one, ConnectorInput) else [str(one.path)]
+        for name in map(os.path.realpath, names):
+            if name in seen:
+                raise UsageError(f"{name} is in {seen[name]} and in {one.name}", hint="name each file once")
+            seen[name] = one.name
 
 
 def open_input(
@@ -391,7 +771,12 @@ def open_input(
         DiskError: something cannot be read.
     """
     limits = limits or Limits()
-    if path is None or not is_archive_folder(path):
+    if path is not None and _is_pattern(path):
+        inputs = _open_pattern(path, limits, now)
+        if len(inputs) == 1 and manifest_path is None:
+            return inputs[0]
+        raise UsageError(f"{path} matches {format_count(len(inputs), 'input')}", hint="name one file or folder")
+    if path is None or not _is_folder(path):
         if limits:
             name = "stdin" if path is None else str(path)
             raise UsageError(
@@ -399,6 +784,11 @@ def open_input(
                 hint=_LIMITS_HINT,
             )
         return FileInput(path, manifest_path)
+    if not _has_commits(path) and not is_archive(path):
+        if manifest_path is not None:
+            raise UsageError(f"{path} is a folder, which has no manifest", hint="omit --manifest")
+        return _make_connector_input(str(path), list_deliveries(path), limits, now, path)
+    is_archive_folder(path)
     if manifest_path is not None:
         raise UsageError(f"{path} is an archive, which has no manifest", hint="omit --manifest")
     archive = open_archive(path)
@@ -427,17 +817,36 @@ def is_archive_folder(path: Path) -> bool:
         UsageError: it is another folder.
         CorruptRun: it is an archive without `archive.json`.
     """
-    with explain_disk("look into", path):
-        if not path.is_dir():
-            return False
-        folder = ArchiveFolder(path)
-        has_commits = folder.head_path.exists() or (folder.commits.is_dir() and any(folder.commits.iterdir()))
+    if not _is_folder(path):
+        return False
     if is_archive(path):
         return True
-    if has_commits:
-        raise report_damage(f"{path} has commits, but no {folder.header_path.name}", archive=path)
+    if _has_commits(path):
+        raise report_damage(f"{path} has commits, but no {ArchiveFolder(path).header_path.name}", archive=path)
     check_source(path)
     return False
+
+
+def _is_folder(path: Path) -> bool:
+    with explain_disk("look into", path):
+        return path.is_dir()
+
+
+def _has_commits(path: Path) -> bool:
+    folder = ArchiveFolder(path)
+    with explain_disk("look into", path):
+        return folder.head_path.exists() or (folder.commits.is_dir() and any(folder.commits.iterdir()))
+
+
+def is_same_file(a: Path, b: Path) -> bool:
+    """Return whether two names lead to one file, through links or not."""
+    with explain_disk("look at", a):
+        return b.exists() and a.samefile(b)
+
+
+def _measure(path: Path) -> int:
+    with explain_disk("look at", path):
+        return path.stat().st_size
 
 
 def _hash_file(path: Path) -> tuple[str, int]:

@@ -72,6 +72,9 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "doctor": LazyCommand("ociaudit.cli.app:doctor", "Check that everything is ready for an export."),
         "verify": LazyCommand("ociaudit.cli.verify_command:verify", "Check an export against its manifest."),
         "diff": LazyCommand("ociaudit.cli.file_commands:diff", "Compare two exports event by event."),
+        "reconcile": LazyCommand(
+            "ociaudit.cli.file_commands:reconcile", "Find what a connector lost, doubled or added."
+        ),
         "presets": LazyCommand("ociaudit.cli.app:presets", "List the named filters."),
         "convert": LazyCommand("ociaudit.cli.file_commands:convert", "Convert event files to another format."),
         "summary": LazyCommand("ociaudit.cli.summary_command:summary", "Summarize event files on one screen."),

@@ -52,7 +52,7 @@ _FILE_LIKE = re.compile(r"\A(\.{1,2}/|~)|\.(txt|list|lst|csv|conf|cfg)\Z", re.IG
 """A value of `--waive` that is meant as a file."""
 # Options whose values are fields of `ExportOptions` as they are.
 _EXPORT_FIELDS = (
-    *("start", "end", "time_basis", "late", "settle", "regions", "compartments"),
+    *("start", "end", "time_basis", "source", "late", "settle", "regions", "compartments"),
     *("shape", "with_origin", "redact", "max_window_days", "deadline", "confirm_empty"),
 )
 
@@ -105,6 +105,14 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     metavar="KIND",
     help="Timestamp that the range applies to: processed-time (when Audit processed the event) or event-time (when "
     "it happened).",
+)
+@option(
+    "--source",
+    section=_RANGE,
+    type=click.Choice(["list-events", "logging-search"]),
+    default="list-events",
+    metavar="SERVICE",
+    help="Service to read from: list-events (Audit) or logging-search (Logging Search, which selects by event time).",
 )
 @option(
     "--late",

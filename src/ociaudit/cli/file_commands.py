@@ -1,4 +1,4 @@
-"""`oci-audit convert` and `diff`: commands on files of events, with their options, their runs and their screens."""
+"""`oci-audit convert`, `diff` and `reconcile`: commands on files of events, with their options, runs and screens."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ociaudit.cli.options import (
     STRICT_HELP,
     Command,
     argument,
+    check_output,
     file_options,
     filter_options,
     json_option,
@@ -26,7 +27,7 @@ from ociaudit.cli.options import (
     option,
     strict_option,
 )
-from ociaudit.errors import ExitCode, format_count
+from ociaudit.errors import ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.archive.inputs import Input, Limits
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import Conversion
     from ociaudit.operations.diff import Difference, Side
+    from ociaudit.operations.reconcile import Counts, Entry, Reconciliation, Row
 
 _STREAM = "-"
 _INPUTS_SHOWN = 20
@@ -63,7 +65,7 @@ _INPUTS_SHOWN = 20
     type=FILE,
     metavar="IN...",
     help="Event files: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
-    "compressed with gzip or zstd; archives; - is stdin.",
+    "compressed with gzip or zstd; archives; folders of Connector Hub; - is stdin.",
 )
 @option(
     "-o",
@@ -284,3 +286,219 @@ def _describe_event(event: Event) -> str:
     instant, event_id = read_order(event.order)
     time = format_instant(instant) if instant else "(no time)"
     return f"{time} {event_id or '(no id)'} {event.event_type}".encode("utf-8", "replace").decode()
+
+
+_ROWS_SHOWN, _ROWS_ON_PAGE = 20, 2_000
+_COUNT_NAMES = ("lost", "doubled", "surplus", "matched")
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("Did the connector deliver everything that an export has?", "oci-audit reconcile logs december.json"),
+        ("One week of it, also as a page", "oci-audit reconcile logs audit-archive --start 7d --html reconcile.html"),
+    ),
+)
+@argument("a", type=FILE, metavar="A", help="What was delivered: a folder of Connector Hub, or any file of events.")
+@argument("b", type=FILE, metavar="B", help="What ListEvents gave: an export, an archive, or any file of events.")
+@option("--start", "limit_start", metavar="TIME", help="Only events that happened at this time or later.")
+@option("--end", "limit_end", metavar="TIME", help="Only events before the end of this time.")
+@json_option
+@option("--html", "page", type=OUTPUT_FILE, metavar="FILE", help="Also write a page with the result to this file.")
+@option("--overwrite", is_flag=True, help="Overwrite the page if it exists.")
+@strict_option
+def reconcile(
+    a: Path,
+    b: Path,
+    *,
+    limit_start: str | None,
+    limit_end: str | None,
+    as_json: bool,
+    page: Path | None,
+    overwrite: bool,
+    is_strict: bool,
+) -> int:
+    """Find what a delivery (A) lacks, doubles or holds beyond what ListEvents gave (B), by target and day.
+
+    Events are matched by id, otherwise by time, type and request id. What only one of the two covers is not compared.
+
+    Exit codes: 0 no difference, 7 they differ, 6 an input is damaged or holds no events, 2 usage, 5 disk,
+    130 or 143 interrupted.
+    """
+    from ociaudit.archive.inputs import Limits
+    from ociaudit.clock import SystemClock
+    from ociaudit.operations.context import Cancellation
+    from ociaudit.operations.reconcile import ReconcileRange, open_side, reconcile_inputs
+
+    if page is not None:
+        if page.suffix.lower() not in {".html", ".htm"}:
+            raise UsageError(f"--html {page}: the name of a page ends in .html", hint="for example: --html result.html")
+        check_output(page, inputs=(a, b), can_overwrite=overwrite)
+    now, limits = SystemClock().now(), Limits(limit_start, limit_end)
+    within = ReconcileRange(*limits.resolve_times(now=now))
+    cancellation = Cancellation()
+    with console.handle_signals(cancellation.cancel):
+        sides = [open_side(_open_stream(path), limits, now=now) for path in (a, b)]
+        for notice in filter(None, (side.find_notice() for side in sides if side.file is None)):
+            console.print_notice(notice)
+        found = reconcile_inputs(sides[0], sides[1], within=within, is_strict=is_strict, cancellation=cancellation)
+    if page is not None:
+        _write_page(page, found)
+    if as_json:
+        console.print_data(encode_reconciliation(found))
+    else:
+        for line in describe_reconciliation(found):
+            console.print_output(line)
+    return ExitCode.OK if found.is_same else ExitCode.DIFFERENT
+
+
+def describe_reconciliation(found: Reconciliation) -> Iterator[str]:
+    """Yield the result, line by line."""
+    yield from _describe_facts(found)
+    rows = found.list_rows()
+    if rows:
+        yield f"{'day':<12}{''.join(f'{name:>10}' for name in _COUNT_NAMES)}  target"
+    for row, counts in rows[:_ROWS_SHOWN]:
+        numbers = "".join(f"{getattr(counts, name):>10,}" for name in _COUNT_NAMES)
+        yield f"{row.date:<12}{numbers}  {_describe_place(row, found)}"
+    if len(rows) > _ROWS_SHOWN:
+        yield f"… and {len(rows) - _ROWS_SHOWN:,} more; see --json"
+    for name, examples in _list_examples(found):
+        for entry in examples[:_EXAMPLES_SHOWN]:
+            yield f"{name:<9}{_describe_entry(entry)}"
+    for note in found.notes:
+        yield f"note: {note}"
+    yield _summarize(found)
+
+
+def _summarize(found: Reconciliation) -> str:
+    totals = found.totals
+    if totals.lost:
+        return f"THEY DIFFER: A lacks {format_count(totals.lost, 'event')} that B holds"
+    if not found.is_same:
+        return "THEY DIFFER: A lacks nothing that B holds, and holds more"
+    return "no difference" if totals.matched else "no difference: there is nothing to compare"
+
+
+def _describe_facts(found: Reconciliation) -> Iterator[str]:
+    for name, side in (("A", found.a), ("B", found.b)):
+        yield f"{name} {side.name}: {format_count(side.events, 'event')}"
+        yield f"  covers       {side.covers}"
+    if found.start or found.end:
+        yield f"compared       {found.start or 'the beginning'} to {found.end or 'the end'}"
+    yield (
+        f"matched        {found.totals.matched:,} ({found.matched_by_id:,} by id, {found.matched_by_key:,} by time, "
+        "type and request id)"
+    )
+    yield f"lost           {found.totals.lost:,} (in B, not in A)"
+    yield f"doubled        {found.totals.doubled:,} (further copies in A)"
+    yield f"surplus        {found.totals.surplus:,} (in A, not in B)"
+    for name, side in (("A", found.a), ("B", found.b)):
+        if side.not_comparable:
+            events = format_count(side.not_comparable, "event")
+            yield f"not comparable {events} of {name} outside of what both cover"
+
+
+def _list_examples(found: Reconciliation) -> tuple[tuple[str, list[Entry]], ...]:
+    return (
+        ("lost", found.lost_examples),
+        ("doubled", found.doubled_examples),
+        ("surplus", found.surplus_examples),
+    )
+
+
+def _describe_place(row: Row, found: Reconciliation) -> str:
+    place = found.paths.get(row.compartment) or row.compartment or "(no compartment)"
+    return f"{row.region or '(region unknown)'} {place}"
+
+
+def _describe_entry(entry: Entry) -> str:
+    from ociaudit.events.fields import format_instant
+
+    time = format_instant(entry.instant) if entry.instant else "(no time)"
+    return f"{time} {entry.event_id or '(no id)'} {entry.event_type}"
+
+
+def encode_reconciliation(found: Reconciliation) -> str:
+    """Return the result as one JSON object."""
+    import msgspec
+
+    from ociaudit.events.fields import format_instant
+
+    def encode_counts(counts: Counts) -> dict[str, int]:
+        return {name: getattr(counts, name) for name in _COUNT_NAMES}
+
+    fields = {
+        "is_same": found.is_same,
+        "compared": {"start": found.start, "end": found.end},
+        **{
+            name: {
+                "name": side.name.encode("utf-8", "replace").decode(),
+                "events": side.events,
+                "covers": side.covers,
+                "not_comparable": side.not_comparable,
+                "doubled": side.doubled,
+            }
+            for name, side in (("a", found.a), ("b", found.b))
+        },
+        "totals": encode_counts(found.totals),
+        "matched_by": {"id": found.matched_by_id, "time_type_request": found.matched_by_key},
+        "rows": [
+            {
+                "region": row.region or None,
+                "compartment": row.compartment or None,
+                "path": found.paths.get(row.compartment),
+                "date": row.date,
+                **encode_counts(counts),
+            }
+            for row, counts in found.list_rows()
+        ],
+        "days": [{"date": date, **encode_counts(counts)} for date, counts in sorted(found.days.items())],
+        "examples": {
+            name: [
+                {
+                    "event_id": entry.event_id or None,
+                    "event_time": format_instant(entry.instant) if entry.instant else None,
+                    "event_type": entry.event_type,
+                    "request_id": entry.request_id or None,
+                    "region": entry.region or None,
+                    "compartment": entry.compartment or None,
+                }
+                for entry in examples
+            ]
+            for name, examples in _list_examples(found)
+        },
+        "notes": found.notes,
+    }
+    return msgspec.json.encode(fields).decode()
+
+
+def _write_page(page: Path, found: Reconciliation) -> None:
+    from ociaudit.analysis.report import render_asset
+    from ociaudit.storage.atomic_io import write_file
+
+    rows = [
+        (row.date, *(getattr(counts, name) for name in _COUNT_NAMES), _describe_place(row, found))
+        for row, counts in found.list_rows()
+    ]
+    days = [(date, *(getattr(counts, name) for name in _COUNT_NAMES)) for date, counts in sorted(found.days.items())]
+    examples = [
+        (name, _describe_entry(entry), entry.request_id) for name, some in _list_examples(found) for entry in some
+    ]
+    tables = [
+        ("Targets and days with differences", ("day", *_COUNT_NAMES, "target"), rows[:_ROWS_ON_PAGE], rows),
+        ("Days", ("day", *_COUNT_NAMES), days[:_ROWS_ON_PAGE], days),
+        ("Examples", ("", "event", "request id"), examples, examples),
+    ]
+    write_file(
+        page,
+        render_asset(
+            "reconcile.html",
+            "status.css",
+            title=f"{found.a.name} and {found.b.name}",
+            verdict="complete" if found.is_same else "incomplete",
+            headline=_summarize(found),
+            lines=[*_describe_facts(found), *(f"note: {note}" for note in found.notes)],
+            tables=[(name, heads, shown, len(every) - len(shown)) for name, heads, shown, every in tables],
+        ),
+    )

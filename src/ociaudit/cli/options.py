@@ -39,7 +39,8 @@ _WIDEST_LABEL = 26  # an option that is wider has its help on the next line
 _NOTES = {
     FILTERS: "Each is repeatable, except --event-after and --event-before. Values of the same option are combined "
     "with OR, different options with AND. Exclusions take precedence.",
-    ARCHIVES: "These select from an archive, and apply to no other input.",
+    ARCHIVES: "These select from an archive; --start and --end also from a folder of Connector Hub. They apply to no "
+    "other input.",
 }
 
 # Spelled out, because importing the modules that define them would slow `--help` down; a test compares.
@@ -473,7 +474,7 @@ _LIMIT_OPTIONS = combine(
         "limit_start",
         section=ARCHIVES,
         metavar="TIME",
-        show_default="all the archive holds",
+        show_default="all the input holds",
         help="Only events that happened at this time or later.",
     ),
     option("--end", "limit_end", section=ARCHIVES, metavar="TIME", help="Only events before the end of this time."),

@@ -1,5 +1,7 @@
 """The Audit API: the events of a shard, page by page, and the retention period.
 
+`PageReader` is how any service of events is read; `AuditReader` asks ListEvents.
+
 A shard is read in *attempts*. An attempt is one pass over the shard's pages from the first; when the service rejects a
 page token, the next attempt begins. `Page.attempt` and `PageCursor.attempt` number them.
 
@@ -13,6 +15,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,26 +59,16 @@ class Page:
         return self.next_token is None
 
 
-class AuditReader:
-    """Reads from the Audit service of any region."""
+class PageReader(ABC):
+    """Reads shards page by page; a subclass knows the requests of a service."""
 
-    def __init__(self, client: HttpClient, endpoints: Endpoints, *, parse: ParsePage = parse_page) -> None:
-        """Send requests through `client` to the addresses of `endpoints`; `parse` turns a page's body into events."""
-        self._parse = parse
-        self._client = client
-        self._endpoints = endpoints
-
-    async def read_retention_days(self, *, region: str, tenancy: str) -> int:
-        """Return how many days the tenancy keeps audit events (`GetConfiguration`).
+    @abstractmethod
+    async def fetch_page(self, shard: Shard, token: str | None, retries: RetryBudget) -> HttpResponse[list[Event]]:
+        """Return the response with a page of a shard: the first, or the one of a token of its own.
 
         Raises:
-            RequestError: the service gave no valid response.
+            RequestError: the page could not be fetched.
         """
-        query = urlencode({"compartmentId": tenancy})
-        url = f"{self._endpoints.locate('audit', region)}/configuration?{query}"
-        response = await self._client.fetch(url, _parse_configuration, endpoint=region)
-        response.release()
-        return response.body.retentionPeriodDays
 
     async def read_first_page(self, shard: Shard) -> Page:
         """Return the first page of a shard, without a request for the next one.
@@ -134,6 +127,32 @@ class AuditReader:
                 await _discard(request)
 
     def _request(self, shard: Shard, token: str | None, retries: RetryBudget) -> _Request:
+        return asyncio.create_task(self.fetch_page(shard, token, retries))
+
+
+class AuditReader(PageReader):
+    """Reads from the Audit service of any region."""
+
+    def __init__(self, client: HttpClient, endpoints: Endpoints, *, parse: ParsePage = parse_page) -> None:
+        """Send requests through `client` to the addresses of `endpoints`; `parse` turns a page's body into events."""
+        self._parse = parse
+        self._client = client
+        self._endpoints = endpoints
+
+    async def read_retention_days(self, *, region: str, tenancy: str) -> int:
+        """Return how many days the tenancy keeps audit events (`GetConfiguration`).
+
+        Raises:
+            RequestError: the service gave no valid response.
+        """
+        query = urlencode({"compartmentId": tenancy})
+        url = f"{self._endpoints.locate('audit', region)}/configuration?{query}"
+        response = await self._client.fetch(url, _parse_configuration, endpoint=region)
+        response.release()
+        return response.body.retentionPeriodDays
+
+    async def fetch_page(self, shard: Shard, token: str | None, retries: RetryBudget) -> HttpResponse[list[Event]]:
+        """Return a page of ListEvents."""
         query = {
             "compartmentId": shard.target.compartment,
             "startTime": format_minute(shard.window.start),
@@ -144,7 +163,7 @@ class AuditReader:
         region = shard.target.region
         base = self._endpoints.locate("audit", region)
         url = f"{base}/auditEvents?{urlencode(query, quote_via=quote)}"
-        return asyncio.create_task(self._client.fetch(url, self._parse, endpoint=region, retries=retries))
+        return await self._client.fetch(url, self._parse, endpoint=region, retries=retries)
 
 
 def _make_page(shard: Shard, attempt: int, number: int, response: HttpResponse[list[Event]]) -> Page:

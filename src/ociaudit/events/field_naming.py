@@ -37,6 +37,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
+
 Shape = Literal["api", "sdk", "cli"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
@@ -139,6 +141,8 @@ _CLOUD_EVENT_NAMES = MappingProxyType(
 )
 """CloudEvents 1.0 name -> Audit's name, which follows an early draft of CloudEvents."""
 
+_MILLISECOND = NANOSECONDS // 1000
+_MAX_DIGITS = 18
 _NULL = b"null"
 _ABSENT = b""
 _CAPITAL = re.compile("[A-Z]")
@@ -186,6 +190,38 @@ def split_members(raw: bytes) -> dict[str, bytes]:
     except (msgspec.MsgspecError, RecursionError):  # a lone surrogate, or very deep nesting
         return _split_by_tokens(raw)
     return members
+
+
+def unwrap_log(wrapper: Mapping[str, bytes]) -> dict[str, bytes] | None:
+    """Return the members of the event in a wrapper with `logContent`, followed by the wrapper's own; None without one.
+
+    A `datetime` that is the event's own time in milliseconds is left out. A member whose name the event has gets
+    underscores until its name is free.
+    """
+    others = dict(wrapper)
+    text = bytes(others.pop("logContent", b""))
+    content = split_members(text) if text.startswith(b"{") else {}
+    if not content:
+        return None
+    if _is_same_time(others.get("datetime"), content.get("time")):
+        del others["datetime"]
+    for name, value in others.items():
+        while name in content:
+            name += "_"  # noqa: PLW2901 - the wrapper's members must not hide those of the event
+        content[name] = value
+    return content
+
+
+def _is_same_time(milliseconds: bytes | None, time: bytes | None) -> bool:
+    digits = bytes(milliseconds or b"")
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return False
+    try:
+        text = msgspec.json.decode(time or b"null", type=str)
+    except msgspec.MsgspecError:
+        return False
+    instant = instant_of_minute(0) + int(digits) * _MILLISECOND
+    return read_instant(text) // _MILLISECOND == instant // _MILLISECOND
 
 
 def write_name(name: str) -> bytes:

@@ -41,9 +41,9 @@ from ociaudit.events.field_naming import (
     list_elements,
     list_members,
     split_members,
+    unwrap_log,
     write_name,
 )
-from ociaudit.events.fields import NANOSECONDS, instant_of_minute, read_instant
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
 from ociaudit.formats.json import (
@@ -120,7 +120,6 @@ _ORIGIN_TO_END = re.compile(
     rb'"origin_*"\s*:\s*(?:null|\{\s*"region"\s*:\s*%b\s*,\s*"compartment"\s*:\s*%b\s*\})\s*\}\Z' % (_STRING, _STRING)
 )
 _STRING_OR_SPACE = re.compile(_STRING + rb"|[ \t\r\n]+")
-_MILLISECOND = NANOSECONDS // 1000
 _MAX_DIGITS = 18
 _FIRST_ERROR = 400
 _MAX_REASONS = 20
@@ -129,6 +128,14 @@ _ESCAPED_ASCII = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _EVENT_NAME = re.compile(
     b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
 )
+
+
+_CLOUD_EVENT = frozenset(
+    ("data", "datacontenttype", "dataschema", "id", "oracle", "source", "specversion", "time", "type")
+)
+_LEAST_CLOUD_EVENT = frozenset(("data", "id", "specversion", "time", "type"))
+_CAREFUL = (b'"origin', b'"logContent"', b'"eventType"', b'"event_type"', b'"event-type"', b"\\u00")
+"""What a bare CloudEvent may hold that makes it something else."""
 
 
 _EVENT_AS_TEXT = re.compile(_EVENT_NAME.pattern.replace(b'"', b'\\\\"') + rb"\s*:")
@@ -329,6 +336,10 @@ class ObjectDetector:
             if raw == HOLLOW_PAGE:
                 self._note('it holds a page without its list of events: {"data":}')
             return self._read_page(bytes(raw), origin)[0]
+        renamed = _rename_cloud_event(raw)
+        if renamed is not None:
+            self.kinds["cloudevents"] += 1
+            return [Record(renamed, origin)]
         raw, own_origin = split_origin(raw)
         origin = origin or own_origin
         if not raw.startswith(_API_STARTS):
@@ -447,6 +458,21 @@ class ObjectDetector:
             self.incomplete.append(reason)
 
 
+def _rename_cloud_event(raw: bytes) -> bytes | None:
+    """Return a bare CloudEvent in shape `api`, if nothing in it can need more care than its names; else None.
+
+    This is what a Connector Hub writes, and three times as fast as the general way.
+    """
+    if not _is_line(raw) or any(mark in raw for mark in _CAREFUL):
+        return None
+    members = split_members(raw)
+    if not _CLOUD_EVENT.issuperset(members) or not _LEAST_CLOUD_EVENT.issubset(members):
+        return None
+    if any(bytes(members[name])[:1] == b"[" for name in members):
+        return None
+    return TO_API_SHAPE["cloudevents"](members)
+
+
 def _is_success(code: bytes) -> bool:
     text = code.strip(b'"').lower()
     return text in {b"ok", b"success", b"succeeded"} or (text.isdigit() and int(text[:_MAX_DIGITS]) < _FIRST_ERROR)
@@ -551,31 +577,17 @@ def _unwrap(members: Mapping[str, bytes]) -> tuple[Mapping[str, bytes], Target |
             return None
         del wrapper["data"]
         wrapper = {**data, **wrapper}
-    content = _split_if_object(wrapper.pop("logContent"))
-    if not content:
+    log = _split_if_object(_split_if_object(wrapper["logContent"]).get("oracle"))
+    content = unwrap_log(wrapper)
+    if content is None:
         return None
-    if _is_same_time(wrapper.get("datetime"), content.get("time")):
-        del wrapper["datetime"]
-    compartment = _split_if_object(content.get("oracle")).get("compartmentid")
-    origin = make_target(_read_text(wrapper.get("regionId")), _read_text(compartment))
-    for name, value in wrapper.items():
-        while name in content:
-            name += "_"  # noqa: PLW2901 - the wrapper's members must not hide those of the event
-        content[name] = value
+    origin = make_target(_read_text(wrapper.get("regionId")), _read_text(log.get("compartmentid")))
     return content, origin
 
 
 def _split_if_object(value: bytes | None) -> dict[str, bytes]:
     text = bytes(value or b"")
     return split_members(text) if text.startswith(b"{") else {}
-
-
-def _is_same_time(milliseconds: bytes | None, time: bytes | None) -> bool:
-    digits = bytes(milliseconds or b"")
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
-        return False
-    instant = instant_of_minute(0) + int(digits) * _MILLISECOND
-    return read_instant(_read_text(time)) // _MILLISECOND == instant // _MILLISECOND
 
 
 def _read_text(value: bytes | None) -> str | None:

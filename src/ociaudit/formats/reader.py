@@ -5,6 +5,10 @@ lists (as the OCI CLI and Logging Search print them), nested in any way; CSV and
 all of these but Parquet compressed with gzip or zstd. What a file is follows from its first bytes, never from its name
 (`formats/detect.py`).
 
+`read_files` reads many files, with processes that read ahead where there are enough of them: parsing holds the
+interpreter's lock, so threads would not help. A process runs `serve_files`: it gets the
+names of files and returns their records. What it cannot read is read here, which gives the same error.
+
 `read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
 without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again with
 `open_records` when the layout or an event is not as expected.
@@ -21,15 +25,21 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import struct
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, Self
+
+import msgspec
 
 from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import InvalidFile, Record
@@ -185,6 +195,211 @@ def open_records(
             if detected is None:
                 detected = _accept_empty(name, source)
         yield RecordSource(name, detected, compression, origins=origins, on_incomplete=on_incomplete)
+
+
+_MAX_READERS = 3
+_FILES_PER_READER = 2
+"""How many files a process knows in advance, so that it never waits for a name."""
+_FEWEST_FILES = 16
+_FEWEST_BYTES = 4 * 1024 * 1024
+_LENGTH = struct.Struct("<I")
+_SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from ociaudit.formats.reader import serve_files; serve_files()"
+
+
+class _Batch(msgspec.Struct, array_like=True, tag=True):
+    """Some records of a file; `origins` is None where no origin is known."""
+
+    raws: list[bytes]
+    origins: list[Target | None] | None
+
+
+class _End(msgspec.Struct, array_like=True, tag=True):
+    """What is known of a file after its last record."""
+
+    description: str
+    kinds: dict[str, int]
+    with_origin: int
+    incomplete: list[str]
+
+
+class _Failed(msgspec.Struct, array_like=True, tag=True):
+    """The file cannot be read to its end."""
+
+
+_encode_answer = msgspec.msgpack.Encoder().encode
+_decode_answer = msgspec.msgpack.Decoder(_Batch | _End | _Failed).decode
+
+
+def read_files(
+    paths: Sequence[Path], *, on_incomplete: Callable[[str], None] = ignore_incomplete
+) -> Generator[RecordSource | AheadSource]:
+    """Yield the records of each file in turn; read all of one before the next.
+
+    Raises:
+        UsageError, UnreadableInput, DiskError: as `open_records`, while iterating.
+    """
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(reader) for reader in _start_readers(paths)]
+        if not readers:
+            for path in paths:
+                with open_records(path, on_incomplete=on_incomplete) as source:
+                    yield source
+            return
+        for number, path in enumerate(paths):
+            reader = readers[number % len(readers)]
+            last = min(len(paths), number + _FILES_PER_READER * len(readers))
+            reader.request([paths[index] for index in range(number, last, len(readers))])
+            ahead = AheadSource(path, reader, on_incomplete)
+            yield ahead
+            reader.finish(ahead)
+
+
+def _start_readers(paths: Sequence[Path]) -> list[_Reader]:
+    """Return as many processes as pay."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores < 2 or len(paths) < _FEWEST_FILES or not sys.executable:
+        return []
+    with _explain_disk("the files"):
+        size_bytes = sum(path.stat().st_size for path in paths if path.exists())
+    if size_bytes < _FEWEST_BYTES:
+        return []
+    try:
+        return [_Reader() for _ in range(min(cores - 1, _MAX_READERS))]
+    except OSError:  # no more processes are allowed
+        return []
+
+
+class _Reader:
+    """A process that reads files ahead. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).parents[2]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _SERVE, str(root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for this process, which then ends the other one
+        )
+        self._requested: deque[Path] = deque()
+        self._is_lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._process.communicate()
+
+    def request(self, paths: Sequence[Path]) -> None:
+        """Have these files read, of which the first ones may have been requested before."""
+        for path in paths[len(self._requested) :]:
+            self._requested.append(path)
+            try:
+                _write_frame(self._process.stdin, os.fsencode(path))
+            except OSError:
+                self._is_lost = True
+
+    def receive(self) -> _Batch | _End | _Failed:
+        """Return the next answer about the first file; a process that has ended gives none."""
+        if self._is_lost:
+            return _Failed()
+        frame = _read_frame(self._process.stdout)
+        self._is_lost = frame is None
+        return _decode_answer(frame) if frame is not None else _Failed()
+
+    def finish(self, source: AheadSource) -> None:
+        """Drop what remains of the first file."""
+        while not source.is_finished:
+            source.receive()
+        self._requested.popleft()
+
+
+class AheadSource:
+    """The records of a file that a process reads ahead; as `RecordSource`."""
+
+    def __init__(self, path: Path, reader: _Reader, on_incomplete: Callable[[str], None]) -> None:
+        """Take the answers of the reader about this file."""
+        self._path = path
+        self._reader = reader
+        self._on_incomplete = on_incomplete
+        self.name = str(path)
+        self.description = ""
+        self.records = self.with_origin = 0
+        self.kinds: Counter[str] = Counter()
+        self.is_finished = False
+        """Whether there is nothing more to receive."""
+
+    def receive(self) -> _Batch | _End | _Failed:
+        """Return the next answer."""
+        answer = self._reader.receive()
+        self.is_finished = not isinstance(answer, _Batch)
+        return answer
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        """Yield the records in batches; raise as `RecordSource`."""
+        while not self.is_finished:
+            answer = self.receive()
+            match answer:
+                case _Batch(raws, origins):
+                    self.records += len(raws)
+                    yield [Record(raw, None) for raw in raws] if origins is None else list(map(Record, raws, origins))
+                case _End():
+                    self.description, self.with_origin = answer.description, answer.with_origin
+                    self.kinds.update(answer.kinds)
+                    for reason in answer.incomplete:
+                        self._on_incomplete(reason)
+                case _Failed():
+                    yield from self._read_here()
+
+    def _read_here(self) -> Iterator[list[Record]]:
+        """Yield the records that have not been received yet; usually raises the error that the process met."""
+        known = self.records
+        with open_records(self._path, on_incomplete=self._on_incomplete) as source:
+            for batch in source:
+                rest = batch[max(0, known - source.records + len(batch)) :]
+                self.records += len(rest)
+                if rest:
+                    yield rest
+            self.description, self.with_origin, self.kinds = source.description, source.with_origin, source.kinds
+
+
+def serve_files() -> None:
+    """Read the files named on stdin, and write their records to stdout, until stdin ends."""
+    with open(0, "rb") as names, open(1, "wb") as answers:
+        while (name := _read_frame(names)) is not None:
+            for answer in _serve_file(Path(os.fsdecode(name))):
+                _write_frame(answers, _encode_answer(answer))
+
+
+def _serve_file(path: Path) -> Iterator[_Batch | _End | _Failed]:
+    incomplete: list[str] = []
+    try:
+        with open_records(path, on_incomplete=incomplete.append) as source:
+            for batch in source:
+                origins = [record.origin for record in batch]
+                yield _Batch([record.raw for record in batch], origins if any(origins) else None)
+            yield _End(source.description, dict(source.kinds), source.with_origin, incomplete)
+    except (UsageError, UnreadableInput, DiskError):
+        yield _Failed()
+
+
+def _write_frame(file: IO[bytes] | None, data: bytes) -> None:
+    if file is not None:
+        file.write(_LENGTH.pack(len(data)))
+        file.write(data)
+        file.flush()
+
+
+def _read_frame(file: IO[bytes] | None) -> bytes | None:
+    """Return the next frame; None where the other side has ended."""
+    head = file.read(_LENGTH.size) if file is not None else b""
+    if len(head) < _LENGTH.size or file is None:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    data = file.read(length)
+    return data if len(data) == length else None
 
 
 def check_source(path: Path) -> None:

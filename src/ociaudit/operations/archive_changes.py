@@ -27,7 +27,7 @@ import msgspec
 
 from ociaudit.archive.commit import UNKNOWN_DATE, Answered, Commit, Compartment, EventCounts, ScopeChange, SegmentEntry
 from ociaudit.archive.commit_log import CommitLog, create_archive, is_archive, lock_archive
-from ociaudit.archive.inputs import FileInput
+from ociaudit.archive.inputs import FileInput, expand_path
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import MergeResult, merge_events, name_date, open_engine, read_date
 from ociaudit.archive.state import ArchiveState, find_retention_start
@@ -118,7 +118,7 @@ def import_files(
     if signing_key is not None:
         check_signing_key(signing_key)
     now = clock.now()
-    chosen = choose_inputs([FileInput(path) for path in paths], watch)
+    chosen = choose_inputs([FileInput(file) for path in paths for file in expand_path(path)], watch)
     files = []
     for path in (source.path for source in chosen if source.path is not None):
         cancelled.check(_NOTHING)
@@ -174,6 +174,8 @@ def _explain_partial(manifest: Manifest) -> str:
     arguments = manifest.arguments
     if arguments.whole_filter != FilterSpec() or manifest.totals.filtered > manifest.totals.outside_event_range:
         return "it is filtered"
+    if arguments.source != "list-events":
+        return "it was read from Logging Search, not from ListEvents"
     if manifest.event_range is not None:
         return "it holds a range of event time, which leaves out events of its windows"
     if arguments.shape != "api":

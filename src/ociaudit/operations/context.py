@@ -27,8 +27,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from ociaudit.client.audit import AuditReader, ParsePage
+from ociaudit.client.audit import AuditReader, PageReader, ParsePage
 from ociaudit.client.identity import IdentityReader, explain_rejection
+from ociaudit.client.logging_search import MAX_QUERY_DAYS, LoggingSearchReader
 from ociaudit.client.network import Endpoints, split_regions
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
@@ -72,7 +73,7 @@ from ociaudit.planning.time_range import (
     resolve_event_range,
     resolve_range,
 )
-from ociaudit.storage.run_dir import ExportArguments, RunPlan, TimeBasis, identify_plan
+from ociaudit.storage.run_dir import EventSource, ExportArguments, RunPlan, TimeBasis, identify_plan
 
 T = TypeVar("T")
 When = str | date | datetime
@@ -138,6 +139,8 @@ class ExportOptions:
     filter: FilterSpec | None = None
     time_basis: TimeBasis = "processed-time"
     """The time that `start` and `end` mean."""
+    source: EventSource = "list-events"
+    """The service that gives the events. Logging Search selects by event time."""
     late: str | None = None
     """How long after the end events may be processed, where the range means event time."""
     settle: str | None = None
@@ -165,6 +168,8 @@ class ExportOptions:
         """Validate what does not need the clock or the service."""
         if self.max_window_days < 1:
             raise UsageError(f"the longest window is {self.max_window_days} days", hint="choose at least 1")
+        if self.source == "logging-search":
+            self._check_search()
         if self.late is not None and self.time_basis != "event-time":
             raise UsageError(
                 "late events are waited for only by event time",
@@ -185,6 +190,15 @@ class ExportOptions:
             if duration is not None:
                 parse_duration(duration)
 
+    def _check_search(self) -> None:
+        if self.max_window_days > MAX_QUERY_DAYS:
+            raise UsageError(
+                f"Logging Search accepts {MAX_QUERY_DAYS} days at most per query, not {self.max_window_days}",
+                hint="omit --max-window-days, or choose a smaller number",
+            )
+        if self.late is not None:
+            raise UsageError("--late is for ListEvents; Logging Search selects by event time", hint="omit --late")
+
     @property
     def deadline_seconds(self) -> float | None:
         """Return the deadline in seconds."""
@@ -196,7 +210,8 @@ class ExportOptions:
         `yesterday` becomes its date: the same command on the next day is another request.
         """
         spec = pin_filter(self.filter or FilterSpec(), now=now)
-        late = (self.late or DEFAULT_LATE) if self.time_basis == "event-time" else ""
+        is_search = self.source == "logging-search"
+        late = (self.late or DEFAULT_LATE) if self.time_basis == "event-time" and not is_search else ""
         return ExportArguments(
             tenancy=credentials.tenancy,
             start=pin_time(_to_text(self.start), now=now),
@@ -207,8 +222,9 @@ class ExportOptions:
             is_subtree=self.is_subtree,
             event_types=(*self.event_types, *spec.event_types),
             filter=msgspec.structs.replace(spec, event_types=()),
-            time_basis=self.time_basis,
+            time_basis="event-time" if is_search else self.time_basis,
             late=late,
+            source=self.source,
             shape=self.shape,
             settle_minutes=parse_duration(self.settle) if self.settle is not None else 0,
             format=self.format,
@@ -336,13 +352,18 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Audit and Identity over one transport, called in the name of `credentials`."""
+    """Audit, Logging Search and Identity over one transport, called in the name of `credentials`."""
 
     audit: AuditReader
+    logging_search: LoggingSearchReader
     identity: IdentityReader
     credentials: Credentials
     transport: Transport
     rate_limiter: RateLimiter
+
+    def choose_reader(self, source: EventSource) -> PageReader:
+        """Return the reader of a source of events."""
+        return self.logging_search if source == "logging-search" else self.audit
 
 
 @contextlib.asynccontextmanager
@@ -376,6 +397,7 @@ async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> Asyn
         try:
             yield Service(
                 audit=AuditReader(client, context.endpoints, parse=parse),
+                logging_search=LoggingSearchReader(client, context.endpoints, parse=parse),
                 identity=IdentityReader(client, context.endpoints, context.credentials),
                 credentials=context.credentials,
                 transport=transport,
@@ -428,7 +450,7 @@ def resolve_times(arguments: ExportArguments, *, now: datetime) -> TimeRange:
     Raises:
         UsageError: they cannot be read, or the range is empty.
     """
-    if arguments.time_basis == "event-time":
+    if arguments.time_basis == "event-time" and arguments.source == "list-events":
         return resolve_event_range(arguments.start, arguments.end, late=arguments.late, now=now)
     return resolve_range(arguments.start, arguments.end, now=now, settle_minutes=arguments.settle_minutes)
 

@@ -22,7 +22,7 @@ from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
-from ociaudit.archive.inputs import Input
+from ociaudit.archive.inputs import Input, is_same_file
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page, replace_lone_surrogates
 from ociaudit.events.filters import EventFilter
@@ -37,8 +37,6 @@ from ociaudit.planning.shard import Target
 from ociaudit.planning.time_range import reject_placeholders
 from ociaudit.storage.atomic_io import (
     check_replaceable,
-    explain_disk,
-    is_part_of,
     make_private_folder,
     open_private,
     write_all,
@@ -286,9 +284,10 @@ def choose_inputs(inputs: Sequence[Input], callbacks: Callbacks) -> list[Input]:
                     callbacks.on_notice(f"{source.name} is omitted: it accompanies an export and holds no events")
                     continue
             for other in chosen:
-                if other.path is not None and _is_same(source.path, other.path):
-                    what = "file" if source.file else "archive"
-                    raise UsageError(f"{source.name} and {other.name} are the same {what}", hint="name each once")
+                if other.path is not None and is_same_file(source.path, other.path):
+                    raise UsageError(
+                        f"{source.name} and {other.name} are the same {source.kind}", hint="name each once"
+                    )
             if notice := source.find_notice():
                 callbacks.on_notice(notice)
         chosen.append(source)
@@ -305,10 +304,12 @@ def _check_output(options: ConvertOptions, inputs: Sequence[Input]) -> None:
     reject_placeholders(output)
     check_replaceable(output)
     for source in inputs:
-        if source.file is not None and _is_same(source.file, output):
-            raise UsageError(f"the output {output} is the input {source.name}", hint="write to another file")
-        if source.view is not None and is_part_of(output, source.view.archive.folder.path):
-            raise UsageError(f"the output {output} is inside the archive {source.name}", hint="write it elsewhere")
+        if source.holds(output):
+            if source.file is not None:
+                raise UsageError(f"the output {output} is the input {source.name}", hint="write to another file")
+            raise UsageError(
+                f"the output {output} is inside the {source.kind} {source.name}", hint="write it elsewhere"
+            )
     if output.exists() and not options.overwrite:
         raise UsageError(f"{output} exists", hint="replace it with --overwrite, or choose another name with -o")
     if name_manifest(output).exists():
@@ -316,12 +317,6 @@ def _check_output(options: ConvertOptions, inputs: Sequence[Input]) -> None:
             f"{output} is an export with a manifest, which would then describe another file",
             hint="choose another name with -o",
         )
-
-
-def _is_same(a: Path, b: Path) -> bool:
-    """Return whether two names lead to one file, through links or not."""
-    with explain_disk("look at", a):
-        return b.exists() and a.samefile(b)
 
 
 def _read_inputs(

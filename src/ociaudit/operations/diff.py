@@ -59,7 +59,7 @@ class SharedCoverage:
         What is not comparable is added to `notes`.
         """
         self._always = a is None or b is None or _list_coverage(a) == _list_coverage(b)
-        self._coverages = [_map_coverage(one) for one in (a, b)]
+        self._coverages = [map_coverage(one) for one in (a, b)]
         if a is None or b is None:
             notes.append("a file without a manifest is assumed to cover what the other one does")
         elif not self._always:
@@ -91,10 +91,11 @@ def _find_filter(stated: CoverageStatement) -> FilterSpec:
 
 
 def _list_coverage(stated: CoverageStatement) -> list[tuple[Target, tuple[Window, ...]]]:
-    return sorted((target, coverage.windows) for target, coverage in _map_coverage(stated).items() if coverage.windows)
+    return sorted((target, coverage.windows) for target, coverage in map_coverage(stated).items() if coverage.windows)
 
 
-def _map_coverage(stated: CoverageStatement | None) -> dict[Target, Coverage]:
+def map_coverage(stated: CoverageStatement | None) -> dict[Target, Coverage]:
+    """Return what each target's events are known of; nothing for None."""
     if stated is None:
         return {}
     within = stated.event_range if isinstance(stated, Manifest) else None

@@ -82,7 +82,7 @@ from ociaudit.storage.manifest import (
     sign_bytes,
 )
 from ociaudit.storage.merge import CanonicalReader, MergeCounts
-from ociaudit.storage.run_dir import ExportArguments, RunPlan
+from ociaudit.storage.run_dir import EventSource, ExportArguments, RunPlan
 from ociaudit.storage.spool import Spool, open_spool
 from ociaudit.storage.verdict import Verdict, judge
 
@@ -325,7 +325,7 @@ class _Export:
 
     def _make_fetcher(self, plan: RunPlan, state: FetchState, service: Service, writer: SpoolWriter) -> Fetcher:
         return Fetcher(
-            audit=service.audit,
+            audit=service.choose_reader(plan.arguments.source),
             rate_limiter=service.rate_limiter,
             gap_tracker=GapTracker(
                 identity=service.identity,
@@ -445,7 +445,7 @@ class _Export:
             manifest_path=workspace.manifest_path,
             gaps=gaps,
             waived=waived,
-            policy=_get_policy(context),
+            policy=_get_policy(context, self.arguments.source),
             coverage=fetched.coverage,
             tally=Counter(totals.tally),
             nearest_values=self.event_filter.suggest_values(),
@@ -513,7 +513,7 @@ def _repeat_result(options: ExportOptions, context: RunContext, workspace: Works
         gaps=tuple(gap for gap in gaps if not _is_waived(gap, waived)),
         waived=tuple(gap for gap in gaps if _is_waived(gap, waived)),
         was_complete_before=True,
-        policy=_get_policy(context),
+        policy=_get_policy(context, options.source),
     )
 
 
@@ -521,5 +521,5 @@ def _is_waived(gap: Gap, compartments: frozenset[str]) -> bool:
     return gap.kind == "denied" and gap.target.compartment in compartments
 
 
-def _get_policy(context: RunContext) -> str:
-    return context.credentials.format_policy("read audit-events")
+def _get_policy(context: RunContext, source: EventSource) -> str:
+    return context.credentials.format_policy("read log-content" if source == "logging-search" else "read audit-events")

@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from ociaudit.client.audit import AuditReader, Page
+from ociaudit.client.audit import Page, PageReader
 from ociaudit.client.identity import explain_rejection
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import Credentials
@@ -224,7 +224,7 @@ class Fetcher:
     def __init__(
         self,
         *,
-        audit: AuditReader,
+        audit: PageReader,
         rate_limiter: RateLimiter,
         gap_tracker: GapTracker,
         handler: PageHandler,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ociaudit.client.audit import AuditReader, Page
+from ociaudit.client.audit import Page, PageReader
 from ociaudit.client.transport import FinishedRequest
 from ociaudit.clock import Clock
 from ociaudit.errors import RequestError, ServiceError
@@ -128,7 +128,7 @@ def preview_export(options: ExportOptions, context: RunContext, *, is_probing: b
             preview = await _request_scope(arguments, context, service, time_range.window, options.max_window_days)
             preview = replace(preview, speed=Speed(context.limits.max_in_flight, context.limits.max_per_second))
             if is_probing:
-                preview = await Prober(service.audit, context.clock, preview).probe()
+                preview = await Prober(service.choose_reader(options.source), context.clock, preview).probe()
             return replace(preview, requests_made=counter.count)
 
     return run_async(request)
@@ -168,9 +168,9 @@ def _tile(plan: RunPlan, max_window_days: int, settled: int) -> list[Window]:
 class Prober:
     """Requests the first pages of a sample of windows."""
 
-    def __init__(self, audit: AuditReader, clock: Clock, preview: Preview) -> None:
-        """Probe what `preview` plans, through `audit`."""
-        self._audit = audit
+    def __init__(self, reader: PageReader, clock: Clock, preview: Preview) -> None:
+        """Probe what `preview` plans, through `reader`."""
+        self._reader = reader
         self._clock = clock
         self._preview = preview
         self._sent = 0
@@ -212,7 +212,7 @@ class Prober:
             self._sent += 1
             began_at = self._clock.monotonic()
             try:
-                page = await self._audit.read_first_page(shard)
+                page = await self._reader.read_first_page(shard)
             except RequestError as error:
                 self._failed.append((shard, error))
                 if isinstance(error, ServiceError) and not error.retryable:

@@ -186,7 +186,11 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         arguments=plan.arguments,
         asked_by=Principal(plan.tenancy, found.credentials.principal, found.credentials.fingerprint),
         also_asked_by=_make_others(found),
-        range=Range(format_minute(plan.window.start), format_minute(plan.window.end)),
+        range=Range(
+            format_minute(plan.window.start),
+            format_minute(plan.window.end),
+            "event time" if plan.arguments.source == "logging-search" else "processed time",
+        ),
         event_range=_make_event_range(plan),
         event_times=_make_event_times(counts),
         scope=_make_scope(found),

@@ -53,11 +53,14 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Range(msgspec.Struct, frozen=True):
-    """The requested range, in RFC 3339, half-open; the service filters by the time at which it processed an event."""
+    """The requested range, in RFC 3339, half-open.
+
+    ListEvents filters by the time at which it processed an event, Logging Search by the time at which it happened.
+    """
 
     start: str
     end: str
-    time: Literal["processed time"] = "processed time"
+    time: Literal["processed time", "event time"] = "processed time"
 
     @property
     def window(self) -> Window:

@@ -24,6 +24,8 @@ from ociaudit.events.filters import FilterSpec
 from ociaudit.planning.shard import Target, Window
 from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
 
+EventSource = Literal["list-events", "logging-search"]
+"""The services that have audit events: ListEvents of Audit, and Logging Search."""
 TimeBasis = Literal["processed-time", "event-time"]
 PLAN_SCHEMA = "oci-audit-plan/3"
 _OWN_NAMES = re.compile(
@@ -50,6 +52,8 @@ class ExportArguments(msgspec.Struct, frozen=True, kw_only=True, rename={"time_b
     filter: FilterSpec = FilterSpec()
     time_basis: TimeBasis = "processed-time"
     late: str = ""
+    source: EventSource = "list-events"
+    """The service that gave the events; Logging Search selects by event time."""
     shape: Literal["api", "sdk", "cli"] = "api"
     settle_minutes: int = 0
     """The range ends at least this long before the start of the run, so that nothing in it is provisional."""

@@ -82,6 +82,8 @@ class Verdict:
     final_from: str | None = None
     retention_days: int | None = None
     """The retention period, where the range begins before it."""
+    is_from_search: bool = False
+    """Whether the events are from Logging Search."""
     unlisted: tuple[str, ...] = ()
     """Compartments that occur in events and are no longer listed."""
     closed: int = 0
@@ -155,6 +157,7 @@ def judge(manifest: Manifest | None, *, is_altered: bool = False) -> Verdict:
         if is_final
         else format_minute(max([named_end, *(window.end for window in provisional)]) + SETTLE_MINUTES),
         retention_days=manifest.scope.retention_days if manifest.scope.reaches_beyond_retention else None,
+        is_from_search=manifest.arguments.source == "logging-search",
         unlisted=manifest.scope.unlisted_compartments_seen,
         paths=manifest.scope.compartment_paths,
     )
@@ -292,6 +295,8 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
     if verdict.event_range:
         events = format_count(verdict.outside_event_range, "event")
         yield f"{events} outside the event times {verdict.event_range} dropped"
+    if verdict.is_from_search:
+        yield "read from Logging Search, by event time: events that it had not indexed yet are missing"
     yield from _name_waived(verdict)
     if verdict.retention_days is not None:
         days = format_count(verdict.retention_days, "day")

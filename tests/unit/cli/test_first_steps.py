@@ -34,8 +34,8 @@ def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr()
     listed = printed.err.split("Commands:")[1].split("Options:")[0]
     assert [line.split()[0] for line in listed.splitlines() if line.strip()] == [
-        *("export", "sync", "status", "tail", "import", "prune", "doctor", "verify", "diff", "presets", "convert"),
-        *("summary", "query", "report", "demo", "emulator", "completion"),
+        *("export", "sync", "status", "tail", "import", "prune", "doctor", "verify", "diff", "reconcile", "presets"),
+        *("convert", "summary", "query", "report", "demo", "emulator", "completion"),
     ]
     assert "..." not in listed
     assert printed.out == ""
