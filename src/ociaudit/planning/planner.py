@@ -13,6 +13,10 @@ Invariants of a split
   two, whatever the policy, so that splitting ends.
 - A window of one minute is never split; its pages are fetched one after the other.
 
+Invariants of shares
+- Each minute of a target is in exactly one share. The windows of one target are spread over the shares, because a dense
+  target is dense in all of them.
+
 The density of a target is estimated from the event times of the first page: twice the distance between their
 quartiles, because late events stretch the full range and hide density. If the service fills pages from all over the
 window, this estimate fails, and the number of pages read decides. A wrong estimate costs requests but never events:
@@ -21,6 +25,7 @@ pages read before the split are kept, and the sub-shards make up the whole windo
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +38,11 @@ PlannedShard = tuple[Shard, PageCursor | None]
 
 _NANOSECONDS_PER_MINUTE = 60_000_000_000
 _MIN_SAMPLE = 4
+_PIECES_PER_SHARE = 8
+_MAX_PIECES = 200_000
+_SHORTEST_PIECE_MINUTES = 10
+_ROOT_WEIGHT = 8
+"""How much more work a root compartment is expected to be: sign-ins and identity events are recorded there."""
 _CHECKED_PAGES = (4, 8)
 """After these pages it is checked, too, how far the pages have come."""
 
@@ -196,3 +206,39 @@ def _estimate_pages(window: Window, instants: Sequence[int]) -> float:
     times = sorted(instants)
     spread = 2 * (times[3 * len(times) // 4] - times[len(times) // 4])
     return window.minutes * _NANOSECONDS_PER_MINUTE / spread if spread else inf
+
+
+Share = tuple[tuple[Window, tuple[Target, ...]], ...]
+"""Part of a plan: windows, each with the targets to request it for."""
+
+
+def share_work(
+    targets: Sequence[Target], window: Window, *, tenancy: str, max_minutes: int, share_count: int
+) -> tuple[int, list[Share]]:
+    """Divide a window of all targets into at most `share_count` shares of about the same expected work.
+
+    Return the longest window of a request in minutes, and the shares. Where there are few targets the windows become
+    shorter, so that every share gets some.
+    """
+    tiles = -(-window.minutes // max_minutes)
+    wanted = max(tiles, -(-_PIECES_PER_SHARE * share_count // max(1, len(targets))))
+    per_target = max(1, min(wanted, _MAX_PIECES // max(1, len(targets)), window.minutes // _SHORTEST_PIECE_MINUTES))
+    if per_target > tiles:
+        max_minutes = length = -(-window.minutes // per_target)
+    else:
+        length = -(-tiles // per_target) * max_minutes
+    windows = list(tile_window(window, length))
+    roots = [target for target in targets if target.compartment == tenancy]
+    others = [target for target in targets if target.compartment != tenancy]
+    loads = [(0, number) for number in range(share_count)]
+    shares: list[dict[Window, list[Target]]] = [{} for _ in range(share_count)]
+    for some, weight in ((roots, _ROOT_WEIGHT), (others, 1)):
+        for turn, piece in enumerate(windows):
+            start = turn % len(some) if some else 0  # otherwise one share could get all windows of a target
+            for target in (*some[start:], *some[:start]):
+                load, number = loads[0]
+                heapq.heapreplace(loads, (load + weight * piece.minutes, number))
+                shares[number].setdefault(piece, []).append(target)
+    return max_minutes, [
+        tuple((piece, tuple(some)) for piece, some in sorted(share.items())) for share in shares if share
+    ]
