@@ -234,7 +234,8 @@ def share_work(
     shares: list[dict[Window, list[Target]]] = [{} for _ in range(share_count)]
     for some, weight in ((roots, _ROOT_WEIGHT), (others, 1)):
         for turn, piece in enumerate(windows):
-            start = turn % len(some) if some else 0  # otherwise one share could get all windows of a target
+            # Dealt in turn, the windows of a target move on by one share each time; otherwise one share could get all.
+            start = turn * (len(some) - 1) % share_count % max(1, len(some))
             for target in (*some[start:], *some[:start]):
                 load, number = loads[0]
                 heapq.heapreplace(loads, (load + weight * piece.minutes, number))
