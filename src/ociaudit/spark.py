@@ -387,7 +387,7 @@ class OciAuditDataSource(DataSource):
             return OciAuditStreamReader(_parse_options(self.options, is_stream=True), self.cluster)
 
 
-def _check_schema(asked: StructType) -> None:
+def _check_schema(asked: object) -> None:
     """Check that a schema is the one of this data source; Sail passes the schema that it was given, in Arrow's form.
 
     Raises:

@@ -149,7 +149,7 @@ def test_another_schema_is_refused(site):
 
 
 def test_a_range_before_the_retention_period_is_refused(site):
-    """Without a ledger, a range that begins before the retention period fails on the driver, with the first time kept."""
+    """Without a ledger, a range that begins before the retention period fails on the driver, with the period."""
     with pytest.raises(PySparkException, match=r"before what the tenancy keeps: 36,500 days"):
         site.load(start="1920-01-01").count()
 

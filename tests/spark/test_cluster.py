@@ -1,4 +1,4 @@
-"""A range read by Spark on a cluster of two workers, each a process of its own: kills, retries, and one rate for all."""
+"""A range read by Spark on a cluster of two workers, each a process of its own: kills, retries, one rate for all."""
 
 import os
 import signal
@@ -60,11 +60,8 @@ def test_a_killed_worker_loses_and_repeats_nothing(site):
         victim = list_executors(site.spark.sparkContext.applicationId)[0]
         os.kill(victim, signal.SIGKILL)
         events = running.result(timeout=300)
-    asked = [
-        (one["region"], one["compartmentId"], one["startTime"], one["endTime"])
-        for one in site.list_page_requests()
-        if not one["hasPage"]
-    ]
+    firsts = [one for one in site.list_page_requests() if not one["hasPage"]]
+    asked = [(one["region"], one["compartmentId"], one["startTime"], one["endTime"]) for one in firsts]
     assert before >= 20
     assert len(asked) > len(set(asked)), "no window was requested again: the kill came too late"
     assert events == site.list_truth()
@@ -89,14 +86,14 @@ def test_a_task_that_fails_once_is_repeated_and_counted_once(site):
     folder = site.folder / "ledger"
     marker = site.folder / "failed"
 
-    def fail_once(batches):
-        yield from batches
+    def fail_once(rows):
+        yield from rows
         if not marker.exists():
             marker.write_text("")
             raise RuntimeError("a fault after the last row")
 
     frame = site.load(ledger=str(folder), numPartitions="1").select("event")
-    events = sorted(row.event.encode() for row in frame.mapInArrow(fail_once, "event string").collect())
+    events = sorted(row.event.encode() for row in frame.rdd.mapPartitions(fail_once).collect())
     assert marker.exists()
     assert events == site.list_truth()
     assert len(list(folder.glob("*.jsonl"))) == 2

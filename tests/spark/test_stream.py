@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from support.spark_sites import START, Site
+from support.truth import find_compartment
 
 EMULATOR_FLAGS = (
     "--events-per-day",
@@ -39,11 +41,9 @@ query.awaitTermination()
 
 def run_query(site: Site, trigger: str) -> subprocess.Popen:
     """Start a query as a process of its own; its sink and checkpoint are in the site's folder."""
-    from support.truth import find_compartment
-
     folder = str(site.folder)
     compartment = find_compartment(site.emulator, "payments")
-    tests = os.path.dirname(os.path.dirname(__file__))
+    tests = str(Path(__file__).parents[1])
     options = [tests, folder, site.connection["configFile"], site.connection["endpoint"], compartment, trigger]
     (site.folder / "spark").mkdir(exist_ok=True)
     return subprocess.Popen([sys.executable, "-c", QUERY, *options], stdin=subprocess.PIPE)
@@ -57,8 +57,6 @@ def read_sink(site: Site) -> list[bytes]:
 
 def list_visible(site: Site, end: str, at: str) -> list[bytes]:
     """Return what the service shows, at an instant, of the first hours."""
-    from support.truth import find_compartment
-
     compartment = find_compartment(site.emulator, "payments")
     seen = site.emulator.truth("us-ashburn-1", compartment, START + "T00:00:00Z", end, at=at)
     return sorted({one.event for one in seen})
@@ -78,7 +76,7 @@ def test_late_events_come_in_later_batches_and_distinct_rows_are_the_truth(site)
 
 
 def test_a_killed_query_continues_without_loss(site):
-    """A query that is killed while a batch is fetched and started again has every event; its distinct rows are the truth."""
+    """A query killed while a batch is fetched, and started again, has every event; its distinct rows are the truth."""
     site.emulator.clock(now="2025-06-02T18:00:00Z", isRunning=False)
     site.emulator.faults([{"operation": "ListEvents", "times": 8, "fault": {"kind": "stall", "seconds": 20}}])
     process = run_query(site, "{'processingTime': '1 second'}")

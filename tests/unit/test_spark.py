@@ -147,7 +147,7 @@ def test_batches_are_bounded(sizes):
     st.lists(st.integers(1, 8 * MINUTES_PER_DAY), min_size=1, max_size=3, unique=True).map(sorted),
 )
 def test_every_minute_is_requested_again_at_the_age_of_each_ring(steps, rings):
-    """However long the batches are, a minute that has become as old as a ring, and more by its period, was requested then."""
+    """However long the batches are, every minute is requested at the age of each ring, or a period later."""
     text = ",".join(f"{ring}m" for ring in rings)
     reader = spark.OciAuditStreamReader(parse(is_stream=True, rescan=text), spark._Cluster())
     origin = first = 30_000_000

@@ -25,11 +25,10 @@ pages read before the split are kept, and the sub-shards make up the whole windo
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, inf
+from math import ceil, gcd, inf
 
 from ociaudit.planning.shard import Coverage, PageCursor, Shard, Target, Window, tile_window
 
@@ -41,8 +40,6 @@ _MIN_SAMPLE = 4
 _PIECES_PER_SHARE = 8
 _MAX_PIECES = 200_000
 _SHORTEST_PIECE_MINUTES = 10
-_ROOT_WEIGHT = 8
-"""How much more work a root compartment is expected to be: sign-ins and identity events are recorded there."""
 _CHECKED_PAGES = (4, 8)
 """After these pages it is checked, too, how far the pages have come."""
 
@@ -217,7 +214,8 @@ def share_work(
 ) -> tuple[int, list[Share]]:
     """Divide a window of all targets into at most `share_count` shares of about the same expected work.
 
-    Return the longest window of a request in minutes, and the shares. Where there are few targets the windows become
+    Return the longest window of a request in minutes, and the shares. The windows of root compartments, where sign-ins
+    and identity events are recorded, are dealt apart from the others'. Where there are few targets the windows become
     shorter, so that every share gets some.
     """
     tiles = -(-window.minutes // max_minutes)
@@ -230,16 +228,15 @@ def share_work(
     windows = list(tile_window(window, length))
     roots = [target for target in targets if target.compartment == tenancy]
     others = [target for target in targets if target.compartment != tenancy]
-    loads = [(0, number) for number in range(share_count)]
     shares: list[dict[Window, list[Target]]] = [{} for _ in range(share_count)]
-    for some, weight in ((roots, _ROOT_WEIGHT), (others, 1)):
+    dealt = 0
+    for some in (roots, others):  # the windows of either are alike
+        turns_per_round = share_count // gcd(len(some), share_count)
         for turn, piece in enumerate(windows):
-            # Dealt in turn, the windows of a target move on by one share each time; otherwise one share could get all.
-            start = turn * (len(some) - 1) % share_count % max(1, len(some))
-            for target in (*some[start:], *some[:start]):
-                load, number = loads[0]
-                heapq.heapreplace(loads, (load + weight * piece.minutes, number))
-                shares[number].setdefault(piece, []).append(target)
+            # After each round a target would get the same shares again; the shift gives its windows to the next ones.
+            for number, target in enumerate(some, dealt + turn // turns_per_round):
+                shares[number % share_count].setdefault(piece, []).append(target)
+            dealt += len(some)
     return max_minutes, [
         tuple((piece, tuple(some)) for piece, some in sorted(share.items())) for share in shares if share
     ]
