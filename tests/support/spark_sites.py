@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
 
 import ociaudit.spark
 from support import truth
@@ -71,3 +72,10 @@ def start_spark(master: str, folder: Path, **settings: str) -> SparkSession:
     spark.sparkContext.setLogLevel("OFF")
     ociaudit.spark.register(spark)
     return spark
+
+
+def start_query(spark: SparkSession, folder: Path, options: dict[str, str], **trigger: Any) -> StreamingQuery:
+    """Start a query that appends the events of a stream to Parquet files; sink and checkpoint are in the folder."""
+    events = spark.readStream.format("oci_audit").options(**options).load().select("event", "event_sha256")
+    writer = events.writeStream.format("parquet").option("checkpointLocation", str(folder / "checkpoint"))
+    return writer.trigger(**trigger).start(str(folder / "events"))
