@@ -8,6 +8,8 @@ VENV          ?= .venv
 VENV_CONTRACT ?= .venv-contract
 VENV_TOOLS    ?= .venv-tools
 VENV_LOWEST   ?= .venv-lowest
+VENV_SPARK    ?= .venv-spark
+VENV_OLDEST   ?= .venv-spark-oldest
 TYPESCRIPT    := $(VENV_CONTRACT)/typescript
 PYTEST_ARGS   ?=
 # Test files that run in parallel; most of the time, they wait for processes.
@@ -97,6 +99,31 @@ $(TYPESCRIPT)/.installed: $(wildcard tests/contract/typescript/package*.json)
 	@cd $(TYPESCRIPT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# The Java that Spark starts: the one of JAVA_HOME, or else of PATH. For root on a Debian-based system it is installed.
+JAVA = $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
+.PHONY: find-java
+find-java:
+	@$(JAVA) -version >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1 || { \
+		echo "installing Java for Spark"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+			openjdk-17-jre-headless; } >/dev/null || echo "note: Java could not be installed" >&2; }
+	@$(JAVA) -version >/dev/null 2>&1 || { \
+		printf '%s\n' "error: Spark needs Java 17 or newer, and '$(JAVA)' does not run." \
+		"hint: install the package openjdk-17-jre-headless, or name a Java: JAVA_HOME=/path/to/jdk" >&2; exit 2; }
+
+.PHONY: setup-spark
+setup-spark: find-java $(VENV_SPARK)/.installed ## create or update .venv-spark: Spark with its jars, and the wheel (needs Java 17)
+
+$(VENV_SPARK)/.dependencies: requirements/spark.txt
+	$(call create-venv,$(VENV_SPARK))
+	@echo "installing Spark into $(VENV_SPARK), which takes some minutes"
+	@$(VENV_SPARK)/bin/python -m pip install $(PIP_LOCKED) -r requirements/spark.txt
+	@touch $@
+
+$(VENV_SPARK)/.installed: $(VENV_SPARK)/.dependencies $(VENV)/.installed
+	@$(VENV_SPARK)/bin/python -m pip install $(PIP_QUIET) --no-index --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	@touch $@
+
 # Names in the order in which tests/browser looks for them; OCI_AUDIT_CHROMIUM names a different one.
 CHROMIUM = $(or $(OCI_AUDIT_CHROMIUM),$(firstword $(foreach name,chromium chromium-browser google-chrome \
 	google-chrome-stable,$(shell command -v $(name) 2>/dev/null))))
@@ -116,7 +143,23 @@ endif
 
 .PHONY: test
 test: setup setup-contract setup-browser ## run the whole test suite on the installed wheel (PYTEST_ARGS=… is passed to pytest)
-	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak --ignore=tests/release -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OCI_AUDIT_CONTRACT_VENV=$(abspath $(VENV_CONTRACT)) $(VENV)/bin/python -m pytest --ignore=tests/soak --ignore=tests/release --ignore=tests/spark -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: test-spark
+test-spark: setup-spark ## run the tests with a real Spark: in one process, on a cluster of two workers, and the how-to
+	$(VENV_SPARK)/bin/python -m pytest tests/spark $(PYTEST_ARGS)
+
+.PHONY: test-spark-oldest
+test-spark-oldest: find-java $(VENV_OLDEST)/.installed ## run them with the oldest supported Spark
+	$(VENV_OLDEST)/bin/python -m pytest -W default tests/spark $(PYTEST_ARGS)
+
+$(VENV_OLDEST)/.installed: $(VENV_TOOLS)/bin/uv requirements/spark.txt $(VENV)/.installed
+	$(call create-venv,$(VENV_OLDEST))
+	@echo "installing Spark 4.0 into $(VENV_OLDEST), which takes some minutes"
+	@grep -v '^pyspark' requirements/spark.txt | sed -n 's/^\([a-z0-9._-]*==[^ ;]*\).*/\1/p' >$(VENV_OLDEST)/constraints.txt
+	@$(VENV_TOOLS)/bin/uv pip install --quiet --no-config --python $(VENV_OLDEST)/bin/python \
+		--constraint $(VENV_OLDEST)/constraints.txt 'pyspark==4.0.*' hypothesis pytest pytest-timeout "$$(ls $(VENV)/wheel/*.whl)[spark]"
+	@touch $@
 
 .PHONY: check
 check: setup ## check style, format, types, layers, and the documentation's examples
@@ -147,6 +190,7 @@ lock: $(VENV_TOOLS)/bin/uv ## update the locks in requirements/ (UPGRADE=1 moves
 	$(call compile-lock,pyproject.toml --constraint requirements/dev.txt,requirements/runtime.txt)
 	$(call compile-lock,--group build --constraint requirements/dev.txt,requirements/build.txt)
 	$(call compile-lock,--group contract,requirements/contract.txt)
+	$(call compile-lock,pyproject.toml --extra spark --group spark --constraint requirements/runtime.txt,requirements/spark.txt)
 	$(call compile-lock,--group release,requirements/release.txt)
 
 # Hashes for every platform and every Python from 3.11 on; no address of an index and no path in the output.
@@ -233,5 +277,5 @@ recording: setup ## record the terminal session in docs/images/demo.svg
 
 .PHONY: clean
 clean: ## remove the environments, caches and build results
-	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_TOOLS)' '$(VENV_LOWEST)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' '$(VENV_CONTRACT)' '$(VENV_TOOLS)' '$(VENV_LOWEST)' '$(VENV_SPARK)' '$(VENV_OLDEST)' build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -15,7 +15,7 @@ need is imported in the functions for them, so that an export does not wait for 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
+SCRATCH_VARIABLE = "SPARK_LOCAL_DIRS"
 
 
 def export(  # long because: every option of an export is named here
@@ -456,16 +457,22 @@ def diagnose(connection: ConnectionOptions, *, regions: Sequence[str] = ()) -> t
 
 
 def resolve_connection(
-    connection: ConnectionOptions, *, callbacks: Callbacks | None = None, cancellation: Cancellation | None = None
+    connection: ConnectionOptions,
+    *,
+    callbacks: Callbacks | None = None,
+    cancellation: Cancellation | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> RunContext:
     """Read the environment and the profile, and return the collaborators of a run.
+
+    `variables` are values of `OCI_CLI_*` that beat those of the environment.
 
     Raises:
         OciAuditError: What they contain cannot be used.
     """
     bundle = _choose_bundle(connection)
     sign_in = SignIn(connection.profile, connection.config_file, connection.auth, connection.uses_cli_variables)
-    credentials = sign_in.load(os.environ, bundle.path if bundle else None)
+    credentials = sign_in.load({**os.environ, **(variables or {})}, bundle.path if bundle else None)
     endpoint = connection.endpoint or os.environ.get(ENDPOINT_VARIABLE) or None
     return RunContext(
         credentials=credentials,
@@ -477,6 +484,12 @@ def resolve_connection(
         proxies=check_proxies(getproxies_environment()),
         ssl_context=make_ssl_context(bundle) if bundle else None,
     )
+
+
+def find_scratch_folder() -> Path | None:
+    """Return the folder for temporary files that a worker of a cluster names and clears in the end; None elsewhere."""
+    folders = os.environ.get(SCRATCH_VARIABLE, "").split(",")
+    return next((Path(folder) for folder in folders if folder and os.access(folder, os.W_OK)), None)
 
 
 def resolve_path(path: str | Path | None) -> Path | None:

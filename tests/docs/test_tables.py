@@ -10,6 +10,7 @@ from ociaudit.analysis.query import NAMED_QUERIES
 from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, Column
 from ociaudit.events.conditions import RECORDED_AS, NameRule, list_name_rules
 from ociaudit.events.filters import PRESETS
+from ociaudit.spark import OPTIONS
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
 
@@ -48,12 +49,19 @@ def write_queries() -> Iterator[str]:
         yield from (f"### {name}", "", query.question, "", "```sql", query.sql.strip(), "```", "")
 
 
+def write_spark_options() -> Iterator[str]:
+    """Yield the table of the options of the Spark data source, line by line."""
+    yield from ("| option | what it is |", "|---|---|")
+    yield from (f"| `{name}` | {text} |" for name, text in OPTIONS.items())
+
+
 TABLES = {
     ("presets.md", "presets"): write_presets,
     ("filters.md", "names"): write_names,
     ("formats.md", "columns"): lambda: write_columns(COLUMNS),
     ("formats.md", "map-columns"): lambda: write_columns(MAP_COLUMNS),
     ("query.md", "queries"): write_queries,
+    ("spark.md", "spark-options"): write_spark_options,
 }
 
 

@@ -127,6 +127,11 @@ class Endpoints:
         self._realm = realm
         self._bases: dict[tuple[Service, str], str] = {}
 
+    @property
+    def override(self) -> str | None:
+        """Return the addresses used instead of Oracle's own, if they are."""
+        return self._override
+
     def locate(self, service: Service, region: str) -> str:
         """Return the base URL with the API version, without a trailing slash."""
         found = self._bases.get((service, region))

@@ -13,6 +13,10 @@ Invariants of a split
   two, whatever the policy, so that splitting ends.
 - A window of one minute is never split; its pages are fetched one after the other.
 
+Invariants of shares
+- Each minute of a target is in exactly one share. The windows of one target are spread over the shares, because a dense
+  target is dense in all of them.
+
 The density of a target is estimated from the event times of the first page: twice the distance between their
 quartiles, because late events stretch the full range and hide density. If the service fills pages from all over the
 window, this estimate fails, and the number of pages read decides. A wrong estimate costs requests but never events:
@@ -34,7 +38,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, inf
+from math import ceil, gcd, inf
 
 from ociaudit.planning.shard import Coverage, PageCursor, Shard, Target, Window, tile_window
 
@@ -43,6 +47,9 @@ PlannedShard = tuple[Shard, PageCursor | None]
 
 _NANOSECONDS_PER_MINUTE = 60_000_000_000
 _MIN_SAMPLE = 4
+_PIECES_PER_SHARE = 8
+_MAX_PIECES = 200_000
+_SHORTEST_PIECE_MINUTES = 10
 _CHECKED_PAGES = (4, 8)
 """After these pages it is checked, too, how far the pages have come."""
 
@@ -464,3 +471,40 @@ def _estimate_requests(parts: Sequence[tuple[ScopePart, Sequence[Sampled]]], eve
     page = page or max([_USUAL_PAGE, *(probe.events for probe in probes)])
     low, high = (events.low - count * page) / page, events.high / page
     return Amount(likely, min(likely, max(count, count + low)), max(likely, count + high))
+
+
+Share = tuple[tuple[Window, tuple[Target, ...]], ...]
+"""Part of a plan: windows, each with the targets to request it for."""
+
+
+def share_work(
+    targets: Sequence[Target], window: Window, *, tenancy: str, max_minutes: int, share_count: int
+) -> tuple[int, list[Share]]:
+    """Divide a window of all targets into at most `share_count` shares of about the same expected work.
+
+    Return the longest window of a request in minutes, and the shares. The windows of root compartments, where sign-ins
+    and identity events are recorded, are dealt apart from the others'. Where there are few targets the windows become
+    shorter, so that every share gets some.
+    """
+    tiles = -(-window.minutes // max_minutes)
+    wanted = max(tiles, -(-_PIECES_PER_SHARE * share_count // max(1, len(targets))))
+    per_target = max(1, min(wanted, _MAX_PIECES // max(1, len(targets)), window.minutes // _SHORTEST_PIECE_MINUTES))
+    if per_target > tiles:
+        max_minutes = length = -(-window.minutes // per_target)
+    else:
+        length = -(-tiles // per_target) * max_minutes
+    windows = list(tile_window(window, length))
+    roots = [target for target in targets if target.compartment == tenancy]
+    others = [target for target in targets if target.compartment != tenancy]
+    shares: list[dict[Window, list[Target]]] = [{} for _ in range(share_count)]
+    dealt = 0
+    for some in (roots, others):  # the windows of either are alike
+        turns_per_round = share_count // gcd(len(some), share_count)
+        for turn, piece in enumerate(windows):
+            # After each round a target would get the same shares again; the shift gives its windows to the next ones.
+            for number, target in enumerate(some, dealt + turn // turns_per_round):
+                shares[number % share_count].setdefault(piece, []).append(target)
+            dealt += len(some)
+    return max_minutes, [
+        tuple((piece, tuple(some)) for piece, some in sorted(share.items())) for share in shares if share
+    ]

@@ -4,10 +4,14 @@
 hashes the output and makes the `BlockLine`s that follow them in the file; `OriginRecorder` packs the origin of every
 written event into `OriginLine`s, which come last, so that events stay as served; `open_origins` reads them.
 
+Where many tasks fetch parts of one plan, each writes an `Attempt` into a file of its own; `join_attempts` makes one of
+those at the same part.
+
 Invariants
 - Every shard that was requested has one line for each time it was answered or given up.
 - The totals count pages that are in the log and not void.
 - Only the shards that are still open are in memory.
+- A file of an attempt is whole, or it is refused. Of several attempts at a part, only what all were answered counts.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import hashlib
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,15 +29,27 @@ import msgspec
 import zstandard
 
 from ociaudit.errors import CorruptRun
-from ociaudit.planning.shard import CONFIRMING_ATTEMPT, Coverage, Gap, Shard, Target, format_minute
+from ociaudit.planning.shard import (
+    CONFIRMING_ATTEMPT,
+    SETTLE_MINUTES,
+    Coverage,
+    Gap,
+    Shard,
+    Target,
+    Window,
+    format_minute,
+    parse_minute,
+)
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 from ociaudit.storage.manifest import load_manifest, name_ledger, name_manifest
+from ociaudit.storage.verdict import Verdict, VerdictKind
 
 _ORIGINS_PER_LINE = 65_536
 _ORIGIN_LEVEL = 3
 _ORIGIN_START = b'{"kind":"origins"'
 _TYPECODES: dict[int, str] = {1: "B", 2: "H", 4: "I"}
+ATTEMPT_SCHEMA = "oci-audit-attempt/1"
 BLOCK_BYTES = 8 * 1024 * 1024
 _MAX_UNLISTED = 1_000
 
@@ -397,3 +413,209 @@ def _identify_shard(shard: Shard) -> dict[str, Any]:
         "start": format_minute(shard.window.start),
         "end": format_minute(shard.window.end),
     }
+
+
+class AttemptLine(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_field="kind"):
+    """The first line of an attempt's file: which part of which plan was finished, and when it was begun.
+
+    `run` is the same for every plan of the same rows, `named_end` the end of the range as typed; `retention_days` is
+    the retention period, where the range begins before it.
+    """
+
+    schema: str = ATTEMPT_SCHEMA
+    run: str
+    plan: str
+    planned_at: str
+    part: int
+    parts: int
+    tenancy: str
+    start: str
+    end: str
+    named_end: str
+    retention_days: int | None
+    asked_at: str
+    events: int
+
+
+class WindowLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="window", tag_field="kind"):
+    """A window of a target, and how it ended; only an answered one has no reason."""
+
+    region: str
+    compartment: str
+    path: str | None = None
+    start: str
+    end: str
+    status: Literal["answered", "denied", "failed"]
+    reason: str | None = None
+    request_id: str | None = None
+
+    @property
+    def target(self) -> Target:
+        """Return the region and compartment."""
+        return Target(self.region, self.compartment)
+
+    @property
+    def window(self) -> Window:
+        """Return the parsed window."""
+        return Window(parse_minute(self.start), parse_minute(self.end))
+
+    def move(self, window: Window) -> WindowLine:
+        """Return this line for another window."""
+        return msgspec.structs.replace(self, start=format_minute(window.start), end=format_minute(window.end))
+
+
+class AttemptEnd(msgspec.Struct, frozen=True, tag="end", tag_field="kind"):
+    """The last line of an attempt's file."""
+
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the file of an attempt states."""
+
+    head: AttemptLine
+    windows: tuple[WindowLine, ...]
+
+
+_attempt_decoder = msgspec.json.Decoder(AttemptLine | WindowLine | AttemptEnd)
+
+
+def list_windows(parts: Mapping[Target, Coverage], gaps: Iterable[Gap], paths: Mapping[str, str]) -> list[WindowLine]:
+    """Return a line for each gap, and for what else was requested; `paths` are those of compartments by OCID."""
+    by_target: dict[Target, list[Gap]] = {}
+    for gap in gaps:
+        by_target.setdefault(gap.target, []).append(gap)
+    lines: list[WindowLine] = []
+    for target, requested in parts.items():
+        line = WindowLine(
+            region=target.region,
+            compartment=target.compartment,
+            path=paths.get(target.compartment),
+            start="",
+            end="",
+            status="answered",
+        )
+        missing = by_target.get(target, [])
+        unanswered = Coverage(gap.window for gap in missing)
+        lines += [line.move(part) for window in requested.windows for part in unanswered.find_missing(window)]
+        for gap in missing:
+            failed = msgspec.structs.replace(line, status=gap.kind, reason=gap.reason, request_id=gap.request_id)
+            lines.append(failed.move(gap.window))
+    return lines
+
+
+def encode_attempt(head: AttemptLine, windows: Sequence[WindowLine]) -> bytes:
+    """Return the file of an attempt."""
+    return msgspec.json.Encoder().encode_lines([head, *windows, AttemptEnd(len(windows))])
+
+
+def read_attempt(path: Path) -> Attempt:
+    """Read the file of an attempt.
+
+    Raises:
+        CorruptRun: it is not whole, or was written by a newer version.
+        DiskError: it cannot be read.
+    """
+    hint = "remove the file, and read its range again: what it stated is not known"
+    with explain_disk("read", path):
+        data = path.read_bytes()
+    try:
+        lines = _attempt_decoder.decode_lines(data)
+        windows = tuple(line for line in lines[1:-1] if isinstance(line, WindowLine))
+        for line in windows:
+            _ = line.window
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise CorruptRun(f"{path} is not the ledger of a task: {error}", hint=hint) from error
+    head, end = (lines[0], lines[-1]) if lines else (None, None)
+    if not isinstance(head, AttemptLine) or not isinstance(end, AttemptEnd) or end.windows != len(windows):
+        raise CorruptRun(f"{path} is not complete", hint=hint)
+    if head.schema != ATTEMPT_SCHEMA:
+        raise CorruptRun(
+            f"{path} has the format {head.schema!r}; this version of oci-audit reads {ATTEMPT_SCHEMA!r}",
+            hint="read it with the version that wrote it",
+        )
+    return Attempt(head, windows)
+
+
+def join_attempts(attempts: Sequence[Attempt]) -> tuple[WindowLine, ...]:
+    """Return what every attempt at a part was answered, and the gaps of all of them, each minute once."""
+    unanswered: dict[Target, Coverage] = {}
+    joined: list[WindowLine] = []
+    for line in (line for one in attempts for line in one.windows if line.status != "answered"):
+        known = unanswered.setdefault(line.target, Coverage())
+        joined += [line.move(part) for part in known.find_missing(line.window)]
+        known.add(line.window)
+    for line in (line for line in attempts[0].windows if line.status == "answered"):
+        known = unanswered.get(line.target, Coverage())
+        joined += [line.move(part) for part in known.find_missing(line.window)]
+    return tuple(joined)
+
+
+def split_final(window: Window, asked_at: int) -> Iterator[tuple[Window, bool]]:
+    """Yield the parts of a window that were final, and those that were not, when they were requested."""
+    settled = min(max(window.start, asked_at - SETTLE_MINUTES), window.end)
+    if window.start < settled:
+        yield Window(window.start, settled), True
+    if settled < window.end:
+        yield Window(settled, window.end), False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """What all tasks of one plan were answered, by the number of the part; no task reported the `missing` parts.
+
+    `asked_at` is the minute at which a part was begun.
+    """
+
+    head: AttemptLine
+    asked_at: Mapping[int, int]
+    windows: Mapping[int, tuple[WindowLine, ...]]
+    missing: tuple[int, ...]
+
+    @classmethod
+    def of(cls, attempts: Sequence[Attempt]) -> TaskRun:
+        """Return the run of these attempts; of a batch that was planned again, only the newest plan counts."""
+        newest = max(attempts, key=lambda one: (one.head.planned_at, one.head.plan)).head
+        by_part: dict[int, list[Attempt]] = {}
+        for one in attempts:
+            if one.head.plan == newest.plan:
+                by_part.setdefault(one.head.part, []).append(one)
+        return cls(
+            newest,
+            {number: min(parse_minute(one.head.asked_at) for one in some) for number, some in by_part.items()},
+            {number: join_attempts(some) for number, some in sorted(by_part.items())},
+            tuple(number for number in range(newest.parts) if number not in by_part),
+        )
+
+    def judge(self) -> Verdict:
+        """Return the verdict on the run."""
+        head = self.head
+        lines = [(line, self.asked_at[number]) for number, some in self.windows.items() for line in some]
+        gaps = [line for line, _ in lines if line.status != "answered"]
+        provisional = [
+            part
+            for line, asked_at in lines
+            if line.status == "answered"
+            for part, is_final in split_final(line.window, asked_at)
+            if not is_final
+        ]
+        end, named_end = parse_minute(head.end), parse_minute(head.named_end)
+        is_final = not provisional and named_end <= end
+        kind = VerdictKind.COMPLETE if is_final else VerdictKind.COMPLETE_SO_FAR
+        first = min([end, *(part.start for part in provisional)])
+        last = max([named_end, *(part.end for part in provisional)]) + SETTLE_MINUTES
+        return Verdict(
+            kind=VerdictKind.INCOMPLETE if gaps or self.missing else kind,
+            targets=len({line.target for line, _ in lines}),
+            gaps=len(gaps),
+            unrequested=len(self.missing),
+            targets_with_gaps=len({line.target for line in gaps}),
+            provisional=len(provisional),
+            start=head.start,
+            end=head.end,
+            named_end=head.named_end,
+            final_until=None if is_final else format_minute(first),
+            final_from=None if is_final else format_minute(last),
+            retention_days=head.retention_days,
+        )
