@@ -43,7 +43,8 @@ from ociaudit.archive.inputs import Input
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, read_plain_lines
+from ociaudit.formats.compression import decompress
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, read_plain_events, read_plain_lines
 from ociaudit.storage.atomic_io import explain_disk
 
 _NAMES_KEPT = 20_000
@@ -51,7 +52,7 @@ _ACTORS_KEPT = 50_000
 _CHANGES_KEPT = 5_000
 _HOURS_KEPT = 200_000
 _CLASSES_KEPT = 50_000
-_BUFFER_BYTES = 256 * 1024
+_HEAD_BYTES = 16
 T = TypeVar("T")
 
 
@@ -305,9 +306,11 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
     """Count the events of a file with one event in each line; return False, with wrong counts, if it is not one."""
     if not path.is_file():
         return False
-    with explain_disk("read", path), path.open("rb", buffering=_BUFFER_BYTES) as file:
+    with explain_disk("read", path), path.open("rb", buffering=0) as file:
         try:
-            for batch in read_plain_lines(file):
+            is_compressed = bool(decompress([file.read(_HEAD_BYTES)])[0])
+            file.seek(0)
+            for batch in read_plain_events(file) if is_compressed else read_plain_lines(file, keeps_line_breaks=True):
                 counter.add_raws(batch)
                 if counter.untyped:  # perhaps another shape
                     return False

@@ -5,9 +5,9 @@ lists (as the OCI CLI and Logging Search print them), nested in any way; CSV and
 all of these but Parquet compressed with gzip or zstd. What a file is follows from its first bytes, never from its name
 (`formats/detect.py`).
 
-`read_plain_lines` is a fast path for uncompressed files in the layout of `JsonArray` or `Ndjson`: it splits lines
-without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again with
-`open_records` when the layout or an event is not as expected.
+`read_plain_lines` and `read_plain_events` are fast paths for files in the layout of `JsonArray` or `Ndjson`: they split
+lines without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again
+with `open_records` when the layout or an event is not as expected.
 
 Invariants
 - `open_records` yields every record of a file exactly once, in the file's order, or raises an error that names the
@@ -27,14 +27,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import InvalidFile, Record
 from ociaudit.formats.compression import decompress, read_pieces
-from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input
+from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input, is_plain
 from ociaudit.planning.shard import Target
 
 _MAX_UNKNOWN_FIRST = 1000
@@ -44,10 +46,11 @@ _HINT = (
 )
 _LINES_SUFFIX = re.compile(r"\.(ndjson|jsonl)(\.(gz|zst))?\Z", re.IGNORECASE)
 
-_LINES_PER_BATCH = 64
+_PIECE_BYTES = 256 * 1024
 """The lines and what is read from them should fit in the processor's cache."""
 _MAX_LINE_BYTES = 1024 * 1024
 _ARRAY_START = b"[\n"
+_SEPARATOR = b",\n"
 _ARRAY_END = b"]\n"
 
 
@@ -273,43 +276,94 @@ def _suggest(name: str, error: InvalidFile) -> str:
 
 
 class NotPlainLines(ValueError):
-    """A file that `read_plain_lines` cannot read, because its layout is another one."""
+    """A file that `read_plain_lines` or `read_plain_events` cannot read, because its layout is another one."""
 
 
-def read_plain_lines(file: BinaryIO) -> Iterator[list[bytes]]:
-    """Yield the events in the lines of a file, in batches and unchecked.
+def read_plain_lines(file: BinaryIO, *, keeps_line_breaks: bool = False) -> Iterator[list[bytes]]:
+    """Yield the events in the lines of a file, in batches; they are UTF-8, but not checked to be JSON.
 
-    The file has been opened with a buffer and is at its beginning.
+    The file is at its beginning, and may be compressed as one gzip member or zstd frame. With `keeps_line_breaks`
+    the line breaks of NDJSON belong to the events.
 
     Raises:
         NotPlainLines: the layout is not that of `JsonArray` or `Ndjson`, or a line is longer than a megabyte.
+        ValueError: it is not UTF-8, or compressed in another way, or damaged.
     """
-    start = file.readline(len(_ARRAY_START))
-    if start == _ARRAY_START:
-        yield from _read_array(file)
-    elif start[:1] == b"{":
-        file.seek(0)
-        yield from _read_lines(file)
-    else:
-        raise NotPlainLines
+    _, pieces = decompress(iter(partial(file.read, _PIECE_BYTES), b""), is_single=True)
+    head = b""
+    while len(head) < len(_ARRAY_START) and (piece := next(pieces, b"")):
+        head += piece
+    if head.startswith(_ARRAY_START):
+        return _read_array(chain([head[len(_ARRAY_START) :]], pieces))
+    if head.startswith(b"{"):
+        return _read_lines(chain([head], pieces), keeps_line_breaks=keeps_line_breaks)
+    raise NotPlainLines
 
 
-def _read_array(file: BinaryIO) -> Iterator[list[bytes]]:
-    held: list[bytes] = []
-    for lines in _read_lines(file):
-        held += lines
-        events, held = held[:-2], held[-2:]  # the last event is not followed by a comma
-        if events:
-            yield [line[:-2] for line in events]
-    if not held or held[-1] != _ARRAY_END:
-        raise NotPlainLines
-    if len(held) == 2:
-        yield held[:1]
+def read_plain_events(file: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield the events of a file as `open_records` does, if the caller finds that all of them are JSON.
 
+    They have no origins of their own.
 
-def _read_lines(file: BinaryIO) -> Iterator[list[bytes]]:
-    lines = iter(partial(file.readline, _MAX_LINE_BYTES), b"")
-    while batch := list(islice(lines, _LINES_PER_BATCH)):
-        if max(map(len, batch)) == _MAX_LINE_BYTES:
+    Raises:
+        NotPlainLines: as `read_plain_lines`, or an event may have to be changed.
+        ValueError: as `read_plain_lines`.
+    """
+    detector = ObjectDetector()
+    for events in read_plain_lines(file):
+        odd = [event for event in events if not is_plain(event)]
+        if not all(event.endswith(b"}") for event in events) or not all(event.startswith(b"{") for event in odd):
             raise NotPlainLines
-        yield batch
+        try:
+            is_same = detector.detect(odd) == [Record(event, None) for event in odd]
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise NotPlainLines from error
+        if not is_same or detector.incomplete or detector.kinds[UNKNOWN]:
+            raise NotPlainLines
+        yield events
+
+
+def _read_array(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
+    is_first = True
+    for lines, is_last in _split_lines(pieces, _SEPARATOR):
+        if not is_last:
+            yield lines
+        elif lines[0].endswith(b"\n" + _ARRAY_END):
+            yield [lines[0][: -len(_ARRAY_END) - 1]]
+        elif lines[0] != _ARRAY_END or not is_first:
+            raise NotPlainLines
+        is_first = False
+
+
+def _read_lines(pieces: Iterator[bytes], *, keeps_line_breaks: bool) -> Iterator[list[bytes]]:
+    for lines, is_last in _split_lines(pieces, b"\n"):
+        if is_last:
+            yield from [lines] if lines[0] else []
+        else:
+            yield [line + b"\n" for line in lines] if keeps_line_breaks else lines
+
+
+def _split_lines(pieces: Iterator[bytes], separator: bytes) -> Iterator[tuple[list[bytes], bool]]:
+    """Yield lists of lines that a separator follows, none empty; then what is left, marked as the last."""
+    rest = b""
+    for piece in pieces:
+        if len(separator) > 1 and rest.endswith(separator[:1]):  # the separator may be in two pieces
+            lines = (rest + piece).split(separator)
+        else:
+            lines = piece.split(separator)
+            lines[0] = rest + lines[0]
+        is_ascii = piece.isascii() and lines[0].isascii()
+        rest = lines.pop()
+        if len(rest) > _MAX_LINE_BYTES:
+            raise NotPlainLines
+        if lines:
+            yield lines if is_ascii else _check_utf8(lines), False
+    yield _check_utf8([rest]), True
+
+
+def _check_utf8(lines: list[bytes]) -> list[bytes]:
+    """Return lines that are UTF-8: msgspec does not check the strings that it skips."""
+    for line in lines:
+        if not line.isascii():
+            line.decode()
+    return lines
