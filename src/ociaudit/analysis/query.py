@@ -57,7 +57,7 @@ from ociaudit.events.fields import Facts, make_facts_model, make_facts_reader
 from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, Record
 from ociaudit.formats.compression import decompress
 from ociaudit.formats.parquet import cast_json
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, read_plain_events
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_plain, read_plain_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 
@@ -553,7 +553,7 @@ def _are_whole_events(paths: Sequence[Path], is_stopped: threading.Event) -> boo
     """Return whether each line of each file is an event that DuckDB reads as `open_records` does."""
     try:
         for path in paths:
-            with path.open("rb", buffering=0) as file:
+            with open_plain(path) as file:
                 for events in read_plain_events(file):
                     for event in events:
                         _decode_object(event)
@@ -666,7 +666,7 @@ def _write_rows(rows: _RowFile, source: Input, on_incomplete: Callable[[str], No
     """Write the rows of a file or stdin."""
     if source.file is not None and source.file.is_file() and not (rows.needs_origins and source.open_origins()):
         start = rows.size_bytes
-        with explain_disk("read", source.file), source.file.open("rb", buffering=0) as file:
+        with explain_disk("read", source.file), open_plain(source.file) as file:
             try:
                 for events in read_plain_events(file):
                     rows.add_plain(events)

@@ -27,15 +27,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, repeat
+from io import BufferedReader, FileIO
+from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import InvalidFile, Record
-from ociaudit.formats.compression import decompress, read_pieces
+from ociaudit.formats.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress, read_pieces
 from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input, is_plain
 from ociaudit.planning.shard import Target
 
@@ -47,6 +47,7 @@ _HINT = (
 _LINES_SUFFIX = re.compile(r"\.(ndjson|jsonl)(\.(gz|zst))?\Z", re.IGNORECASE)
 
 _PIECE_BYTES = 256 * 1024
+_LINES_PER_BATCH = 64
 """The lines and what is read from them should fit in the processor's cache."""
 _MAX_LINE_BYTES = 1024 * 1024
 _ARRAY_START = b"[\n"
@@ -279,28 +280,42 @@ class NotPlainLines(ValueError):
     """A file that `read_plain_lines` or `read_plain_events` cannot read, because its layout is another one."""
 
 
-def read_plain_lines(file: BinaryIO, *, keeps_line_breaks: bool = False) -> Iterator[list[bytes]]:
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file for `read_plain_lines` or `read_plain_events`."""
+    return BufferedReader(FileIO(path), _PIECE_BYTES)
+
+
+def read_plain_lines(file: BufferedReader, *, keeps_line_breaks: bool = False) -> Iterator[list[bytes]]:
     """Yield the events in the lines of a file, in batches; they are UTF-8, but not checked to be JSON.
 
     The file is at its beginning, and may be compressed as one gzip member or zstd frame. With `keeps_line_breaks`
-    the line breaks of NDJSON belong to the events.
+    the line breaks of NDJSON that is not compressed belong to the events.
 
     Raises:
         NotPlainLines: the layout is not that of `JsonArray` or `Ndjson`, or a line is longer than a megabyte.
         ValueError: it is not UTF-8, or compressed in another way, or damaged.
     """
-    _, pieces = decompress(iter(partial(file.read, _PIECE_BYTES), b""), is_single=True)
-    head = b""
-    while len(head) < len(_ARRAY_START) and (piece := next(pieces, b"")):
-        head += piece
-    if head.startswith(_ARRAY_START):
-        return _read_array(chain([head[len(_ARRAY_START) :]], pieces))
-    if head.startswith(b"{"):
-        return _read_lines(chain([head], pieces), keeps_line_breaks=keeps_line_breaks)
-    raise NotPlainLines
+    if file.peek(len(GZIP_MAGIC))[: len(GZIP_MAGIC)] == GZIP_MAGIC or file.peek()[: len(ZSTD_MAGIC)] == ZSTD_MAGIC:
+        _, pieces = decompress(iter(partial(file.read, _PIECE_BYTES), b""), is_single=True)
+        lines = _split_lines(pieces)
+    else:
+        lines = iter(partial(file.readline, _MAX_LINE_BYTES), b"")
+    first = next(lines, b"")
+    if first == _ARRAY_START:
+        batches = _read_array(lines)
+    elif first.startswith(b"{"):
+        batches = _read_lines(chain([first], lines))
+        if not keeps_line_breaks:
+            batches = ([line.removesuffix(b"\n") for line in batch] for batch in batches)
+    else:
+        raise NotPlainLines
+    for batch in batches:
+        if not all(map(bytes.isascii, batch)):
+            b"".join(batch).decode()  # msgspec does not check the strings that it skips
+        yield batch
 
 
-def read_plain_events(file: BinaryIO) -> Iterator[list[bytes]]:
+def read_plain_events(file: BufferedReader) -> Iterator[list[bytes]]:
     """Yield the events of a file as `open_records` does, if the caller finds that all of them are JSON.
 
     They have no origins of their own.
@@ -323,47 +338,38 @@ def read_plain_events(file: BinaryIO) -> Iterator[list[bytes]]:
         yield events
 
 
-def _read_array(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
-    is_first = True
-    for lines, is_last in _split_lines(pieces, _SEPARATOR):
-        if not is_last:
-            yield lines
-        elif lines[0].endswith(b"\n" + _ARRAY_END):
-            yield [lines[0][: -len(_ARRAY_END) - 1]]
-        elif lines[0] != _ARRAY_END or not is_first:
+def _read_array(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    held: list[bytes] = []
+    for batch in _read_lines(lines):
+        held += batch
+        events, held = held[:-2], held[-2:]  # the last event is not followed by a comma
+        if events:
+            if not all(event.endswith(_SEPARATOR) for event in events):
+                raise NotPlainLines
+            yield [line[:-2] for line in events]
+    if not held or held[-1] != _ARRAY_END:
+        raise NotPlainLines
+    if len(held) == 2:
+        yield [held[0].removesuffix(b"\n")]
+
+
+def _read_lines(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while batch := list(islice(lines, _LINES_PER_BATCH)):
+        if max(map(len, batch)) >= _MAX_LINE_BYTES:
             raise NotPlainLines
-        is_first = False
+        yield batch
 
 
-def _read_lines(pieces: Iterator[bytes], *, keeps_line_breaks: bool) -> Iterator[list[bytes]]:
-    for lines, is_last in _split_lines(pieces, b"\n"):
-        if is_last:
-            yield from [lines] if lines[0] else []
-        else:
-            yield [line + b"\n" for line in lines] if keeps_line_breaks else lines
-
-
-def _split_lines(pieces: Iterator[bytes], separator: bytes) -> Iterator[tuple[list[bytes], bool]]:
-    """Yield lists of lines that a separator follows, none empty; then what is left, marked as the last."""
+def _split_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a text with their line breaks."""
     rest = b""
     for piece in pieces:
-        if len(separator) > 1 and rest.endswith(separator[:1]):  # the separator may be in two pieces
-            lines = (rest + piece).split(separator)
-        else:
-            lines = piece.split(separator)
-            lines[0] = rest + lines[0]
-        is_ascii = piece.isascii() and lines[0].isascii()
+        lines = piece.split(b"\n")
+        lines[0] = rest + lines[0]
         rest = lines.pop()
         if len(rest) > _MAX_LINE_BYTES:
             raise NotPlainLines
-        if lines:
-            yield lines if is_ascii else _check_utf8(lines), False
-    yield _check_utf8([rest]), True
-
-
-def _check_utf8(lines: list[bytes]) -> list[bytes]:
-    """Return lines that are UTF-8: msgspec does not check the strings that it skips."""
-    for line in lines:
-        if not line.isascii():
-            line.decode()
-    return lines
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest

@@ -190,7 +190,7 @@ def read_either_way(path: Path, sql: str) -> object:
         return type(error)
 
 
-@settings(max_examples=60, deadline=None)  # each starts an engine four times
+@settings(max_examples=40, deadline=None)  # each starts an engine four times
 @given(
     st.lists(lines, min_size=1, max_size=6),
     st.sampled_from(["lines", "lines without the last break", "array"]),
