@@ -288,8 +288,8 @@ def open_plain(path: Path) -> BufferedReader:
 def read_plain_lines(file: BufferedReader, *, keeps_line_breaks: bool = False) -> Iterator[list[bytes]]:
     """Yield the events in the lines of a file, in batches; they are UTF-8, but not checked to be JSON.
 
-    The file is at its beginning, and may be compressed as one gzip member or zstd frame. With `keeps_line_breaks`
-    the line breaks of NDJSON that is not compressed belong to the events.
+    The file is at its beginning, and may be compressed as one gzip member or zstd frame. With `keeps_line_breaks` a
+    line break belongs to its event, if no comma precedes it.
 
     Raises:
         NotPlainLines: the layout is not that of `JsonArray` or `Ndjson`, or a line is longer than a megabyte.
@@ -302,7 +302,7 @@ def read_plain_lines(file: BufferedReader, *, keeps_line_breaks: bool = False) -
         lines = iter(partial(file.readline, _MAX_LINE_BYTES), b"")
     first = next(lines, b"")
     if first == _ARRAY_START:
-        batches = _read_array(lines)
+        batches = _read_array(lines, keeps_line_breaks=keeps_line_breaks)
     elif first.startswith(b"{"):
         batches = _read_lines(chain([first], lines))
         if not keeps_line_breaks:
@@ -338,7 +338,7 @@ def read_plain_events(file: BufferedReader) -> Iterator[list[bytes]]:
         yield events
 
 
-def _read_array(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+def _read_array(lines: Iterator[bytes], *, keeps_line_breaks: bool) -> Iterator[list[bytes]]:
     held: list[bytes] = []
     for batch in _read_lines(lines):
         held += batch
@@ -350,7 +350,7 @@ def _read_array(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
     if not held or held[-1] != _ARRAY_END:
         raise NotPlainLines
     if len(held) == 2:
-        yield [held[0].removesuffix(b"\n")]
+        yield [held[0] if keeps_line_breaks else held[0].removesuffix(b"\n")]
 
 
 def _read_lines(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
