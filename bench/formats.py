@@ -1,8 +1,9 @@
-"""Conversions to tables, compared with pandas; the cost of another shape; and the memory for more events."""
+"""Conversions to tables, compared with pandas and DuckDB; exports in another shape or to Parquet; memory for more."""
 
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +14,21 @@ from bench.contenders import find_command, make_export_command
 from bench.emulator import EmulatorProcess
 from bench.events_file import MEAN_BYTES, ServedEvents, make_event_file
 from bench.measure import Contender, RunError, Usage, choose_median, run_in_turns, run_measured
+from ociaudit.formats.parquet import PARQUET_COLUMNS, PARQUET_TYPES
 
 _PANDAS = Path(__file__).with_name("pandas_script.py")
 # The events as lines and as an array, and a table with its temporary file.
 _DISK_BYTES_PER_EVENT = MEAN_BYTES * 4
 _PARQUET_FACTOR, _CSV_FACTOR, _SDK_FACTOR = 3, 5, 1.6
-_CSV_MEMORY_BYTES = 300_000_000
+_CSV_MEMORY_BYTES = _PARQUET_MEMORY_BYTES = 300_000_000
+_EXPORT_FACTOR = 1.25
+_COPY = """
+import duckdb, sys
+source, output, columns = sys.argv[1:]
+copied = f"SELECT {columns} FROM read_json_objects('{source}')"
+duckdb.connect().execute(f"COPY ({copied}) TO '{output}' (FORMAT parquet, COMPRESSION zstd)")
+"""
+_FIELD = re.compile(r"data\.[\w.]+|\b(?:eventTime|eventId|eventType|source)\b")
 _MAX_GROWTH = 1.25
 
 
@@ -40,10 +50,41 @@ def run_formats(workspace: Workspace) -> Sequence[Row]:
         rows.append(
             Row(f"json → {suffix}: pandas / oci-audit", {"ratio": ratio}, f"at least {factor}", ratio >= factor)
         )
+    rows += _run_copies(workspace, array, served)
     rows += _run_shapes(workspace, served)
     array.unlink()
     served.path.unlink()
     return [*rows, *_run_many(workspace, peaks)]
+
+
+def _run_copies(workspace: Workspace, array: Path, served: ServedEvents) -> list[Row]:
+    """Convert to Parquet in turns with a process in which DuckDB copies the same columns."""
+    ours = _make_ours(array, served, "parquet")
+    theirs = Contender(
+        "json → parquet, DuckDB",
+        lambda folder: [sys.executable, "-c", _COPY, str(array), str(folder / "table.parquet"), _list_copied()],
+        lambda folder: _check_table(folder / "table.parquet", served),
+    )
+    usages = run_in_turns([ours, theirs], lambda _: workspace.make_folder("formats/turn"), rounds=workspace.rounds)
+    of_ours, of_theirs = choose_median(usages[ours.name]), choose_median(usages[theirs.name])
+    ratio = of_ours.wall_seconds / of_theirs.wall_seconds
+    figures = {"ratio": ratio, "CPU ratio": of_ours.cpu_seconds / of_theirs.cpu_seconds}
+    is_small = of_ours.peak_bytes < _PARQUET_MEMORY_BYTES
+    return [
+        _make_row(theirs.name, of_theirs, served),
+        Row("json → parquet, oci-audit / DuckDB, the same columns", figures, "at most 1", ratio <= 1),
+        Row("json → parquet, memory", {"peak MB": of_ours.peak_bytes / 1e6}, "under 300 MB", is_small),
+    ]
+
+
+def _list_copied() -> str:
+    """Return the columns of our Parquet files as DuckDB extracts them, each from its main field."""
+    copied = []
+    for column in PARQUET_COLUMNS[:-1]:
+        field = _FIELD.search(column.description)
+        value = f"json->>'$.{field[0]}'" if field else "NULL::VARCHAR"
+        copied.append(f"TRY_CAST({value} AS {PARQUET_TYPES[column.kind]}) AS {column.name}")
+    return ", ".join([*copied, "json AS event"])
 
 
 def _run_many(workspace: Workspace, peaks: dict[str, int]) -> list[Row]:
@@ -78,12 +119,22 @@ def _run_shapes(workspace: Workspace, served: ServedEvents) -> list[Row]:
         )
 
     with EmulatorProcess(workspace.make_folder("formats/config"), events=served.path) as emulator:
-        contenders = [make_contender("api", check_export), make_contender("sdk", check_ids)]
+        contenders = [
+            make_contender("api", check_export),
+            make_contender("sdk", check_ids),
+            Contender(
+                "export to parquet",
+                lambda folder: make_export_command(emulator, served, folder / "audit.parquet"),
+                lambda folder: _check_table(folder / "audit.parquet", served),
+            ),
+        ]
         usages = run_in_turns(contenders, lambda _: workspace.make_folder("formats/turn"), rounds=workspace.rounds)
-    api, sdk = (choose_median(usages[contender.name]) for contender in contenders)
-    ratio = sdk.wall_seconds / api.wall_seconds
+    medians = api, sdk, parquet = [choose_median(usages[contender.name]) for contender in contenders]
+    ratio, parquet_ratio = (one.wall_seconds / api.wall_seconds for one in (sdk, parquet))
+    is_fast = parquet_ratio <= _EXPORT_FACTOR
     return [
-        *(_make_row(contender.name, usage, served) for contender, usage in zip(contenders, (api, sdk), strict=True)),
+        *(_make_row(contender.name, usage, served) for contender, usage in zip(contenders, medians, strict=True)),
+        Row("export to parquet / to json", {"ratio": parquet_ratio}, f"at most {_EXPORT_FACTOR}", is_fast),
         Row("shape sdk / shape api", {"ratio": ratio}, f"at most {_SDK_FACTOR}", ratio <= _SDK_FACTOR),
     ]
 

@@ -11,7 +11,7 @@ from bench.contenders import find_command
 from bench.events_file import MEAN_BYTES, make_event_file
 from bench.measure import run_measured
 
-_MAX_SECONDS_PER_MILLION = 20
+_MAX_SECONDS_PER_MILLION = 12
 _MAX_PAGE_BYTES = 5_000_000
 _MAX_MEMORY_BYTES = 250_000_000
 _DISK_BYTES_PER_EVENT = MEAN_BYTES * 2

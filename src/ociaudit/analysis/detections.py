@@ -94,8 +94,8 @@ def find_detections(
     baseline = _Baseline(stats, notable, principals, addresses)
     found = [
         Detection(*pair, activity.first, activity.last, activity.events, reasons, frozenset((pair,)), activity)
-        for pair, activity in stats.activities.items()
-        if (activity.is_notable or pair[0] in baseline.credentials)
+        for pair, activity in (stats.activities.items() if baseline.credentials else notable)
+        if (pair[0] in baseline.credentials or activity.is_notable)
         and (reasons := tuple(_match_rules(baseline, pair, activity)))
         and sum(one.weight for one in reasons) >= DETECTION_WEIGHT
     ]

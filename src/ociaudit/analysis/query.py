@@ -3,17 +3,22 @@
 A query must be one SELECT over the table `events`. DuckDB parses it, and `check_query` examines the syntax tree: the
 first of two barriers. The check also finds which columns the query needs.
 
-`run_query` loads the events into a DuckDB database of its own, in a private folder that is deleted with the result.
-The query runs on a second connection that is read-only, has no access to files, the network or extensions, and whose
-settings are locked. docs/reference/query.md shows the text of each named query; a test keeps both equal.
+`run_query` gives DuckDB a view `events` of files, the only ones that it can read, and asks it whether the query is a
+single SELECT, too. It has no access to the network or extensions, and its settings are locked. Columns other than the
+whole event are written, as rows, to a file in a private folder that is deleted with the result. A query that needs
+nothing but the whole event of plain files reads these files themselves, while a thread checks that they are what DuckDB
+takes them for; if they are not, or anything fails, all is read as rows. Parquet files with our own columns, and
+archives beside files, are loaded into a database in the private folder, which is then opened read-only.
+docs/reference/query.md shows the text of each named query; a test keeps both equal.
 
-Parquet files with our own columns are loaded by DuckDB itself. All other files are read as events, whose rows pass
-through a temporary file of JSON lines that is loaded and emptied every 64 MiB.
+Over 700 lines, a seventh of which is the named queries: what a query may do, and what it reads, is one promise.
 
 Invariants
 - Only statements without side effects pass: every node of the tree is one that reads, and every table function is one
   that makes rows from its arguments.
-- The columns loaded are those that the query names, or all columns where it may need more than it names.
+- The columns read are those that the query names, or all columns where it may need more than it names.
+- The rows are those of the records that `open_records` reads, in their order, whichever way they are read. No row of a
+  file is given before the whole file has been checked.
 - The table has every column, in the order of `events.columns`; columns that are not needed are NULL.
 - No text of an event ever becomes part of an SQL statement.
 - A signal interrupts every long call: DuckDB works outside Python, which handles signals only between its own
@@ -30,12 +35,14 @@ import json
 import os
 import re
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
@@ -45,10 +52,13 @@ import msgspec
 from ociaudit.archive.inputs import Input
 from ociaudit.archive.reader import ArchiveView, SegmentScan, quote_sql
 from ociaudit.errors import CorruptRun, DiskError, OciAuditError, UnreadableInput, UsageError
-from ociaudit.events.columns import COLUMNS, Column, ColumnKind, read_row
-from ociaudit.formats.base import Record
+from ociaudit.events.columns import COLUMN_NAMES, COLUMNS, Column, ColumnKind, list_fields, read_columns
+from ociaudit.events.fields import Facts, make_facts_model, make_facts_reader
+from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, Record
+from ociaudit.formats.compression import decompress
 from ociaudit.formats.parquet import cast_json
-from ociaudit.formats.reader import check_distinct, ignore_incomplete
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_plain, read_plain_events
+from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 
 if TYPE_CHECKING:
@@ -56,7 +66,6 @@ if TYPE_CHECKING:
 
 TABLE = "events"
 """The one table that a query may read."""
-COLUMN_NAMES = tuple(column.name for column in COLUMNS)
 _ALL_COLUMNS = frozenset(COLUMN_NAMES)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _ROW_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree", "repeat"})
@@ -191,14 +200,20 @@ _LOAD_SETTINGS: Mapping[str, str] = MappingProxyType(
     }
 )
 _QUERY_SETTINGS: Mapping[str, str] = MappingProxyType({**_LOAD_SETTINGS, "enable_external_access": "false"})
-_ORIGIN_COLUMNS = frozenset({"origin_region", "origin_compartment"})
+_ORIGIN_COLUMNS = frozenset(ORIGIN_COLUMNS)
 SQL_TYPES: Mapping[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "JSON"}
 )
 """Kind of column -> its type in the table."""
-_CHUNK_BYTES = 64 * 1024 * 1024
 _LEAST_OBJECT_BYTES = 4 * 1024 * 1024
+_LONGEST_WHOLE_EVENT = 1024 * 1024
+_MOST_WHOLE_FILES = 64
+_HEAD_BYTES = 64 * 1024
+_COMPRESSIONS: Mapping[str, str] = MappingProxyType({"": "none", "gzip": "gzip", "zstd": "zstd"})
+"""Our names of compressions -> those of DuckDB."""
+_DATABASE_NAME = "events.duckdb"
 _PARQUET_MAGIC = b"PAR1"
+_PARQUET_SCAN = "FROM read_parquet(?, hive_partitioning = false)"
 _GLOB_CHARACTERS = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 _ESCAPED_SURROGATE = re.compile(
     rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -236,30 +251,53 @@ def run_query(
     views = [source.view for source in sources if source.view is not None]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))
-        spill = {"temp_directory": str(folder / "spill")}
         try:
             if len(views) == len(sources):
                 scans = [stack.enter_context(view.open_scan()) for view in views]
-                connection = stack.enter_context(duckdb.connect(config={**_LOAD_SETTINGS, **spill}))
-                _configure(connection)
-                _create_view(connection, scans)
+                connection = _connect_to_scans(stack, scans, folder)
+                _execute(connection, sql)
             else:
-                database = str(folder / "events.duckdb")
-                with duckdb.connect(database, config={**_LOAD_SETTINGS, **spill}) as connection:
-                    _configure(connection)
-                    create_table(connection)
-                    fill_table(connection, sources, needed, folder, on_incomplete=on_incomplete)
-                reading = duckdb.connect(database, read_only=True, config={**_QUERY_SETTINGS, **spill})
-                connection = stack.enter_context(reading)
-                _configure(connection)
-            connection.execute("SET lock_configuration = true")
-            run_call(connection, lambda: connection.execute(sql))
+                whole = _try_whole_events(stack, sources, needed, sql, folder)
+                if whole is None:
+                    parts = _load_rows(sources, needed, folder, on_incomplete=on_incomplete)
+                    connection = _connect_to_parts(stack, parts, folder)
+                    _execute(connection, sql)
+                else:
+                    connection = whole
             described = connection.description or []
             names = tuple(str(column[0]) for column in described)
             types = tuple(str(column[1]) for column in described)
             yield QueryResult(names, types, _fetch(connection))
         except duckdb.Error as error:
             raise _find_damage(views, error) or explain_error(error) from error
+
+
+def _connect_to_scans(stack: ExitStack, scans: Sequence[SegmentScan], folder: Path) -> duckdb.DuckDBPyConnection:
+    """Return a locked connection whose view `events` is that of segments."""
+    connection = _open_engine(stack, folder)
+    selects = [scan.select(COLUMNS, SQL_TYPES) for scan in scans]
+    _close_to_others(connection, [path for scan in scans for path in scan.paths])
+    connection.execute(f"CREATE VIEW {TABLE} AS {' UNION ALL '.join(selects)}")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _open_engine(
+    stack: ExitStack, folder: Path, database: str = ":memory:", *, is_read_only: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """Return a connection that spills into the private folder and is closed with the stack."""
+    import duckdb
+
+    settings: dict[str, Any] = {**_LOAD_SETTINGS, "temp_directory": str(folder / "spill")}
+    connection = stack.enter_context(duckdb.connect(database, read_only=is_read_only, config=settings))
+    _configure(connection)
+    return connection
+
+
+def _close_to_others(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path | str]) -> None:
+    """Let a connection read these files and no others."""
+    connection.execute(f"SET allowed_paths = [{', '.join(quote_sql(str(path)) for path in paths)}]")
+    connection.execute("SET enable_external_access = false")
 
 
 def _find_damage(views: Sequence[ArchiveView], error: duckdb.Error) -> CorruptRun | None:
@@ -274,15 +312,6 @@ def _find_damage(views: Sequence[ArchiveView], error: duckdb.Error) -> CorruptRu
     if isinstance(error, of_queries):
         return None
     return next((damage for view in views if (damage := view.find_damage()) is not None), None)
-
-
-def _create_view(connection: duckdb.DuckDBPyConnection, scans: Sequence[SegmentScan]) -> None:
-    """Make `events` a view of segments, and close the connection to all other files."""
-    allowed = ", ".join(quote_sql(path) for scan in scans for path in scan.paths)
-    connection.execute(f"SET allowed_paths = [{allowed}]")
-    connection.execute("SET enable_external_access = false")
-    selects = " UNION ALL ".join(scan.select(COLUMNS, SQL_TYPES) for scan in scans)
-    connection.execute(f"CREATE VIEW {TABLE} AS {selects}")
 
 
 def connect_archive(view: ArchiveView) -> duckdb.DuckDBPyConnection:
@@ -324,6 +353,12 @@ def _check(sql: str) -> frozenset[str]:
 def _configure(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Run a query if the engine, too, finds that it is a single SELECT: it could write to a file that it may read."""
+    connection.execute(f"EXPLAIN FROM query({quote_sql(sql)})")
+    run_call(connection, lambda: connection.execute(sql))
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[Any, ...]]]:
@@ -443,138 +478,326 @@ def run_call(connection: duckdb.DuckDBPyConnection, call: Callable[[], T]) -> T:
                 connection.interrupt()
 
 
-def create_table(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the empty table."""
+def create_table(connection: duckdb.DuckDBPyConnection, name: str = TABLE) -> None:
+    """Create an empty table with all columns."""
     columns = ", ".join(f"{column.name} {SQL_TYPES[column.kind]}" for column in COLUMNS)
-    connection.execute(f"CREATE TABLE {TABLE} ({columns})")
+    connection.execute(f"CREATE TABLE {name} ({columns})")
 
 
-def fill_table(
-    connection: duckdb.DuckDBPyConnection,
-    sources: Sequence[Input],
-    needed: Collection[str],
-    folder: Path,
-    *,
-    on_incomplete: Callable[[str], None] = ignore_incomplete,
-) -> None:
-    """Load the `needed` columns of all inputs into the table; `folder` holds the temporary file.
+def _try_whole_events(
+    stack: ExitStack, sources: Sequence[Input], needed: Collection[str], sql: str, folder: Path
+) -> duckdb.DuckDBPyConnection | None:
+    """Run a query that needs only whole events on the files themselves; None if they have to be read in another way.
+
+    DuckDB reads a file while a thread checks it, and nothing of the result is used if the check fails.
+    """
+    import duckdb
+
+    paths = [source.file.absolute() for source in sources if source.file is not None and source.file.is_file()]
+    if set(needed) != {EVENT_COLUMN} or len(paths) < len(sources) or len(paths) > _MOST_WHOLE_FILES:
+        return None
+    found = list(map(_identify, paths))
+    selects = [select for select in map(_select_whole_events, paths) if select]
+    if len(selects) < len(paths):
+        return None
+    with ExitStack() as own:
+        executor = own.enter_context(ThreadPoolExecutor(1, thread_name_prefix="check"))
+        is_stopped = threading.Event()
+        own.callback(is_stopped.set)
+        try:
+            connection = _open_engine(own, folder)
+            _close_to_others(connection, paths)
+            connection.execute(f"CREATE VIEW {TABLE} AS {' UNION ALL '.join(selects)}")
+            connection.execute("SET lock_configuration = true")
+            check = executor.submit(_are_whole_events, paths, is_stopped)
+            _execute(connection, sql)
+            if not check.result() or list(map(_identify, paths)) != found:
+                return None
+        except (duckdb.Error, OSError):
+            return None
+        stack.enter_context(own.pop_all())
+    return connection
+
+
+def _identify(path: Path) -> tuple[int, ...]:
+    """Return what changes if a file changes."""
+    with explain_disk("read", path):
+        status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _select_whole_events(path: Path) -> str:
+    """Return a SELECT of all columns, of which only `event` has values; empty if the file is not one of plain lines."""
+    with explain_disk("read", path), path.open("rb", buffering=0) as file:
+        head = file.read(_HEAD_BYTES)
+    try:
+        compression, pieces = decompress([head])
+        start = next(pieces, b"")
+    except ValueError:
+        return ""
+    if start[:2] != b"[\n" and start[:1] != b"{":
+        return ""
+    layout = "array" if start[:1] == b"[" else "newline_delimited"
+    scan = (
+        f"read_json_objects({quote_sql(_escape_glob(path))}, format = '{layout}', "
+        f"compression = '{_COMPRESSIONS[compression]}', maximum_object_size = {2 * _LONGEST_WHOLE_EVENT})"
+    )
+    columns = ", ".join(
+        f"json AS {EVENT_COLUMN}" if column.name == EVENT_COLUMN else f"NULL::{SQL_TYPES[column.kind]} AS {column.name}"
+        for column in COLUMNS
+    )
+    return f"SELECT {columns} FROM {scan}"  # noqa: S608 - quoted
+
+
+def _are_whole_events(paths: Sequence[Path], is_stopped: threading.Event) -> bool:
+    """Return whether each line of each file is an event that DuckDB reads as `open_records` does."""
+    try:
+        for path in paths:
+            with open_plain(path) as file:
+                for events in read_plain_events(file):
+                    for event in events:
+                        _decode_object(event)
+                    if is_stopped.is_set() or any(map(_is_unsafe, events)):
+                        return False
+    except (ValueError, msgspec.MsgspecError, RecursionError, OSError):
+        return False
+    return True
+
+
+class _AnyObject(msgspec.Struct):
+    """Any JSON object, of which no member is read."""
+
+
+_decode_object = msgspec.json.Decoder(_AnyObject).decode
+
+
+def _is_unsafe(raw: bytes) -> bool:
+    """Return whether an event may have a lone surrogate, or is very long."""
+    return len(raw) > _LONGEST_WHOLE_EVENT or (b"\\" in raw and (b"\\ud" in raw or b"\\uD" in raw))
+
+
+class _Part(NamedTuple):
+    """A SELECT of rows with all columns, and the file that it reads; None if it reads a table."""
+
+    select: str
+    path: Path | None
+
+
+def _connect_to_parts(stack: ExitStack, parts: Sequence[_Part], folder: Path) -> duckdb.DuckDBPyConnection:
+    """Return a locked connection whose view `events` has the rows of all parts; a database is opened read-only."""
+    database = folder / _DATABASE_NAME
+    has_tables = database.exists()
+    connection = _open_engine(stack, folder, str(database) if has_tables else ":memory:", is_read_only=has_tables)
+    _close_to_others(connection, [part.path for part in parts if part.path])
+    connection.execute(f"CREATE TEMP VIEW {TABLE} AS {' UNION ALL '.join(part.select for part in parts)}")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _load_rows(
+    sources: Sequence[Input], needed: Collection[str], folder: Path, *, on_incomplete: Callable[[str], None]
+) -> list[_Part]:
+    """Write or load the needed columns of all inputs, in `folder`; the parts are in the order of the inputs.
 
     Raises:
-        UsageError: a file does not exist.
         UnreadableInput: a file does not hold audit events, or is truncated or damaged.
         DiskError: a file cannot be read, or the temporary file cannot be written.
     """
     columns = [column for column in COLUMNS if column.name in needed]
-    columns = columns or list(COLUMNS[1:2])  # a query that needs no column still counts rows
-    with _RowLoader(connection, columns, folder / "rows.ndjson") as loader:
+    columns = columns or [COLUMNS[1]]  # a query that needs no column still counts rows
+    parts: list[_Part] = []
+    for is_table, group in groupby(sources, key=_is_loaded):
+        if is_table:
+            parts.append(_load_table(list(group), columns, folder, f"part_{len(parts)}"))
+            continue
+        with _RowFile(columns, folder / f"rows_{len(parts)}") as rows:
+            for source in group:
+                _write_rows(rows, source, on_incomplete)
+            parts.append(rows.make_part())
+    return parts
+
+
+def _is_loaded(source: Input) -> bool:
+    """Return whether DuckDB loads an input itself: an archive, or a Parquet file that has our own columns."""
+    import duckdb
+
+    if source.view is not None or source.file is None:
+        return source.view is not None
+    with explain_disk("read", source.file):
+        if not source.file.is_file():
+            return False
+        with source.file.open("rb") as file:
+            if file.read(len(_PARQUET_MAGIC)) != _PARQUET_MAGIC:
+                return False
+    with _explain_parquet(source.file), duckdb.connect(config=dict(_LOAD_SETTINGS)) as connection:
+        described = connection.execute(f"DESCRIBE {_PARQUET_SCAN}", [_escape_glob(source.file)]).fetchall()
+    return {column.name for column in COLUMNS} <= {row[0] for row in described}
+
+
+def _load_table(sources: Sequence[Input], columns: Sequence[Column], folder: Path, name: str) -> _Part:
+    """Load columns of Parquet files and archives into a table of the database in `folder`."""
+    with ExitStack() as stack:
+        connection = _open_engine(stack, folder, str(folder / _DATABASE_NAME))
+        create_table(connection, name)
         for source in sources:
             if source.view is not None:
-                _load_segments(connection, source.view, columns)
-            elif source.file is None or not _load_parquet(connection, source.file, columns):
-                needs_origins = not _ORIGIN_COLUMNS.isdisjoint(needed)
-                with source.open(needs_origins=needs_origins, on_incomplete=on_incomplete) as records:
-                    for batch in records:
-                        try:
-                            loader.add(batch)
-                        except ValueError as error:
-                            raise UnreadableInput(f"{records.name}: an event cannot be read: {error}") from error
+                scan = stack.enter_context(source.view.open_scan())
+                select, values = scan.select(columns, SQL_TYPES), []
+            elif source.file is not None:
+                stack.enter_context(_explain_parquet(source.file))
+                select, values = f"SELECT {_list_casts(columns)} {_PARQUET_SCAN}", [_escape_glob(source.file)]
+            insert = f"INSERT INTO {name} ({', '.join(column.name for column in columns)}) {select}"
+            run_call(connection, partial(connection.execute, insert, values))
+    return _Part(f"SELECT * FROM {name}", None)  # noqa: S608 - a constant and a number
 
 
-class _RowLoader:
-    """Loads rows into the table by way of a temporary file of JSON lines."""
+@contextmanager
+def _explain_parquet(path: Path) -> Iterator[None]:
+    import duckdb
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, columns: Sequence[Column], path: Path) -> None:
-        self._connection = connection
+    try:
+        yield
+    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
+        first_line = str(error).partition("\n")[0]
+        raise UnreadableInput(f"{path}: the Parquet file is truncated or damaged: {first_line}") from error
+
+
+def _write_rows(rows: _RowFile, source: Input, on_incomplete: Callable[[str], None]) -> None:
+    """Write the rows of a file or stdin."""
+    if source.file is not None and source.file.is_file() and not (rows.needs_origins and source.open_origins()):
+        start = rows.size_bytes
+        with explain_disk("read", source.file), open_plain(source.file) as file:
+            try:
+                for events in read_plain_events(file):
+                    rows.add_plain(events)
+            except (ValueError, msgspec.MsgspecError, RecursionError):  # not plain lines, or not JSON
+                rows.cut(start)
+            else:
+                return
+    with source.open(needs_origins=rows.needs_origins, on_incomplete=on_incomplete) as records:
+        for batch in records:
+            try:
+                rows.add(batch)
+            except ValueError as error:
+                raise UnreadableInput(f"{records.name}: an event cannot be read: {error}") from error
+
+
+class _RowFile:
+    """A file of rows for DuckDB.
+
+    Without the column `event` a row is a JSON object. With it, a row is the JSON array of all other values, a control
+    character, and the event as it is: JSON contains neither that character nor a line break.
+    """
+
+    def __init__(self, columns: Sequence[Column], path: Path) -> None:
         self._path = path
-        self._columns = columns
-        self._pick = itemgetter(*(COLUMNS.index(column) for column in columns), 0)  # 0 makes it always a tuple
-        self._row = msgspec.defstruct("Row", [(column.name, object) for column in columns])
-        self._has_event = any(column.kind == "json" for column in columns)
+        self._columns = [column for column in columns if column.name != EVENT_COLUMN]
+        self._has_event = len(self._columns) < len(columns)
+        self._names = [column.name for column in self._columns]
+        self._row = msgspec.defstruct("Row", [(name, object) for name in self._names], array_like=self._has_event)
+        needed = list_fields(self._names)
+        self._read_facts = make_facts_reader(needed)
+        self._decode = msgspec.json.Decoder(make_facts_model(needed)).decode
         self._descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        self._bytes = self._longest = 0
+        self._longest = 0
+        self.size_bytes = 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._flush()
-        finally:
-            os.close(self._descriptor)
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def needs_origins(self) -> bool:
+        return not _ORIGIN_COLUMNS.isdisjoint(self._names)
 
     def add(self, batch: Sequence[Record]) -> None:
+        """Add records.
+
+        Raises:
+            ValueError: one is not a JSON object.
+        """
+        raws = [record.raw for record in batch]
+        self._add(raws, list(map(self._read_facts, raws)), [record.origin for record in batch])
+
+    def add_plain(self, raws: Sequence[bytes]) -> None:
+        """Add events without origins, each of which may be anything.
+
+        Raises:
+            ValueError, msgspec.MsgspecError, RecursionError: one is not a JSON object, or has a lone surrogate.
+        """
+        try:
+            facts = list(map(self._decode, raws))
+        except msgspec.ValidationError:
+            for raw in raws:
+                _decode_object(raw)
+            facts = list(map(self._read_facts, raws))
+        self._add(raws, facts, [None] * len(raws))
+
+    def _add(self, raws: Sequence[bytes], facts: list[Facts], origins: Sequence[Target | None]) -> None:
+        table = read_columns(facts, origins, self._names)
+        rows = list(map(self._row, *table)) if table else [self._row()] * len(raws)
+        lines = _encoder.encode_lines(rows)
         if self._has_event:
-            batch = [record._replace(raw=_replace_lone_surrogates(record.raw)) for record in batch]
-        lines = [_encoder.encode(self._row(*self._pick(read_row(record))[:-1])) for record in batch]
-        data = b"\n".join([*lines, b""])
-        write_all(self._descriptor, data, self._path)
-        self._bytes += len(data)
-        self._longest = max(self._longest, *map(len, lines))
-        if self._bytes >= _CHUNK_BYTES:
-            self._flush()
+            cells = lines.split(b"\n")[:-1]
+            events = map(_replace_lone_surrogates, raws)
+            lines = b"".join([b"%b\1%b\n" % pair for pair in zip(cells, events, strict=True)])
+            self._longest = max(self._longest, *map(len, raws))
+        if len(lines) > _LEAST_OBJECT_BYTES or not self._has_event:
+            self._longest = max(self._longest, len(lines) if len(raws) == 1 else max(map(len, lines.split(b"\n"))))
+        write_all(self._descriptor, lines, self._path)
+        self.size_bytes += len(lines)
 
-    def _flush(self) -> None:
-        """Load the temporary file into the table and empty it."""
-        if not self._bytes:
-            return
-        json_types = ", ".join(
-            f"{column.name}: '{'INTEGER' if column.kind == 'integer' else 'VARCHAR'}'" for column in self._columns
-        )
-        sql = (
-            f"INSERT INTO {TABLE} ({_list_names(self._columns)}) SELECT {_list_casts(self._columns)} "  # noqa: S608 - names of columns
-            f"FROM read_json(?, format = 'newline_delimited', records = true, columns = {{{json_types}}}, "
-            f"maximum_object_size = {max(_LEAST_OBJECT_BYTES, self._longest + 1024)})"
-        )
-        run_call(self._connection, lambda: self._connection.execute(sql, [_escape_glob(self._path)]))
+    def cut(self, size_bytes: int) -> None:
+        """Remove what was written after the file had this size."""
         with explain_disk("empty", self._path):
-            os.ftruncate(self._descriptor, 0)
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._bytes = self._longest = 0
+            os.ftruncate(self._descriptor, size_bytes)
+            os.lseek(self._descriptor, size_bytes, os.SEEK_SET)
+        self.size_bytes = size_bytes
+
+    def make_part(self) -> _Part:
+        """Return what selects the rows; call it after the last row."""
+        if not self.size_bytes:
+            return _Part(_select_columns({}) + " WHERE false", None)
+        path = quote_sql(_escape_glob(self._path))
+        longest = max(_LEAST_OBJECT_BYTES, self._longest + 1024)
+        if self._has_event:
+            values = {name: f"cells->>'$[{number}]'" for number, name in enumerate(self._names)}
+            scan = (
+                f"read_csv({path}, auto_detect = false, header = false, delim = chr(1), quote = '', escape = '', "
+                f"columns = {{cells: 'VARCHAR', event: 'VARCHAR'}}, max_line_size = {longest}, "
+                f"buffer_size = {4 * longest})"
+            )
+            return _Part(f"{_select_columns({**values, EVENT_COLUMN: EVENT_COLUMN})} FROM {scan}", self._path)
+        types = ", ".join(f"{one.name}: '{'INTEGER' if one.kind == 'integer' else 'VARCHAR'}'" for one in self._columns)
+        scan = (
+            f"read_json({path}, format = 'newline_delimited', records = true, columns = {{{types}}}, "
+            f"maximum_object_size = {longest})"
+        )
+        return _Part(f"{_select_columns({name: name for name in self._names})} FROM {scan}", self._path)
 
 
-def _load_segments(connection: duckdb.DuckDBPyConnection, view: ArchiveView, columns: Sequence[Column]) -> None:
-    """Load the segments of an archive."""
-    with view.open_scan() as scan:
-        sql = f"INSERT INTO {TABLE} ({_list_names(columns)}) {scan.select(columns, SQL_TYPES)}"
-        run_call(connection, lambda: connection.execute(sql))
+def _select_columns(values: Mapping[str, str]) -> str:
+    """Return SELECT with all columns of the table; one without an expression of SQL is NULL."""
+    casts = [
+        f"{_cast(column, values[column.name])} AS {column.name}"
+        if column.name in values
+        else f"NULL::{SQL_TYPES[column.kind]} AS {column.name}"
+        for column in COLUMNS
+    ]
+    return f"SELECT {', '.join(casts)}"
 
 
-def _load_parquet(connection: duckdb.DuckDBPyConnection, source: Path, columns: Sequence[Column]) -> bool:
-    """Load a Parquet file that has our own columns; return False if the file is not one."""
-    import duckdb
-
-    with explain_disk("read", source):
-        if not source.is_file():
-            return False
-        with source.open("rb") as file:
-            if file.read(len(_PARQUET_MAGIC)) != _PARQUET_MAGIC:
-                return False
-    scan = "FROM read_parquet(?, hive_partitioning = false)"
-    sql = f"INSERT INTO {TABLE} ({_list_names(columns)}) SELECT {_list_casts(columns)} {scan}"
-    try:
-        described = connection.execute(f"DESCRIBE {scan}", [_escape_glob(source)]).fetchall()
-        if not {column.name for column in COLUMNS} <= {row[0] for row in described}:
-            return False
-        run_call(connection, lambda: connection.execute(sql, [_escape_glob(source)]))
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
-        first_line = str(error).partition("\n")[0]
-        raise UnreadableInput(f"{source}: the Parquet file is truncated or damaged: {first_line}") from error
-    return True
-
-
-def _list_names(columns: Sequence[Column]) -> str:
-    return ", ".join(column.name for column in columns)
+def _cast(column: Column, value: str) -> str:
+    """Return an expression of the column's type; a value that cannot be cast is NULL."""
+    return value if column.kind == "text" else f"TRY_CAST({value} AS {SQL_TYPES[column.kind]})"
 
 
 def _list_casts(columns: Sequence[Column]) -> str:
-    """Return the columns for SELECT; those that are not text are cast, and a value that cannot be cast is NULL."""
-    casts: Mapping[str, Callable[[str], str]] = {"text": str, "json": cast_json}
+    """Return columns of a Parquet file for SELECT."""
     return ", ".join(
-        casts[column.kind](column.name)
-        if column.kind in casts
-        else f"TRY_CAST({column.name} AS {SQL_TYPES[column.kind]})"
-        for column in columns
+        cast_json(column.name) if column.kind == "json" else _cast(column, column.name) for column in columns
     )
 
 
@@ -584,6 +807,6 @@ def _escape_glob(path: Path) -> str:
 
 def _replace_lone_surrogates(raw: bytes) -> bytes:
     r"""Replace escaped lone surrogates by U+FFFD: JSON with them is valid, but DuckDB rejects it."""
-    if b"\\ud" not in raw and b"\\uD" not in raw:
+    if b"\\" not in raw or (b"\\ud" not in raw and b"\\uD" not in raw):  # one byte is found much faster than three
         return raw
     return _ESCAPED_SURROGATE.sub(lambda match: match[1] or rb"\ufffd", raw)

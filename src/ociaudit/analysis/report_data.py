@@ -317,7 +317,7 @@ def make_report_data(
     `origins` are those of all events in the order of the file, if they are known.
     """
     stats, (start, end) = report_stats.stats, span or (0, 0)
-    principals, addresses = stats.list_principals(), stats.list_addresses()
+    principals, addresses = stats.list_actors()
     detections = find_detections(stats, principals, addresses)
     high = [one for one in detections if one.weight >= DETECTION_WEIGHT]
     shown = high[:_MOST_HIGH] + detections[len(high) :][:_MOST_MEDIUM]

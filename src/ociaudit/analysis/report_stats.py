@@ -341,13 +341,10 @@ class _PairReserve:
         """Return the key that an event must exceed to be kept."""
         return self.events[0][0] if len(self.events) >= self.most else _ALWAYS
 
-    def cut(self, most: int) -> int:
-        """Keep the events of the highest keys, at most a number of them, and return the bytes that this frees."""
-        self.most = most
-        if len(self.events) <= most:
-            return 0
+    def cut(self) -> int:
+        """Keep the events of the highest keys, at most `most`, and return the bytes that this frees."""
         ordered = sorted(self.events)
-        first = len(ordered) - most
+        first = len(ordered) - self.most
         self.events = ordered[first:]  # ascending order is a heap
         return sum(size for *_, size in ordered[:first])
 
@@ -414,9 +411,15 @@ class FindingReserve:
         if len(tracker.watched) == self._watched or not most:
             return
         self._watched = len(tracker.watched)
+        pairs = self._pairs
         for pair in tracker.watched:
-            kept = self._pairs.setdefault(pair, _PairReserve(most))
-            kept.most = max(kept.most, most)
+            kept = pairs.get(pair)
+            if kept is None:
+                kept = pairs[pair] = _PairReserve(most)
+            elif kept.most < most:
+                kept.most = most
+            else:
+                continue  # nearly all: this runs over every watched pair
             self._floors[pair] = kept.floor
 
     def _forget(self, known: Collection[Pair]) -> None:
@@ -431,7 +434,10 @@ class FindingReserve:
         while self.size_bytes > MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:
             self._level = min(self._level + 1, len(_RESERVE_LIMITS) - 1)
             limits = [self._limit(rank) for rank in (_ORDINARY, _FAILING, _WATCHED)]
-            self.size_bytes -= sum(kept.cut(limits[ranks[pair]]) for pair, kept in self._pairs.items())
+            for pair, kept in self._pairs.items():
+                kept.most = limits[ranks[pair]]
+                if len(kept.events) > kept.most:
+                    self.size_bytes -= kept.cut()
         self._pairs = {pair: kept for pair, kept in self._pairs.items() if kept.events}
         self._floors = {pair: kept.floor for pair, kept in self._pairs.items()}
 
@@ -453,12 +459,20 @@ def _rank_pairs(pairs: Iterable[Pair], stats: EventStats) -> dict[Pair, int]:
     tracker = stats.tracker
     credentials = (change for change in stats.changes if change.step.kind == "credential")
     owners = {tracker.names_by_id.get(one.step.resource_id or "") or one.principal for one in credentials}
+    watched, activities = tracker.watched, tracker.activities
     ranks = {}
     for pair in pairs:
-        activity = tracker.activities[pair]
-        is_failing = activity.notable.failed_sign_ins or 2 * activity.failures >= activity.events
-        is_watched = pair in tracker.watched
-        ranks[pair] = _WATCHED if is_watched else _FAILING if is_failing or pair[0] in owners else _ORDINARY
+        activity = activities[pair]
+        if pair in watched:
+            ranks[pair] = _WATCHED
+        elif (
+            2 * activity.failures >= activity.events
+            or pair[0] in owners
+            or (activity.is_notable and activity.notable.failed_sign_ins)
+        ):
+            ranks[pair] = _FAILING
+        else:
+            ranks[pair] = _ORDINARY
     return ranks
 
 

@@ -8,7 +8,7 @@ stops at the first line that is not as expected, and the file is read again.
 Invariants
 - Memory does not grow with the number of events: whatever can have any number of values is bounded and reports
   what it dropped.
-- Every event is counted exactly once in `events`, `outcomes` and `statuses`, and in `hours` or `untimed`.
+- Every event is counted exactly once in `events`, `outcomes` and `statuses`.
 - Instants are nanoseconds as in `events.fields.read_instant`; hours are whole hours of the same count.
 - All strings are the events' own and therefore untrusted.
 """
@@ -43,7 +43,8 @@ from ociaudit.archive.inputs import Input
 from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, read_plain_lines
+from ociaudit.formats.compression import decompress
+from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_plain, read_plain_events, read_plain_lines
 from ociaudit.storage.atomic_io import explain_disk
 
 _NAMES_KEPT = 20_000
@@ -51,7 +52,6 @@ _ACTORS_KEPT = 50_000
 _CHANGES_KEPT = 5_000
 _HOURS_KEPT = 200_000
 _CLASSES_KEPT = 50_000
-_BUFFER_BYTES = 256 * 1024
 T = TypeVar("T")
 
 
@@ -119,24 +119,24 @@ class EventStats:
     """Events that are earlier than the previous one."""
     types: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
     names: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
-    principals: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_ACTORS_KEPT))
-    addresses: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_ACTORS_KEPT))
-    compartments: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
     failures: BoundedCounter[tuple[str, str]] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
     """(event name, status) of failed events; either may be an empty text."""
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     """Class of the HTTP status -> events: `1xx` to `5xx`, `none`, `other`."""
-    hours: Counter[int] = field(default_factory=Counter)
-    failures_by_hour: Counter[int] = field(default_factory=Counter)
     sign_ins: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
     """(hour, outcome) -> sign-ins."""
+    are_principals_capped: bool = False
+    """Whether there are so many principals that some were dropped; `are_addresses_capped` likewise."""
+    are_addresses_capped: bool = False
     change_names: BoundedCounter[str] = field(default_factory=lambda: BoundedCounter(_NAMES_KEPT))
     changes: list[Change] = field(default_factory=list)
     """The first 5,000 changes to IAM, in the order of the file; `change_names` counts all of them."""
     tracker: ActivityTracker = field(default_factory=ActivityTracker)
     _classes: dict[ClassificationKey, EventClass] = field(default_factory=dict)
     _newest: int = UNREADABLE_INSTANT
+    _seen: tuple[set[str], set[str]] | None = None
+    """All principals and all addresses, as soon as there may be too many of them."""
 
     @property
     def activities(self) -> dict[Pair, Activity]:
@@ -164,35 +164,40 @@ class EventStats:
         instants = batch.instants
         self.events += len(batch.raws)
         self.raw_bytes += sum(map(len, batch.raws))
-        self.untyped += sum([not (one.event_type or one.event_time) for one in batch.facts])
-        self.types.add([one.event_type for one in batch.facts if one.event_type])
+        types = [one.event_type for one in batch.facts if one.event_type]
+        if len(types) < len(batch.raws):
+            self.untyped += sum([not (one.event_type or one.event_time) for one in batch.facts])
+        self.types.add(types)
         self.names.add([data.event_name for data in batch.datas if data.event_name])
-        self.compartments.add([data.compartment_id for data in batch.datas if data.compartment_id])
-        self.principals.add(filter(None, batch.principals))
-        self.addresses.add([pair[1] for pair, _ in batch.pairs if pair[1]])
+        if self._seen or len(self.activities) + len(batch.pairs) > 2 * _ACTORS_KEPT:
+            self._note_actors([pair for pair, _ in batch.pairs])
         self.outcomes.update(batch.outcomes)
         for status, number in Counter(batch.statuses).items():
             self.statuses[_name_status_class(status)] += number
         failed = [index for index, outcome in enumerate(batch.outcomes) if outcome == "failure"]
         self.failures.add([(batch.datas[index].event_name or "", batch.statuses[index] or "") for index in failed])
-        self.failures_by_hour.update([instants[index] // HOUR for index in failed if instants[index]])
         self._add_times(instants)
         event_classes = self._add_notable(batch)
-        for counter in (self.hours, self.failures_by_hour, self.sign_ins):
-            _drop_rarest_hours(counter)
+        _drop_rarest_hours(self.sign_ins)
         return event_classes
 
-    def list_principals(self) -> list[ActorSummary]:
-        """Return the tracked principals with their addresses, by first seen."""
-        return summarize_actors(
-            (principal, address, activity) for (principal, address), activity in self.activities.items()
-        )
+    def _note_actors(self, pairs: Sequence[Pair]) -> None:
+        """Note whether there are too many principals or addresses; until now the activities had all of them."""
+        if self._seen is None:
+            self._seen = ({pair[0] for pair in self.activities}, {pair[1] for pair in self.activities})
+        for seen, at in zip(self._seen, range(2), strict=True):
+            seen.update([pair[at] for pair in pairs])
+            seen.discard("")
+        principals, addresses = map(len, self._seen)
+        self.are_principals_capped |= principals > 2 * _ACTORS_KEPT
+        self.are_addresses_capped |= addresses > 2 * _ACTORS_KEPT
+        for seen, is_capped in zip(self._seen, (self.are_principals_capped, self.are_addresses_capped), strict=True):
+            if is_capped:
+                seen.clear()
 
-    def list_addresses(self) -> list[ActorSummary]:
-        """Return the tracked addresses with their principals, by first seen."""
-        return summarize_actors(
-            (address, principal, activity) for (principal, address), activity in self.activities.items()
-        )
+    def list_actors(self) -> tuple[list[ActorSummary], list[ActorSummary]]:
+        """Return the principals with their addresses, and the addresses with their principals, by first seen."""
+        return summarize_actors(self.activities)
 
     def _add_times(self, instants: Sequence[int]) -> None:
         readable = [instant for instant in instants if instant]
@@ -200,16 +205,12 @@ class EventStats:
         if not readable:
             return
         ordered = sorted(readable)
-        first, last = ordered[0], ordered[-1]
+        first = ordered[0]
         if first < self._newest or ordered != readable:
             self.disordered += sum(map(gt, chain((self._newest,), readable), readable))
         self._newest = readable[-1]
         self.first = min(self.first, first) if self.first else first
-        self.last = max(self.last, last)
-        if first // HOUR == last // HOUR:  # the common case: most batches span less than an hour
-            self.hours[first // HOUR] += len(readable)
-        else:
-            self.hours.update([instant // HOUR for instant in readable])
+        self.last = max(self.last, ordered[-1])
 
     def _add_notable(self, batch: EventBatch) -> list[EventClass]:
         """Classify the events, count sign-ins and changes, and track activities."""
@@ -247,7 +248,7 @@ def _name_status_class(status: str | None) -> str:
     return f"{status[0]}xx" if is_http else "other"
 
 
-def _drop_rarest_hours(counter: Counter[int] | Counter[tuple[int, Outcome]]) -> None:
+def _drop_rarest_hours(counter: Counter[tuple[int, Outcome]]) -> None:
     """Drop the rarest half of too many hours: no real file spans 20 years, but forged times can."""
     if len(counter) > _HOURS_KEPT:
         for key, _ in counter.most_common()[_HOURS_KEPT // 2 :]:
@@ -305,9 +306,10 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
     """Count the events of a file with one event in each line; return False, with wrong counts, if it is not one."""
     if not path.is_file():
         return False
-    with explain_disk("read", path), path.open("rb", buffering=_BUFFER_BYTES) as file:
+    with explain_disk("read", path), open_plain(path) as file:
         try:
-            for batch in read_plain_lines(file):
+            is_compressed = bool(decompress([file.peek()])[0])
+            for batch in read_plain_events(file) if is_compressed else read_plain_lines(file, keeps_line_breaks=True):
                 counter.add_raws(batch)
                 if counter.untyped:  # perhaps another shape
                     return False

@@ -148,7 +148,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_summary(stats: EventStats, files: Sequence[CoverageEntry]) -> Summary:
     """Make the summary of the statistics of `files`."""
-    principals, addresses = stats.list_principals(), stats.list_addresses()
+    principals, addresses = stats.list_actors()
     new_since = stats.last - (stats.last - stats.first) // _NEW_PART
     new = [[one for one in actors if one.first > new_since] for actors in (principals, addresses)]
     return Summary(
@@ -222,8 +222,8 @@ def list_limits(stats: EventStats, files: Sequence[CoverageEntry]) -> list[str]:
     limits = []
     for noun, is_capped in (
         ("event names or types", stats.names.is_capped or stats.types.is_capped),
-        ("principals", stats.principals.is_capped),
-        ("addresses", stats.addresses.is_capped),
+        ("principals", stats.are_principals_capped),
+        ("addresses", stats.are_addresses_capped),
     ):
         if is_capped:
             limits.append(f"there are too many {noun} to count each of them; the rarest are omitted")

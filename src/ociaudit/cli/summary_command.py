@@ -5,6 +5,7 @@ Invariant: every text of an event is cleaned before it is measured, so that colu
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,6 +89,7 @@ def summary(
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
     from ociaudit.storage.atomic_io import write_file
 
+    gc.disable()  # what is counted makes no cycles, and many objects take long to search for some
     inputs = open_command_inputs(files, limits)
     if event_counts:
         check_output(event_counts, inputs=files, can_overwrite=overwrite)
@@ -351,6 +353,7 @@ def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, o
     from ociaudit.archive.inputs import open_input
     from ociaudit.clock import SystemClock
 
+    gc.disable()  # as in `summary`
     with console.handle_signals(console.raise_interrupted):
         result = report_input(
             open_input(file, limits, now=SystemClock().now(), manifest_path=manifest),

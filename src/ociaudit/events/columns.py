@@ -15,7 +15,9 @@ Invariants
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -89,6 +91,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("event", "json", "the whole event as JSON"),
 )
 """The columns of a row, in order."""
+COLUMN_NAMES = tuple(column.name for column in COLUMNS)
 
 MAP_COLUMNS: tuple[Column, ...] = (
     Column("freeform_tags", "json", "data.freeformTags"),
@@ -109,6 +112,7 @@ _NO_DATA = Data()
 _NO_IDENTITY = Identity()
 _NO_REQUEST = Request()
 _NO_RESPONSE = Response()
+_NO_DETAILS = Details()
 _AUDIT_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII)
 _NULL = b"null"
 _ABSENT = msgspec.Raw(_NULL)
@@ -172,6 +176,108 @@ _NO_RESPONSE_MAPS = _ResponseMaps()
 _NO_MAPS: Maps = (None,) * len(MAP_COLUMNS)
 
 
+class _Source(NamedTuple):
+    """The fields that a column is made of, named as in `fields.make_facts_model`, and how; None: it is the field."""
+
+    fields: tuple[str, ...]
+    convert: Callable[..., Value] | None = None
+
+
+def _choose_address(addresses: str | None) -> str | None:
+    if not addresses:
+        return None
+    return addresses.strip() if "," not in addresses else next(iter(split_addresses(addresses)), None)
+
+
+def _choose_message(of_response: str | None, of_data: str | None) -> str | None:
+    return of_data if of_response is None else of_response
+
+
+def format_time(text: str | None) -> str | None:
+    """Return a served time as RFC 3339 in UTC, or None if it is unreadable."""
+    if text is None:
+        return None
+    if _AUDIT_TIME.fullmatch(text) and is_day(text[:10]):
+        return text
+    instant = read_instant(text)
+    return None if instant == UNREADABLE_INSTANT else format_instant(instant)
+
+
+_OUTCOME_FIELDS = ("data.response.status", "data.additional_details.event_id", "data.message")
+_DERIVED: Mapping[str, _Source] = MappingProxyType(
+    {
+        "event_time": _Source(("event_time",), format_time),
+        "outcome": _Source(_OUTCOME_FIELDS, judge_outcome),
+        "status": _Source(("data.response.status",), read_status),
+        "ip_address": _Source(("data.identity.ip_address",), _choose_address),
+        "ip_addresses": _Source(("data.identity.ip_address",)),
+        "response_time": _Source(("data.response.response_time",), format_time),
+        "message": _Source(("data.response.message", "data.message"), _choose_message),
+    }
+)
+"""The columns whose value is not simply the field that their description names."""
+_ORIGIN_PARTS: Mapping[str, Callable[[Origin | None], str | None]] = MappingProxyType(
+    {
+        "origin_region": lambda origin: origin.region if origin else None,
+        "origin_compartment": lambda origin: origin.compartment if origin else None,
+    }
+)
+_CAPITAL = re.compile("[A-Z]")
+_SOURCES: Mapping[str, _Source] = MappingProxyType(
+    {
+        column.name: _DERIVED.get(column.name)
+        or _Source((_CAPITAL.sub(lambda match: f"_{match[0].lower()}", column.description),))
+        for column in COLUMNS[:-1]
+        if column.name not in _ORIGIN_PARTS
+    }
+)
+_PARENTS: Mapping[str, tuple[str, str, object]] = MappingProxyType(
+    {
+        "data.": ("", "data", _NO_DATA),
+        "data.identity.": ("data.", "identity", _NO_IDENTITY),
+        "data.request.": ("data.", "request", _NO_REQUEST),
+        "data.response.": ("data.", "response", _NO_RESPONSE),
+        "data.additional_details.": ("data.", "additional_details", _NO_DETAILS),
+    }
+)
+"""Prefix of fields -> the prefix of the object that holds theirs, its name there, and what stands in for none."""
+
+
+def list_fields(columns: Iterable[str]) -> frozenset[str]:
+    """Return the fields of `Facts` that columns are made of, named as in `fields.make_facts_model`."""
+    return frozenset(field for name in columns for field in (_SOURCES[name].fields if name in _SOURCES else ()))
+
+
+def read_columns(
+    facts: Sequence[Facts], origins: Sequence[Origin | None], columns: Iterable[str]
+) -> list[Sequence[Value]]:
+    """Return the values of each column, of which there is one for each event; `columns` does not include `event`.
+
+    The facts may be partial: they have at least the fields of `list_fields`.
+    """
+    objects: dict[str, Sequence[object]] = {"": facts}
+
+    def list_objects(prefix: str) -> Sequence[object]:
+        if prefix not in objects:
+            outer, name, absent = _PARENTS[prefix]
+            objects[prefix] = [value or absent for value in map(attrgetter(name), list_objects(outer))]
+        return objects[prefix]
+
+    def list_values(field: str) -> list[Value]:
+        prefix, dot, name = field.rpartition(".")
+        return list(map(attrgetter(name), list_objects(prefix + dot)))
+
+    table: list[Sequence[Value]] = []
+    for column in columns:
+        if column in _ORIGIN_PARTS:
+            table.append(list(map(_ORIGIN_PARTS[column], origins)))
+            continue
+        fields, convert = _SOURCES[column]
+        values = [list_values(field) for field in fields]
+        table.append(list(map(convert, *values)) if convert else values[0])
+    return table
+
+
 def read_row(record: EventWithOrigin) -> Row:
     """Return the row of an event, with one value for each of `COLUMNS`.
 
@@ -222,16 +328,6 @@ def make_row(facts: Facts, origin: Origin | None) -> Row:
         data.message if response.message is None else response.message,
         data.event_grouping_id,
     )
-
-
-def format_time(text: str | None) -> str | None:
-    """Return a served time as RFC 3339 in UTC, or None if it is unreadable."""
-    if text is None:
-        return None
-    if _AUDIT_TIME.fullmatch(text) and is_day(text[:10]):
-        return text
-    instant = read_instant(text)
-    return None if instant == UNREADABLE_INSTANT else format_instant(instant)
 
 
 def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
@@ -37,6 +37,11 @@ _END_SECOND = (date.max.toordinal() + 1) * 86_400
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))?", re.ASCII
 )
+_AUDIT_TIMES = re.compile(r"(?:\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z)+", re.ASCII)
+_AUDIT_LENGTH = 24
+_SECONDS = MappingProxyType({f"{second // 60:02}:{second % 60:02}": second * NANOSECONDS for second in range(3600)})
+"""`MM:SS` -> nanoseconds; `_THOUSANDTHS` likewise."""
+_THOUSANDTHS = MappingProxyType({f"{number:03}": number * 1_000_000 for number in range(1000)})
 _OUTCOME_WORDS: Mapping[str, Outcome] = MappingProxyType({"success": "success", "failure": "failure"})
 _SIGN_IN_TYPES = ("IdentitySignOn.", "sso.session.create.", "sso.authentication.")
 _FIRST_FAILURE = 400
@@ -393,6 +398,26 @@ def read_instant(text: str | None) -> int:
             if minute and milliseconds < "60":
                 return minute + int(milliseconds) * 1_000_000
     return _read_any_instant(text)
+
+
+def read_instants(texts: Sequence[str | None]) -> list[int]:
+    """Return what `read_instant` returns for each text; faster for times as Audit writes them."""
+    if set(map(type, texts)) == {str}:
+        times = cast(Sequence[str], texts)
+        if set(map(len, times)) == {_AUDIT_LENGTH} and _AUDIT_TIMES.fullmatch("".join(times)):
+            hours = _Hours()
+            instants = [hours[text[:13]] + _SECONDS[text[14:19]] + _THOUSANDTHS[text[20:23]] for text in times]
+            if UNREADABLE_INSTANT not in hours.values():
+                return instants
+    return list(map(read_instant, texts))
+
+
+class _Hours(dict[str, int]):
+    """`YYYY-MM-DDTHH` -> the instant at which the hour begins, or `UNREADABLE_INSTANT`."""
+
+    def __missing__(self, hour: str) -> int:
+        instant = self[hour] = _read_minute(f"{hour}:00")
+        return instant
 
 
 @lru_cache(maxsize=1024)

@@ -316,13 +316,13 @@ class ObjectDetector:
 
     def detect(self, objects: Sequence[bytes], origins: Sequence[Target | None] | None = None) -> list[Record]:
         """Return the records; `origins` are those that the file states outside its objects."""
-        plain = [_is_plain(raw) for raw in objects]
+        plain = [is_plain(raw) for raw in objects]
         if all(plain) and not origins:
             self.kinds["api"] += len(objects)
             return [Record(raw, None) for raw in objects]
         records: list[Record] = []
-        for raw, origin, is_plain in zip(objects, origins or repeat(None), plain, strict=False):
-            if is_plain:
+        for raw, origin, is_certain in zip(objects, origins or repeat(None), plain, strict=False):
+            if is_certain:
                 records.append(Record(raw, origin))
             else:
                 records += self._detect_one(raw, origin)
@@ -527,7 +527,7 @@ def _find_data(raw: bytes) -> bytes:
     return value if value.startswith(b"{") else b"{}"
 
 
-def _is_plain(raw: bytes) -> bool:
+def is_plain(raw: bytes) -> bool:
     """Return whether an event certainly has the API's field names, on one line, no `origin` and no event inside."""
     return (
         raw.startswith(_API_STARTS)

@@ -52,7 +52,7 @@ SEGMENT_COLUMNS: tuple[Column, ...] = (*PARQUET_COLUMNS, SHA256_COLUMN)
 PARQUET_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "VARCHAR"}
 )
-_GROUP_BYTES = 48 * 1024 * 1024
+_GROUP_BYTES = 24 * 1024 * 1024
 _MIN_GROUP_ROWS, _MAX_GROUP_ROWS = 2_048, 16_384
 _MIN_OBJECT_BYTES = 4 * 1024 * 1024
 _MAX_GROWTH = 6

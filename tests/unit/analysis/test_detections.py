@@ -17,7 +17,7 @@ def make_history(who: str = "anna", where: str = HOME, *, days: int = 10) -> lis
 
 def find(stats: EventStats) -> list[Detection]:
     """Return the detections in these statistics."""
-    return find_detections(stats, stats.list_principals(), stats.list_addresses())
+    return find_detections(stats, *stats.list_actors())
 
 
 def sort_by_time(events: list[bytes]) -> list[bytes]:

@@ -1,5 +1,7 @@
+import contextlib
 import csv
 import datetime as dt
+import gzip
 import json
 import stat
 import tempfile
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +18,9 @@ from ociaudit.analysis.query import NAMED_QUERIES, _replace_lone_surrogates, run
 from ociaudit.archive.inputs import open_input
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, read_row
-from ociaudit.formats.base import Record
+from ociaudit.formats.base import EventEncoder, Record
+from ociaudit.formats.parquet import Parquet
+from ociaudit.formats.reader import NotPlainLines
 from support.sample_events import encode_change, encode_event, encode_export, encode_sign_in
 
 EVENTS = [
@@ -63,15 +68,21 @@ def test_the_event_is_json(export: Path) -> None:
     assert fetch_rows(export, sql) == [("aa",)]
 
 
-@pytest.mark.parametrize("columns", ["event_name", "event_name, event", "*"])
-def test_no_row_is_lost_between_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns) -> None:
-    """Rows keep their number and order, however often the temporary file is loaded and emptied."""
-    monkeypatch.setattr(query_module, "_CHUNK_BYTES", 5_000)
+@pytest.mark.parametrize("layout", ["lines", "array"])
+@pytest.mark.parametrize("columns", ["event_name", "event_name, event", "event", "*"])
+def test_no_row_is_lost_between_pieces(tmp_path: Path, columns, layout) -> None:
+    """Rows keep their number and order in files that are read in many pieces."""
     path = tmp_path / "many.json"
-    path.write_bytes(encode_export([encode_event(f"Name{number}", hours=number / 10) for number in range(700)]))
+    events = [encode_event(f"Name{number}", hours=number / 10) for number in range(3_000)]
+    path.write_bytes(encode_export(events) if layout == "array" else b"\n".join(events))
+    assert path.stat().st_size > 1024 * 1024
     with run_query([open_input(path)], f"SELECT {columns} FROM events") as result:
+        rows = [row for batch in result.batches for row in batch]
+    if columns == "event":
+        assert [event.encode() for (event,) in rows] == events
+    else:
         index = result.names.index("event_name")
-        assert [row[index] for batch in result.batches for row in batch] == [f"Name{number}" for number in range(700)]
+        assert [row[index] for row in rows] == [f"Name{number}" for number in range(3_000)]
 
 
 def test_an_empty_export_has_no_rows(tmp_path: Path) -> None:
@@ -121,14 +132,150 @@ def test_our_own_parquet_is_loaded_directly(export: Path, tmp_path: Path) -> Non
     folder = tmp_path / "a[b]*"
     folder.mkdir()
     path = folder / "x?.parquet"
-    columns = ", ".join(column.name for column in COLUMNS)
-    with duckdb.connect() as connection:
-        query_module.create_table(connection)
-        query_module.fill_table(connection, [open_input(export)], {column.name for column in COLUMNS}, folder)
-        connection.execute(f"COPY (SELECT {columns} FROM events) TO '{path}' (FORMAT parquet)")
+    parquet = Parquet(EventEncoder(), tmp_path)
+    with contextlib.closing(parquet):
+        parquet.begin()
+        parquet.write(EVENTS, [None] * len(EVENTS))
+        path.write_bytes(b"".join(parquet.finish()))
     sql = "SELECT * FROM events ORDER BY event_id"
     assert fetch_rows(path, sql) == fetch_rows(export, sql)
     assert fetch_rows(path, "SELECT count(*) FROM events") == [(len(EVENTS),)]
+
+
+ODD_LINES = (
+    b'{"eventType":"a","data":{"eventName":"x","eventName":"y"}}',
+    b'{"eventType":"a","data":{"eventName":5,"message":1e400}}',
+    rb'{"eventType":"a","data":{"eventName":"\ud800","x":"\ud83d\ude00 \u0000"}}',
+    b'{"eventType":"a","data":{"request":{"path":"/p"},"n":[1.00,12345678901234567890123]}}',
+    b'{"eventType":"a","data":null,"origin":{"region":"r","compartment":"c"}}',
+    b'{"eventType":"a","eventTime":"2025-12-01T00:00:00.000Z","data":{"eventName":"z"}} ',
+    b'{"event-type":"a","event-time":"2025-12-01T00:00:00Z","event-id":"1","data":{"event-name":"kebab"}}',
+    b'{"data":[{"eventType":"a","data":{"eventName":"in a page"}}],"opc-next-page":"p"}',
+    b'{"datetime":1,"logContent":{"type":"t","id":"i","time":"2025-12-01T00:00:00Z","data":{"eventName":"log"}}}',
+    b'{"eventType":"a","data":{"eventName":' + b"[" * 1_100 + b"]" * 1_100 + b"}}",
+    b'{"eventType":"a","x":[',
+    b'{"eventType":"b"}]}{}',
+    b'{"eventType":"a"}{"eventType":"b"}',
+    b'{"eventType":"a","n":NaN}',
+    b'{"eventType":"a","n":1,}',
+    b'{"eventType":"a","n":Infinity,"m":01}',
+    b'{"eventType":"a","s":"\xff"}',
+    b'{"eventType":"a","s":"\x01"}',
+    b'{"eventType":"a","s":"\xc3\xb6"}',
+    b'{"eventType":"a","s":1}\r',
+    b"",
+    b"[]",
+    b"{}",
+    b"null",
+    b"ServiceError: it failed",
+    b"\xef\xbb\xbf{}",
+)
+QUERIES = (
+    "SELECT count(*) FROM events",
+    "SELECT event_name, message, outcome, status FROM events",
+    "SELECT event FROM events",
+    "SELECT event->>'$.data.request.path', event->'$.data.n', length(event) FROM events",
+    "SELECT a.event->>'$.data.eventName' FROM events a, (SELECT event FROM events LIMIT 1) b",
+    "SELECT event_name, origin_region, event FROM events",
+    "SELECT * FROM events WHERE event_name IS NOT NULL LIMIT 2",
+)
+lines = st.sampled_from(EVENTS) | st.sampled_from(ODD_LINES)
+
+
+def read_either_way(path: Path, sql: str) -> object:
+    """Return the rows of a query, or the class of its error."""
+    try:
+        return fetch_rows(path, sql)
+    except UnreadableInput as error:
+        return type(error)
+
+
+@settings(max_examples=40, deadline=None)  # each starts an engine four times
+@given(
+    st.lists(lines, min_size=1, max_size=6),
+    st.sampled_from(["lines", "lines without the last break", "array"]),
+    st.sampled_from(
+        [bytes, gzip.compress, zstandard.compress, lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])]
+    ),
+    st.sampled_from(QUERIES),
+)
+def test_every_way_to_read_a_file_gives_the_same_rows(given_lines: list[bytes], layout: str, pack, sql: str) -> None:
+    """Whatever a file holds, the fast ways give the rows, or the error, of the reader of any layout."""
+    body = {"lines": b"\n".join([*given_lines, b""]), "array": encode_export(given_lines)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a[1]*.json"
+        path.write_bytes(pack(body.get(layout, b"\n".join(given_lines))))
+        fast = read_either_way(path, sql)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(query_module, "read_plain_events", give_up)
+            slow = read_either_way(path, sql)
+    assert fast == slow
+
+
+def give_up(_: object) -> list[list[bytes]]:
+    """Read nothing in the fast way."""
+    raise NotPlainLines
+
+
+@pytest.mark.parametrize("suffix", ["json", "json.gz", "ndjson", "ndjson.zst"])
+def test_whole_events_are_read_from_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix) -> None:
+    """A query of nothing but whole events of a plain file writes no rows."""
+    monkeypatch.setattr(query_module, "_load_rows", lambda *_, **__: pytest.fail("rows were written"))
+    path = tmp_path / f"a.{suffix}"
+    body = encode_export(EVENTS) if "ndjson" not in suffix else b"\n".join([*EVENTS, b""])
+    pack = {"gz": gzip.compress, "zst": zstandard.compress}.get(suffix.rpartition(".")[2], bytes)
+    path.write_bytes(pack(body))
+    assert fetch_rows(path, "SELECT event FROM events") == [(event.decode(),) for event in EVENTS]
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given of a file that was not the same at the end as at the beginning."""
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(EVENTS[0] + b"\n")
+    check = query_module._are_whole_events
+
+    def append(*arguments: object) -> bool:
+        is_whole = check(*arguments)
+        with path.open("ab") as file:
+            file.write(EVENTS[1] + b"\n")
+        return is_whole
+
+    monkeypatch.setattr(query_module, "_are_whole_events", append)
+    assert len(fetch_rows(path, "SELECT event FROM events")) == 2
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT event, (SELECT max(x) FROM (SELECT unnest([1]) AS x)) FROM events WHERE event IS NULL",
+        "SELECT event FROM events, read_text('{other}')",
+        "SELECT event FROM '{other}'",
+    ],
+)
+def test_whole_events_are_behind_the_fence(tmp_path: Path, sql) -> None:
+    """The engine that reads a file of the query itself reads no other file."""
+    path, other = tmp_path / "a.ndjson", tmp_path / "b.ndjson"
+    path.write_bytes(EVENTS[0] + b"\n")
+    other.write_bytes(EVENTS[1] + b"\n")
+    if "{other}" in sql:
+        with pytest.raises(UsageError):
+            fetch_rows(path, sql.format(other=other))
+    else:
+        assert fetch_rows(path, sql) == []
+    with contextlib.ExitStack() as stack:
+        connection = query_module._open_engine(stack, tmp_path)
+        query_module._close_to_others(connection, [path])
+        assert connection.execute(f"SELECT count(*) FROM read_json_objects('{path}')").fetchall() == [(1,)]
+        with pytest.raises(duckdb.PermissionException):
+            connection.execute(f"SELECT count(*) FROM read_json_objects('{other}')")
+
+
+@pytest.mark.parametrize("column", ["event", "event_name", "event, message"])
+def test_a_long_event_is_read(tmp_path: Path, column) -> None:
+    """An event of several megabytes is a row like any other."""
+    path = tmp_path / "a.json"
+    path.write_bytes(encode_export([*EVENTS, encode_event("Long", message="x" * 9_000_000)]))
+    assert len(fetch_rows(path, f"SELECT {column} FROM events")) == len(EVENTS) + 1
 
 
 @pytest.mark.parametrize("cut", [4, 40, -30])

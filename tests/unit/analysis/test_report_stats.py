@@ -179,7 +179,7 @@ def test_a_finding_has_the_events_of_its_pairs(parts, batch_size) -> None:
     for start in range(0, len(events), batch_size):
         report_stats.add_raws(events[start : start + batch_size])
     stats = report_stats.stats
-    detections = find_detections(stats, stats.list_principals(), stats.list_addresses())
+    detections = find_detections(stats, *stats.list_actors())
     data = make_report_data(report_stats, None, (0, 1))
     for finding in data.findings:
         (detection,) = [

@@ -38,15 +38,12 @@ def describe(stats: EventStats) -> dict:
     return {
         "events": stats.events,
         "range": (stats.first, stats.last, stats.untimed),
-        "counters": [
-            Counter(counter.counts)
-            for counter in (stats.types, stats.names, stats.principals, stats.addresses, stats.failures)
-        ],
+        "counters": [Counter(counter.counts) for counter in (stats.types, stats.names, stats.failures)],
         "outcomes": stats.outcomes,
         "statuses": stats.statuses,
-        "hours": (stats.hours, stats.failures_by_hour, stats.sign_ins),
-        "principals": sorted(one._replace(partners=tuple(sorted(one.partners))) for one in stats.list_principals()),
-        "addresses": sorted(one._replace(partners=tuple(sorted(one.partners))) for one in stats.list_addresses()),
+        "sign-ins": stats.sign_ins,
+        "principals": sorted(one._replace(partners=tuple(sorted(one.partners))) for one in stats.list_actors()[0]),
+        "addresses": sorted(one._replace(partners=tuple(sorted(one.partners))) for one in stats.list_actors()[1]),
     }
 
 
@@ -65,10 +62,10 @@ def test_counts_match_the_events(events: list[bytes]) -> None:
     stats = collect_stats(events)
     facts = [read_facts(event) for event in events]
     assert stats.events == len(events) == sum(stats.outcomes.values()) == sum(stats.statuses.values())
-    assert sum(stats.hours.values()) + stats.untimed == len(events)
     assert stats.names.counts == Counter(one.details.event_name for one in facts if one.details.event_name)
-    assert stats.addresses.counts == Counter(address for one in facts for address in one.addresses if address)
-    for actor in stats.list_principals():
+    addresses = {one.name: one.events for one in stats.list_actors()[1]}
+    assert addresses == Counter(address for one in facts for address in one.addresses if address)
+    for actor in stats.list_actors()[0]:
         times = [one.instant for one in facts if one.identity.principal_name == actor.name]
         assert (actor.first, actor.last) == (min(times), max(times))
 
@@ -150,5 +147,20 @@ def test_hours_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forged times spread over centuries do not fill the memory with hours."""
     monkeypatch.setattr(stats_module, "_HOURS_KEPT", 20)
     stats = collect_stats(*([encode_sign_in("failure", hours=day * 24)] for day in range(100)))
-    assert len(stats.hours) <= 21
     assert len(stats.sign_ins) <= 21
+
+
+@pytest.mark.parametrize(
+    ("principals", "addresses", "expected"),
+    [(20, 20, (False, False)), (21, 1, (True, False)), (1, 21, (False, True)), (30, 40, (True, True))],
+)
+@pytest.mark.parametrize("per_batch", [1, 7])
+def test_too_many_actors_are_noted(
+    monkeypatch: pytest.MonkeyPatch, principals: int, addresses: int, expected, per_batch: int
+) -> None:
+    """More than twice as many principals or addresses as are kept count as too many, whatever was dropped before."""
+    monkeypatch.setattr(activity_module, "_ACTIVITIES_KEPT", 10)
+    monkeypatch.setattr(stats_module, "_ACTORS_KEPT", 10)
+    events = [b"{}", *(encode_event("X", f"u{one % principals}", f"a{one % addresses}") for one in range(60))]
+    stats = collect_stats(*(events[at : at + per_batch] for at in range(0, len(events), per_batch)))
+    assert (stats.are_principals_capped, stats.are_addresses_capped) == expected

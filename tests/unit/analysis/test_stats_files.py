@@ -45,8 +45,8 @@ def test_both_readers_count_the_same(tmp_path: Path, layout, number) -> None:
     assert fast.events == slow.events == number
     assert fast.names.counts == slow.names.counts
     assert fast.sign_ins == slow.sign_ins
-    assert [(one.name, one.first, one.last) for one in fast.list_principals()] == [
-        (one.name, one.first, one.last) for one in slow.list_principals()
+    assert [(one.name, one.first, one.last) for one in fast.list_actors()[0]] == [
+        (one.name, one.first, one.last) for one in slow.list_actors()[0]
     ]
 
 

@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.events.columns import COLUMNS, MAP_COLUMNS, format_time, make_row, read_facts_and_maps, read_row
-from ociaudit.events.fields import read_facts, read_status
+from ociaudit.events.columns import (
+    COLUMNS,
+    MAP_COLUMNS,
+    format_time,
+    list_fields,
+    make_row,
+    read_columns,
+    read_facts_and_maps,
+    read_row,
+)
+from ociaudit.events.fields import make_facts_reader, read_facts, read_status
 from ociaudit.formats.base import Record
 from ociaudit.planning.shard import Target
 
@@ -190,3 +199,13 @@ def test_a_free_map_keeps_its_bytes() -> None:
 def test_an_event_without_free_maps_has_none(raw: bytes) -> None:
     """Values of other types in place of the models give no free maps."""
     assert set(read_facts_and_maps(raw)[1]) == {None}
+
+
+@given(st.lists(events, max_size=4), st.lists(st.sampled_from(NAMES[:-1]), unique=True))
+def test_some_columns_have_the_values_of_the_whole_row(given_events: list[Any], names: list[str]) -> None:
+    """Any choice of columns, read from partial facts, has the values of the whole rows."""
+    raws = [json.dumps(event).encode() for event in [FULL, *given_events]]
+    origins = [Target("us-ashburn-1", "asked"), *([None] * len(given_events))]
+    facts = list(map(make_facts_reader(list_fields(names)), raws))
+    rows = [dict(zip(NAMES, read_row(Record(*pair)), strict=True)) for pair in zip(raws, origins, strict=True)]
+    assert list(map(list, read_columns(facts, origins, names))) == [[row[name] for row in rows] for name in names]

@@ -23,6 +23,7 @@ from ociaudit.events.fields import (
     read_facts,
     read_facts_leniently,
     read_instant,
+    read_instants,
     read_key_fields_leniently,
     read_sdk_facts,
     replace_surrogates,
@@ -390,3 +391,17 @@ def test_every_text_has_an_outcome(status: str | None, detail: str | None, messa
 def test_the_quick_way_reads_times_like_the_general_one(text: str) -> None:
     """Whatever looks like the usual form of a time has the instant that the general parser gives it."""
     assert read_instant(text) == _read_any_instant(text)
+
+
+@given(
+    st.lists(
+        st.none()
+        | st.text("0123456789-T:.Z", min_size=24, max_size=24)
+        | st.sampled_from(["", "2025-02-29T01:02:03.004Z", "2025-12-01T24:00:00.000Z", "2025-12-31T23:59:60.000Z"])
+        | st.datetimes().map(lambda time: time.isoformat(timespec="milliseconds") + "Z"),
+        max_size=6,
+    )
+)
+def test_many_instants_are_those_of_each(texts: list[str | None]) -> None:
+    """Times that are read together have the instants of each."""
+    assert read_instants(texts) == list(map(read_instant, texts))
