@@ -31,7 +31,7 @@ from ociaudit.archive.inputs import FileInput
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import MergeResult, merge_events, name_date, open_engine, read_date
 from ociaudit.archive.state import ArchiveState, find_retention_start
-from ociaudit.archive.tail import RecordIds
+from ociaudit.archive.tail import write_record_ids
 from ociaudit.clock import Clock
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError, format_count
 from ociaudit.events.event import read_event
@@ -288,13 +288,11 @@ class _Import:
         signing_key: Path | None,
     ) -> None:
         """Merge the records with the archive, and commit what is new."""
-        ids = RecordIds()
         by_date = self.result.added_by_date
 
-        def record(raw: bytes, _: Target | None, order: bytes) -> None:
+        def record(_: bytes, __: Target | None, order: bytes) -> None:
             date = name_date(order)
             by_date[date] = by_date.get(date, 0) + 1
-            ids.add(date, raw)
 
         merged = merge_events(
             self._archive, state.group_segments(), self._iterate(ordered), scratch=scratch, on_added=record
@@ -313,7 +311,7 @@ class _Import:
         )
         commit = self._state_coverage(state, commit)
         if merged.added or merged.replaced or self.result.covered_minutes:
-            ids.write(log.folder, commit.sequence)
+            write_record_ids(log.folder, commit.sequence, merged.record_ids)
             self.result.commit = append_commit(log, state, commit, signing_key=signing_key)
 
     def _iterate(self, ordered: OrderedRecords) -> Iterator[tuple[bytes, Target | None]]:

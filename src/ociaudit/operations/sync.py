@@ -45,7 +45,7 @@ from ociaudit.archive.commit_log import (
 )
 from ociaudit.archive.delta import check_delta, update_delta
 from ociaudit.archive.reader import load_state
-from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered, name_date
+from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
@@ -63,7 +63,7 @@ from ociaudit.archive.state import (
     parse_rings,
     plan_asks,
 )
-from ociaudit.archive.tail import RecordIds, drop_record_ids
+from ociaudit.archive.tail import drop_record_ids, write_record_ids
 from ociaudit.client.audit import Page
 from ociaudit.client.network import split_regions
 from ociaudit.errors import CorruptRun, DiskError, UsageError
@@ -275,16 +275,16 @@ class _AddedRecorder:
         self._minutes: Counter[int] = Counter()
         self._after_final = 0
         self.own = 0
-        self.record_ids = RecordIds()
 
     def record(self, raw: bytes, origin: Target | None, order: bytes) -> None:
         """Record one added event."""
-        self.record_ids.add(name_date(order), raw)
         if _OWN_CALL in raw and self._is_own(raw):
             self.own += 1
-        instant = read_instant_of(order)
         known = self._state.targets.get(origin) if origin is not None else None
-        if known is None or instant == UNREADABLE_INSTANT:
+        if known is None:
+            return
+        instant = read_instant_of(order)
+        if instant == UNREADABLE_INSTANT:
             return
         minute = minute_of_instant(instant)
         span = known.coverage.find_span(minute)
@@ -709,7 +709,7 @@ class _Round:
             counts=msgspec.structs.replace(merged.counts, own=recorder.own),
             late=recorder.late,
         )
-        recorder.record_ids.write(self._folder, commit.sequence)
+        write_record_ids(self._folder, commit.sequence, merged.record_ids)
         return append_commit(self._log, state, commit, signing_key=self._options.signing_key)
 
     def _state_facts(self, plan: SyncPlan) -> Commit:
