@@ -17,6 +17,7 @@ Invariants
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -387,9 +388,10 @@ class ArchiveState(ArchiveFacts, kw_only=True):
         empty = TargetState()
         for target in list(targets):
             state = self.targets.get(target, empty)
-            if id(state) not in changed:
-                changed[id(state)] = (state, change(state))  # keeps the old one alive, and so its id unique
-            self.targets[target] = changed[id(state)][1]
+            pair = changed.get(id(state))
+            if pair is None:
+                pair = changed[id(state)] = (state, change(state))  # keeps the old one alive, and so its id unique
+            self.targets[target] = pair[1]
 
     def _share(self) -> None:
         """Let targets of equal states share one object."""
@@ -410,13 +412,17 @@ def _add_windows(coverage: AskedCoverage, windows: Iterable[Window], now: int) -
     return coverage
 
 
-def _thin_trail(trail: Sequence[int]) -> tuple[int, ...]:
-    """Drop all but one time a day from what is over a day old."""
+def _thin_trail(trail: tuple[int, ...]) -> tuple[int, ...]:
+    """Drop all but one time a day from what is over a day old; all but the last time were thinned when they came."""
+    last = trail[-1]
+    first = bisect_right(trail, last - _TRAIL_DAYS * MINUTES_PER_DAY)
+    thinned = bisect_right(trail, trail[-2] - MINUTES_PER_DAY) if len(trail) > 1 else 0
+    begin = max(thinned - 1, 0)
     kept: list[int] = []
-    for one in trail:
-        if one > trail[-1] - MINUTES_PER_DAY or not kept or one - kept[-1] >= MINUTES_PER_DAY:
+    for one in trail[begin:]:
+        if one > last - MINUTES_PER_DAY or not kept or one - kept[-1] >= MINUTES_PER_DAY:
             kept.append(one)
-    return tuple(one for one in kept if one > trail[-1] - _TRAIL_DAYS * MINUTES_PER_DAY)
+    return (*trail[first:begin], *(one for one in kept if one > last - _TRAIL_DAYS * MINUTES_PER_DAY))
 
 
 def find_retention_start(now: int, retention_days: int | None) -> int:
