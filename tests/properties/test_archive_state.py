@@ -394,7 +394,7 @@ def test_a_year_of_syncs_stays_small() -> None:
 @settings(max_examples=50)
 @given(st.lists(st.integers(-3_000, 3_000), min_size=1, max_size=40))
 def test_the_trail_is_thinned_to_one_time_a_day(steps: list[int]) -> None:
-    """Whatever the clock does, the trail has every sync of the last day that is still believed, and one a day before."""
+    """Whatever the clock does, the trail has every sync of the last day that is still believed, then one a day."""
     state, now = ArchiveState(), NOW
     expected: list[int] = []
     for step in steps:

@@ -692,7 +692,9 @@ class _DateFinder:
 def name_date(order: bytes) -> str:
     """Return the UTC date of an event by its `order`, `UNKNOWN_DATE` if its time is unreadable."""
     instant = read_instant_of(order)
-    return UNKNOWN_DATE if instant == UNREADABLE_INSTANT else _format_date(minute_of_instant(instant) // MINUTES_PER_DAY)
+    return (
+        UNKNOWN_DATE if instant == UNREADABLE_INSTANT else _format_date(minute_of_instant(instant) // MINUTES_PER_DAY)
+    )
 
 
 @lru_cache(maxsize=64)
