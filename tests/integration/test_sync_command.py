@@ -114,7 +114,7 @@ def test_a_dry_run_writes_nothing(emulator: Emulator, synced: Path, tmp_path: Pa
     assert re.search(r"requests +at least 3: 1 window in 1 target", text)
     before = hash_tree(synced)
     text = run_sync(emulator, synced, "--dry-run").stdout.decode()
-    assert re.search(r"rings +2h due", text)
+    assert re.search(r"rescan +of the last 2h", text)
     assert "archive     archive exists" in text
     assert hash_tree(synced) == before
     operations = {line["operation"] for line in emulator.log()}

@@ -369,7 +369,7 @@ def describe_preview(preview: SyncPreview, sync_options: SyncOptions, *, request
     yield f"ends        {format_minute(plan.end)} ({plan.settle_minutes} minutes before now)"
     yield f"regions     {len(plan.regions):,}: {regions}"
     yield f"targets     {format_count(len(plan.targets), 'target')} from {format_count(compartments, 'compartment')}"
-    yield f"rings       {_list_rings(plan.rings_run)} due"
+    yield f"rescan      {_describe_rescan(plan.rings_run)}"
     yield (
         f"requests    at least {preview.requests_at_least:,}: {format_count(preview.windows, 'window')} in "
         f"{format_count(asked, 'target')}, and a page or more for each"
@@ -492,7 +492,7 @@ def _describe_next(following: NextSync) -> str:
     return (
         f"at least {format_count(following.requests_at_least, 'request')} to "
         f"{format_count(following.targets, 'target')}, from {format_minute(following.begin)} on; "
-        f"rings {_list_rings(following.rings)} due"
+        f"rescan {_describe_rescan(following.rings)}"
     )
 
 
@@ -570,6 +570,11 @@ def list_paths(state: ArchiveState) -> dict[str, str]:
 
 def _format_minutes(minutes: int) -> str:
     return console.format_duration(60 * minutes) if minutes < 2880 else f"{minutes / 1440:.1f} days"
+
+
+def _describe_rescan(rings: tuple[int, ...]) -> str:
+    """Return how far back a sync requests again: `the last 26h`; the widest ring includes the others."""
+    return f"of the last {_list_rings(rings[-1:])}" if rings else "not due"
 
 
 def _list_rings(rings: tuple[int, ...]) -> str:

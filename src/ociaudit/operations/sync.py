@@ -52,9 +52,9 @@ from ociaudit.archive.state import (
     Totals,
     diff_scope,
     due_rings,
-    find_final_dates,
     find_lost,
     find_retention_start,
+    find_settled_dates,
     group_answers,
     judge_archive,
     judge_closures,
@@ -112,6 +112,8 @@ _UNDIVIDED_MINUTES = 2 * MINUTES_PER_DAY
 """What is not longer than this is one stretch of time, so that a usual sync sends one request for each target."""
 _ANSWER_MARGIN_MINUTES = 10
 """How far inside retention a minute must be when its answer has come; the clocks of service and client differ."""
+_MAX_SKEW_SECONDS = 300.0
+"""The service rejects a signature that is further from its own clock; so much is proved by any answer."""
 _OUTDATED_MINUTES = 15
 """A resumed plan that is older than this leaves a gap to the present, which another round closes."""
 _MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -924,9 +926,9 @@ def make_writer() -> Writer:
 
 
 def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> Iterator[Commit]:
-    """Rewrite every final date that has several segments into one; commit a month of dates at a time."""
+    """Rewrite every date that is settled and has several segments into one; commit a month of dates at a time."""
     segments = {date: entries for date, entries in state.group_segments().items() if len(entries) > 1}
-    dates = sorted(find_final_dates(state, segments))
+    dates = sorted(find_settled_dates(state, segments))
     for first in range(0, len(dates), _DATES_PER_COMPACTION):
         some = dates[first : first + _DATES_PER_COMPACTION]
         _check_space(log.folder, _MIN_FREE_BYTES + sum(one.size_bytes for date in some for one in segments[date]))
@@ -1000,8 +1002,9 @@ def _join_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
 
 
 def _read_skew(service: Service) -> float:
-    """Return how many seconds the local clock is ahead of the service's, as far as that is known; never negative."""
-    return max(0.0, service.transport.skew_seconds or 0.0)
+    """Return how many seconds the local clock is ahead of the service's; without a `Date`, how many it can be."""
+    skew = service.transport.skew_seconds
+    return _MAX_SKEW_SECONDS if skew is None else max(0.0, skew)
 
 
 def _find_answerable(now: int, retention_days: int | None) -> int:

@@ -17,7 +17,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -381,9 +381,9 @@ class ArchiveVerification:
     def verdict(self) -> Verdict:
         """Return the verdict; where anything disagrees, the archive is altered."""
         if self.state is None:
-            return Verdict(kind=VerdictKind.ALTERED, is_anchored=self.chain.is_anchored)
+            return Verdict(kind=VerdictKind.ALTERED, is_archive=True, is_anchored=self.chain.is_anchored)
         verdict = judge_archive(self.state, is_anchored=self.chain.is_anchored)
-        return verdict if self.is_consistent else replace(verdict, kind=VerdictKind.ALTERED)
+        return verdict if self.is_consistent else verdict.mark_altered()
 
 
 def verify_archive(
