@@ -27,7 +27,7 @@ from ociaudit.cli.options import (
     sign_in_options,
     speed_options,
 )
-from ociaudit.errors import ExitCode, Interrupted, OciAuditError, UsageError, find_exit_status, format_count
+from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -184,7 +184,7 @@ class _SyncRun:
         """Sync, print how it ended, write the metrics, and return the exit code.
 
         Raises:
-            OciAuditError: the sync could not be finished; the metrics are written then, too.
+            OciAuditError: the sync could not be finished; the metrics are written then, too, and after a bug.
         """
         from ociaudit import api
 
@@ -198,8 +198,11 @@ class _SyncRun:
             )
         except OciAuditError as error:
             progress.close()
-            if not isinstance(error, Interrupted):
-                self._write_metrics(_describe_attempt(progress, find_exit_status(error), error))
+            self._write_metrics(_describe_attempt(progress, find_exit_status(error), error))
+            raise
+        except Exception:
+            progress.close()
+            self._write_metrics(_describe_attempt(progress, ExitCode.BUG))
             raise
         finally:
             progress.close()

@@ -43,7 +43,7 @@ from ociaudit.archive.commit_log import (
     is_archive,
     lock_archive,
 )
-from ociaudit.archive.delta import check_delta, update_delta
+from ociaudit.archive.delta import check_delta, has_log, update_delta
 from ociaudit.archive.reader import load_state
 from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered
 from ociaudit.archive.state import (
@@ -867,7 +867,7 @@ def sync_archive(
         log = CommitLog.open(options.archive)
         log.check_key(options.signing_key)
         state = recover_archive(log, now=context.clock.now())
-        _check_space(log.folder, _MIN_FREE_BYTES)
+        check_space(log.folder, "a sync")
         has_more, began = True, None
         while has_more:
             done = _Round(options, context, log, state, began=began).run()
@@ -885,6 +885,11 @@ def sync_archive(
         drop_record_ids(log.folder, before=context.clock.now() - kept)
         if options.is_delta:
             update_delta(log, state)
+        elif has_log(log.folder):
+            context.callbacks.on_notice(
+                "the archive has a Delta log, which this sync did not bring up to date: engines that read it miss what "
+                "is new; add --delta, or remove the folder events/_delta_log"
+            )
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
 
@@ -931,7 +936,7 @@ def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: A
     dates = sorted(find_settled_dates(state, segments))
     for first in range(0, len(dates), _DATES_PER_COMPACTION):
         some = dates[first : first + _DATES_PER_COMPACTION]
-        _check_space(log.folder, _MIN_FREE_BYTES + sum(one.size_bytes for date in some for one in segments[date]))
+        check_space(log.folder, "a sync", sum(one.size_bytes for date in some for one in segments[date]))
         added = []
         make_private_folder(log.folder.work)
         for date in some:
@@ -1079,11 +1084,17 @@ def _check_wider(before: Selection | None, now: Selection) -> None:
         )
 
 
-def _check_space(folder: ArchiveFolder, needed: int) -> None:
+def check_space(folder: ArchiveFolder, what: str, written: int = 0) -> None:
+    """Check that an archive's disk has space for so many bytes and some more, before `what` begins to write.
+
+    Raises:
+        DiskError: it has not.
+    """
+    needed = _MIN_FREE_BYTES + written
     with explain_disk("look into", folder.path):
         free = shutil.disk_usage(folder.path).free
     if free < needed:
         raise DiskError(
-            f"the disk of {folder.path} has {free // 2**20:,} MiB left, and a sync needs {needed // 2**20:,} MiB",
+            f"the disk of {folder.path} has {free // 2**20:,} MiB left, and {what} needs {needed // 2**20:,} MiB",
             hint="make room, then run the same command again; nothing is lost",
         )

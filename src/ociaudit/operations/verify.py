@@ -25,6 +25,7 @@ import msgspec
 
 from ociaudit.archive.commit import SEGMENT_PATH, Commit, Head, SegmentEntry
 from ociaudit.archive.commit_log import ArchiveFolder, ChainFacts, CommitLog, is_temporary, verify_chain
+from ociaudit.archive.delta import is_log_entry
 from ociaudit.archive.segments import check_segment, read_record_hashes
 from ociaudit.archive.state import ArchiveState, judge_archive
 from ociaudit.archive.tail import read_record_ids
@@ -515,8 +516,12 @@ class _ArchiveCheck:
             for path in _list_below(root)
         ]
         added = {**self._added, **_list_added(self._folder, state.sequence)}  # a sync may have committed meanwhile
+        if any(is_log_entry(f"{root.name}/{name}") for root, name in found):
+            self._result.notes.append("the Delta log is derived from the commits and not checked")
         for root, name in found:
             path, segment = f"{root.name}/{name}", f"events/{name}"
+            if is_log_entry(path):
+                continue
             if segment not in added:
                 self._report_surplus(path, root / name)
             elif root == self._folder.events and segment not in state.segments and added[segment] <= state.sequence:
