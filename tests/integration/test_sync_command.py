@@ -114,7 +114,7 @@ def test_a_dry_run_writes_nothing(emulator: Emulator, synced: Path, tmp_path: Pa
     assert re.search(r"requests +at least 3: 1 window in 1 target", text)
     before = hash_tree(synced)
     text = run_sync(emulator, synced, "--dry-run").stdout.decode()
-    assert re.search(r"rings +2h due", text)
+    assert re.search(r"rescan +of the last 2h", text)
     assert "archive     archive exists" in text
     assert hash_tree(synced) == before
     operations = {line["operation"] for line in emulator.log()}
@@ -289,12 +289,13 @@ def test_a_sync_that_waits_is_ended_by_a_signal(emulator: Emulator, tmp_path: Pa
 
 
 def test_a_sync_that_fetches_is_ended_by_a_signal_and_keeps_what_arrived(emulator: Emulator, tmp_path: Path) -> None:
-    """SIGTERM while a response hangs ends the process with 143; the next sync asks again only for that response."""
+    """SIGTERM while a response hangs ends it with 143, also in the metrics; the next sync asks only for the rest."""
     hang = {"operation": "ListEvents", "skip": 2, "times": 1, "fault": {"kind": "stall", "seconds": 100}}
     emulator.faults([hang])
     day = f"{datetime.now(UTC) - timedelta(days=5):%Y-%m-%d}"
     scope = ("--start", day, *ONE_TARGET)
-    process = start_sync(emulator, tmp_path, "--every", "1h", "--concurrency", "1", "-vv", *scope)
+    options = ("--every", "1h", "--concurrency", "1", "-vv", "--metrics-file", "sync.prom")
+    process = start_sync(emulator, tmp_path, *options, *scope)
     read_lines_until(process, "auditEvents 200")
     read_lines_until(process, "auditEvents 200")
     while not emulator.fault_states()[0]["fired"]:
@@ -303,6 +304,9 @@ def test_a_sync_that_fetches_is_ended_by_a_signal_and_keeps_what_arrived(emulato
     done = finish_process(process)
     assert (done.code, read_state(tmp_path / "archive").sequence) == (143, 0), done.stderr
     assert "everything received is kept" in done.stderr
+    metrics = read_metrics(tmp_path / "sync.prom")
+    assert metrics["oci_audit_last_attempt_exit_code"] == 143
+    assert metrics["oci_audit_last_attempt_requests"] >= 2
     emulator.clear_faults()
     assert run_sync(emulator, tmp_path).code == 0
     assert run_sync(emulator, tmp_path, *scope, archive="other").code == 0
@@ -334,6 +338,14 @@ def test_the_loop_ends_after_its_time_with_the_exit_code_of_the_last_sync(emulat
     scope = ("--region", "us-ashburn-1", "--compartment", "investigations")
     done = run_sync(emulator, tmp_path, "--start", "1d", "--every", "1h", "--for", "1m", *scope)
     assert (done.code, read_state(tmp_path / "archive").sequence) == (10, 1), done.stderr
+
+
+def test_a_delta_log_that_is_not_kept_up_is_reported(emulator: Emulator, tmp_path: Path) -> None:
+    """A sync without `--delta` says that the Delta log of the archive is left behind, if there is one."""
+    assert "Delta" not in run_sync(emulator, tmp_path, "--start", "1d", *ONE_TARGET).stderr
+    (tmp_path / "archive" / "events" / "_delta_log").mkdir()
+    done = run_sync(emulator, tmp_path)
+    assert (done.code, "did not bring up to date" in done.stderr, "--delta" in done.stderr) == (0, True, True)
 
 
 # Metrics

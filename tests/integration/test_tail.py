@@ -72,6 +72,21 @@ def test_the_record_id_is_the_hash_of_the_event_as_served(archive) -> None:
     assert json.loads(lines[2])["record_id_"] == hashlib.sha256(HARD[2]).hexdigest()
 
 
+def test_what_a_kill_left_of_a_line_spoils_no_other(archive) -> None:
+    """A file to append to whose last line is cut off gets a line break first: every event is a line of its own."""
+    path = archive.path.parent / "out.ndjson"
+    path.write_bytes(HARD[0] + b"\n" + HARD[1][:20])
+    command = f"{find_command('oci-audit')} tail archive --cursor c --quiet >> out.ndjson"
+    assert run_process(["sh", "-c", command], cwd=archive.path.parent).code == 0
+    lines = path.read_bytes().split(b"\n")
+    assert lines[:2] == [HARD[0], HARD[1][:20]]
+    assert lines[2:7] == HARD
+    archive.add([make_event(50)])
+    assert run_process(["sh", "-c", command], cwd=archive.path.parent).code == 0
+    assert path.read_bytes().split(b"\n")[-2:] == [make_event(50), b""]
+    assert b"\n\n" not in path.read_bytes()
+
+
 def test_a_filter_selects_and_the_cursor_passes_the_rest(archive) -> None:
     """Events that a filter drops are not given later, either."""
     found = tail(archive, "--cursor", "c", "--event-after", "2025-12-02T00:00:10Z")

@@ -1,5 +1,6 @@
 """Promises of an archive's segments, for every set of records and every schedule of merges and compactions."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -108,17 +109,20 @@ class Archive:
         """Merge a batch and check its counts."""
         rows = sum(entry.rows for entries in self.live.values() for entry in entries)
         added = len(self.added)
+        raws: list[bytes] = []
         result = merge_events(
             self.path,
             self.live,
             sort(batch),
             scratch=self.scratch,
-            on_added=lambda raw, _, order: self.added.append((order, digest(raw))),
+            on_added=lambda raw, _, order: (self.added.append((order, digest(raw))), raws.append(raw)),
             engine=self.engine,
         )
         counts = result.counts
         assert counts.received == len(batch) == counts.added + counts.known + counts.identical + counts.reserialised
         assert counts.added == len(self.added) - added
+        ids = [ids[start : start + 32] for ids in result.record_ids.values() for start in range(0, len(ids), 32)]
+        assert sorted(ids) == sorted(hashlib.sha256(raw).digest() for raw in raws)
         for entries in self.live.values():
             entries[:] = [entry for entry in entries if entry.path not in result.replaced]
         for entry in result.added:

@@ -16,7 +16,7 @@ from ociaudit.archive.state import (
     judge_archive,
     make_calendar,
 )
-from ociaudit.planning.shard import AskedCoverage, Coverage, Gap, Target, Window, format_minute
+from ociaudit.planning.shard import MINUTES_PER_DAY, AskedCoverage, Coverage, Gap, Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
 from support.drawn_commits import (
     DAY,
@@ -389,6 +389,24 @@ def test_a_year_of_syncs_stays_small() -> None:
     assert len(state.trail) <= 400 + 24
     assert judge_archive(state).kind is VerdictKind.COMPLETE_SO_FAR
     assert len(state.encode()) < 50_000
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(-3_000, 3_000), min_size=1, max_size=40))
+def test_the_trail_is_thinned_to_one_time_a_day(steps: list[int]) -> None:
+    """Whatever the clock does, the trail has every sync of the last day that is still believed, then one a day."""
+    state, now = ArchiveState(), NOW
+    expected: list[int] = []
+    for step in steps:
+        now = max(now + step, NOW)
+        run_sync(state, now)
+        expected = [*(one for one in expected if one <= now), now]
+        kept: list[int] = []
+        for one in expected:
+            if one > now - MINUTES_PER_DAY or not kept or one - kept[-1] >= MINUTES_PER_DAY:
+                kept.append(one)
+        expected = kept
+        assert list(state.trail) == expected
 
 
 def test_a_sync_of_many_targets_states_little() -> None:

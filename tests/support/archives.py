@@ -14,9 +14,9 @@ import msgspec
 
 from ociaudit.archive.commit import Answered, Commit, Compartment, ScopeChange, SegmentEntry, Writer
 from ociaudit.archive.commit_log import CommitLog, create_archive, lock_archive
-from ociaudit.archive.segments import merge_events, name_date
+from ociaudit.archive.segments import merge_events
 from ociaudit.archive.state import ArchiveState
-from ociaudit.archive.tail import RecordIds
+from ociaudit.archive.tail import write_record_ids
 from ociaudit.events.event import read_event
 from ociaudit.planning.shard import Target, Window, parse_minute
 from ociaudit.storage.atomic_io import make_private_folder, write_file
@@ -89,17 +89,11 @@ def build_archive(
     scratch.mkdir(mode=0o700, exist_ok=True)
     for batch in batches:
         events = sorted(batch, key=lambda item: (read_event(item[0]).order, item[0]))
-        ids = RecordIds()
-
-        def keep_id(raw: bytes, _: Target | None, order: bytes, ids: RecordIds = ids) -> None:
-            ids.add(name_date(order), raw)
-
         merged = merge_events(
             path,
             state.group_segments(),
             events,
             scratch=scratch,
-            on_added=keep_id,
         )
         added = tuple(_describe_again(path, entry, rewrite) for entry in merged.added)
         commit = Commit(
@@ -124,7 +118,7 @@ def build_archive(
         head = log.append(commit, signing_key=signing_key)
         (written,) = log.read_commits(commit.sequence)
         state.apply(written, head.digest)
-        ids.write(log.folder, commit.sequence)
+        write_record_ids(log.folder, commit.sequence, merged.record_ids)
         for name in merged.replaced:
             goal = log.folder.replaced_path(name)
             make_private_folder(goal.parent)
@@ -136,10 +130,6 @@ def build_archive(
 _SCOPE = ScopeChange(
     added_regions=REGIONS, compartments={ocid: Compartment(name, "ACTIVE") for ocid, name in PATHS.items()}
 )
-
-
-def _record_id(ids: RecordIds, raw: bytes, _: Target | None, order: bytes) -> None:
-    ids.add(name_date(order), raw)
 
 
 def _describe_again(path: Path, entry: SegmentEntry, rewrite: Callable[[Path], None] | None) -> SegmentEntry:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ociaudit.archive.commit import Commit
 from ociaudit.archive.commit_log import CommitLog, create_archive, lock_archive
-from ociaudit.archive.segments import compact_date, merge_events, name_date
-from ociaudit.archive.tail import RecordIds
+from ociaudit.archive.segments import compact_date, merge_events
+from ociaudit.archive.tail import write_record_ids
 from ociaudit.events.event import read_event
 from ociaudit.operations.sync import append_commit, recover_archive
 from ociaudit.planning.shard import Target
@@ -53,18 +53,16 @@ class EventArchive:
             log = CommitLog.open(self.path)
             state = recover_archive(log, now=NOW)
             make_private_folder(self.scratch)
-            ids = RecordIds()
             merged = merge_events(
                 self.path,
                 state.group_segments(),
                 [(raw, target) for raw in sort_raws(raws)],
                 scratch=self.scratch,
-                on_added=lambda raw, _, order: ids.add(name_date(order), raw),
             )
             shutil.rmtree(self.scratch)
             commit = self._make(log, "sync", added=merged.added, replaced=merged.replaced, counts=merged.counts)
             if with_ids:
-                ids.write(log.folder, commit.sequence)
+                write_record_ids(log.folder, commit.sequence, merged.record_ids)
             return append_commit(log, state, commit, signing_key=None)
 
     def compact(self, date: str, *, keeps_replaced: bool = False) -> None:

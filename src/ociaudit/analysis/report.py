@@ -151,7 +151,7 @@ def _check_count(facts: InputFacts, report_stats: ReportStats) -> InputFacts:
     """Return the facts; of a file that holds another number of events than its manifest states, it is altered."""
     if facts.events in {None, report_stats.stats.events}:
         return facts
-    verdict = replace(facts.verdict, kind=VerdictKind.ALTERED)
+    verdict = facts.verdict.mark_altered()
     return replace(facts, verdict=verdict, words=tuple(describe_verdict(verdict)))
 
 

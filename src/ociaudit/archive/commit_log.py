@@ -56,8 +56,8 @@ from ociaudit.storage.atomic_io import (
 )
 from ociaudit.storage.manifest import COMMIT_NAMESPACE, check_signature, name_signature, read_fingerprint, sign_bytes
 
-CHECKPOINT_INTERVAL = 16
-"""After so many commits without a checkpoint, one is due."""
+CHECKPOINT_INTERVAL = 2
+"""After so many commits without a checkpoint, one is due: adding three commits takes as long as reading one."""
 _CHECKPOINTS_KEPT = 2
 _HEADER_NAME = "archive.json"
 _HEAD_NAME = "HEAD"

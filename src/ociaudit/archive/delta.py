@@ -27,7 +27,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ociaudit.archive.commit import Commit, SegmentEntry
-from ociaudit.archive.commit_log import CommitLog
+from ociaudit.archive.commit_log import ArchiveFolder, CommitLog
 from ociaudit.archive.segments import EVENTS_FOLDER
 from ociaudit.archive.state import ArchiveState
 from ociaudit.errors import CorruptRun, UsageError
@@ -55,9 +55,25 @@ _TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "string", "time": "timestamp", "integer": "integer", "json": "string"}
 )
 _PARTIAL = re.compile(r"\.[0-9]{20}\.json(\.[a-z0-9_]+)?\.partial")
+_ENTRY = re.compile(rf"{EVENTS_FOLDER}/{LOG_NAME}/[0-9]{{20}}\.json")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _REBUILD = "remove the folder, then run: oci-audit sync ARCHIVE --delta; it is built again from the archive"
 _Action = dict[str, dict[str, Any]]
+
+
+def is_log_entry(path: str) -> bool:
+    """Return whether a path, relative to an archive, is that of an entry of its Delta log."""
+    return _ENTRY.fullmatch(path) is not None
+
+
+def has_log(folder: ArchiveFolder) -> bool:
+    """Return whether an archive has a Delta log.
+
+    Raises:
+        DiskError: its folder cannot be looked at.
+    """
+    with explain_disk("look into", folder.events):
+        return (folder.events / LOG_NAME).is_dir()
 
 
 def check_delta(archive: Path) -> None:

@@ -173,6 +173,7 @@ class ArchiveView:
             self.archive.state,
             window=self.window if self.is_limited_in_time else None,
             targets=None if self.regions is None and self.compartments is None else self.targets,
+            regions=self.regions,
             is_anchored=is_anchored,
         )
 

@@ -26,6 +26,7 @@ import hashlib
 import heapq
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -42,11 +43,18 @@ import zstandard
 
 from ociaudit.archive.commit import SEGMENT_PATH, UNKNOWN_DATE, EventCounts, SegmentEntry
 from ociaudit.errors import CorruptRun, DiskError, format_count
-from ociaudit.events.event import BadPage, encode_order, extract_event_id, read_event, read_instant_of
+from ociaudit.events.event import (
+    BadPage,
+    encode_instant,
+    encode_order,
+    extract_event_id,
+    read_event,
+    read_instant_of,
+)
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute, minute_of_instant, read_facts, read_instant
 from ociaudit.formats.base import EventEncoder, Record, make_target
-from ociaudit.formats.parquet import SEGMENT_COLUMNS, Parquet, connect_writer, make_segment_row
-from ociaudit.planning.shard import Target, format_minute
+from ociaudit.formats.parquet import SEGMENT_COLUMNS, Engine, Parquet, connect_writer, make_segment_row
+from ociaudit.planning.shard import MINUTES_PER_DAY, Target, format_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, new_file, write_all
 from ociaudit.storage.merge import digest_value
 
@@ -110,12 +118,14 @@ class MergeResult:
     """What a merge did: `added` segments are on stable storage, `replaced` paths are no longer part of the archive.
 
     `received` = `added` + `known` + `identical` + `reserialised`. `conflicting` counts the pairs of time and id that
-    gained a record and have more than one; `own` is not counted.
+    gained a record and have more than one; `own` is not counted. `record_ids` holds the SHA-256 of every added record,
+    32 bytes each, by date and in canonical order.
     """
 
     added: tuple[SegmentEntry, ...]
     replaced: tuple[str, ...]
     counts: EventCounts
+    record_ids: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)
@@ -157,7 +167,7 @@ def merge_ordered(
     *,
     scratch: Path,
     on_added: OnAdded | None = None,
-    engine: DuckDBPyConnection | None = None,
+    engine: Engine | None = None,
     check: Check = lambda: None,
 ) -> MergeResult:
     """Write the events that the archive does not have into new segments.
@@ -175,9 +185,10 @@ def merge_ordered(
     tally = _Tally()
     with _use_engine(engine, scratch) as shared, _SegmentWriter(archive, scratch, shared, check) as writer:
         merge = _Merge(writer, tally, on_added)
-        for date, items in groupby(_reduce(_read_items(events, tally), tally), key=lambda item: name_date(item[0])):
+        for date, items in groupby(_reduce(_read_items(events, tally), tally), key=_DateFinder().find):
             merge.merge_date(date, live.get(date, ()), items)
-        return MergeResult(tuple(sorted(writer.finish())), tuple(sorted(merge.replaced)), tally.freeze())
+        added, replaced = tuple(sorted(writer.finish())), tuple(sorted(merge.replaced))
+    return MergeResult(added, replaced, tally.freeze(), merge.record_ids)
 
 
 def compact_date(
@@ -186,7 +197,7 @@ def compact_date(
     entries: Sequence[SegmentEntry],
     *,
     scratch: Path,
-    engine: DuckDBPyConnection | None = None,
+    engine: Engine | None = None,
     check: Check = lambda: None,
 ) -> SegmentEntry | None:
     """Write all rows of a date's live segments into one; return None if there is nothing to do.
@@ -209,7 +220,7 @@ def read_date(
     entries: Sequence[SegmentEntry],
     *,
     scratch: Path,
-    engine: DuckDBPyConnection | None = None,
+    engine: Engine | None = None,
     between: tuple[int, int] | None = None,
 ) -> Iterator[Record]:
     """Yield the records of a date's live segments in canonical order.
@@ -231,14 +242,37 @@ def read_date(
 
 
 @contextmanager
-def open_engine(scratch: Path) -> Iterator[DuckDBPyConnection]:
-    """Yield a DuckDB that sorts in at most 1 GiB of memory and otherwise in the private folder `scratch`."""
-    with connect_writer(temp_directory=str(scratch / "duckdb"), memory_limit=_ENGINE_MEMORY) as engine:
+def open_engine(scratch: Path) -> Iterator[Engine]:
+    """Yield a DuckDB that sorts in at most 1 GiB of memory and otherwise in the private folder `scratch`.
+
+    It is started when it is needed first.
+    """
+    with closing(_LazyEngine(scratch)) as engine:
         yield engine
 
 
+class _LazyEngine:
+    """A DuckDB that is started at the first use: a sync in which nothing happened needs none."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._lock = threading.Lock()
+        self._connection: DuckDBPyConnection | None = None
+
+    def cursor(self) -> DuckDBPyConnection:
+        with self._lock:
+            if self._connection is None:
+                folder = str(self._scratch / "duckdb")
+                self._connection = connect_writer(temp_directory=folder, memory_limit=_ENGINE_MEMORY)
+            return self._connection.cursor()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
 @contextmanager
-def _use_engine(engine: DuckDBPyConnection | None, scratch: Path) -> Iterator[DuckDBPyConnection]:
+def _use_engine(engine: Engine | None, scratch: Path) -> Iterator[Engine]:
     if engine is not None:
         yield engine
         return
@@ -257,36 +291,47 @@ class _Merge:
         self._tally = tally
         self._on_added = on_added
         self.replaced: list[str] = []
+        self.record_ids: dict[str, bytes] = {}
+        """The SHA-256 of every added record, by date."""
 
     def merge_date(self, date: str, entries: Sequence[SegmentEntry], new: Iterable[_Item]) -> None:
         """Merge the new records of a date, canonical and each once, with its live segments."""
         if not entries:
-            self._writer.write(date, self._add(new))
+            self._write_added(date, self._add(new))
             return
         with closing(_Stage(self._scratch)) as unknown:
             doubtful = self._drop_known(entries, new, unknown)
             if doubtful is None:
                 if unknown.count:
-                    self._writer.write(date, self._add(unknown.read()))
+                    self._write_added(date, self._add(unknown.read()))
                 return
             with closing(_Stage(self._scratch)) as added:
                 if not self._classify(entries, doubtful, unknown, added):
                     if added.count:
-                        self._writer.write(date, added.read())
+                        self._write_added(date, added.read())
                     return
+                if added.count:
+                    self.record_ids[date] = b"".join(hashlib.sha256(raw).digest() for _, raw, _ in added.read())
             stored = _read_stored(self._archive, entries, self._engine)
             self._writer.write(date, _reduce(heapq.merge(stored, unknown.read()), _Tally()))
             self.replaced.extend(entry.path for entry in entries)
 
+    def _write_added(self, date: str, items: Iterable[_Item]) -> None:
+        """Write a segment of records all of which are added."""
+        if digests := self._writer.write(date, items):
+            self.record_ids[date] = digests
+
     def _add(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Yield records, each of which is added, and count them."""
-        for order, group in groupby(items, key=itemgetter(0)):
-            members = 0
-            for item in group:
+        previous, members = b"", 0
+        for item in items:
+            if item[0] == previous:
                 members += 1
-                self._report(item)
-                yield item
-            self._count_conflict(order, members)
+                self._count_conflict(previous, members if members == 2 else 0)
+            else:
+                previous, members = item[0], 1
+            self._report(item)
+            yield item
 
     def _report(self, item: _Item) -> None:
         order, raw, origin = item
@@ -436,17 +481,26 @@ class _Unpublished:
     parquet: Parquet
     digest: Any = field(default_factory=hashlib.sha256)
     rows: int = 0
+    hashing: Future[None] | None = None
+    """The rows that are being added to the digest."""
+
+    def wait(self) -> None:
+        """Wait until the digest covers all rows so far."""
+        hashing, self.hashing = self.hashing, None
+        if hashing is not None:
+            hashing.result()
 
 
 class _SegmentWriter:
     """Writes segments. While DuckDB converts one and it goes to stable storage, the rows of the next are encoded."""
 
-    def __init__(self, archive: Path, scratch: Path, engine: DuckDBPyConnection, check: Check) -> None:
+    def __init__(self, archive: Path, scratch: Path, engine: Engine, check: Check) -> None:
         self.check = check
         self.archive = archive
         self.scratch = scratch
         self.engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="segments")
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="hashing")
         self._publishing: Future[SegmentEntry] | None = None
         self._entries: list[SegmentEntry] = []
         self._count = 0
@@ -455,10 +509,11 @@ class _SegmentWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._hashing.shutdown()
         self._thread.shutdown()
 
-    def write(self, date: str, items: Iterable[_Item]) -> None:
-        """Write a segment with these records, canonical and each once, unless there are none.
+    def write(self, date: str, items: Iterable[_Item]) -> bytes:
+        """Write a segment with these records, canonical and each once, unless there are none; return their SHA-256s.
 
         Raises:
             DiskError: this segment or the one before it cannot be written.
@@ -466,7 +521,7 @@ class _SegmentWriter:
         stream = iter(items)
         first = list(islice(stream, _EVENTS_PER_BATCH))
         if not first:
-            return
+            return b""
         self._count += 1
         parquet = Parquet(
             EventEncoder(),
@@ -481,10 +536,20 @@ class _SegmentWriter:
             parquet.begin()
             for batch in chain([first], iter(lambda: list(islice(stream, _EVENTS_PER_BATCH)), [])):
                 self.check()
-                _encode_rows(segment, batch)
+                self._encode_rows(segment, batch)
+            segment.wait()
             self._wait()
             stack.pop_all()
         self._publishing = self._thread.submit(_publish, self.archive, segment, self.check)
+        return bytes(parquet.sha256s)
+
+    def _encode_rows(self, segment: _Unpublished, batch: Sequence[_Item]) -> None:
+        """Add a batch of rows; while they are encoded, those of this batch are hashed."""
+        segment.rows += len(batch)
+        rows = b"".join(chain.from_iterable(_frame_row(origin, raw) for _, raw, origin in batch))
+        segment.wait()
+        segment.hashing = self._hashing.submit(segment.digest.update, rows)
+        segment.parquet.write([raw for _, raw, _ in batch], [_target_of(origin) for _, _, origin in batch])
 
     def finish(self) -> list[SegmentEntry]:
         """Wait until all segments are on stable storage and return them.
@@ -501,16 +566,9 @@ class _SegmentWriter:
             self._entries.append(publishing.result())
 
 
-def _encode_rows(segment: _Unpublished, batch: Sequence[_Item]) -> None:
-    raws = [raw for _, raw, _ in batch]
-    segment.rows += len(batch)
-    segment.digest.update(b"".join(_frame_row(origin, raw) for _, raw, origin in batch))
-    segment.parquet.write(raws, [_target_of(origin) for _, _, origin in batch])
-
-
-def _frame_row(origin: _Origin, raw: bytes) -> bytes:
-    """Return what `rows_sha256` covers of a row: region, compartment and event, each after its length."""
-    return _frame_origin(origin) + len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
+def _frame_row(origin: _Origin, raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what `rows_sha256` covers of a row, in parts: region, compartment and event, each after its length."""
+    return _frame_origin(origin), len(raw).to_bytes(_LENGTH_BYTES, "big"), raw
 
 
 @lru_cache(maxsize=4096)
@@ -611,15 +669,37 @@ def _microsecond_of(item: _Item) -> int:
     return _NO_MICROSECOND if instant == UNREADABLE_INSTANT else instant // 1_000 - _FIRST_MICROSECOND
 
 
+class _DateFinder:
+    """Finds the dates of records in canonical order, by one comparison each for those of the same date."""
+
+    def __init__(self) -> None:
+        self._date = ""
+        self._end = b""
+        """The smallest order of a later date."""
+
+    def find(self, item: _Item) -> str:
+        order = item[0]
+        if order >= self._end:
+            self._date = name_date(order)
+            instant = read_instant_of(order)
+            after = UNREADABLE_INSTANT + 1
+            if instant != UNREADABLE_INSTANT:
+                after = instant_of_minute((minute_of_instant(instant) // MINUTES_PER_DAY + 1) * MINUTES_PER_DAY)
+            self._end = encode_instant(after)
+        return self._date
+
+
 def name_date(order: bytes) -> str:
     """Return the UTC date of an event by its `order`, `UNKNOWN_DATE` if its time is unreadable."""
     instant = read_instant_of(order)
-    return UNKNOWN_DATE if instant == UNREADABLE_INSTANT else _format_date(minute_of_instant(instant) // 1440)
+    return (
+        UNKNOWN_DATE if instant == UNREADABLE_INSTANT else _format_date(minute_of_instant(instant) // MINUTES_PER_DAY)
+    )
 
 
 @lru_cache(maxsize=64)
 def _format_date(day: int) -> str:
-    return format_minute(day * 1440)[:10]
+    return format_minute(day * MINUTES_PER_DAY)[:10]
 
 
 @lru_cache(maxsize=4096)
@@ -641,7 +721,7 @@ def _make_origin(region: str | None, compartment: str | None) -> _Origin:
 def _read_stored(
     archive: Path,
     entries: Sequence[SegmentEntry],
-    engine: DuckDBPyConnection,
+    engine: Engine,
     span: tuple[int, int | None] | None = None,
 ) -> Iterator[_Item]:
     """Yield the stored records in canonical order; `span` is the first and last microsecond wanted."""
@@ -658,7 +738,7 @@ def _read_stored(
 
 
 def _read_keys(
-    archive: Path, entries: Sequence[SegmentEntry], engine: DuckDBPyConnection, span: tuple[int, int | None]
+    archive: Path, entries: Sequence[SegmentEntry], engine: Engine, span: tuple[int, int | None]
 ) -> Iterator[_StoredKey]:
     for microsecond, event_id, sha256, region, compartment in _query(archive, entries, engine, _KEY_COLUMNS, span):
         yield microsecond, event_id, sha256, _make_origin(region, compartment)
@@ -667,7 +747,7 @@ def _read_keys(
 def _query(
     archive: Path,
     entries: Sequence[SegmentEntry],
-    engine: DuckDBPyConnection,
+    engine: Engine,
     columns: str,
     span: tuple[int, int | None] | None,
 ) -> Iterator[tuple[Any, ...]]:
@@ -904,7 +984,7 @@ def _check_rows(engine: DuckDBPyConnection, file: str, entry: SegmentEntry) -> N
     last: tuple[bytes, bytes] = (b"", b"")
     while rows := engine.fetchmany(_EVENTS_PER_BATCH):
         items = [_check_row(entry, count + at, row) for at, row in enumerate(rows, 1)]
-        digest.update(b"".join(_frame_row(origin, raw) for _, raw, origin in items))
+        digest.update(b"".join(chain.from_iterable(_frame_row(origin, raw) for _, raw, origin in items)))
         places = [last, *(item[:2] for item in items)]
         for at, (before, after) in enumerate(pairwise(places), count + 1):
             if before >= after:
@@ -925,7 +1005,7 @@ def _check_row(entry: SegmentEntry, number: int, row: tuple[Any, ...]) -> _Item:
     target = make_target(values["origin_region"], values["origin_compartment"])
     try:
         order = read_event(raw).order
-        expected = msgspec.structs.astuple(make_segment_row(raw, raw, target))
+        expected = msgspec.structs.astuple(make_segment_row(raw, raw, target, hashlib.sha256(raw).digest()))
     except ValueError as error:
         raise _differs(entry, f"row {number:,} does not hold an event: {error}") from error
     for column, value, right in zip(SEGMENT_COLUMNS, row, expected, strict=True):

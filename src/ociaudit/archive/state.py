@@ -17,6 +17,7 @@ Invariants
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -387,9 +388,10 @@ class ArchiveState(ArchiveFacts, kw_only=True):
         empty = TargetState()
         for target in list(targets):
             state = self.targets.get(target, empty)
-            if id(state) not in changed:
-                changed[id(state)] = (state, change(state))  # keeps the old one alive, and so its id unique
-            self.targets[target] = changed[id(state)][1]
+            pair = changed.get(id(state))
+            if pair is None:
+                pair = changed[id(state)] = (state, change(state))  # keeps the old one alive, and so its id unique
+            self.targets[target] = pair[1]
 
     def _share(self) -> None:
         """Let targets of equal states share one object."""
@@ -410,13 +412,17 @@ def _add_windows(coverage: AskedCoverage, windows: Iterable[Window], now: int) -
     return coverage
 
 
-def _thin_trail(trail: Sequence[int]) -> tuple[int, ...]:
-    """Drop all but one time a day from what is over a day old."""
+def _thin_trail(trail: tuple[int, ...]) -> tuple[int, ...]:
+    """Drop all but one time a day from what is over a day old; all but the last time were thinned when they came."""
+    last = trail[-1]
+    first = bisect_right(trail, last - _TRAIL_DAYS * MINUTES_PER_DAY)
+    thinned = bisect_right(trail, trail[-2] - MINUTES_PER_DAY) if len(trail) > 1 else 0
+    begin = max(thinned - 1, 0)
     kept: list[int] = []
-    for one in trail:
-        if one > trail[-1] - MINUTES_PER_DAY or not kept or one - kept[-1] >= MINUTES_PER_DAY:
+    for one in trail[begin:]:
+        if one > last - MINUTES_PER_DAY or not kept or one - kept[-1] >= MINUTES_PER_DAY:
             kept.append(one)
-    return tuple(one for one in kept if one > trail[-1] - _TRAIL_DAYS * MINUTES_PER_DAY)
+    return (*trail[first:begin], *(one for one in kept if one > last - _TRAIL_DAYS * MINUTES_PER_DAY))
 
 
 def find_retention_start(now: int, retention_days: int | None) -> int:
@@ -670,20 +676,44 @@ def _assess(state: ArchiveState, one: TargetState, window: Window) -> _Situation
     return _Situation(expected, missing, lost, provisional)
 
 
+def find_settled_dates(state: ArchiveState, dates: Iterable[str]) -> frozenset[str]:
+    """Return those UTC dates of some to which the usual syncs will add nothing: they can be compacted.
+
+    These are the final ones, and those that lack only what is lost, or what the service denies. If a denial ends, the
+    date gains a segment and is compacted once more.
+    """
+    failed = {gap.target for gap in state.gaps if gap.kind == "failed"}
+    denied = {gap.target for gap in state.gaps if gap.kind == "denied"} - failed
+    days = _find_days(state, dates)
+    for one, is_waived, targets in _group_by_waiver(state):
+        if is_waived or denied.issuperset(targets):
+            continue
+        for date, day in list(days.items()):
+            found = _assess(state, one, day)
+            if found is not None and (found.provisional or found.missing):
+                del days[date]
+    return frozenset(days)
+
+
 def find_final_dates(state: ArchiveState, dates: Iterable[str]) -> frozenset[str]:
     """Return those UTC dates of some of which every minute is final for every target, so that nothing can be added.
 
     Of a closed target that is what is covered, and what a waived one lacks does not matter. The date of unreadable
     times is never final.
     """
-    days = {date: _find_day(date) for date in dates if date != UNKNOWN_DATE}
-    days = {date: day for date, day in days.items() if state.start <= day.start and day.end <= state.end}
+    days = _find_days(state, dates)
     for one, is_waived, _ in _group_by_waiver(state):
         for date, day in list(days.items()):
             found = _assess(state, one, day)
             if found is not None and any(found.list_marks(is_waived=is_waived)):
                 del days[date]
     return frozenset(days)
+
+
+def _find_days(state: ArchiveState, dates: Iterable[str]) -> dict[str, Window]:
+    """Return the dates that lie within what the archive is to hold, with their windows."""
+    days = {date: _find_day(date) for date in dates if date != UNKNOWN_DATE}
+    return {date: day for date, day in days.items() if state.start <= day.start and day.end <= state.end}
 
 
 def _find_day(date: str) -> Window:
@@ -727,14 +757,16 @@ def judge_archive(
     *,
     window: Window | None = None,
     targets: Collection[Target] | None = None,
+    regions: Collection[str] | None = None,
     is_anchored: bool = False,
 ) -> Verdict:
     """Return the verdict on an archive, or on a window and some targets of it.
 
+    `regions` are those that the question is about, also such that the archive does not follow any more; None: all.
     `is_anchored`: a signature that was checked, or a digest kept elsewhere, vouches for the newest commit.
     """
     asked = window or Window(state.start, max(state.end, state.start + 1))
-    tally = _Tally(state, asked)
+    tally = _Tally(state, asked, regions)
     for one, is_waived, group in _group_by_waiver(state):
         some = group if targets is None else [target for target in group if target in targets]
         if some:
@@ -745,22 +777,25 @@ def judge_archive(
 class _Tally:
     """Sums over the targets of an archive in a window, for its verdict."""
 
-    def __init__(self, state: ArchiveState, asked: Window) -> None:
+    def __init__(self, state: ArchiveState, asked: Window, regions: Collection[str] | None) -> None:
         self._state, self._asked = state, asked
+        dropped = {target.region for target in state.targets} - set(state.regions)
+        self._dropped = sorted(dropped if regions is None else dropped & set(regions))
         self._end = min(asked.end, state.end)
         self._gap_windows: dict[Target, list[Window]] = {}
         for gap in state.gaps:
             self._gap_windows.setdefault(gap.target, []).append(gap.window)
         self._targets = self._gaps = self._lost = self._unrequested = self._incomplete = self._closed = 0
         self._waived: list[Target] = []
-        self._since: list[int] = []
+        self._since: dict[int, int] = {}
+        """How many targets are expected from which minute on."""
         self._not_final = Coverage()
 
     def add(self, one: TargetState, targets: Sequence[Target], *, is_waived: bool) -> None:
         found = _assess(self._state, one, self._asked)
         self._targets += len(targets)
         self._closed += one.is_closed * len(targets)
-        self._since.append(one.since)
+        self._since[one.since] = self._since.get(one.since, 0) + len(targets)
         if found is None:
             return
         for part in found.provisional:
@@ -801,8 +836,10 @@ class _Tally:
         elif not_final:
             kind = VerdictKind.COMPLETE_SO_FAR
         first = min(self._since, default=0)
+        later = {since: number for since, number in self._since.items() if since > max(asked.start, first)}
         return Verdict(
             kind=kind,
+            is_archive=True,
             targets=self._targets,
             gaps=self._gaps,
             lost=self._lost,
@@ -810,6 +847,9 @@ class _Tally:
             targets_with_gaps=self._incomplete,
             waived=tuple(sorted(self._waived)),
             closed=self._closed,
+            listed_later=sum(later.values()),
+            listed_later_from=format_minute(max(later)) if later else "",
+            dropped_regions=tuple(self._dropped),
             start=format_minute(asked.start),
             end=format_minute(max(self._end, asked.start)),
             named_end=format_minute(asked.end),

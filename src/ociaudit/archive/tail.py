@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -66,30 +66,21 @@ class Batch(NamedTuple):
     cursor: Cursor
 
 
-class RecordIds:
-    """Collects the ids of the events that a commit adds, for its sidecar."""
+def write_record_ids(folder: ArchiveFolder, sequence: int, ids: Mapping[str, bytes]) -> None:
+    """Write the sidecar of a commit; nothing where the commit adds no event.
 
-    def __init__(self) -> None:
-        """Start without ids."""
-        self._by_date: dict[str, bytearray] = {}
+    `ids` holds the SHA-256 of every event that the commit adds, 32 bytes each, by date.
 
-    def add(self, date: str, raw: bytes) -> None:
-        """Add an event of this date."""
-        self._by_date.setdefault(date, bytearray()).extend(hashlib.sha256(raw).digest())
-
-    def write(self, folder: ArchiveFolder, sequence: int) -> None:
-        """Write the sidecar of a commit; nothing where the commit adds no event.
-
-        Raises:
-            DiskError: it cannot be written.
-        """
-        if not self._by_date:
-            return
-        parts = [_MAGIC]
-        for date, ids in sorted(self._by_date.items()):
-            parts += [f"{date} {len(ids) // _ID_BYTES}\n".encode(), bytes(ids)]
-        make_private_folder(folder.tail)
-        write_file(folder.tail_path(sequence), b"".join(parts))
+    Raises:
+        DiskError: it cannot be written.
+    """
+    if not ids:
+        return
+    parts = [_MAGIC]
+    for date, some in sorted(ids.items()):
+        parts += [f"{date} {len(some) // _ID_BYTES}\n".encode(), some]
+    make_private_folder(folder.tail)
+    write_file(folder.tail_path(sequence), b"".join(parts))
 
 
 def read_record_ids(folder: ArchiveFolder, sequence: int) -> dict[str, frozenset[bytes]] | None:

@@ -27,7 +27,7 @@ from ociaudit.cli.options import (
     sign_in_options,
     speed_options,
 )
-from ociaudit.errors import ExitCode, Interrupted, OciAuditError, UsageError, find_exit_status, format_count
+from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -184,7 +184,7 @@ class _SyncRun:
         """Sync, print how it ended, write the metrics, and return the exit code.
 
         Raises:
-            OciAuditError: the sync could not be finished; the metrics are written then, too.
+            OciAuditError: the sync could not be finished; the metrics are written then, too, and after a bug.
         """
         from ociaudit import api
 
@@ -198,8 +198,11 @@ class _SyncRun:
             )
         except OciAuditError as error:
             progress.close()
-            if not isinstance(error, Interrupted):
-                self._write_metrics(_describe_attempt(progress, find_exit_status(error), error))
+            self._write_metrics(_describe_attempt(progress, find_exit_status(error), error))
+            raise
+        except Exception:
+            progress.close()
+            self._write_metrics(_describe_attempt(progress, ExitCode.BUG))
             raise
         finally:
             progress.close()
@@ -369,7 +372,7 @@ def describe_preview(preview: SyncPreview, sync_options: SyncOptions, *, request
     yield f"ends        {format_minute(plan.end)} ({plan.settle_minutes} minutes before now)"
     yield f"regions     {len(plan.regions):,}: {regions}"
     yield f"targets     {format_count(len(plan.targets), 'target')} from {format_count(compartments, 'compartment')}"
-    yield f"rings       {_list_rings(plan.rings_run)} due"
+    yield f"rescan      {_describe_rescan(plan.rings_run)}"
     yield (
         f"requests    at least {preview.requests_at_least:,}: {format_count(preview.windows, 'window')} in "
         f"{format_count(asked, 'target')}, and a page or more for each"
@@ -492,7 +495,7 @@ def _describe_next(following: NextSync) -> str:
     return (
         f"at least {format_count(following.requests_at_least, 'request')} to "
         f"{format_count(following.targets, 'target')}, from {format_minute(following.begin)} on; "
-        f"rings {_list_rings(following.rings)} due"
+        f"rescan {_describe_rescan(following.rings)}"
     )
 
 
@@ -570,6 +573,11 @@ def list_paths(state: ArchiveState) -> dict[str, str]:
 
 def _format_minutes(minutes: int) -> str:
     return console.format_duration(60 * minutes) if minutes < 2880 else f"{minutes / 1440:.1f} days"
+
+
+def _describe_rescan(rings: tuple[int, ...]) -> str:
+    """Return how far back a sync requests again: `the last 26h`; the widest ring includes the others."""
+    return f"of the last {_list_rings(rings[-1:])}" if rings else "not due"
 
 
 def _list_rings(rings: tuple[int, ...]) -> str:

@@ -154,7 +154,10 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
     where = "" if is_alone else f" ({clean_text(coverage.file)})"
     headline, *qualifiers = coverage.verdict
     yield f"{'coverage':<{_LABEL}}{clean_text(headline)}{where}"
-    if coverage.state in {"unknown", "altered"}:
+    if coverage.state == "unknown":
+        return
+    if coverage.state == "altered":
+        yield from (f"{'':<{_LABEL}}{clean_text(line)}" for line in qualifiers)
         return
     yield f"{'':<{_LABEL}}requested {coverage.asked_start} to {coverage.asked_end}"
     for line in qualifiers:

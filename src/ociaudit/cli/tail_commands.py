@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import stat
@@ -77,6 +78,7 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
     """Print the events that an archive gained since the last call, one JSON object per line.
 
     The cursor is saved after the events were written: a killed process gives some of them again, and never loses one.
+    What kill -9 leaves of a line at the end of a file is ended before the first new one.
 
     Exit codes: 0 done, 2 usage, 5 disk or stdout was closed, 6 the archive is damaged, 130 or 143 interrupted.
     """
@@ -125,6 +127,7 @@ class _Stdout:
         self._is_valid_unicode = is_valid_unicode
         self._clock = SystemClock()
         self._is_file = stat.S_ISREG(os.fstat(_STDOUT).st_mode)
+        self._begin = b"\n" if self._is_file and _ends_in_half_line() else b""
         self._deadline: float | None = None
 
     def encode(self, records: Sequence[Record]) -> Sequence[bytes]:
@@ -146,6 +149,7 @@ class _Stdout:
         """
         from ociaudit.storage.atomic_io import sync_data, write_to_reader
 
+        data, self._begin = self._begin + data, b""
         try:
             write_to_reader(_STDOUT, data, Path("stdout"), check=self._check_pause)
             if self._is_file:
@@ -176,6 +180,20 @@ class _Stdout:
                 signal_number=number,
                 hint="run the same command again: the cursor is before what was not written",
             )
+
+
+def _ends_in_half_line() -> bool:
+    """Return whether stdout is a file to append to, whose last line a killed process has not finished."""
+    try:
+        descriptor = os.open(f"/dev/fd/{_STDOUT}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # it may not be read
+        return False
+    try:
+        position = os.fstat(descriptor).st_size if fcntl.fcntl(_STDOUT, fcntl.F_GETFL) & os.O_APPEND else 0
+        position = position or os.lseek(_STDOUT, 0, os.SEEK_CUR)
+        return position > 0 and os.pread(descriptor, 1, position - 1) != b"\n"
+    finally:
+        os.close(descriptor)
 
 
 def _report_closed() -> DiskError:

@@ -134,11 +134,7 @@ def describe_archive_verification(result: ArchiveVerification, path: Path) -> It
         yield f"note      {note}"
     for problem in result.problems:
         yield f"ALTERED   {problem.file}: {problem.text}"
-    headline, *qualifiers = (
-        describe_verdict(result.verdict)
-        if result.is_consistent
-        else ["ALTERED OR DAMAGED: do not rely on it; restore what is named above from a backup"]
-    )
+    headline, *qualifiers = describe_verdict(result.verdict)
     yield f"verdict   {headline}"
     yield from (f"          {line}" for line in qualifiers)
 
@@ -265,10 +261,8 @@ def _describe_signature(result: Verification) -> str:
 
 
 def _describe_verdict(result: Verification) -> list[str]:
-    from ociaudit.storage.verdict import VerdictKind, describe_verdict
+    from ociaudit.storage.verdict import describe_verdict
 
     if not result.is_consistent and all(problem.file.endswith(".sig") for problem in result.problems):
         return ["NOT SIGNED AS EXPECTED: the files match their manifest, but who made the manifest is not proven"]
-    if result.verdict.kind is VerdictKind.ALTERED:
-        return ["ALTERED OR DAMAGED: do not rely on it; export again, or restore it from a copy"]
     return describe_verdict(result.verdict)

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import msgspec
 import zstandard
@@ -86,6 +86,14 @@ def cast_json(column: str) -> str:
     return f"coalesce(TRY_CAST({column} AS JSON), TRY_CAST({text} AS JSON))"
 
 
+class Engine(Protocol):
+    """A DuckDB that several files share, from any thread."""
+
+    def cursor(self) -> DuckDBPyConnection:
+        """Return a connection of its own to the same DuckDB."""
+        ...
+
+
 class Parquet:
     """Writes events as rows of Parquet; `finish` yields the whole file."""
 
@@ -95,18 +103,17 @@ class Parquet:
         scratch: Path,
         *,
         scratch_name: str = SCRATCH_NAME,
-        engine: DuckDBPyConnection | None = None,
+        engine: Engine | None = None,
         with_sha256: bool = False,
     ) -> None:
         """Write the column `event` in the encoder's shape; keep rows in the private folder `scratch` until the end.
 
-        `engine` is a connection from `connect_writer` that several files share, because DuckDB takes 15 ms to start;
-        files that are written at the same time need a `scratch_name` each. `with_sha256` adds the column
-        `event_sha256`, that of the event as served.
+        `engine` is one that several files share, because DuckDB takes 15 ms to start; files that are written at the
+        same time need a `scratch_name` each. `with_sha256` adds the column `event_sha256`, that of the event as served.
         """
         self._encode = EventEncoder(encoder.shape).encode
         self._columns = SEGMENT_COLUMNS if with_sha256 else PARQUET_COLUMNS
-        self._make_row = make_segment_row if with_sha256 else _make_row
+        self._with_sha256 = with_sha256
         self._engine = engine
         self._path = scratch / scratch_name
         self._file: BinaryIO | None = None
@@ -114,6 +121,8 @@ class Parquet:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._compressing: Future[bytes] | None = None
         self._rows = self._bytes = self._longest = 0
+        self.sha256s = bytearray()
+        """Those of the events so far, 32 bytes each, where the column is wanted."""
 
     def begin(self) -> bytes:
         """Create the scratch file and return nothing."""
@@ -126,14 +135,21 @@ class Parquet:
 
     def write(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> bytes:
         """Keep the events' rows and return nothing."""
-        rows = list(map(self._make_row, raws, self._encode(raws, origins), origins))
-        data = _encoder.encode_lines(rows)
-        self._rows += len(rows)
+        data = _encoder.encode_lines(self._make_rows(raws, origins))
+        self._rows += len(raws)
         self._bytes += len(data)
         self._longest = max(self._longest, *map(len, raws), 0)
         self._wait_for_compression()
         self._compressing = self._thread.submit(self._compressor.compress, data)
         return b""
+
+    def _make_rows(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> list[msgspec.Struct]:
+        events = self._encode(raws, origins)
+        if not self._with_sha256:
+            return list(map(_make_row, raws, events, origins))
+        digests = [hashlib.sha256(raw).digest() for raw in raws]
+        self.sha256s += b"".join(digests)
+        return list(map(make_segment_row, raws, events, origins, digests))
 
     def finish(self) -> Generator[bytes]:
         """Yield the file as DuckDB writes it."""
@@ -206,14 +222,16 @@ def _make_row(raw: bytes, event: bytes, origin: Target | None) -> msgspec.Struct
     return row
 
 
-def make_segment_row(raw: bytes, event: bytes, origin: Target | None) -> msgspec.Struct:
+def make_segment_row(raw: bytes, event: bytes, origin: Target | None, digest: bytes) -> msgspec.Struct:
     """Return the row of an event in a segment: a struct with a member for each of `SEGMENT_COLUMNS`, times as text.
+
+    `digest` is the SHA-256 of `raw`.
 
     Raises:
         ValueError: the bytes are not a JSON object.
     """
     facts, maps = read_facts_and_maps(raw)
-    row: msgspec.Struct = _Row(*make_row(facts, origin), *maps, event.decode(), hashlib.sha256(raw).hexdigest())
+    row: msgspec.Struct = _Row(*make_row(facts, origin), *maps, event.decode(), digest.hex())
     return row
 
 
@@ -226,7 +244,7 @@ def connect_writer(**settings: str) -> DuckDBPyConnection:
     return engine
 
 
-def _copy(statement: str, descriptor: int, shared: DuckDBPyConnection | None) -> None:
+def _copy(statement: str, descriptor: int, shared: Engine | None) -> None:
     """Run a statement that writes into a pipe, and close the pipe.
 
     Raises:

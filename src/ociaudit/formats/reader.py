@@ -6,8 +6,8 @@ all of these but Parquet compressed with gzip or zstd. What a file is follows fr
 (`formats/detect.py`).
 
 `read_files` reads many files, with processes that read ahead where there are enough of them: parsing holds the
-interpreter's lock, so threads would not help. A process runs `serve_files`: it gets the names of files and returns their
-records. What it cannot read is read here, which gives the same error.
+interpreter's lock, so threads would not help. A process runs `serve_files`: it gets the names of files and returns
+their records. What it cannot read is read here, which gives the same error.
 
 `read_plain_lines` and `read_plain_events` are fast paths for files in the layout of `JsonArray` or `Ndjson`: they split
 lines without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again
@@ -38,7 +38,7 @@ from functools import partial
 from io import BufferedReader, FileIO
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import IO, BinaryIO, Self
+from typing import IO, Self
 
 import msgspec
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import heapq
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -31,7 +33,7 @@ from ociaudit.archive.inputs import FileInput, expand_path
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import MergeResult, merge_events, name_date, open_engine, read_date
 from ociaudit.archive.state import ArchiveState, find_retention_start
-from ociaudit.archive.tail import RecordIds
+from ociaudit.archive.tail import write_record_ids
 from ociaudit.clock import Clock
 from ociaudit.errors import CorruptRun, UnreadableInput, UsageError, format_count
 from ociaudit.events.event import read_event
@@ -41,18 +43,21 @@ from ociaudit.formats.base import Record
 from ociaudit.formats.reader import open_records
 from ociaudit.operations.context import Callbacks, Cancellation
 from ociaudit.operations.convert import OrderedRecords, choose_inputs, order_records
-from ociaudit.operations.sync import append_commit, make_writer, recover_archive
+from ociaudit.operations.sync import append_commit, check_space, make_writer, recover_archive
 from ociaudit.operations.verify import verify_export
 from ociaudit.planning.shard import AskedSpan, Target, Window, floor_minute, format_second
 from ociaudit.planning.time_range import parse_date
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, check_signing_key, load_manifest, name_manifest
+from ociaudit.storage.merge import digest_value
 
 _NOTHING = "; nothing was added"
 _SHORTEST_RETENTION_DAYS = 90
 """Assumed where an export could not read the retention period: then less of it counts as covered."""
 _MARK = MARK.encode()
+_Ordered = tuple[bytes, bytes]
+"""A record as (order, raw)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class ImportedFile:
 
     path: Path
     sha256: str
+    size_bytes: int
     manifest: Manifest | None
     why_not: str = ""
 
@@ -77,9 +83,8 @@ class ImportedFile:
 class ImportResult:
     """What an import added, or would add. `commit` is None where nothing was new, and in a dry run.
 
-    `read` counts the events of the files, `added` those that the archive did not have. In a dry run, `added` also
-    counts events that the archive has in other bytes. `skipped_targets` were covered by exports, and are not in the
-    archive's scope.
+    `read` counts the events of the files, `added` those that the archive did not have. `skipped_targets` were covered
+    by exports, and are not in the archive's scope.
     """
 
     files: tuple[ImportedFile, ...]
@@ -134,6 +139,7 @@ def import_files(
             log = CommitLog.open(archive)
             log.check_key(signing_key)
             state = recover_archive(log, now=now)
+            check_space(log.folder, "this import", sum(one.size_bytes for one in files))
             work.commit(log, state, ordered, Path(temporary), at=now, signing_key=signing_key)
     return work.result
 
@@ -151,8 +157,9 @@ def _examine(path: Path) -> ImportedFile:
             raise UsageError(f"{path} is not a plain file", hint="save what it gives in a file, and import that")
         with path.open("rb", buffering=0) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
     if load_manifest(name_manifest(path)) is None:
-        return ImportedFile(path, sha256, None, "there is no manifest beside it")
+        return ImportedFile(path, sha256, size, None, "there is no manifest beside it")
     verification = verify_export(path)
     manifest = verification.manifest
     if manifest.redaction is not None or manifest.arguments.redact:
@@ -166,7 +173,7 @@ def _examine(path: Path) -> ImportedFile:
             f"{path} or its manifest is altered: {problem.file}: {problem.text}",
             hint=f"see everything that is wrong with: oci-audit verify {path}, then restore both from a copy",
         )
-    return ImportedFile(path, sha256, manifest, _explain_partial(manifest))
+    return ImportedFile(path, sha256, size, manifest, _explain_partial(manifest))
 
 
 def _explain_partial(manifest: Manifest) -> str:
@@ -260,24 +267,29 @@ class _Import:
             state = open_archive(self._archive).state
         live = state.group_segments()
         with open_engine(scratch) as engine:
-            records = ((name_date(read_event(record.raw).order), record.raw) for record in ordered.iterate())
-            for date, group in groupby(records, key=lambda one: one[0]):
-                stored = (
-                    {
-                        hashlib.sha256(one.raw).digest()
-                        for one in read_date(self._archive, live.get(date, ()), scratch=scratch, engine=engine)
-                    }
-                    if date in live
-                    else set()
-                )
-                for _, raw in group:
-                    self._cancellation.check(_NOTHING)
-                    if hashlib.sha256(raw).digest() not in stored:
-                        self.result.added_by_date[date] = self.result.added_by_date.get(date, 0) + 1
+            for date, group in groupby(_order(ordered.iterate()), key=lambda one: name_date(one[0])):
+                stored = read_date(self._archive, live.get(date, ()), scratch=scratch, engine=engine)
+                added = self._count_new(group, _order(stored) if date in live else iter(()))
+                if added:
+                    self.result.added_by_date[date] = added
         self.result.added = sum(self.result.added_by_date.values())
         self._state_coverage(
             state, Commit(sequence=state.sequence + 1, previous="", kind="import", at="", writer=make_writer())
         )
+
+    def _count_new(self, new: Iterable[_Ordered], stored: Iterable[_Ordered]) -> int:
+        """Return how many records of a date are not stored, in these bytes or as the same JSON value in others."""
+        count = 0
+        merged = heapq.merge(((*one, False) for one in stored), ((*one, True) for one in new))
+        for _, some in groupby(merged, key=itemgetter(0)):
+            self._cancellation.check(_NOTHING)
+            known: list[bytes] = []
+            arrived: list[bytes] = []
+            for _, raw, is_new in some:
+                (arrived if is_new else known).append(raw)
+            values = set(map(digest_value, known)) if arrived else set()
+            count += sum(raw not in known and digest_value(raw) not in values for raw in arrived)
+        return count
 
     def commit(
         self,
@@ -290,13 +302,11 @@ class _Import:
         signing_key: Path | None,
     ) -> None:
         """Merge the records with the archive, and commit what is new."""
-        ids = RecordIds()
         by_date = self.result.added_by_date
 
-        def record(raw: bytes, _: Target | None, order: bytes) -> None:
+        def record(_: bytes, __: Target | None, order: bytes) -> None:
             date = name_date(order)
             by_date[date] = by_date.get(date, 0) + 1
-            ids.add(date, raw)
 
         merged = merge_events(
             self._archive, state.group_segments(), self._iterate(ordered), scratch=scratch, on_added=record
@@ -315,7 +325,7 @@ class _Import:
         )
         commit = self._state_coverage(state, commit)
         if merged.added or merged.replaced or self.result.covered_minutes:
-            ids.write(log.folder, commit.sequence)
+            write_record_ids(log.folder, commit.sequence, merged.record_ids)
             self.result.commit = append_commit(log, state, commit, signing_key=signing_key)
 
     def _iterate(self, ordered: OrderedRecords) -> Iterator[tuple[bytes, Target | None]]:
@@ -402,6 +412,10 @@ class _Import:
             added_regions=tuple(sorted(regions - set(state.regions))),
             compartments={ocid: compartments[ocid] for ocid in sorted(compartments) if ocid not in state.compartments},
         )
+
+
+def _order(records: Iterable[Record]) -> Iterator[_Ordered]:
+    return ((read_event(one.raw).order, one.raw) for one in records)
 
 
 def _read_second(text: str) -> datetime:

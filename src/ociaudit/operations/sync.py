@@ -43,18 +43,18 @@ from ociaudit.archive.commit_log import (
     is_archive,
     lock_archive,
 )
-from ociaudit.archive.delta import check_delta, update_delta
+from ociaudit.archive.delta import check_delta, has_log, update_delta
 from ociaudit.archive.reader import load_state
-from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered, name_date
+from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
     Totals,
     diff_scope,
     due_rings,
-    find_final_dates,
     find_lost,
     find_retention_start,
+    find_settled_dates,
     group_answers,
     judge_archive,
     judge_closures,
@@ -63,7 +63,7 @@ from ociaudit.archive.state import (
     parse_rings,
     plan_asks,
 )
-from ociaudit.archive.tail import RecordIds, drop_record_ids
+from ociaudit.archive.tail import drop_record_ids, write_record_ids
 from ociaudit.client.audit import Page
 from ociaudit.client.network import split_regions
 from ociaudit.errors import CorruptRun, DiskError, UsageError
@@ -112,6 +112,8 @@ _UNDIVIDED_MINUTES = 2 * MINUTES_PER_DAY
 """What is not longer than this is one stretch of time, so that a usual sync sends one request for each target."""
 _ANSWER_MARGIN_MINUTES = 10
 """How far inside retention a minute must be when its answer has come; the clocks of service and client differ."""
+_MAX_SKEW_SECONDS = 300.0
+"""The service rejects a signature that is further from its own clock; so much is proved by any answer."""
 _OUTDATED_MINUTES = 15
 """A resumed plan that is older than this leaves a gap to the present, which another round closes."""
 _MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -275,16 +277,16 @@ class _AddedRecorder:
         self._minutes: Counter[int] = Counter()
         self._after_final = 0
         self.own = 0
-        self.record_ids = RecordIds()
 
     def record(self, raw: bytes, origin: Target | None, order: bytes) -> None:
         """Record one added event."""
-        self.record_ids.add(name_date(order), raw)
         if _OWN_CALL in raw and self._is_own(raw):
             self.own += 1
-        instant = read_instant_of(order)
         known = self._state.targets.get(origin) if origin is not None else None
-        if known is None or instant == UNREADABLE_INSTANT:
+        if known is None:
+            return
+        instant = read_instant_of(order)
+        if instant == UNREADABLE_INSTANT:
             return
         minute = minute_of_instant(instant)
         span = known.coverage.find_span(minute)
@@ -709,7 +711,7 @@ class _Round:
             counts=msgspec.structs.replace(merged.counts, own=recorder.own),
             late=recorder.late,
         )
-        recorder.record_ids.write(self._folder, commit.sequence)
+        write_record_ids(self._folder, commit.sequence, merged.record_ids)
         return append_commit(self._log, state, commit, signing_key=self._options.signing_key)
 
     def _state_facts(self, plan: SyncPlan) -> Commit:
@@ -865,7 +867,7 @@ def sync_archive(
         log = CommitLog.open(options.archive)
         log.check_key(options.signing_key)
         state = recover_archive(log, now=context.clock.now())
-        _check_space(log.folder, _MIN_FREE_BYTES)
+        check_space(log.folder, "a sync")
         has_more, began = True, None
         while has_more:
             done = _Round(options, context, log, state, began=began).run()
@@ -883,6 +885,11 @@ def sync_archive(
         drop_record_ids(log.folder, before=context.clock.now() - kept)
         if options.is_delta:
             update_delta(log, state)
+        elif has_log(log.folder):
+            context.callbacks.on_notice(
+                "the archive has a Delta log, which this sync did not bring up to date: engines that read it miss what "
+                "is new; add --delta, or remove the folder events/_delta_log"
+            )
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
 
@@ -924,12 +931,12 @@ def make_writer() -> Writer:
 
 
 def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> Iterator[Commit]:
-    """Rewrite every final date that has several segments into one; commit a month of dates at a time."""
+    """Rewrite every date that is settled and has several segments into one; commit a month of dates at a time."""
     segments = {date: entries for date, entries in state.group_segments().items() if len(entries) > 1}
-    dates = sorted(find_final_dates(state, segments))
+    dates = sorted(find_settled_dates(state, segments))
     for first in range(0, len(dates), _DATES_PER_COMPACTION):
         some = dates[first : first + _DATES_PER_COMPACTION]
-        _check_space(log.folder, _MIN_FREE_BYTES + sum(one.size_bytes for date in some for one in segments[date]))
+        check_space(log.folder, "a sync", sum(one.size_bytes for date in some for one in segments[date]))
         added = []
         make_private_folder(log.folder.work)
         for date in some:
@@ -1000,8 +1007,9 @@ def _join_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
 
 
 def _read_skew(service: Service) -> float:
-    """Return how many seconds the local clock is ahead of the service's, as far as that is known; never negative."""
-    return max(0.0, service.transport.skew_seconds or 0.0)
+    """Return how many seconds the local clock is ahead of the service's; without a `Date`, how many it can be."""
+    skew = service.transport.skew_seconds
+    return _MAX_SKEW_SECONDS if skew is None else max(0.0, skew)
 
 
 def _find_answerable(now: int, retention_days: int | None) -> int:
@@ -1076,11 +1084,17 @@ def _check_wider(before: Selection | None, now: Selection) -> None:
         )
 
 
-def _check_space(folder: ArchiveFolder, needed: int) -> None:
+def check_space(folder: ArchiveFolder, what: str, written: int = 0) -> None:
+    """Check that an archive's disk has space for so many bytes and some more, before `what` begins to write.
+
+    Raises:
+        DiskError: it has not.
+    """
+    needed = _MIN_FREE_BYTES + written
     with explain_disk("look into", folder.path):
         free = shutil.disk_usage(folder.path).free
     if free < needed:
         raise DiskError(
-            f"the disk of {folder.path} has {free // 2**20:,} MiB left, and a sync needs {needed // 2**20:,} MiB",
+            f"the disk of {folder.path} has {free // 2**20:,} MiB left, and {what} needs {needed // 2**20:,} MiB",
             hint="make room, then run the same command again; nothing is lost",
         )

@@ -17,7 +17,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ import msgspec
 
 from ociaudit.archive.commit import SEGMENT_PATH, Commit, Head, SegmentEntry
 from ociaudit.archive.commit_log import ArchiveFolder, ChainFacts, CommitLog, is_temporary, verify_chain
+from ociaudit.archive.delta import is_log_entry
 from ociaudit.archive.segments import check_segment, read_record_hashes
 from ociaudit.archive.state import ArchiveState, judge_archive
 from ociaudit.archive.tail import read_record_ids
@@ -381,9 +382,9 @@ class ArchiveVerification:
     def verdict(self) -> Verdict:
         """Return the verdict; where anything disagrees, the archive is altered."""
         if self.state is None:
-            return Verdict(kind=VerdictKind.ALTERED, is_anchored=self.chain.is_anchored)
+            return Verdict(kind=VerdictKind.ALTERED, is_archive=True, is_anchored=self.chain.is_anchored)
         verdict = judge_archive(self.state, is_anchored=self.chain.is_anchored)
-        return verdict if self.is_consistent else replace(verdict, kind=VerdictKind.ALTERED)
+        return verdict if self.is_consistent else verdict.mark_altered()
 
 
 def verify_archive(
@@ -515,8 +516,12 @@ class _ArchiveCheck:
             for path in _list_below(root)
         ]
         added = {**self._added, **_list_added(self._folder, state.sequence)}  # a sync may have committed meanwhile
+        if any(is_log_entry(f"{root.name}/{name}") for root, name in found):
+            self._result.notes.append("the Delta log is derived from the commits and not checked")
         for root, name in found:
             path, segment = f"{root.name}/{name}", f"events/{name}"
+            if is_log_entry(path):
+                continue
             if segment not in added:
                 self._report_surplus(path, root / name)
             elif root == self._folder.events and segment not in state.segments and added[segment] <= state.sequence:

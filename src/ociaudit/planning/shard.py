@@ -309,12 +309,11 @@ class AskedCoverage(msgspec.Struct, frozen=True, array_like=True):
         """Return this coverage with what is final marked as final, so that its spans merge."""
         spans: list[AskedSpan] = []
         for span in self.spans:
-            if span.asked_at is None or span.asked_at > now:
+            if span.asked_at is None or span.asked_at > now or span.asked_at - reach < span.start:
                 spans.append(span)
                 continue
-            final_end = min(max(span.start, span.asked_at - reach + 1), span.end)
-            if span.start < final_end:
-                spans.append(AskedSpan(span.start, final_end, None))
+            final_end = min(span.asked_at - reach + 1, span.end)
+            spans.append(AskedSpan(span.start, final_end, None))
             if final_end < span.end:
                 spans.append(AskedSpan(final_end, span.end, span.asked_at))
         return _join_spans(spans)

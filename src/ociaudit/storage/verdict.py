@@ -8,14 +8,15 @@ Invariants
   files always give the same verdict.
 - A qualifier is never dropped: a filter and what it cost, waived targets, provisional windows, a range that was not
   over, and what the service no longer keeps belong to every kind of verdict.
-- The worst kind wins: altered, incomplete, complete so far, complete except waived targets, complete.
+- The worst kind wins: altered, incomplete, complete so far, complete except waived targets, complete. What is altered
+  keeps the words of what it states, as a qualifier.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +58,10 @@ class Verdict:
     """
 
     kind: VerdictKind
+    stated_kind: VerdictKind | None = None
+    """Of what is altered: the kind that its manifest or its commits state."""
+    is_archive: bool = False
+    """Whether this is about an archive, not a file."""
     targets: int = 0
     gaps: int = 0
     lost: int = 0
@@ -88,6 +93,12 @@ class Verdict:
     """Compartments that occur in events and are no longer listed."""
     closed: int = 0
     """How many targets of an archive ended because their compartments were deleted."""
+    listed_later: int = 0
+    """How many targets of an archive are expected only from some time on, because they were first listed later."""
+    listed_later_from: str = ""
+    """The time from which on the last of them is expected."""
+    dropped_regions: tuple[str, ...] = ()
+    """Regions of an archive that it does not follow any more."""
     imported_files: int = 0
     """How many files an archive has events from that its own syncs did not request."""
     pruned_before: str = ""
@@ -114,6 +125,12 @@ class Verdict:
         """Return the exit code of a command that does not require a final export."""
         return self.find_exit_code(require_final=False)
 
+    def mark_altered(self) -> Verdict:
+        """Return this verdict for something that is not what it states; the qualifiers stay."""
+        return (
+            self if self.kind is VerdictKind.ALTERED else replace(self, kind=VerdictKind.ALTERED, stated_kind=self.kind)
+        )
+
     def find_exit_code(self, *, require_final: bool) -> ExitCode:
         """Return the exit code; with `require_final`, what is complete so far is `NOT_FINAL`."""
         if require_final and self.kind is VerdictKind.COMPLETE_SO_FAR:
@@ -137,8 +154,8 @@ def judge(manifest: Manifest | None, *, is_altered: bool = False) -> Verdict:
         return Verdict(kind=VerdictKind.ALTERED)
     is_final = not provisional and named_end <= end
     waived = tuple(sorted({gap.target for gap in manifest.waived_gaps}))
-    return Verdict(
-        kind=_choose_kind(manifest, is_altered=is_altered, is_final=is_final),
+    verdict = Verdict(
+        kind=_choose_kind(manifest, is_final=is_final),
         targets=len(manifest.coverage),
         gaps=len(manifest.gaps),
         targets_with_gaps=len({gap.target for gap in manifest.gaps}),
@@ -161,11 +178,10 @@ def judge(manifest: Manifest | None, *, is_altered: bool = False) -> Verdict:
         unlisted=manifest.scope.unlisted_compartments_seen,
         paths=manifest.scope.compartment_paths,
     )
+    return verdict.mark_altered() if is_altered else verdict
 
 
-def _choose_kind(manifest: Manifest, *, is_altered: bool, is_final: bool) -> VerdictKind:
-    if is_altered:
-        return VerdictKind.ALTERED
+def _choose_kind(manifest: Manifest, *, is_final: bool) -> VerdictKind:
     if manifest.gaps or not manifest.complete:
         return VerdictKind.INCOMPLETE
     if not is_final:
@@ -252,7 +268,13 @@ def describe_headline(verdict: Verdict) -> str:
     if verdict.kind is VerdictKind.UNKNOWN:
         return "unknown: there is no manifest beside the file"
     if verdict.kind is VerdictKind.ALTERED:
-        return "ALTERED: the file is not the one of its manifest; run oci-audit verify"
+        what = (
+            "the archive is not the one of its commits"
+            if verdict.is_archive
+            else "the file is not the one of its manifest"
+        )
+        again = "restore it from a backup" if verdict.is_archive else "restore it or export again"
+        return f"ALTERED: {what}; do not rely on it: see where with oci-audit verify, then {again}"
     filtered = f" for filter {verdict.filter}" if verdict.filter else ""
     cost = f"{verdict.written:,} of {format_count(verdict.scanned, 'scanned event')} written" if verdict.filter else ""
     answered = f"{verdict.targets - len(verdict.waived):,} of {format_count(verdict.targets, 'target')} answered"
@@ -282,7 +304,12 @@ def _describe_finality(verdict: Verdict) -> str:
 
 
 def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
-    if verdict.kind in {VerdictKind.UNKNOWN, VerdictKind.ALTERED}:
+    if verdict.kind is VerdictKind.UNKNOWN:
+        return
+    if verdict.stated_kind is not None:
+        stated = replace(verdict, kind=verdict.stated_kind, stated_kind=None)
+        yield f"{'its commits state' if verdict.is_archive else 'its manifest states'}: {describe_headline(stated)}"
+        yield from _describe_qualifiers(stated)
         return
     if not verdict.is_over:
         yield f"the range is not over: {verdict.named_end} was requested, {verdict.end} was reached"
@@ -316,6 +343,13 @@ def _describe_archive(verdict: Verdict) -> Iterator[str]:
         yield f"{format_count(verdict.lost, 'window')} lost: retention passed before the service answered"
     if verdict.closed:
         yield f"{format_count(verdict.closed, 'target')} closed: the compartments were deleted"
+    if verdict.listed_later:
+        yield (
+            f"{format_count(verdict.listed_later, 'target')} first listed after the range began: nothing from before "
+            f"{verdict.listed_later_from} is expected of {'it' if verdict.listed_later == 1 else 'them, at the latest'}"
+        )
+    if verdict.dropped_regions:
+        yield f"no longer followed: {', '.join(verdict.dropped_regions)}; nothing newer comes from there"
     if verdict.pruned_before:
         yield f"events before {verdict.pruned_before} were removed by oci-audit prune"
     if verdict.imported_files:

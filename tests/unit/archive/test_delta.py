@@ -21,6 +21,7 @@ from ociaudit.clock import SystemClock
 from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.formats.parquet import SEGMENT_COLUMNS
 from ociaudit.operations.archive_changes import prune_archive
+from ociaudit.operations.verify import verify_archive
 from support.event_archives import EventArchive, make_event
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -41,6 +42,18 @@ def update(archive: EventArchive) -> int:
     """Bring the log up to date under the lock, as a sync does at its end."""
     with lock_archive(archive.path):
         return update_delta(CommitLog.open(archive.path), open_archive(archive.path).state)
+
+
+def test_verification_knows_the_log(archive) -> None:
+    """An archive with a Delta log is consistent, and a note says that the log is not checked; other files are found."""
+    found = verify_archive(archive.path)
+    assert found.problems == []
+    assert any("Delta log" in note for note in found.notes)
+    for name in ("x.parquet", "00000000000000000000.checkpoint.parquet", f"{'0' * 19}a.json"):
+        surplus = archive.path / "events" / "_delta_log" / name
+        surplus.write_bytes(b"x")
+        assert [one.file for one in verify_archive(archive.path).problems] == [f"events/_delta_log/{name}"]
+        surplus.unlink()
 
 
 def read_ids(archive: EventArchive) -> list[str]:

@@ -1,5 +1,8 @@
 """The state of an archive: its fold, what is requested next, what becomes of targets, and what may be said of it."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import msgspec
 import pytest
 
@@ -19,6 +22,7 @@ from ociaudit.archive.state import (
     find_final_dates,
     find_lost,
     find_retention_start,
+    find_settled_dates,
     group_answers,
     judge_archive,
     judge_closures,
@@ -311,7 +315,43 @@ def test_a_gap_that_passes_out_of_retention_is_lost_for_ever() -> None:
     verdict = judge_archive(state)
     assert (verdict.kind, verdict.lost, verdict.gaps, verdict.unrequested) == (VerdictKind.INCOMPLETE, 1, 0, 0)
     assert describe_verdict(verdict)[0] == "INCOMPLETE: 1 lost window in 1 of 2 targets"
-    assert not find_final_dates(state, [format_minute(first + DAY)[:10]])
+    date = format_minute(first + DAY)[:10]
+    assert not find_final_dates(state, [date])
+    assert find_settled_dates(state, [date]) == {date}
+
+
+def test_a_denial_does_not_keep_dates_from_being_compacted_but_a_failure_does() -> None:
+    """A date that lacks only what the service denies is settled and not final; while a region fails it is neither."""
+    listed, date = list_compartments(2), format_minute(START + DAY)[:10]
+    kinds: Sequence[Literal["denied", "failed"]] = ("denied", "failed")
+    for kind in kinds:
+        state = ArchiveState()
+
+        def refuse(target: Target, window: Window, kind: Literal["denied", "failed"] = kind) -> Gap | None:
+            return Gap(target, window, kind, "404") if target == THERE else None
+
+        run_sync(state, NOW, start=START, compartments=listed, refuse=refuse)
+        assert not find_final_dates(state, [date])
+        assert find_settled_dates(state, [date]) == ({date} if kind == "denied" else frozenset())
+        assert not find_settled_dates(state, [format_minute(NOW - DAY)[:10], "unknown"])
+
+
+def test_a_region_that_is_no_longer_followed_and_targets_listed_later_are_in_the_verdict() -> None:
+    """The words name a dropped region where the question is about it, and from when on later targets are expected."""
+    state, names = ArchiveState(), ("us-ashburn-1", "eu-frankfurt-1")
+    run_sync(state, NOW, days=90, regions=names)
+    later = NOW + 200 * DAY
+    run_sync(state, later, days=90, regions=names, compartments=list_compartments(3))
+    verdict = judge_archive(state)
+    expected = format_minute(later - 90 * DAY + 60)
+    assert (verdict.listed_later, verdict.listed_later_from) == (4, expected)
+    assert any("4 targets first listed" in line and expected in line for line in describe_verdict(verdict))
+    assert judge_archive(state, window=Window(later - 10 * DAY, later - 9 * DAY)).listed_later == 0
+    change, _ = diff_scope(state, regions=names[1:], compartments=state.compartments, is_region_choice=True)
+    apply_commit(state, make_commit(state, now=later, start=state.start, end=later - 15, rings=RINGS, scope=change))
+    assert judge_archive(state).dropped_regions == names[:1]
+    assert any("no longer followed: us-ashburn-1" in line for line in describe_verdict(judge_archive(state)))
+    assert judge_archive(state, regions=names[1:]).dropped_regions == ()
 
 
 def test_a_compartment_first_listed_later_lacks_nothing_before_its_retention() -> None:

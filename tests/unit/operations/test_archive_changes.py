@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from ociaudit.archive.commit_log import CommitLog, lock_archive
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import check_segment, read_date
 from ociaudit.archive.state import plan_asks
-from ociaudit.errors import CorruptRun, UnreadableInput, UsageError
+from ociaudit.errors import CorruptRun, DiskError, UnreadableInput, UsageError
 from ociaudit.operations.archive_changes import ImportResult, import_files, prune_archive
 from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.planning.shard import Target, Window, floor_minute
@@ -236,6 +237,36 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(exports, tmp_path) -> Non
     assert announced.added == 1
     assert list_files(archive) == before
     assert run(archive, foreign).added == 1
+
+
+def test_a_dry_run_knows_records_in_other_bytes(tmp_path) -> None:
+    """A record that the archive has in other bytes is not announced as new; one that differs in value is."""
+    archive = EventArchive(tmp_path / "archive")
+    archive.add([make_event(1), make_event(2), make_event(3, date="2025-12-02")])
+    larger, smaller = make_event(1).replace(b": ", b":  "), make_event(2).replace(b": ", b":")
+    other = [make_event(1, text="other"), make_event(4), make_event(5, date="2025-12-03")]
+    foreign = tmp_path / "more.ndjson"
+    foreign.write_bytes(b"".join(raw + b"\n" for raw in [larger, smaller, make_event(3, date="2025-12-02"), *other]))
+    announced = run(archive.path, foreign, is_dry_run=True)
+    done = run(archive.path, foreign)
+    assert announced.added == done.added == 3
+    assert announced.added_by_date == done.added_by_date == {"2025-12-01": 2, "2025-12-03": 1}
+
+
+def test_an_import_without_space_changes_nothing(tmp_path, monkeypatch) -> None:
+    """Where the disk has less space than the files need, the import ends before it writes, and says how much it is."""
+    archive = EventArchive(tmp_path / "archive")
+    archive.add([make_event(1)])
+    foreign = tmp_path / "more.ndjson"
+    foreign.write_bytes(make_event(2) + b"\n")
+    before = list_files(archive.path)
+    free = shutil.disk_usage(tmp_path)._replace(free=256 * 2**20 + foreign.stat().st_size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(DiskError, match=r"has 256 MiB left, and this import needs 256 MiB"):
+        run(archive.path, foreign)
+    assert list_files(archive.path) == before
+    free = free._replace(free=free.free + 1)
+    assert run(archive.path, foreign).added == 1
 
 
 @pytest.mark.parametrize("change", ["event", "manifest", "ledger", "truncated"])

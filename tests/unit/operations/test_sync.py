@@ -232,6 +232,17 @@ class TestResumption:
         assert state_of(options).now == tenancy.now
         check_all(tenancy, options, tmp_path)
 
+    def test_no_date(self, tenancy, options, tmp_path):
+        """Without a `Date`, nothing counts from five minutes before the local clock on, which a signature proves."""
+        tenancy.has_dates, tenancy.ahead = False, 300.0
+        sync(tenancy, options)
+        assert state_of(options).now == tenancy.now
+        tenancy.ahead = 0.0
+        tenancy.pass_minutes(60)
+        sync(tenancy, options)
+        assert state_of(options).now == tenancy.now - 5
+        check_rows(tenancy, options.archive, tmp_path / "scratch")
+
     def test_retention_passed_meanwhile(self, tenancy, tmp_path):
         """A first sync that goes on two days later asks for nothing that is gone, and the archive begins behind it."""
         options = SyncOptions(archive=tmp_path / "archive")

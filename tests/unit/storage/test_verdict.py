@@ -154,7 +154,7 @@ def test_a_time_that_cannot_be_read_is_an_alteration() -> None:
 
 @given(*[st.booleans()] * 7)
 def test_no_qualifier_is_dropped(has_filter, has_gap, has_waiver, is_provisional, is_open, is_old, is_altered) -> None:
-    """Every combination has the worst kind, and its words name each of its qualifiers."""
+    """Every combination has the worst kind, and its words name each of its qualifiers, altered or not."""
     manifest = make_manifest(
         arguments=(FILTER if has_filter else {}) | ({"end": "2025-12-09"} if is_open else {}),
         gaps=(make_gap("r1", "c2"),) if has_gap else (),
@@ -186,7 +186,7 @@ def test_no_qualifier_is_dropped(has_filter, has_gap, has_waiver, is_provisional
         (True, "compartment gone occurs in events"),
     )
     for applies, words in expected:
-        assert (words in text) is (applies and not is_altered), words
+        assert (words in text) is applies, words
 
 
 def test_only_what_is_complete_so_far_fails_for_not_being_final() -> None:
@@ -233,6 +233,20 @@ def test_what_limits_an_archive_is_never_left_out() -> None:
     words = ("2 windows lost", "5 targets closed", f"before {START} were removed", "6 imported files", "not anchored")
     for expected in (*words, f"final until {START}; the rest can no longer be requested"):
         assert expected in text
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_what_is_altered_keeps_the_words_of_what_it_states(*, is_archive: bool) -> None:
+    """An altered file or archive gets a headline of its own, then what it states, with every qualifier."""
+    stated = Verdict(
+        kind=VerdictKind.INCOMPLETE, is_archive=is_archive, targets=9, gaps=1, targets_with_gaps=4, closed=5
+    )
+    altered = stated.mark_altered()
+    headline, said, *qualifiers = describe_verdict(altered)
+    assert (altered.kind, altered.exit_code, altered.mark_altered()) == (VerdictKind.ALTERED, ExitCode.ALTERED, altered)
+    assert headline.startswith(f"ALTERED: the {'archive' if is_archive else 'file'} is not the one of its ")
+    assert said == f"its {'commits state' if is_archive else 'manifest states'}: {describe_headline(stated)}"
+    assert qualifiers == describe_verdict(stated)[1:] != []
 
 
 def test_what_can_no_longer_be_requested_is_not_promised_to_become_final() -> None:
