@@ -123,6 +123,6 @@ def _make_cloud_event(line: bytes) -> bytes:
 
 
 def _check(output: Path, count: int) -> None:
-    found = duckdb.sql(f"SELECT count(*) FROM '{output / 'events.parquet'}'").fetchone()
+    found = duckdb.execute(f"SELECT count(*) FROM '{output / 'events.parquet'}'").fetchone()
     if found is None or found[0] != count:
         raise RunError(f"{output} holds {found} events instead of {count:,}")

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -50,9 +51,19 @@ from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.formats.base import ROWS_PER_BATCH
 from ociaudit.formats.parquet import SEGMENT_COLUMNS, make_segment_row
-from ociaudit.operations.context import Callbacks, ConnectionOptions, ExportOptions, RunContext, connect, run_async
+from ociaudit.operations.context import (
+    Callbacks,
+    ConnectionOptions,
+    ExportOptions,
+    RunContext,
+    check_scope,
+    connect,
+    make_plan,
+    resolve_times,
+    run_async,
+    settled_until,
+)
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
-from ociaudit.operations.scope_resolution import check_scope, make_plan, resolve_times, settled_until
 from ociaudit.planning.planner import FetchState, Share, SplitPolicy, plan_regions, share_work
 from ociaudit.planning.shard import (
     MINUTES_PER_DAY,
@@ -696,7 +707,7 @@ def _make_batches(events: Iterable[tuple[bytes, int]], targets: Sequence[Target]
     rows: list[tuple[Any, ...]] = []
     size = 0
     for raw, origin in events:
-        rows.append(msgspec.structs.astuple(make_segment_row(raw, raw, targets[origin])))
+        rows.append(msgspec.structs.astuple(make_segment_row(raw, raw, targets[origin], hashlib.sha256(raw).digest())))
         size += len(raw)
         if len(rows) == ROWS_PER_BATCH or size >= _BATCH_BYTES:
             yield _make_batch(rows)

@@ -329,6 +329,11 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
         days = format_count(verdict.retention_days, "day")
         yield f"the range begins before the retention period of {days}: older events are gone"
     yield from _describe_archive(verdict)
+    yield from _name_unlisted(verdict)
+
+
+def _name_unlisted(verdict: Verdict) -> Iterator[str]:
+    """Yield the compartments that occur in events but are no longer listed."""
     for compartment in verdict.unlisted[:_UNLISTED_SHOWN]:
         path = verdict.paths.get(compartment)
         name = f"{path} ({compartment})" if path else compartment
