@@ -84,7 +84,7 @@ def _make_folder(folder: Path, count: int) -> int:
     """Write the events as a connector does: bare CloudEvents, one per line, in files that follow each other."""
     connector = folder / _CONNECTOR
     connector.mkdir(parents=True)
-    served = make_event_file(folder / "events.ndjson", count, is_spread=True)
+    served = make_event_file(folder.with_name("events.ndjson"), count, is_spread=True)
     moment = datetime.fromisoformat(served.start)
     step = (datetime.fromisoformat(served.end) - moment) * _EVENTS_PER_FILE / count
     with served.path.open("rb") as lines:
