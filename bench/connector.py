@@ -123,6 +123,7 @@ def _make_cloud_event(line: bytes) -> bytes:
 
 
 def _check(output: Path, count: int) -> None:
-    found = duckdb.sql(f"SELECT count(*) FROM '{output / 'events.parquet'}'").fetchone()
-    if found is None or found[0] != count:
-        raise RunError(f"{output} holds {found} events instead of {count:,}")
+    with duckdb.connect() as engine:
+        (found,) = engine.execute("SELECT count(*) FROM read_parquet(?)", [str(output / "events.parquet")]).fetchall()
+    if found[0] != count:
+        raise RunError(f"{output} holds {found[0]:,} events instead of {count:,}")
