@@ -84,7 +84,7 @@ def _make_folder(folder: Path, count: int) -> int:
     """Write the events as a connector does: bare CloudEvents, one per line, in files that follow each other."""
     connector = folder / _CONNECTOR
     connector.mkdir(parents=True)
-    served = make_event_file(folder / "events.ndjson", count, is_spread=True)
+    served = make_event_file(folder.with_name("events.ndjson"), count, is_spread=True)
     moment = datetime.fromisoformat(served.start)
     step = (datetime.fromisoformat(served.end) - moment) * _EVENTS_PER_FILE / count
     with served.path.open("rb") as lines:
@@ -123,6 +123,7 @@ def _make_cloud_event(line: bytes) -> bytes:
 
 
 def _check(output: Path, count: int) -> None:
-    found = duckdb.execute(f"SELECT count(*) FROM '{output / 'events.parquet'}'").fetchone()
-    if found is None or found[0] != count:
-        raise RunError(f"{output} holds {found} events instead of {count:,}")
+    with duckdb.connect() as engine:
+        (found,) = engine.execute("SELECT count(*) FROM read_parquet(?)", [str(output / "events.parquet")]).fetchall()
+    if found[0] != count:
+        raise RunError(f"{output} holds {found[0]:,} events instead of {count:,}")

@@ -688,7 +688,7 @@ def list_deliveries(folder: Path) -> list[Delivery]:
         if not found and (len(others) > _MAX_OTHERS or not waiting):
             raise UsageError(
                 f"{folder} is a folder, and neither an archive nor one with files of Connector Hub",
-                hint=f"name the files to read, for example {folder}/*",
+                hint=f"name the files in it, for example {folder}/*, or an archive of oci-audit sync",
             )
     if others:
         names = ", ".join(sorted(others)[:_NAMES_SHOWN]) + (", …" if len(others) > _NAMES_SHOWN else "")
