@@ -181,7 +181,8 @@ class EndpointLimit:
     def _measure_ceiling(self, now: float) -> float | None:
         """Return the rate that the successes before a 429 show; None if there were too few, or for too short a time.
 
-        Their number is a whole one. If it fits the rate in use, that is the better estimate.
+        Their number is a whole one. If it fits the rate in use, that is the better estimate. The rate never sinks below
+        `_MIN_PER_SECOND`, however few requests succeeded: at one request in minutes, no recovery would be noticed.
         """
         count, seconds = len(self._successes), self._measured_seconds
         used = self.per_second
@@ -189,8 +190,8 @@ class EndpointLimit:
         if self._first_sent_at is None or now - self._first_sent_at < seconds or count / seconds < least:
             return None
         if used is not None and count + 1 >= used * seconds:
-            return min(used, (count + 0.75) / seconds)
-        return count / seconds
+            return max(_MIN_PER_SECOND, min(used, (count + 0.75) / seconds))
+        return max(_MIN_PER_SECOND, count / seconds)
 
     def _grow(self, now: float) -> None:
         if self.per_second is None:

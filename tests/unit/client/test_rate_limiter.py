@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from statistics import mean
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ociaudit.client.rate_limiter import EndpointLimit, RateLimiter, Slot
@@ -436,6 +436,17 @@ outcomes = st.lists(
 
 
 @given(outcomes, st.integers(1, 32))
+@example(
+    [
+        ("success", 1.0, None),
+        ("throttled", 0.0, None),
+        ("success", 0.0, None),
+        ("throttled", 0.0, None),
+        ("failure", 0.0, None),
+        ("throttled", 1.0, None),
+    ],
+    1,
+)  # the rate measured is below the least one
 def test_there_is_always_a_next_moment_to_send(
     drawn: list[tuple[str, float, float | None]], max_in_flight: int
 ) -> None:
