@@ -26,7 +26,9 @@ _COPY = """
 import duckdb, sys
 source, output, columns = sys.argv[1:]
 copied = f"SELECT {columns} FROM read_json_objects('{source}')"
-duckdb.connect().execute(f"COPY ({copied}) TO '{output}' (FORMAT parquet, COMPRESSION zstd)")
+connection = duckdb.connect()
+connection.execute("SET enable_progress_bar = false")
+connection.execute(f"COPY ({copied}) TO '{output}' (FORMAT parquet, COMPRESSION zstd)")
 """
 _FIELD = re.compile(r"data\.[\w.]+|\b(?:eventTime|eventId|eventType|source)\b")
 _MAX_GROWTH = 1.25

@@ -36,7 +36,9 @@ _ASK_DUCKDB = """
 import duckdb, json, sys
 path, column = sys.argv[1:]
 sql = f"SELECT json->>'{column}' AS value, count(*) AS n FROM read_json_objects(?) GROUP BY 1 ORDER BY ALL"
-print(json.dumps(duckdb.connect().execute(sql, [path]).fetchall()))
+connection = duckdb.connect()
+connection.execute("SET enable_progress_bar = false")
+print(json.dumps(connection.execute(sql, [path]).fetchall()))
 """
 _QUESTIONS = (
     ("by event name", "event_name", "$.data.eventName"),
