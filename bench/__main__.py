@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.archive import run_first_sync, run_large_archive, run_open, run_quiet_sync
+from bench.archive import run_first_sync, run_large_archive, run_open, run_quiet_sync, run_stop
 from bench.benchmark import ROOT, Benchmark, Row, Workspace
 from bench.beside import run_beside
 from bench.connector import run_connector
@@ -49,6 +49,7 @@ BENCHMARKS = (
     Benchmark("quiet-sync", "3 regions, 41 compartments: a sync in which nothing happened", run_quiet_sync),
     Benchmark("open", "opening an archive after many commits", run_open),
     Benchmark("spark", "the Spark data source compared with an export to Parquet, from a slow service", run_spark),
+    Benchmark("stop", "SIGTERM while the service does not answer a sync", run_stop),
     Benchmark("stages", "the time of an export by stage, and the CPU time of the steps of the hot path", run_stages),
     Benchmark("full", "five million events, end to end", run_full, is_default=False),
     Benchmark("dense", "two million events in one window", run_dense, is_default=False),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-import urllib.request
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from bench.benchmark import ROOT, Row, Workspace, skip_without_space
 from bench.contenders import find_command
 from bench.emulator import EmulatorProcess
 from bench.events_file import END, MEAN_BYTES, ServedEvents, make_event_file
-from bench.measure import RunError, Usage, choose_median, run_measured
+from bench.measure import RunError, Usage, choose_median, make_environment, run_measured
 
 _OPEN_CLOCK = Path(__file__).with_name("open_clock.py")
 _MORE_COMPARTMENTS = 27  # the synthetic tenancy has 14 readable ones, and a forbidden one
@@ -23,6 +24,7 @@ _MAX_FIRST, _MAX_REQUESTS, _MAX_SECONDS, _MAX_GROWTH, _MAX_OPENING = 1.25, 1.1, 
 _MEMORY_BYTES = 200_000_000
 _MAX_QUERY, _MAX_START_SECONDS, _QUERY_ROUNDS = 1.3, 0.25, 5
 _COMMITS = (10, 10_000)
+_STOP_ROUNDS, _MAX_STOP_SECONDS, _TERMINATED = 5, 2.0, 143
 _QUERY = "SELECT event_name, outcome, count(*) FROM {} GROUP BY ALL ORDER BY 3 DESC"
 _DUCKDB = """
 import sys, duckdb
@@ -82,6 +84,29 @@ def run_open(workspace: Workspace) -> Sequence[Row]:
         *(Row(f"{count:,} commits", {"CPU ms": 1_000 * each}) for count, each in seconds.items()),
         Row("many / few", {"ratio": ratio}, f"at most {_MAX_OPENING}", ratio <= _MAX_OPENING),
     ]
+
+
+def run_stop(workspace: Workspace) -> Sequence[Row]:
+    """Send SIGTERM to a sync while the service does not answer."""
+    folder = workspace.make_folder("stop")
+    seconds = []
+    with EmulatorProcess(folder / "config") as emulator:
+        stall = {"operation": "ListEvents", "times": 1_000_000, "fault": {"kind": "stall", "seconds": 600}}
+        emulator.post("faults", [stall])
+        for number in range(_STOP_ROUNDS):
+            before = emulator.read_json("faults")[0]["fired"]
+            command = [find_command(), "sync", str(folder / str(number)), *_connect(emulator), "--start", "2d"]
+            process = subprocess.Popen(command, env=make_environment(folder), stderr=subprocess.DEVNULL)
+            while emulator.read_json("faults")[0]["fired"] == before:
+                time.sleep(0.05)
+            started = time.monotonic()
+            process.terminate()
+            if process.wait() != _TERMINATED:
+                raise RunError(f"the sync ended with {process.returncode}")
+            seconds.append(time.monotonic() - started)
+    worst = max(seconds)
+    name = f"SIGTERM, worst of {_STOP_ROUNDS}"
+    return [Row(name, {"wall s": worst}, f"at most {_MAX_STOP_SECONDS:.0f} s", worst <= _MAX_STOP_SECONDS)]
 
 
 def _run_quiet(workspace: Workspace, counts: Sequence[int]) -> list[Row]:
@@ -165,10 +190,7 @@ def _format_now() -> str:
 
 
 def _advance(emulator: EmulatorProcess, span: str) -> None:
-    body = json.dumps({"advance": span}).encode()
-    request = urllib.request.Request(f"{emulator.url}/_emulator/clock", data=body, method="POST")
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
-        response.read()
+    emulator.post("clock", {"advance": span})
 
 
 def _check_rows(archive: Path, count: int) -> None:

@@ -67,6 +67,13 @@ class EmulatorProcess:
         """Return the number of requests for pages of events."""
         return len(self.read_page_requests())
 
+    def post(self, name: str, content: Any) -> None:
+        """Send JSON to a control endpoint."""
+        body = json.dumps(content).encode()
+        request = urllib.request.Request(f"{self.url}/_emulator/{name}", data=body, method="POST")
+        with _OPENER.open(request) as response:
+            response.read()
+
     def clear_log(self) -> None:
         """Clear the log of requests."""
         request = urllib.request.Request(f"{self.url}/_emulator/log", method="DELETE")

@@ -200,7 +200,7 @@ def test_says_from_which_byte(command, plain):
     ended = verify(command, plain.parent, plain.name)
     assert ended.status == 7
     assert re.search(r"ALTERED +plain\.json: .*\(from byte [\d,]+\)", ended.stdout), ended.stdout
-    assert "ALTERED OR DAMAGED: do not rely on it" in ended.stdout
+    assert "ALTERED: the file is not the one of its manifest; do not rely on it" in ended.stdout
 
 
 def test_json(command, folder):

@@ -174,17 +174,18 @@ class Course:
             return False
         return True
 
-    def run(self, *, hours: int, kills: int) -> None:
-        """Sync about hourly, with so many kills, and other disturbances now and then."""
+    def run(self, *, hours: int, kills: int, every_hours: int = 1) -> None:
+        """Sync about every so many hours, with so many kills, and other disturbances now and then."""
         dice = self.dice
-        killed_at = set(dice.sample(range(hours), kills))
+        killed_at = set(dice.sample(range(hours // every_hours), kills))
         others = [one for one in self.DISTURBANCES if one not in {"kill", "torn", "pause"}]
-        for hour in range(hours):
-            if hour in killed_at:
+        for number in range(hours // every_hours):
+            if number in killed_at:
                 before = self.killed
                 while self.killed == before:
                     self.step("kill", minutes=1)
-            self.step(dice.choice(others) if dice.random() < 0.1 else "none", minutes=dice.randint(50, 60))
+            disturbance = dice.choice(others) if dice.random() < 0.1 else "none"
+            self.step(disturbance, minutes=every_hours * dice.randint(50, 60))
 
     def finish(self) -> None:
         """Let everything be as it should, and sync until all that is over is final."""

@@ -1,7 +1,12 @@
-import click
+from pathlib import Path
 
+import click
+import pytest
+
+from ociaudit import api
 from ociaudit.archive.state import Day, Totals
-from ociaudit.cli.archive_commands import _describe_late, _list_rings, draw_calendar
+from ociaudit.cli.app import run_command_line
+from ociaudit.cli.archive_commands import _describe_late, _describe_rescan, _list_rings, draw_calendar
 
 DAYS = (
     Day("2026-01-30", 4, None),
@@ -40,6 +45,25 @@ def test_rings_are_shown_as_they_are_typed() -> None:
     """Minutes, hours and days, the largest unit that fits."""
     assert _list_rings((45, 120, 1560, 10_080)) == "45m, 2h, 26h, 7d"
     assert _list_rings(()) == "none"
+
+
+def test_a_rescan_is_that_of_the_widest_ring() -> None:
+    """The widest ring that is due includes the others, and is the one that is shown."""
+    assert _describe_rescan((120, 1560)) == "of the last 26h"
+    assert _describe_rescan(()) == "not due"
+
+
+def test_metrics_are_written_after_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync that ends with exit 1, because of a bug, leaves metrics that say so."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(api, "run_sync", fail)
+    path = tmp_path / "sync.prom"
+    command = ["sync", str(tmp_path / "archive"), "--quiet", "--metrics-file", str(path)]
+    assert run_command_line(command) == 1
+    assert "oci_audit_last_attempt_exit_code 1\n" in path.read_text()
 
 
 def test_late_events_say_how_late_at_least() -> None:
