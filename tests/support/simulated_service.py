@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from ociaudit.client.transport import HttpResponse, Reservation
+from ociaudit.client.transport import GET, Call, HttpResponse, Reservation
 from ociaudit.errors import ConnectionFailed, ServiceError
 from ociaudit.planning.shard import Target
 from support.virtual_time import START
@@ -66,7 +66,13 @@ class SimulatedService:
         self._random.seed(self.seed)
 
     async def send(
-        self, url: str, check: Callable[[bytes], T], *, try_number: int, reservation: Reservation
+        self,
+        url: str,
+        check: Callable[[bytes], T],
+        *,
+        try_number: int,
+        reservation: Reservation,
+        call: Call = GET,
     ) -> HttpResponse[T]:
         """Respond to one attempt after the latency."""
         self.in_flight += 1

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ociaudit.client.network import Endpoints
 from ociaudit.client.signer import Credentials
-from ociaudit.client.transport import HttpResponse, Reservation
+from ociaudit.client.transport import GET, Call, HttpResponse, Reservation
 from ociaudit.errors import ConnectionFailed, RequestError, ServiceError
 from ociaudit.operations import context
 from ociaudit.planning.shard import Target
@@ -224,7 +224,13 @@ class _Transport:
         return self._tenancy.ahead if self._tenancy.has_dates else None
 
     async def send(
-        self, url: str, parse: Callable[[bytes], T], *, try_number: int, reservation: Reservation
+        self,
+        url: str,
+        parse: Callable[[bytes], T],
+        *,
+        try_number: int,
+        reservation: Reservation,
+        call: Call = GET,
     ) -> HttpResponse[T]:
         tenancy = self._tenancy
         tenancy.requests += 1

@@ -275,11 +275,11 @@ def load_principal(kind: AuthKind, context: PrincipalContext) -> LoadedSigner:
     claims = read_claims(token)
     region = getattr(signer, "region", None)
 
-    def sign(request: Any) -> None:
+    def sign(request: Any, *, enforce_content_headers: bool = True) -> None:
         # Not the signer's own call: that of some kinds requests a new token first, and would block the event loop.
         from oci.signer import AbstractBaseSigner
 
-        AbstractBaseSigner.__call__(signer, request)
+        AbstractBaseSigner.__call__(signer, request, enforce_content_headers=enforce_content_headers)
 
     tenancy = getattr(signer, "tenancy_id", None) or claims.tenancy
     return LoadedSigner(sign, token, claims, tenancy=tenancy, region=region)

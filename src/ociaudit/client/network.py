@@ -36,12 +36,13 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 from ociaudit.errors import ConfigError, ConnectionFailed, ServiceError, UsageError
 from ociaudit.planning.scope import REGION, suggest_region
 
-Service = Literal["audit", "identity"]
+Service = Literal["audit", "identity", "objectstorage"]
 
-_API_VERSIONS: dict[Service, str] = {"audit": "20190901", "identity": "20160918"}
+_API_VERSIONS: dict[Service, str] = {"audit": "/20190901", "identity": "/20160918", "objectstorage": ""}
 _HOSTS: dict[Service, str] = {
     "audit": "audit.{region}.{secondLevelDomain}",
     "identity": "identity.{region}.oci.{secondLevelDomain}",
+    "objectstorage": "objectstorage.{region}.{secondLevelDomain}",
 }
 _DEFAULT_REALM = "oc1"
 _SDK_TABLES = ("REGIONS", "REGIONS_SHORT_NAMES", "REGION_REALMS", "REALMS")
@@ -128,7 +129,7 @@ class Endpoints:
                 base = self._override.replace("{service}", service).replace("{region}", region)
             else:
                 base = "https://" + _find_host(service, region, self._realm)
-            found = self._bases[service, region] = f"{base.rstrip('/')}/{_API_VERSIONS[service]}"
+            found = self._bases[service, region] = f"{base.rstrip('/')}{_API_VERSIONS[service]}"
         return found
 
     def check_region(self, region: str) -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -81,17 +82,31 @@ class Credentials:
     fingerprint: str | None
     profile: str
     kind: AuthKind
-    _signer: Callable[[Any], Any] = field(repr=False)
+    _signer: Callable[..., Any] = field(repr=False)
     rejection_hint: str = ""
 
-    def sign(self, *, url: str, host: str, path: str, now_seconds: float) -> dict[str, str]:
-        """Return the headers of a signed GET.
+    def sign(
+        self,
+        *,
+        url: str,
+        host: str,
+        path: str,
+        now_seconds: float,
+        method: str = "GET",
+        signed_body: bytes | None = None,
+    ) -> dict[str, str]:
+        """Return the headers of a signed request.
 
         `host` is host[:port] and `path` is path?query, both exactly as they are sent. `now_seconds` is the time since
-        the epoch that the signature states.
+        the epoch that the signature states. A `signed_body` is part of the signature; the service demands that of every
+        POST and PUT but the uploads of objects and parts.
         """
         headers = {"date": formatdate(now_seconds, usegmt=True), "host": host}
-        self._signer(_UnsentRequest(url=url, path_url=path, headers=headers))
+        request = _UnsentRequest(url=url, path_url=path, headers=headers, method=method, body=signed_body)
+        if method == "PUT" and signed_body is None:
+            self._signer(request, enforce_content_headers=False)
+        else:
+            self._signer(request)
         return headers
 
     async def prepare(self, now_seconds: float) -> int:
@@ -133,7 +148,7 @@ class _UnsentRequest:
     path_url: str
     headers: dict[str, str]
     method: str = "GET"
-    body: None = None
+    body: bytes | None = None
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -193,7 +208,7 @@ def _decode_base64url(text: str) -> bytes:
 class LoadedSigner:
     """A signer, and the token that it signs with; a key that does not expire has no claims."""
 
-    sign: Callable[[Any], Any] = field(repr=False)
+    sign: Callable[..., Any] = field(repr=False)
     token: str = field(repr=False, default="")
     claims: Claims = field(repr=False, default_factory=Claims)
     tenancy: str | None = None
@@ -215,9 +230,9 @@ class RefreshingSigner:
         self.problem: str | None = None
         """Why the latest refresh failed."""
 
-    def __call__(self, request: Any) -> None:
-        """Add the headers of the signature to a request."""
-        self._current.sign(request)
+    def __call__(self, request: Any, **options: bool) -> None:
+        """Add the headers of the signature to a request; the options are those of the SDK's signers."""
+        self._current.sign(request, **options)
 
     @property
     def expired_at(self) -> float | None:
@@ -278,18 +293,28 @@ class ApiKeySigner:
         self.private_key = private_key
         self._padding = PKCS1v15()
         self._hash = SHA256()
-        self._prefix = (
-            f'Signature algorithm="rsa-sha256",headers="date (request-target) host",keyId="{key_id}",signature="'
-        )
+        self._key_id = key_id
 
-    def __call__(self, request: _UnsentRequest) -> None:
-        """Add the headers of the signature to a GET request that has a date."""
+    def __call__(self, request: _UnsentRequest, *, enforce_content_headers: bool = True) -> None:
+        """Add the headers of the signature to a request that has a date; a body is signed if headers are enforced."""
         headers = request.headers
-        host = urlsplit(request.url).netloc
-        text = f"date: {headers['date']}\n(request-target): get {request.path_url}\nhost: {host}"
-        signature = self.private_key.sign(text.encode("ascii"), self._padding, self._hash)
         headers["content-type"] = "application/json"
-        headers["authorization"] = f'{self._prefix}{base64.b64encode(signature).decode("ascii")}",version="1"'
+        values = {
+            "date": headers["date"],
+            "(request-target)": f"{request.method.lower()} {request.path_url}",
+            "host": urlsplit(request.url).netloc,
+        }
+        if request.body is not None and enforce_content_headers:
+            digest = base64.b64encode(hashlib.sha256(request.body).digest()).decode("ascii")
+            body = {"content-length": str(len(request.body)), "content-type": "application/json"}
+            headers.update(body | {"x-content-sha256": digest})
+            values |= body | {"x-content-sha256": digest}
+        text = "\n".join(f"{name}: {value}" for name, value in values.items())
+        signature = self.private_key.sign(text.encode("ascii"), self._padding, self._hash)
+        headers["authorization"] = (
+            f'Signature algorithm="rsa-sha256",headers="{" ".join(values)}",keyId="{self._key_id}",'
+            f'signature="{base64.b64encode(signature).decode("ascii")}",version="1"'
+        )
 
 
 def load_api_key(profile: Profile) -> Any:

@@ -27,13 +27,17 @@ Invariants
 - Until the first usable response, all requests together take at most `first_response_seconds`.
 """
 
+# Over 700 lines: a request is signed, sent, limited, budgeted and tried again by one set of promises.
+
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import platform
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -48,13 +52,24 @@ from ociaudit.client.network import choose_proxy, explain_certificate, explain_p
 from ociaudit.client.rate_limiter import RateLimiter, Slot
 from ociaudit.client.signer import Credentials
 from ociaudit.clock import Clock
-from ociaudit.errors import ConnectionFailed, InvalidResponse, RequestError, ServiceError, ServiceUnreachable
+from ociaudit.errors import (
+    ConnectionFailed,
+    DiskError,
+    InvalidResponse,
+    RequestError,
+    ServiceError,
+    ServiceUnreachable,
+)
 from ociaudit.version import VERSION
 
 T = TypeVar("T")
 USER_AGENT = f"oci-audit/{VERSION} python/{platform.python_version()}"
 _OK = 200
 _UNAUTHORIZED = 401
+_CHUNK_BYTES = 256 * 1024
+_READ_BYTES = 4 * _CHUNK_BYTES
+_INVITED_BYTES = 1024 * 1024
+"""A larger body is sent when the service has agreed to receive it, so that a refusal costs nothing."""
 _MAX_BODY_SHOWN = 60
 _MAX_CODE_SHOWN = 80
 _MAX_MESSAGE_SHOWN = 500
@@ -132,6 +147,59 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of an open file as a request's body: it is read again for every try. The file must not change."""
+
+    descriptor: int
+    start: int
+    length: int
+
+    async def read_chunks(self) -> AsyncIterator[bytes]:
+        """Yield the bytes; memory does not grow with them.
+
+        Raises:
+            OSError: they cannot be read, or the file has become shorter.
+        """
+        end = self.start + self.length
+        for start in range(self.start, end, _READ_BYTES):
+            wanted = min(_READ_BYTES, end - start)
+            data = await asyncio.to_thread(os.pread, self.descriptor, wanted, start)
+            if len(data) != wanted:
+                raise OSError("the file that is being sent has become shorter")
+            for at in range(0, wanted, _CHUNK_BYTES):
+                yield data[at : at + _CHUNK_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request is beside its URL. No header's value reaches a message.
+
+    A body of bytes is signed, unless it `is_upload`, as a part of a file is. `accepted` are the statuses of success.
+    """
+
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | FilePart | None = None
+    is_upload: bool = False
+    accepted: frozenset[int] = frozenset({_OK})
+    is_decoded: bool = True
+    """Whether a compressed body is decompressed; an object is what is stored, compressed or not."""
+
+    @property
+    def signed_body(self) -> bytes | None:
+        """Return the body that is part of the signature, if there is one."""
+        return self.body if isinstance(self.body, bytes) and not self.is_upload else None
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the length of the body."""
+        return self.body.length if isinstance(self.body, FilePart) else len(self.body or b"")
+
+
+GET = Call()
+
+
+@dataclass(frozen=True, slots=True)
 class HttpResponse(Generic[T]):
     """A valid response: its parsed body, and what the headers contain.
 
@@ -146,6 +214,8 @@ class HttpResponse(Generic[T]):
     requested_at: datetime
     reservation: Reservation | None = None
     """The memory that the body takes; the caller releases it when the response is processed."""
+    status: int = _OK
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def release(self) -> None:
         """Return the body's bytes to the memory budget."""
@@ -176,9 +246,9 @@ def finish_request(
 ) -> FinishedRequest:
     """Return the record of a try that took `seconds` and had this result."""
     parts = urlsplit(url)
-    status: int | None = _OK
-    if not isinstance(result, HttpResponse | InvalidResponse):
-        status = result.status if isinstance(result, ServiceError) else None
+    status = result.status if isinstance(result, HttpResponse | ServiceError) else None
+    if isinstance(result, InvalidResponse):
+        status = _OK
     return FinishedRequest(
         host=parts.netloc,
         path=parts.path,
@@ -211,7 +281,7 @@ class TransportLimits:
 
 
 class Transport:
-    """Sends signed GET requests. Used as an async context manager, inside one event loop."""
+    """Sends signed requests. Used as an async context manager, inside one event loop."""
 
     def __init__(
         self,
@@ -269,9 +339,15 @@ class Transport:
             return None
 
     async def send(
-        self, url: str, parse: Callable[[bytes], T], *, try_number: int, reservation: Reservation
+        self,
+        url: str,
+        parse: Callable[[bytes], T],
+        *,
+        try_number: int,
+        reservation: Reservation,
+        call: Call = GET,
     ) -> HttpResponse[T]:
-        """Send one signed GET and return the response whose body `parse` accepted.
+        """Send one signed request and return the response whose body `parse` accepted.
 
         A token that is about to expire is refreshed first. After a 401 the token is refreshed once, and the request is
         sent a second time. `url` is complete and already encoded. `parse` turns the body into what the caller wants;
@@ -282,14 +358,14 @@ class Transport:
         """
         signer = await self._credentials.prepare(self._clock.now().timestamp())
         try:
-            return await self._send(url, parse, try_number, reservation)
+            return await self._send(url, parse, try_number, reservation, call)
         except ServiceError as error:
             if error.status != _UNAUTHORIZED or not await self._credentials.refresh(signer):
                 raise
-        return await self._send(url, parse, try_number, reservation)
+        return await self._send(url, parse, try_number, reservation, call)
 
     async def _send(
-        self, url: str, parse: Callable[[bytes], T], try_number: int, reservation: Reservation
+        self, url: str, parse: Callable[[bytes], T], try_number: int, reservation: Reservation, call: Call
     ) -> HttpResponse[T]:
         parts = urlsplit(url)
         requested_at = self._clock.now()
@@ -298,16 +374,12 @@ class Transport:
             host=parts.netloc,
             path=f"{parts.path}?{parts.query}" if parts.query else parts.path,
             now_seconds=requested_at.timestamp(),
+            method=call.method,
+            signed_body=call.signed_body,
         )
         proxy = choose_proxy(url, self._proxies)
         try:
-            async with self._session.get(
-                URL(url, encoded=True),
-                headers=headers,
-                allow_redirects=False,
-                proxy=proxy,
-                ssl=self._ssl,
-            ) as response:
+            async with self._open(url, headers, proxy, call) as response:
                 body = await self._read_body(response, reservation)
         except aiohttp.ClientConnectorCertificateError as error:
             raise explain_certificate(parts.netloc, _describe(error)) from error
@@ -320,15 +392,69 @@ class Transport:
             raise ConnectionFailed(f"the connection to {parts.netloc} failed: {_describe(error)}") from error
         request_id = _read_request_id(response)
         self._latest_dates = (self._clock.now(), response.headers.get("Date"))
-        if response.status != _OK:
+        if response.status not in call.accepted:
+            self.has_responded |= call.method == "HEAD" and request_id is not None  # an error without a body
             raise self._make_service_error(response, body, proxy)
         try:
             parsed = parse(body)
             token = _read_token(response)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise InvalidResponse(f"{parts.netloc} answered 200, but {error}", request_id=request_id) from error
+            raise InvalidResponse(
+                f"{parts.netloc} answered {response.status}, but {error}", request_id=request_id
+            ) from error
         self.has_responded = True
-        return HttpResponse(parsed, len(body), token, request_id, try_number, requested_at, reservation)
+        return HttpResponse(
+            parsed, len(body), token, request_id, try_number, requested_at, reservation, response.status,
+            response.headers,
+        )  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def _open(
+        self, url: str, headers: dict[str, str], proxy: str | None, call: Call
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send the request, and yield the response as soon as its headers are there.
+
+        aiohttp's time limit for silence counts while a body is sent, too. A body has a limit of its own, which each
+        chunk that leaves renews.
+        """
+        if call.body is None:
+            async with self._session.request(
+                call.method,
+                URL(url, encoded=True),
+                headers={**headers, **call.headers},
+                allow_redirects=False,
+                proxy=proxy,
+                ssl=self._ssl,
+                auto_decompress=call.is_decoded,
+            ) as response:
+                yield response
+            return
+        silence = self._limits.silence_seconds
+        async with asyncio.timeout(silence) as limit:
+            body = call.body if isinstance(call.body, bytes) else _SentPart(call.body, limit, silence)
+            try:
+                response = await self._session.request(
+                    call.method,
+                    URL(url, encoded=True),
+                    headers={**headers, **call.headers, "content-length": str(call.size_bytes)},
+                    data=body,
+                    expect100=call.size_bytes > _INVITED_BYTES,
+                    allow_redirects=False,
+                    proxy=proxy,
+                    ssl=self._ssl,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_seconds),
+                )
+            except aiohttp.ClientError as error:
+                if isinstance(body, _SentPart) and body.problem is not None:
+                    raise DiskError(f"the file that is sent cannot be read: {body.problem}") from error
+                raise
+            try:
+                yield response
+            finally:
+                if response.status in call.accepted:
+                    response.release()
+                else:
+                    response.close()  # the rest of the body may not have been sent
 
     async def _read_body(self, response: aiohttp.ClientResponse, reservation: Reservation) -> bytes:
         """Read a body to its end, decompressed, up to the size limit."""
@@ -381,6 +507,26 @@ class Transport:
             return max(0.0, (parsedate_to_datetime(text) - self._clock.now()).total_seconds())
         except (ValueError, TypeError, OverflowError):
             return None
+
+
+class _SentPart:
+    """The body of one try; aiohttp reads it again where it opens another connection for a request."""
+
+    def __init__(self, part: FilePart, limit: asyncio.Timeout, silence_seconds: float) -> None:
+        self._part = part
+        self._limit = limit
+        self._silence_seconds = silence_seconds
+        self.problem: OSError | None = None
+        """Why the file cannot be read; aiohttp reports that as an error of the connection."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._part.read_chunks():
+                yield chunk
+                self._limit.reschedule(asyncio.get_running_loop().time() + self._silence_seconds)
+        except OSError as error:
+            self.problem = error
+            raise
 
 
 class _ErrorBody(msgspec.Struct):
@@ -445,7 +591,13 @@ class Sender(Protocol):
         ...
 
     async def send(
-        self, url: str, parse: Callable[[bytes], T], *, try_number: int, reservation: Reservation
+        self,
+        url: str,
+        parse: Callable[[bytes], T],
+        *,
+        try_number: int,
+        reservation: Reservation,
+        call: Call = GET,
     ) -> HttpResponse[T]:
         """Send the request once."""
         ...
@@ -480,9 +632,15 @@ class HttpClient:
         self._first_response_deadline = clock.monotonic() + first_response_seconds
 
     async def fetch(
-        self, url: str, parse: Callable[[bytes], T], *, endpoint: str, retries: RetryBudget | None = None
+        self,
+        url: str,
+        parse: Callable[[bytes], T],
+        *,
+        endpoint: str,
+        retries: RetryBudget | None = None,
+        call: Call = GET,
     ) -> HttpResponse[T]:
-        """Send a signed GET until `parse` accepts the body of a response, and return that response.
+        """Send a signed request until `parse` accepts the body of a response, and return that response.
 
         The body counts against the memory budget until the response is released. `endpoint` names the rate limit
         that applies. `retries` is a budget shared by several requests.
@@ -495,7 +653,7 @@ class HttpClient:
         while True:
             try_number += 1
             try:
-                response = await self._try_once(url, parse, try_number, endpoint)
+                response = await self._try_once(url, parse, try_number, endpoint, call)
             except RequestError as error:
                 wait = self._retry.choose_wait(error, try_number=try_number, jitter=self._clock.draw(), budget=retries)
                 self._check_service_responds(error, wait, url)
@@ -509,7 +667,9 @@ class HttpClient:
                 return response
             await self._clock.sleep(wait)
 
-    async def _try_once(self, url: str, parse: Callable[[bytes], T], try_number: int, endpoint: str) -> HttpResponse[T]:
+    async def _try_once(
+        self, url: str, parse: Callable[[bytes], T], try_number: int, endpoint: str, call: Call
+    ) -> HttpResponse[T]:
         await self._budget.wait_for_room()
         reservation = self._budget.reserve()
         is_kept = False
@@ -517,7 +677,7 @@ class HttpClient:
             async with self._rate_limiter.acquire(endpoint) as slot:
                 started_at = self._clock.monotonic()
                 try:
-                    response = await self._send_in_time(url, parse, try_number, reservation)
+                    response = await self._send_in_time(url, parse, try_number, reservation, call)
                 except RequestError as error:
                     self._report_failure(slot, error)
                     self._report_request(url, try_number, started_at, error)
@@ -532,13 +692,13 @@ class HttpClient:
                 reservation.release()
 
     async def _send_in_time(
-        self, url: str, parse: Callable[[bytes], T], try_number: int, reservation: Reservation
+        self, url: str, parse: Callable[[bytes], T], try_number: int, reservation: Reservation, call: Call
     ) -> HttpResponse[T]:
         if self._sender.has_responded:
-            return await self._sender.send(url, parse, try_number=try_number, reservation=reservation)
+            return await self._sender.send(url, parse, try_number=try_number, reservation=reservation, call=call)
         try:
             async with asyncio.timeout(max(0.1, self._first_response_deadline - self._clock.monotonic())):
-                return await self._sender.send(url, parse, try_number=try_number, reservation=reservation)
+                return await self._sender.send(url, parse, try_number=try_number, reservation=reservation, call=call)
         except TimeoutError as error:
             raise ConnectionFailed(f"{extract_host(url)} did not respond in time") from error
 

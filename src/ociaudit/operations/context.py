@@ -30,6 +30,7 @@ import msgspec
 from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.identity import IdentityReader, explain_rejection
 from ociaudit.client.network import Endpoints, split_regions
+from ociaudit.client.object_storage import ObjectStore, ObjectUrl, OciStore
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import FinishedRequest, HttpClient, MemoryBudget, RetryPolicy, Transport, TransportLimits
@@ -346,8 +347,8 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> AsyncIterator[Service]:
-    """Open the connections for the duration of the block; `parse` turns a page's body into events."""
+async def _open_client(context: RunContext) -> AsyncIterator[tuple[HttpClient, Transport, RateLimiter]]:
+    """Open the connections for the duration of the block."""
     rate_limiter = RateLimiter(
         clock=context.clock,
         max_in_flight=context.limits.max_in_flight,
@@ -374,15 +375,29 @@ async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> Asyn
             on_request=context.callbacks.on_request,
         )
         try:
-            yield Service(
-                audit=AuditReader(client, context.endpoints, parse=parse),
-                identity=IdentityReader(client, context.endpoints, context.credentials),
-                credentials=context.credentials,
-                transport=transport,
-                rate_limiter=rate_limiter,
-            )
+            yield client, transport, rate_limiter
         finally:
             await rate_limiter.close()
+
+
+@contextlib.asynccontextmanager
+async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> AsyncIterator[Service]:
+    """Open the connections for the duration of the block; `parse` turns a page's body into events."""
+    async with _open_client(context) as (client, transport, rate_limiter):
+        yield Service(
+            audit=AuditReader(client, context.endpoints, parse=parse),
+            identity=IdentityReader(client, context.endpoints, context.credentials),
+            credentials=context.credentials,
+            transport=transport,
+            rate_limiter=rate_limiter,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_store(context: RunContext, url: ObjectUrl) -> AsyncIterator[ObjectStore]:
+    """Open the store that holds the bucket of a URL for the duration of the block."""
+    async with _open_client(context) as (client, _, _):
+        yield OciStore(client, context.endpoints, context.credentials, bucket=url.bucket, namespace=url.namespace)
 
 
 def run_async(work: Callable[[], Awaitable[T]]) -> T:
