@@ -32,6 +32,7 @@ from ociaudit.client.network import (
     read_realm,
     split_regions,
 )
+from ociaudit.client.object_storage import ObjectUrl, is_object_url, parse_object_url
 from ociaudit.client.signer import AuthKind
 from ociaudit.clock import SystemClock
 from ociaudit.errors import UsageError
@@ -55,7 +56,7 @@ from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap, decode_event
 from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.manifest import CoveredTarget
-from ociaudit.storage.run_dir import TimeBasis
+from ociaudit.storage.run_dir import TimeBasis, make_private_folders
 from ociaudit.storage.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def export(  # long because: every option of an export is named here
     overwrite: bool = False,
     resume: bool = False,
     restart: bool = False,
+    work_folder: str | Path | None = None,
 ) -> ExportResult:
     """Export every audit event of a range into one file, with its manifest beside it.
 
@@ -110,7 +112,8 @@ def export(  # long because: every option of an export is named here
     Args:
         start: A date, a time with an offset, an age such as "7d", or a `date` or `datetime`.
         end: The same, or "now", the default. A date includes that day; a time is exclusive.
-        output: The file to write, or None for stdout. Its suffix selects format and compression where those are None.
+        output: The file to write, a URL such as "oci://bucket@namespace/audit.json", or None for stdout. Its suffix
+            selects format and compression where those are None.
         regions: The regions to cover, by name or key; without any, all that the tenancy has subscribed to.
         compartments: The compartments to cover, by OCID, name or path; without any, the whole tenancy.
         is_subtree: Whether a compartment includes those below it.
@@ -127,10 +130,12 @@ def export(  # long because: every option of an export is named here
         overwrite: Replace an existing output.
         resume: Finish an interrupted run whose relative range has moved on.
         restart: Discard an unfinished run.
+        work_folder: Where an output that goes to a URL is made; without it, below the user's cache.
 
     Raises:
         OciAuditError: The export could not be finished; the class and its `exit_code` say why.
     """
+    path, url = place_output(output, work_folder)
     options = ExportOptions(
         start=start,
         end=end,
@@ -143,7 +148,8 @@ def export(  # long because: every option of an export is named here
         late=late,
         settle=settle,
         max_window_days=max_window_days,
-        output=resolve_path(output),
+        output=path,
+        url=url,
         shape=shape,
         with_origin=with_origin,
         redact=redact,
@@ -483,6 +489,36 @@ def resolve_path(path: str | Path | None) -> Path | None:
         UsageError: it cannot be the name of a file.
     """
     return name_output(path).resolve() if path is not None else None
+
+
+def resolve_work_folder(path: str | Path | None) -> Path:
+    """Return the absolute path of the folder for what is not uploaded yet and for local copies; it need not exist.
+
+    Without a path it is below the user's cache: private, still there after a restart, and nothing in it is the only
+    copy of anything, since Oracle or the store can be asked again. A folder for temporary files is none of that.
+    """
+    if path is not None:
+        return Path(path).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "oci-audit"
+
+
+def place_output(
+    output: str | Path | ObjectUrl | None, work_folder: str | Path | None
+) -> tuple[Path | None, ObjectUrl | None]:
+    """Return the path of a file to write, and the URL that it goes to when it is whole, if the output is one.
+
+    Raises:
+        UsageError: it cannot be the name of a file or the URL of an object.
+        DiskError: the work folder cannot be created.
+    """
+    if isinstance(output, str) and is_object_url(output):
+        output = parse_object_url(output)
+    if not isinstance(output, ObjectUrl):
+        return resolve_path(output), None
+    folder = resolve_work_folder(work_folder) / output.local_name
+    make_private_folders(folder)
+    return folder / output.file_name, output
 
 
 def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:

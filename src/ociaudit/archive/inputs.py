@@ -6,11 +6,15 @@ they are, except for speed: `file` names a file that can be read directly, `view
 Invariants
 - What limits an archive is never ignored: it is an error where an input is not an archive.
 - An archive is opened once, so that all that is said about it, and all events, are of one commit.
+- An object of a store is copied to a private folder first, in ranges of one version of it, and compared with the hash
+  that its writer stated; its manifest, signature and ledger come with it. Then it is a file like any other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,15 +25,23 @@ from typing import Protocol
 
 from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
 from ociaudit.archive.reader import Archive, ArchiveView, open_archive
-from ociaudit.errors import UsageError
+from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl, read_whole
+from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.formats.base import Record
 from ociaudit.formats.detect import KIND_WORDS
 from ociaudit.formats.reader import check_source, ignore_incomplete, open_records
 from ociaudit.planning.shard import Target, format_minute
 from ociaudit.planning.time_range import parse_time, resolve_range
-from ociaudit.storage.atomic_io import explain_disk
+from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import CoverageStatement, ManifestFile, load_manifest, name_ledger, name_manifest
+from ociaudit.storage.manifest import (
+    CoverageStatement,
+    ManifestFile,
+    load_manifest,
+    name_ledger,
+    name_manifest,
+    name_signature,
+)
 from ociaudit.storage.verdict import (
     Verdict,
     VerdictKind,
@@ -184,15 +196,19 @@ class Input(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileInput:
-    """A file of events, or stdin (None). Its manifest is beside it, unless it is named."""
+    """A file of events, or stdin (None). Its manifest is beside it, unless it is named.
+
+    `url` is where it was copied from.
+    """
 
     path: Path | None
     manifest_path: Path | None = None
+    url: str = ""
 
     @property
     def name(self) -> str:
         """Return the file's name in messages."""
-        return "stdin" if self.path is None else str(self.path)
+        return self.url or ("stdin" if self.path is None else str(self.path))
 
     @property
     def file(self) -> Path | None:
@@ -215,7 +231,7 @@ class FileInput:
     ) -> Iterator[Records]:
         """Open the file with the reader of any format; origins come from the ledger beside it, if they are needed."""
         origins = open_origins(self.path) if needs_origins and self.path is not None else None
-        with open_records(self.path, origins=origins, on_incomplete=on_incomplete) as records:
+        with open_records(self.path, origins=origins, on_incomplete=on_incomplete, shown_as=self.url) as records:
             yield records
 
     def open_origins(self) -> Iterator[Target | None] | None:
@@ -228,7 +244,8 @@ class FileInput:
 
     def find_notice(self) -> str | None:
         """Return the verdict on the file in one line, if it has a manifest and is not simply complete."""
-        return find_notice(self.path) if self.path is not None and self.path.is_file() else None
+        notice = find_notice(self.path) if self.path is not None and self.path.is_file() else None
+        return notice.replace(str(self.path), self.name) if notice else None
 
     def read_facts(self, *, with_digest: bool = False) -> InputFacts:
         """Return what the manifest states, checked against the file's bytes."""
@@ -381,9 +398,14 @@ def open_inputs(
 
 
 def open_input(
-    path: Path | None, limits: Limits | None = None, *, now: datetime | None = None, manifest_path: Path | None = None
+    path: Path | None,
+    limits: Limits | None = None,
+    *,
+    now: datetime | None = None,
+    manifest_path: Path | None = None,
+    url: str = "",
 ) -> Input:
-    """Return one input; as `open_inputs`. `manifest_path` names the manifest of a file.
+    """Return one input; as `open_inputs`. `manifest_path` names the manifest of a file, `url` what it is a copy of.
 
     Raises:
         UsageError: as `open_inputs`, or a manifest is named for an archive.
@@ -393,12 +415,12 @@ def open_input(
     limits = limits or Limits()
     if path is None or not is_archive_folder(path):
         if limits:
-            name = "stdin" if path is None else str(path)
+            name = url or ("stdin" if path is None else str(path))
             raise UsageError(
                 f"{name} is not an archive, so --start, --end, --region and --compartment do not apply",
                 hint=_LIMITS_HINT,
             )
-        return FileInput(path, manifest_path)
+        return FileInput(path, manifest_path, url)
     if manifest_path is not None:
         raise UsageError(f"{path} is an archive, which has no manifest", hint="omit --manifest")
     archive = open_archive(path)
@@ -438,6 +460,53 @@ def is_archive_folder(path: Path) -> bool:
         raise report_damage(f"{path} has commits, but no {folder.header_path.name}", archive=path)
     check_source(path)
     return False
+
+
+async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Path:
+    """Copy an object, with its manifest, signature and ledger if there are any, to a private folder; return the copy.
+
+    Memory does not grow with it.
+
+    Raises:
+        UsageError: there is no such object.
+        UnreadableInput: its bytes do not have the hash that its writer stated.
+        OciAuditError: the store cannot be used, or another program changed the object meanwhile.
+        DiskError: the copy cannot be written.
+    """
+    path = folder / url.file_name
+    facts = await store.head(url.name)
+    if facts is None:
+        raise UsageError(f"there is no object {url}", hint="check the name; `oci os object list` shows what is there")
+    await _download(store, url, facts, path)
+    manifest = name_manifest(path)
+    for beside in (manifest, name_signature(manifest), name_ledger(path)):
+        beside_url = url.beside(beside.name)
+        found = await store.head(beside_url.name)
+        if found is not None:
+            await _download(store, beside_url, found, beside)
+    return path
+
+
+async def _download(store: ObjectStore, url: ObjectUrl, facts: ObjectFacts, path: Path) -> None:
+    digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+
+    def keep(data: bytes) -> None:
+        write_all(descriptor, data, path)
+        digest.update(data)
+        md5.update(data)
+
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        async for data in read_whole(store, url.name, facts):
+            await asyncio.to_thread(keep, data)
+    finally:
+        os.close(descriptor)
+    for stated, found in ((facts.sha256, digest.hexdigest()), (facts.md5, md5.hexdigest())):
+        if stated and stated != found:
+            raise UnreadableInput(
+                f"{url} is damaged: its bytes do not have the hash that is stated for them",
+                hint="restore the object from a copy, or write it again",
+            )
 
 
 def _hash_file(path: Path) -> tuple[str, int]:

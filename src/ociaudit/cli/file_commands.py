@@ -12,11 +12,12 @@ from ociaudit.cli import console
 from ociaudit.cli.console import describe_redaction
 from ociaudit.cli.options import (
     BEHAVIOR,
-    FILE,
     OUTPUT,
-    OUTPUT_FILE,
+    OUTPUT_PLACE,
+    PLACE,
     STRICT_HELP,
     Command,
+    Places,
     argument,
     file_options,
     filter_options,
@@ -24,12 +25,14 @@ from ociaudit.cli.options import (
     limit_options,
     open_command_inputs,
     option,
+    place_options,
     strict_option,
 )
 from ociaudit.errors import ExitCode, format_count
 
 if TYPE_CHECKING:
     from ociaudit.archive.inputs import Input, Limits
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.event import Event
     from ociaudit.events.filters import FilterSpec
     from ociaudit.operations.context import Cancellation
@@ -60,19 +63,20 @@ _INPUTS_SHOWN = 20
     "inputs",
     nargs=-1,
     required=True,
-    type=FILE,
+    type=PLACE,
     metavar="IN...",
-    help="Event files: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
+    help="Event files, or oci:// URLs of them: exports, or "
+    "output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
     "compressed with gzip or zstd; archives; - is stdin.",
 )
 @option(
     "-o",
     "--output",
     section=OUTPUT,
-    type=OUTPUT_FILE,
+    type=OUTPUT_PLACE,
     required=True,
-    metavar="FILE",
-    help="Output file, or - for stdout. The file extension sets the format and compression.",
+    metavar="FILE|URL",
+    help="Output file, oci://bucket@namespace/name, or - for stdout. The extension sets the format and compression.",
 )
 @file_options
 @option(
@@ -89,10 +93,18 @@ _INPUTS_SHOWN = 20
 )
 @filter_options
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(
-    inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, limits: Limits, quiet: bool, **options: Any
+    inputs: tuple[Path | ObjectUrl, ...],
+    *,
+    output: Path | ObjectUrl,
+    wanted: FilterSpec,
+    limits: Limits,
+    places: Places,
+    quiet: bool,
+    **options: Any,
 ) -> int:
     """Read event files in any supported format, or archives, and write the events to one file.
 
@@ -100,12 +112,13 @@ def convert(
     """
     from ociaudit.operations.context import Cancellation
 
-    target = _open_stream(output)
     cancellation = Cancellation()
     with console.handle_signals(cancellation.cancel):
-        conversion = _convert(open_command_inputs(inputs, limits), target, wanted, options, cancellation)
+        with places.stage(output, may_overwrite=options["overwrite"]) as path:
+            sources = open_command_inputs(inputs, limits, places)
+            conversion = _convert(sources, _open_stream(path), wanted, options, cancellation)
         if not quiet:
-            for line in describe_conversion(conversion, target):
+            for line in describe_conversion(conversion, None if str(output) == _STREAM else output):
                 console.print_message(line)
     return ExitCode.OK
 
@@ -151,7 +164,7 @@ def _convert(
     return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
 
 
-def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator[str]:
+def describe_conversion(conversion: Conversion, output: Path | ObjectUrl | None) -> Iterator[str]:
     """Yield what was read, what was written, and what was redacted."""
     for each in conversion.inputs[:_INPUTS_SHOWN]:
         yield f"{each.name}: {format_count(each.events, 'event')} ({each.description})"
@@ -189,19 +202,22 @@ _LONGEST_SHOWN = 60
     cls=Command,
     examples=(("Compare an export with a later one of the same range", "oci-audit diff december.json again.json"),),
 )
-@argument("a", type=FILE, metavar="A", help="An export, any file of audit events, or an archive.")
-@argument("b", type=FILE, metavar="B", help="The file or archive to compare with A.")
+@argument("a", type=PLACE, metavar="A", help="An export, any file of audit events or its URL, or an archive.")
+@argument("b", type=PLACE, metavar="B", help="The file, URL or archive to compare with A.")
 @limit_options
+@place_options
 @json_option
 @strict_option
-def diff(a: Path, b: Path, *, limits: Limits, as_json: bool, is_strict: bool) -> int:
+def diff(
+    a: Path | ObjectUrl, b: Path | ObjectUrl, *, limits: Limits, places: Places, as_json: bool, is_strict: bool
+) -> int:
     """Compare two exports, or archives, event by event, within the time range that both cover.
 
     Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events.
     """
     from ociaudit.operations.diff import compare_inputs
 
-    first, second = open_command_inputs((a, b), limits)
+    first, second = open_command_inputs((a, b), limits, places)
     difference = compare_inputs(first, second, is_strict=is_strict)
     if as_json:
         console.print_data(encode_difference(difference))
@@ -211,7 +227,7 @@ def diff(a: Path, b: Path, *, limits: Limits, as_json: bool, is_strict: bool) ->
     return ExitCode.OK if difference.is_same else ExitCode.DIFFERENT
 
 
-def describe_difference(difference: Difference, a: Path, b: Path) -> Iterator[str]:
+def describe_difference(difference: Difference, a: Path | ObjectUrl, b: Path | ObjectUrl) -> Iterator[str]:
     """Yield the comparison, line by line."""
     sides = (("A", a, difference.a), ("B", b, difference.b))
     for name, path, side in sides:

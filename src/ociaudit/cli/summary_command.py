@@ -20,13 +20,17 @@ from ociaudit.cli.options import (
     FILE,
     OUTPUT,
     OUTPUT_FILE,
+    OUTPUT_PLACE,
+    PLACE,
     STRICT_HELP,
     Command,
+    Places,
     argument,
     check_output,
     limit_options,
     open_command_inputs,
     option,
+    place_options,
 )
 from ociaudit.errors import ExitCode, format_count
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from ociaudit.analysis.report import ReportOutcome
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
     from ociaudit.archive.inputs import Limits
+    from ociaudit.client.object_storage import ObjectUrl
 
 _ROWS = 8
 _GAP_LINES_SHOWN = 6
@@ -59,7 +64,12 @@ _LABEL = 11
     ),
 )
 @argument(
-    "files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Event files or archives, or - for stdin."
+    "files",
+    nargs=-1,
+    required=True,
+    type=PLACE,
+    metavar="FILE...",
+    help="Event files, oci:// URLs of them, or archives, or - for stdin.",
 )
 @option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print the summary as one JSON object.")
 @option(
@@ -71,11 +81,13 @@ _LABEL = 11
 )
 @option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite the --event-counts file if it exists.")
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def summary(
-    files: tuple[Path, ...],
+    files: tuple[Path | ObjectUrl, ...],
     *,
     limits: Limits,
+    places: Places,
     as_json: bool,
     event_counts: Path | None,
     overwrite: bool,
@@ -88,9 +100,10 @@ def summary(
     from ociaudit.analysis.summary import encode_counts, make_summary, read_coverage
     from ociaudit.storage.atomic_io import write_file
 
-    inputs = open_command_inputs(files, limits)
     if event_counts:
-        check_output(event_counts, inputs=files, can_overwrite=overwrite)
+        local = [one for one in files if isinstance(one, Path)]
+        check_output(event_counts, inputs=local, can_overwrite=overwrite)
+    inputs = open_command_inputs(files, limits, places)
     with console.handle_signals(console.raise_interrupted), ThreadPoolExecutor(1) as executor:
         coverage = executor.submit(lambda: [read_coverage(source) for source in inputs])  # hashing releases the lock
         stats = count_files(inputs, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
@@ -326,8 +339,18 @@ def _format_minute(time: str) -> str:
     usage="FILE -o FILE [OPTIONS]",
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
-@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
-@option("-o", "--output", section=OUTPUT, type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
+@argument(
+    "file", type=PLACE, metavar="FILE", help="Events file written by `oci-audit export`, its oci:// URL, or an archive."
+)
+@option(
+    "-o",
+    "--output",
+    section=OUTPUT,
+    type=OUTPUT_PLACE,
+    required=True,
+    metavar="FILE|URL",
+    help="HTML page to write, or oci://bucket@namespace/name.",
+)
 @option(
     "--manifest",
     section=OUTPUT,
@@ -338,8 +361,18 @@ def _format_minute(time: str) -> str:
 )
 @option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite an existing page.")
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
-def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
+def report(
+    file: Path | ObjectUrl,
+    *,
+    limits: Limits,
+    places: Places,
+    output: Path | ObjectUrl,
+    manifest: Path | None,
+    overwrite: bool,
+    is_strict: bool,
+) -> int:
     """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
     The page loads no external resources, so you can open it directly from disk.
@@ -351,22 +384,26 @@ def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, o
     from ociaudit.archive.inputs import open_input
     from ociaudit.clock import SystemClock
 
-    with console.handle_signals(console.raise_interrupted):
+    with (
+        console.handle_signals(console.raise_interrupted),
+        places.stage(output, may_overwrite=overwrite) as page,
+    ):
+        path = places.fetch(file)
         result = report_input(
-            open_input(file, limits, now=SystemClock().now(), manifest_path=manifest),
-            output,
+            open_input(path, limits, now=SystemClock().now(), manifest_path=manifest, url=places.find_url(path)),
+            page,
             may_overwrite=overwrite,
             on_incomplete=console.choose_notice(is_strict=is_strict),
         )
-    for line in _describe_result(result):
+    for line in _describe_result(result, output):
         console.print_message(line)
     return result.exit_code
 
 
-def _describe_result(result: ReportOutcome) -> Iterator[str]:
+def _describe_result(result: ReportOutcome, output: Path | ObjectUrl) -> Iterator[str]:
     table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
     events = format_count(result.events, "event")
-    yield f"{result.output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
+    yield f"{output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
     yield from result.verdict_text
     for finding in result.findings:
         yield f"finding: {finding}"

@@ -13,10 +13,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, SHAPES, Command, argument, filter_options, option
+from ociaudit.cli.options import (
+    BEHAVIOR,
+    FILE,
+    OUTPUT,
+    PLACE,
+    SHAPES,
+    Command,
+    Places,
+    argument,
+    filter_options,
+    option,
+    place_options,
+)
 from ociaudit.errors import DiskError, ExitCode, Interrupted, UsageError, format_count
 
 if TYPE_CHECKING:
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.filters import EventFilter, FilterSpec
     from ociaudit.formats.base import EventEncoder, Record
     from ociaudit.operations.archive_changes import ImportResult, PruneResult
@@ -212,15 +225,23 @@ _sign_option = option(
     "files",
     nargs=-1,
     required=True,
-    type=FILE,
+    type=PLACE,
     metavar="FILE...",
-    help="Exports with their manifests, or files of events from Oracle's CLI, SDK, Connector Hub, or Logging Search.",
+    help="Exports with their manifests, or their oci:// URLs, or "
+    "files of events from Oracle's CLI, SDK, Connector Hub, or Logging Search.",
 )
 @option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be added, and change nothing.")
 @_sign_option
 @option("-q", "--quiet", is_flag=True, help="Print only notices and errors.")
+@place_options
 def import_command(
-    archive: Path, files: tuple[Path, ...], *, is_dry_run: bool, signing_key: Path | None, quiet: bool
+    archive: Path,
+    files: tuple[Path | ObjectUrl, ...],
+    *,
+    is_dry_run: bool,
+    signing_key: Path | None,
+    quiet: bool,
+    places: Places,
 ) -> int:
     """Add the events of files to an archive, each that it does not have once.
 
@@ -237,7 +258,7 @@ def import_command(
     with console.handle_signals(cancellation.cancel):
         result = import_files(
             archive,
-            files,
+            [places.fetch(one) for one in files],
             clock=SystemClock(),
             is_dry_run=is_dry_run,
             signing_key=signing_key,
@@ -246,7 +267,7 @@ def import_command(
         )
         if not quiet:
             for line in describe_import(result, archive, is_dry_run=is_dry_run):
-                console.print_message(line)
+                console.print_message(places.rename(line))
     return ExitCode.OK
 
 

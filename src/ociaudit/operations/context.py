@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -145,6 +145,8 @@ class ExportOptions:
     """The range ends at least this long before the present."""
     max_window_days: int = 14
     output: Path | None = None
+    url: ObjectUrl | None = None
+    """Where the output goes when it is whole; `output` is then its place in a work folder until that."""
     shape: Shape = "api"
     format: FormatName = "json"
     compression: CompressionName = "none"
@@ -179,7 +181,12 @@ class ExportOptions:
             raise UsageError(
                 "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
             )
-        for path in (self.output, self.manifest):
+        if self.url is not None and self.manifest is not None:
+            raise UsageError(
+                f"--manifest has no effect: the manifest of {self.url} is beside it",
+                hint="omit --manifest, or write to a file with -o FILE",
+            )
+        for path in (self.output, self.manifest, PurePosixPath(self.url.name) if self.url else None):
             if path is not None:
                 check_placeholders(path)
         for duration in (self.late, self.settle, self.deadline):
@@ -430,6 +437,21 @@ async def run_cancellable(work: Coroutine[Any, Any, T], cancellation: Cancellati
         raise
     finally:
         cancellation.attach(None)
+
+
+def use_store(context: RunContext, url: ObjectUrl, work: Callable[[ObjectStore], Awaitable[T]], *, moment: str) -> T:
+    """Run `work` with the store of a URL, until it ends or is cancelled; `moment` says how far it was then.
+
+    Raises:
+        OciAuditError: as `work` does.
+        Interrupted: a stop was requested.
+    """
+
+    async def run() -> T:
+        async with open_store(context, url) as store:
+            return await work(store)
+
+    return run_async(lambda: run_cancellable(run(), context.cancellation, moment))
 
 
 def settled_until(now: datetime) -> int:
