@@ -15,7 +15,7 @@ need is imported in the functions for them, so that an export does not wait for 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from ociaudit.client.network import (
     read_realm,
     split_regions,
 )
-from ociaudit.client.object_storage import ObjectUrl, is_object_url, parse_object_url
+from ociaudit.client.object_storage import ObjectStore, ObjectUrl, is_object_url, parse_object_url
 from ociaudit.client.signer import AuthKind
 from ociaudit.clock import SystemClock
 from ociaudit.errors import UsageError
@@ -48,6 +48,7 @@ from ociaudit.operations.context import (
     RunContext,
     When,
     run_async,
+    use_store,
 )
 from ociaudit.operations.doctor import CheckResult, DoctorInputs, run_doctor
 from ociaudit.operations.export import ExportResult, export_events
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ociaudit.archive.reader import Archive
+    from ociaudit.archive.remote import RemoteArchive
     from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
@@ -249,27 +251,30 @@ def sync(  # long because: every option of a sync is named here
     max_window_days: int = 14,
     concurrency: int = 16,
     max_requests_per_second: float | None = None,
+    work_folder: str | Path | None = None,
 ) -> SyncResult:
     """Bring an archive of all audit events up to date; create it where there is none.
 
     Arguments as for `export`. Gaps do not raise: see `verdict` of the result, and `state.gaps`.
 
     Args:
-        archive: The folder of the archive.
+        archive: The folder of the archive, or a URL such as "oci://bucket@namespace/archive".
         start: Where the archive begins; without it, where the retention period does. An earlier start than before
             fills in what precedes.
         settle: How long after its end a minute is first requested.
         rescan: How far back to request again for late events: with every sync, once a day, once a week.
         signing_key: The private SSH key that signs the commits; an archive is signed from its first commit on.
         tail_keep: How long to keep the list of what each commit added.
+        work_folder: Where the copy of an archive at a URL is; without it, below the user's cache.
 
     Raises:
         OciAuditError: The sync could not be finished; what was received is kept, and the next call continues.
     """
     from ociaudit.operations.sync import SyncOptions
 
+    path, url = place_archive(archive, work_folder)
     options = SyncOptions(
-        archive=Path(archive),
+        archive=path,
         start=start,
         regions=_listed(regions),
         compartments=_listed(compartments),
@@ -291,37 +296,52 @@ def sync(  # long because: every option of a sync is named here
         concurrency=concurrency,
         max_requests_per_second=max_requests_per_second,
     )
-    return run_sync(options, connection)
+    return run_sync(options, connection, url=url)
 
 
 def run_sync(
     options: SyncOptions,
     connection: ConnectionOptions,
     *,
+    url: ObjectUrl | None = None,
     callbacks: Callbacks | None = None,
     cancellation: Cancellation | None = None,
 ) -> SyncResult:
     """Sync as the options say; the environment and the profile are read for each call.
+
+    `url` is where the archive is, if not in the options' folder alone.
 
     Raises:
         OciAuditError: The sync could not be finished.
     """
     from ociaudit.operations.sync import sync_archive
 
-    return sync_archive(options, resolve_connection(connection, callbacks=callbacks, cancellation=cancellation))
+    context = resolve_connection(connection, callbacks=callbacks, cancellation=cancellation)
+    remote = None if url is None else open_remote_archive(url, options.archive, context)
+    return sync_archive(options, context, remote=remote)
 
 
 def run_sync_preview(
-    options: SyncOptions, connection: ConnectionOptions, *, callbacks: Callbacks | None = None
+    options: SyncOptions,
+    connection: ConnectionOptions,
+    *,
+    url: ObjectUrl | None = None,
+    callbacks: Callbacks | None = None,
 ) -> SyncPreview:
-    """Find out what a sync would request; nothing is written.
+    """Find out what a sync would request; nothing is written, except that a copy of an archive's commits is updated.
 
     Raises:
         OciAuditError: As the sync would, before its first request for events.
     """
     from ociaudit.operations.sync import preview_sync
 
-    return preview_sync(options, resolve_connection(connection, callbacks=callbacks))
+    context = resolve_connection(connection, callbacks=callbacks)
+    if url is not None:
+        from ociaudit.archive.remote import hold_copy
+
+        with hold_copy(options.archive):
+            open_remote_archive(url, options.archive, context).pull()
+    return preview_sync(options, context)
 
 
 class OpenArchive:
@@ -519,6 +539,31 @@ def place_output(
     folder = resolve_work_folder(work_folder) / output.local_name
     make_private_folders(folder)
     return folder / output.file_name, output
+
+
+def place_archive(
+    archive: str | Path | ObjectUrl, work_folder: str | Path | None, *, kind: str = "archives"
+) -> tuple[Path, ObjectUrl | None]:
+    """Return the folder of an archive, and the URL that it is a copy of; `kind` is the folder of all such copies.
+
+    Raises:
+        UsageError: it cannot be the URL of an archive.
+    """
+    if isinstance(archive, str) and is_object_url(archive):
+        archive = parse_object_url(archive, what="archive")
+    if not isinstance(archive, ObjectUrl):
+        return Path(archive), None
+    return resolve_work_folder(work_folder) / kind / archive.local_name / archive.file_name, archive
+
+
+def open_remote_archive(url: ObjectUrl, path: Path, context: RunContext) -> RemoteArchive:
+    """Return the archive at a URL, with its copy in a folder; nothing is requested yet."""
+    from ociaudit.archive.remote import RemoteArchive
+
+    def run(work: Callable[[ObjectStore], Awaitable[None]]) -> None:
+        use_store(context, url, work, moment=f"while working with {url}; the next run continues")
+
+    return RemoteArchive(url, path, run, on_notice=context.callbacks.on_notice)
 
 
 def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:

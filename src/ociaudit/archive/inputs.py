@@ -295,11 +295,13 @@ class ArchiveInput:
 
     path: Path
     view: ArchiveView
+    url: str = ""
+    """What the folder is a copy of."""
 
     @property
     def name(self) -> str:
-        """Return the folder's name in messages."""
-        return str(self.path)
+        """Return the archive's name in messages."""
+        return self.url or str(self.path)
 
     @property
     def file(self) -> None:
@@ -334,7 +336,7 @@ class ArchiveInput:
         verdict = self.view.judge(is_anchored=True)
         if verdict.kind is VerdictKind.COMPLETE and not has_qualifiers(verdict):
             return None
-        return name_verdict(self.path, verdict)
+        return name_verdict(self.path, verdict).replace(str(self.path), self.name)
 
     def read_facts(self, *, with_digest: bool = False) -> InputFacts:
         """Return what the commits state."""
@@ -429,7 +431,7 @@ def open_input(
             f"the archive {path} is empty: its first sync has not committed anything yet",
             hint=f"continue it with: oci-audit sync {path}",
         )
-    return ArchiveInput(path, select_view(archive, limits, now=now))
+    return ArchiveInput(path, select_view(archive, limits, now=now), url)
 
 
 def select_view(archive: Archive, limits: Limits, *, now: datetime | None = None) -> ArchiveView:
@@ -462,13 +464,12 @@ def is_archive_folder(path: Path) -> bool:
     return False
 
 
-async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Path:
+async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Path | None:
     """Copy an object, with its manifest, signature and ledger if there are any, to a private folder; return the copy.
 
-    Memory does not grow with it.
+    None means that there is no such object. Memory does not grow with it.
 
     Raises:
-        UsageError: there is no such object.
         UnreadableInput: its bytes do not have the hash that its writer stated.
         OciAuditError: the store cannot be used, or another program changed the object meanwhile.
         DiskError: the copy cannot be written.
@@ -476,7 +477,7 @@ async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Pa
     path = folder / url.file_name
     facts = await store.head(url.name)
     if facts is None:
-        raise UsageError(f"there is no object {url}", hint="check the name; `oci os object list` shows what is there")
+        return None
     await _download(store, url, facts, path)
     manifest = name_manifest(path)
     for beside in (manifest, name_signature(manifest), name_ledger(path)):

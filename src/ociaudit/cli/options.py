@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ociaudit.archive.inputs import Input, Limits
+    from ociaudit.archive.remote import RemoteArchive
     from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.filters import FilterSpec
     from ociaudit.operations.context import ConnectionOptions, RunContext
@@ -400,6 +401,7 @@ class Places:
         self._values = values
         self._stack = contextlib.ExitStack()
         self._urls: dict[Path, str] = {}
+        self._archives: dict[Path, RemoteArchive] = {}
         self._scratch: Path | None = None
 
     @functools.cached_property
@@ -416,11 +418,11 @@ class Places:
 
         return api.resolve_work_folder(self._values["work_folder"])
 
-    def fetch(self, place: Any) -> Path:
-        """Return a file's path, or that of a copy of an object.
+    def fetch(self, place: Any, *, is_whole: bool = False) -> Path:
+        """Return a file's path, or that of a copy of an object; for an archive, of a folder as `copy_archive` makes it.
 
         Raises:
-            OciAuditError: there is no such object, or it cannot be copied.
+            OciAuditError: there is neither an object nor an archive, or it cannot be copied.
         """
         from ociaudit.archive.inputs import download_input
         from ociaudit.client.object_storage import ObjectUrl
@@ -434,11 +436,93 @@ class Places:
         make_private_folders(folder)
         context = self.context
         with console.handle_signals(context.cancellation.cancel):
-            path = use_store(
+            copied = use_store(
                 context, place, lambda store: download_input(store, place, folder), moment=f"while reading {place}"
             )
-        self._urls[path] = str(place)
+        if copied is not None:
+            self._urls[copied] = str(place)
+            return copied
+        archive = self.copy_archive(place, is_whole=is_whole)
+        if archive is None:
+            raise UsageError(
+                f"there is no object {place}, and no archive of that name",
+                hint="check the name; `oci os object list` shows what is there",
+            )
+        return archive
+
+    def copy_archive(self, place: Any, *, is_whole: bool = False) -> Path | None:
+        """Return the folder of a copy of the archive at a URL; None if there is no archive.
+
+        It has the commits; `fill` copies segments. With `is_whole` everything is copied again, to be verified.
+
+        Raises:
+            OciAuditError: it cannot be copied.
+        """
+        from ociaudit import api
+        from ociaudit.archive.remote import hold_copy
+
+        context = self.context
+        path, url = api.place_archive(place, self._values["work_folder"], kind="copies")
+        if url is None:
+            return None
+        if is_whole:
+            path = self._open_scratch() / "archive"
+        with console.handle_signals(context.cancellation.cancel), hold_copy(path):
+            remote = api.open_remote_archive(url, path, context)
+            if not remote.pull():
+                return None
+            self._urls[path] = str(url)
+            self._archives[path] = remote
+            if is_whole:
+                remote.fetch_everything()
         return path
+
+    def open_archive_folder(self, place: Any) -> Path:
+        """Return the folder of an archive, or that of a copy of one at a URL, which has the commits.
+
+        Raises:
+            UsageError: there is no archive at the URL.
+            OciAuditError: it cannot be copied.
+        """
+        from pathlib import Path
+
+        if isinstance(place, Path):
+            return place
+        path = self.copy_archive(place)
+        if path is None:
+            raise UsageError(f"{place} is not an archive", hint=f"create one with: oci-audit sync {place}")
+        return path
+
+    def fill(self, source: Input) -> Input:
+        """Copy the segments that a view of an archive at a URL needs; return the input.
+
+        Raises:
+            OciAuditError: one cannot be copied.
+        """
+        from ociaudit.archive.remote import hold_copy
+
+        remote = self._archives.get(source.path) if source.path is not None else None
+        if remote is not None and source.view is not None and source.path is not None:
+            entries = [one for _, some, _ in source.view.list_dates() for one in some]
+            with console.handle_signals(self.context.cancellation.cancel), hold_copy(source.path):
+                remote.fetch(entries)
+        return source
+
+    def follow(self, path: Path, since: int) -> int:
+        """Copy what a tail needs from commit `since` on, after a look at the store; return the commit after them.
+
+        Raises:
+            OciAuditError: it cannot be copied.
+        """
+        from ociaudit.archive.remote import hold_copy
+
+        with hold_copy(path):
+            self._archives[path].pull()
+            return self._archives[path].fetch_for_tail(since)
+
+    def is_copy(self, path: Path) -> bool:
+        """Return whether a folder is a copy of an archive at a URL."""
+        return path in self._archives
 
     def stage(self, place: Any, *, may_overwrite: bool) -> contextlib.AbstractContextManager[Path]:
         """Return a context with the path to write, whose file goes to the URL at its end if `place` is one.
@@ -690,7 +774,7 @@ def open_command_inputs(named: Iterable[Path | ObjectUrl], limits: Limits, place
 
     now = SystemClock().now()
     paths = [None if str(place) == "-" else places.fetch(place) for place in named]
-    return tuple(open_input(path, limits, now=now, url=places.find_url(path)) for path in paths)
+    return tuple(places.fill(open_input(path, limits, now=now, url=places.find_url(path))) for path in paths)
 
 
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object.")

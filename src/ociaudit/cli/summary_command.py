@@ -389,8 +389,10 @@ def report(
         places.stage(output, may_overwrite=overwrite) as page,
     ):
         path = places.fetch(file)
+        url = places.find_url(path)
+        source = open_input(path, limits, now=SystemClock().now(), manifest_path=manifest, url=url)
         result = report_input(
-            open_input(path, limits, now=SystemClock().now(), manifest_path=manifest, url=places.find_url(path)),
+            places.fill(source),
             page,
             may_overwrite=overwrite,
             on_incomplete=console.choose_notice(is_strict=is_strict),

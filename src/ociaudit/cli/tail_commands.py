@@ -6,7 +6,7 @@ import os
 import select
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ _POLL_MILLISECONDS, _POLLS = 200, 5
 _GRACE_SECONDS = 2.0
 """How long a reader that pauses may take for the last lines after a signal, so that none is cut off."""
 _SHOWN = 20
+_WAITS_PER_LOOK = 30
+"""A tail that follows an archive in a store looks for new commits every so many seconds."""
 
 # --- tail ------------------------------------------------------------------------------------------------------------
 
@@ -54,7 +56,7 @@ _SHOWN = 20
         ),
     ),
 )
-@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
+@argument("archive", type=PLACE, metavar="ARCHIVE", help="Folder of the archive, or its oci:// URL.")
 @option(
     "--cursor",
     section=OUTPUT,
@@ -85,8 +87,9 @@ _SHOWN = 20
     help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
 )
 @filter_options
+@place_options
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
-def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
+def tail(archive: Path | ObjectUrl, *, wanted: FilterSpec, quiet: bool, places: Places, **options: Any) -> int:
     """Print the events that an archive gained since the last call, one JSON object per line.
 
     The cursor is saved after the events were written: a killed process gives some of them again, and never loses one.
@@ -104,13 +107,15 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
         console.print_notice(notice)
     encoder = EventEncoder(options["shape"], options["with_origin"], options["with_record_id"])
     stdout = _Stdout(event_filter, encoder, cancellation, is_valid_unicode=options["valid_unicode"])
-    output = TailOutput(stdout.encode, stdout.write, stdout.check, stdout.wait if options["follow"] else None)
+    path = places.open_archive_folder(archive)
+    wait = _prepare_copy(places, path, options["cursor"], stdout.wait) if places.is_copy(path) else stdout.wait
+    output = TailOutput(stdout.encode, stdout.write, stdout.check, wait if options["follow"] else None)
     with (
         console.handle_signals(cancellation.cancel),
         tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch,
     ):
         written = tail_archive(
-            archive,
+            path,
             output,
             cursor_path=options["cursor"],
             scratch=Path(scratch),
@@ -119,6 +124,25 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
         if not quiet:
             console.print_message(f"{format_count(written, 'event')} written")
     return ExitCode.OK
+
+
+def _prepare_copy(places: Places, path: Path, cursor_path: Path | None, wait: Callable[[], None]) -> Callable[[], None]:
+    """Copy what the tail of an archive at a URL needs now; return a wait that looks for more now and then."""
+    from ociaudit.archive.commit_log import read_header
+    from ociaudit.archive.tail import load_cursor
+
+    cursor = load_cursor(cursor_path, read_header(path)[0].id) if cursor_path is not None else None
+    following = places.follow(path, cursor.sequence if cursor else 1)
+    waits = 0
+
+    def wait_and_look() -> None:
+        nonlocal following, waits
+        wait()
+        waits += 1
+        if waits % _WAITS_PER_LOOK == 0:
+            following = places.follow(path, following)
+
+    return wait_and_look
 
 
 class _Stdout:

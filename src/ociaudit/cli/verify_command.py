@@ -80,7 +80,7 @@ def verify(
     from ociaudit.archive.inputs import is_archive_folder
     from ociaudit.operations.verify import verify_archive, verify_export
 
-    path = places.fetch(file)
+    path = places.fetch(file, is_whole=True)
     if is_archive_folder(path):
         if manifest is not None:
             raise UsageError(f"{file} is an archive, which has no manifest", hint="omit --manifest")
