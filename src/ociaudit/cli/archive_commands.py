@@ -106,6 +106,7 @@ _OWN_SHARE_SHOWN = 0.2
     help="Sync again and again, this long after the start of the one before, until stopped.",
 )
 @option("--for", "for_span", section=_SCHEDULE, metavar="DURATION", help="With --every: stop after this long.")
+@work_folder_option
 @option("--sign", "signing_key", section=OUTPUT, type=FILE, metavar="KEY", help="Private SSH key to sign commits with.")
 @option(
     "--delta",
@@ -121,7 +122,6 @@ _OWN_SHARE_SHOWN = 0.2
     metavar="FILE",
     help="Write metrics for Prometheus to this file after each sync.",
 )
-@work_folder_option
 @sign_in_options
 @speed_options
 @option(
@@ -442,10 +442,10 @@ def status(*, archive: Path | ObjectUrl, max_age: str | None, page: Path | None,
     if page is not None:
         _write_page(page, found, limit)
     if as_json:
-        console.print_data(places.rename(encode_status(found, max_age=limit)))
+        console.print_data(places.call_by_url(encode_status(found, max_age=limit)))
     else:
         for line in describe_status(found, limit):
-            console.print_output(places.rename(line))
+            console.print_output(places.call_by_url(line))
         console.print_lines("\n".join(draw_calendar(found.calendar, has_color=console.uses_color())))
     return found.find_exit_code(limit)
 

@@ -134,6 +134,7 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     "replaced with the range's start and end. [required, except with --dry-run]",
 )
 @file_options
+@work_folder_option
 @option(
     "--manifest",
     section=OUTPUT,
@@ -151,7 +152,6 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     help="Private SSH key to sign the manifest with.",
 )
 @filter_options
-@work_folder_option
 @sign_in_options
 @speed_options
 @option(

@@ -204,7 +204,7 @@ def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 def make_general_options(command: click.Command) -> list[Option]:
     """Return the options that every command has: `--color` and, unless it is switched off, `--help`."""
     sections = {getattr(one, "section", _OPTIONS) for one in command.params if isinstance(one, click.Option)}
-    section = _OPTIONS if sections <= {_OPTIONS} else BEHAVIOR
+    section = _OPTIONS if sections <= {_OPTIONS, STORES} else BEHAVIOR
     color = Option(
         ["--color"],
         section=section,
@@ -378,15 +378,21 @@ def _make_sign_in_options(section: str) -> tuple[Callable[[F], F], ...]:
 sign_in_options = combine(*_make_sign_in_options(SIGN_IN))
 """The parameters `profile`, `config_file`, `auth`, `ca_bundle` and `endpoint`."""
 
-work_folder_option = option(
-    "--work-folder",
-    section=STORES,
-    type=FILE,
-    metavar="FOLDER",
-    show_default="oci-audit in XDG_CACHE_HOME, or ~/.cache/oci-audit",
-    help="Private folder for what is not uploaded yet, and for local copies.",
-)
-_STORE_OPTIONS = combine(work_folder_option, *_make_sign_in_options(STORES))
+
+def _make_work_folder_option(section: str) -> Callable[[F], F]:
+    return option(
+        "--work-folder",
+        section=section,
+        type=FILE,
+        metavar="FOLDER",
+        show_default="oci-audit in XDG_CACHE_HOME, or ~/.cache/oci-audit",
+        help="With an oci:// URL: private folder for what is not uploaded yet, and for local copies.",
+    )
+
+
+work_folder_option = _make_work_folder_option(OUTPUT)
+"""The parameter `work_folder`."""
+_STORE_OPTIONS = combine(_make_work_folder_option(STORES), *_make_sign_in_options(STORES))
 _STORE_NAMES = ("work_folder", "profile", "config_file", "auth", "ca_bundle", "endpoint")
 
 
@@ -541,7 +547,7 @@ class Places:
         """Return what a file is a copy of; empty for any other."""
         return self._urls.get(path, "") if path is not None else ""
 
-    def rename(self, text: str) -> str:
+    def call_by_url(self, text: str) -> str:
         """Return a text in which copies are called by their URLs."""
         for path, url in self._urls.items():
             text = text.replace(str(path), url)
@@ -550,8 +556,8 @@ class Places:
     def explain(self, error: OciAuditError) -> None:
         """Call copies by their URLs in an error."""
         if error.args:
-            error.args = (self.rename(str(error.args[0])), *error.args[1:])
-        error.hint = self.rename(error.hint)
+            error.args = (self.call_by_url(str(error.args[0])), *error.args[1:])
+        error.hint = self.call_by_url(error.hint)
 
     def close(self) -> None:
         """Remove the copies."""

@@ -291,7 +291,7 @@ def import_command(
         )
         if not quiet:
             for line in describe_import(result, archive, is_dry_run=is_dry_run):
-                console.print_message(places.rename(line))
+                console.print_message(places.call_by_url(line))
     return ExitCode.OK
 
 
