@@ -33,9 +33,9 @@ from ociaudit.client.network import (
     split_regions,
 )
 from ociaudit.client.object_storage import ObjectStore, ObjectUrl, is_object_url, parse_object_url
-from ociaudit.client.signer import AuthKind
+from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.clock import SystemClock
-from ociaudit.errors import UsageError
+from ociaudit.errors import ConfigError, UsageError
 from ociaudit.events.field_naming import Shape
 from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.compression import CompressionName
@@ -500,6 +500,22 @@ def resolve_connection(
         proxies=check_proxies(getproxies_environment()),
         ssl_context=make_ssl_context(bundle) if bundle else None,
     )
+
+
+def resolve_store(url: ObjectUrl, connection: ConnectionOptions) -> RunContext:
+    """Return the collaborators of requests to the store of a URL; only Oracle's needs a profile.
+
+    Raises:
+        OciAuditError: What the environment and the profile contain cannot be used.
+    """
+    if url.scheme == "oci":
+        return resolve_connection(connection)
+    nobody = Credentials("", "", "", None, "", "api_key", _signer=_refuse_to_sign)
+    return RunContext(credentials=nobody, endpoints=Endpoints(), clock=SystemClock())
+
+
+def _refuse_to_sign(*_: object, **__: object) -> None:
+    raise ConfigError("this request needs a profile of Oracle's, and none was read")
 
 
 def resolve_path(path: str | Path | None) -> Path | None:

@@ -408,14 +408,16 @@ class Places:
         self._stack = contextlib.ExitStack()
         self._urls: dict[Path, str] = {}
         self._archives: dict[Path, RemoteArchive] = {}
+        self._contexts: dict[str, RunContext] = {}
         self._scratch: Path | None = None
 
-    @functools.cached_property
-    def context(self) -> RunContext:
-        """Return the collaborators of requests to a store."""
+    def connect(self, place: ObjectUrl) -> RunContext:
+        """Return the collaborators of requests to a store; only Oracle's needs a profile."""
         from ociaudit import api
 
-        return api.resolve_connection(make_connection_options(self._values))
+        if place.scheme not in self._contexts:
+            self._contexts[place.scheme] = api.resolve_store(place, make_connection_options(self._values))
+        return self._contexts[place.scheme]
 
     @functools.cached_property
     def work_folder(self) -> Path:
@@ -440,7 +442,7 @@ class Places:
             return path
         folder = self._open_scratch() / str(len(self._urls) + 1)
         make_private_folders(folder)
-        context = self.context
+        context = self.connect(place)
         with console.handle_signals(context.cancellation.cancel):
             copied = use_store(
                 context, place, lambda store: download_input(store, place, folder), moment=f"while reading {place}"
@@ -467,10 +469,10 @@ class Places:
         from ociaudit import api
         from ociaudit.archive.remote import hold_copy
 
-        context = self.context
         path, url = api.place_archive(place, self._values["work_folder"], kind="copies")
         if url is None:
             return None
+        context = self.connect(url)
         if is_whole:
             path = self._open_scratch() / "archive"
         with console.handle_signals(context.cancellation.cancel), hold_copy(path):
@@ -510,7 +512,7 @@ class Places:
         remote = self._archives.get(source.path) if source.path is not None else None
         if remote is not None and source.view is not None and source.path is not None:
             entries = [one for _, some, _ in source.view.list_dates() for one in some]
-            with console.handle_signals(self.context.cancellation.cancel), hold_copy(source.path):
+            with hold_copy(source.path):
                 remote.fetch(entries)
         return source
 
@@ -541,7 +543,7 @@ class Places:
 
         if not isinstance(place, ObjectUrl):
             return contextlib.nullcontext(place)
-        return stage_output(place, self.work_folder, self.context, may_overwrite=may_overwrite)
+        return stage_output(place, self.work_folder, self.connect(place), may_overwrite=may_overwrite)
 
     def find_url(self, path: Path | None) -> str:
         """Return what a file is a copy of; empty for any other."""

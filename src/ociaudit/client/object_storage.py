@@ -1,7 +1,8 @@
 """Object storage: URLs of objects, and a store that puts, gets, lists and deletes them under conditions.
 
 `parse_object_url` reads `oci://bucket@namespace/name` and its kin. `ObjectStore` is what the program needs of a store;
-`OciStore` is Oracle's, over the signed, limited and retried requests of `transport`.
+`OciStore` is Oracle's, over the signed, limited and retried requests of `transport`; `CloudStore` is those of other
+providers, over obstore, which signs and retries itself.
 
 Invariants
 - Every write has a condition: the object must be absent, or be the one whose entity tag the caller has seen. A store
@@ -35,6 +36,7 @@ from ociaudit.client.signer import Credentials
 from ociaudit.client.transport import Call, FilePart, HttpClient, HttpResponse, RetryBudget
 from ociaudit.errors import (
     AccessError,
+    ConfigError,
     DiskError,
     InvalidResponse,
     OciAuditError,
@@ -55,6 +57,7 @@ _READ_BYTES = 8 * 1024 * 1024
 _READS_IN_FLIGHT = 4
 _HASH_BYTES = 1024 * 1024
 _LIST_LIMIT = 1000
+_MAX_TEXT = 400
 _MAX_NAME_BYTES = 1024
 _MAX_FILE_NAME_BYTES = 180
 """The last part of a name is that of a local file for a while, with a suffix."""
@@ -221,7 +224,7 @@ class ObjectStore(Protocol):
         ...
 
     def list_names(self, prefix: str) -> AsyncIterator[str]:
-        """Yield the names that begin with `prefix`, in order.
+        """Yield the names below `prefix`, a folder's name with a slash at its end, in order.
 
         Raises:
             OciAuditError: as `head`.
@@ -676,6 +679,182 @@ def _find_first(errors: BaseExceptionGroup[OciAuditError]) -> OciAuditError:
 
 def _make_condition(replaces: str | None) -> dict[str, str]:
     return {"if-none-match": "*"} if replaces is None else {"if-match": replaces}
+
+
+class CloudStore:
+    """A bucket of S3, Google Cloud Storage or Azure Blob Storage. Used inside one event loop.
+
+    obstore reads the sign-in and the endpoint from the environment, under the names of each provider's own tools. A
+    file that is uploaded in parts has no condition of its own: a look before it is all there is.
+    """
+
+    def __init__(self, url: ObjectUrl) -> None:
+        """Open the bucket of a URL; nothing is requested yet.
+
+        Raises:
+            UsageError: obstore is not installed.
+            ConfigError: the environment has settings that obstore cannot use.
+        """
+        try:
+            import obstore
+            from obstore import store
+        except ImportError as error:
+            raise UsageError(
+                f"{url.scheme}:// needs the package obstore, which is not installed",
+                hint="install it with: pip install 'oci-audit-streamer[cloud]'",
+            ) from error
+        self._url = url
+        self._obstore = obstore
+        make = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}[url.scheme]
+        try:
+            self._store = make(url.bucket)
+        except (obstore.exceptions.BaseError, ValueError) as error:
+            raise ConfigError(
+                f"the settings for {url.scheme}:// cannot be used: {_shorten(error)}",
+                hint="check the environment variables that the provider's own command reads",
+            ) from error
+
+    async def head(self, name: str) -> ObjectFacts | None:
+        """Implement `ObjectStore.head`."""
+        try:
+            found = await self._obstore.get_async(self._store, name, options={"head": True})
+        except FileNotFoundError as error:
+            if _is_bucket_missing(error):
+                raise self._explain(name, "looked at", error) from error
+            return None
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._explain(name, "looked at", error) from error
+        sha256 = found.attributes.get(_SHA256_FIELD, "")
+        return ObjectFacts(found.meta["size"], found.meta["e_tag"] or "", sha256=str(sha256))
+
+    async def read(self, name: str, *, start: int, length: int, etag: str) -> bytes:
+        """Implement `ObjectStore.read`."""
+        try:
+            found = await self._obstore.get_async(
+                self._store, name, options={"range": (start, start + length), "if_match": etag}
+            )
+            data = bytes(await found.bytes_async())
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._explain(name, "read", error) from error
+        if len(data) != length:
+            raise ServiceUnreachable(f"{self._show(name)}: {len(data):,} bytes arrived of {length:,}")
+        return data
+
+    async def put(self, name: str, data: bytes, *, replaces: str | None) -> ObjectFacts:
+        """Implement `ObjectStore.put`."""
+        return await self._put(
+            name, data, ObjectFacts(len(data), "", sha256=hashlib.sha256(data).hexdigest()), replaces
+        )
+
+    async def put_file(self, name: str, path: Path, *, replaces: str | None, watch: UploadWatch) -> ObjectFacts:
+        """Implement `ObjectStore.put_file`."""
+        size, sha256 = await asyncio.to_thread(_measure, path)
+        facts = ObjectFacts(size, "", sha256=watch.sha256 or sha256)
+        if size <= MULTIPART_BYTES:
+            return await self._put(name, await asyncio.to_thread(_read_small, path), facts, replaces)
+        before = await self.head(name)
+        if (before.etag if before else None) != replaces:
+            if before is not None and is_same_object(before, facts):
+                return before
+            raise ObjectConflict(f"{self._show(name)} was written or removed by another program")
+        try:
+            result = await self._obstore.put_async(
+                self._store,
+                name,
+                path,
+                attributes={_SHA256_FIELD: facts.sha256},
+                chunk_size=max(_PART_BYTES, -(-size // _MAX_PARTS)),
+                max_concurrency=_PARTS_IN_FLIGHT,
+            )
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            return await self._read_back(name, facts, error)
+        return replace(facts, etag=result["e_tag"] or "")
+
+    async def _put(self, name: str, data: bytes, facts: ObjectFacts, replaces: str | None) -> ObjectFacts:
+        attributes = {_SHA256_FIELD: facts.sha256}
+        try:
+            result = await self._obstore.put_async(
+                self._store,
+                name,
+                data,
+                attributes=attributes,
+                mode="create" if replaces is None else {"e_tag": replaces},
+                use_multipart=False,
+            )
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            return await self._read_back(name, facts, error)
+        return replace(facts, etag=result["e_tag"] or "")
+
+    async def _read_back(self, name: str, facts: ObjectFacts, error: Exception) -> ObjectFacts:
+        found = None
+        with contextlib.suppress(OciAuditError):
+            found = await self.head(name)
+        if found is not None and is_same_object(found, facts):
+            return found
+        raise self._explain(name, "written", error) from error
+
+    async def list_names(self, prefix: str) -> AsyncIterator[str]:
+        """Implement `ObjectStore.list_names`."""
+        try:
+            async for batch in self._obstore.list(self._store, prefix):
+                for one in batch:
+                    yield one["path"]
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._explain(prefix, "listed", error) from error
+
+    async def delete(self, name: str) -> None:
+        """Implement `ObjectStore.delete`."""
+        try:
+            await self._obstore.delete_async(self._store, name)
+        except FileNotFoundError as error:
+            if _is_bucket_missing(error):
+                raise self._explain(name, "removed", error) from error
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._explain(name, "removed", error) from error
+
+    async def abort(self, name: str, upload_id: str) -> None:
+        """Do nothing: obstore aborts an upload that fails, and does not give its id away."""
+
+    def _show(self, name: str) -> str:
+        return str(replace(self._url, name=name))
+
+    def _explain(self, name: str, action: str, error: Exception) -> OciAuditError:
+        """Return the error that stops the program, for one of obstore's."""
+        errors = self._obstore.exceptions
+        text = f"{self._show(name)} cannot be {action}: {_shorten(error)}"
+        if isinstance(error, errors.AlreadyExistsError | errors.PreconditionError):
+            return ObjectConflict(f"{self._show(name)} cannot be {action}: it was changed by another program meanwhile")
+        if isinstance(error, errors.PermissionDeniedError | errors.UnauthenticatedError | PermissionError):
+            return AccessError(text, hint="check the keys in the environment, and what they may do in this bucket")
+        if isinstance(error, FileNotFoundError) and _is_bucket_missing(error):
+            return AccessError(text, hint="check the bucket's name, and the endpoint and region in the environment")
+        if isinstance(error, FileNotFoundError):
+            return ObjectConflict(text, hint=_READ_HINT)
+        return ServiceUnreachable(text)
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    sha256 = hash_file(path)
+    try:
+        return path.stat().st_size, sha256
+    except OSError as error:
+        raise DiskError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read_small(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DiskError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _is_bucket_missing(error: Exception) -> bool:
+    return any(code in str(error) for code in ("NoSuchBucket", "ContainerNotFound", "bucket does not exist"))
+
+
+def _shorten(error: Exception) -> str:
+    """Return the first line of obstore's text; the query of a URL may hold a signature, and is left out."""
+    return re.sub(r"(https?://[^\s?]*)\?\S*", r"\1", str(error).partition("\n")[0])[:_MAX_TEXT]
 
 
 def _read_facts(headers: Mapping[str, str]) -> ObjectFacts:

@@ -30,7 +30,7 @@ import msgspec
 from ociaudit.client.audit import AuditReader, ParsePage
 from ociaudit.client.identity import IdentityReader, explain_rejection
 from ociaudit.client.network import Endpoints, split_regions
-from ociaudit.client.object_storage import ObjectStore, ObjectUrl, OciStore
+from ociaudit.client.object_storage import CloudStore, ObjectStore, ObjectUrl, OciStore
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import FinishedRequest, HttpClient, MemoryBudget, RetryPolicy, Transport, TransportLimits
@@ -402,7 +402,14 @@ async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> Asyn
 
 @contextlib.asynccontextmanager
 async def open_store(context: RunContext, url: ObjectUrl) -> AsyncIterator[ObjectStore]:
-    """Open the store that holds the bucket of a URL for the duration of the block."""
+    """Open the store that holds the bucket of a URL for the duration of the block.
+
+    Raises:
+        UsageError: what the store needs is not installed, or its settings cannot be used.
+    """
+    if url.scheme != "oci":
+        yield CloudStore(url)
+        return
     async with _open_client(context) as (client, _, _):
         yield OciStore(client, context.endpoints, context.credentials, bucket=url.bucket, namespace=url.namespace)
 
