@@ -531,7 +531,7 @@ def resolve_work_folder(path: str | Path | None) -> Path:
     """Return the absolute path of the folder for what is not uploaded yet and for local copies; it need not exist.
 
     Without a path it is below the user's cache: private, still there after a restart, and nothing in it is the only
-    copy of anything, since Oracle or the store can be asked again. A folder for temporary files is none of that.
+    copy of anything: everything can be requested again. A folder for temporary files is none of that.
     """
     if path is not None:
         return Path(path).expanduser().absolute()

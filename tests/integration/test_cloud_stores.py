@@ -14,8 +14,8 @@ import urllib.request
 import pytest
 
 from ociaudit.client import object_storage
-from ociaudit.client.object_storage import CloudStore, ObjectConflict, UploadWatch, parse_object_url, read_whole
-from ociaudit.errors import AccessError, UsageError
+from ociaudit.client.object_storage import CloudStore, UploadWatch, parse_object_url, read_whole
+from ociaudit.errors import AccessError, ObjectConflict, UsageError
 from support.emulator import Emulator
 from support.exports import point_at
 from support.kill_at_call import KillableCommand

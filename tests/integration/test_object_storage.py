@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 from ociaudit.client import object_storage
-from ociaudit.client.object_storage import ObjectConflict, UploadWatch, parse_object_url, read_whole
+from ociaudit.client.object_storage import UploadWatch, parse_object_url, read_whole
 from ociaudit.client.transport import TransportLimits
-from ociaudit.errors import AccessError, ServiceUnreachable, SignInRejected, UsageError
+from ociaudit.errors import (
+    AccessError,
+    DiskError,
+    ObjectConflict,
+    ServiceUnreachable,
+    SignInRejected,
+    UsageError,
+)
 from ociaudit.operations.context import open_store
 from support.clocks import FastForwardClock
 from support.exports import make_tools
@@ -273,7 +280,7 @@ def test_a_file_that_shrinks_is_a_disk_error(emulator, small_parts, large):
         def on_upload(self, upload_id):
             os.truncate(large, 100)
 
-    with pytest.raises(object_storage.DiskError, match="shorter"):
+    with pytest.raises(DiskError, match="shorter"):
         put_file(emulator, large, watch=Watch())
     assert list_names(emulator) == []
     assert emulator.count_uploads(BUCKET) == 0

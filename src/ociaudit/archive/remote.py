@@ -34,8 +34,8 @@ import msgspec
 from ociaudit.archive.commit import SEGMENT_PATH, Commit, Head, SegmentEntry
 from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, is_archive, read_header
 from ociaudit.archive.reader import load_state
-from ociaudit.client.object_storage import ObjectConflict, ObjectStore, ObjectUrl, UploadWatch, read_whole
-from ociaudit.errors import AccessError, CorruptRun, ServiceUnreachable, UsageError
+from ociaudit.client.object_storage import ObjectStore, ObjectUrl, UploadWatch, read_whole
+from ociaudit.errors import AccessError, CorruptRun, ObjectConflict, ServiceUnreachable, UsageError
 from ociaudit.storage.atomic_io import (
     create_exclusively,
     explain_disk,

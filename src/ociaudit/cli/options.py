@@ -454,7 +454,7 @@ class Places:
         if archive is None:
             raise UsageError(
                 f"there is no object {place}, and no archive of that name",
-                hint="check the name; `oci os object list` shows what is there",
+                hint="check the name; `oci os object list` lists the names in a bucket",
             )
         return archive
 

@@ -39,6 +39,7 @@ from ociaudit.errors import (
     ConfigError,
     DiskError,
     InvalidResponse,
+    ObjectConflict,
     OciAuditError,
     RequestError,
     ServiceError,
@@ -68,12 +69,6 @@ _FORMS = "oci://bucket@namespace/name, s3://bucket/name, gs://bucket/name and az
 _SHA256_FIELD = "sha256"
 _SHA256_HEADER = f"opc-meta-{_SHA256_FIELD}"
 _READ_CODES = frozenset({"BucketNotFound", "NotAuthorizedOrNotFound", "NotAuthorized"})
-
-
-class ObjectConflict(UsageError):
-    """An object is there that should not be, or is no longer the one that was seen: another program wrote it."""
-
-    default_hint = "see what is there, then choose another name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +235,7 @@ class ObjectStore(Protocol):
         ...
 
     async def abort(self, name: str, upload_id: str) -> None:
-        """Abort an upload in parts that was not finished; one that does not exist is no error.
+        """Abort an upload in parts that was not finished; that one does not exist is not reported.
 
         Raises:
             OciAuditError: as `head`.
@@ -249,7 +244,7 @@ class ObjectStore(Protocol):
 
 
 class UploadWatch:
-    """What an upload reports, and what it may be told. Every method of this class does nothing."""
+    """What an upload reports, and what it may know. Every method of this class does nothing."""
 
     sha256: str = ""
     """The file's SHA-256, if it is known."""
@@ -331,7 +326,7 @@ class OciStore:
     def __init__(
         self, client: HttpClient, endpoints: Endpoints, credentials: Credentials, *, bucket: str, namespace: str
     ) -> None:
-        """Send requests through `client`; without a namespace, the tenancy's is asked for when it is needed."""
+        """Send requests through `client`; without a namespace, the tenancy's is requested when it is needed."""
         self._client = client
         self._endpoints = endpoints
         self._credentials = credentials
@@ -644,7 +639,7 @@ class _MultipartUpload:
             state = "is there now" if before else "was removed"
             raise ObjectConflict(
                 f"{self._store.show(self._name)} {state}: another program wrote while the parts were uploaded",
-                hint="see what is there, then choose another name or --overwrite",
+                hint="choose another name, or look at the object and use --overwrite",
             )
         stated = replace(facts, etag=self._replaces or "")
         etag = await self._store.commit_upload(self._name, upload_id, self._etags, stated)

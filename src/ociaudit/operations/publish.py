@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from ociaudit.client.object_storage import (
-    ObjectConflict,
     ObjectFacts,
     ObjectStore,
     ObjectUrl,
@@ -36,7 +35,7 @@ from ociaudit.client.object_storage import (
     read_whole,
 )
 from ociaudit.client.signer import Credentials
-from ociaudit.errors import CorruptRun, DiskError, OciAuditError, UsageError, format_count
+from ociaudit.errors import CorruptRun, DiskError, ObjectConflict, OciAuditError, UsageError, format_count
 from ociaudit.events.event import read_order
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.base import EventFormat
@@ -392,10 +391,10 @@ class RemoteOutput:
         return name_ledger(self._output), name_signature(manifest), manifest, self._output
 
     def check(self, *, may_overwrite: bool) -> None:
-        """Look at what is there, before any work is done.
+        """Look at what exists in the store, before any work is done.
 
         Raises:
-            UsageError: something is there that would be replaced, and may not be.
+            UsageError: something exists that would be replaced, and may not be.
             OciAuditError: the store cannot be used.
         """
         self._run(lambda store: self._check(store, may_overwrite=may_overwrite))
@@ -423,7 +422,7 @@ class RemoteOutput:
         return is_alike and hash_file(path) == facts.sha256
 
     def find_finished(self) -> Manifest | None:
-        """Return the manifest of the output that is there already, None if there is none, or a work folder with more.
+        """Return the manifest of an output that exists in the store, None if there is none, or a work folder with more.
 
         Call it before `check`.
         """
@@ -549,7 +548,7 @@ class _RecordingWatch(UploadWatch):
 
 @contextmanager
 def stage_output(url: ObjectUrl, work_folder: Path, context: RunContext, *, may_overwrite: bool) -> Iterator[Path]:
-    """Yield the path of a file to write; what is there when the block ends is uploaded and removed.
+    """Yield the path of a file to write; when the block ends it is uploaded and removed.
 
     The file is in a private folder inside `work_folder`. Nothing is uploaded after an exception.
 
