@@ -25,6 +25,7 @@ from bench.size import run_dense, run_full, run_growth, run_memory
 from bench.stages import run_stages
 from bench.sweep import run_quiet, run_rate, run_sweep
 from bench.table import write_json, write_table
+from bench.upload import run_upload
 from bench.verify import run_verify
 
 BENCHMARKS = (
@@ -44,6 +45,7 @@ BENCHMARKS = (
     Benchmark("first-sync", "the first sync of an archive compared with an export to Parquet", run_first_sync),
     Benchmark("quiet-sync", "3 regions, 41 compartments: a sync in which nothing happened", run_quiet_sync),
     Benchmark("open", "opening an archive after many commits", run_open),
+    Benchmark("upload", "the upload of a large file to Object Storage compared with curl -T", run_upload),
     Benchmark("stages", "the time of an export by stage, and the CPU time of the steps of the hot path", run_stages),
     Benchmark("full", "five million events, end to end", run_full, is_default=False),
     Benchmark("dense", "two million events in one window", run_dense, is_default=False),
