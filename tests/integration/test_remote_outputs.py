@@ -171,6 +171,48 @@ def test_an_object_that_appears_during_the_export_stays(stand):
     assert any(name.endswith("/audit.json") for name in stand.list_files())
 
 
+def test_a_whole_export_of_a_relative_range_waits_for_its_upload(stand):
+    """With a range that moves, the same command asks what to do with an export that is whole; --resume uploads it."""
+    arguments = ("--start", "40000d", "--end", "2025-06-03", "--region", REGION, "--no-subtree", "-o", URL)
+    compartment = find_compartment(stand.emulator, "payments")
+    command = ("export", *arguments, "--compartment", compartment, "--max-window-days", "20000")
+    stand.emulator.faults([{"operation": "PutObject", "times": None, "fault": {"kind": "status", "status": 400}}])
+    assert stand.use(*command).status == 4
+    stand.emulator.clear_faults()
+    stand.emulator.clear_log()
+    asked = stand.use(*command)
+    assert asked.status == 2, asked.stderr
+    assert "its upload was not finished" in asked.stderr
+    resumed = stand.use(*command, "--resume")
+    assert resumed.status == 0, resumed.stderr
+    assert stand.count_asked() == 0
+    assert stand.list_objects() == ALL
+    assert stand.list_files() == []
+
+
+@pytest.mark.parametrize("command", ["export", "convert"])
+def test_an_interrupted_upload_is_aborted(stand, expected, command):
+    """SIGINT while parts are sent ends with 130, no object and no open upload; the same command then ends well."""
+    (stand.folder / "local.json").write_bytes(expected)
+    uploads = stand.emulator.count_uploads(BUCKET)
+    convert = ["convert", "local.json", "-o", URL, "--config-file", str(stand.emulator.config_path)]
+    arguments = stand.list_arguments() if command == "export" else convert
+    stand.emulator.faults([{"operation": "UploadPart", "times": None, "fault": {"kind": "stall", "seconds": 5}}])
+    variables = make_environment(stand.folder, **point_at(stand.emulator))
+    running = stand.command.start(arguments, cwd=stand.folder, variables=variables)
+    while not any(one["fired"] for one in stand.emulator.fault_states()):
+        time.sleep(0.01)
+    os.kill(running.process_id, signal.SIGINT)
+    ended = running.wait()
+    assert ended.status == 130, ended.stderr
+    assert "while uploading" in ended.stderr
+    assert NAME not in stand.list_objects()
+    assert stand.emulator.count_uploads(BUCKET) == uploads
+    stand.emulator.clear_faults()
+    assert stand.run(*arguments).status == 0
+    assert NAME in stand.list_objects()
+
+
 def test_placeholders_name_the_object(stand):
     """{start} in the object's name is filled in, and in a folder's name it is refused."""
     assert stand.export(output=f"oci://{BUCKET}/x/{{start}}.json").status == 0

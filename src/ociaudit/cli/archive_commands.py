@@ -424,8 +424,8 @@ def describe_preview(preview: SyncPreview, sync_options: SyncOptions, *, request
 def status(*, archive: Path | ObjectUrl, max_age: str | None, page: Path | None, as_json: bool, places: Places) -> int:
     """Show what an archive holds, what is missing, and what the next sync would request.
 
-    Exit codes: 0 complete, 10 with gaps, 12 not current (see --max-age), 2 usage error, 5 disk error, 6 the archive is
-    damaged.
+    Exit codes: 0 complete, 10 with gaps, 12 not current (see --max-age), 2 usage error, 3 or 4 a URL cannot be used, 5
+    disk error, 6 the archive is damaged.
     """
     from datetime import timedelta
 

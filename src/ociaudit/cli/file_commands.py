@@ -108,11 +108,10 @@ def convert(
 ) -> int:
     """Read event files in any supported format, or archives, and write the events to one file.
 
-    Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
+    Exit codes: 0 done, 2 usage, 3 or 4 a URL cannot be used, 5 disk, 6 an input is damaged or holds no events, 130 or
+    143 interrupted.
     """
-    from ociaudit.operations.context import Cancellation
-
-    cancellation = Cancellation()
+    cancellation = places.cancellation
     with console.handle_signals(cancellation.cancel):
         with places.stage(output, may_overwrite=options["overwrite"]) as path:
             sources = open_command_inputs(inputs, limits, places)
@@ -213,7 +212,7 @@ def diff(
 ) -> int:
     """Compare two exports, or archives, event by event, within the time range that both cover.
 
-    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events.
+    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events, 3 or 4 a URL cannot be used.
     """
     from ociaudit.operations.diff import compare_inputs
 

@@ -8,6 +8,8 @@ Invariants
 - Importing this module imports click, `console` and nothing else, because `--help` needs it.
 """
 
+# Over 700 lines: every option that two commands share is declared here, with what turns its value into arguments.
+
 from __future__ import annotations
 
 import contextlib
@@ -404,6 +406,10 @@ class Places:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         """Keep the values of the options for URLs."""
+        from ociaudit.operations.context import Cancellation
+
+        self.cancellation = Cancellation()
+        """Stops what is done with a store; a command that can be stopped uses the same one."""
         self._values = values
         self._stack = contextlib.ExitStack()
         self._urls: dict[Path, str] = {}
@@ -413,10 +419,13 @@ class Places:
 
     def connect(self, place: ObjectUrl) -> RunContext:
         """Return the collaborators of requests to a store; only Oracle's needs a profile."""
+        from dataclasses import replace
+
         from ociaudit import api
 
         if place.scheme not in self._contexts:
-            self._contexts[place.scheme] = api.resolve_store(place, make_connection_options(self._values))
+            context = api.resolve_store(place, make_connection_options(self._values))
+            self._contexts[place.scheme] = replace(context, cancellation=self.cancellation)
         return self._contexts[place.scheme]
 
     @functools.cached_property
@@ -443,7 +452,7 @@ class Places:
         folder = self._open_scratch() / str(len(self._urls) + 1)
         make_private_folders(folder)
         context = self.connect(place)
-        with console.handle_signals(context.cancellation.cancel):
+        with console.handle_signals(self.cancellation.cancel):
             copied = use_store(
                 context, place, lambda store: download_input(store, place, folder), moment=f"while reading {place}"
             )
@@ -475,7 +484,7 @@ class Places:
         context = self.connect(url)
         if is_whole:
             path = self._open_scratch() / "archive"
-        with console.handle_signals(context.cancellation.cancel), hold_copy(path):
+        with console.handle_signals(self.cancellation.cancel), hold_copy(path):
             remote = api.open_remote_archive(url, path, context)
             if not remote.pull():
                 return None

@@ -378,7 +378,7 @@ def report(
     The page loads no external resources, so you can open it directly from disk.
 
     Exit codes when the page is written: 0 complete, 10 the export has gaps, 7 the file does not match its manifest.
-    Exit codes when it is not: 2 usage error, 5 disk error, 6 the file cannot be read.
+    Exit codes when it is not: 2 usage error, 3 or 4 a URL cannot be used, 5 disk error, 6 the file cannot be read.
     """
     from ociaudit.analysis.report import report_input
     from ociaudit.archive.inputs import open_input

@@ -94,7 +94,8 @@ def tail(archive: Path | ObjectUrl, *, wanted: FilterSpec, quiet: bool, places: 
 
     The cursor is saved after the events were written: a killed process gives some of them again, and never loses one.
 
-    Exit codes: 0 done, 2 usage, 5 disk or stdout was closed, 6 the archive is damaged, 130 or 143 interrupted.
+    Exit codes: 0 done, 2 usage, 3 or 4 a URL cannot be used, 5 disk or stdout was closed, 6 the archive is damaged, 130
+    or 143 interrupted.
     """
     from ociaudit.archive.tail import TailOutput, tail_archive
     from ociaudit.events.filters import EventFilter
@@ -271,7 +272,8 @@ def import_command(
 
     Where a file is a whole export with its manifest, what it covers counts as covered, too.
 
-    Exit codes: 0 done, 2 usage, 5 disk, 6 a file or the archive is damaged or altered, 130 or 143 interrupted.
+    Exit codes: 0 done, 2 usage, 3 or 4 a URL cannot be used, 5 disk, 6 a file or the archive is damaged or altered, 130
+    or 143 interrupted.
     """
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.clock import SystemClock

@@ -75,7 +75,7 @@ def verify(
     Of an archive: the chain of its commits, every segment, counts, coverage, and signatures.
 
     Exit codes: 0 complete and consistent, 10 consistent, but with gaps, 11 not final with --require-final, 7 altered or
-    damaged, 6 unreadable, 2 usage error.
+    damaged, 6 unreadable, 2 usage error, 3 or 4 a URL cannot be used.
     """
     from ociaudit.archive.inputs import is_archive_folder
     from ociaudit.operations.verify import verify_archive, verify_export

@@ -13,6 +13,8 @@ Invariants
 - Memory does not grow with an object: files are sent and received part by part.
 """
 
+# Over 700 lines: two stores keep one set of promises about conditions, lost answers and what each error means.
+
 from __future__ import annotations
 
 import asyncio
