@@ -28,6 +28,7 @@ from bench.spark import run_spark
 from bench.stages import run_stages
 from bench.sweep import run_quiet, run_rate, run_sweep
 from bench.table import write_json, write_table
+from bench.upload import run_upload
 from bench.verify import run_verify
 
 BENCHMARKS = (
@@ -50,6 +51,7 @@ BENCHMARKS = (
     Benchmark("open", "opening an archive after many commits", run_open),
     Benchmark("spark", "the Spark data source compared with an export to Parquet, from a slow service", run_spark),
     Benchmark("stop", "SIGTERM while the service does not answer a sync", run_stop),
+    Benchmark("upload", "the upload of a large file to Object Storage compared with curl -T", run_upload),
     Benchmark("stages", "the time of an export by stage, and the CPU time of the steps of the hot path", run_stages),
     Benchmark("full", "five million events, end to end", run_full, is_default=False),
     Benchmark("dense", "two million events in one window", run_dense, is_default=False),

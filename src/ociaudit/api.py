@@ -15,7 +15,7 @@ need is imported in the functions for them, so that an export does not wait for 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,10 @@ from ociaudit.client.network import (
     read_realm,
     split_regions,
 )
-from ociaudit.client.signer import AuthKind
+from ociaudit.client.object_storage import ObjectStore, ObjectUrl, is_object_url, parse_object_url
+from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.clock import SystemClock
-from ociaudit.errors import UsageError
+from ociaudit.errors import ConfigError, UsageError
 from ociaudit.events.field_naming import Shape
 from ociaudit.events.filters import FilterSpec
 from ociaudit.formats.compression import CompressionName
@@ -47,6 +48,7 @@ from ociaudit.operations.context import (
     RunContext,
     When,
     run_async,
+    use_store,
 )
 from ociaudit.operations.doctor import CheckResult, DoctorInputs, run_doctor
 from ociaudit.operations.export import ExportResult, export_events
@@ -55,13 +57,14 @@ from ociaudit.operations.resume import ResumeOptions
 from ociaudit.operations.stream import Events, EventStream, OnGap, decode_event
 from ociaudit.storage.atomic_io import name_output
 from ociaudit.storage.manifest import CoveredTarget
-from ociaudit.storage.run_dir import EventSource, TimeBasis
+from ociaudit.storage.run_dir import EventSource, TimeBasis, make_private_folders
 from ociaudit.storage.verdict import Verdict
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ociaudit.archive.reader import Archive
+    from ociaudit.archive.remote import RemoteArchive
     from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult
 
 ENDPOINT_VARIABLE = "OCI_AUDIT_ENDPOINT"
@@ -104,6 +107,7 @@ def export(  # long because: every option of an export is named here
     overwrite: bool = False,
     resume: bool = False,
     restart: bool = False,
+    work_folder: str | Path | None = None,
 ) -> ExportResult:
     """Export every audit event of a range into one file, with its manifest beside it.
 
@@ -112,7 +116,8 @@ def export(  # long because: every option of an export is named here
     Args:
         start: A date, a time with an offset, an age such as "7d", or a `date` or `datetime`.
         end: The same, or "now", the default. A date includes that day; a time is exclusive.
-        output: The file to write, or None for stdout. Its suffix selects format and compression where those are None.
+        output: The file to write, a URL such as "oci://bucket@namespace/audit.json", or None for stdout. Its suffix
+            selects format and compression where those are None.
         regions: The regions to cover, by name or key; without any, all that the tenancy has subscribed to.
         compartments: The compartments to cover, by OCID, name or path; without any, the whole tenancy.
         is_subtree: Whether a compartment includes those below it.
@@ -130,10 +135,12 @@ def export(  # long because: every option of an export is named here
         overwrite: Replace an existing output.
         resume: Finish an interrupted run whose relative range has moved on.
         restart: Discard an unfinished run.
+        work_folder: Where an output that goes to a URL is made; without it, below the user's cache.
 
     Raises:
         OciAuditError: The export could not be finished; the class and its `exit_code` say why.
     """
+    path, url = place_output(output, work_folder)
     options = ExportOptions(
         start=start,
         end=end,
@@ -147,7 +154,8 @@ def export(  # long because: every option of an export is named here
         late=late,
         settle=settle,
         max_window_days=max_window_days,
-        output=resolve_path(output),
+        output=path,
+        url=url,
         shape=shape,
         with_origin=with_origin,
         redact=redact,
@@ -247,27 +255,30 @@ def sync(  # long because: every option of a sync is named here
     max_window_days: int = 14,
     concurrency: int = 16,
     max_requests_per_second: float | None = None,
+    work_folder: str | Path | None = None,
 ) -> SyncResult:
     """Bring an archive of all audit events up to date; create it where there is none.
 
     Arguments as for `export`. Gaps do not raise: see `verdict` of the result, and `state.gaps`.
 
     Args:
-        archive: The folder of the archive.
+        archive: The folder of the archive, or a URL such as "oci://bucket@namespace/archive".
         start: Where the archive begins; without it, where the retention period does. An earlier start than before
             fills in what precedes.
         settle: How long after its end a minute is first requested.
         rescan: How far back to request again for late events: with every sync, once a day, once a week.
         signing_key: The private SSH key that signs the commits; an archive is signed from its first commit on.
         tail_keep: How long to keep the list of what each commit added.
+        work_folder: Where the copy of an archive at a URL is; without it, below the user's cache.
 
     Raises:
         OciAuditError: The sync could not be finished; what was received is kept, and the next call continues.
     """
     from ociaudit.operations.sync import SyncOptions
 
+    path, url = place_archive(archive, work_folder)
     options = SyncOptions(
-        archive=Path(archive),
+        archive=path,
         start=start,
         regions=_listed(regions),
         compartments=_listed(compartments),
@@ -289,37 +300,52 @@ def sync(  # long because: every option of a sync is named here
         concurrency=concurrency,
         max_requests_per_second=max_requests_per_second,
     )
-    return run_sync(options, connection)
+    return run_sync(options, connection, url=url)
 
 
 def run_sync(
     options: SyncOptions,
     connection: ConnectionOptions,
     *,
+    url: ObjectUrl | None = None,
     callbacks: Callbacks | None = None,
     cancellation: Cancellation | None = None,
 ) -> SyncResult:
     """Sync as the options say; the environment and the profile are read for each call.
+
+    `url` is where the archive is, if not in the options' folder alone.
 
     Raises:
         OciAuditError: The sync could not be finished.
     """
     from ociaudit.operations.sync import sync_archive
 
-    return sync_archive(options, resolve_connection(connection, callbacks=callbacks, cancellation=cancellation))
+    context = resolve_connection(connection, callbacks=callbacks, cancellation=cancellation)
+    remote = None if url is None else open_remote_archive(url, options.archive, context)
+    return sync_archive(options, context, remote=remote)
 
 
 def run_sync_preview(
-    options: SyncOptions, connection: ConnectionOptions, *, callbacks: Callbacks | None = None
+    options: SyncOptions,
+    connection: ConnectionOptions,
+    *,
+    url: ObjectUrl | None = None,
+    callbacks: Callbacks | None = None,
 ) -> SyncPreview:
-    """Find out what a sync would request; nothing is written.
+    """Find out what a sync would request; nothing is written, except that a copy of an archive's commits is updated.
 
     Raises:
         OciAuditError: As the sync would, before its first request for events.
     """
     from ociaudit.operations.sync import preview_sync
 
-    return preview_sync(options, resolve_connection(connection, callbacks=callbacks))
+    context = resolve_connection(connection, callbacks=callbacks)
+    if url is not None:
+        from ociaudit.archive.remote import hold_copy
+
+        with hold_copy(options.archive):
+            open_remote_archive(url, options.archive, context).pull()
+    return preview_sync(options, context)
 
 
 class OpenArchive:
@@ -492,6 +518,22 @@ def find_scratch_folder() -> Path | None:
     return next((Path(folder) for folder in folders if folder and os.access(folder, os.W_OK)), None)
 
 
+def resolve_store(url: ObjectUrl, connection: ConnectionOptions) -> RunContext:
+    """Return the collaborators of requests to the store of a URL; only Oracle's needs a profile.
+
+    Raises:
+        OciAuditError: What the environment and the profile contain cannot be used.
+    """
+    if url.scheme == "oci":
+        return resolve_connection(connection)
+    nobody = Credentials("", "", "", None, "", "api_key", _signer=_refuse_to_sign)
+    return RunContext(credentials=nobody, endpoints=Endpoints(), clock=SystemClock())
+
+
+def _refuse_to_sign(*_: object, **__: object) -> None:
+    raise ConfigError("this request needs a profile of Oracle's, and none was read")
+
+
 def resolve_path(path: str | Path | None) -> Path | None:
     """Return the absolute path of a file to write; a symbolic link is kept, and its target is replaced.
 
@@ -499,6 +541,61 @@ def resolve_path(path: str | Path | None) -> Path | None:
         UsageError: it cannot be the name of a file.
     """
     return name_output(path).resolve() if path is not None else None
+
+
+def resolve_work_folder(path: str | Path | None) -> Path:
+    """Return the absolute path of the folder for what is not uploaded yet and for local copies; it need not exist.
+
+    Without a path it is below the user's cache: private, still there after a restart, and nothing in it is the only
+    copy of anything: everything can be requested again. A folder for temporary files is none of that.
+    """
+    if path is not None:
+        return Path(path).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "oci-audit"
+
+
+def place_output(
+    output: str | Path | ObjectUrl | None, work_folder: str | Path | None
+) -> tuple[Path | None, ObjectUrl | None]:
+    """Return the path of a file to write, and the URL that it goes to when it is whole, if the output is one.
+
+    Raises:
+        UsageError: it cannot be the name of a file or the URL of an object.
+        DiskError: the work folder cannot be created.
+    """
+    if isinstance(output, str) and is_object_url(output):
+        output = parse_object_url(output)
+    if not isinstance(output, ObjectUrl):
+        return resolve_path(output), None
+    folder = resolve_work_folder(work_folder) / output.local_name
+    make_private_folders(folder)
+    return folder / output.file_name, output
+
+
+def place_archive(
+    archive: str | Path | ObjectUrl, work_folder: str | Path | None, *, kind: str = "archives"
+) -> tuple[Path, ObjectUrl | None]:
+    """Return the folder of an archive, and the URL that it is a copy of; `kind` is the folder of all such copies.
+
+    Raises:
+        UsageError: it cannot be the URL of an archive.
+    """
+    if isinstance(archive, str) and is_object_url(archive):
+        archive = parse_object_url(archive, what="archive")
+    if not isinstance(archive, ObjectUrl):
+        return Path(archive), None
+    return resolve_work_folder(work_folder) / kind / archive.local_name / archive.file_name, archive
+
+
+def open_remote_archive(url: ObjectUrl, path: Path, context: RunContext) -> RemoteArchive:
+    """Return the archive at a URL, with its copy in a folder; nothing is requested yet."""
+    from ociaudit.archive.remote import RemoteArchive
+
+    def run(work: Callable[[ObjectStore], Awaitable[None]]) -> None:
+        use_store(context, url, work, moment=f"while working with {url}; the next run continues")
+
+    return RemoteArchive(url, path, run, on_notice=context.callbacks.on_notice)
 
 
 def _choose_bundle(connection: ConnectionOptions) -> CaBundle | None:

@@ -2,7 +2,8 @@
 
     OciAuditError                    exit  1  a bug, if it is raised as itself
     ├── UsageError                         2  arguments that cannot be carried out
-    │   └── ConfigError                    2  the OCI configuration, profile or key
+    │   ├── ConfigError                    2  the OCI configuration, profile or key
+    │   └── ObjectConflict                 2  an object that another program wrote, or changed meanwhile
     ├── AccessError                        3  authentication or permission stopped the run
     │   ├── SignInRejected                 3  the service does not accept the signature
     │   └── ScopeUnreadable                3  a list of regions or compartments cannot be read
@@ -80,6 +81,12 @@ class ConfigError(UsageError):
     """The OCI configuration file, its profile or its key is unusable."""
 
     default_hint = "see https://docs.oracle.com/iaas/Content/API/Concepts/sdkconfig.htm for the file format"
+
+
+class ObjectConflict(UsageError):
+    """An object exists that should not, or is no longer the one that was seen: another program wrote it."""
+
+    default_hint = "look at the object, then choose another name"
 
 
 class AccessError(OciAuditError):

@@ -30,7 +30,7 @@ class Reader:
 def reader(tmp_path_factory: pytest.TempPathFactory):
     """A reader whose `~/.oci/config` leads to an emulator, and whose PATH leads to the installed commands."""
     home = tmp_path_factory.mktemp("home")
-    flags = ("--retention-days", "36500", "--events-per-day", "100")
+    flags = ("--retention-days", "36500", "--events-per-day", "100", "--bucket", "audit-exports")
     with Emulator(*flags, config_folder=home / ".oci") as emulator:
         environment = make_environment(home, OCI_AUDIT_ENDPOINT=emulator.url + "/{region}")
         environment["PATH"] = f"{sysconfig.get_path('scripts')}:{environment['PATH']}"

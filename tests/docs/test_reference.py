@@ -116,6 +116,7 @@ def test_the_page_of_filters_has_every_filter() -> None:
     """docs/reference/filters.md names every filter, and every exclusion, that `export` and `convert` have."""
     section = cut_section((REFERENCE / "filters.md").read_text("utf-8"), "## Options")
     shared = {"--output", "--format", "--compress", "--shape", "--with-origin", "--redact", "--overwrite", "--quiet"}
+    shared |= {"--work-folder"}
     shared |= {"--start", "--end", "--region", "--compartment"}  # of `convert`, these select from an archive
     both = list_options("export") & list_options("convert") - list_options("doctor")
     filters = {one for one in both if one.startswith("--")} - shared

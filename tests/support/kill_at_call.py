@@ -1,8 +1,8 @@
 """The command line in a child process that kills itself at one chosen system call.
 
-Counted are the calls that change the disk and come from `ociaudit.storage`. A call that only reads is not counted: a
-kill before it is a kill after the preceding change. The program is unchanged; only the functions of the `os` and
-`fcntl` modules are wrapped, and only in the child.
+Counted are the calls that change the disk and come from `ociaudit.storage`, and where that is wanted the requests to
+Object Storage. A call that only reads is not counted: a kill before it is a kill after the preceding change. The
+program is unchanged; only the functions of the `os` and `fcntl` modules are wrapped, and only in the child.
 
 Run as a script, as `KillableCommand` does, this module imports the program once and forks a child for every job, so
 that a kill costs the milliseconds of the run and not the seconds of the imports.
@@ -61,7 +61,7 @@ class KillableCommand:
     """Runs the `oci-audit` command line in children, on request with a kill: `with KillableCommand() as run: ...`."""
 
     def __init__(self, **constants: float) -> None:
-        """Replace `constants` of `storage.spool`, so that a small run makes every kind of call."""
+        """Replace `constants` of `storage.spool` or `client.object_storage`, so that a small run makes every call."""
         self._constants = constants
         self._process: subprocess.Popen[str] | None = None
 
@@ -96,6 +96,7 @@ class KillableCommand:
         when: When = "before",
         printed: str | None = None,
         program: Program = "main",
+        counts_requests: bool = False,
     ) -> Ended:
         """Run `oci-audit ARGUMENTS`, or another program; with `call`, disturb it at that call (from 1), as `when` says.
 
@@ -104,7 +105,14 @@ class KillableCommand:
         line with these words is about to be printed on stderr, before its first character is.
         """
         running = self.start(
-            arguments, cwd=cwd, variables=variables, call=call, when=when, printed=printed, program=program
+            arguments,
+            cwd=cwd,
+            variables=variables,
+            call=call,
+            when=when,
+            printed=printed,
+            program=program,
+            counts_requests=counts_requests,
         )
         return running.wait()
 
@@ -118,6 +126,7 @@ class KillableCommand:
         when: When = "before",
         printed: str | None = None,
         program: Program = "main",
+        counts_requests: bool = False,
     ) -> Running:
         """Start the command line, a script, `support.archives` or `.syncs`; call `wait` before starting the next."""
         process = self._process
@@ -133,6 +142,7 @@ class KillableCommand:
             "when": when,
             "printed": printed,
             "program": program,
+            "counts_requests": counts_requests,
         }
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
@@ -191,6 +201,27 @@ class _Counter:
                     _kill()
 
         setattr(module, name, counting)
+
+    def wrap_requests(self) -> None:
+        """Count the requests to Object Storage, too; their answers have arrived when `after` kills."""
+        from ociaudit.client.transport import GET, Transport
+
+        send = Transport.send
+
+        async def counting(self_: Transport, url: str, *arguments: Any, **options: Any) -> Any:
+            if "/n/" not in url:
+                return await send(self_, url, *arguments, **options)
+            self.calls.append(f"{options.get('call', GET).method} {url.partition('/n/')[2]}")
+            is_chosen = len(self.calls) == self._call
+            if is_chosen and self._when == "before":
+                _kill()
+            try:
+                return await send(self_, url, *arguments, **options)
+            finally:
+                if is_chosen:
+                    _kill()
+
+        Transport.send = counting  # type: ignore[assignment,method-assign]
 
 
 def _is_from_storage() -> bool:
@@ -287,6 +318,7 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     """Run the command line in this process, write what it did to `record` and exit."""
     gc.disable()  # a collection would copy the memory pages that are shared with the parent
     from ociaudit.cli import app, script_commands
+    from ociaudit.client import object_storage
     from ociaudit.storage import spool
     from support import archives, syncs
 
@@ -300,12 +332,14 @@ def _run_child(job: Mapping[str, Any], output: int, errors: int, record: int) ->
     os.environ.update(job["variables"])
     sys.argv = ["oci-audit", *job["arguments"]]
     for name, value in job["constants"].items():
-        setattr(spool, name, value)
+        setattr(spool if hasattr(spool, name) else object_storage, name, value)
     counter = _Counter(job["call"], job["when"])
     for module, names in _COUNTED.items():
         for name in names:
             if hasattr(module, name):
                 counter.wrap(module, name)
+    if job["counts_requests"]:
+        counter.wrap_requests()
     status: object = 0
     try:
         if job["program"] == "archive":

@@ -12,10 +12,13 @@ Invariants
 - What limits an input is never ignored: it is an error where it does not apply.
 - An archive is opened once, so that all that is said about it, and all events, are of one commit.
 - Every file in the folder of a connector is read, left out by the range in its name and counted, or refused by name.
+- An object of a store is copied to a private folder first, in ranges of one version of it, and compared with the hash
+  that its writer stated; its manifest, signature and ledger come with it. Then it is a file like any other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import hashlib
 import os
@@ -30,6 +33,7 @@ from typing import NamedTuple, Protocol
 
 from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
 from ociaudit.archive.reader import Archive, ArchiveView, open_archive
+from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl, read_whole
 from ociaudit.errors import UnreadableInput, UsageError, format_count
 from ociaudit.events.event import BadPage, encode_instant, parse_page, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute
@@ -38,9 +42,16 @@ from ociaudit.formats.detect import KIND_WORDS
 from ociaudit.formats.reader import check_source, ignore_incomplete, open_records, read_files
 from ociaudit.planning.shard import Target, floor_minute, format_minute
 from ociaudit.planning.time_range import parse_time, resolve_range
-from ociaudit.storage.atomic_io import explain_disk, is_part_of
+from ociaudit.storage.atomic_io import explain_disk, is_part_of, open_private, write_all
 from ociaudit.storage.ledger import open_origins
-from ociaudit.storage.manifest import CoverageStatement, ManifestFile, load_manifest, name_ledger, name_manifest
+from ociaudit.storage.manifest import (
+    CoverageStatement,
+    ManifestFile,
+    load_manifest,
+    name_ledger,
+    name_manifest,
+    name_signature,
+)
 from ociaudit.storage.verdict import (
     Verdict,
     VerdictKind,
@@ -221,15 +232,19 @@ class Input(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileInput:
-    """A file of events, or stdin (None). Its manifest is beside it, unless it is named."""
+    """A file of events, or stdin (None). Its manifest is beside it, unless it is named.
+
+    `url` is where it was copied from.
+    """
 
     path: Path | None
     manifest_path: Path | None = None
+    url: str = ""
 
     @property
     def name(self) -> str:
         """Return the file's name in messages."""
-        return "stdin" if self.path is None else str(self.path)
+        return self.url or ("stdin" if self.path is None else str(self.path))
 
     @property
     def file(self) -> Path | None:
@@ -266,7 +281,7 @@ class FileInput:
     ) -> Iterator[Records]:
         """Open the file with the reader of any format; origins come from the ledger beside it, if they are needed."""
         origins = open_origins(self.path) if needs_origins and self.path is not None else None
-        with open_records(self.path, origins=origins, on_incomplete=on_incomplete) as records:
+        with open_records(self.path, origins=origins, on_incomplete=on_incomplete, shown_as=self.url) as records:
             yield records
 
     def open_origins(self) -> Iterator[Target | None] | None:
@@ -279,7 +294,8 @@ class FileInput:
 
     def find_notice(self) -> str | None:
         """Return the verdict on the file in one line, if it has a manifest and is not simply complete."""
-        return find_notice(self.path) if self.path is not None and self.path.is_file() else None
+        notice = find_notice(self.path) if self.path is not None and self.path.is_file() else None
+        return notice.replace(str(self.path), self.name) if notice else None
 
     def read_facts(self, *, with_digest: bool = False) -> InputFacts:
         """Return what the manifest states, checked against the file's bytes."""
@@ -329,11 +345,13 @@ class ArchiveInput:
 
     path: Path
     view: ArchiveView
+    url: str = ""
+    """What the folder is a copy of."""
 
     @property
     def name(self) -> str:
-        """Return the folder's name in messages."""
-        return str(self.path)
+        """Return the archive's name in messages."""
+        return self.url or str(self.path)
 
     @property
     def file(self) -> None:
@@ -382,7 +400,7 @@ class ArchiveInput:
         verdict = self.view.judge(is_anchored=True)
         if verdict.kind is VerdictKind.COMPLETE and not has_qualifiers(verdict):
             return None
-        return name_verdict(self.path, verdict)
+        return name_verdict(self.path, verdict).replace(str(self.path), self.name)
 
     def read_facts(self, *, with_digest: bool = False) -> InputFacts:
         """Return what the commits state."""
@@ -620,12 +638,16 @@ class _DeliveredRecords:
 
 
 def open_inputs(
-    paths: Sequence[Path | None], limits: Limits | None = None, *, now: datetime | None = None
+    paths: Sequence[Path | None],
+    limits: Limits | None = None,
+    *,
+    now: datetime | None = None,
+    find_url: Callable[[Path | None], str] = lambda _: "",
 ) -> tuple[Input, ...]:
     """Return the inputs that paths name; None is stdin, a folder is an archive or a connector's, and a pattern several.
 
     Archives are opened. `limits` apply to archives and the folders of connectors; relative times in them refer to
-    `now`.
+    `now`. `find_url` returns what a path is a copy of; empty for any other.
 
     Raises:
         UsageError: a path does not exist, a folder is neither, a connector's file is named twice, or there are limits
@@ -638,7 +660,7 @@ def open_inputs(
         if path is not None and _is_pattern(path):
             inputs += _open_pattern(path, limits or Limits(), now)
         else:
-            inputs.append(open_input(path, limits, now=now))
+            inputs.append(open_input(path, limits, now=now, url=find_url(path)))
     _check_deliveries(inputs)
     return tuple(inputs)
 
@@ -761,9 +783,14 @@ def _check_deliveries(inputs: Sequence[Input]) -> None:
 
 
 def open_input(
-    path: Path | None, limits: Limits | None = None, *, now: datetime | None = None, manifest_path: Path | None = None
+    path: Path | None,
+    limits: Limits | None = None,
+    *,
+    now: datetime | None = None,
+    manifest_path: Path | None = None,
+    url: str = "",
 ) -> Input:
-    """Return one input; as `open_inputs`. `manifest_path` names the manifest of a file.
+    """Return one input; as `open_inputs`. `manifest_path` names the manifest of a file, `url` what it is a copy of.
 
     Raises:
         UsageError: as `open_inputs`, or a manifest is named for an archive.
@@ -778,12 +805,12 @@ def open_input(
         raise UsageError(f"{path} matches {format_count(len(inputs), 'input')}", hint="name one file or folder")
     if path is None or not _is_folder(path):
         if limits:
-            name = "stdin" if path is None else str(path)
+            name = url or ("stdin" if path is None else str(path))
             raise UsageError(
                 f"{name} is not an archive, so --start, --end, --region and --compartment do not apply",
                 hint=_LIMITS_HINT,
             )
-        return FileInput(path, manifest_path)
+        return FileInput(path, manifest_path, url)
     if not _has_commits(path) and not is_archive(path):
         if manifest_path is not None:
             raise UsageError(f"{path} is a folder, which has no manifest", hint="omit --manifest")
@@ -797,7 +824,7 @@ def open_input(
             f"the archive {path} is empty: its first sync has not committed anything yet",
             hint=f"continue it with: oci-audit sync {path}",
         )
-    return ArchiveInput(path, select_view(archive, limits, now=now))
+    return ArchiveInput(path, select_view(archive, limits, now=now), url)
 
 
 def select_view(archive: Archive, limits: Limits, *, now: datetime | None = None) -> ArchiveView:
@@ -847,6 +874,52 @@ def is_same_file(a: Path, b: Path) -> bool:
 def _measure(path: Path) -> int:
     with explain_disk("look at", path):
         return path.stat().st_size
+
+
+async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Path | None:
+    """Copy an object, with its manifest, signature and ledger if there are any, to a private folder; return the copy.
+
+    None means that there is no such object. Memory does not grow with it.
+
+    Raises:
+        UnreadableInput: its bytes do not have the hash that its writer stated.
+        OciAuditError: the store cannot be used, or another program changed the object meanwhile.
+        DiskError: the copy cannot be written.
+    """
+    path = folder / url.file_name
+    facts = await store.head(url.name)
+    if facts is None:
+        return None
+    await _download(store, url, facts, path)
+    manifest = name_manifest(path)
+    for beside in (manifest, name_signature(manifest), name_ledger(path)):
+        beside_url = url.beside(beside.name)
+        found = await store.head(beside_url.name)
+        if found is not None:
+            await _download(store, beside_url, found, beside)
+    return path
+
+
+async def _download(store: ObjectStore, url: ObjectUrl, facts: ObjectFacts, path: Path) -> None:
+    digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+
+    def keep(data: bytes) -> None:
+        write_all(descriptor, data, path)
+        digest.update(data)
+        md5.update(data)
+
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        async for data in read_whole(store, url.name, facts):
+            await asyncio.to_thread(keep, data)
+    finally:
+        os.close(descriptor)
+    for stated, found in ((facts.sha256, digest.hexdigest()), (facts.md5, md5.hexdigest())):
+        if stated and stated != found:
+            raise UnreadableInput(
+                f"{url} is damaged: its bytes do not have the hash that is stated for them",
+                hint="restore the object from a copy, or write it again",
+            )
 
 
 def _hash_file(path: Path) -> tuple[str, int]:

@@ -17,15 +17,19 @@ from ociaudit.cli.options import (
     FILE,
     OUTPUT,
     OUTPUT_FILE,
+    PLACE,
     Command,
+    Places,
     argument,
     json_option,
     make_connection_options,
     message_options,
     option,
+    place_options,
     scope_options,
     sign_in_options,
     speed_options,
+    work_folder_option,
 )
 from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
     from ociaudit.archive.state import ArchiveState, Day, Totals
     from ociaudit.cli.progress import QuietProgress
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.operations.context import Cancellation
     from ociaudit.operations.status import Attempt, MetricsFile, NextSync, Status
     from ociaudit.operations.sync import SyncOptions, SyncPreview, SyncResult
@@ -58,7 +63,12 @@ _OWN_SHARE_SHOWN = 0.2
         ("Show what the next sync would request", "oci-audit sync audit-archive --dry-run"),
     ),
 )
-@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive; the first sync creates it.")
+@argument(
+    "archive",
+    type=PLACE,
+    metavar="ARCHIVE",
+    help="Folder of the archive, or oci://bucket@namespace/name; the first sync creates it.",
+)
 @option(
     "--start",
     section=_HISTORY,
@@ -96,6 +106,7 @@ _OWN_SHARE_SHOWN = 0.2
     help="Sync again and again, this long after the start of the one before, until stopped.",
 )
 @option("--for", "for_span", section=_SCHEDULE, metavar="DURATION", help="With --every: stop after this long.")
+@work_folder_option
 @option("--sign", "signing_key", section=OUTPUT, type=FILE, metavar="KEY", help="Private SSH key to sign commits with.")
 @option(
     "--delta",
@@ -121,13 +132,14 @@ _OWN_SHARE_SHOWN = 0.2
     "fetched.",
 )
 @message_options
-def sync(*, archive: Path, every: str | None, for_span: str | None, dry_run: bool, **options: Any) -> int:
+def sync(*, archive: Path | ObjectUrl, every: str | None, for_span: str | None, dry_run: bool, **options: Any) -> int:
     """Create an archive of all audit events, or bring it up to date.
 
     Exit codes: 0 complete, 10 finished with gaps, 2 usage error, 3 sign-in or permission error, 4 service error, 5
     disk error, 6 the archive is damaged, 130 or 143 interrupted. After each of them, the same command continues where
     this one ended.
     """
+    from ociaudit import api
     from ociaudit.operations.context import Cancellation
     from ociaudit.planning.time_range import parse_duration
 
@@ -137,14 +149,17 @@ def sync(*, archive: Path, every: str | None, for_span: str | None, dry_run: boo
     for_minutes = None if for_span is None else parse_duration(for_span)
     if every_minutes is not None and every_minutes < 1:
         raise UsageError("--every is shorter than a minute", hint="choose at least 1m; 1h suits most tenancies")
-    sync_options = _make_sync_options(archive, options)
+    path, url = api.place_archive(archive, options["work_folder"])
+    if url is not None and options["is_delta"]:
+        raise UsageError(f"--delta needs a folder, and {url} is not one", hint="omit --delta, or sync a folder")
+    sync_options = _make_sync_options(path, options)
     if dry_run and (every is not None or options["metrics_file"] is not None):
         name = "--every" if every is not None else "--metrics-file"
         raise UsageError(f"{name} has no effect with --dry-run", hint=f"omit {name}, or omit --dry-run")
     if dry_run:
-        return _print_preview(sync_options, options)
+        return _print_preview(sync_options, options, url)
     cancellation = Cancellation()
-    run = _SyncRun(sync_options, options, cancellation)
+    run = _SyncRun(sync_options, options, cancellation, url)
     with console.handle_signals(cancellation.cancel):
         if every_minutes is None:
             return run.finish(run.run_once)
@@ -170,10 +185,17 @@ def _make_sync_options(archive: Path, options: Mapping[str, Any]) -> SyncOptions
 class _SyncRun:
     """One or more syncs with the same options; the connection is resolved for each."""
 
-    def __init__(self, sync_options: SyncOptions, options: Mapping[str, Any], cancellation: Cancellation) -> None:
+    def __init__(
+        self,
+        sync_options: SyncOptions,
+        options: Mapping[str, Any],
+        cancellation: Cancellation,
+        url: ObjectUrl | None,
+    ) -> None:
         from ociaudit.clock import SystemClock
 
         self._sync_options = sync_options
+        self._url = url
         self._options = options
         self._cancellation = cancellation
         self._clock = SystemClock()
@@ -193,6 +215,7 @@ class _SyncRun:
             result = api.run_sync(
                 self._sync_options,
                 make_connection_options(self._options),
+                url=self._url,
                 callbacks=progress,
                 cancellation=self._cancellation,
             )
@@ -208,7 +231,7 @@ class _SyncRun:
             progress.close()
         exit_code = result.verdict.exit_code
         if not progress.report_sync(result, exit_code=exit_code):
-            for line in describe_sync(result, progress, self._options):
+            for line in describe_sync(result, progress, self._options, url=self._url):
                 console.print_message(line)
         self._write_metrics(_describe_attempt(progress, exit_code))
         return exit_code
@@ -291,7 +314,9 @@ def _describe_attempt(progress: QuietProgress, exit_status: int, error: OciAudit
 # oci-audit sync: screen
 
 
-def describe_sync(result: SyncResult, progress: QuietProgress, options: Mapping[str, Any]) -> Iterator[str]:
+def describe_sync(
+    result: SyncResult, progress: QuietProgress, options: Mapping[str, Any], *, url: ObjectUrl | None = None
+) -> Iterator[str]:
     """Yield how a sync ended, line by line; when quiet, only warnings and gaps."""
     from ociaudit.cli.progress import describe_effort
     from ociaudit.operations.status import list_open_gaps
@@ -299,7 +324,7 @@ def describe_sync(result: SyncResult, progress: QuietProgress, options: Mapping[
 
     yield from (f"warning: {text}" for text in result.warnings)
     if not options["quiet"]:
-        yield from _describe_new(result)
+        yield from _describe_new(result, url)
         headline, *qualifiers = describe_verdict(result.verdict)
         yield from (headline, *(f"  {line}" for line in qualifiers))
         yield f"commit  {result.state.sequence}:{result.state.digest}"
@@ -318,11 +343,11 @@ def describe_sync(result: SyncResult, progress: QuietProgress, options: Mapping[
         )
 
 
-def _describe_new(result: SyncResult) -> Iterator[str]:
+def _describe_new(result: SyncResult, url: ObjectUrl | None) -> Iterator[str]:
     """Yield what a sync added."""
     totals = result.totals
     if result.was_created:
-        yield f"created     {result.folder.path}"
+        yield f"created     {url or result.folder.path}"
     other = ((totals.known, "known"), (totals.identical, "identical"), (totals.reserialised, "reserialised"))
     rest = "".join(f", {number:,} {word}" for number, word in other if number)
     new = format_count(totals.added, "event") if totals.added else "nothing"
@@ -346,11 +371,11 @@ def _describe_late(totals: Totals) -> str:
     )
 
 
-def _print_preview(sync_options: SyncOptions, options: Mapping[str, Any]) -> int:
+def _print_preview(sync_options: SyncOptions, options: Mapping[str, Any], url: ObjectUrl | None) -> int:
     from ociaudit import api
 
     progress = _choose_progress(options)
-    preview = api.run_sync_preview(sync_options, make_connection_options(options), callbacks=progress)
+    preview = api.run_sync_preview(sync_options, make_connection_options(options), url=url, callbacks=progress)
     for line in describe_preview(preview, sync_options, requests_made=progress.requests):
         console.print_output(line)
     return ExitCode.OK
@@ -394,15 +419,16 @@ def describe_preview(preview: SyncPreview, sync_options: SyncOptions, *, request
         ("Fail if the last sync is older than 90 minutes", "oci-audit status audit-archive --max-age 90m"),
     ),
 )
-@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
+@argument("archive", type=PLACE, metavar="ARCHIVE", help="Folder of the archive, or its oci:// URL.")
 @option("--max-age", metavar="DURATION", help="Exit with 12 if the last complete sync began longer ago than this.")
 @option("--html", "page", type=OUTPUT_FILE, metavar="FILE", help="Also write a page with the calendar to this file.")
 @json_option
-def status(*, archive: Path, max_age: str | None, page: Path | None, as_json: bool) -> int:
+@place_options
+def status(*, archive: Path | ObjectUrl, max_age: str | None, page: Path | None, as_json: bool, places: Places) -> int:
     """Show what an archive holds, what is missing, and what the next sync would request.
 
-    Exit codes: 0 complete, 10 with gaps, 12 not current (see --max-age), 2 usage error, 5 disk error, 6 the archive is
-    damaged.
+    Exit codes: 0 complete, 10 with gaps, 12 not current (see --max-age), 2 usage error, 3 or 4 a URL cannot be used, 5
+    disk error, 6 the archive is damaged.
     """
     from datetime import timedelta
 
@@ -412,16 +438,17 @@ def status(*, archive: Path, max_age: str | None, page: Path | None, as_json: bo
     from ociaudit.planning.time_range import parse_duration
 
     limit = None if max_age is None else timedelta(minutes=parse_duration(max_age))
+    path = places.open_archive_folder(archive)
     if page is not None:
-        _check_page(page, archive)
-    found = make_status(open_archive(archive), now=SystemClock().now())
+        _check_page(page, path)
+    found = make_status(open_archive(path), now=SystemClock().now())
     if page is not None:
         _write_page(page, found, limit)
     if as_json:
-        console.print_data(encode_status(found, max_age=limit))
+        console.print_data(places.call_by_url(encode_status(found, max_age=limit)))
     else:
         for line in describe_status(found, limit):
-            console.print_output(line)
+            console.print_output(places.call_by_url(line))
         console.print_lines("\n".join(draw_calendar(found.calendar, has_color=console.uses_color())))
     return found.find_exit_code(limit)
 

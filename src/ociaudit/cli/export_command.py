@@ -21,6 +21,7 @@ from ociaudit.cli.options import (
     FILE,
     OUTPUT,
     OUTPUT_FILE,
+    OUTPUT_PLACE,
     SPEED,
     Command,
     file_options,
@@ -31,6 +32,7 @@ from ociaudit.cli.options import (
     scope_options,
     sign_in_options,
     speed_options,
+    work_folder_option,
 )
 from ociaudit.errors import ExitCode, OciAuditError, UsageError, find_exit_status, format_count
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ociaudit.cli.progress import QuietProgress
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.operations.context import Cancellation, ExportOptions
     from ociaudit.operations.export import ExportResult
     from ociaudit.operations.preview import Preview
@@ -132,12 +135,14 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     "-o",
     "--output",
     section=OUTPUT,
-    metavar="FILE",
-    type=OUTPUT_FILE,
-    help="Output file, or - for stdout. The file extension sets the format and compression. {start} and {end} are "
+    metavar="FILE|URL",
+    type=OUTPUT_PLACE,
+    help="Output file, oci://bucket@namespace/name, or - for stdout. The extension sets the format and compression. "
+    "{start} and {end} are "
     "replaced with the range's start and end. [required, except with --dry-run]",
 )
 @file_options
+@work_folder_option
 @option(
     "--manifest",
     section=OUTPUT,
@@ -197,7 +202,9 @@ _EXAMPLE_HINT = "for example: oci-audit export --start 7d -o audit.json; see `oc
     help="Exit with 11 if the export is complete only so far: a window is provisional, or the range is not over.",
 )
 @message_options
-def export(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any) -> int:
+def export(
+    *, output: Path | ObjectUrl | None, dry_run: bool, probe: bool, as_json: bool, quiet: bool, **options: Any
+) -> int:
     """Write every audit event of a time range to one file, and a manifest that describes what the file contains.
 
     Exit codes: 0 complete, 10 finished with gaps, 11 not final with --require-final, 2 usage error, 3 sign-in or
@@ -258,7 +265,7 @@ def _advise_final(result: ExportResult) -> str:
 
 
 def _export(
-    output: Path | None, options: Mapping[str, Any], progress: QuietProgress, cancellation: Cancellation
+    output: Path | ObjectUrl | None, options: Mapping[str, Any], progress: QuietProgress, cancellation: Cancellation
 ) -> ExportResult:
     from ociaudit import api
 
@@ -282,17 +289,19 @@ def _preview(options: Mapping[str, Any], progress: QuietProgress, *, is_probing:
 
 
 def _make_export_options(
-    output: Path | None, options: Mapping[str, Any], *, waived: frozenset[str] = frozenset()
+    output: Path | ObjectUrl | None, options: Mapping[str, Any], *, waived: frozenset[str] = frozenset()
 ) -> ExportOptions:
-    from ociaudit.api import resolve_path
+    from ociaudit.api import place_output, resolve_path
     from ociaudit.operations.context import ExportOptions
     from ociaudit.operations.resume import ResumeOptions
 
+    path, url = place_output(None if str(output) == _STDOUT else output, options["work_folder"])
     return ExportOptions(
         **{name: options[name] for name in _EXPORT_FIELDS},
         is_subtree=not options["no_subtree"],
         filter=options["wanted"],
-        output=None if str(output) == _STDOUT else resolve_path(output),
+        output=path,
+        url=url,
         manifest=resolve_path(options["manifest"]),
         signing_key=options["signing_key"].expanduser() if options["signing_key"] else None,
         waived=waived,
@@ -324,7 +333,7 @@ def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[
     return last, "now"
 
 
-def check_modes(*, output: Path | None, dry_run: bool, probe: bool, as_json: bool) -> None:
+def check_modes(*, output: Path | ObjectUrl | None, dry_run: bool, probe: bool, as_json: bool) -> None:
     """Check that no option is given that would be ignored, and that none is missing.
 
     Raises:
@@ -443,7 +452,7 @@ def _describe_pinned_range(result: ExportResult, options: Mapping[str, Any]) -> 
     """Yield what to type from the next day on, if the range was typed as `yesterday` or the like."""
     arguments = result.manifest.arguments
     if result.output is not None and (arguments.start, arguments.end) != (options["start"], options["end"]):
-        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {result.output}"
+        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {result.shown_output}"
 
 
 def describe_result(result: ExportResult) -> Iterator[str]:
@@ -451,10 +460,10 @@ def describe_result(result: ExportResult) -> Iterator[str]:
     manifest = result.manifest
     totals = manifest.totals
     if result.was_complete_before:
-        yield f"{result.output} exists with {format_count(totals.written, 'event')}; nothing was requested"
+        yield f"{result.shown_output} exists with {format_count(totals.written, 'event')}; nothing was requested"
         yield from _describe_verdict(result)
         return
-    where = f" to {result.output}" if result.output else ""
+    where = f" to {result.shown_output}" if result.output else ""
     reserialised = f" + {totals.reserialised:,} reserialised" if totals.reserialised else ""
     yield f"{format_count(totals.written, 'event')} written{where} ({format_count(manifest.output.size_bytes, 'byte')})"
     yield (
@@ -474,7 +483,7 @@ def describe_result(result: ExportResult) -> Iterator[str]:
             yield f"{result.output}.run keeps the events as served, not redacted, until the gaps are filled"
     yield from _describe_verdict(result)
     if result.digest:
-        yield f"manifest {result.manifest_path} sha256:{result.digest}"
+        yield f"manifest {result.shown_manifest} sha256:{result.digest}"
 
 
 def _describe_verdict(result: ExportResult) -> Iterator[str]:

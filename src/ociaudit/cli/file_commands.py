@@ -12,11 +12,13 @@ from ociaudit.cli import console
 from ociaudit.cli.console import describe_redaction
 from ociaudit.cli.options import (
     BEHAVIOR,
-    FILE,
     OUTPUT,
     OUTPUT_FILE,
+    OUTPUT_PLACE,
+    PLACE,
     STRICT_HELP,
     Command,
+    Places,
     argument,
     check_output,
     file_options,
@@ -25,12 +27,14 @@ from ociaudit.cli.options import (
     limit_options,
     open_command_inputs,
     option,
+    place_options,
     strict_option,
 )
 from ociaudit.errors import ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.archive.inputs import Input, Limits
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.event import Event
     from ociaudit.events.filters import FilterSpec
     from ociaudit.operations.context import Cancellation
@@ -62,19 +66,19 @@ _INPUTS_SHOWN = 20
     "inputs",
     nargs=-1,
     required=True,
-    type=FILE,
+    type=PLACE,
     metavar="IN...",
-    help="Event files: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging Search, optionally "
-    "compressed with gzip or zstd; archives; folders of Connector Hub; - is stdin.",
+    help="Event files, or oci:// URLs of them: exports, or output from Oracle's CLI, SDK, Connector Hub, or Logging "
+    "Search, optionally compressed with gzip or zstd; archives; folders of Connector Hub; - is stdin.",
 )
 @option(
     "-o",
     "--output",
     section=OUTPUT,
-    type=OUTPUT_FILE,
+    type=OUTPUT_PLACE,
     required=True,
-    metavar="FILE",
-    help="Output file, or - for stdout. The file extension sets the format and compression.",
+    metavar="FILE|URL",
+    help="Output file, oci://bucket@namespace/name, or - for stdout. The extension sets the format and compression.",
 )
 @file_options
 @option(
@@ -91,23 +95,31 @@ _INPUTS_SHOWN = 20
 )
 @filter_options
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
 def convert(
-    inputs: tuple[Path, ...], *, output: Path, wanted: FilterSpec, limits: Limits, quiet: bool, **options: Any
+    inputs: tuple[Path | ObjectUrl, ...],
+    *,
+    output: Path | ObjectUrl,
+    wanted: FilterSpec,
+    limits: Limits,
+    places: Places,
+    quiet: bool,
+    **options: Any,
 ) -> int:
     """Read event files in any supported format, or archives, and write the events to one file.
 
-    Exit codes: 0 done, 2 usage, 5 disk, 6 an input is damaged or holds no events, 130 or 143 interrupted.
+    Exit codes: 0 done, 2 usage, 3 or 4 a URL cannot be used, 5 disk, 6 an input is damaged or holds no events, 130 or
+    143 interrupted.
     """
-    from ociaudit.operations.context import Cancellation
-
-    target = _open_stream(output)
-    cancellation = Cancellation()
+    cancellation = places.cancellation
     with console.handle_signals(cancellation.cancel):
-        conversion = _convert(open_command_inputs(inputs, limits), target, wanted, options, cancellation)
+        with places.stage(output, may_overwrite=options["overwrite"]) as path:
+            sources = open_command_inputs(inputs, limits, places)
+            conversion = _convert(sources, _open_stream(path), wanted, options, cancellation)
         if not quiet:
-            for line in describe_conversion(conversion, target):
+            for line in describe_conversion(conversion, None if str(output) == _STREAM else output):
                 console.print_message(line)
     return ExitCode.OK
 
@@ -153,7 +165,7 @@ def _convert(
     return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
 
 
-def describe_conversion(conversion: Conversion, output: Path | None) -> Iterator[str]:
+def describe_conversion(conversion: Conversion, output: Path | ObjectUrl | None) -> Iterator[str]:
     """Yield what was read, what was written, and what was redacted."""
     for each in conversion.inputs[:_INPUTS_SHOWN]:
         yield f"{each.name}: {format_count(each.events, 'event')} ({each.description})"
@@ -191,19 +203,22 @@ _LONGEST_SHOWN = 60
     cls=Command,
     examples=(("Compare an export with a later one of the same range", "oci-audit diff december.json again.json"),),
 )
-@argument("a", type=FILE, metavar="A", help="An export, any file of audit events, or an archive.")
-@argument("b", type=FILE, metavar="B", help="The file or archive to compare with A.")
+@argument("a", type=PLACE, metavar="A", help="An export, any file of audit events or its URL, or an archive.")
+@argument("b", type=PLACE, metavar="B", help="The file, URL or archive to compare with A.")
 @limit_options
+@place_options
 @json_option
 @strict_option
-def diff(a: Path, b: Path, *, limits: Limits, as_json: bool, is_strict: bool) -> int:
+def diff(
+    a: Path | ObjectUrl, b: Path | ObjectUrl, *, limits: Limits, places: Places, as_json: bool, is_strict: bool
+) -> int:
     """Compare two exports, or archives, event by event, within the time range that both cover.
 
-    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events.
+    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events, 3 or 4 a URL cannot be used.
     """
     from ociaudit.operations.diff import compare_inputs
 
-    first, second = open_command_inputs((a, b), limits)
+    first, second = open_command_inputs((a, b), limits, places)
     difference = compare_inputs(first, second, is_strict=is_strict)
     if as_json:
         console.print_data(encode_difference(difference))
@@ -213,7 +228,7 @@ def diff(a: Path, b: Path, *, limits: Limits, as_json: bool, is_strict: bool) ->
     return ExitCode.OK if difference.is_same else ExitCode.DIFFERENT
 
 
-def describe_difference(difference: Difference, a: Path, b: Path) -> Iterator[str]:
+def describe_difference(difference: Difference, a: Path | ObjectUrl, b: Path | ObjectUrl) -> Iterator[str]:
     """Yield the comparison, line by line."""
     sides = (("A", a, difference.a), ("B", b, difference.b))
     for name, path, side in sides:
@@ -299,20 +314,26 @@ _COUNT_NAMES = ("lost", "doubled", "surplus", "matched")
         ("One week of it, also as a page", "oci-audit reconcile logs audit-archive --start 7d --html reconcile.html"),
     ),
 )
-@argument("a", type=FILE, metavar="A", help="What was delivered: a folder of Connector Hub, or any file of events.")
-@argument("b", type=FILE, metavar="B", help="What ListEvents gave: an export, an archive, or any file of events.")
+@argument(
+    "a", type=PLACE, metavar="A", help="What was delivered: a folder of Connector Hub, any file of events, or its URL."
+)
+@argument(
+    "b", type=PLACE, metavar="B", help="What ListEvents gave: an export, an archive, any file of events, or its URL."
+)
 @option("--start", "limit_start", metavar="TIME", help="Only events that happened at this time or later.")
 @option("--end", "limit_end", metavar="TIME", help="Only events before the end of this time.")
+@place_options
 @json_option
 @option("--html", "page", type=OUTPUT_FILE, metavar="FILE", help="Also write a page with the result to this file.")
 @option("--overwrite", is_flag=True, help="Overwrite the page if it exists.")
 @strict_option
 def reconcile(
-    a: Path,
-    b: Path,
+    a: Path | ObjectUrl,
+    b: Path | ObjectUrl,
     *,
     limit_start: str | None,
     limit_end: str | None,
+    places: Places,
     as_json: bool,
     page: Path | None,
     overwrite: bool,
@@ -323,22 +344,23 @@ def reconcile(
     Events are matched by id, otherwise by time, type and request id. What only one of the two covers is not compared.
 
     Exit codes: 0 no difference, 7 they differ, 6 an input is damaged or holds no events, 2 usage, 5 disk,
-    130 or 143 interrupted.
+    3 or 4 a URL cannot be used, 130 or 143 interrupted.
     """
     from ociaudit.archive.inputs import Limits
     from ociaudit.clock import SystemClock
-    from ociaudit.operations.context import Cancellation
     from ociaudit.operations.reconcile import ReconcileRange, open_side, reconcile_inputs
 
     if page is not None:
         if page.suffix.lower() not in {".html", ".htm"}:
             raise UsageError(f"--html {page}: the name of a page ends in .html", hint="for example: --html result.html")
-        check_output(page, inputs=(a, b), can_overwrite=overwrite)
+        local = [one for one in (a, b) if isinstance(one, Path)]
+        check_output(page, inputs=local, can_overwrite=overwrite)
     now, limits = SystemClock().now(), Limits(limit_start, limit_end)
     within = ReconcileRange(*limits.resolve_times(now=now))
-    cancellation = Cancellation()
+    cancellation = places.cancellation
+    paths = [_open_stream(places.fetch(place)) for place in (a, b)]
     with console.handle_signals(cancellation.cancel):
-        sides = [open_side(_open_stream(path), limits, now=now) for path in (a, b)]
+        sides = [places.fill(open_side(path, limits, now=now, url=places.find_url(path))) for path in paths]
         for notice in filter(None, (side.find_notice() for side in sides if side.file is None)):
             console.print_notice(notice)
         found = reconcile_inputs(sides[0], sides[1], within=within, is_strict=is_strict, cancellation=cancellation)

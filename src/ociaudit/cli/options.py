@@ -8,8 +8,11 @@ Invariants
 - Importing this module imports click, `console` and nothing else, because `--help` needs it.
 """
 
+# Over 700 lines: every option that two commands share is declared here, with what turns its value into arguments.
+
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +22,7 @@ import click
 
 from ociaudit.cli import console
 from ociaudit.cli.console import wrap_text
-from ociaudit.errors import UsageError
+from ociaudit.errors import OciAuditError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +30,13 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ociaudit.archive.inputs import Input, Limits
+    from ociaudit.archive.remote import RemoteArchive
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.filters import FilterSpec
-    from ociaudit.operations.context import ConnectionOptions
+    from ociaudit.operations.context import ConnectionOptions, RunContext
 
 SCOPE, OUTPUT, FILTERS, SIGN_IN, SPEED, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Speed", "Behavior"
-ARCHIVES = "Archives"
+ARCHIVES, STORES = "Archives", "Object storage"
 _OPTIONS = "Options"
 
 _WIDTH = 80
@@ -41,6 +46,7 @@ _NOTES = {
     "with OR, different options with AND. Exclusions take precedence.",
     ARCHIVES: "These select from an archive; --start and --end also from a folder of Connector Hub. They apply to no "
     "other input.",
+    STORES: "These apply to URLs such as oci://bucket@namespace/name.",
 }
 
 # Spelled out, because importing the modules that define them would slow `--help` down; a test compares.
@@ -75,6 +81,32 @@ class PathType(click.Path):
         return Path(value)
 
 
+class PlaceType(PathType):
+    """The path of a file, or the URL of an object; `-` is stdin."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the `ObjectUrl`; raises a usage error for a URL of another kind."""
+        text = str(value)
+        if "://" not in text:
+            return super().convert(value, param, ctx)
+        from ociaudit.client.object_storage import is_object_url, parse_object_url
+
+        return parse_object_url(text) if is_object_url(text) else super().convert(value, param, ctx)
+
+
+class OutputPlaceType(PlaceType):
+    """The path of a file to write, or the URL of an object; `-` is stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the `ObjectUrl`; raises a usage error where neither can be written."""
+        from pathlib import Path
+
+        from ociaudit.storage.atomic_io import name_output
+
+        place = super().convert(value, param, ctx)
+        return name_output(value) if isinstance(place, Path) else place
+
+
 class OutputType(PathType):
     """The path of a file to write; `-` is stdout."""
 
@@ -86,7 +118,9 @@ class OutputType(PathType):
 
 
 FILE = PathType()
+PLACE = PlaceType()
 OUTPUT_FILE = OutputType()
+OUTPUT_PLACE = OutputPlaceType()
 
 
 class Option(click.Option):
@@ -173,7 +207,7 @@ def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 def make_general_options(command: click.Command) -> list[Option]:
     """Return the options that every command has: `--color` and, unless it is switched off, `--help`."""
     sections = {getattr(one, "section", _OPTIONS) for one in command.params if isinstance(one, click.Option)}
-    section = _OPTIONS if sections <= {_OPTIONS} else BEHAVIOR
+    section = _OPTIONS if sections <= {_OPTIONS, STORES} else BEHAVIOR
     color = Option(
         ["--color"],
         section=section,
@@ -301,37 +335,269 @@ def _describe_option(parameter: Option, context: click.Context) -> str:
     return (parameter.help or "") + "".join(f" [{one}]" for one in extra)
 
 
-profile_option = option(
-    "--profile", section=SIGN_IN, metavar="NAME", show_default="DEFAULT", help="Profile in the OCI configuration file."
-)
-config_file_option = option(
-    "--config-file", section=SIGN_IN, metavar="FILE", show_default="~/.oci/config", help="OCI configuration file."
-)
-auth_option = option(
-    "--auth",
-    section=SIGN_IN,
-    type=click.Choice(AUTH_KINDS),
-    metavar="KIND",
-    show_default="OCI_CLI_AUTH, otherwise the method that the profile uses",
-    help=f"How to sign in: {', '.join(AUTH_KINDS[:-1])} or {AUTH_KINDS[-1]}.",
-)
-ca_bundle_option = option(
-    "--ca-bundle",
-    section=SIGN_IN,
-    type=FILE,
-    metavar="FILE",
-    show_default="REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the system's",
-    help="PEM file with the CA certificates to trust.",
-)
-endpoint_option = option(
-    "--endpoint",
-    section=SIGN_IN,
-    envvar="OCI_AUDIT_ENDPOINT",
-    metavar="URL",
-    help="URL template for all services; {service} and {region} are replaced.",
-)
-sign_in_options = combine(profile_option, config_file_option, auth_option, ca_bundle_option, endpoint_option)
+def _make_sign_in_options(section: str) -> tuple[Callable[[F], F], ...]:
+    """Return the options of a sign-in, for one section of the help."""
+    return (
+        option(
+            "--profile",
+            section=section,
+            metavar="NAME",
+            show_default="DEFAULT",
+            help="Profile in the OCI configuration file.",
+        ),
+        option(
+            "--config-file",
+            section=section,
+            metavar="FILE",
+            show_default="~/.oci/config",
+            help="OCI configuration file.",
+        ),
+        option(
+            "--auth",
+            section=section,
+            type=click.Choice(AUTH_KINDS),
+            metavar="KIND",
+            show_default="OCI_CLI_AUTH, otherwise the method that the profile uses",
+            help=f"How to sign in: {', '.join(AUTH_KINDS[:-1])} or {AUTH_KINDS[-1]}.",
+        ),
+        option(
+            "--ca-bundle",
+            section=section,
+            type=FILE,
+            metavar="FILE",
+            show_default="REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the system's",
+            help="PEM file with the CA certificates to trust.",
+        ),
+        option(
+            "--endpoint",
+            section=section,
+            envvar="OCI_AUDIT_ENDPOINT",
+            metavar="URL",
+            help="URL template for all services; {service} and {region} are replaced.",
+        ),
+    )
+
+
+sign_in_options = combine(*_make_sign_in_options(SIGN_IN))
 """The parameters `profile`, `config_file`, `auth`, `ca_bundle` and `endpoint`."""
+
+
+def _make_work_folder_option(section: str) -> Callable[[F], F]:
+    return option(
+        "--work-folder",
+        section=section,
+        type=FILE,
+        metavar="FOLDER",
+        show_default="oci-audit in XDG_CACHE_HOME, or ~/.cache/oci-audit",
+        help="With an oci:// URL: private folder for what is not uploaded yet, and for local copies.",
+    )
+
+
+work_folder_option = _make_work_folder_option(OUTPUT)
+"""The parameter `work_folder`."""
+_STORE_OPTIONS = combine(_make_work_folder_option(STORES), *_make_sign_in_options(STORES))
+_STORE_NAMES = ("work_folder", "profile", "config_file", "auth", "ca_bundle", "endpoint")
+
+
+class Places:
+    """Files and objects that a command reads and writes: an object is copied to a private folder, or from there.
+
+    The connection is made when the first URL is met. `close` removes the copies.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Keep the values of the options for URLs."""
+        from ociaudit.operations.context import Cancellation
+
+        self.cancellation = Cancellation()
+        """Stops what is done with a store; a command that can be stopped uses the same one."""
+        self._values = values
+        self._stack = contextlib.ExitStack()
+        self._urls: dict[Path, str] = {}
+        self._archives: dict[Path, RemoteArchive] = {}
+        self._contexts: dict[str, RunContext] = {}
+        self._scratch: Path | None = None
+
+    def connect(self, place: ObjectUrl) -> RunContext:
+        """Return the collaborators of requests to a store; only Oracle's needs a profile."""
+        from dataclasses import replace
+
+        from ociaudit import api
+
+        if place.scheme not in self._contexts:
+            context = api.resolve_store(place, make_connection_options(self._values))
+            self._contexts[place.scheme] = replace(context, cancellation=self.cancellation)
+        return self._contexts[place.scheme]
+
+    @functools.cached_property
+    def work_folder(self) -> Path:
+        """Return the work folder."""
+        from ociaudit import api
+
+        return api.resolve_work_folder(self._values["work_folder"])
+
+    def fetch(self, place: Any, *, is_whole: bool = False) -> Path:
+        """Return a file's path, or that of a copy of an object; for an archive, of a folder as `copy_archive` makes it.
+
+        Raises:
+            OciAuditError: there is neither an object nor an archive, or it cannot be copied.
+        """
+        from ociaudit.archive.inputs import download_input
+        from ociaudit.client.object_storage import ObjectUrl
+        from ociaudit.operations.context import use_store
+        from ociaudit.storage.run_dir import make_private_folders
+
+        if not isinstance(place, ObjectUrl):
+            path: Path = place
+            return path
+        folder = self._open_scratch() / str(len(self._urls) + 1)
+        make_private_folders(folder)
+        context = self.connect(place)
+        with console.handle_signals(self.cancellation.cancel):
+            copied = use_store(
+                context, place, lambda store: download_input(store, place, folder), moment=f"while reading {place}"
+            )
+        if copied is not None:
+            self._urls[copied] = str(place)
+            return copied
+        archive = self.copy_archive(place, is_whole=is_whole)
+        if archive is None:
+            raise UsageError(
+                f"there is no object {place}, and no archive of that name",
+                hint="check the name; `oci os object list` lists the names in a bucket",
+            )
+        return archive
+
+    def copy_archive(self, place: Any, *, is_whole: bool = False) -> Path | None:
+        """Return the folder of a copy of the archive at a URL; None if there is no archive.
+
+        It has the commits; `fill` copies segments. With `is_whole` everything is copied again, to be verified.
+
+        Raises:
+            OciAuditError: it cannot be copied.
+        """
+        from ociaudit import api
+        from ociaudit.archive.remote import hold_copy
+
+        path, url = api.place_archive(place, self._values["work_folder"], kind="copies")
+        if url is None:
+            return None
+        context = self.connect(url)
+        if is_whole:
+            path = self._open_scratch() / "archive"
+        with console.handle_signals(self.cancellation.cancel), hold_copy(path):
+            remote = api.open_remote_archive(url, path, context)
+            if not remote.pull():
+                return None
+            self._urls[path] = str(url)
+            self._archives[path] = remote
+            if is_whole:
+                remote.fetch_everything()
+        return path
+
+    def open_archive_folder(self, place: Any) -> Path:
+        """Return the folder of an archive, or that of a copy of one at a URL, which has the commits.
+
+        Raises:
+            UsageError: there is no archive at the URL.
+            OciAuditError: it cannot be copied.
+        """
+        from pathlib import Path
+
+        if isinstance(place, Path):
+            return place
+        path = self.copy_archive(place)
+        if path is None:
+            raise UsageError(f"{place} is not an archive", hint=f"create one with: oci-audit sync {place}")
+        return path
+
+    def fill(self, source: Input) -> Input:
+        """Copy the segments that a view of an archive at a URL needs; return the input.
+
+        Raises:
+            OciAuditError: one cannot be copied.
+        """
+        from ociaudit.archive.remote import hold_copy
+
+        remote = self._archives.get(source.path) if source.path is not None else None
+        if remote is not None and source.view is not None and source.path is not None:
+            entries = [one for _, some, _ in source.view.list_dates() for one in some]
+            with hold_copy(source.path):
+                remote.fetch(entries)
+        return source
+
+    def follow(self, path: Path, since: int) -> int:
+        """Copy what a tail needs from commit `since` on, after a look at the store; return the commit after them.
+
+        Raises:
+            OciAuditError: it cannot be copied.
+        """
+        from ociaudit.archive.remote import hold_copy
+
+        with hold_copy(path):
+            self._archives[path].pull()
+            return self._archives[path].fetch_for_tail(since)
+
+    def is_copy(self, path: Path) -> bool:
+        """Return whether a folder is a copy of an archive at a URL."""
+        return path in self._archives
+
+    def stage(self, place: Any, *, may_overwrite: bool) -> contextlib.AbstractContextManager[Path]:
+        """Return a context with the path to write, whose file goes to the URL at its end if `place` is one.
+
+        Raises:
+            OciAuditError: there is an object already, or the store cannot be used.
+        """
+        from ociaudit.client.object_storage import ObjectUrl
+        from ociaudit.operations.publish import stage_output
+
+        if not isinstance(place, ObjectUrl):
+            return contextlib.nullcontext(place)
+        return stage_output(place, self.work_folder, self.connect(place), may_overwrite=may_overwrite)
+
+    def find_url(self, path: Path | None) -> str:
+        """Return what a file is a copy of; empty for any other."""
+        return self._urls.get(path, "") if path is not None else ""
+
+    def call_by_url(self, text: str) -> str:
+        """Return a text in which copies are called by their URLs."""
+        for path, url in self._urls.items():
+            text = text.replace(str(path), url)
+        return text
+
+    def explain(self, error: OciAuditError) -> None:
+        """Call copies by their URLs in an error."""
+        if error.args:
+            error.args = (self.call_by_url(str(error.args[0])), *error.args[1:])
+        error.hint = self.call_by_url(error.hint)
+
+    def close(self) -> None:
+        """Remove the copies."""
+        self._stack.close()
+
+    def _open_scratch(self) -> Path:
+        from ociaudit.storage.run_dir import open_scratch
+
+        if self._scratch is None:
+            self._scratch = self._stack.enter_context(open_scratch(self.work_folder))
+        return self._scratch
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options for URLs; the command gets them as one `Places`, named `places`."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:
+        places = Places({name: values.pop(name) for name in _STORE_NAMES})
+        try:
+            return command(**values, places=places)
+        except OciAuditError as error:
+            places.explain(error)
+            raise
+        finally:
+            places.close()
+
+    return _STORE_OPTIONS(run)
 
 
 def make_connection_options(values: Mapping[str, Any]) -> ConnectionOptions:
@@ -515,19 +781,18 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _LIMIT_OPTIONS(run)
 
 
-def open_command_inputs(paths: Iterable[str | Path], limits: Limits) -> tuple[Input, ...]:
+def open_command_inputs(named: Iterable[Path | ObjectUrl], limits: Limits, places: Places) -> tuple[Input, ...]:
     """Return the inputs that a command line names; `-` is stdin.
 
     Raises:
-        OciAuditError: as `archive.inputs.open_inputs`.
+        OciAuditError: as `archive.inputs.open_inputs` and `Places.fetch`.
     """
-    from pathlib import Path
-
     from ociaudit.archive.inputs import open_inputs
     from ociaudit.clock import SystemClock
 
-    named = [None if str(path) == "-" else Path(path) for path in paths]
-    return open_inputs(named, limits, now=SystemClock().now())
+    paths = [None if str(place) == "-" else places.fetch(place) for place in named]
+    inputs = open_inputs(paths, limits, now=SystemClock().now(), find_url=places.find_url)
+    return tuple(map(places.fill, inputs))
 
 
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -29,14 +29,17 @@ from ociaudit.cli.options import (
     BEHAVIOR,
     OUTPUT,
     OUTPUT_FILE,
+    PLACE,
     STRICT_HELP,
     Command,
+    Places,
     argument,
     check_output,
     complete_names,
     limit_options,
     open_command_inputs,
     option,
+    place_options,
 )
 from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
@@ -90,7 +93,7 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
     nargs=-1,
     type=click.Path(),
     metavar="IN... [SQL]",
-    help="One or more event files or archives (- for stdin), followed by the query in quotes.",
+    help="One or more event files, oci:// URLs of them, or archives (- for stdin), followed by the query in quotes.",
 )
 @option(
     "--named",
@@ -111,11 +114,13 @@ def _complete_named(_: click.Context, __: click.Parameter, incomplete: str) -> l
 @option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite the output file if it exists.")
 @option("--list", "is_list", section=_QUERY, is_flag=True, help="List the named queries and the columns.")
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def query(
     arguments: tuple[str, ...],
     *,
     limits: Limits,
+    places: Places,
     named: str | None,
     result_format: str | None,
     output: Path | None,
@@ -132,9 +137,11 @@ def query(
         return ExitCode.OK
     inputs, sql = _split_arguments(list(arguments), named)
     chosen = _choose_format(result_format, output)
+    named_inputs = [PLACE.convert(one, None, None) for one in inputs]
     if output:
-        check_output(output, inputs=[Path(one) for one in inputs], can_overwrite=overwrite)
-    sources = open_command_inputs(inputs, limits)
+        local = [one for one in named_inputs if isinstance(one, Path)]
+        check_output(output, inputs=local, can_overwrite=overwrite)
+    sources = open_command_inputs(named_inputs, limits, places)
     with (
         console.handle_signals(console.raise_interrupted),
         run_query(sources, sql, on_incomplete=console.choose_notice(is_strict=is_strict)) as result,
@@ -157,8 +164,8 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
         if not arguments:
             raise UsageError("neither a file nor a query is named", hint=hint)
         *inputs, sql = arguments
-        if sql and Path(sql).exists():
-            what = "file" if Path(sql).is_file() else "folder"
+        if sql.startswith("oci://") or (sql and Path(sql).exists()):
+            what = "URL" if sql.startswith("oci://") else "file" if Path(sql).is_file() else "folder"
             raise UsageError(f"the query is missing: the last argument, {sql}, is a {what}", hint=hint)
     if not inputs:
         raise UsageError("no file is named", hint=hint)

@@ -21,13 +21,17 @@ from ociaudit.cli.options import (
     FILE,
     OUTPUT,
     OUTPUT_FILE,
+    OUTPUT_PLACE,
+    PLACE,
     STRICT_HELP,
     Command,
+    Places,
     argument,
     check_output,
     limit_options,
     open_command_inputs,
     option,
+    place_options,
 )
 from ociaudit.errors import ExitCode, format_count
 
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from ociaudit.analysis.report import ReportOutcome
     from ociaudit.analysis.summary import ActorEntry, CoverageEntry, DetectionEntry, Summary
     from ociaudit.archive.inputs import Limits
+    from ociaudit.client.object_storage import ObjectUrl
 
 _ROWS = 8
 _GAP_LINES_SHOWN = 6
@@ -60,7 +65,12 @@ _LABEL = 11
     ),
 )
 @argument(
-    "files", nargs=-1, required=True, type=FILE, metavar="FILE...", help="Event files or archives, or - for stdin."
+    "files",
+    nargs=-1,
+    required=True,
+    type=PLACE,
+    metavar="FILE...",
+    help="Event files, oci:// URLs of them, or archives, or - for stdin.",
 )
 @option("--json", "as_json", section=OUTPUT, is_flag=True, help="Print the summary as one JSON object.")
 @option(
@@ -72,11 +82,13 @@ _LABEL = 11
 )
 @option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite the --event-counts file if it exists.")
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
 def summary(
-    files: tuple[Path, ...],
+    files: tuple[Path | ObjectUrl, ...],
     *,
     limits: Limits,
+    places: Places,
     as_json: bool,
     event_counts: Path | None,
     overwrite: bool,
@@ -90,9 +102,10 @@ def summary(
     from ociaudit.storage.atomic_io import write_file
 
     gc.disable()  # what is counted makes no cycles, and many objects take long to search for some
-    inputs = open_command_inputs(files, limits)
     if event_counts:
-        check_output(event_counts, inputs=files, can_overwrite=overwrite)
+        local = [one for one in files if isinstance(one, Path)]
+        check_output(event_counts, inputs=local, can_overwrite=overwrite)
+    inputs = open_command_inputs(files, limits, places)
     with console.handle_signals(console.raise_interrupted), ThreadPoolExecutor(1) as executor:
         coverage = executor.submit(lambda: [read_coverage(source) for source in inputs])  # hashing releases the lock
         stats = count_files(inputs, EventStats, on_incomplete=console.choose_notice(is_strict=is_strict))
@@ -331,8 +344,18 @@ def _format_minute(time: str) -> str:
     usage="FILE -o FILE [OPTIONS]",
     examples=(("Write a report for an export", "oci-audit report audit.json -o audit.html"),),
 )
-@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
-@option("-o", "--output", section=OUTPUT, type=OUTPUT_FILE, required=True, metavar="FILE", help="HTML page to write.")
+@argument(
+    "file", type=PLACE, metavar="FILE", help="Events file written by `oci-audit export`, its oci:// URL, or an archive."
+)
+@option(
+    "-o",
+    "--output",
+    section=OUTPUT,
+    type=OUTPUT_PLACE,
+    required=True,
+    metavar="FILE|URL",
+    help="HTML page to write, or oci://bucket@namespace/name.",
+)
 @option(
     "--manifest",
     section=OUTPUT,
@@ -343,36 +366,52 @@ def _format_minute(time: str) -> str:
 )
 @option("--overwrite", section=OUTPUT, is_flag=True, help="Overwrite an existing page.")
 @limit_options
+@place_options
 @option("--strict", "is_strict", section=BEHAVIOR, is_flag=True, help=STRICT_HELP)
-def report(file: Path, *, limits: Limits, output: Path, manifest: Path | None, overwrite: bool, is_strict: bool) -> int:
+def report(
+    file: Path | ObjectUrl,
+    *,
+    limits: Limits,
+    places: Places,
+    output: Path | ObjectUrl,
+    manifest: Path | None,
+    overwrite: bool,
+    is_strict: bool,
+) -> int:
     """Write one HTML page with timeline, coverage, sign-ins, IAM changes, IP addresses, and events. Works offline.
 
     The page loads no external resources, so you can open it directly from disk.
 
     Exit codes when the page is written: 0 complete, 10 the export has gaps, 7 the file does not match its manifest.
-    Exit codes when it is not: 2 usage error, 5 disk error, 6 the file cannot be read.
+    Exit codes when it is not: 2 usage error, 3 or 4 a URL cannot be used, 5 disk error, 6 the file cannot be read.
     """
     from ociaudit.analysis.report import report_input
     from ociaudit.archive.inputs import open_input
     from ociaudit.clock import SystemClock
 
     gc.disable()  # as in `summary`
-    with console.handle_signals(console.raise_interrupted):
+    with (
+        console.handle_signals(console.raise_interrupted),
+        places.stage(output, may_overwrite=overwrite) as page,
+    ):
+        path = places.fetch(file)
+        url = places.find_url(path)
+        source = open_input(path, limits, now=SystemClock().now(), manifest_path=manifest, url=url)
         result = report_input(
-            open_input(file, limits, now=SystemClock().now(), manifest_path=manifest),
-            output,
+            places.fill(source),
+            page,
             may_overwrite=overwrite,
             on_incomplete=console.choose_notice(is_strict=is_strict),
         )
-    for line in _describe_result(result):
+    for line in _describe_result(result, output):
         console.print_message(line)
     return result.exit_code
 
 
-def _describe_result(result: ReportOutcome) -> Iterator[str]:
+def _describe_result(result: ReportOutcome, output: Path | ObjectUrl) -> Iterator[str]:
     table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
     events = format_count(result.events, "event")
-    yield f"{result.output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
+    yield f"{output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
     yield from result.verdict_text
     for finding in result.findings:
         yield f"finding: {finding}"

@@ -7,17 +7,30 @@ import os
 import select
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import BEHAVIOR, FILE, OUTPUT, SHAPES, Command, argument, filter_options, option
+from ociaudit.cli.options import (
+    BEHAVIOR,
+    FILE,
+    OUTPUT,
+    PLACE,
+    SHAPES,
+    Command,
+    Places,
+    argument,
+    filter_options,
+    option,
+    place_options,
+)
 from ociaudit.errors import DiskError, ExitCode, Interrupted, UsageError, format_count
 
 if TYPE_CHECKING:
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.filters import EventFilter, FilterSpec
     from ociaudit.formats.base import EventEncoder, Record
     from ociaudit.operations.archive_changes import ImportResult, PruneResult
@@ -28,6 +41,8 @@ _POLL_MILLISECONDS, _POLLS = 200, 5
 _GRACE_SECONDS = 2.0
 """How long a reader that pauses may take for the last lines after a signal, so that none is cut off."""
 _SHOWN = 20
+_WAITS_PER_LOOK = 30
+"""A tail that follows an archive in a store looks for new commits every so many seconds."""
 
 # --- tail ------------------------------------------------------------------------------------------------------------
 
@@ -42,7 +57,7 @@ _SHOWN = 20
         ),
     ),
 )
-@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
+@argument("archive", type=PLACE, metavar="ARCHIVE", help="Folder of the archive, or its oci:// URL.")
 @option(
     "--cursor",
     section=OUTPUT,
@@ -73,14 +88,16 @@ _SHOWN = 20
     help="Replace lone surrogates, which jq and others reject, with U+FFFD.",
 )
 @filter_options
+@place_options
 @option("-q", "--quiet", section=BEHAVIOR, is_flag=True, help="Print only notices and errors.")
-def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> int:
+def tail(archive: Path | ObjectUrl, *, wanted: FilterSpec, quiet: bool, places: Places, **options: Any) -> int:
     """Print the events that an archive gained since the last call, one JSON object per line.
 
     The cursor is saved after the events were written: a killed process gives some of them again, and never loses one.
     What kill -9 leaves of a line at the end of a file is ended before the first new one.
 
-    Exit codes: 0 done, 2 usage, 5 disk or stdout was closed, 6 the archive is damaged, 130 or 143 interrupted.
+    Exit codes: 0 done, 2 usage, 3 or 4 a URL cannot be used, 5 disk or stdout was closed, 6 the archive is damaged, 130
+    or 143 interrupted.
     """
     from ociaudit.archive.tail import TailOutput, tail_archive
     from ociaudit.events.filters import EventFilter
@@ -93,13 +110,15 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
         console.print_notice(notice)
     encoder = EventEncoder(options["shape"], options["with_origin"], options["with_record_id"])
     stdout = _Stdout(event_filter, encoder, cancellation, is_valid_unicode=options["valid_unicode"])
-    output = TailOutput(stdout.encode, stdout.write, stdout.check, stdout.wait if options["follow"] else None)
+    path = places.open_archive_folder(archive)
+    wait = _prepare_copy(places, path, options["cursor"], stdout.wait) if places.is_copy(path) else stdout.wait
+    output = TailOutput(stdout.encode, stdout.write, stdout.check, wait if options["follow"] else None)
     with (
         console.handle_signals(cancellation.cancel),
         tempfile.TemporaryDirectory(prefix="oci-audit-") as scratch,
     ):
         written = tail_archive(
-            archive,
+            path,
             output,
             cursor_path=options["cursor"],
             scratch=Path(scratch),
@@ -108,6 +127,25 @@ def tail(archive: Path, *, wanted: FilterSpec, quiet: bool, **options: Any) -> i
         if not quiet:
             console.print_message(f"{format_count(written, 'event')} written")
     return ExitCode.OK
+
+
+def _prepare_copy(places: Places, path: Path, cursor_path: Path | None, wait: Callable[[], None]) -> Callable[[], None]:
+    """Copy what the tail of an archive at a URL needs now; return a wait that looks for more now and then."""
+    from ociaudit.archive.commit_log import read_header
+    from ociaudit.archive.tail import load_cursor
+
+    cursor = load_cursor(cursor_path, read_header(path)[0].id) if cursor_path is not None else None
+    following = places.follow(path, cursor.sequence if cursor else 1)
+    waits = 0
+
+    def wait_and_look() -> None:
+        nonlocal following, waits
+        wait()
+        waits += 1
+        if waits % _WAITS_PER_LOOK == 0:
+            following = places.follow(path, following)
+
+    return wait_and_look
 
 
 class _Stdout:
@@ -230,21 +268,30 @@ _sign_option = option(
     "files",
     nargs=-1,
     required=True,
-    type=FILE,
+    type=PLACE,
     metavar="FILE...",
-    help="Exports with their manifests, or files of events from Oracle's CLI, SDK, Connector Hub, or Logging Search.",
+    help="Exports with their manifests, or their oci:// URLs, or "
+    "files of events from Oracle's CLI, SDK, Connector Hub, or Logging Search.",
 )
 @option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be added, and change nothing.")
 @_sign_option
 @option("-q", "--quiet", is_flag=True, help="Print only notices and errors.")
+@place_options
 def import_command(
-    archive: Path, files: tuple[Path, ...], *, is_dry_run: bool, signing_key: Path | None, quiet: bool
+    archive: Path,
+    files: tuple[Path | ObjectUrl, ...],
+    *,
+    is_dry_run: bool,
+    signing_key: Path | None,
+    quiet: bool,
+    places: Places,
 ) -> int:
     """Add the events of files to an archive, each that it does not have once.
 
     Where a file is a whole export with its manifest, what it covers counts as covered, too.
 
-    Exit codes: 0 done, 2 usage, 5 disk, 6 a file or the archive is damaged or altered, 130 or 143 interrupted.
+    Exit codes: 0 done, 2 usage, 3 or 4 a URL cannot be used, 5 disk, 6 a file or the archive is damaged or altered, 130
+    or 143 interrupted.
     """
     from ociaudit.cli.progress import QuietProgress
     from ociaudit.clock import SystemClock
@@ -255,7 +302,7 @@ def import_command(
     with console.handle_signals(cancellation.cancel):
         result = import_files(
             archive,
-            files,
+            [places.fetch(one) for one in files],
             clock=SystemClock(),
             is_dry_run=is_dry_run,
             signing_key=signing_key,
@@ -264,7 +311,7 @@ def import_command(
         )
         if not quiet:
             for line in describe_import(result, archive, is_dry_run=is_dry_run):
-                console.print_message(line)
+                console.print_message(places.call_by_url(line))
     return ExitCode.OK
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ociaudit.cli import console
-from ociaudit.cli.options import ARCHIVES, FILE, Command, argument, json_option, option
+from ociaudit.cli.options import ARCHIVES, FILE, PLACE, Command, Places, argument, json_option, option, place_options
 from ociaudit.errors import UsageError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.archive.commit import Head
     from ociaudit.archive.state import ArchiveState
+    from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.operations.verify import ArchiveVerification, Verification
 
 _AUTHORSHIP = {
@@ -32,7 +33,9 @@ _AUTHORSHIP = {
         ("Check what an archive has gained since its commit 42", "oci-audit verify audit-archive --since 42"),
     ),
 )
-@argument("file", type=FILE, metavar="FILE", help="Events file written by `oci-audit export`, or an archive.")
+@argument(
+    "file", type=PLACE, metavar="FILE", help="Events file written by `oci-audit export`, its oci:// URL, or an archive."
+)
 @option("--manifest", type=FILE, metavar="FILE", show_default="next to the file", help="Manifest of the export.")
 @option(
     "--signer",
@@ -55,9 +58,11 @@ _AUTHORSHIP = {
 )
 @option("--require-final", is_flag=True, help="Exit with 11 if it is complete only so far.")
 @json_option
+@place_options
 def verify(
-    file: Path,
+    file: Path | ObjectUrl,
     *,
+    places: Places,
     manifest: Path | None,
     signer: Path | None,
     require_final: bool,
@@ -70,15 +75,16 @@ def verify(
     Of an archive: the chain of its commits, every segment, counts, coverage, and signatures.
 
     Exit codes: 0 complete and consistent, 10 consistent, but with gaps, 11 not final with --require-final, 7 altered or
-    damaged, 6 unreadable, 2 usage error.
+    damaged, 6 unreadable, 2 usage error, 3 or 4 a URL cannot be used.
     """
     from ociaudit.archive.inputs import is_archive_folder
     from ociaudit.operations.verify import verify_archive, verify_export
 
-    if is_archive_folder(file):
+    path = places.fetch(file, is_whole=True)
+    if is_archive_folder(path):
         if manifest is not None:
             raise UsageError(f"{file} is an archive, which has no manifest", hint="omit --manifest")
-        found = verify_archive(file, expect=_parse_anchor(expect), signer=signer, since=since)
+        found = verify_archive(path, expect=_parse_anchor(expect), signer=signer, since=since)
         if as_json:
             console.print_data(encode_archive_verification(found))
         else:
@@ -87,7 +93,7 @@ def verify(
         return found.verdict.find_exit_code(require_final=require_final)
     if expect is not None or since is not None:
         raise UsageError(f"{file} is not an archive, so --expect and --since do not apply", hint="omit them")
-    result = verify_export(file, manifest_path=manifest, signer=signer)
+    result = verify_export(path, manifest_path=manifest, signer=signer)
     if as_json:
         console.print_data(encode_verification(result))
     else:
@@ -111,7 +117,7 @@ def _parse_anchor(text: str | None) -> Head | None:
     return Head(int(sequence), digest)
 
 
-def describe_archive_verification(result: ArchiveVerification, path: Path) -> Iterator[str]:
+def describe_archive_verification(result: ArchiveVerification, path: Path | ObjectUrl) -> Iterator[str]:
     """Yield what the archive holds, what was checked, what is missing and what does not match."""
     from ociaudit.storage.verdict import describe_verdict
 
@@ -183,7 +189,7 @@ def encode_archive_verification(result: ArchiveVerification) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def describe_verification(result: Verification, file: Path) -> Iterator[str]:
+def describe_verification(result: Verification, file: Path | ObjectUrl) -> Iterator[str]:
     """Yield what was requested, what is complete, what is missing and what does not match."""
     manifest = result.manifest
     events = format_count(manifest.totals.written, "event")

@@ -167,8 +167,9 @@ def open_records(
     stdin: int = 0,
     origins: Iterator[Target] | None = None,
     on_incomplete: Callable[[str], None] = ignore_incomplete,
+    shown_as: str = "",
 ) -> Iterator[RecordSource]:
-    """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is.
+    """Open a file, or stdin (None: the descriptor `stdin`), and detect what it is; messages name it, or `shown_as`.
 
     `origins` are those of its records in their order, where they are known from elsewhere. After the last record,
     `on_incomplete` is called with each sentence in which the input itself says that it is not whole: it names a next
@@ -182,7 +183,7 @@ def open_records(
         UnreadableInput: it is of no known kind, or empty.
         DiskError: it cannot be read.
     """
-    name = "stdin" if source is None else str(source)
+    name = shown_as or ("stdin" if source is None else str(source))
     if source is not None:
         check_source(source)
     with contextlib.ExitStack() as stack:

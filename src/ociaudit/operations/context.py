@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -31,6 +31,7 @@ from ociaudit.client.audit import AuditReader, PageReader, ParsePage
 from ociaudit.client.identity import IdentityReader, explain_rejection
 from ociaudit.client.logging_search import MAX_QUERY_DAYS, LoggingSearchReader
 from ociaudit.client.network import Endpoints, split_regions
+from ociaudit.client.object_storage import CloudStore, ObjectStore, ObjectUrl, OciStore
 from ociaudit.client.rate_limiter import RateLimiter
 from ociaudit.client.signer import AuthKind, Credentials
 from ociaudit.client.transport import FinishedRequest, HttpClient, MemoryBudget, RetryPolicy, Transport, TransportLimits
@@ -147,6 +148,8 @@ class ExportOptions:
     """The range ends at least this long before the present."""
     max_window_days: int = 14
     output: Path | None = None
+    url: ObjectUrl | None = None
+    """Where the output goes when it is whole; `output` is then its place in a work folder until that."""
     shape: Shape = "api"
     format: FormatName = "json"
     compression: CompressionName = "none"
@@ -170,6 +173,15 @@ class ExportOptions:
             raise UsageError(f"the longest window is {self.max_window_days} days", hint="choose at least 1")
         if self.source == "logging-search":
             self._check_search()
+        self._check_combinations()
+        for path in (self.output, self.manifest, PurePosixPath(self.url.name) if self.url else None):
+            if path is not None:
+                check_placeholders(path)
+        for duration in (self.late, self.settle, self.deadline):
+            if duration is not None:
+                parse_duration(duration)
+
+    def _check_combinations(self) -> None:
         if self.late is not None and self.time_basis != "event-time":
             raise UsageError(
                 "late events are waited for only by event time",
@@ -183,12 +195,11 @@ class ExportOptions:
             raise UsageError(
                 "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
             )
-        for path in (self.output, self.manifest):
-            if path is not None:
-                check_placeholders(path)
-        for duration in (self.late, self.settle, self.deadline):
-            if duration is not None:
-                parse_duration(duration)
+        if self.url is not None and self.manifest is not None:
+            raise UsageError(
+                f"--manifest has no effect: the manifest of {self.url} is beside it",
+                hint="omit --manifest, or write to a file with -o FILE",
+            )
 
     def _check_search(self) -> None:
         if self.max_window_days > MAX_QUERY_DAYS:
@@ -367,8 +378,8 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> AsyncIterator[Service]:
-    """Open the connections for the duration of the block; `parse` turns a page's body into events."""
+async def _open_client(context: RunContext) -> AsyncIterator[tuple[HttpClient, Transport, RateLimiter]]:
+    """Open the connections for the duration of the block."""
     rate_limiter = RateLimiter(
         clock=context.clock,
         max_in_flight=context.limits.max_in_flight,
@@ -395,16 +406,37 @@ async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> Asyn
             on_request=context.callbacks.on_request,
         )
         try:
-            yield Service(
-                audit=AuditReader(client, context.endpoints, parse=parse),
-                logging_search=LoggingSearchReader(client, context.endpoints, parse=parse),
-                identity=IdentityReader(client, context.endpoints, context.credentials),
-                credentials=context.credentials,
-                transport=transport,
-                rate_limiter=rate_limiter,
-            )
+            yield client, transport, rate_limiter
         finally:
             await rate_limiter.close()
+
+
+@contextlib.asynccontextmanager
+async def connect(context: RunContext, *, parse: ParsePage = parse_page) -> AsyncIterator[Service]:
+    """Open the connections for the duration of the block; `parse` turns a page's body into events."""
+    async with _open_client(context) as (client, transport, rate_limiter):
+        yield Service(
+            audit=AuditReader(client, context.endpoints, parse=parse),
+            logging_search=LoggingSearchReader(client, context.endpoints, parse=parse),
+            identity=IdentityReader(client, context.endpoints, context.credentials),
+            credentials=context.credentials,
+            transport=transport,
+            rate_limiter=rate_limiter,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_store(context: RunContext, url: ObjectUrl) -> AsyncIterator[ObjectStore]:
+    """Open the store that holds the bucket of a URL for the duration of the block.
+
+    Raises:
+        UsageError: what the store needs is not installed, or its settings cannot be used.
+    """
+    if url.scheme != "oci":
+        yield CloudStore(url)
+        return
+    async with _open_client(context) as (client, _, _):
+        yield OciStore(client, context.endpoints, context.credentials, bucket=url.bucket, namespace=url.namespace)
 
 
 def run_async(work: Callable[[], Awaitable[T]]) -> T:
@@ -437,6 +469,21 @@ async def run_cancellable(work: Coroutine[Any, Any, T], cancellation: Cancellati
         raise
     finally:
         cancellation.attach(None)
+
+
+def use_store(context: RunContext, url: ObjectUrl, work: Callable[[ObjectStore], Awaitable[T]], *, moment: str) -> T:
+    """Run `work` with the store of a URL, until it ends or is cancelled; `moment` says how far it was then.
+
+    Raises:
+        OciAuditError: as `work` does.
+        Interrupted: a stop was requested.
+    """
+
+    async def run() -> T:
+        async with open_store(context, url) as store:
+            return await work(store)
+
+    return run_async(lambda: run_cancellable(run(), context.cancellation, moment))
 
 
 def settled_until(now: datetime) -> int:

@@ -358,7 +358,7 @@ class _Export:
 
     def __init__(self, source: Input) -> None:
         self._source = source
-        self._path = Path(source.name)
+        self._path = source.path or Path(source.name)
         if source.file is not None:
             check_source(source.file)
             if not source.file.is_file():

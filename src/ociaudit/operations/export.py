@@ -9,6 +9,8 @@ Invariants
 - A cancellation ends the requests immediately and keeps every page that has arrived.
 - The output gets its name when all of it is on stable storage; ledger and manifest follow. The run directory is removed
   last, and stays while anything is missing.
+- An output of a store is an output of a work folder first. It is uploaded under the lock of its run directory, and the
+  local files go when all of it is there.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from ociaudit.errors import Interrupted, format_count
+from ociaudit.client.object_storage import ObjectUrl
+from ociaudit.errors import Interrupted, UsageError, format_count
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
@@ -48,6 +51,7 @@ from ociaudit.operations.context import (
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.operations.publish import (
     ManifestFacts,
+    RemoteOutput,
     WrittenFile,
     make_manifest,
     open_output_target,
@@ -56,6 +60,7 @@ from ociaudit.operations.publish import (
 )
 from ociaudit.operations.resume import (
     Action,
+    ResumeOptions,
     Workspace,
     choose_action,
     choose_leftover,
@@ -78,6 +83,7 @@ from ociaudit.storage.manifest import (
     check_signing_key,
     encode_manifest,
     make_gap_entry,
+    name_manifest,
     name_signature,
     sign_bytes,
 )
@@ -95,7 +101,7 @@ class ExportResult:
 
     `digest` is the manifest's, None where no manifest was written. `tally` counts names over all scanned events, where
     the options request that. `was_complete_before`: the output existed already, and nothing was requested. `policy` is
-    the IAM statement that lets these credentials read audit events.
+    the IAM statement that lets these credentials read audit events. `url` is where the output went, if not to a file.
     """
 
     manifest: Manifest
@@ -110,12 +116,24 @@ class ExportResult:
     policy: str = ""
     nearest_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The values nearest to those of a filter that no event matched, by the name of the condition."""
+    url: ObjectUrl | None = None
+
+    @property
+    def shown_output(self) -> str | None:
+        """Return the output's path or URL; None for stdout."""
+        return str(self.url or self.output) if self.url or self.output else None
+
+    @property
+    def shown_manifest(self) -> str | None:
+        """Return the manifest's path or URL; None where there is none."""
+        if self.url is not None:
+            return str(self.url.beside(name_manifest(Path(self.url.file_name)).name))
+        return str(self.manifest_path) if self.manifest_path else None
 
     def __repr__(self) -> str:
         """Return the facts in one line; the manifest and the coverage would fill pages."""
-        output = None if self.output is None else str(self.output)
         return (
-            f"{type(self).__name__}(output={output!r}, events={self.events}, "
+            f"{type(self).__name__}(output={self.shown_output!r}, events={self.events}, "
             f"gaps={len(self.gaps)}, waived={len(self.waived)})"
         )
 
@@ -142,6 +160,15 @@ class ExportResult:
         return self.manifest.totals.written
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is requested, and what its times and its filter mean now."""
+
+    arguments: ExportArguments
+    time_range: TimeRange
+    event_filter: EventFilter
+
+
 def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     """Export, or resume the unfinished export of the same request.
 
@@ -151,36 +178,93 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
     now = context.clock.now()
     arguments = options.to_arguments(context.credentials, now=now)
     time_range = resolve_times(arguments, now=now)
-    event_filter = EventFilter(arguments.whole_filter)
+    request = _Request(arguments, time_range, EventFilter(arguments.whole_filter))
     check_scope(arguments, context.endpoints)
     if options.signing_key is not None:
         check_signing_key(options.signing_key)
     output, manifest = _name_files(options, arguments, time_range, context.callbacks)
     may_discard = options.resume.restart or options.resume.is_script
+    if options.url is not None and output is not None:
+        with open_workspace(output, manifest=manifest, may_discard=True):
+            RemoteOutput(options.url.beside(output.name), output, context).finish_clean_up()
     with open_workspace(output, manifest=manifest, may_discard=may_discard) as workspace:
-        if is_run_spent(arguments, workspace.previous, options.resume):
-            workspace = workspace.discard_previous()  # noqa: PLW2901 - the directory is the same, its run is gone
-        action = choose_action(
-            arguments, workspace.previous, options.resume, output=str(output), window=time_range.window
+        if options.url is None or output is None:
+            return _export(options, context, request, workspace)
+        remote = RemoteOutput(options.url.beside(output.name), output, context)
+        finished = remote.find_finished()
+        if finished is not None and _is_same_request(finished, arguments, time_range) and not options.resume.overwrite:
+            return replace(_repeat_result(options, context, workspace, manifest=finished), url=remote.url)
+        remote.check(may_overwrite=options.resume.overwrite)
+        remote.begin()
+        if _is_upload_left(arguments, workspace, remote, options.resume):
+            result = _repeat_result(options, context, workspace, manifest=workspace.manifest)
+        else:
+            # The option is about the object; what is in the work folder is our own, unless it is another request's.
+            is_other = workspace.previous.finished not in {None, arguments}
+            resume = replace(options.resume, overwrite=options.resume.overwrite and is_other)
+            result = _export(replace(options, resume=resume), context, request, workspace)
+        remote.publish(result.manifest.output.sha256)
+        if not workspace.folder.plan_path.exists():
+            remote.clean_up()
+        return replace(result, url=remote.url)
+
+
+def _is_upload_left(
+    arguments: ExportArguments, workspace: Workspace, remote: RemoteOutput, options: ResumeOptions
+) -> bool:
+    """Return whether an output of a relative range is whole in the work folder, and is to be uploaded as it is.
+
+    Raises:
+        UsageError: no option says whether that one or the present range is wanted.
+    """
+    previous = workspace.previous
+    is_whole = remote.is_pending and previous.finished == arguments and previous.run is None
+    if not is_whole or not has_relative_range(arguments):
+        return False
+    if options.restart:
+        remote.clean_up()
+        remote.begin()
+        return False
+    if not options.resume:
+        raise UsageError(
+            f"an export over {previous.finished_window} is whole in {workspace.output}, and its upload was not "
+            f"finished; {arguments.start!r} to {arguments.end!r} now means another range",
+            hint="--resume uploads it, --restart discards it and begins with the present range",
         )
-        if action in {Action.NOTHING, Action.CLEAN_UP}:
-            workspace.folder.remove()
-            return _repeat_result(options, context, workspace)
-        for notice in (*time_range.notices, *event_filter.notices):
-            context.callbacks.on_notice(notice)
-        if action is Action.BEGIN:
-            if workspace.previous.run is not None:
-                context.callbacks.on_notice(f"discarding the unfinished run in {workspace.folder.path}")
-            workspace = workspace.discard_previous()  # noqa: PLW2901 - as above
-        elif not has_relative_range(arguments):
-            workspace = workspace.widen(time_range.window)  # noqa: PLW2901 - as above
-        with contextlib.nullcontext() if output else _stdout_interruptions_explained():
-            try:
-                return _Export(options, context, arguments, time_range, event_filter, workspace).run()
-            finally:
-                size_bytes = workspace.folder.measure() if output else 0
-                if size_bytes:
-                    context.callbacks.on_kept(workspace.folder.path, size_bytes)
+    return True
+
+
+def _is_same_request(manifest: Manifest, arguments: ExportArguments, time_range: TimeRange) -> bool:
+    """Return whether a finished export is what is requested now, and nothing is left to request."""
+    is_same = manifest.arguments == arguments and not has_relative_range(arguments)
+    return is_same and manifest.window == time_range.window and manifest.complete and not manifest.provisional
+
+
+def _export(options: ExportOptions, context: RunContext, request: _Request, workspace: Workspace) -> ExportResult:
+    """Export into a locked workspace, or resume the run that is there."""
+    arguments, time_range, event_filter = request.arguments, request.time_range, request.event_filter
+    output = workspace.output
+    if is_run_spent(arguments, workspace.previous, options.resume):
+        workspace = workspace.discard_previous()  # the directory is the same, its run is gone
+    action = choose_action(arguments, workspace.previous, options.resume, output=str(output), window=time_range.window)
+    if action in {Action.NOTHING, Action.CLEAN_UP}:
+        workspace.folder.remove()
+        return _repeat_result(options, context, workspace, manifest=workspace.manifest)
+    for notice in (*time_range.notices, *event_filter.notices):
+        context.callbacks.on_notice(notice)
+    if action is Action.BEGIN:
+        if workspace.previous.run is not None:
+            context.callbacks.on_notice(f"discarding the unfinished run in {workspace.folder.path}")
+        workspace = workspace.discard_previous()
+    elif not has_relative_range(arguments):
+        workspace = workspace.widen(time_range.window)
+    with contextlib.nullcontext() if output else _stdout_interruptions_explained():
+        try:
+            return _Export(options, context, arguments, time_range, event_filter, workspace).run()
+        finally:
+            size_bytes = workspace.folder.measure() if output else 0
+            if size_bytes:
+                context.callbacks.on_kept(workspace.folder.path, size_bytes)
 
 
 def _name_files(
@@ -494,12 +578,14 @@ def _may_be_requested_again(result: ExportResult) -> bool:
     return bool(result.manifest.provisional) and not has_relative_range(result.manifest.arguments)
 
 
-def _repeat_result(options: ExportOptions, context: RunContext, workspace: Workspace) -> ExportResult:
-    """Return how a finished export ended, by the present waivers; sign it if that is new."""
-    manifest, path = workspace.manifest, workspace.manifest_path
+def _repeat_result(
+    options: ExportOptions, context: RunContext, workspace: Workspace, *, manifest: Manifest | None
+) -> ExportResult:
+    """Return how a finished export ended, by the present waivers; sign a manifest that is here if that is new."""
+    path = workspace.manifest_path
     if manifest is None or path is None:
         raise AssertionError("an output counts as finished only with its manifest")
-    if options.signing_key is not None and not name_signature(path).exists():
+    if options.signing_key is not None and path.exists() and not name_signature(path).exists():
         with explain_disk("read", path):
             sign_bytes(path.read_bytes(), options.signing_key, name_signature(path))
     gaps = tuple(entry.gap for entry in (*manifest.gaps, *manifest.waived_gaps))

@@ -5,33 +5,53 @@ Invariants
 - The next chunk is encoded while the last one is hashed and written; at most two chunks are in memory.
 - `scanned = written + filtered + identical + reserialised`, or the run directory is corrupt and no manifest is written.
 - The ledger is written before the manifest that names its hash.
+- What goes to a store is whole on this machine first. Ledger, signature and manifest go before the output, which gets
+  its name last and in one step; what a killed upload leaves is recognized by its entity tags and bytes, and completed.
+- An object is replaced only if that was requested, or if this output's own earlier upload wrote it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from ociaudit.client.object_storage import (
+    ObjectFacts,
+    ObjectStore,
+    ObjectUrl,
+    UploadWatch,
+    hash_file,
+    read_whole,
+)
 from ociaudit.client.signer import Credentials
-from ociaudit.errors import CorruptRun, DiskError, format_count
+from ociaudit.errors import CorruptRun, DiskError, ObjectConflict, OciAuditError, UsageError, format_count
 from ociaudit.events.event import read_order
 from ociaudit.events.fields import format_instant
 from ociaudit.formats.base import EventFormat
 from ociaudit.formats.compression import Compressor
-from ociaudit.operations.context import is_beyond_retention
+from ociaudit.operations.context import RunContext, is_beyond_retention, use_store
 from ociaudit.planning.shard import Coverage, Gap, Target, format_minute, format_second
 from ociaudit.planning.time_range import parse_duration
-from ociaudit.storage.atomic_io import new_file, write_all, write_to_reader
+from ociaudit.storage.atomic_io import (
+    explain_disk,
+    make_private_folder,
+    new_file,
+    remove_file,
+    write_all,
+    write_file,
+    write_to_reader,
+)
 from ociaudit.storage.journal import JournalLine, VoidLine, decode_line
 from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerTotals, OriginLine, find_void_lines, make_ledger
 from ociaudit.storage.manifest import (
@@ -47,14 +67,19 @@ from ociaudit.storage.manifest import (
     Scope,
     Tool,
     Totals,
+    decode_manifest,
     make_gap_entry,
+    name_ledger,
+    name_manifest,
+    name_signature,
 )
 from ociaudit.storage.merge import MergeCounts
-from ociaudit.storage.run_dir import RunDirectory, RunPlan
+from ociaudit.storage.run_dir import RunDirectory, RunPlan, open_scratch
 from ociaudit.version import VERSION
 
 _EVENTS_PER_CHUNK = 1_000
 _LINES_PER_WRITE = 1_000
+_UPLOADING = "while uploading; the local file is whole, and the same command uploads it"
 T = TypeVar("T")
 
 
@@ -333,3 +358,229 @@ def write_to_stdout(descriptor: int, data: bytes, check_cancelled: Callable[[], 
                 hint="let the reader read to the end, or use -o FILE",
             ) from error
         raise
+
+
+class _UploadRecord(msgspec.Struct, frozen=True):
+    """What is known of the upload of an output, in a file beside it: it tells our own objects from those of others.
+
+    `etags` are those of the objects that it wrote, by name; `open_uploads` the ids of uploads in parts, by name.
+    `is_finished`: everything is there, and the local files go.
+    """
+
+    url: str
+    is_finished: bool = False
+    etags: dict[str, str] = {}
+    open_uploads: dict[str, str] = {}
+
+
+class RemoteOutput:
+    """An output that goes to a store with its manifest, ledger and signature, once they are whole in a work folder.
+
+    The caller holds the lock of the output's run directory.
+    """
+
+    def __init__(self, url: ObjectUrl, output: Path, context: RunContext) -> None:
+        """Prepare the upload of `output` to `url`; nothing is read yet."""
+        self.url = url
+        self._output = output
+        self._context = context
+        self._record_path = output.with_name(f"{output.name}.upload.json")
+        self._record = self._read_record()
+        self._seen: dict[str, ObjectFacts] = {}
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        """Return the files in the order in which they are uploaded; the signature need not exist."""
+        manifest = name_manifest(self._output)
+        return name_ledger(self._output), name_signature(manifest), manifest, self._output
+
+    def check(self, *, may_overwrite: bool) -> None:
+        """Look at what exists in the store, before any work is done.
+
+        Raises:
+            UsageError: something exists that would be replaced, and may not be.
+            OciAuditError: the store cannot be used.
+        """
+        self._run(lambda store: self._check(store, may_overwrite=may_overwrite))
+
+    async def _check(self, store: ObjectStore, *, may_overwrite: bool) -> None:
+        for path in self._files:
+            url = self.url.beside(path.name)
+            facts = await store.head(url.name)
+            if facts is None:
+                continue
+            self._seen[path.name] = facts
+            if not may_overwrite and not self._is_ours(path, facts):
+                raise UsageError(f"{url} exists", hint="choose another name with -o, or replace it with --overwrite")
+        for name, upload_id in self._record.open_uploads.items():
+            with contextlib.suppress(OciAuditError):  # it is not visible, and may be gone
+                await store.abort(self.url.beside(name).name, upload_id)
+        self._keep(open_uploads={})
+
+    def _is_ours(self, path: Path, facts: ObjectFacts) -> bool:
+        """Return whether an earlier upload of this output wrote an object: it said so, or was killed before it did."""
+        if self._record.etags.get(path.name) == facts.etag:
+            return True
+        with explain_disk("look at", path):
+            is_alike = bool(facts.sha256) and path.is_file() and path.stat().st_size == facts.size_bytes
+        return is_alike and hash_file(path) == facts.sha256
+
+    def find_finished(self) -> Manifest | None:
+        """Return the manifest of an output that exists in the store, None if there is none, or a work folder with more.
+
+        Call it before `check`.
+        """
+        if self._record_path.exists() or self._output.exists():
+            return None
+        found: list[Manifest] = []
+
+        async def look(store: ObjectStore) -> None:
+            facts = await store.head(self.url.name)
+            manifest_url = self.url.beside(name_manifest(self._output).name)
+            stated = await store.head(manifest_url.name) if facts else None
+            if facts is None or stated is None:
+                return
+            data = b"".join([chunk async for chunk in read_whole(store, manifest_url.name, stated)])
+            with contextlib.suppress(CorruptRun):  # somebody else's file
+                manifest = decode_manifest(data, where=str(manifest_url))
+                found.extend([manifest] if manifest.output.size_bytes == facts.size_bytes else [])
+
+        self._run(look)
+        return found[0] if found else None
+
+    def begin(self) -> None:
+        """Record that the work for this output has begun.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        self._keep(etags=self._record.etags)
+
+    @property
+    def is_pending(self) -> bool:
+        """Return whether an earlier run made the output whole and did not finish its upload."""
+        manifest = name_manifest(self._output)
+        return self._record_path.exists() and self._output.exists() and manifest.exists()
+
+    def publish(self, sha256: str) -> None:
+        """Upload the files that are not there yet; `sha256` is that of the output.
+
+        Raises:
+            ObjectConflict: another program has written one of them meanwhile.
+            OciAuditError: the store failed; the same command continues.
+        """
+        self._run(lambda store: self._publish(store, sha256))
+
+    async def _publish(self, store: ObjectStore, sha256: str) -> None:
+        for path in self._files:
+            url, seen = self.url.beside(path.name), self._seen.get(path.name)
+            if not path.exists():
+                if seen is not None and path.suffix == ".sig":  # of a manifest that is replaced by an unsigned one
+                    await store.delete(url.name)
+                continue
+            watch = _RecordingWatch(self, path.name, sha256 if path == self._output else hash_file(path))
+            if seen is not None and (seen.size_bytes, seen.sha256) == (path.stat().st_size, watch.sha256):
+                self._keep(etags={**self._record.etags, path.name: seen.etag})
+                continue
+            try:
+                facts = await store.put_file(url.name, path, replaces=seen.etag if seen else None, watch=watch)
+            except ObjectConflict as error:
+                error.hint = f"{path} is whole and kept; choose another name with -o, or --overwrite"
+                raise
+            self._keep(etags={**self._record.etags, path.name: facts.etag}, open_uploads={})
+
+    def finish_clean_up(self) -> None:
+        """Remove what a killed run has left of an output that was uploaded.
+
+        Raises:
+            DiskError: it cannot be removed.
+        """
+        if self._record.is_finished:
+            self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove the local files of an output that is uploaded, or given up; the record goes last.
+
+        Raises:
+            DiskError: they cannot be removed.
+        """
+        self._keep(is_finished=True)
+        for path in (*reversed(self._files), self._record_path):
+            remove_file(path)
+        self._record = _UploadRecord(str(self.url))
+
+    def note_upload(self, name: str, upload_id: str) -> None:
+        """Record an upload in parts, so that one that a kill leaves behind is aborted by the next run."""
+        self._keep(open_uploads={**self._record.open_uploads, name: upload_id})
+
+    def _keep(self, **changes: Any) -> None:
+        record = msgspec.structs.replace(self._record, **changes)
+        if record != self._record or not self._record_path.exists():
+            self._record = record
+            write_file(self._record_path, msgspec.json.encode(record) + b"\n")
+
+    def _read_record(self) -> _UploadRecord:
+        empty = _UploadRecord(str(self.url))
+        with explain_disk("read", self._record_path):
+            if not self._record_path.exists():
+                return empty
+            data = self._record_path.read_bytes()
+        try:
+            found = msgspec.json.decode(data, type=_UploadRecord)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise CorruptRun(
+                f"{self._record_path} is not the record of an upload: {error}", hint=f"remove {self._record_path}"
+            ) from error
+        return found if found.url == str(self.url) else empty
+
+    def _run(self, work: Callable[[ObjectStore], Awaitable[None]]) -> None:
+        use_store(self._context, self.url, work, moment=_UPLOADING)
+
+
+class _RecordingWatch(UploadWatch):
+    """Records the id of an upload in parts."""
+
+    def __init__(self, remote: RemoteOutput, name: str, sha256: str) -> None:
+        self._remote = remote
+        self._name = name
+        self.sha256 = sha256
+
+    def on_upload(self, upload_id: str) -> None:
+        """Record the id."""
+        self._remote.note_upload(self._name, upload_id)
+
+
+@contextmanager
+def stage_output(url: ObjectUrl, work_folder: Path, context: RunContext, *, may_overwrite: bool) -> Iterator[Path]:
+    """Yield the path of a file to write; when the block ends it is uploaded and removed.
+
+    The file is in a private folder inside `work_folder`. Nothing is uploaded after an exception.
+
+    Raises:
+        UsageError: the object exists, or a manifest does that would then describe another one.
+        OciAuditError: the store cannot be used.
+    """
+
+    async def look(store: ObjectStore) -> ObjectFacts | None:
+        manifest = url.beside(name_manifest(Path(url.file_name)).name)
+        if await store.head(manifest.name) is not None:
+            raise UsageError(
+                f"{url} is an export with a manifest, which would then describe another file",
+                hint="choose another name with -o",
+            )
+        facts = await store.head(url.name)
+        if facts is not None and not may_overwrite:
+            raise UsageError(f"{url} exists", hint="choose another name with -o, or replace it with --overwrite")
+        return facts
+
+    seen = use_store(context, url, look, moment="; nothing was written")
+    with open_scratch(work_folder) as folder:
+        path = folder / "output" / url.file_name
+        make_private_folder(path.parent)
+        yield path
+        use_store(
+            context,
+            url,
+            lambda store: store.put_file(url.name, path, replaces=seen.etag if seen else None, watch=UploadWatch()),
+            moment="while uploading; nothing was written",
+        )

@@ -184,8 +184,10 @@ class ReconcileRange:
         )
 
 
-def open_side(path: Path | None, limits: Limits, *, now: datetime) -> Input:
+def open_side(path: Path | None, limits: Limits, *, now: datetime, url: str = "") -> Input:
     """Return an input to reconcile; None is stdin. The times in `limits` select from archives and connectors' folders.
+
+    `url` is what the path is a copy of.
 
     Raises:
         UsageError, CorruptRun, DiskError: as `archive.inputs.open_input`.
@@ -194,7 +196,7 @@ def open_side(path: Path | None, limits: Limits, *, now: datetime) -> Input:
         return open_input(None)
     with explain_disk("look at", path):
         is_file = path.is_file()
-    return open_input(path, None if is_file else limits, now=now)
+    return open_input(path, None if is_file else limits, now=now, url=url)
 
 
 def reconcile_inputs(

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import msgspec
 
-from ociaudit.archive.commit import Commit, Compartment, LateArrivals, Selection, Writer
+from ociaudit.archive.commit import Commit, Compartment, LateArrivals, SegmentEntry, Selection, Writer
 from ociaudit.archive.commit_log import (
     ArchiveFolder,
     CommitLog,
@@ -45,6 +45,7 @@ from ociaudit.archive.commit_log import (
 )
 from ociaudit.archive.delta import check_delta, has_log, update_delta
 from ociaudit.archive.reader import load_state
+from ociaudit.archive.remote import RemoteArchive, hold_copy
 from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered
 from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
@@ -507,16 +508,45 @@ class _Planner:
         return find_retention_start(now, retention_days) + RETENTION_MARGIN_MINUTES
 
 
+class _LiveSegments(Mapping[str, Sequence[SegmentEntry]]):
+    """The live segments by date, for a merge; those of a date are copied from the store when the date is looked at."""
+
+    def __init__(self, live: Mapping[str, Sequence[SegmentEntry]], remote: RemoteArchive | None) -> None:
+        self._live = live
+        self._remote = remote
+
+    def __getitem__(self, date: str) -> Sequence[SegmentEntry]:
+        entries = self._live[date]
+        if self._remote is not None:
+            self._remote.fetch(entries)
+        return entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._live)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+
 class _Round:
     """One round of a sync: plan or resume, fetch, merge, commit. The archive is locked."""
 
     def __init__(
-        self, options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState, *, began: int | None
+        self,
+        options: SyncOptions,
+        context: RunContext,
+        log: CommitLog,
+        state: ArchiveState,
+        *,
+        began: int | None,
+        remote: RemoteArchive | None = None,
     ) -> None:
         """Prepare a round on top of `state`, which its commit will advance.
 
         `began` is the present of this sync's first plan: what was requested since then is not requested again.
+        `remote` is where segments are that the folder lacks.
         """
+        self._remote = remote
         self._options = options
         self._context = context
         self._log = log
@@ -697,7 +727,7 @@ class _Round:
         with contextlib.closing(spool.open_reader()) as reader:
             merged = merge_ordered(
                 self._folder.path,
-                state.group_segments(),
+                _LiveSegments(state.group_segments(), self._remote),
                 self._iterate_events(CanonicalReader(spool.index, reader, start=0, end=1), plan.targets),
                 scratch=self._folder.work,
                 on_added=recorder.record,
@@ -849,49 +879,71 @@ def count_requests(asks: Mapping[Target, Sequence[Window]], *, max_window_minute
 
 
 def sync_archive(
-    options: SyncOptions, context: RunContext, *, on_commit: Callable[[Commit], None] = lambda _: None
+    options: SyncOptions,
+    context: RunContext,
+    *,
+    on_commit: Callable[[Commit], None] = lambda _: None,
+    remote: RemoteArchive | None = None,
 ) -> SyncResult:
     """Bring an archive up to date; create it where there is none. `on_commit` gets each commit.
 
+    With `remote`, the archive is one in a store: its commits are copied first, and each new one is pushed.
+
     Raises:
         UsageError: another process is writing to the archive, the folder is not one, it belongs to another tenancy, or
-            it would follow less than before.
+            it would follow less than before; the store has another writer's commit.
         CorruptRun: the archive is damaged; nothing was changed.
         OciAuditError: the sync could not be finished; what was received is kept, and the next sync continues.
     """
+    if remote is not None:
+        with hold_copy(options.archive):
+            remote.pull()
     was_created = not is_archive(options.archive)
     create_archive(options.archive, tenancy=context.credentials.tenancy, now=context.clock.now())
     commits: list[Commit] = []
     warnings: dict[str, None] = {}
     with lock_archive(options.archive):
+        if remote is not None:
+            remote.push()  # what a killed sync has committed here and nowhere else
         log = CommitLog.open(options.archive)
         log.check_key(options.signing_key)
         state = recover_archive(log, now=context.clock.now())
         check_space(log.folder, "a sync")
         has_more, began = True, None
         while has_more:
-            done = _Round(options, context, log, state, began=began).run()
+            done = _Round(options, context, log, state, began=began, remote=remote).run()
             began = done.planned_at if began is None else began
             warnings.update(dict.fromkeys(done.warnings))
             has_more = done.has_more
             commits.append(done.commit)
             on_commit(done.commit)
-        for commit in _compact(options, context, log, state):
+            if remote is not None:
+                remote.push()
+        for commit in _compact(options, context, log, state, remote):
             commits.append(commit)
             on_commit(commit)
-        if log.is_checkpoint_due():
-            log.write_checkpoint(state.encode())
-        kept = timedelta(minutes=parse_duration(options.tail_keep))
-        drop_record_ids(log.folder, before=context.clock.now() - kept)
-        if options.is_delta:
-            update_delta(log, state)
-        elif has_log(log.folder):
-            context.callbacks.on_notice(
-                "the archive has a Delta log, which this sync did not bring up to date: engines that read it miss what "
-                "is new; add --delta, or remove the folder events/_delta_log"
-            )
+            if remote is not None:
+                remote.push()
+        _update_derived(options, context, log, state)
+        if remote is not None:
+            remote.sweep(_find_replaced(log, since=context.clock.now() - _REPLACED_KEPT))
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
+
+
+def _update_derived(options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> None:
+    """Write what follows from the commits: a checkpoint when it is due, and the Delta log; drop old record ids."""
+    if log.is_checkpoint_due():
+        log.write_checkpoint(state.encode())
+    kept = timedelta(minutes=parse_duration(options.tail_keep))
+    drop_record_ids(log.folder, before=context.clock.now() - kept)
+    if options.is_delta:
+        update_delta(log, state)
+    elif has_log(log.folder):
+        context.callbacks.on_notice(
+            "the archive has a Delta log, which this sync did not bring up to date: engines that read it miss what "
+            "is new; add --delta, or remove the folder events/_delta_log"
+        )
 
 
 def recover_archive(log: CommitLog, *, now: datetime) -> ArchiveState:
@@ -930,7 +982,9 @@ def make_writer() -> Writer:
     return Writer(VERSION, metadata.version("duckdb"))
 
 
-def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState) -> Iterator[Commit]:
+def _compact(
+    options: SyncOptions, context: RunContext, log: CommitLog, state: ArchiveState, remote: RemoteArchive | None
+) -> Iterator[Commit]:
     """Rewrite every date that is settled and has several segments into one; commit a month of dates at a time."""
     segments = {date: entries for date, entries in state.group_segments().items() if len(entries) > 1}
     dates = sorted(find_settled_dates(state, segments))
@@ -939,11 +993,12 @@ def _compact(options: SyncOptions, context: RunContext, log: CommitLog, state: A
         check_space(log.folder, "a sync", sum(one.size_bytes for date in some for one in segments[date]))
         added = []
         make_private_folder(log.folder.work)
+        live = _LiveSegments(segments, remote)
         for date in some:
             entry = compact_date(
                 log.folder.path,
                 date,
-                segments[date],
+                live[date],
                 scratch=log.folder.work,
                 check=lambda: context.cancellation.check("while compacting; everything received is committed"),
             )

@@ -316,8 +316,8 @@ def name_output(name: str | Path) -> Path:
     url = _URL.match(text)
     if url and not path.exists():
         raise UsageError(
-            f"{text} is a URL; oci-audit writes files",
-            hint="name a file and upload it, or write to stdout with -o - and pipe that to an upload",
+            f"{text} is a URL, and this is written to a file",
+            hint="name a file; `export`, `convert` and `report` also write to oci://bucket@namespace/name with -o",
         )
     if path.name in {"", ".."} or text.endswith(("/", "/.")):
         shown = f"{text} is a folder" if text.strip() else "the name of the output is empty"

@@ -1,4 +1,4 @@
-"""The run directory beside an output, and the plan in it.
+"""The run directory beside an output, the plan in it, and private folders for what lies here only for a while.
 
 `-o audit.json` creates `audit.json.run/` with `plan.json`, `journal.ndjson` and `events.log`. Whether a run is resumed
 is decided in `operations/resume.py`.
@@ -10,19 +10,29 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.events.filters import FilterSpec
 from ociaudit.planning.shard import Target, Window
-from ociaudit.storage.atomic_io import explain_disk, remove_file, remove_locked_folder, write_file
+from ociaudit.storage.atomic_io import (
+    explain_disk,
+    lock_folder,
+    make_private_folder,
+    remove_file,
+    remove_locked_folder,
+    write_file,
+)
 
 EventSource = Literal["list-events", "logging-search"]
 """The services that have audit events: ListEvents of Audit, and Logging Search."""
@@ -203,3 +213,50 @@ class RunDirectory:
         checked = msgspec.structs.replace(plan, check=_hash(msgspec.structs.replace(plan, check="")))
         data = msgspec.json.format(msgspec.json.encode(checked), indent=1) + b"\n"
         write_file(self.plan_path, data)
+
+
+_SCRATCH_PREFIX = "scratch-"
+_SCRATCH_UNLOCKED_SECONDS = 60
+"""A folder that is older than another by more than this has its lock, or its process is gone."""
+
+
+def make_private_folders(path: Path) -> None:
+    """Create a folder, mode 0700, and those above it that do not exist.
+
+    Raises:
+        DiskError: one cannot be created.
+    """
+    with explain_disk("look into", path):
+        is_there = path.is_dir()
+    if not is_there:
+        make_private_folders(path.parent)
+        make_private_folder(path)
+
+
+@contextlib.contextmanager
+def open_scratch(parent: Path) -> Iterator[Path]:
+    """Yield a new private folder in `parent`, and remove it; those that killed processes have left go, too.
+
+    Raises:
+        DiskError: it cannot be created or removed.
+    """
+    make_private_folders(parent)
+    with explain_disk("create a folder in", parent):
+        path = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
+    with lock_folder(path):
+        try:
+            _sweep_scratch(path)
+            yield path
+        finally:
+            remove_locked_folder(path, first=path / "lock")
+
+
+def _sweep_scratch(own: Path) -> None:
+    """Remove older folders beside `own` whose processes are gone: their locks ended with them."""
+    with explain_disk("look into", own.parent):
+        newest = own.stat().st_mtime - _SCRATCH_UNLOCKED_SECONDS
+        found = [one for one in own.parent.glob(f"{_SCRATCH_PREFIX}*") if one.is_dir() and not one.is_symlink()]
+        old = [one for one in found if one.stat().st_mtime < newest]
+    for path in old:
+        with contextlib.suppress(UsageError, DiskError), lock_folder(path):  # in use, or not ours
+            remove_locked_folder(path, first=path / "lock")

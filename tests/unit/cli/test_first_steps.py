@@ -8,6 +8,7 @@ import pytest
 from ociaudit.cli import script_commands
 from ociaudit.cli.app import COMMANDS, app, run_command_line
 from ociaudit.cli.console import describe_gaps
+from ociaudit.cli.options import STORES
 from ociaudit.cli.progress import LineProgress
 from ociaudit.cli.script_commands import LOGSTREAMER, STREAMER, run_script
 from ociaudit.errors import ConfigError, CorruptRun, DiskError, OciAuditError, UsageError
@@ -74,6 +75,7 @@ def test_help_fits_the_screen_and_ends_with_examples(name: str | None, capsys: p
     titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert titles[-1] == "Examples:"
     options = [one for one in (load(name).params if name else ()) if isinstance(one, click.Option)]
+    options = [one for one in options if getattr(one, "section", "") != STORES]  # they always have their own
     assert ("Options:" in titles) is (len(options) <= 6)
 
 
@@ -169,9 +171,7 @@ OUTPUTS = [
     [
         *((one, "is a folder") for one in ("/", ".", "..", "a/..", "missing/", "a/.")),
         ("", "is empty"),
-        ("s3://bucket/audit.json", "is a URL"),
-        ("https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/x", "is a URL"),
-        ("oci://bucket@namespace/audit.json", "is a URL"),
+        ("oci:/bucket@namespace/audit.json", "is a URL"),
         ("/dev/stdout", "is an open stream"),
         ("/dev/fd/1", "is an open stream"),
         ("/proc/self/fd/1", "is an open stream"),
@@ -186,6 +186,18 @@ def test_an_output_that_is_not_a_file_is_rejected(
     printed = capsys.readouterr().err
     assert words in printed
     assert "hint: " in printed
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda arguments: " ".join((arguments[0], arguments[-1])))
+@pytest.mark.parametrize(
+    "name", ["ftp://bucket/audit.json", "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/x"]
+)
+def test_a_url_of_another_kind_is_rejected(arguments: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output with the URL of another service is a usage error that names those that oci-audit writes to."""
+    assert run(*arguments, name) == 2
+    printed = capsys.readouterr().err
+    assert "is a URL" in printed or "has the scheme" in printed
+    assert "oci://bucket@namespace/name" in printed
 
 
 @pytest.mark.parametrize(
