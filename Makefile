@@ -257,11 +257,11 @@ container: ## build the container image (skipped where neither buildah, podman n
 
 .PHONY: schema
 schema: setup ## generate docs/reference/manifest.schema.json and archive.schema.json
-	$(VENV)/bin/python tests/docs/test_schema.py
+	PYTHONPATH=tests $(VENV)/bin/python tests/docs/test_schema.py
 
 .PHONY: tables
 tables: setup ## generate the tables of docs/reference
-	$(VENV)/bin/python tests/docs/test_tables.py
+	PYTHONPATH=tests $(VENV)/bin/python tests/docs/test_tables.py
 
 .PHONY: man
 man: setup ## generate the man pages and completion scripts in share/
