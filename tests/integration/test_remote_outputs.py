@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 import ociaudit
+from support.connector_folders import deliver_hours
 from support.emulator import Emulator
 from support.exports import point_at
 from support.kill_at_call import KillableCommand
@@ -397,3 +398,37 @@ def test_a_kill_at_a_random_moment_leaves_the_whole_or_nothing(stand, expected):
             continue
         kills += 1
         check_after_kill(stand, expected, "killed at random", uploads=uploads + 1)
+
+
+def test_what_a_connector_delivered_below_a_url_is_read(stand, tmp_path):
+    """Every file below a URL is read like those of a folder, and a range leaves files out by their names."""
+    local = tmp_path / "delivered"
+    events = deliver_hours(local, 72, per_file=3)
+    for path in local.rglob("*.gz"):
+        stand.emulator.write_object(BUCKET, f"logs/{path.relative_to(local)}", path.read_bytes())
+    url = f"oci://{BUCKET}/logs/"
+    assert stand.use("convert", str(local), "-o", "local.ndjson").status == 0
+    whole = stand.use("convert", url, "-o", "remote.ndjson")
+    assert whole.status == 0, whole.stderr
+    assert (stand.folder / "remote.ndjson").read_bytes() == (stand.folder / "local.ndjson").read_bytes()
+    assert f"error: {tmp_path}" not in whole.stderr
+    stand.emulator.clear_log()
+    part = stand.use("convert", url, "--start", "2025-06-03T06:00Z", "--end", "2025-06-03T07:00Z", "-o", "part.ndjson")
+    assert part.status == 0, part.stderr
+    assert "of 72 files left out" in part.stderr
+    wanted = {one["eventId"] for one in events if one["eventTime"].startswith("2025-06-03T06")}
+    assert {json.loads(line)["id"] for line in (stand.folder / "part.ndjson").read_bytes().splitlines()} == wanted
+    got = {one["object"] for one in stand.emulator.log() if one["operation"] == "GetObject"}
+    assert 0 < len([name for name in got if name.endswith(".gz")]) < 72
+    assert stand.list_files() == []
+
+
+def test_other_objects_below_a_url_are_refused_by_name(stand, tmp_path):
+    """What is not named like a connector's file may hold events, so nothing is read."""
+    deliver_hours(tmp_path / "delivered", 1, per_file=3)
+    for path in (tmp_path / "delivered").rglob("*.gz"):
+        stand.emulator.write_object(BUCKET, f"logs/{path.name}", path.read_bytes())
+    stand.emulator.write_object(BUCKET, "logs/notes.json", b"[]")
+    ended = stand.use("summary", f"oci://{BUCKET}/logs")
+    assert ended.status == 2
+    assert "1 file not named like them: logs/notes.json" in ended.stderr

@@ -52,6 +52,7 @@ from ociaudit.storage.manifest import (
     name_manifest,
     name_signature,
 )
+from ociaudit.storage.run_dir import make_private_folders
 from ociaudit.storage.verdict import (
     Verdict,
     VerdictKind,
@@ -69,6 +70,7 @@ _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _MARGIN_MINUTES = 26 * 60
 """How far outside of the range in a file's name its events may have happened: a connector retries for 24 hours."""
 _NAMES_SHOWN = 3
+_COPIES_IN_FLIGHT = 4
 _MAX_OTHERS = 1_000
 """A folder with so many files, and none of a connector, is another one: a home, or a whole disk."""
 
@@ -556,12 +558,7 @@ class ConnectorInput:
     def find_notice(self) -> str | None:
         """Return how many files the limits leave out; None if there are none."""
         left_out = self.listed - len(self.deliveries)
-        if not left_out:
-            return None
-        return (
-            f"{self.name}: {left_out:,} of {format_count(self.listed, 'file')} left out: the ranges in their names are "
-            f"more than {_MARGIN_MINUTES // 60} hours from the one wanted"
-        )
+        return describe_left_out(self.name, left_out, self.listed) if left_out else None
 
     def read_facts(self, *, with_digest: bool = False) -> InputFacts:
         """Return that nothing is stated: a connector does not say what it missed."""
@@ -574,6 +571,14 @@ class ConnectorInput:
             labels=(("Folder", f"{files} of Connector Hub"),) if with_digest else (),
             size_bytes=sum(sizes),
         )
+
+
+def describe_left_out(name: str, left_out: int, listed: int) -> str:
+    """Return how many of a connector's files are left out by the ranges in their names."""
+    return (
+        f"{name}: {left_out:,} of {format_count(listed, 'file')} left out: the ranges in their names are "
+        f"more than {_MARGIN_MINUTES // 60} hours from the one wanted"
+    )
 
 
 OpenDelivery = Callable[[str, Callable[[str], None]], AbstractContextManager[Records]]
@@ -712,6 +717,16 @@ def list_deliveries(folder: Path) -> list[Delivery]:
                 f"{folder} is a folder, and neither an archive nor one with files of Connector Hub",
                 hint=f"name the files in it, for example {folder}/*, or an archive of oci-audit sync",
             )
+    _reject_others(str(folder), found, others)
+    return sorted(found)
+
+
+def _reject_others(folder: str, found: Sequence[Delivery], others: Sequence[str]) -> None:
+    """Refuse a connector's folder that has other files as well: whether they hold events is not known.
+
+    Raises:
+        UsageError: there are others.
+    """
     if others:
         names = ", ".join(sorted(others)[:_NAMES_SHOWN]) + (", …" if len(others) > _NAMES_SHOWN else "")
         raise UsageError(
@@ -719,7 +734,6 @@ def list_deliveries(folder: Path) -> list[Delivery]:
             f"{format_count(len(others), 'file')} not named like them: {names}",
             hint="move these elsewhere, or name the files to read",
         )
-    return sorted(found)
 
 
 def _is_pattern(path: Path) -> bool:
@@ -814,7 +828,7 @@ def open_input(
     if not _has_commits(path) and not is_archive(path):
         if manifest_path is not None:
             raise UsageError(f"{path} is a folder, which has no manifest", hint="omit --manifest")
-        return _make_connector_input(str(path), list_deliveries(path), limits, now, path)
+        return _make_connector_input(url or str(path), list_deliveries(path), limits, now, path)
     is_archive_folder(path)
     if manifest_path is not None:
         raise UsageError(f"{path} is an archive, which has no manifest", hint="omit --manifest")
@@ -898,6 +912,58 @@ async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Pa
         if found is not None:
             await _download(store, beside_url, found, beside)
     return path
+
+
+async def list_delivered_objects(store: ObjectStore, url: ObjectUrl) -> list[Delivery]:
+    """Return the objects below a URL that connectors delivered, in order; none if nothing below it is named like them.
+
+    Names that end in a slash are the folders of some tools, and do not count.
+
+    Raises:
+        UsageError: there are other objects too, or a name that no file below a folder can have.
+        OciAuditError: the store cannot be used.
+    """
+    found: list[Delivery] = []
+    others: list[str] = []
+    async for name in store.list_names(f"{url.name}/"):
+        delivery = read_delivery_name(name)
+        parts = name.removeprefix(f"{url.name}/").split("/")
+        if delivery is not None and (not name.isprintable() or not {"", ".", ".."}.isdisjoint(parts)):
+            raise UsageError(f"{url} has an object whose name is not that of a file: {name!r}", hint="rename it")
+        if delivery is not None:
+            found.append(delivery)
+        elif not name.endswith("/"):
+            others.append(name)
+    if found:
+        _reject_others(str(url), found, others)
+    return sorted(found)
+
+
+async def download_deliveries(store: ObjectStore, url: ObjectUrl, deliveries: Sequence[Delivery], folder: Path) -> None:
+    """Copy delivered objects below a URL to a private folder, several at a time, under the names that they have there.
+
+    Raises:
+        UnreadableInput, OciAuditError, DiskError: as `download_input`.
+    """
+    waiting = iter(deliveries)
+
+    async def copy_some() -> None:
+        for delivery in waiting:
+            path = folder.joinpath(*delivery.name.removeprefix(f"{url.name}/").split("/"))
+            place = replace(url, name=delivery.name)
+            facts = await store.head(place.name)
+            if facts is None:
+                raise UnreadableInput(f"{place} was removed while {url} was read", hint="run the same command again")
+            make_private_folders(path.parent)
+            await _download(store, place, facts, path)
+
+    tasks = [asyncio.ensure_future(copy_some()) for _ in range(_COPIES_IN_FLIGHT)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _download(store: ObjectStore, url: ObjectUrl, facts: ObjectFacts, path: Path) -> None:

@@ -358,7 +358,7 @@ def reconcile(
     now, limits = SystemClock().now(), Limits(limit_start, limit_end)
     within = ReconcileRange(*limits.resolve_times(now=now))
     cancellation = places.cancellation
-    paths = [_open_stream(places.fetch(place)) for place in (a, b)]
+    paths = [_open_stream(places.fetch(place, limits=limits)) for place in (a, b)]
     with console.handle_signals(cancellation.cancel):
         sides = [places.fill(open_side(path, limits, now=now, url=places.find_url(path))) for path in paths]
         for notice in filter(None, (side.find_notice() for side in sides if side.file is None)):

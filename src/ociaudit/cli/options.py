@@ -84,6 +84,8 @@ class PathType(click.Path):
 class PlaceType(PathType):
     """The path of a file, or the URL of an object; `-` is stdin."""
 
+    _may_be_folder = True
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path or the `ObjectUrl`; raises a usage error for a URL of another kind."""
         text = str(value)
@@ -91,11 +93,15 @@ class PlaceType(PathType):
             return super().convert(value, param, ctx)
         from ociaudit.client.object_storage import is_object_url, parse_object_url
 
-        return parse_object_url(text) if is_object_url(text) else super().convert(value, param, ctx)
+        if not is_object_url(text):
+            return super().convert(value, param, ctx)
+        return parse_object_url(text.removesuffix("/") if self._may_be_folder else text)
 
 
 class OutputPlaceType(PlaceType):
     """The path of a file to write, or the URL of an object; `-` is stdout."""
+
+    _may_be_folder = False
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path or the `ObjectUrl`; raises a usage error where neither can be written."""
@@ -436,8 +442,10 @@ class Places:
 
         return api.resolve_work_folder(self._values["work_folder"])
 
-    def fetch(self, place: Any, *, is_whole: bool = False) -> Path:
+    def fetch(self, place: Any, *, is_whole: bool = False, limits: Limits | None = None) -> Path:
         """Return a file's path, or that of a copy of an object; for an archive, of a folder as `copy_archive` makes it.
+
+        Of what connectors delivered below a URL, the folder has the files that `limits` select.
 
         Raises:
             OciAuditError: there is neither an object nor an archive, or it cannot be copied.
@@ -460,13 +468,43 @@ class Places:
         if copied is not None:
             self._urls[copied] = str(place)
             return copied
-        archive = self.copy_archive(place, is_whole=is_whole)
-        if archive is None:
+        found = self.copy_archive(place, is_whole=is_whole) or self._copy_deliveries(place, folder, limits)
+        if found is None:
             raise UsageError(
-                f"there is no object {place}, and no archive of that name",
+                f"there is no object {place}, no archive of that name, and no file of Connector Hub below it",
                 hint="check the name; `oci os object list` lists the names in a bucket",
             )
-        return archive
+        return found
+
+    def _copy_deliveries(self, place: ObjectUrl, folder: Path, limits: Limits | None) -> Path | None:
+        """Return the folder of copies of what connectors delivered below a URL, within the limits; None if nothing.
+
+        Raises:
+            OciAuditError: it cannot be listed or copied.
+        """
+        from ociaudit.archive.inputs import (
+            describe_left_out,
+            download_deliveries,
+            list_delivered_objects,
+            select_deliveries,
+        )
+        from ociaudit.clock import SystemClock
+        from ociaudit.operations.context import use_store
+
+        context, moment = self.connect(place), f"while reading {place}"
+        with console.handle_signals(self.cancellation.cancel):
+            listed = use_store(context, place, lambda store: list_delivered_objects(store, place), moment=moment)
+            if not listed:
+                return None
+            start, end = limits.resolve_times(now=SystemClock().now()) if limits is not None else (None, None)
+            chosen = select_deliveries(listed, start, end)
+            if len(chosen) < len(listed):
+                console.print_notice(describe_left_out(str(place), len(listed) - len(chosen), len(listed)))
+            if not chosen:
+                raise UsageError(f"{place} has no file for this range", hint="choose another --start or --end")
+            use_store(context, place, lambda store: download_deliveries(store, place, chosen, folder), moment=moment)
+        self._urls[folder] = str(place)
+        return folder
 
     def copy_archive(self, place: Any, *, is_whole: bool = False) -> Path | None:
         """Return the folder of a copy of the archive at a URL; None if there is no archive.
@@ -790,7 +828,7 @@ def open_command_inputs(named: Iterable[Path | ObjectUrl], limits: Limits, place
     from ociaudit.archive.inputs import open_inputs
     from ociaudit.clock import SystemClock
 
-    paths = [None if str(place) == "-" else places.fetch(place) for place in named]
+    paths = [None if str(place) == "-" else places.fetch(place, limits=limits) for place in named]
     inputs = open_inputs(paths, limits, now=SystemClock().now(), find_url=places.find_url)
     return tuple(map(places.fill, inputs))
 

@@ -394,7 +394,7 @@ def report(
         console.handle_signals(console.raise_interrupted),
         places.stage(output, may_overwrite=overwrite) as page,
     ):
-        path = places.fetch(file)
+        path = places.fetch(file, limits=limits)
         url = places.find_url(path)
         source = open_input(path, limits, now=SystemClock().now(), manifest_path=manifest, url=url)
         result = report_input(
