@@ -417,7 +417,7 @@ def test_what_a_connector_delivered_below_a_url_is_read(stand, tmp_path):
     assert part.status == 0, part.stderr
     assert "of 72 files left out" in part.stderr
     wanted = {one["eventId"] for one in events if one["eventTime"].startswith("2025-06-03T06")}
-    assert {json.loads(line)["id"] for line in (stand.folder / "part.ndjson").read_bytes().splitlines()} == wanted
+    assert {json.loads(line)["eventId"] for line in (stand.folder / "part.ndjson").read_bytes().splitlines()} == wanted
     got = {one["object"] for one in stand.emulator.log() if one["operation"] == "GetObject"}
     assert 0 < len([name for name in got if name.endswith(".gz")]) < 72
     assert stand.list_files() == []

@@ -47,6 +47,7 @@ from ociaudit.errors import (
     ServiceError,
     ServiceUnreachable,
     UsageError,
+    format_count,
 )
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ def _check_name(text: str, name: str, form: str) -> None:
     if len(name.encode()) > _MAX_NAME_BYTES or len(segments[-1].encode()) > _MAX_FILE_NAME_BYTES:
         raise UsageError(
             f"the object's name in {text[:80]!r}… is too long",
-            hint=f"at most {_MAX_NAME_BYTES:,} bytes, and {_MAX_FILE_NAME_BYTES} after the last slash",
+            hint=f"at most {format_count(_MAX_NAME_BYTES, 'byte')}, and {_MAX_FILE_NAME_BYTES} after the last slash",
         )
 
 
@@ -382,7 +383,7 @@ class OciStore:
 
         def check_length(body: bytes) -> bytes:
             if len(body) != length:
-                raise ValueError(f"sent {len(body):,} bytes of an object where {length:,} were requested")
+                raise ValueError(f"sent {format_count(len(body), 'byte')} of an object where {length:,} were requested")
             return body
 
         headers = {"range": f"bytes={start}-{start + length - 1}", "if-match": etag, "accept-encoding": "identity"}
@@ -734,7 +735,7 @@ class CloudStore:
         except (self._obstore.exceptions.BaseError, OSError) as error:
             raise self._explain(name, "read", error) from error
         if len(data) != length:
-            raise ServiceUnreachable(f"{self._show(name)}: {len(data):,} bytes arrived of {length:,}")
+            raise ServiceUnreachable(f"{self._show(name)}: {format_count(len(data), 'byte')} of {length:,} arrived")
         return data
 
     async def put(self, name: str, data: bytes, *, replaces: str | None) -> ObjectFacts:
