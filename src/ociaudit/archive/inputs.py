@@ -33,7 +33,7 @@ from typing import NamedTuple, Protocol
 
 from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
 from ociaudit.archive.reader import Archive, ArchiveView, open_archive
-from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl, read_whole
+from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl, for_each, read_whole
 from ociaudit.errors import UnreadableInput, UsageError, format_count
 from ociaudit.events.event import BadPage, encode_instant, parse_page, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute
@@ -70,7 +70,6 @@ _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _MARGIN_MINUTES = 26 * 60
 """How far outside of the range in a file's name its events may have happened: a connector retries for 24 hours."""
 _NAMES_SHOWN = 3
-_COPIES_IN_FLIGHT = 4
 _MAX_OTHERS = 1_000
 """A folder with so many files, and none of a connector, is another one: a home, or a whole disk."""
 
@@ -945,25 +944,17 @@ async def download_deliveries(store: ObjectStore, url: ObjectUrl, deliveries: Se
     Raises:
         UnreadableInput, OciAuditError, DiskError: as `download_input`.
     """
-    waiting = iter(deliveries)
 
-    async def copy_some() -> None:
-        for delivery in waiting:
-            path = folder.joinpath(*delivery.name.removeprefix(f"{url.name}/").split("/"))
-            place = replace(url, name=delivery.name)
-            facts = await store.head(place.name)
-            if facts is None:
-                raise UnreadableInput(f"{place} was removed while {url} was read", hint="run the same command again")
-            make_private_folders(path.parent)
-            await _download(store, place, facts, path)
+    async def copy(delivery: Delivery) -> None:
+        path = folder.joinpath(*delivery.name.removeprefix(f"{url.name}/").split("/"))
+        place = replace(url, name=delivery.name)
+        facts = await store.head(place.name)
+        if facts is None:
+            raise UnreadableInput(f"{place} was removed while {url} was read", hint="run the same command again")
+        make_private_folders(path.parent)
+        await _download(store, place, facts, path)
 
-    tasks = [asyncio.ensure_future(copy_some()) for _ in range(_COPIES_IN_FLIGHT)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await for_each(deliveries, copy)
 
 
 async def _download(store: ObjectStore, url: ObjectUrl, facts: ObjectFacts, path: Path) -> None:

@@ -27,14 +27,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from ociaudit.archive.commit import SEGMENT_PATH, Commit, Head, SegmentEntry
 from ociaudit.archive.commit_log import ArchiveFolder, CommitLog, is_archive, read_header
 from ociaudit.archive.reader import load_state
-from ociaudit.client.object_storage import ObjectStore, ObjectUrl, UploadWatch, read_whole
+from ociaudit.client.object_storage import ObjectStore, ObjectUrl, UploadWatch, for_each, read_whole
 from ociaudit.errors import AccessError, CorruptRun, ObjectConflict, ServiceUnreachable, UsageError
 from ociaudit.storage.atomic_io import (
     create_exclusively,
@@ -48,11 +47,10 @@ from ociaudit.storage.atomic_io import (
 from ociaudit.storage.manifest import name_signature
 from ociaudit.storage.run_dir import make_private_folders
 
-T = TypeVar("T")
 RunWithStore = Callable[[Callable[[ObjectStore], Awaitable[None]]], None]
 """Runs work with the store of the archive's bucket, to its end."""
+_HEADER_NAME = "archive.json"
 _COMMIT_OBJECT = re.compile(r"commits/([0-9]{12})\.json")
-_IN_FLIGHT = 4
 _ONE_WRITER = "only one oci-audit may write to an archive; end the other one"
 
 
@@ -90,8 +88,22 @@ class RemoteArchive:
         self._run(pull)
         return found[0]
 
+    def exists(self) -> bool:
+        """Return whether the store has an archive at the URL.
+
+        Raises:
+            OciAuditError: the store cannot be used.
+        """
+        found: list[bool] = []
+
+        async def look(store: ObjectStore) -> None:
+            found.append(await store.head(self.url.inside(_HEADER_NAME).name) is not None)
+
+        self._run(look)
+        return found[0]
+
     async def _pull(self, store: ObjectStore) -> bool:
-        header = await self._read(store, "archive.json")
+        header = await self._read(store, _HEADER_NAME)
         if header is None:
             return False
         self._keep_header(header)
@@ -158,7 +170,7 @@ class RemoteArchive:
         """
         missing = [one for one in entries if not self._find_segment(one.path).exists()]
         if missing:
-            self._run(lambda store: _for_each(missing, lambda one: self._fetch_segment(store, one)))
+            self._run(lambda store: for_each(missing, lambda one: self._fetch_segment(store, one)))
 
     async def _fetch_segment(self, store: ObjectStore, entry: SegmentEntry) -> None:
         path = self._folder.segment_path(entry.path)
@@ -224,7 +236,7 @@ class RemoteArchive:
                 except CorruptRun as error:
                     self._on_notice(str(error))
 
-            await _for_each(list(state.segments.values()), try_segment)
+            await for_each(list(state.segments.values()), try_segment)
             for prefix in ("events/", "replaced/"):
                 async for name in store.list_names(self.url.inside(prefix).name):
                     self._note_object(name[len(self.url.name) + 1 :])
@@ -267,7 +279,7 @@ class RemoteArchive:
         commits = list(log.read_commits(self._pushed + 1))
         later = {path for commit in commits for path in commit.replaced}
         for commit in commits:
-            await _for_each(commit.added, lambda one: self._push_segment(store, one, replaced=later))
+            await for_each(commit.added, lambda one: self._push_segment(store, one, replaced=later))
             await self._push_commit(store, commit)
             self._pushed = commit.sequence
         await self._push_head(store, log.head)
@@ -404,23 +416,6 @@ def hold_copy(path: Path) -> Iterator[None]:
         if str(path) in str(error) and "another oci-audit process" in str(error):
             error.hint = "wait until it ends, or name another --work-folder"
         raise
-
-
-async def _for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Do the work for all items, a few at a time; the first error ends it."""
-    todo = iter(items)
-
-    async def do_some() -> None:
-        for item in todo:
-            await work(item)
-
-    tasks = [asyncio.ensure_future(do_some()) for _ in range(_IN_FLIGHT)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _read_file(path: Path) -> bytes:

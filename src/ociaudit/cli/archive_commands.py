@@ -190,7 +190,7 @@ class _SyncRun:
         sync_options: SyncOptions,
         options: Mapping[str, Any],
         cancellation: Cancellation,
-        url: ObjectUrl | None,
+        url: ObjectUrl | None = None,
     ) -> None:
         from ociaudit.clock import SystemClock
 

@@ -523,8 +523,11 @@ class Places:
         context = self.connect(url)
         if is_whole:
             path = self._open_scratch() / "archive"
+        remote = api.open_remote_archive(url, path, context)
+        with console.handle_signals(self.cancellation.cancel):
+            if not remote.exists():
+                return None
         with console.handle_signals(self.cancellation.cancel), hold_copy(path):
-            remote = api.open_remote_archive(url, path, context)
             if not remote.pull():
                 return None
             self._urls[path] = str(url)

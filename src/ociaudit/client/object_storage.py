@@ -24,7 +24,7 @@ import hashlib
 import os
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -51,6 +51,7 @@ from ociaudit.errors import (
 )
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 SCHEMES = ("oci", "s3", "gs", "az")
 MULTIPART_BYTES = 64 * 1024 * 1024
 """A larger file is uploaded in parts."""
@@ -59,6 +60,7 @@ _MAX_PARTS = 10_000
 _PARTS_IN_FLIGHT = 4
 _READ_BYTES = 8 * 1024 * 1024
 _READS_IN_FLIGHT = 4
+_ITEMS_IN_FLIGHT = 4
 _HASH_BYTES = 1024 * 1024
 _LIST_LIMIT = 1000
 _MAX_TEXT = 400
@@ -286,6 +288,23 @@ async def read_whole(store: ObjectStore, name: str, facts: ObjectFacts) -> Async
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
+    """Do the work for all items, a few at a time; the first error ends it."""
+    todo = iter(items)
+
+    async def do_some() -> None:
+        for item in todo:
+            await work(item)
+
+    tasks = [asyncio.ensure_future(do_some()) for _ in range(_ITEMS_IN_FLIGHT)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def hash_file(path: Path) -> str:
