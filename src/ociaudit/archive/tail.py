@@ -31,7 +31,15 @@ from ociaudit.archive.reader import Archive, open_archive
 from ociaudit.archive.segments import open_engine, read_date
 from ociaudit.errors import CorruptRun, UsageError, format_count
 from ociaudit.formats.base import Record
-from ociaudit.storage.atomic_io import check_replaceable, explain_disk, make_private_folder, remove_file, write_file
+from ociaudit.storage.atomic_io import (
+    check_replaceable,
+    explain_disk,
+    make_private_folder,
+    new_file,
+    remove_file,
+    write_all,
+    write_file,
+)
 
 _MAGIC = b"oci-audit-record-ids/1\n"
 _DATE_LINE = re.compile(rb"(\d{4}-\d\d-\d\d|unknown) (\d{1,12})\n")
@@ -76,11 +84,13 @@ def write_record_ids(folder: ArchiveFolder, sequence: int, ids: Mapping[str, byt
     """
     if not ids:
         return
-    parts = [_MAGIC]
-    for date, some in sorted(ids.items()):
-        parts += [f"{date} {len(some) // _ID_BYTES}\n".encode(), some]
     make_private_folder(folder.tail)
-    write_file(folder.tail_path(sequence), b"".join(parts))
+    path = folder.tail_path(sequence)
+    with new_file(path) as descriptor:  # not joined first: a first sync may add millions
+        write_all(descriptor, _MAGIC, path)
+        for date, some in sorted(ids.items()):
+            write_all(descriptor, f"{date} {len(some) // _ID_BYTES}\n".encode(), path)
+            write_all(descriptor, some, path)
 
 
 def read_record_ids(folder: ArchiveFolder, sequence: int) -> dict[str, frozenset[bytes]] | None:
