@@ -33,7 +33,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -230,16 +230,11 @@ class _Settings:
         Raises:
             OciAuditError: the options or what this machine has cannot be used.
         """
-        connection = self.connection
-        if endpoint is not None or requests_per_second is not None:
-            connection = ConnectionOptions(
-                profile=connection.profile,
-                config_file=connection.config_file,
-                auth=connection.auth,
-                ca_bundle=connection.ca_bundle,
-                endpoint=endpoint,
-                max_requests_per_second=requests_per_second,
-            )
+        connection = replace(
+            self.connection,
+            endpoint=endpoint or self.connection.endpoint,
+            max_requests_per_second=requests_per_second,
+        )
         return resolve_connection(connection, callbacks=_LoggedNotices(), variables=self.variables)
 
 

@@ -15,8 +15,8 @@ from support.spark_sites import START, Site, start_query
 from support.truth import find_compartment
 
 EMULATOR_FLAGS = (
-    *("--events-per-day", "3000", "--clock-start", "2025-06-02T06:00:00Z"),
-    *("--delayed-share", "0.2", "--delayed-by", "90m"),
+    *("--events-per-day", "20000", "--clock-start", "2025-06-02T06:00:00Z"),
+    *("--delayed-share", "0.5", "--delayed-by", "90m"),
 )
 REGION = "us-ashburn-1"
 pytestmark = pytest.mark.timeout(900)
