@@ -13,7 +13,7 @@ VENV_OLDEST   ?= .venv-spark-oldest
 TYPESCRIPT    := $(VENV_CONTRACT)/typescript
 PYTEST_ARGS   ?=
 # Test files that run in parallel; most of the time, they wait for processes.
-WORKERS       ?= 3
+WORKERS       ?= 4
 
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
 # Python compiles a module when it is first imported. Compiling all 18,000 modules of Oracle's SDK at installation,
