@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
+import obstore
 import pytest
 
 from ociaudit.client import object_storage
@@ -136,6 +137,22 @@ def test_a_bucket_that_is_not_there_is_named(variables, monkeypatch):
     with pytest.raises(AccessError, match="s3://nowhere/a") as caught:
         run(lambda: other.put("a", b"x", replaces=None))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_missing_keys_are_named(monkeypatch, scheme):
+    """Without keys obstore asks the machine's metadata service; the error names the variables to set instead."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    failure = obstore.exceptions.GenericError("Error performing PUT http://169.254.169.254/latest/api/token in 1ms")
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(obstore, "get_async", refuse)
+    store = CloudStore(parse_object_url(f"{scheme}://bucket/x"))
+    with pytest.raises(AccessError, match="no keys") as caught:
+        run(lambda: store.head("x"))
+    assert caught.value.hint.startswith("set ")
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])

@@ -592,6 +592,13 @@ class OciStore:
         return hint
 
 
+# Where obstore looks for keys if the environment has none.
+_METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+_KEY_VARIABLES = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 _READ_HINT = "run the same command again"
 
 
@@ -843,11 +850,22 @@ class CloudStore:
             return ObjectConflict(f"{self._show(name)} cannot be {action}: it was changed by another program meanwhile")
         if isinstance(error, errors.PermissionDeniedError | errors.UnauthenticatedError | PermissionError):
             return AccessError(text, hint="check the keys in the environment, and what they may do in this bucket")
+        if any(
+            one in str(error) for one in _METADATA_SERVICES
+        ):  # where obstore looks for keys if the environment has none
+            return AccessError(
+                f"{self._show(name)} cannot be {action}: the environment has no keys, and this machine's metadata "
+                "service gave none",
+                hint=f"set {_KEY_VARIABLES[self._url.scheme]}",
+            )
         if isinstance(error, FileNotFoundError) and _is_bucket_missing(error):
             return AccessError(text, hint="check the bucket's name, and the endpoint and region in the environment")
         if isinstance(error, FileNotFoundError):
             return ObjectConflict(text, hint=_READ_HINT)
-        return ServiceUnreachable(text)
+        return ServiceUnreachable(
+            text,
+            hint="check the network, and the endpoint and region in the environment; then run it again",
+        )
 
 
 def _measure(path: Path) -> tuple[int, str]:
