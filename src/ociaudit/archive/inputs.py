@@ -18,7 +18,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import glob
 import hashlib
 import os
@@ -29,11 +28,10 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
 from ociaudit.archive.reader import Archive, ArchiveView, open_archive
-from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl, for_each, read_whole
 from ociaudit.errors import UnreadableInput, UsageError, format_count
 from ociaudit.events.event import BadPage, encode_instant, parse_page, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute
@@ -63,6 +61,9 @@ from ociaudit.storage.verdict import (
     judge_file,
     name_verdict,
 )
+
+if TYPE_CHECKING:
+    from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl
 
 _LIMITS_HINT = "they select from an archive; of a file, oci-audit convert selects with --event-after and other filters"
 _DELIVERY = re.compile(r"(\d{8}T\d{6}Z)_(\d{8}T\d{6}Z)\.(\d{1,9})\.log(?:\.gz)?", re.ASCII)
@@ -889,6 +890,9 @@ def _measure(path: Path) -> int:
         return path.stat().st_size
 
 
+# What talks to a store is imported where it is used: with the HTTP client, it takes longer than reading a small file.
+
+
 async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Path | None:
     """Copy an object, with its manifest, signature and ledger if there are any, to a private folder; return the copy.
 
@@ -944,6 +948,7 @@ async def download_deliveries(store: ObjectStore, url: ObjectUrl, deliveries: Se
     Raises:
         UnreadableInput, OciAuditError, DiskError: as `download_input`.
     """
+    from ociaudit.client.object_storage import for_each
 
     async def copy(delivery: Delivery) -> None:
         path = folder.joinpath(*delivery.name.removeprefix(f"{url.name}/").split("/"))
@@ -958,6 +963,10 @@ async def download_deliveries(store: ObjectStore, url: ObjectUrl, deliveries: Se
 
 
 async def _download(store: ObjectStore, url: ObjectUrl, facts: ObjectFacts, path: Path) -> None:
+    import asyncio
+
+    from ociaudit.client.object_storage import read_whole
+
     digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
     def keep(data: bytes) -> None:

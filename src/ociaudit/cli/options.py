@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ociaudit.archive.remote import RemoteArchive
     from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.filters import FilterSpec
-    from ociaudit.operations.context import ConnectionOptions, RunContext
+    from ociaudit.operations.context import Cancellation, ConnectionOptions, RunContext
 
 SCOPE, OUTPUT, FILTERS, SIGN_IN, SPEED, BEHAVIOR = "Scope", "Output", "Filters", "Sign-in", "Speed", "Behavior"
 ARCHIVES, STORES = "Archives", "Object storage"
@@ -413,16 +413,19 @@ class Places:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         """Keep the values of the options for URLs."""
-        from ociaudit.operations.context import Cancellation
-
-        self.cancellation = Cancellation()
-        """Stops what is done with a store; a command that can be stopped uses the same one."""
         self._values = values
         self._stack = contextlib.ExitStack()
         self._urls: dict[Path, str] = {}
         self._archives: dict[Path, RemoteArchive] = {}
         self._contexts: dict[str, RunContext] = {}
         self._scratch: Path | None = None
+
+    @functools.cached_property
+    def cancellation(self) -> Cancellation:
+        """Return what stops work with a store; a command that can be stopped uses the same one."""
+        from ociaudit.operations.context import Cancellation
+
+        return Cancellation()
 
     def connect(self, place: ObjectUrl) -> RunContext:
         """Return the collaborators of requests to a store; only Oracle's needs a profile."""
@@ -450,14 +453,14 @@ class Places:
         Raises:
             OciAuditError: there is neither an object nor an archive, or it cannot be copied.
         """
+        from pathlib import Path
+
+        if isinstance(place, Path):
+            return place
         from ociaudit.archive.inputs import download_input
-        from ociaudit.client.object_storage import ObjectUrl
         from ociaudit.operations.context import use_store
         from ociaudit.storage.run_dir import make_private_folders
 
-        if not isinstance(place, ObjectUrl):
-            path: Path = place
-            return path
         folder = self._open_scratch() / str(len(self._urls) + 1)
         make_private_folders(folder)
         context = self.connect(place)
@@ -558,10 +561,10 @@ class Places:
         Raises:
             OciAuditError: one cannot be copied.
         """
-        from ociaudit.archive.remote import hold_copy
-
         remote = self._archives.get(source.path) if source.path is not None else None
         if remote is not None and source.view is not None and source.path is not None:
+            from ociaudit.archive.remote import hold_copy
+
             entries = [one for _, some, _ in source.view.list_dates() for one in some]
             with hold_copy(source.path):
                 remote.fetch(entries)
@@ -589,11 +592,12 @@ class Places:
         Raises:
             OciAuditError: there is an object already, or the store cannot be used.
         """
-        from ociaudit.client.object_storage import ObjectUrl
+        from pathlib import Path
+
+        if isinstance(place, Path):
+            return contextlib.nullcontext(place)
         from ociaudit.operations.publish import stage_output
 
-        if not isinstance(place, ObjectUrl):
-            return contextlib.nullcontext(place)
         return stage_output(place, self.work_folder, self.connect(place), may_overwrite=may_overwrite)
 
     def find_url(self, path: Path | None) -> str:
