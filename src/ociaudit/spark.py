@@ -497,7 +497,7 @@ class OciAuditReader(DataSourceReader):
         return _read_partition(self._settings, partition)
 
 
-def _plan_partitions(
+def _plan_partitions(  # long because: what all tasks share is decided here, from one listing
     settings: _Settings,
     cluster: _Cluster,
     context: RunContext,

@@ -432,3 +432,31 @@ def test_other_objects_below_a_url_are_refused_by_name(stand, tmp_path):
     ended = stand.use("summary", f"oci://{BUCKET}/logs")
     assert ended.status == 2
     assert "1 file not named like them: logs/notes.json" in ended.stderr
+
+
+def test_a_range_without_a_delivered_file_is_explained(stand, tmp_path):
+    """Where no file's name is near the range, the command ends with exit 2 and writes nothing."""
+    deliver_hours(tmp_path / "delivered", 1, per_file=3)
+    for path in (tmp_path / "delivered").rglob("*.gz"):
+        stand.emulator.write_object(BUCKET, f"logs/{path.name}", path.read_bytes())
+    ended = stand.use("convert", f"oci://{BUCKET}/logs", "--start", "2024-01-01", "--end", "2024-01-02", "-o", "x.json")
+    assert ended.status == 2
+    assert f"oci://{BUCKET}/logs has no file for this range" in ended.stderr
+    assert stand.list_files() == []
+
+
+def test_a_delivered_object_that_cannot_be_read_ends_the_command(stand, tmp_path):
+    """An object that is listed and no longer readable is named, and nothing is written."""
+    deliver_hours(tmp_path / "delivered", 2, per_file=3)
+    for path in (tmp_path / "delivered").rglob("*.gz"):
+        stand.emulator.write_object(BUCKET, f"logs/{path.name}", path.read_bytes())
+    stand.emulator.faults(
+        [{"operation": "GetObject", "skip": 2, "times": None, "fault": {"kind": "status", "status": 404}}]
+    )
+    ended = stand.use("convert", f"oci://{BUCKET}/logs", "-o", "x.json")
+    assert any(one["fault"] for one in stand.emulator.log() if one["operation"] == "GetObject")
+    assert ended.status not in {0, 1}
+    assert "/logs/2025" in ended.stderr
+    assert ".log.gz" in ended.stderr
+    assert "hint:" in ended.stderr
+    assert stand.list_files() == []

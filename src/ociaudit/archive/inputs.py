@@ -23,7 +23,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -493,7 +493,6 @@ class ConnectorInput:
     """What a Connector Hub delivered: a folder of files, or the files that a pattern names.
 
     `deliveries` are those to be read, of `listed`; `start` and `end` are the minutes of event time that are wanted.
-    `open_delivery` opens one of them by name, where they are not files on this machine.
     """
 
     name: str
@@ -502,7 +501,6 @@ class ConnectorInput:
     listed: int
     start: int | None = None
     end: int | None = None
-    open_delivery: OpenDelivery | None = None
 
     @property
     def file(self) -> None:
@@ -538,13 +536,8 @@ class ConnectorInput:
         self, *, needs_origins: bool = False, on_incomplete: Callable[[str], None] = ignore_incomplete
     ) -> Iterator[Records]:
         """Open the files, one after the other, in the order of the ranges in their names."""
-        names = [one.name for one in self.deliveries]
-        sources: Generator[Records]
-        if self.open_delivery is None:
-            sources = read_files([Path(name) for name in names], on_incomplete=on_incomplete)
-        else:
-            sources = _open_each(names, self.open_delivery, on_incomplete)
-        with closing(sources):
+        paths = [Path(one.name) for one in self.deliveries]
+        with closing(read_files(paths, on_incomplete=on_incomplete)) as sources:
             yield _DeliveredRecords(self, sources)
 
     def open_origins(self) -> None:
@@ -562,7 +555,7 @@ class ConnectorInput:
 
     def read_facts(self, *, with_digest: bool = False) -> InputFacts:
         """Return that nothing is stated: a connector does not say what it missed."""
-        sizes = [_measure(Path(one.name)) for one in self.deliveries] if with_digest and not self.open_delivery else []
+        sizes = [_measure(Path(one.name)) for one in self.deliveries] if with_digest else []
         files = format_count(len(self.deliveries), "file")
         return InputFacts(
             name=self.name,
@@ -579,18 +572,6 @@ def describe_left_out(name: str, left_out: int, listed: int) -> str:
         f"{name}: {left_out:,} of {format_count(listed, 'file')} left out: the ranges in their names are "
         f"more than {_MARGIN_MINUTES // 60} hours from the one wanted"
     )
-
-
-OpenDelivery = Callable[[str, Callable[[str], None]], AbstractContextManager[Records]]
-"""Opens a delivery by its name; the second argument is `on_incomplete` of `open_records`."""
-
-
-def _open_each(
-    names: Sequence[str], open_delivery: OpenDelivery, on_incomplete: Callable[[str], None]
-) -> Generator[Records]:
-    for name in names:
-        with open_delivery(name, on_incomplete) as records:
-            yield records
 
 
 class _DeliveredRecords:

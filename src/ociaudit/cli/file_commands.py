@@ -441,7 +441,7 @@ def _describe_entry(entry: Entry) -> str:
     return f"{time} {entry.event_id or '(no id)'} {entry.event_type}"
 
 
-def encode_reconciliation(found: Reconciliation) -> str:
+def encode_reconciliation(found: Reconciliation) -> str:  # long because: it names every member of the object
     """Return the result as one JSON object."""
     import msgspec
 

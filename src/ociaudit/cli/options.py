@@ -528,15 +528,15 @@ class Places:
             path = self._open_scratch() / "archive"
         remote = api.open_remote_archive(url, path, context)
         with console.handle_signals(self.cancellation.cancel):
-            if not remote.exists():
+            if not remote.exists():  # else the folder of a copy would be left behind
                 return None
-        with console.handle_signals(self.cancellation.cancel), hold_copy(path):
-            if not remote.pull():
-                return None
-            self._urls[path] = str(url)
-            self._archives[path] = remote
-            if is_whole:
-                remote.fetch_everything()
+            with hold_copy(path):
+                if not remote.pull():
+                    return None
+                self._urls[path] = str(url)
+                self._archives[path] = remote
+                if is_whole:
+                    remote.fetch_everything()
         return path
 
     def open_archive_folder(self, place: Any) -> Path:

@@ -240,7 +240,7 @@ _PARENTS: Mapping[str, tuple[str, str, object]] = MappingProxyType(
         "data.additional_details.": ("data.", "additional_details", _NO_DETAILS),
     }
 )
-"""Prefix of fields -> the prefix of the object that holds theirs, its name there, and what stands in for none."""
+"""Prefix of fields -> the prefix of the object that holds theirs, its name there, and the value where it is missing."""
 
 
 def list_fields(columns: Iterable[str]) -> frozenset[str]:
