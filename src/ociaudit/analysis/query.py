@@ -50,19 +50,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 import msgspec
 
 from ociaudit.archive.inputs import Input
-from ociaudit.archive.reader import ArchiveView, SegmentScan, quote_sql
 from ociaudit.errors import CorruptRun, DiskError, OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMN_NAMES, COLUMNS, Column, ColumnKind, list_fields, read_columns
 from ociaudit.events.fields import Facts, make_facts_model, make_facts_reader
 from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, Record
 from ociaudit.formats.compression import decompress
-from ociaudit.formats.parquet import cast_json
+from ociaudit.formats.parquet import cast_json, quote_sql
 from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_plain, read_plain_events
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 
 if TYPE_CHECKING:
     import duckdb
+
+    from ociaudit.archive.reader import ArchiveView, SegmentScan
 
 TABLE = "events"
 """The one table that a query may read."""

@@ -30,8 +30,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
-from ociaudit.archive.reader import Archive, ArchiveView, open_archive
 from ociaudit.errors import UnreadableInput, UsageError, format_count
 from ociaudit.events.event import BadPage, encode_instant, parse_page, read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute
@@ -41,7 +39,6 @@ from ociaudit.formats.reader import check_source, ignore_incomplete, open_record
 from ociaudit.planning.shard import Target, floor_minute, format_minute
 from ociaudit.planning.time_range import parse_time, resolve_range
 from ociaudit.storage.atomic_io import explain_disk, is_part_of, open_private, write_all
-from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import (
     CoverageStatement,
     ManifestFile,
@@ -63,7 +60,11 @@ from ociaudit.storage.verdict import (
 )
 
 if TYPE_CHECKING:
+    from ociaudit.archive.reader import Archive, ArchiveView
     from ociaudit.client.object_storage import ObjectFacts, ObjectStore, ObjectUrl
+
+# What reads archives and ledgers, and what talks to a store, is imported where it is used: to import all of it takes
+# longer than reading a small file.
 
 _LIMITS_HINT = "they select from an archive; of a file, oci-audit convert selects with --event-after and other filters"
 _DELIVERY = re.compile(r"(\d{8}T\d{6}Z)_(\d{8}T\d{6}Z)\.(\d{1,9})\.log(?:\.gz)?", re.ASCII)
@@ -282,12 +283,14 @@ class FileInput:
         self, *, needs_origins: bool = False, on_incomplete: Callable[[str], None] = ignore_incomplete
     ) -> Iterator[Records]:
         """Open the file with the reader of any format; origins come from the ledger beside it, if they are needed."""
-        origins = open_origins(self.path) if needs_origins and self.path is not None else None
+        origins = self.open_origins() if needs_origins else None
         with open_records(self.path, origins=origins, on_incomplete=on_incomplete, shown_as=self.url) as records:
             yield records
 
     def open_origins(self) -> Iterator[Target | None] | None:
         """Return the origins in the ledger beside the file."""
+        from ociaudit.storage.ledger import open_origins
+
         return None if self.path is None else open_origins(self.path)
 
     def count_regions(self) -> Counter[str]:
@@ -806,6 +809,9 @@ def open_input(
                 hint=_LIMITS_HINT,
             )
         return FileInput(path, manifest_path, url)
+    from ociaudit.archive.commit_log import is_archive
+    from ociaudit.archive.reader import open_archive
+
     if not _has_commits(path) and not is_archive(path):
         if manifest_path is not None:
             raise UsageError(f"{path} is a folder, which has no manifest", hint="omit --manifest")
@@ -841,6 +847,8 @@ def is_archive_folder(path: Path) -> bool:
     """
     if not _is_folder(path):
         return False
+    from ociaudit.archive.commit_log import ArchiveFolder, is_archive, report_damage
+
     if is_archive(path):
         return True
     if _has_commits(path):
@@ -855,6 +863,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def _has_commits(path: Path) -> bool:
+    from ociaudit.archive.commit_log import ArchiveFolder
+
     folder = ArchiveFolder(path)
     with explain_disk("look into", path):
         return folder.head_path.exists() or (folder.commits.is_dir() and any(folder.commits.iterdir()))
@@ -869,9 +879,6 @@ def is_same_file(a: Path, b: Path) -> bool:
 def _measure(path: Path) -> int:
     with explain_disk("look at", path):
         return path.stat().st_size
-
-
-# What talks to a store is imported where it is used: with the HTTP client, it takes longer than reading a small file.
 
 
 async def download_input(store: ObjectStore, url: ObjectUrl, folder: Path) -> Path | None:

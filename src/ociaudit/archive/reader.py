@@ -42,7 +42,7 @@ from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.formats.base import Record
-from ociaudit.formats.parquet import PARQUET_TYPES, cast_json, connect_writer
+from ociaudit.formats.parquet import PARQUET_TYPES, cast_json, connect_writer, quote_sql
 from ociaudit.planning.scope import find_compartment, suggest_region
 from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, format_minute, parse_minute
 from ociaudit.storage.manifest import CoveredTarget, GapEntry, ProvisionalEntry, make_gap_entry
@@ -373,11 +373,6 @@ def explain_engine(view: ArchiveView) -> Iterator[None]:
         if damage is None:
             raise
         raise damage from error
-
-
-def quote_sql(text: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _allow_files(wanted: int) -> int:

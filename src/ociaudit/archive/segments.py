@@ -526,7 +526,7 @@ class _SegmentWriter:
         parquet = Parquet(
             EventEncoder(),
             self.scratch,
-            scratch_name=f"rows-{self._count % 2}.ndjson.zst",
+            scratch_name=f"rows-{self._count % 2}.parquet",
             engine=self.engine,
             with_sha256=True,
         )

@@ -105,8 +105,8 @@ MAP_COLUMNS: tuple[Column, ...] = (
 )
 """The columns of the free maps, in order; each description is the path of the field."""
 
-Maps = tuple[str | None, ...]
-"""A value for each of `MAP_COLUMNS`."""
+Maps = tuple[msgspec.Raw | bytes, ...]
+"""JSON text for each of `MAP_COLUMNS`; `null` where there is no such field."""
 
 _NO_DATA = Data()
 _NO_IDENTITY = Identity()
@@ -173,7 +173,7 @@ _facts_decoder = msgspec.json.Decoder(_EventMaps)
 _details_decoder = msgspec.json.Decoder(Details | None)
 _NO_REQUEST_MAPS = _RequestMaps()
 _NO_RESPONSE_MAPS = _ResponseMaps()
-_NO_MAPS: Maps = (None,) * len(MAP_COLUMNS)
+_NO_MAPS: Maps = (_ABSENT,) * len(MAP_COLUMNS)
 
 
 class _Source(NamedTuple):
@@ -240,7 +240,23 @@ _PARENTS: Mapping[str, tuple[str, str, object]] = MappingProxyType(
         "data.additional_details.": ("data.", "additional_details", _NO_DETAILS),
     }
 )
-"""Prefix of fields -> the prefix of the object that holds theirs, its name there, and the value where it is missing."""
+"""Prefix of fields -> the prefix of the object that holds theirs, its name there, and the value where it is missing.
+
+An object comes after the one that holds it."""
+
+
+_PREFIXES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        column.name: frozenset(
+            prefix
+            for prefix in _PARENTS
+            for field in (_SOURCES[column.name].fields if column.name in _SOURCES else ())
+            if field.startswith(prefix)
+        )
+        for column in COLUMNS[:-1]
+    }
+)
+"""Column -> the prefixes of the objects that its fields are in."""
 
 
 def list_fields(columns: Iterable[str]) -> frozenset[str]:
@@ -255,20 +271,19 @@ def read_columns(
 
     The facts may be partial: they have at least the fields of `list_fields`.
     """
+    wanted = list(columns)
+    # No function that calls itself: such a closure is a cycle, and would keep the events until cycles are searched for.
     objects: dict[str, Sequence[object]] = {"": facts}
-
-    def list_objects(prefix: str) -> Sequence[object]:
-        if prefix not in objects:
-            outer, name, absent = _PARENTS[prefix]
-            objects[prefix] = [value or absent for value in map(attrgetter(name), list_objects(outer))]
-        return objects[prefix]
+    for prefix, (outer, name, absent) in _PARENTS.items():
+        if outer in objects and any(prefix in _PREFIXES[column] for column in wanted):
+            objects[prefix] = [value or absent for value in map(attrgetter(name), objects[outer])]
 
     def list_values(field: str) -> list[Value]:
         prefix, dot, name = field.rpartition(".")
-        return list(map(attrgetter(name), list_objects(prefix + dot)))
+        return list(map(attrgetter(name), objects[prefix + dot]))
 
     table: list[Sequence[Value]] = []
-    for column in columns:
+    for column in wanted:
         if column in _ORIGIN_PARTS:
             table.append(list(map(_ORIGIN_PARTS[column], origins)))
             continue
@@ -348,20 +363,20 @@ def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
     request = data.request or _NO_REQUEST_MAPS
     response = data.response or _NO_RESPONSE_MAPS
     return facts, (
-        _null_to_none(data.freeform_tags),
-        _null_to_none(data.defined_tags),
-        _null_to_none(request.parameters),
-        _null_to_none(request.headers),
-        _null_to_none(response.headers),
-        _null_to_none(response.payload),
-        _null_to_none(data.state_change),
-        _null_to_none(details),
+        data.freeform_tags,
+        data.defined_tags,
+        request.parameters,
+        request.headers,
+        response.headers,
+        response.payload,
+        data.state_change,
+        details,
     )
 
 
-def _null_to_none(value: bytes) -> str | None:
-    text = str(value, "utf-8")  # a msgspec.Raw never equals bytes
-    return None if text == "null" else text
+def is_null(value: msgspec.Raw | bytes) -> bool:
+    """Return whether the text of a map is `null`."""
+    return len(value) == len(_NULL) and bytes(value) == _NULL  # a msgspec.Raw never equals bytes
 
 
 def _extract_leniently(raw: bytes) -> Maps:
@@ -371,7 +386,7 @@ def _extract_leniently(raw: bytes) -> Maps:
     values = []
     for column in MAP_COLUMNS:
         model, name = column.description.rsplit(".", 2)[-2:]
-        values.append(_null_to_none(bytes(parts[model].get(name, _NULL))))
+        values.append(bytes(parts[model].get(name, _NULL)))
     return tuple(values)
 
 

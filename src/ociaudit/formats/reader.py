@@ -73,7 +73,7 @@ class RecordSource:
         detected: DetectedInput,
         compression: str,
         *,
-        origins: Iterator[Target] | None = None,
+        origins: Iterator[Target | None] | None = None,
         on_incomplete: Callable[[str], None],
     ) -> None:
         """Read the events of `detected`; `name` is the file's name in messages.
@@ -165,7 +165,7 @@ def open_records(
     source: Path | None,
     *,
     stdin: int = 0,
-    origins: Iterator[Target] | None = None,
+    origins: Iterator[Target | None] | None = None,
     on_incomplete: Callable[[str], None] = ignore_incomplete,
     shown_as: str = "",
 ) -> Iterator[RecordSource]:

@@ -1,8 +1,11 @@
 """The format `parquet`, as everyone's tools read it; its rows counted; its scratch file."""
 
 import io
+import json
 import os
 import tempfile
+import threading
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +15,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ociaudit.errors import DiskError
-from ociaudit.events.columns import MAP_COLUMNS, read_facts_and_maps
+from ociaudit.events.columns import MAP_COLUMNS, is_null, make_row, read_facts_and_maps
+from ociaudit.events.fields import read_facts, replace_surrogates
+from ociaudit.formats import parquet
 from ociaudit.formats.base import EventEncoder, InvalidFile
 from ociaudit.formats.parquet import PARQUET_COLUMNS, SCRATCH_NAME, count_parquet_rows
 from ociaudit.formats.registry import make_format
@@ -67,7 +74,8 @@ def test_parquet_has_the_same_values_everywhere(parquet_path: Path, read) -> Non
             None if text is None else datetime.fromisoformat(text) for text in expect_column(name, is_defused=False)
         ]
     for at, column in enumerate(MAP_COLUMNS):
-        assert table[column.name] == [read_facts_and_maps(raw)[1][at] for raw in RAWS], column.name
+        served = [read_facts_and_maps(raw)[1][at] for raw in RAWS]
+        assert table[column.name] == [None if is_null(text) else bytes(text).decode() for text in served], column.name
 
 
 def test_parquet_has_one_schema(parquet_path: Path) -> None:
@@ -141,11 +149,12 @@ def test_a_scratch_file_that_cannot_be_created_is_an_error_of_the_disk(tmp_path)
 
 
 def test_a_scratch_file_that_is_gone_is_an_error_of_the_disk(tmp_path) -> None:
-    """A scratch file that DuckDB cannot read is a `DiskError` that names it, not a shorter output."""
+    """A scratch file that is gone after DuckDB has written it is a `DiskError` that names it, not an empty output."""
     writer = make_format("parquet", EventEncoder(), scratch=tmp_path)
     writer.begin()
     writer.write([b"{}"], [None])
     (tmp_path / SCRATCH_NAME).unlink()
+    (tmp_path / SCRATCH_NAME).mkdir()
     with pytest.raises(DiskError, match=SCRATCH_NAME):
         list(writer.finish())
     writer.close()
@@ -166,3 +175,81 @@ def test_a_full_disk_under_the_scratch_file_is_reported(tmp_path) -> None:
     with pytest.raises(DiskError, match="No space left"):
         write()
     writer.close()
+    assert not parquet._alive
+
+
+def test_closing_ends_what_is_under_way(tmp_path) -> None:
+    """A writer that is closed in the middle, or after something that is no event, leaves no thread and no memory."""
+    for number, last in enumerate((b"{}", b"not JSON", b'{"a":"\xff"}')):
+        writer = make_format("parquet", EventEncoder(), scratch=tmp_path)
+        writer.begin()
+        writer.write([b'{"n":%d}' % at for at in range(9_000)], [None] * 9_000)
+        with nullcontext() if number == 0 else pytest.raises(ValueError):
+            writer.write([last] * 2_000, [None] * 2_000)
+        writer.close()
+        assert not parquet._alive
+        assert not list(tmp_path.iterdir())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
+
+
+texts = st.text(max_size=12) | st.none()
+served = st.fixed_dictionaries(
+    {},
+    optional={
+        "eventId": texts,
+        "eventTime": st.sampled_from(["2026-01-02T03:04:05.678Z", "never"]),
+        "data": st.fixed_dictionaries(
+            {},
+            optional={
+                "resourceName": texts,
+                "freeformTags": st.dictionaries(st.text(max_size=3), texts, max_size=2) | st.none(),
+                "response": st.fixed_dictionaries({"status": st.sampled_from(["200", "404", "x"]) | st.none()}),
+            },
+        ),
+    },
+)
+
+
+@given(st.lists(st.lists(served, max_size=70), max_size=4))
+def test_any_consumer_reads_the_batches_as_they_were_made(batches: list[list[dict[str, object]]]) -> None:
+    """PyArrow, which takes the columns out of a batch, validates each; all that a structure points to is freed."""
+    raws = [[json.dumps(event).encode() for event in batch] for batch in batches if batch]
+    tables = [parquet._make_table(batch, batch, [None] * len(batch)) for batch in raws]
+    pending = [parquet._export_batch(table, len(batch)) for table, batch in zip(tables, raws, strict=True)]
+    with closing(parquet._ArrowStream(PARQUET_COLUMNS, lambda: pending.pop(0) if pending else None)) as stream:
+        reader = pa.RecordBatchReader.from_stream(stream)
+        found = list(reader)
+        del reader
+    for batch, table in zip(found, raws, strict=True):
+        batch.validate(full=True)
+        rows = batch.to_pydict()
+        assert rows["event"] == [raw.decode() for raw in table]
+        assert rows["event_id"] == [replace_surrogates_in(json.loads(raw).get("eventId")) for raw in table]
+        maps = [read_facts_and_maps(raw)[1][0] for raw in table]
+        assert rows["freeform_tags"] == [None if is_null(text) else bytes(text).decode() for text in maps]
+        assert rows["status"] == [make_row(read_facts(raw), None)[6] for raw in table]
+    column = found[0].column("event") if found else None
+    found = batch = None
+    if column is not None:  # it outlives its batch
+        assert column.to_pylist() == [raw.decode() for raw in raws[0]]
+    column = None
+    assert not parquet._alive
+
+
+def replace_surrogates_in(value: object) -> object:
+    """Return a value as the columns hold it."""
+    return replace_surrogates(value) if isinstance(value, str) else None
+
+
+def test_a_stream_that_stops_is_an_error_for_its_consumer() -> None:
+    """What `take` raises ends the stream with an error, not as if it were complete."""
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with closing(parquet._ArrowStream(PARQUET_COLUMNS, stop)) as stream, duckdb.connect() as connection:
+        with pytest.raises(duckdb.Error, match="the stream was stopped"):
+            connection.execute("SELECT count(*) FROM stream")
+        with pytest.raises(ValueError, match="has been read"):
+            stream.__arrow_c_stream__()
+    assert not parquet._alive
