@@ -29,10 +29,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from itertools import groupby
+from itertools import compress, groupby
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from ociaudit.events.fields import (
     NANOSECONDS,
@@ -45,7 +47,8 @@ from ociaudit.events.fields import (
     Response,
     is_sign_in,
     judge_outcome,
-    make_facts_reader,
+    make_facts_model,
+    read_facts,
     read_instants,
     replace_surrogates,
     split_addresses,
@@ -152,7 +155,7 @@ _FACTS_OF_BATCH = (
     *("data.identity.ip_address", "data.identity.user_agent"),
     *("data.response.status", "data.additional_details.event_id"),
 )
-_read_facts = make_facts_reader(_FACTS_OF_BATCH)
+_decode_facts = msgspec.json.Decoder(make_facts_model(_FACTS_OF_BATCH)).decode
 
 
 class EventBatch(NamedTuple):
@@ -184,7 +187,10 @@ def read_batch(raws: Sequence[bytes]) -> EventBatch:
     Raises:
         ValueError: one of them is not a JSON object.
     """
-    facts = list(map(_read_facts, raws))
+    try:
+        facts = list(map(_decode_facts, raws))
+    except (msgspec.MsgspecError, RecursionError):
+        facts = list(map(read_facts, raws))
     datas = [one.data or _NO_DATA for one in facts]
     identities = [data.identity or _NO_IDENTITY for data in datas]
     principals = [one.principal_name or one.principal_id or one.caller_name or "" for one in identities]
@@ -344,16 +350,6 @@ class Activity:
         """Return whether there are notable actions."""
         return self._notable is not None
 
-    @property
-    def priority(self) -> int:
-        """Return how important it is to keep this activity.
-
-        Lowest if every event failed, highest if the pair is watched; within each group, by number of events.
-        """
-        if self._notable is not None and self._notable.is_watched:
-            return 2 * _MOST_EVENTS + self.events
-        return self.events if self.failures >= self.events else _MOST_EVENTS + self.events
-
     def start_notable(self) -> NotableActions:
         """Return the notable actions of this activity, to record in them."""
         if self._notable is None:
@@ -456,16 +452,24 @@ class ActivityTracker:
             self._watched.add(pair)
 
     def _drop_least_important(self) -> None:
-        """Keep the `_ACTIVITIES_KEPT` activities of highest priority."""
-        priorities = [activity.priority for activity in self.activities.values()]
+        """Keep the `_ACTIVITIES_KEPT` activities of highest priority.
+
+        It is lowest if every event failed, highest if the pair is watched; within each group, the number of events.
+        """
+        priorities = [
+            activity.events if activity.failures >= activity.events else _MOST_EVENTS + activity.events
+            for activity in self.activities.values()
+        ]
+        for index, pair in enumerate(self.activities) if self._watched else ():
+            if pair in self._watched:
+                priorities[index] = 2 * _MOST_EVENTS + self.activities[pair].events
         threshold = sorted(priorities, reverse=True)[_ACTIVITIES_KEPT]
-        room = _ACTIVITIES_KEPT - sum(priority > threshold for priority in priorities)
-        kept: dict[Pair, Activity] = {}
-        for (pair, activity), priority in zip(self.activities.items(), priorities, strict=True):
-            if priority == threshold:  # among equals the earliest stay, because their first time is exact
-                room -= 1
-            if priority > threshold or (priority == threshold and room >= 0):
-                kept[pair] = activity
+        room = _ACTIVITIES_KEPT - sum([priority > threshold for priority in priorities])
+        # Among equals the earliest stay, because their first time is exact.
+        stay = [
+            priority > threshold or (priority == threshold and (room := room - 1) >= 0) for priority in priorities
+        ]
+        kept = dict(compress(self.activities.items(), stay))
         self.dropped += len(self.activities) - len(kept)
         self.activities = kept
         self._watched &= self.activities.keys()

@@ -185,15 +185,15 @@ class EventStats:
         """Note whether there are too many principals or addresses; until now the activities had all of them."""
         if self._seen is None:
             self._seen = ({pair[0] for pair in self.activities}, {pair[1] for pair in self.activities})
-        for seen, at in zip(self._seen, range(2), strict=True):
-            seen.update([pair[at] for pair in pairs])
-            seen.discard("")
-        principals, addresses = map(len, self._seen)
-        self.are_principals_capped |= principals > 2 * _ACTORS_KEPT
-        self.are_addresses_capped |= addresses > 2 * _ACTORS_KEPT
-        for seen, is_capped in zip(self._seen, (self.are_principals_capped, self.are_addresses_capped), strict=True):
-            if is_capped:
+        are_capped = [self.are_principals_capped, self.are_addresses_capped]
+        for at, seen in enumerate(self._seen):
+            if not are_capped[at]:
+                seen.update([pair[at] for pair in pairs])
+                seen.discard("")
+                are_capped[at] = len(seen) > 2 * _ACTORS_KEPT
+            if are_capped[at]:
                 seen.clear()
+        self.are_principals_capped, self.are_addresses_capped = are_capped
 
     def list_actors(self) -> tuple[list[ActorSummary], list[ActorSummary]]:
         """Return the principals with their addresses, and the addresses with their principals, by first seen."""
