@@ -365,6 +365,8 @@ class FindingReserve:
         """Pair -> its floor, so that most events are passed over with one look."""
         self._level = 0
         self._watched = 0
+        self._is_reduced = False
+        """Whether pairs that were watched before may have to be widened again."""
         self._dropped = 0
 
     def add(
@@ -374,7 +376,7 @@ class FindingReserve:
 
         `groups` and `orders` are as in `EventSample.add`.
         """
-        self._widen(stats.tracker)
+        self._widen(batch, stats.tracker)
         floors = self._floors
         unknown = _ALWAYS if self._limit(_ORDINARY) else _BAND  # without room for ordinary pairs, only NOTABLE events
         keys = [order + _BANDS[group] for order, group in zip(orders, groups, strict=True)]
@@ -405,31 +407,35 @@ class FindingReserve:
             self.size_bytes += size - heapq.heappushpop(events, event)[4]
         self._floors[pair] = events[0][0] if len(events) >= kept.most else _ALWAYS
 
-    def _widen(self, tracker: ActivityTracker) -> None:
-        """Let pairs that are watched from now on keep more events than others."""
+    def _widen(self, batch: EventBatch, tracker: ActivityTracker) -> None:
+        """Let pairs that are watched from now on keep more events than others: they have events in this batch."""
         most = self._limit(_WATCHED)
         if len(tracker.watched) == self._watched or not most:
             return
         self._watched = len(tracker.watched)
         pairs = self._pairs
-        for pair in tracker.watched:
+        wanted = tracker.watched if self._is_reduced else {pair for pair, _ in batch.pairs if pair in tracker.watched}
+        self._is_reduced = False
+        for pair in wanted:
             kept = pairs.get(pair)
             if kept is None:
                 kept = pairs[pair] = _PairReserve(most)
             elif kept.most < most:
                 kept.most = most
             else:
-                continue  # nearly all: this runs over every watched pair
+                continue
             self._floors[pair] = kept.floor
 
     def _forget(self, known: Collection[Pair]) -> None:
         """Give up the pairs that are no longer known."""
+        self._is_reduced = True
         self._pairs = {pair: kept for pair, kept in self._pairs.items() if pair in known}
         self._floors = {pair: kept.floor for pair, kept in self._pairs.items()}
         self.size_bytes = sum(size for kept in self._pairs.values() for *_, size in kept.events)
 
     def _trim(self, stats: EventStats) -> None:
         """Give up events until there is room again; on the last level nothing is kept."""
+        self._is_reduced = True
         ranks = _rank_pairs(self._pairs, stats)
         while self.size_bytes > MOST_RESERVED_BYTES * _KEPT_AFTER_TRIM:
             self._level = min(self._level + 1, len(_RESERVE_LIMITS) - 1)
