@@ -466,9 +466,7 @@ class ActivityTracker:
         threshold = sorted(priorities, reverse=True)[_ACTIVITIES_KEPT]
         room = _ACTIVITIES_KEPT - sum([priority > threshold for priority in priorities])
         # Among equals the earliest stay, because their first time is exact.
-        stay = [
-            priority > threshold or (priority == threshold and (room := room - 1) >= 0) for priority in priorities
-        ]
+        stay = [priority > threshold or (priority == threshold and (room := room - 1) >= 0) for priority in priorities]
         kept = dict(compress(self.activities.items(), stay))
         self.dropped += len(self.activities) - len(kept)
         self.activities = kept

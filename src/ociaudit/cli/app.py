@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 _PROGRAM = "oci-audit"
 _COMPLETION_VARIABLE = "_OCI_AUDIT_COMPLETE"
 _SHELLS = ("bash", "zsh", "fish")
-_SWITCH_SECONDS = 0.001
 
 
 class LazyCommand(NamedTuple):
@@ -188,8 +187,6 @@ def main() -> None:
     """Run the command line and exit."""
     # What is imported lives as long as the process, and events make no cycles: collecting less often saves 0.1 s.
     gc.set_threshold(50_000, 50, 50)
-    # Threads in which DuckDB, zstd or a hash works need the interpreter for an instant only, and wait this long for it.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     instruction = os.environ.get(_COMPLETION_VARIABLE)
     if instruction:
         from click.shell_completion import shell_complete

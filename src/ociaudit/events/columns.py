@@ -114,8 +114,9 @@ _NO_REQUEST = Request()
 _NO_RESPONSE = Response()
 _NO_DETAILS = Details()
 _AUDIT_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII)
-_NULL = b"null"
-_ABSENT = msgspec.Raw(_NULL)
+NULL = b"null"
+"""The JSON text of a map that is not there."""
+_ABSENT = msgspec.Raw(NULL)
 
 
 class Origin(Protocol):
@@ -376,7 +377,7 @@ def read_facts_and_maps(raw: bytes) -> tuple[Facts, Maps]:
 
 def is_null(value: msgspec.Raw | bytes) -> bool:
     """Return whether the text of a map is `null`."""
-    return len(value) == len(_NULL) and bytes(value) == _NULL  # a msgspec.Raw never equals bytes
+    return len(value) == len(NULL) and bytes(value) == NULL  # a msgspec.Raw never equals bytes
 
 
 def _extract_leniently(raw: bytes) -> Maps:
@@ -386,10 +387,10 @@ def _extract_leniently(raw: bytes) -> Maps:
     values = []
     for column in MAP_COLUMNS:
         model, name = column.description.rsplit(".", 2)[-2:]
-        values.append(bytes(parts[model].get(name, _NULL)))
+        values.append(bytes(parts[model].get(name, NULL)))
     return tuple(values)
 
 
 def _extract_member(members: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
-    value = bytes(members.get(name, _NULL)).strip()
+    value = bytes(members.get(name, NULL)).strip()
     return split_members(value) if value.startswith(b"{") else {}

@@ -19,7 +19,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from array import array
+import struct
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -36,6 +36,7 @@ from ociaudit.errors import DiskError
 from ociaudit.events.columns import (
     COLUMNS,
     MAP_COLUMNS,
+    NULL,
     Column,
     ColumnKind,
     is_null,
@@ -210,8 +211,7 @@ class Parquet:
         table = _make_table(raws, events, origins)
         if self._with_sha256:
             digits = self.sha256s[-_SHA256_BYTES * len(raws) :].hex().encode()
-            offsets = array("q", range(0, len(digits) + 1, 2 * _SHA256_BYTES))
-            table.append(_Column(None, offsets, digits, nulls=0))
+            table.append(_Column(None, _add_up([2 * _SHA256_BYTES] * len(raws)), digits, nulls=0))
         self._put(_export_batch(table, len(raws)))
 
     def _put(self, batch: _ArrowArray | None) -> None:
@@ -387,7 +387,7 @@ _release_schema, _release_array = _ReleaseSchema(_drop_at), _ReleaseArray(_drop_
 class _Column:
     """A column of a batch: Arrow's buffers (a bitmap of the values that are not null, offsets if any, data)."""
 
-    def __init__(self, *buffers: bytes | array[int] | None, nulls: int) -> None:
+    def __init__(self, *buffers: bytes | None, nulls: int) -> None:
         self.buffers = buffers
         self.nulls = nulls
 
@@ -421,18 +421,28 @@ def _make_texts(values: Sequence[str | None]) -> _Column:
 
 
 def _make_maps(values: Sequence[msgspec.Raw | bytes]) -> _Column:
-    present, bitmap, nulls = _split_nulls([None if is_null(value) else value for value in values], b"")
+    lengths = list(map(len, values))
+    if len(NULL) not in lengths:
+        return _Column(None, _add_up(lengths), b"".join(values), nulls=0)
+    present, bitmap, nulls = _split_nulls(
+        [
+            None if length == len(NULL) and is_null(value) else value
+            for value, length in zip(values, lengths, strict=True)
+        ],
+        b"",
+    )
     return _Column(bitmap, _add_up(map(len, present)), b"".join(present), nulls=nulls)
 
 
 def _make_integers(values: Sequence[int | None]) -> _Column:
     present, bitmap, nulls = _split_nulls(values, 0)
-    return _Column(bitmap, array("i", present), nulls=nulls)
+    return _Column(bitmap, struct.pack(f"{len(present)}i", *present), nulls=nulls)
 
 
-def _add_up(lengths: Iterable[int]) -> array[int]:
+def _add_up(lengths: Iterable[int]) -> bytes:
     """Return the offsets of texts of these lengths, and that of the end."""
-    return array("q", accumulate(lengths, initial=0))
+    offsets = list(accumulate(lengths, initial=0))
+    return struct.pack(f"{len(offsets)}q", *offsets)
 
 
 def _split_nulls(values: Sequence[T | None], absent: T) -> tuple[Sequence[T], bytes | None, int]:
@@ -459,7 +469,7 @@ def _fill_array(
     place: _ArrowArray,
     length: int,
     nulls: int,
-    buffers: Sequence[bytes | array[int] | None],
+    buffers: Sequence[bytes | None],
     children: ctypes.Array[_ArrowArray] | None = None,
 ) -> None:
     addresses = _make_array_type(ctypes.c_void_p, len(buffers))(*map(_find_address, buffers))
@@ -470,9 +480,7 @@ def _fill_array(
     place.private_data = _keep((addresses, buffers, children, place.children))
 
 
-def _find_address(buffer: bytes | array[int] | None) -> int | None:
-    if isinstance(buffer, array):
-        return buffer.buffer_info()[0]
+def _find_address(buffer: bytes | None) -> int | None:
     return None if buffer is None else _bytes_address(buffer)
 
 
