@@ -278,7 +278,7 @@ def test_a_form_that_does_not_exist_is_refused(run, emulator, tmp_path, argument
 
 @pytest.mark.parametrize(
     ("name", "room", "refused"),
-    [("a.parquet", 10, "a.parquet.run/"), ("a.parquet", 50, "a.parquet:"), ("a.csv", 100, "a.csv:")],
+    [("a.parquet", 10, "a.parquet.run/"), ("a.parquet", 50, "a.parquet.run/rows.parquet:"), ("a.csv", 100, "a.csv:")],
     ids=["the spool does not fit", "Parquet does not fit", "CSV does not fit"],
 )
 def test_a_full_disk_leaves_no_table(run, records, tmp_path, name, room, refused):

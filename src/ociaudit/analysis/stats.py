@@ -52,6 +52,8 @@ _ACTORS_KEPT = 50_000
 _CHANGES_KEPT = 5_000
 _HOURS_KEPT = 200_000
 _CLASSES_KEPT = 50_000
+_MOST_RESTARTS = 2
+"""After so many, all files that follow are read the slow way: each restart reads all files before it again."""
 T = TypeVar("T")
 
 
@@ -290,30 +292,52 @@ def count_files(
     is_once = not all(source.is_rereadable for source in inputs)
     # A stream cannot be read a second time.
     slow = {number for number, source in enumerate(inputs) if is_once or source.file is None}
+    noticed: set[str] = set()
+
+    def notice(reason: str) -> None:
+        if reason not in noticed:
+            noticed.add(reason)
+            on_incomplete(reason)
+
+    restarts = 0
     while True:
         counter = make_counter()
-        for number, source in enumerate(inputs):
-            if number in slow or source.file is None:
-                _count_records(counter, source, on_incomplete)
-            elif not _count_plain_lines(counter, source.file):
-                slow.add(number)
-                break
-        else:
-            return counter
+        number = 0
+        try:
+            for number, source in enumerate(inputs):
+                if number in slow or source.file is None or not _count_plain_lines(counter, source.file):
+                    _count_records(counter, source, notice)
+        except _WronglyCounted:
+            restarts += 1
+            slow.update([number] if restarts < _MOST_RESTARTS else range(number, len(inputs)))
+            continue
+        return counter
+
+
+class _WronglyCounted(Exception):
+    """Events of a file were counted before it turned out to be one of another kind."""
 
 
 def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
-    """Count the events of a file with one event in each line; return False, with wrong counts, if it is not one."""
+    """Count the events of a file with one event in each line; return False if it is not one.
+
+    Raises:
+        _WronglyCounted: only a later line showed that.
+    """
     if not path.is_file():
         return False
+    has_counted = False
     with explain_disk("read", path), open_plain(path) as file:
         try:
             is_compressed = bool(decompress([file.peek()])[0])
             for batch in read_plain_events(file) if is_compressed else read_plain_lines(file, keeps_line_breaks=True):
+                has_counted = True
                 counter.add_raws(batch)
                 if counter.untyped:  # perhaps another shape
-                    return False
-        except ValueError:  # NotPlainLines, or not the JSON of an event
+                    raise _WronglyCounted
+        except ValueError as error:  # NotPlainLines, or not the JSON of an event
+            if has_counted:
+                raise _WronglyCounted from error
             return False
     return True
 

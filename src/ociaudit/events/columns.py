@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -31,6 +31,7 @@ from ociaudit.events.fields import (
     Identity,
     Request,
     Response,
+    are_audit_times,
     format_instant,
     is_day,
     judge_outcome,
@@ -178,10 +179,14 @@ _NO_MAPS: Maps = (_ABSENT,) * len(MAP_COLUMNS)
 
 
 class _Source(NamedTuple):
-    """The fields that a column is made of, named as in `fields.make_facts_model`, and how; None: it is the field."""
+    """The fields that a column is made of, named as in `fields.make_facts_model`, and how; None: it is the field.
+
+    `is_repetitive`: in many events there are few different values, so each is converted once.
+    """
 
     fields: tuple[str, ...]
     convert: Callable[..., Value] | None = None
+    is_repetitive: bool = False
 
 
 def _choose_address(addresses: str | None) -> str | None:
@@ -208,8 +213,8 @@ _OUTCOME_FIELDS = ("data.response.status", "data.additional_details.event_id", "
 _DERIVED: Mapping[str, _Source] = MappingProxyType(
     {
         "event_time": _Source(("event_time",), format_time),
-        "outcome": _Source(_OUTCOME_FIELDS, judge_outcome),
-        "status": _Source(("data.response.status",), read_status),
+        "outcome": _Source(_OUTCOME_FIELDS, judge_outcome, is_repetitive=True),
+        "status": _Source(("data.response.status",), read_status, is_repetitive=True),
         "ip_address": _Source(("data.identity.ip_address",), _choose_address),
         "ip_addresses": _Source(("data.identity.ip_address",)),
         "response_time": _Source(("data.response.response_time",), format_time),
@@ -288,10 +293,25 @@ def read_columns(
         if column in _ORIGIN_PARTS:
             table.append(list(map(_ORIGIN_PARTS[column], origins)))
             continue
-        fields, convert = _SOURCES[column]
-        values = [list_values(field) for field in fields]
-        table.append(list(map(convert, *values)) if convert else values[0])
+        source = _SOURCES[column]
+        values = [list_values(field) for field in source.fields]
+        table.append(_convert(source, values))
     return table
+
+
+def _convert(source: _Source, values: Sequence[list[Value]]) -> Sequence[Value]:
+    convert = source.convert
+    if convert is None:
+        return values[0]
+    if source.is_repetitive:
+        keys = list(zip(*values, strict=True))
+        known = {key: convert(*key) for key in set(keys)}
+        return [known[key] for key in keys]
+    if convert is format_time:
+        texts = cast(list[str | None], values[0])
+        if are_audit_times(texts) and all(map(is_day, {text[:10] for text in texts})):
+            return texts
+    return list(map(convert, *values))
 
 
 def read_row(record: EventWithOrigin) -> Row:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeGuard, cast
 
 import msgspec
 
@@ -402,14 +402,20 @@ def read_instant(text: str | None) -> int:
 
 def read_instants(texts: Sequence[str | None]) -> list[int]:
     """Return what `read_instant` returns for each text; faster for times as Audit writes them."""
-    if set(map(type, texts)) == {str}:
-        times = cast(Sequence[str], texts)
-        if set(map(len, times)) == {_AUDIT_LENGTH} and _AUDIT_TIMES.fullmatch("".join(times)):
-            hours = _Hours()
-            instants = [hours[text[:13]] + _SECONDS[text[14:19]] + _THOUSANDTHS[text[20:23]] for text in times]
-            if UNREADABLE_INSTANT not in hours.values():
-                return instants
+    if are_audit_times(texts):
+        hours = _Hours()
+        instants = [hours[text[:13]] + _SECONDS[text[14:19]] + _THOUSANDTHS[text[20:23]] for text in texts]
+        if UNREADABLE_INSTANT not in hours.values():
+            return instants
     return list(map(read_instant, texts))
+
+
+def are_audit_times(texts: Sequence[str | None]) -> TypeGuard[Sequence[str]]:
+    """Return whether all texts have the form of times as Audit writes them; their days need not exist."""
+    if set(map(type, texts)) != {str}:
+        return False
+    times = cast(Sequence[str], texts)
+    return set(map(len, times)) == {_AUDIT_LENGTH} and _AUDIT_TIMES.fullmatch("".join(times)) is not None
 
 
 class _Hours(dict[str, int]):

@@ -20,8 +20,9 @@ import ctypes
 import hashlib
 import os
 import struct
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cache
 from itertools import accumulate, count
@@ -77,7 +78,6 @@ _BATCHES_AHEAD = 6
 """DuckDB takes as many batches as a row group has, and then takes none while it compresses them."""
 _GROUP_BYTES = 24 * 1024 * 1024
 _GROUP_ROWS = 16_384
-_BATCHES_AHEAD = 1
 _LEVEL = 1
 """Level 3 makes files 6 % smaller and takes 40 % longer."""
 _SHA256_BYTES = 32
@@ -138,8 +138,9 @@ class Parquet:
         self._columns = SEGMENT_COLUMNS if with_sha256 else PARQUET_COLUMNS
         self._engine = engine
         self._path = scratch / scratch_name
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._copying: Future[None] | None = None
+        # Not an executor's thread: Python waits for these before it is known that nobody will call `close`.
+        self._thread = threading.Thread(target=self._copy, name="parquet")
+        self._result: Future[None] = Future()
         self._batches: Queue[_ArrowArray | None] = Queue(_BATCHES_AHEAD)
         self._is_stopped = False
         self._raws: list[bytes] = []
@@ -197,7 +198,8 @@ class Parquet:
                 _release(self._batches.get_nowait())
         with suppress(Full):
             self._batches.put_nowait(None)
-        self._thread.shutdown()
+        if self._thread.ident is not None:
+            self._thread.join()
         with suppress(Empty):
             while True:
                 _release(self._batches.get_nowait())
@@ -216,13 +218,13 @@ class Parquet:
 
     def _put(self, batch: _ArrowArray | None) -> None:
         """Wait until DuckDB takes a batch; None is the end."""
-        if self._copying is None:
-            self._copying = self._thread.submit(self._copy)
+        if self._thread.ident is None:
+            self._thread.start()
         while True:
             with suppress(Full):
                 self._batches.put(batch, timeout=_PATIENCE_SECONDS)
                 return
-            if self._copying.done():
+            if self._result.done():
                 _release(batch)
                 self._wait()
 
@@ -230,22 +232,31 @@ class Parquet:
         import duckdb
 
         try:
-            if self._copying is not None:
-                self._copying.result()
+            self._result.result()
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise self._explain("write to", str(error).partition("\n")[0]) from error
 
     def _copy(self) -> None:
         """Have DuckDB write all batches."""
-        with (
-            closing(_ArrowStream(self._columns, self._take)) as stream,
-            connect_writer() if self._engine is None else self._engine.cursor() as engine,
-        ):
-            engine.register("rows", stream)
-            engine.execute(self._make_statement())
+        try:
+            with (
+                closing(_ArrowStream(self._columns, self._take)) as stream,
+                connect_writer() if self._engine is None else self._engine.cursor() as engine,
+            ):
+                engine.register("rows", stream)
+                engine.execute(self._make_statement())
+        except BaseException as error:  # noqa: BLE001 - for the one who waits for the result
+            self._result.set_exception(error)
+        else:
+            self._result.set_result(None)
 
     def _take(self) -> _ArrowArray | None:
-        batch = self._batches.get()
+        while True:
+            with suppress(Empty):
+                batch = self._batches.get(timeout=_PATIENCE_SECONDS)
+                break
+            if not threading.main_thread().is_alive():  # nobody will call `close`; Python waits for this thread
+                raise InterruptedError
         if self._is_stopped:
             _release(batch)
             raise InterruptedError
@@ -413,6 +424,11 @@ def _make_table(raws: Sequence[bytes], events: Sequence[bytes], origins: Sequenc
 
 
 def _make_texts(values: Sequence[str | None]) -> _Column:
+    first, length = values[0], len(values)
+    if first == values[-1] and values.count(first) == length:  # which is common
+        data = (first or "").encode()
+        bitmap, nulls = (None, 0) if first is not None else (bytes(-(-length // 8)), length)
+        return _Column(bitmap, _add_up([len(data)] * length), data * length, nulls=nulls)
     present, bitmap, nulls = _split_nulls(values, "")
     text = "".join(present)
     data = text.encode()
@@ -551,7 +567,7 @@ def _get_schema(stream: Any, place: Any) -> int:
 def _get_next(stream: Any, place: Any) -> int:
     try:
         batch = _alive[stream.contents.private_data].take()
-    except BaseException:  # noqa: BLE001 - it cannot cross C; whoever stops the stream knows why
+    except BaseException:  # noqa: BLE001 - it cannot cross C; who stops the stream knows why
         return _EIO
     if batch is None:
         place.contents.release = _ReleaseArray()

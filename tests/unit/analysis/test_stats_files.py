@@ -114,6 +114,28 @@ def test_files_are_counted_together(tmp_path: Path) -> None:
     assert count_files(open_inputs([plain, packed, again]), EventStats).events == 6
 
 
+@pytest.mark.parametrize("kind", ["one line", "another shape", "a mixture"])
+def test_no_file_is_read_again_for_each_other_one(tmp_path: Path, kind: str) -> None:
+    """However many files are not what they seem to be, each is read three times at most, and a notice given once."""
+    data = {
+        "one line": json.dumps([json.loads(EVENTS[0])]).encode(),
+        "another shape": b'{"event-id":"1","event-type":"x","event-time":"2025-12-01T00:00:00Z","data":{}}\n',
+    }
+    page = b'{"opc-next-page":"x","data":[%b]}\n' % EVENTS[0]
+    kinds = [*data.values(), encode_export(EVENTS[:1]), page] if kind == "a mixture" else [data[kind]]
+    paths = [write(tmp_path / f"{at}.json", kinds[at % len(kinds)]) for at in range(40)]
+    made: list[EventStats] = []
+    reasons: list[str] = []
+
+    def make_counter() -> EventStats:
+        made.append(EventStats())
+        return made[-1]
+
+    assert count_files(open_inputs(paths), make_counter, on_incomplete=reasons.append).events == 40
+    assert len(made) <= 3
+    assert len(reasons) == len(set(reasons)) == (10 if kind == "a mixture" else 0)
+
+
 def test_an_endless_line_is_not_held_in_memory(tmp_path: Path) -> None:
     """A line that does not end makes the fast path give up."""
     path = write(tmp_path / "a.json", b"[\n" + b" " * 3_000_000)

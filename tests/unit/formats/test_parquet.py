@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import closing, nullcontext
@@ -190,6 +192,19 @@ def test_closing_ends_what_is_under_way(tmp_path) -> None:
         assert not parquet._alive
         assert not list(tmp_path.iterdir())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
+
+
+def test_a_writer_that_is_never_closed_does_not_keep_the_process(tmp_path) -> None:
+    """A program that ends without closing its writer ends."""
+    program = f"""
+from pathlib import Path
+from ociaudit.formats.base import EventEncoder
+from ociaudit.formats.parquet import Parquet
+writer = Parquet(EventEncoder(), Path({str(tmp_path)!r}))
+writer.begin()
+writer.write([b"{{}}"] * 5_000, [None] * 5_000)
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
 
 
 texts = st.text(max_size=12) | st.none()
