@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _PROGRAM = "oci-audit"
 _COMPLETION_VARIABLE = "_OCI_AUDIT_COMPLETE"
 _SHELLS = ("bash", "zsh", "fish")
+_LONGEST_MESSAGE = 300
 
 
 class LazyCommand(NamedTuple):
@@ -252,6 +253,8 @@ def _translate(error: click.ClickException, arguments: Sequence[str]) -> UsageEr
     else:
         message, names = error.format_message(), ()
     message = message.removesuffix(".")
+    if len(message) > _LONGEST_MESSAGE:  # it names every argument that is too many
+        message = f"{message[:_LONGEST_MESSAGE].rpartition(' ')[0]} …"
     hint = _make_hint(names, context)
     examples: Sequence[tuple[str, str]] = getattr(context.command, "examples", ()) if context else ()
     if isinstance(error, click.MissingParameter) and examples:

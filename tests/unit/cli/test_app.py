@@ -90,6 +90,18 @@ def test_a_wrong_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
     assert "error: no such option: --x\n" in capsys.readouterr().err
 
 
+def test_too_many_arguments_are_not_all_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pattern that matches hundreds of files, where one is expected, is an error of a few lines."""
+    context = click.Context(click.Command("report"))
+    names = " ".join(f"{number:03}.json" for number in range(600))
+    error = click.UsageError(f"Got unexpected extra arguments ({names})", ctx=context)
+    assert run_guarded(raise_it(error)) == UsageError.exit_code
+    printed = capsys.readouterr().err
+    assert "error: got unexpected extra arguments (000.json 001.json" in printed
+    assert ".json …\n" in printed
+    assert len(printed) < 600
+
+
 def test_leaving_on_purpose_is_not_caught() -> None:
     """The exit of the scripts' own parser is passed on."""
     with pytest.raises(SystemExit):
