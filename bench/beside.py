@@ -10,7 +10,7 @@ from bench.emulator import EmulatorProcess
 from bench.events_file import make_event_file
 from bench.measure import Usage, choose_median, run_in_turns
 
-_CLI_FACTOR, _SDK_FACTOR, _CURL_FACTOR = 5, 13, 4
+_CLI_FACTOR, _SDK_FACTOR, _CURL_FACTOR = 5, 11, 4
 _MAX_MEMORY_BYTES = 150_000_000
 
 

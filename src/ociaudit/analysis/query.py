@@ -5,7 +5,8 @@ first of two barriers. The check also finds which columns the query needs.
 
 `run_query` gives DuckDB a view `events` of files, the only ones that it can read, and asks it whether the query is a
 single SELECT, too. It has no access to the network or extensions, and its settings are locked. Columns other than the
-whole event are written, as rows, to a file in a private folder that is deleted with the result. A query that needs
+whole event are written, as rows, to a file in a private folder that is deleted with the result; of a large file, other
+processes write the rows of their parts. A query that needs
 nothing but the whole event of plain files reads these files themselves, while a thread checks that they are what DuckDB
 takes them for; if they are not, or anything fails, all is read as rows. Parquet files with our own columns, and
 archives beside files, are loaded into a database in the private folder, which is then opened read-only.
@@ -30,7 +31,9 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import json
 import os
 import re
@@ -56,7 +59,17 @@ from ociaudit.events.fields import Facts, make_facts_model, make_facts_reader
 from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, Record
 from ociaudit.formats.compression import decompress
 from ociaudit.formats.parquet import cast_json, quote_sql
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_plain, read_plain_events
+from ociaudit.formats.reader import (
+    FilePart,
+    check_distinct,
+    count_helpers,
+    ignore_incomplete,
+    open_part,
+    open_plain,
+    read_plain_events,
+    split_plain,
+    start_helper,
+)
 from ociaudit.planning.shard import Target
 from ociaudit.storage.atomic_io import explain_disk, open_private, write_all
 
@@ -221,6 +234,10 @@ _MOST_WHOLE_FILES = 64
 _HEAD_BYTES = 64 * 1024
 _COMPRESSIONS: Mapping[str, str] = MappingProxyType({"": "none", "gzip": "gzip", "zstd": "zstd"})
 """Our names of compressions -> those of DuckDB."""
+_LEAST_SPLIT_BYTES = 128 * 1024 * 1024
+_HEAD_START_BYTES = 64 * 1024 * 1024
+"""What this process reads until the others have started."""
+_MOST_HELPERS = 3
 _DATABASE_NAME = "events.duckdb"
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_SCAN = "FROM read_parquet(?, hive_partitioning = false)"
@@ -620,11 +637,125 @@ def _load_rows(
         if is_table:
             parts.append(_load_table(list(group), columns, folder, f"part_{len(parts)}"))
             continue
-        with _RowFile(columns, folder / f"rows_{len(parts)}") as rows:
-            for source in group:
-                _write_rows(rows, source, on_incomplete)
-            parts.append(rows.make_part())
+        split = ((source, _split(source, columns)) for source in group)
+        for is_large, some in groupby(split, key=lambda one: len(one[1]) > 1):
+            path = folder / f"rows_{len(parts)}"
+            if is_large:
+                for number, (source, pieces) in enumerate(some):
+                    own_path = path.with_name(f"{path.name}_{number}")
+                    parts += _write_in_parallel(columns, own_path, source, pieces, on_incomplete)
+                continue
+            with _RowFile(columns, path) as rows:
+                for source, _ in some:
+                    _write_rows(rows, source, on_incomplete)
+                parts.append(rows.make_part())
     return parts
+
+
+def _split(source: Input, columns: Sequence[Column]) -> list[FilePart]:
+    """Return the parts of a large file that several processes read; no part or one if they would not pay."""
+    names = {column.name for column in columns}
+    if source.file is None or not source.file.is_file() or EVENT_COLUMN in names:
+        return []
+    if not _ORIGIN_COLUMNS.isdisjoint(names) and source.open_origins():
+        return []
+    helpers = min(count_helpers(), _MOST_HELPERS)
+    with explain_disk("read", source.file):
+        if source.file.stat().st_size < _LEAST_SPLIT_BYTES or not helpers:
+            return []
+        return split_plain(source.file, helpers + 1, head_start=_HEAD_START_BYTES)
+
+
+def _write_in_parallel(
+    columns: Sequence[Column],
+    path: Path,
+    source: Input,
+    pieces: Sequence[FilePart],
+    on_incomplete: Callable[[str], None],
+) -> list[_Part]:
+    """Write the rows of a large file, of which other processes read all parts but the first one.
+
+    If anything fails, all of it is read here, which gives the same error.
+    """
+    with _RowFile(columns, path) as rows, ExitStack() as stack:
+        try:
+            helpers = [
+                stack.enter_context(_RowHelper(columns, piece, path.with_name(f"{path.name}_{number}")))
+                for number, piece in enumerate(pieces[1:])
+            ]
+            with open_part(pieces[0]) as file:
+                for events in read_plain_events(file):
+                    rows.add_plain(events)
+            return [rows.make_part(), *[helper.make_part() for helper in helpers]]
+        except (ValueError, msgspec.MsgspecError, RecursionError, OSError):
+            stack.close()
+            rows.cut(0)
+            _write_rows(rows, source, on_incomplete)
+            return [rows.make_part()]
+
+
+class _RowTask(msgspec.Struct):
+    """What a process that writes rows has to do."""
+
+    columns: list[str]
+    part: FilePart
+    path: bytes
+
+
+class _RowCount(msgspec.Struct):
+    """What such a process has written."""
+
+    size_bytes: int
+    longest: int
+
+
+class _RowHelper:
+    """A process that writes the rows of a part of a file. Use it as a context manager."""
+
+    def __init__(self, columns: Sequence[Column], part: FilePart, path: Path) -> None:
+        self._rows = _RowFile(columns, path)
+        self._process = start_helper("ociaudit.analysis.query", "serve_rows")
+        self._task = _encoder.encode(_RowTask([column.name for column in columns], part, os.fsencode(path)))
+
+    def __enter__(self) -> Self:
+        try:
+            with contextlib.closing(self._process.stdin or io.BytesIO()) as stdin:
+                stdin.write(self._task)
+        except OSError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process.wait()
+        self._rows.__exit__()
+
+    def make_part(self) -> _Part:
+        """Wait for the process, and return what selects its rows.
+
+        Raises:
+            ValueError: the process failed: the part is not what it should be, or something ended it.
+        """
+        answer = self._process.stdout.read() if self._process.stdout is not None else b""
+        if self._process.wait() != 0:
+            raise ValueError
+        self._rows.set_count(msgspec.json.decode(answer, type=_RowCount))
+        return self._rows.make_part()
+
+
+def serve_rows() -> None:
+    """Do the `_RowTask` on stdin, and answer with a `_RowCount` on stdout."""
+    with open(0, "rb") as stdin:
+        task = msgspec.json.decode(stdin.read(), type=_RowTask)
+    columns = [column for column in COLUMNS if column.name in task.columns]
+    with _RowFile(columns, Path(os.fsdecode(task.path))) as rows, open_part(task.part) as file:
+        for events in read_plain_events(file):
+            rows.add_plain(events)
+    with open(1, "wb") as stdout:
+        stdout.write(_encoder.encode(rows.count()))
 
 
 def _is_loaded(source: Input) -> bool:
@@ -684,6 +815,11 @@ def _write_rows(rows: _RowFile, source: Input, on_incomplete: Callable[[str], No
                 rows.cut(start)
             else:
                 return
+    _write_records(rows, source, on_incomplete)
+
+
+def _write_records(rows: _RowFile, source: Input, on_incomplete: Callable[[str], None]) -> None:
+    """Write the rows of an input of any kind."""
     with source.open(needs_origins=rows.needs_origins, on_incomplete=on_incomplete) as records:
         for batch in records:
             try:
@@ -765,6 +901,14 @@ class _RowFile:
             os.ftruncate(self._descriptor, size_bytes)
             os.lseek(self._descriptor, size_bytes, os.SEEK_SET)
         self.size_bytes = size_bytes
+
+    def count(self) -> _RowCount:
+        """Return what another process has to know about the rows."""
+        return _RowCount(self.size_bytes, self._longest)
+
+    def set_count(self, found: _RowCount) -> None:
+        """Take over what another process has written to the file."""
+        self.size_bytes, self._longest = found.size_bytes, found.longest
 
     def make_part(self) -> _Part:
         """Return what selects the rows; call it after the last row."""

@@ -11,7 +11,8 @@ their records. What it cannot read is read here, which gives the same error.
 
 `read_plain_lines` and `read_plain_events` are fast paths for files in the layout of `JsonArray` or `Ndjson`: they split
 lines without parsing them, three times as fast. The caller checks the events as JSON, and reads the whole file again
-with `open_records` when the layout or an event is not as expected.
+with `open_records` when the layout or an event is not as expected. `split_plain` cuts such a file into parts, each of
+which reads like a file, for several processes.
 
 Invariants
 - `open_records` yields every record of a file exactly once, in the file's order, or raises an error that names the
@@ -35,10 +36,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from io import BufferedReader, FileIO
-from itertools import chain, islice, repeat
+from io import BufferedReader, FileIO, RawIOBase
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, NamedTuple, Self
 
 import msgspec
 
@@ -207,7 +208,7 @@ _FILES_PER_READER = 2
 _FEWEST_FILES = 16
 _FEWEST_BYTES = 4 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
-_SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from ociaudit.formats.reader import serve_files; serve_files()"
+_SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from {0} import {1}; {1}()"
 
 
 class _Batch(msgspec.Struct, array_like=True, tag=True):
@@ -260,31 +261,45 @@ def read_files(
 
 def _start_readers(paths: Sequence[Path]) -> list[_Reader]:
     """Return as many processes as pay."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores < 2 or len(paths) < _FEWEST_FILES or not sys.executable:
+    helpers = min(count_helpers(), _MAX_READERS)
+    if not helpers or len(paths) < _FEWEST_FILES:
         return []
     with _explain_disk("the files"):
         size_bytes = sum(path.stat().st_size for path in paths if path.exists())
     if size_bytes < _FEWEST_BYTES:
         return []
     try:
-        return [_Reader() for _ in range(min(cores - 1, _MAX_READERS))]
+        return [_Reader() for _ in range(helpers)]
     except OSError:  # no more processes are allowed
         return []
+
+
+def count_helpers() -> int:
+    """Return how many processes can work beside this one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores - 1 if sys.executable else 0
+
+
+def start_helper(module: str, function: str) -> subprocess.Popen[bytes]:
+    """Start a process that runs a function of this program; it talks through stdin and stdout.
+
+    Raises:
+        OSError: no more processes are allowed.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _SERVE.format(module, function), str(Path(__file__).parents[2])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        process_group=0,  # Ctrl-C is for this process, which then ends the other one
+    )
 
 
 class _Reader:
     """A process that reads files ahead. Use it as a context manager."""
 
     def __init__(self) -> None:
-        root = Path(__file__).parents[2]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _SERVE, str(root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C is for this process, which then ends the other one
-        )
+        self._process = start_helper("ociaudit.formats.reader", "serve_files")
         self._requested: deque[Path] = deque()
         self._is_lost = False
 
@@ -498,6 +513,94 @@ class NotPlainLines(ValueError):
 def open_plain(path: Path) -> BufferedReader:
     """Open a file for `read_plain_lines` or `read_plain_events`."""
     return BufferedReader(FileIO(path), _PIECE_BYTES)
+
+
+class FilePart(NamedTuple):
+    """The bytes `[start, end)` of a file and what has to be around them, so that they read as a file of their own."""
+
+    path: bytes
+    start: int
+    end: int
+    before: bytes = b""
+    after: bytes = b""
+
+
+def split_plain(path: Path, count: int, *, head_start: int = 0) -> list[FilePart]:
+    """Return an uncompressed file in the layout of `JsonArray` or `Ndjson` as up to `count` parts of whole lines.
+
+    The first part has so many bytes more than the others. A file in any other layout, or with very long lines, is one
+    part.
+    """
+    with open_plain(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        start = file.read(len(_ARRAY_START))
+        is_array = start == _ARRAY_START
+        whole = [FilePart(os.fsencode(path), 0, size)]
+        if not is_array and not start.startswith(b"{"):
+            return whole
+        step = (size - head_start) // count
+        bounds = []
+        for number in range(1, count):
+            file.seek(max(len(start), head_start + number * step))
+            end = file.tell() + len(file.readline(_MAX_LINE_BYTES))
+            file.seek(end - len(_SEPARATOR))
+            found = file.read(len(_SEPARATOR))
+            if (found != _SEPARATOR if is_array else found[1:] != b"\n") or end >= size:
+                return whole
+            bounds.append(end)
+    if bounds != sorted(set(bounds)):
+        return whole
+    return [
+        FilePart(
+            os.fsencode(path),
+            first,
+            last - len(_SEPARATOR) if is_array and last < size else last,
+            _ARRAY_START if is_array and first else b"",
+            b"\n" + _ARRAY_END if is_array and last < size else b"",
+        )
+        for first, last in pairwise([0, *bounds, size])
+    ]
+
+
+def open_part(part: FilePart) -> BufferedReader:
+    """Open a part of a file for `read_plain_lines` or `read_plain_events`."""
+    return BufferedReader(_PartFile(part), _PIECE_BYTES)
+
+
+class _PartFile(RawIOBase):
+    """A part of a file as a file of its own, which is read once from its beginning."""
+
+    def __init__(self, part: FilePart) -> None:
+        self._file = FileIO(part.path)
+        self._file.seek(part.start)
+        self._left = part.end - part.start
+        self._before, self._after = part.before, part.after
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._before:
+            return self._give("_before", buffer)
+        if self._left:
+            count = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+            self._left -= count
+            if not count:
+                raise NotPlainLines("the file became shorter while it was read")
+            return count
+        return self._give("_after", buffer)
+
+    def _give(self, name: str, buffer: Any) -> int:
+        data: bytes = getattr(self, name)
+        count = min(len(data), len(buffer))
+        buffer[:count] = data[:count]
+        setattr(self, name, data[count:])
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def read_plain_lines(file: BufferedReader, *, keeps_line_breaks: bool = False) -> Iterator[list[bytes]]:

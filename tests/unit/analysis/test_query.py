@@ -4,6 +4,7 @@ import datetime as dt
 import gzip
 import json
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -210,6 +211,60 @@ def test_every_way_to_read_a_file_gives_the_same_rows(given_lines: list[bytes], 
             patch.setattr(query_module, "read_plain_events", give_up)
             slow = read_either_way(path, sql)
     assert fast == slow
+
+
+SCALARS = (
+    "SELECT event_name, event_time, status FROM events",
+    "SELECT count(*) FROM events",
+    "SELECT origin_region, event_name FROM events",
+)
+
+
+@settings(max_examples=25, deadline=None)  # each starts processes
+@given(
+    st.lists(st.sampled_from(EVENTS) | lines, min_size=1, max_size=12),
+    st.sampled_from(["lines", "lines without the last break", "array"]),
+    st.sampled_from(SCALARS),
+    st.integers(1, 3),
+    st.sampled_from([0, 100, 2_000]),
+)
+def test_several_processes_give_the_rows_of_one(
+    given_lines: list[bytes], layout: str, sql: str, helpers: int, head_start: int
+) -> None:
+    """Wherever a file is cut, and whatever it holds, its rows, their order and its errors are the same."""
+    body = {"lines": b"\n".join([*given_lines, b""]), "array": encode_export(given_lines)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a[1]*.json"
+        path.write_bytes(body.get(layout, b"\n".join(given_lines)))
+        expected = read_either_way(path, sql)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(query_module, "_LEAST_SPLIT_BYTES", 1)
+            patch.setattr(query_module, "_HEAD_START_BYTES", head_start)
+            patch.setattr(query_module, "count_helpers", lambda: helpers)
+            assert read_either_way(path, sql) == expected
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/true", "/bin/cat", "/nowhere", "killed"])
+def test_a_process_that_fails_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """If another process cannot start, fails, is killed or answers nonsense, all rows are read here."""
+    monkeypatch.setattr(query_module, "_LEAST_SPLIT_BYTES", 1)
+    monkeypatch.setattr(query_module, "_HEAD_START_BYTES", 0)
+    monkeypatch.setattr(query_module, "count_helpers", lambda: 3)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*_: str) -> subprocess.Popen[bytes]:
+        command = ["/bin/sleep", "600"] if program == "killed" else [program]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        if program == "killed":
+            started[-1].kill()
+        return started[-1]
+
+    monkeypatch.setattr(query_module, "start_helper", start)
+    path = tmp_path / "a.json"
+    path.write_bytes(encode_export(EVENTS * 100))
+    assert fetch_rows(path, "SELECT count(event_type) FROM events") == [(len(EVENTS) * 100,)]
+    assert started or program == "/nowhere"
+    assert all(process.poll() is not None for process in started)
 
 
 def give_up(_: object) -> list[list[bytes]]:

@@ -14,7 +14,14 @@ import zstandard
 from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.formats.base import Record
-from ociaudit.formats.reader import open_records, reject_incomplete
+from ociaudit.formats.reader import (
+    open_part,
+    open_plain,
+    open_records,
+    read_plain_events,
+    reject_incomplete,
+    split_plain,
+)
 from ociaudit.planning.shard import Target
 
 TARGET = Target("us-ashburn-1", "ocid1.compartment.oc1..a")
@@ -535,3 +542,51 @@ def test_foreign_files_are_named_for_what_they_are(content: bytes, words: str, w
     """Syslog lines, and tables with other separators or line ends, are rejected by name."""
     with pytest.raises(UnreadableInput, match=words):
         read(write(content))
+
+
+@pytest.mark.parametrize("layout", ["array", "lines", "lines without the last break"])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("head_start", [0, 5_000])
+def test_the_parts_of_a_file_hold_its_events(tmp_path: Path, layout: str, count: int, head_start: int) -> None:
+    """A file of plain lines is cut into as many parts as wanted, and each reads like a file; together they are all."""
+    separator, start, end = {"array": (b",\n", b"[\n", b"\n]\n"), "lines": (b"\n", b"", b"\n")}.get(
+        layout, (b"\n", b"", b"")
+    )
+    path = tmp_path / "a.json"
+    path.write_bytes(start + separator.join(RAWS * 60) + end)
+    parts = split_plain(path, count, head_start=head_start)
+    assert len(parts) == count
+    found = []
+    for part in parts:
+        with open_part(part) as file:
+            found.append([event for batch in read_plain_events(file) for event in batch])
+    assert all(found)
+    assert [event for events in found for event in events] == RAWS * 60
+    assert count == 1 or not head_start or len(found[0]) > len(found[1])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"[\n]\n",
+        RAWS[0],
+        b"[\n" + RAWS[0] + b"\n]\n",
+        json.dumps([json.loads(raw) for raw in RAWS]).encode(),
+        json.dumps([json.loads(raw) for raw in RAWS], indent=1).encode(),
+        gzip.compress(b"\n".join(RAWS * 60)),
+        b"\r\n\r\n".join(RAWS),
+        b"{" + b" " * 3_000_000,
+    ],
+)
+def test_what_is_not_plain_lines_is_one_part(tmp_path: Path, data: bytes) -> None:
+    """A file that cannot be cut between two events is one part, which is the file itself."""
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    parts = split_plain(path, 4)
+    if len(parts) == 1:
+        with open_part(parts[0]) as part, open_plain(path) as file:
+            assert part.read() == file.read()
+    else:  # a break between lines, so that reading the parts shows that they are not plain
+        assert data.startswith((b"{", b"["))
