@@ -134,8 +134,8 @@ _CLOUD_EVENT = frozenset(
     ("data", "datacontenttype", "dataschema", "id", "oracle", "source", "specversion", "time", "type")
 )
 _LEAST_CLOUD_EVENT = frozenset(("data", "id", "specversion", "time", "type"))
-_CAREFUL = (b'"origin', b'"logContent"', b'"eventType"', b'"event_type"', b'"event-type"', b"\\u00")
-"""What a bare CloudEvent may hold that makes it something else."""
+_CAREFUL = re.compile(rb'"(?:origin|logContent"|event(?:Type|_type|-type)")')
+"""What a bare CloudEvent may hold that makes it something else, beside names with escapes."""
 
 
 _EVENT_AS_TEXT = re.compile(_EVENT_NAME.pattern.replace(b'"', b'\\\\"') + rb"\s*:")
@@ -463,7 +463,7 @@ def _rename_cloud_event(raw: bytes) -> bytes | None:
 
     This is what a Connector Hub writes, and three times as fast as the general way.
     """
-    if not _is_line(raw) or any(mark in raw for mark in _CAREFUL):
+    if not _is_line(raw) or (b"\\" in raw and b"\\u00" in raw) or _CAREFUL.search(raw):
         return None
     members = split_members(raw)
     if not _CLOUD_EVENT.issuperset(members) or not _LEAST_CLOUD_EVENT.issubset(members):

@@ -10,7 +10,7 @@ Invariants
 - Rows keep their order, and the same rows give the same bytes: DuckDB uses one thread, a batch ends after the same
   event however the events are handed over, and row groups are bounded.
 - DuckDB writes the scratch file only; it loads no extension and never uses the network.
-- Memory holds eight batches and two row groups, whatever the size of the file.
+- Memory holds twelve batches and two row groups, whatever the size of the file.
 - What an Arrow structure points to is kept in `_alive` until its consumer releases it.
 """
 
@@ -72,9 +72,9 @@ PARQUET_TYPES: MappingProxyType[ColumnKind, str] = MappingProxyType(
     {"text": "VARCHAR", "time": "TIMESTAMP WITH TIME ZONE", "integer": "INTEGER", "json": "VARCHAR"}
 )
 _FACT_NAMES = [column.name for column in COLUMNS[:-1]]
-_BATCH_ROWS = 1_024
-_BATCH_BYTES = 3 * 1024 * 1024
-_BATCHES_AHEAD = 6
+_BATCH_ROWS = 512
+_BATCH_BYTES = 2 * 1024 * 1024
+_BATCHES_AHEAD = 10
 """DuckDB takes as many batches as a row group has, and then takes none while it compresses them."""
 _GROUP_BYTES = 24 * 1024 * 1024
 _GROUP_ROWS = 16_384

@@ -26,6 +26,7 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shlex
@@ -207,6 +208,8 @@ _FILES_PER_READER = 2
 """How many files a process knows in advance, so that it never waits for a name."""
 _FEWEST_FILES = 16
 _FEWEST_BYTES = 4 * 1024 * 1024
+_PIPE_BYTES = 1024 * 1024
+"""How far a process reads ahead within a file: what Linux permits."""
 _LENGTH = struct.Struct("<I")
 _SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from {0} import {1}; {1}()"
 
@@ -300,6 +303,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self._process = start_helper("ociaudit.formats.reader", "serve_files")
+        if self._process.stdout is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+            with contextlib.suppress(OSError):  # the user has too many pipes
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._requested: deque[Path] = deque()
         self._is_lost = False
 
