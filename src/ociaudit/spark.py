@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -39,8 +38,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import msgspec
-
 from ociaudit.api import find_scratch_folder, resolve_connection
 from ociaudit.archive.state import find_retention_start, parse_rings
 from ociaudit.client.signer import AUTH_KINDS, AuthKind
@@ -50,7 +47,7 @@ from ociaudit.events.event import parse_page
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.formats.base import ROWS_PER_BATCH
-from ociaudit.formats.parquet import SEGMENT_COLUMNS, make_segment_row
+from ociaudit.formats.parquet import SEGMENT_COLUMNS, SegmentBatch
 from ociaudit.operations.context import (
     Callbacks,
     ConnectionOptions,
@@ -155,7 +152,6 @@ _VARIABLES: Mapping[str, str] = {
     "keyContent": "OCI_CLI_KEY_CONTENT",
     "passPhrase": "OCI_CLI_PASSPHRASE",
 }
-_ARROW_TYPES: Mapping[ColumnKind, str] = {"text": "string", "json": "string", "integer": "int32", "time": "time"}
 _SPARK_TYPES: Mapping[ColumnKind, DataType] = {
     "text": StringType(),
     "json": StringType(),
@@ -699,31 +695,41 @@ def _explain_gaps(gaps: Sequence[Gap], partition: OciAuditPartition) -> Incomple
 
 def _make_batches(events: Iterable[tuple[bytes, int]], targets: Sequence[Target]) -> Iterator[pa.RecordBatch]:
     """Yield events with the number of their origin as batches of at most `ROWS_PER_BATCH` rows and about 4 MiB."""
-    rows: list[tuple[Any, ...]] = []
+    raws: list[bytes] = []
+    origins: list[Target] = []
     size = 0
     for raw, origin in events:
-        rows.append(msgspec.structs.astuple(make_segment_row(raw, raw, targets[origin], hashlib.sha256(raw).digest())))
+        raws.append(raw)
+        origins.append(targets[origin])
         size += len(raw)
-        if len(rows) == ROWS_PER_BATCH or size >= _BATCH_BYTES:
-            yield _make_batch(rows)
-            rows, size = [], 0
-    if rows:
-        yield _make_batch(rows)
+        if len(raws) == ROWS_PER_BATCH or size >= _BATCH_BYTES:
+            yield _make_batch(raws, origins)
+            raws, origins, size = [], [], 0
+    if raws:
+        yield _make_batch(raws, origins)
 
 
-def _make_batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+def _make_batch(raws: Sequence[bytes], origins: Sequence[Target]) -> pa.RecordBatch:
     import pyarrow as pa
 
-    types = {"string": pa.string(), "int32": pa.int32(), "time": pa.timestamp("us", tz="UTC")}
+    batch = pa.record_batch(SegmentBatch(raws, origins))
     arrays, fields = [], []
-    for column, values in zip(SEGMENT_COLUMNS, zip(*rows, strict=True), strict=True):
-        kind = types[_ARROW_TYPES[column.kind]]
+    for column, array in zip(SEGMENT_COLUMNS, batch.columns, strict=True):
         if column.kind == "time":
-            arrays.append(pa.array(map(_cut_nanoseconds, values), pa.string()).cast(kind))
-        else:
-            arrays.append(pa.array(values, kind))
-        fields.append(pa.field(column.name, kind))
+            array = _read_times(array)  # noqa: PLW2901 - the same column in its type
+        arrays.append(array)
+        fields.append(pa.field(column.name, array.type))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _read_times(texts: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    kind = pa.timestamp("us", tz="UTC")
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        return pa.array(map(_cut_nanoseconds, texts.to_pylist()), pa.string()).cast(kind)
 
 
 def _cut_nanoseconds(text: str | None) -> str | None:

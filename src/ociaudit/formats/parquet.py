@@ -212,8 +212,7 @@ class Parquet:
         self._raws, self._events, self._origins, self._size = [], [], [], 0
         table = _make_table(raws, events, origins)
         if self._with_sha256:
-            digits = self.sha256s[-_SHA256_BYTES * len(raws) :].hex().encode()
-            table.append(_Column(None, _add_up([2 * _SHA256_BYTES] * len(raws)), digits, nulls=0))
+            table.append(_make_digests(bytes(self.sha256s[-_SHA256_BYTES * len(raws) :]), len(raws)))
         self._put(_export_batch(table, len(raws)))
 
     def _put(self, batch: _ArrowArray | None) -> None:
@@ -352,11 +351,11 @@ _ArrowArrayStream._fields_ = [
 _NULLABLE = 2
 _EIO = 5
 _FORMATS: MappingProxyType[ColumnKind, bytes] = MappingProxyType(
-    {"text": b"U", "time": b"U", "integer": b"i", "json": b"U"}
+    {"text": b"u", "time": b"u", "integer": b"i", "json": b"u"}
 )
-"""Arrow's names of the types: `U` is UTF-8 with 64-bit offsets, `i` a 32-bit integer. DuckDB casts times itself."""
+"""Arrow's names of the types: `u` is UTF-8, `i` a 32-bit integer. Consumers make times of the texts."""
 _STOPPED = ctypes.create_string_buffer(b"the stream was stopped")
-_SCHEMA_CAPSULE, _STREAM_CAPSULE = b"arrow_schema", b"arrow_array_stream"
+_SCHEMA_CAPSULE, _ARRAY_CAPSULE, _STREAM_CAPSULE = b"arrow_schema", b"arrow_array", b"arrow_array_stream"
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
@@ -423,6 +422,10 @@ def _make_table(raws: Sequence[bytes], events: Sequence[bytes], origins: Sequenc
     return table
 
 
+def _make_digests(digests: bytes, count: int) -> _Column:
+    return _Column(None, _add_up([2 * _SHA256_BYTES] * count), digests.hex().encode(), nulls=0)
+
+
 def _make_texts(values: Sequence[str | None]) -> _Column:
     first, length = values[0], len(values)
     if first == values[-1] and values.count(first) == length:  # which is common
@@ -458,7 +461,7 @@ def _make_integers(values: Sequence[int | None]) -> _Column:
 def _add_up(lengths: Iterable[int]) -> bytes:
     """Return the offsets of texts of these lengths, and that of the end."""
     offsets = list(accumulate(lengths, initial=0))
-    return struct.pack(f"{len(offsets)}q", *offsets)
+    return struct.pack(f"{len(offsets)}i", *offsets)
 
 
 def _split_nulls(values: Sequence[T | None], absent: T) -> tuple[Sequence[T], bytes | None, int]:
@@ -514,6 +517,34 @@ def _point_to(children: Any) -> tuple[int, Any]:
     return len(children), _make_array_type(pointer, len(children))(*map(pointer, children))
 
 
+class SegmentBatch:
+    """Events with `SEGMENT_COLUMNS` as one Arrow array, times as text, for any consumer; it can be read once."""
+
+    def __init__(self, raws: Sequence[bytes], origins: Sequence[Target | None]) -> None:
+        """Make the columns of events.
+
+        Raises:
+            ValueError: an event is not a JSON object in UTF-8.
+        """
+        digests = b"".join([hashlib.sha256(raw).digest() for raw in raws])
+        table = [*_make_table(raws, raws, origins), _make_digests(digests, len(raws))]
+        self._schema = _ArrowSchema()
+        _describe_batch(self._schema, SEGMENT_COLUMNS)
+        self._array = _export_batch(table, len(raws))
+
+    def __arrow_c_array__(self, _: object = None) -> tuple[object, object]:
+        """Return capsules with the schema and the array."""
+        return (
+            _new_capsule(ctypes.addressof(self._schema), _SCHEMA_CAPSULE, None),
+            _new_capsule(ctypes.addressof(self._array), _ARRAY_CAPSULE, None),
+        )
+
+    def __del__(self) -> None:
+        """Release what no consumer has taken."""
+        _release(self._schema)
+        _release(self._array)
+
+
 class _ArrowStream:
     """An Arrow stream of the batches that `take` returns until it returns None, which can be read once.
 
@@ -544,10 +575,14 @@ class _ArrowStream:
 
     def fill_schema(self, place: _ArrowSchema) -> None:
         """Describe a batch."""
-        children = _make_array_type(_ArrowSchema, len(self._columns))()
-        for child, column in zip(children, self._columns, strict=True):
-            _fill_schema(child, _FORMATS[column.kind], column.name.encode())
-        _fill_schema(place, b"+s", b"", children)
+        _describe_batch(place, self._columns)
+
+
+def _describe_batch(place: _ArrowSchema, columns: Sequence[Column]) -> None:
+    children = _make_array_type(_ArrowSchema, len(columns))()
+    for child, column in zip(children, columns, strict=True):
+        _fill_schema(child, _FORMATS[column.kind], column.name.encode())
+    _fill_schema(place, b"+s", b"", children)
 
 
 def _fill_schema(

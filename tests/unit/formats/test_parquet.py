@@ -251,6 +251,19 @@ def test_any_consumer_reads_the_batches_as_they_were_made(batches: list[list[dic
     assert not parquet._alive
 
 
+def test_a_batch_that_nobody_takes_is_freed() -> None:
+    """An array gives its memory back, whether a consumer took it or not."""
+    batch = parquet.SegmentBatch(RAWS, ORIGINS)
+    taken = pa.record_batch(batch)
+    assert taken.column("event").to_pylist() == [raw.decode() for raw in RAWS]
+    assert taken.schema.names == [column.name for column in parquet.SEGMENT_COLUMNS]
+    del batch, taken
+    del_me = parquet.SegmentBatch(RAWS, ORIGINS)
+    assert parquet._alive
+    del del_me
+    assert not parquet._alive
+
+
 def replace_surrogates_in(value: object) -> object:
     """Return a value as the columns hold it."""
     return replace_surrogates(value) if isinstance(value, str) else None
