@@ -335,11 +335,17 @@ class Cancellation:
     def check(self, moment: str = "") -> None:
         """Stop here if a stop was requested; `moment` completes the message with how far the run had come.
 
+        A moment that begins with a semicolon says that nothing is kept, so that the same command starts from the beginning.
+
         Raises:
             Interrupted: a stop was requested.
         """
-        if self.signal_number is not None:
-            raise Interrupted(f"interrupted {moment}".rstrip(), signal_number=self.signal_number)
+        if self.signal_number is None:
+            return
+        is_lost = moment.startswith(";")
+        message = f"interrupted{'' if is_lost else ' '}{moment}".rstrip()
+        hint = "run the same command again; it starts from the beginning" if is_lost else None
+        raise Interrupted(message, signal_number=self.signal_number, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,3 +33,26 @@ def test_an_earlier_cancellation_wakes_immediately() -> None:
     assert woken == [1]
     cancellation.cancel(15)
     assert woken == [1]
+
+
+@pytest.mark.parametrize(
+    ("moment", "message", "hint"),
+    [
+        ("", "interrupted", "continue from here"),
+        (
+            "while writing the output; all is kept",
+            "interrupted while writing the output; all is kept",
+            "continue from here",
+        ),
+        ("; nothing was written", "interrupted; nothing was written", "starts from the beginning"),
+    ],
+)
+def test_an_interruption_says_what_the_same_command_does(moment: str, message: str, hint: str) -> None:
+    """Where nothing is kept, the hint does not promise that the same command continues."""
+    cancellation = Cancellation()
+    cancellation.check(moment)
+    cancellation.cancel(2)
+    with pytest.raises(Interrupted) as caught:
+        cancellation.check(moment)
+    assert str(caught.value) == message
+    assert hint in (caught.value.hint or "")
