@@ -335,7 +335,7 @@ class Cancellation:
     def check(self, moment: str = "") -> None:
         """Stop here if a stop was requested; `moment` completes the message with how far the run had come.
 
-        A moment that begins with a semicolon says that nothing is kept, so that the same command starts from the beginning.
+        A moment that begins with a semicolon says that nothing is kept: the same command starts from the beginning.
 
         Raises:
             Interrupted: a stop was requested.
