@@ -34,8 +34,6 @@ from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
 from ociaudit.events.fields import (
     NANOSECONDS,
     OUTCOME_BY_STATUS,
@@ -47,8 +45,7 @@ from ociaudit.events.fields import (
     Response,
     is_sign_in,
     judge_outcome,
-    make_facts_model,
-    read_facts,
+    make_facts_reader,
     read_instants,
     replace_surrogates,
     split_addresses,
@@ -155,7 +152,7 @@ _FACTS_OF_BATCH = (
     *("data.identity.ip_address", "data.identity.user_agent"),
     *("data.response.status", "data.additional_details.event_id"),
 )
-_decode_facts = msgspec.json.Decoder(make_facts_model(_FACTS_OF_BATCH)).decode
+_read_facts = make_facts_reader(_FACTS_OF_BATCH)
 
 
 class EventBatch(NamedTuple):
@@ -187,10 +184,7 @@ def read_batch(raws: Sequence[bytes]) -> EventBatch:
     Raises:
         ValueError: one of them is not a JSON object.
     """
-    try:
-        facts = list(map(_decode_facts, raws))
-    except (msgspec.MsgspecError, RecursionError):
-        facts = list(map(read_facts, raws))
+    facts = list(map(_read_facts, raws))
     datas = [one.data or _NO_DATA for one in facts]
     identities = [data.identity or _NO_IDENTITY for data in datas]
     principals = [one.principal_name or one.principal_id or one.caller_name or "" for one in identities]

@@ -12,7 +12,8 @@ takes them for; if they are not, or anything fails, all is read as rows. Parquet
 archives beside files, are loaded into a database in the private folder, which is then opened read-only.
 docs/reference/query.md shows the text of each named query; a test keeps both equal.
 
-Over 700 lines, a seventh of which is the named queries: what a query may do, and what it reads, is one promise.
+Over 700 lines, of which a seventh is the named queries: what a query may do, and each way in which it reads the same
+rows, is one promise.
 
 Invariants
 - Only statements without side effects pass: every node of the tree is one that reads, and every table function is one
@@ -639,13 +640,12 @@ def _load_rows(
             continue
         split = ((source, _split(source, columns)) for source in group)
         for is_large, some in groupby(split, key=lambda one: len(one[1]) > 1):
-            path = folder / f"rows_{len(parts)}"
             if is_large:
-                for number, (source, pieces) in enumerate(some):
-                    own_path = path.with_name(f"{path.name}_{number}")
-                    parts += _write_in_parallel(columns, own_path, source, pieces, on_incomplete)
+                for source, pieces in some:
+                    path = folder / f"rows_{len(parts)}"
+                    parts += _write_in_parallel(columns, path, source, pieces, on_incomplete)
                 continue
-            with _RowFile(columns, path) as rows:
+            with _RowFile(columns, folder / f"rows_{len(parts)}") as rows:
                 for source, _ in some:
                     _write_rows(rows, source, on_incomplete)
                 parts.append(rows.make_part())
@@ -702,18 +702,17 @@ class _RowTask(msgspec.Struct):
     path: bytes
 
 
-class _RowCount(msgspec.Struct):
-    """What such a process has written."""
+class _RowAnswer(msgspec.Struct):
+    """The SELECT of the rows that such a process has written."""
 
-    size_bytes: int
-    longest: int
+    select: str
 
 
 class _RowHelper:
     """A process that writes the rows of a part of a file. Use it as a context manager."""
 
     def __init__(self, columns: Sequence[Column], part: FilePart, path: Path) -> None:
-        self._rows = _RowFile(columns, path)
+        self._path = path
         self._process = start_helper("ociaudit.analysis.query", "serve_rows")
         self._task = _encoder.encode(_RowTask([column.name for column in columns], part, os.fsencode(path)))
 
@@ -731,7 +730,6 @@ class _RowHelper:
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process.wait()
-        self._rows.__exit__()
 
     def make_part(self) -> _Part:
         """Wait for the process, and return what selects its rows.
@@ -742,12 +740,11 @@ class _RowHelper:
         answer = self._process.stdout.read() if self._process.stdout is not None else b""
         if self._process.wait() != 0:
             raise ValueError
-        self._rows.set_count(msgspec.json.decode(answer, type=_RowCount))
-        return self._rows.make_part()
+        return _Part(msgspec.json.decode(answer, type=_RowAnswer).select, self._path)
 
 
 def serve_rows() -> None:
-    """Do the `_RowTask` on stdin, and answer with a `_RowCount` on stdout."""
+    """Do the `_RowTask` on stdin, and answer with a `_RowAnswer` on stdout."""
     with open(0, "rb") as stdin:
         task = msgspec.json.decode(stdin.read(), type=_RowTask)
     columns = [column for column in COLUMNS if column.name in task.columns]
@@ -755,7 +752,7 @@ def serve_rows() -> None:
         for events in read_plain_events(file):
             rows.add_plain(events)
     with open(1, "wb") as stdout:
-        stdout.write(_encoder.encode(rows.count()))
+        stdout.write(_encoder.encode(_RowAnswer(rows.make_part().select)))
 
 
 def _is_loaded(source: Input) -> bool:
@@ -901,14 +898,6 @@ class _RowFile:
             os.ftruncate(self._descriptor, size_bytes)
             os.lseek(self._descriptor, size_bytes, os.SEEK_SET)
         self.size_bytes = size_bytes
-
-    def count(self) -> _RowCount:
-        """Return what another process has to know about the rows."""
-        return _RowCount(self.size_bytes, self._longest)
-
-    def set_count(self, found: _RowCount) -> None:
-        """Take over what another process has written to the file."""
-        self.size_bytes, self._longest = found.size_bytes, found.longest
 
     def make_part(self) -> _Part:
         """Return what selects the rows; call it after the last row."""

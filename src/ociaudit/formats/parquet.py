@@ -40,6 +40,7 @@ from ociaudit.events.columns import (
     NULL,
     Column,
     ColumnKind,
+    Row,
     is_null,
     make_row,
     read_columns,
@@ -87,7 +88,6 @@ _WRITER_SETTINGS = MappingProxyType({**_NO_EXTENSIONS, "threads": "1", "temp_dir
 _GLOB_ESCAPES = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 
 T = TypeVar("T")
-_Row = msgspec.defstruct("_Row", [(column.name, object) for column in SEGMENT_COLUMNS], gc=False)
 
 
 def quote_sql(text: str) -> str:
@@ -276,18 +276,15 @@ class Parquet:
         return DiskError(f"cannot {action} {self._path}: {reason}")
 
 
-def make_segment_row(raw: bytes, event: bytes, origin: Target | None, digest: bytes) -> msgspec.Struct:
-    """Return the row of an event in a segment: a struct with a member for each of `SEGMENT_COLUMNS`, times as text.
-
-    `digest` is the SHA-256 of `raw`.
+def make_segment_row(raw: bytes, origin: Target | None) -> Row:
+    """Return the row of an event in a segment, with a value for each of `SEGMENT_COLUMNS`, times as text.
 
     Raises:
         ValueError: the bytes are not a JSON object.
     """
     facts, maps = read_facts_and_maps(raw)
     texts = (None if is_null(value) else str(value, "utf-8") for value in maps)
-    row: msgspec.Struct = _Row(*make_row(facts, origin), *texts, event.decode(), digest.hex())
-    return row
+    return (*make_row(facts, origin), *texts, raw.decode(), hashlib.sha256(raw).hexdigest())
 
 
 def connect_writer(**settings: str) -> DuckDBPyConnection:

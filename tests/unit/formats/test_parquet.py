@@ -188,6 +188,7 @@ def test_closing_ends_what_is_under_way(tmp_path) -> None:
         writer.write([b'{"n":%d}' % at for at in range(9_000)], [None] * 9_000)
         with nullcontext() if number == 0 else pytest.raises(ValueError):
             writer.write([last] * 2_000, [None] * 2_000)
+        assert writer._thread.is_alive()
         writer.close()
         assert not parquet._alive
         assert not list(tmp_path.iterdir())

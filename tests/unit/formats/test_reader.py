@@ -15,6 +15,8 @@ from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.formats.base import Record
 from ociaudit.formats.reader import (
+    FilePart,
+    NotPlainLines,
     open_part,
     open_plain,
     open_records,
@@ -544,6 +546,15 @@ def test_foreign_files_are_named_for_what_they_are(content: bytes, words: str, w
         read(write(content))
 
 
+def read_parts(parts: list[FilePart]) -> list[list[bytes]]:
+    """Return the events of each part."""
+    found = []
+    for part in parts:
+        with open_part(part) as file:
+            found.append([event for batch in read_plain_events(file) for event in batch])
+    return found
+
+
 @pytest.mark.parametrize("layout", ["array", "lines", "lines without the last break"])
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 @pytest.mark.parametrize("head_start", [0, 5_000])
@@ -556,10 +567,7 @@ def test_the_parts_of_a_file_hold_its_events(tmp_path: Path, layout: str, count:
     path.write_bytes(start + separator.join(RAWS * 60) + end)
     parts = split_plain(path, count, head_start=head_start)
     assert len(parts) == count
-    found = []
-    for part in parts:
-        with open_part(part) as file:
-            found.append([event for batch in read_plain_events(file) for event in batch])
+    found = read_parts(parts)
     assert all(found)
     assert [event for events in found for event in events] == RAWS * 60
     assert count == 1 or not head_start or len(found[0]) > len(found[1])
@@ -581,12 +589,13 @@ def test_the_parts_of_a_file_hold_its_events(tmp_path: Path, layout: str, count:
     ],
 )
 def test_what_is_not_plain_lines_is_one_part(tmp_path: Path, data: bytes) -> None:
-    """A file that cannot be cut between two events is one part, which is the file itself."""
+    """A file that is not cut between two events is one part, which is the file itself, or turns out not to be plain."""
     path = tmp_path / "a.json"
     path.write_bytes(data)
     parts = split_plain(path, 4)
     if len(parts) == 1:
         with open_part(parts[0]) as part, open_plain(path) as file:
             assert part.read() == file.read()
-    else:  # a break between lines, so that reading the parts shows that they are not plain
-        assert data.startswith((b"{", b"["))
+        return
+    with pytest.raises(NotPlainLines):  # it was cut between lines, and its parts show that these are no events
+        read_parts(parts)
