@@ -466,7 +466,11 @@ class Places:
         context = self.connect(place)
         with console.handle_signals(self.cancellation.cancel):
             copied = use_store(
-                context, place, lambda store: download_input(store, place, folder), moment=f"while reading {place}"
+                context,
+                place,
+                lambda store: download_input(store, place, folder),
+                moment=f"while reading {place}",
+                is_kept=False,
             )
         if copied is not None:
             self._urls[copied] = str(place)

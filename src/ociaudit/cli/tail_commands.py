@@ -27,7 +27,7 @@ from ociaudit.cli.options import (
     option,
     place_options,
 )
-from ociaudit.errors import DiskError, ExitCode, Interrupted, UsageError, format_count
+from ociaudit.errors import DiskError, ExitCode, UsageError, format_count
 
 if TYPE_CHECKING:
     from ociaudit.client.object_storage import ObjectUrl
@@ -109,7 +109,13 @@ def tail(archive: Path | ObjectUrl, *, wanted: FilterSpec, quiet: bool, places: 
     for notice in event_filter.notices:
         console.print_notice(notice)
     encoder = EventEncoder(options["shape"], options["with_origin"], options["with_record_id"])
-    stdout = _Stdout(event_filter, encoder, cancellation, is_valid_unicode=options["valid_unicode"])
+    stdout = _Stdout(
+        event_filter,
+        encoder,
+        cancellation,
+        is_valid_unicode=options["valid_unicode"],
+        has_cursor=options["cursor"] is not None,
+    )
     path = places.open_archive_folder(archive)
     wait = _prepare_copy(places, path, options["cursor"], stdout.wait) if places.is_copy(path) else stdout.wait
     output = TailOutput(stdout.encode, stdout.write, stdout.check, wait if options["follow"] else None)
@@ -158,11 +164,12 @@ class _Stdout:
         cancellation: Cancellation,
         *,
         is_valid_unicode: bool,
+        has_cursor: bool,
     ) -> None:
         from ociaudit.clock import SystemClock
 
         self._filter, self._encoder, self._cancellation = event_filter, encoder, cancellation
-        self._is_valid_unicode = is_valid_unicode
+        self._is_valid_unicode, self._has_cursor = is_valid_unicode, has_cursor
         self._clock = SystemClock()
         self._is_file = stat.S_ISREG(os.fstat(_STDOUT).st_mode)
         self._begin = b"\n" if self._is_file and _ends_in_half_line() else b""
@@ -177,8 +184,9 @@ class _Stdout:
         return [replace_lone_surrogates(line)[0] for line in lines] if self._is_valid_unicode else lines
 
     def check(self) -> None:
-        """Stop if a signal has arrived; everything written is behind the cursor."""
-        self._cancellation.check("; the cursor is behind what was written")
+        """Stop if a signal has arrived; the cursor, if there is one, is behind everything written."""
+        place = "; the cursor is behind what was written" if self._has_cursor else ""
+        self._cancellation.check(f"while reading the archive{place}", is_kept=self._has_cursor)
 
     def write(self, data: bytes) -> None:
         """Write whole lines; after a signal the reader has two seconds to take the rest of them.
@@ -207,17 +215,14 @@ class _Stdout:
                 raise _report_closed()
 
     def _check_pause(self) -> None:
-        number = self._cancellation.signal_number
-        if number is None:
+        if self._cancellation.signal_number is None:
             return
         if self._deadline is None:
             self._deadline = self._clock.monotonic() + _GRACE_SECONDS
         if self._clock.monotonic() > self._deadline:
-            raise Interrupted(
-                "interrupted while nobody read stdout; its last line may be cut off",
-                signal_number=number,
-                hint="run the same command again: the cursor is before what was not written",
-            )
+            place = "; the cursor is before what was not written" if self._has_cursor else ""
+            moment = f"while nobody read stdout; its last line may be cut off{place}"
+            self._cancellation.check(moment, is_kept=self._has_cursor)
 
 
 def _ends_in_half_line() -> bool:
@@ -237,7 +242,7 @@ def _ends_in_half_line() -> bool:
 def _report_closed() -> DiskError:
     return DiskError(
         "stdout was closed by its reader",
-        hint="run the same command again: with --cursor it continues behind what was read",
+        hint="run the same command again; with --cursor it continues behind what stdout had accepted",
     )
 
 

@@ -332,20 +332,21 @@ class Cancellation:
         if wake is not None and self.signal_number is not None:
             wake()
 
-    def check(self, moment: str = "") -> None:
-        """Stop here if a stop was requested; `moment` completes the message with how far the run had come.
+    def check(self, moment: str = "", *, is_kept: bool = True) -> None:
+        """Stop here if a stop was requested; `moment` completes "interrupted" with how far the run had come.
 
-        A moment that begins with a semicolon says that nothing is kept: the same command starts from the beginning.
+        `is_kept` says whether the same command continues from here or starts from the beginning.
 
         Raises:
             Interrupted: a stop was requested.
         """
         if self.signal_number is None:
             return
-        is_lost = moment.startswith(";")
-        message = f"interrupted{'' if is_lost else ' '}{moment}".rstrip()
-        hint = "run the same command again; it starts from the beginning" if is_lost else None
-        raise Interrupted(message, signal_number=self.signal_number, hint=hint)
+        raise Interrupted(
+            f"interrupted {moment}".rstrip(),
+            signal_number=self.signal_number,
+            hint=None if is_kept else "run the same command again; it starts from the beginning",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,8 +460,10 @@ def run_async(work: Callable[[], Awaitable[T]]) -> T:
         return thread.submit(lambda: asyncio.run(run())).result()
 
 
-async def run_cancellable(work: Coroutine[Any, Any, T], cancellation: Cancellation, moment: str) -> T:
-    """Run a coroutine, and cancel it when a stop is requested; `moment` says how far it was then.
+async def run_cancellable(
+    work: Coroutine[Any, Any, T], cancellation: Cancellation, moment: str, *, is_kept: bool = True
+) -> T:
+    """Run a coroutine, and cancel it when a stop is requested; see `Cancellation.check` for the message.
 
     Raises:
         Interrupted: a stop was requested.
@@ -471,14 +474,21 @@ async def run_cancellable(work: Coroutine[Any, Any, T], cancellation: Cancellati
     try:
         return await task
     except asyncio.CancelledError:
-        cancellation.check(moment)
+        cancellation.check(moment, is_kept=is_kept)
         raise
     finally:
         cancellation.attach(None)
 
 
-def use_store(context: RunContext, url: ObjectUrl, work: Callable[[ObjectStore], Awaitable[T]], *, moment: str) -> T:
-    """Run `work` with the store of a URL, until it ends or is cancelled; `moment` says how far it was then.
+def use_store(
+    context: RunContext,
+    url: ObjectUrl,
+    work: Callable[[ObjectStore], Awaitable[T]],
+    *,
+    moment: str,
+    is_kept: bool = True,
+) -> T:
+    """Run `work` with the store of a URL, until it ends or is cancelled; see `Cancellation.check` for the message.
 
     Raises:
         OciAuditError: as `work` does.
@@ -489,7 +499,7 @@ def use_store(context: RunContext, url: ObjectUrl, work: Callable[[ObjectStore],
         async with open_store(context, url) as store:
             return await work(store)
 
-    return run_async(lambda: run_cancellable(run(), context.cancellation, moment))
+    return run_async(lambda: run_cancellable(run(), context.cancellation, moment, is_kept=is_kept))
 
 
 def settled_until(now: datetime) -> int:

@@ -214,7 +214,7 @@ def convert_events(
         UsageError: an input does not exist, or the output must not be written.
         UnreadableInput: an input is damaged, or holds no events.
         DiskError: a file cannot be read or written.
-        Interrupted: a stop was requested; nothing has changed under the output's name.
+        Interrupted: a stop was requested; nothing has changed under the output's name, and stdout is incomplete.
     """
     watch = callbacks or Callbacks()
     cancelled = cancellation or Cancellation()
@@ -224,7 +224,8 @@ def convert_events(
         watch.on_notice(notice)
     conversion = Conversion(surrogates=SurrogateCounts() if options.is_valid_unicode else None)
     redactor = Redactor() if options.is_redacted else None
-    check_cancelled = partial(cancelled.check, "; nothing was written")
+    kept = "nothing was written" if options.output else "stdout holds only a part of the events"
+    check_cancelled = partial(cancelled.check, f"while converting; {kept}", is_kept=False)
     batches = _read_inputs(inputs, options, conversion, check_cancelled, watch.on_notice)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oci-audit-")))

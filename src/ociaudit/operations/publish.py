@@ -573,7 +573,7 @@ def stage_output(url: ObjectUrl, work_folder: Path, context: RunContext, *, may_
             raise UsageError(f"{url} exists", hint="choose another name with -o, or replace it with --overwrite")
         return facts
 
-    seen = use_store(context, url, look, moment="; nothing was written")
+    seen = use_store(context, url, look, moment="before anything was written", is_kept=False)
     with open_scratch(work_folder) as folder:
         path = folder / "output" / url.file_name
         make_private_folder(path.parent)
@@ -583,4 +583,5 @@ def stage_output(url: ObjectUrl, work_folder: Path, context: RunContext, *, may_
             url,
             lambda store: store.put_file(url.name, path, replaces=seen.etag if seen else None, watch=UploadWatch()),
             moment="while uploading; nothing was written",
+            is_kept=False,
         )

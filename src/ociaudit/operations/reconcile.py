@@ -62,7 +62,6 @@ _MILLISECOND = NANOSECONDS // 1_000
 _NO_DATE = "unknown"
 _FACTS = ("event_time", "event_id", "event_type", "data.compartment_id", "data.request.id")
 _read_facts = make_facts_reader(_FACTS)
-_NOTHING = "; nothing was written"
 K = TypeVar("K")
 
 
@@ -234,14 +233,14 @@ def reconcile_inputs(
             reader = _EntryReader(side, other, counts, limits, is_b=counts is found.b)
             with side.source.open(needs_origins=True, on_incomplete=on_incomplete) as records:
                 for batch in records:
-                    cancelled.check(_NOTHING)
+                    cancelled.check("while comparing; nothing was written", is_kept=False)
                     by_id.pending += map(_encode_by_id, reader.read(batch))
                     by_id.write_if_full()
         by_key = ExternalSort(Path(scratch), "keys", max_entries=_ENTRIES_IN_MEMORY)
         for group in _group(by_id.iterate()):
             by_key.pending += map(_encode_by_key, matcher.match_ids(group))
             by_key.write_if_full()
-        cancelled.check(_NOTHING)
+        cancelled.check("while comparing; nothing was written", is_kept=False)
         for group in _group(by_key.iterate()):
             matcher.match_keys(group)
     matcher.finish()

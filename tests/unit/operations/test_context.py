@@ -36,23 +36,19 @@ def test_an_earlier_cancellation_wakes_immediately() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "message", "hint"),
+    ("moment", "is_kept", "message", "hint"),
     [
-        ("", "interrupted", "continue from here"),
-        (
-            "while writing the output; all is kept",
-            "interrupted while writing the output; all is kept",
-            "continue from here",
-        ),
-        ("; nothing was written", "interrupted; nothing was written", "starts from the beginning"),
+        ("", True, "interrupted", "continue from here"),
+        ("while writing; all is kept", True, "interrupted while writing; all is kept", "continue from here"),
+        ("while reading", False, "interrupted while reading", "starts from the beginning"),
     ],
 )
-def test_an_interruption_says_what_the_same_command_does(moment: str, message: str, hint: str) -> None:
+def test_an_interruption_says_what_the_same_command_does(moment: str, is_kept: bool, message: str, hint: str) -> None:
     """Where nothing is kept, the hint does not promise that the same command continues."""
     cancellation = Cancellation()
-    cancellation.check(moment)
+    cancellation.check(moment, is_kept=is_kept)
     cancellation.cancel(2)
     with pytest.raises(Interrupted) as caught:
-        cancellation.check(moment)
+        cancellation.check(moment, is_kept=is_kept)
     assert str(caught.value) == message
     assert hint in (caught.value.hint or "")
