@@ -661,9 +661,7 @@ def _split(source: Input, columns: Sequence[Column]) -> list[FilePart]:
         return []
     helpers = min(count_helpers(), _MOST_HELPERS)
     with explain_disk("read", source.file):
-        if source.file.stat().st_size < _LEAST_SPLIT_BYTES or not helpers:
-            return []
-        return split_plain(source.file, helpers + 1, head_start=_HEAD_START_BYTES)
+        return split_plain(source.file, helpers + 1, smallest=_LEAST_SPLIT_BYTES, head_start=_HEAD_START_BYTES)
 
 
 def _write_in_parallel(

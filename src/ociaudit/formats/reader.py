@@ -58,6 +58,11 @@ _HINT = (
 _LINES_SUFFIX = re.compile(r"\.(ndjson|jsonl)(\.(gz|zst))?\Z", re.IGNORECASE)
 
 _PIECE_BYTES = 256 * 1024
+_COMPRESSED_BYTES = 64 * 1024
+_USUAL_COMPRESSION = 6
+"""How many bytes one of a compressed file stands for."""
+_EVENTS_SHARES = {"": 1.0, "gzip": 0.55, "zstd": 0.8}
+"""Which part of reading a file is the work on its events; the rest is decompression."""
 _LINES_PER_BATCH = 64
 """The lines and what is read from them should fit in the processor's cache."""
 _MAX_LINE_BYTES = 1024 * 1024
@@ -522,91 +527,169 @@ def open_plain(path: Path) -> BufferedReader:
 
 
 class FilePart(NamedTuple):
-    """The bytes `[start, end)` of a file and what has to be around them, so that they read as a file of their own."""
+    """The lines that begin in the bytes `[start, end)` of a file, and what has to be around them to read as a file.
+
+    Lines of a compressed file begin in what these bytes decompress to, of which only whole pieces are counted.
+    """
 
     path: bytes
     start: int
     end: int
     before: bytes = b""
     after: bytes = b""
+    is_compressed: bool = False
 
 
-def split_plain(path: Path, count: int, *, head_start: int = 0) -> list[FilePart]:
-    """Return an uncompressed file in the layout of `JsonArray` or `Ndjson` as up to `count` parts of whole lines.
+def split_plain(path: Path, count: int, *, smallest: int = 0, head_start: int = 0) -> list[FilePart]:
+    """Return a file in the layout of `JsonArray` or `Ndjson` as up to `count` parts of whole lines.
 
-    The first part has so many bytes more than the others. A file in any other layout, or with very long lines, is one
-    part.
+    Processes that read a part each should end together: the one of the first part reads `head_start` bytes until the
+    others have started; those of the later parts of a compressed file decompress everything before them, so that these
+    are smaller. A file of less than `smallest` bytes, in any other layout, or with very long lines is one part. Both
+    numbers are those of a file that is not compressed.
     """
+    name = os.fsencode(path)
     with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        start = file.read(len(_ARRAY_START))
+        whole = [FilePart(name, 0, size)]
+        try:
+            compression, pieces = decompress(iter(partial(file.read, _COMPRESSED_BYTES), b""), is_single=True)
+            start = next(pieces, b"")[: len(_ARRAY_START)]
+        except ValueError:
+            return whole
         is_array = start == _ARRAY_START
-        whole = [FilePart(os.fsencode(path), 0, size)]
         if not is_array and not start.startswith(b"{"):
             return whole
-        step = (size - head_start) // count
-        bounds = []
-        for number in range(1, count):
-            file.seek(max(len(start), head_start + number * step))
-            end = file.tell() + len(file.readline(_MAX_LINE_BYTES))
-            file.seek(end - len(_SEPARATOR))
-            found = file.read(len(_SEPARATOR))
-            if (found != _SEPARATOR if is_array else found[1:] != b"\n") or end >= size:
-                return whole
-            bounds.append(end)
-    if bounds != sorted(set(bounds)):
+        if size * (_USUAL_COMPRESSION if compression else 1) < smallest:
+            return whole
+        if compression:
+            head_start //= _USUAL_COMPRESSION
+        bounds = _choose_bounds(size, count, head_start=head_start, share=_EVENTS_SHARES[compression])
+        if compression:
+            bounds = [bound - bound % _COMPRESSED_BYTES for bound in bounds]
+        else:
+            bounds = [_find_line(file, max(len(start), bound), is_array=is_array) for bound in bounds]
+    if [0, *bounds, size] != sorted({0, *bounds, size}):
         return whole
+    cut = len(_SEPARATOR) if is_array and not compression else 0
     return [
         FilePart(
-            os.fsencode(path),
+            name,
             first,
-            last - len(_SEPARATOR) if is_array and last < size else last,
+            last - cut if last < size else last,
             _ARRAY_START if is_array and first else b"",
             b"\n" + _ARRAY_END if is_array and last < size else b"",
+            bool(compression),
         )
         for first, last in pairwise([0, *bounds, size])
     ]
 
 
+def _choose_bounds(size: int, count: int, *, head_start: int, share: float) -> list[int]:
+    """Return where all parts but the first one begin.
+
+    Of the work on a byte, `share` is done by the one process that has it in its part; the rest also by those after it.
+    With e[k] as the end of part k, all processes end at the same time t if e[0] = t, and
+    head_start + e[k] - share * e[k - 1] = t for all others.
+    """
+    powers = [share**number for number in range(count)]
+    time = (size + head_start * sum(powers[:-1])) / sum(powers)
+    ends = [time]
+    for _ in range(count - 2):
+        ends.append(time - head_start + share * ends[-1])
+    return [int(end) for end in ends[: count - 1]]
+
+
+def _find_line(file: BufferedReader, position: int, *, is_array: bool) -> int:
+    """Return where the first line at or after a position begins; 0 if it has another layout or is the end."""
+    file.seek(position)
+    end = position + len(file.readline(_MAX_LINE_BYTES))
+    file.seek(end - len(_SEPARATOR))
+    found = file.read(len(_SEPARATOR))
+    is_cut = found == _SEPARATOR if is_array else found[1:] == b"\n"
+    return end if is_cut else 0
+
+
 def open_part(part: FilePart) -> BufferedReader:
     """Open a part of a file for `read_plain_lines` or `read_plain_events`."""
-    return BufferedReader(_PartFile(part), _PIECE_BYTES)
+    return BufferedReader(_PartFile(_read_compressed(part) if part.is_compressed else _read_part(part)), _PIECE_BYTES)
+
+
+def _read_part(part: FilePart) -> Iterator[bytes]:
+    yield part.before
+    with FileIO(part.path) as file:
+        file.seek(part.start)
+        left = part.end - part.start
+        while left:
+            piece = file.read(min(left, _PIECE_BYTES))
+            if not piece:
+                raise NotPlainLines("the file became shorter while it was read")
+            left -= len(piece)
+            yield piece
+    yield part.after
+
+
+def _read_compressed(part: FilePart) -> Iterator[bytes]:
+    """Yield the text of a part of a compressed file; what follows its end is not read."""
+    yield part.before
+    held = b""
+    for text in _read_compressed_lines(part):
+        if held:
+            yield held
+        held = text
+    if part.after and not held.endswith(_SEPARATOR):
+        raise NotPlainLines("an array is cut elsewhere than between two events")
+    yield held.removesuffix(_SEPARATOR) if part.after else held
+    yield part.after
+
+
+def _read_compressed_lines(part: FilePart) -> Iterator[bytes]:
+    position = 0  # of the compressed bytes
+
+    def read() -> bytes:
+        nonlocal position
+        piece = file.read(_COMPRESSED_BYTES)
+        position += len(piece)
+        return piece
+
+    has_begun, is_line_start = not part.start, True
+    with FileIO(part.path) as file:
+        for text in decompress(iter(read, b""), is_single=True)[1]:
+            line = 0 if is_line_start else text.find(b"\n") + 1 or None
+            first, last = 0, len(text)
+            if not has_begun and position > part.start and line is not None:
+                has_begun, first = True, line
+            is_over = position > part.end and line is not None
+            if is_over:
+                last = line or 0
+            if has_begun and first < last:
+                yield text[first:last]
+            if is_over:
+                return
+            is_line_start = text.endswith(b"\n")
 
 
 class _PartFile(RawIOBase):
-    """A part of a file as a file of its own, which is read once from its beginning."""
+    """What an iterator yields as a file that is read once."""
 
-    def __init__(self, part: FilePart) -> None:
-        self._file = FileIO(part.path)
-        self._file.seek(part.start)
-        self._left = part.end - part.start
-        self._before, self._after = part.before, part.after
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if self._before:
-            return self._give("_before", buffer)
-        if self._left:
-            count = self._file.readinto(memoryview(buffer)[: self._left]) or 0
-            self._left -= count
-            if not count:
-                raise NotPlainLines("the file became shorter while it was read")
-            return count
-        return self._give("_after", buffer)
-
-    def _give(self, name: str, buffer: Any) -> int:
-        data: bytes = getattr(self, name)
-        count = min(len(data), len(buffer))
-        buffer[:count] = data[:count]
-        setattr(self, name, data[count:])
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(self._rest), len(buffer))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
         return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def read_plain_lines(file: BufferedReader, *, keeps_line_breaks: bool = False) -> Iterator[list[bytes]]:

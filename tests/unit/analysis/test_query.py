@@ -3,9 +3,11 @@ import csv
 import datetime as dt
 import gzip
 import json
+import random
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -245,16 +247,20 @@ def test_several_processes_give_the_rows_of_one(
 
 
 @pytest.mark.parametrize("helpers", [1, 3])
-def test_the_rows_of_other_processes_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helpers: int) -> None:
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_the_rows_of_other_processes_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helpers: int, pack: Callable[[bytes], bytes]
+) -> None:
     """Where nothing fails, this process reads its own part alone."""
     monkeypatch.setattr(query_module, "_LEAST_SPLIT_BYTES", 1)
     monkeypatch.setattr(query_module, "_HEAD_START_BYTES", 0)
     monkeypatch.setattr(query_module, "count_helpers", lambda: helpers)
     monkeypatch.setattr(query_module, "_write_rows", lambda *_: pytest.fail("all was read here"))
     path = tmp_path / "a.json"
-    path.write_bytes(encode_export(EVENTS * 100))
-    expected = [(json.loads(event).get("eventType"),) for event in EVENTS * 100]
-    assert fetch_rows(path, "SELECT event_type FROM events") == expected
+    draw = random.Random(1)  # so that a compressed file has several pieces
+    types = [draw.randbytes(600).hex() for _ in range(1_500)]
+    path.write_bytes(pack(encode_export([b'{"eventId":"1","eventType":"%b"}' % one.encode() for one in types])))
+    assert fetch_rows(path, "SELECT event_type FROM events") == [(one,) for one in types]
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/bin/true", "/bin/cat", "/nowhere", "killed"])

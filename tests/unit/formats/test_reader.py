@@ -3,17 +3,22 @@ import gzip
 import io
 import json
 import os
+import random
 import subprocess
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ociaudit.errors import OciAuditError, UnreadableInput, UsageError
 from ociaudit.events.field_naming import Shape, choose_shape
-from ociaudit.formats.base import Record
+from ociaudit.formats import reader
+from ociaudit.formats.base import InvalidFile, Record
 from ociaudit.formats.reader import (
     FilePart,
     NotPlainLines,
@@ -571,6 +576,76 @@ def test_the_parts_of_a_file_hold_its_events(tmp_path: Path, layout: str, count:
     assert all(found)
     assert [event for events in found for event in events] == RAWS * 60
     assert count == 1 or not head_start or len(found[0]) > len(found[1])
+
+
+def compress(data: bytes, compression: str) -> bytes:
+    """Return the data as one gzip member or zstd frame."""
+    return gzip.compress(data) if compression == "gz" else zstandard.compress(data)
+
+
+@pytest.mark.parametrize("compression", ["gz", "zst"])
+@pytest.mark.parametrize("layout", ["array", "lines"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_parts_of_a_compressed_file_hold_its_events(
+    tmp_path: Path, compression: str, layout: str, count: int
+) -> None:
+    """A compressed file is cut as well; each process reads it from the beginning, so that later parts are smaller."""
+    draw = random.Random(count)
+    events = [b'{"eventId":"%d","data":{"text":"%s"}}' % (n, draw.randbytes(1_000).hex().encode()) for n in range(1500)]
+    data = b"[\n" + b",\n".join(events) + b"\n]\n" if layout == "array" else b"\n".join(events) + b"\n"
+    path = tmp_path / "a.json"
+    path.write_bytes(compress(data, compression))
+    parts = split_plain(path, count)
+    assert len(parts) == count
+    found = read_parts(parts)
+    assert [event for some in found for event in some] == events
+    assert len(found[0]) > len(found[-1]) > 0
+    assert len(split_plain(path, count, smallest=100_000_000)) == 1
+
+
+@given(
+    st.lists(st.sampled_from([b"", b"x", b"x" * 30, b"y" * 400]), max_size=40),
+    st.integers(1, 40),
+    st.lists(st.integers(0, 60), max_size=5),
+    st.booleans(),
+    st.sampled_from(["gz", "zst"]),
+)
+def test_wherever_a_compressed_file_is_cut_its_lines_are_those_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    texts: list[bytes],
+    piece: int,
+    cuts: list[int],
+    ends_with_break: bool,
+    compression: str,
+) -> None:
+    """Each line belongs to exactly one part, also where no line begins in a part, or a part begins with a line."""
+    data = b"\n".join([b"{}", *texts]) + (b"\n" if ends_with_break else b"")
+    compressed = compress(data, compression)
+    path = tmp_path_factory.mktemp("cut") / "a"
+    path.write_bytes(compressed)
+    bounds = sorted({min(piece * cut, len(compressed)) for cut in cuts} | {0, len(compressed)})
+    parts = [FilePart(bytes(path), first, last, is_compressed=True) for first, last in pairwise(bounds)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "_COMPRESSED_BYTES", piece)
+        texts_read = [open_part(part).read() for part in parts]
+    assert b"".join(texts_read) == data
+    starts = accumulate(map(len, texts_read), initial=0)
+    assert all(
+        start == 0 or data[start - 1 : start] == b"\n" for start, text in zip(starts, texts_read, strict=False) if text
+    )
+
+
+@pytest.mark.parametrize("compression", ["gz", "zst"])
+def test_a_damaged_end_of_a_compressed_file_is_found_by_the_last_part(tmp_path: Path, compression: str) -> None:
+    """The first part does not read the end; the last one does, and fails."""
+    draw = random.Random(1)
+    events = [b'{"eventId":"%d","data":{"text":"%s"}}' % (n, draw.randbytes(1_000).hex().encode()) for n in range(1500)]
+    path = tmp_path / "a.json"
+    path.write_bytes(compress(b"\n".join(events) + b"\n", compression)[:-3])
+    first, last = split_plain(path, 2)
+    assert read_parts([first])[0] == events[: len(read_parts([first])[0])]
+    with pytest.raises(InvalidFile, match="truncated"):
+        read_parts([last])
 
 
 @pytest.mark.parametrize(
