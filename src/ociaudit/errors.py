@@ -57,6 +57,10 @@ class ExitCode(IntEnum):
     DIFFERENT = ALTERED  # `diff`: the exports differ
 
 
+REPEAT = "run the same command again"
+"""What a hint says where that helps, in these words: `OciAuditError.repeat_with` completes them."""
+
+
 class OciAuditError(Exception):
     """Root of all errors that oci-audit raises on purpose."""
 
@@ -68,6 +72,11 @@ class OciAuditError(Exception):
         """Keep `message` (what failed, and where) and `hint` (what to do next)."""
         super().__init__(message)
         self.hint = hint or self.default_hint
+
+    def repeat_with(self, options: str) -> None:
+        """Name the options that the same command needs to continue, for example "with --resume"."""
+        if options:
+            self.hint = self.hint.replace(REPEAT, f"{REPEAT} {options}")
 
 
 class UsageError(OciAuditError):
@@ -108,14 +117,14 @@ class ServiceUnreachable(OciAuditError):
     """The service never gave a usable response."""
 
     exit_code = ExitCode.SERVICE
-    default_hint = "check the network, the proxy and --endpoint, then run the same command again"
+    default_hint = f"check the network, the proxy and --endpoint, then {REPEAT}"
 
 
 class DiskError(OciAuditError):
     """The local disk failed to read or write."""
 
     exit_code = ExitCode.DISK
-    default_hint = "free some space or choose another path with -o, then run the same command again"
+    default_hint = f"free some space or choose another path with -o, then {REPEAT}"
 
 
 class CorruptRun(OciAuditError):
@@ -135,7 +144,7 @@ class IncompleteExport(OciAuditError):
     """The run is finished, and some planned windows did not come back complete."""
 
     exit_code = ExitCode.INCOMPLETE
-    default_hint = "run the same command again: it requests only the gaps"
+    default_hint = f"{REPEAT}: it requests only the gaps"
 
     def __init__(self, message: str, *, gaps: Sequence[object], hint: str | None = None) -> None:
         """Keep the gaps (`planning.shard.Gap`) beside the message."""
@@ -146,7 +155,7 @@ class IncompleteExport(OciAuditError):
 class Interrupted(OciAuditError):
     """A signal stopped the run; everything received is kept."""
 
-    default_hint = "run the same command again to continue from here"
+    default_hint = f"{REPEAT} to continue from here"
 
     def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
         """Keep the number of the signal, which determines the exit status."""
@@ -157,7 +166,7 @@ class Interrupted(OciAuditError):
 class RequestError(OciAuditError):
     """One request failed."""
 
-    default_hint = "run the same command again; if it fails again, check https://ocistatus.oraclecloud.com"
+    default_hint = f"{REPEAT}; if it fails again, check https://ocistatus.oraclecloud.com"
 
     def __init__(self, message: str, *, request_id: str | None = None, hint: str | None = None) -> None:
         """Keep the `opc-request-id`, which Oracle's support needs."""

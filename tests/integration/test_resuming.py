@@ -295,6 +295,50 @@ def test_relative_range_left(stand, left_relative):
     assert (stand.folder / "audit.json.run" / "plan.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "run the same command again with --resume to continue"),
+        (("--restart",), "run the same command again with --resume in place of --restart to continue"),
+    ],
+)
+def test_an_interruption_names_the_options_that_continue(stand, calls, options, words):
+    """What the hint of an interrupted run says continues it: with the words as typed, another range would be meant."""
+    call = find_call(calls, r"write\(\d+, ") + 8
+    ended = stand.export(*options, start="3d", end="now", call=call, when="SIGINT")
+    assert ended.status == 130, ended.stderr
+    assert words in ended.stderr
+    assert stand.export("--resume", start="3d", end="now").status == 0
+
+
+def test_a_restart_that_is_interrupted_is_not_to_be_restarted(stand, calls, truth):
+    """The hint of a run that `--restart` began says that the option must not be repeated."""
+    stand.kill_half_way(calls)
+    ended = stand.export("--restart", call=list_commits(calls)[2], when="SIGTERM")
+    assert ended.status == 143, ended.stderr
+    assert "run the same command again without --restart to continue" in ended.stderr
+    assert_whole(stand, truth, stand.export())
+    assert len(stand.list_asked()) < len(FIRST_DAY + SECOND_DAY)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "the same command again requests only"),
+        (("--restart",), "the same command again without --restart requests only"),
+    ],
+)
+def test_the_hint_after_gaps_names_what_requests_only_the_gaps(stand, truth, options, words):
+    """After gaps, what the hint says requests nothing but them."""
+    stand.emulator.faults([BROKEN])
+    ended = stand.export(*options)
+    assert ended.status == 10
+    assert f"hint: {words} the gaps" in ended.stderr
+    stand.emulator.clear_faults()
+    assert_whole(stand, truth, stand.export())
+    assert stand.list_asked() == SECOND_DAY
+
+
 @row("a run over a range such as `7d` to `now`, with `--resume`")
 def test_relative_range_resumed(stand, left_relative):
     """`--resume` finishes exactly the range that was begun."""
@@ -432,6 +476,26 @@ def test_file_that_appeared(stand, calls):
     assert_refused(stand, stand.export(), "this run did not write it")
 
 
+@row("a file that appeared while the export worked")
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_file_that_appears_meanwhile(stand, truth, name):
+    """A file that another program puts under one of the names is not touched; without it, nothing is fetched again."""
+    stand.emulator.faults([{"operation": "ListEvents", "fault": {"kind": "stall", "seconds": 2, "after": "half"}}])
+    export = stand.start()
+    while not stand.emulator.log():
+        pass
+    (stand.folder / name).write_text("somebody else's")
+    ended = export.wait()
+    assert ended.status == 2, ended.stderr
+    assert f"{name} appeared while it was being written" in ended.stderr
+    assert (stand.folder / name).read_text() == "somebody else's"
+    assert {one.split("/")[0] for one in list_files(stand.folder)} == {name, "audit.json.run"}
+    assert_refused(stand, stand.export(), "this run did not write it|no manifest says that oci-audit wrote it")
+    (stand.folder / name).unlink()
+    assert_whole(stand, truth, stand.export())
+    assert stand.list_asked() == []
+
+
 @row("an output that has been truncated since")
 def test_output_that_was_cut(stand, truth):
     """An output that is shorter than its manifest states is not called complete."""
@@ -524,7 +588,9 @@ def test_unfinished_run_of_another_name(stand):
     stand.emulator.clear_faults()
     ended = stand.export(start=START, end=SECOND, output="audit-{start}.json")
     assert ended.status == 0, ended.stderr
-    words = f"--start {SECOND} --end {END} -o {stand.folder / 'audit-2025-06-03.json'}"
+    words = (
+        f"in place of its own range and -o: --start {SECOND} --end {END} -o {stand.folder / 'audit-2025-06-03.json'}"
+    )
     assert words in ended.stderr
     finished = stand.export(start=SECOND, end=END, output=str(stand.folder / "audit-2025-06-03.json"))
     assert finished.status == 0

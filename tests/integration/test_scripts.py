@@ -232,6 +232,17 @@ def test_event_without_a_name_is_counted(tmp_path):
     assert json.loads((tmp_path / "allevents.json").read_bytes()) == {"(none)": 2, "LaunchInstance": 1}
 
 
+@pytest.mark.parametrize("name", ["allevents.json", "./allevents.json", "link.json"])
+def test_the_counts_do_not_replace_the_output(emulator, tmp_path, name):
+    """An output of the name that the counts have is rejected before anything is requested."""
+    (tmp_path / "link.json").symlink_to("allevents.json")
+    emulator.clear_log()
+    finished = run_script(emulator, tmp_path, DECEMBER, arguments=replace_arguments(DECEMBER, outputfile=name))
+    assert finished.code == 2, finished.stderr
+    assert "is the file for the counts of events by name" in finished.stderr
+    assert emulator.log() == []
+
+
 @pytest.mark.parametrize("why", ["folder is read-only", "a folder has that name"])
 def test_counts_that_cannot_be_written_only_warn(emulator, tmp_path, why):
     """When `allevents.json` cannot be written a notice says so; the output and the exit code are the same."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from support.archive_syncs import (
 from support.emulator import Emulator
 from support.exports import point_at
 from support.processes import finish_process, obey_file_modes, run_process
+from support.truth import find_compartment
 
 EMULATOR_FLAGS = ("--events-per-day", "2000")
 REFUSED = {"operation": "*", "times": None, "fault": {"kind": "status", "status": 401, "code": "NotAuthenticated"}}
@@ -46,6 +48,50 @@ def synced(shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) 
     done = run_sync(shared_emulator, folder, "--start", "2d", *ONE_TARGET)
     assert done.code == 0, done.stderr
     return folder
+
+
+def test_a_damaged_journal_names_what_begins_again(emulator: Emulator, tmp_path: Path) -> None:
+    """The hint for the remains of a killed sync helps: without what it names, the next sync works."""
+    stall = {"kind": "stall", "seconds": 30, "after": "half"}
+    emulator.faults([{"operation": "ListEvents", "skip": 3, "times": 1, "fault": stall}])
+    process = start_sync(emulator, tmp_path, "--start", "3d", *ONE_TARGET, "--concurrency", "1")
+    journal = tmp_path / "archive" / "work" / "journal.ndjson"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+        pass
+    process.kill()
+    finish_process(process)
+    emulator.clear_faults()
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
+    done = run_sync(emulator, tmp_path, *ONE_TARGET)
+    assert done.code == 6, done.stderr
+    (hint,) = done.hint_lines
+    assert "--restart" not in hint
+    named = re.search(r"remove the folder (\S+);", hint)
+    assert named
+    shutil.rmtree(tmp_path / named[1])
+    assert run_sync(emulator, tmp_path, "--start", "3d", *ONE_TARGET).code == 0
+
+
+def test_compartments_that_are_named_by_ocid_need_no_listing(emulator: Emulator, tmp_path: Path) -> None:
+    """Who may not list compartments gets a hint that helps: their OCIDs, without what is below them."""
+    refused = {"kind": "status", "status": 404, "code": "NotAuthorizedOrNotFound"}
+    emulator.faults([{"operation": "ListCompartments", "times": None, "fault": refused}])
+    done = run_sync(emulator, tmp_path, "--start", "1d", "--region", "us-ashburn-1")
+    assert done.code == 3
+    assert "or name them with --compartment OCID --no-subtree" in done.hint_lines[0]
+    ocid = find_compartment(emulator, "payments")
+    done = run_sync(
+        emulator, tmp_path, "--start", "1d", "--region", "us-ashburn-1", "--compartment", ocid, "--no-subtree"
+    )
+    assert done.code == 0, done.stderr
+    assert "the list of compartments cannot be read" in done.stderr
+    assert read_rows(tmp_path / "archive")
+    emulator.clear_faults()
+    assert run_sync(emulator, tmp_path).code == 0
+    emulator.faults([{"operation": "ListCompartments", "times": None, "fault": refused}])
+    assert run_sync(emulator, tmp_path).code == 0
+    assert {one.path for one in read_state(tmp_path / "archive").compartments.values()} == {"root/production/payments"}
 
 
 def test_late_events_are_announced_and_only_where_some_came(time_machine: Emulator, tmp_path: Path) -> None:

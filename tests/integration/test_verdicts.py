@@ -78,6 +78,15 @@ def test_a_waived_target_is_named_on_every_screen(emulator, denied, tmp_path):
     assert "root/security/investigations" in page[: page.index('<dl class="figures">')]
 
 
+def test_a_waiver_of_what_is_not_covered_does_not_stop_a_repeated_export(emulator, denied, tmp_path):
+    """A nightly job names all waivers, whatever its scope; repeated, it requests nothing and says so."""
+    for done in (1, 2):
+        finished = export(emulator, tmp_path, "--waive", "root/security/investigations", "--compartment", "payments")
+        assert finished.code == 0, finished.stderr
+        assert ("nothing was requested" in finished.stderr) == (done == 2)
+        assert "--waive root/security/investigations has no effect" in finished.stderr
+
+
 def test_a_waiver_that_is_taken_back_contradicts_nothing(emulator, denied, tmp_path):
     """Without its waiver the same command says what is missing, once, and its hint names what would help."""
     assert export(emulator, tmp_path, "--waive", denied).code == 0

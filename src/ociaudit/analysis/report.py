@@ -119,7 +119,7 @@ def report_input(
     data = make_report_data(report_stats, coverage, _choose_time_span(coverage, report_stats), source.open_origins())
     head = _make_head(facts, names, report_stats, data)
     page = _render_page(head, data)
-    write_file(output, page)
+    write_file(output, page, may_replace=may_overwrite)
     return ReportOutcome(
         output=output,
         size_bytes=len(page),

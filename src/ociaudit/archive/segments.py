@@ -732,7 +732,9 @@ def _read_stored(
         try:
             orders = _read_orders(raws)
         except BadPage as error:
-            raise CorruptRun(f"a segment of {entries[0].date} holds text that is not an event: {error}") from error
+            raise CorruptRun(
+                f"a segment of {entries[0].date} holds text that is not an event: {error}", hint=_RESTORE_HINT
+            ) from error
         origins = [_make_origin(row[2], row[3]) for row in for_sorting]
         yield from sorted(zip(orders, raws, origins, strict=True))
 

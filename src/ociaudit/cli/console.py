@@ -342,7 +342,7 @@ def describe_gaps(
     *,
     policy: str,
     is_kept: bool = True,
-    is_relative: bool = False,
+    repetition: str = "",
     can_waive: bool = False,
     paths: Mapping[str, str] | None = None,
     requested: Range | None = None,
@@ -354,7 +354,7 @@ def describe_gaps(
     """Yield the gaps, one line per compartment and cause, and what to do about them.
 
     `policy` is the IAM statement to ask for if targets are denied. `is_kept`: the run directory is kept.
-    `is_relative`: the range was typed as an age or `now`, so the same command will mean a later range.
+    `repetition` are the options that the same command needs to continue, as `name_repetition` returns them.
     `can_waive`: the command has the option `--waive`. `paths` are the paths of compartments by OCID. Gaps of all of
     `requested` are shown without their time. `is_detailed` adds every gap with its request id. `headline` is the
     verdict. `is_finished`: the gaps were waived when the file was written, and its run directory is gone.
@@ -370,10 +370,8 @@ def describe_gaps(
         yield "hint: every sync requests them again, until the service no longer keeps their events"
     elif is_finished:
         yield "hint: these gaps were waived when the file was written: repeat --waive, or use --overwrite"
-    elif is_kept and is_relative:
-        yield "hint: the same command with --resume requests only the gaps"
     elif is_kept:
-        yield "hint: the same command again requests only the gaps"
+        yield f"hint: the same command again{repetition and f' {repetition}'} requests only the gaps"
     else:
         yield "hint: a run to stdout keeps nothing; with -o FILE the same command again requests only the gaps"
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.context import Cancellation, ExportOptions
     from ociaudit.operations.export import ExportResult
     from ociaudit.operations.preview import Preview
+    from ociaudit.operations.resume import ResumeOptions
     from ociaudit.planning.planner import Amount, Estimate
     from ociaudit.storage.manifest import Totals
 
@@ -240,28 +241,30 @@ def _report(result: ExportResult, progress: QuietProgress, options: Mapping[str,
     if not progress.report_end(result, exit_code=exit_code):
         _print_result(result, progress, options, is_quiet=is_quiet)
         if exit_code is ExitCode.NOT_FINAL:
-            _print_not_final(result, is_quiet=is_quiet)
+            _print_not_final(result, _make_resume_options(options), is_quiet=is_quiet)
     return exit_code
 
 
-def _print_not_final(result: ExportResult, *, is_quiet: bool) -> None:
+def _print_not_final(result: ExportResult, resume: ResumeOptions, *, is_quiet: bool) -> None:
     from ociaudit.storage.verdict import describe_headline
 
     if is_quiet:
         console.print_message(describe_headline(result.verdict))
-    console.print_message(f"hint: {_advise_final(result)}")
+    console.print_message(f"hint: {_advise_final(result, resume)}")
 
 
-def _advise_final(result: ExportResult) -> str:
+def _advise_final(result: ExportResult, resume: ResumeOptions) -> str:
     """Return how the range of an export becomes final."""
-    from ociaudit.operations.resume import has_relative_range
+    from ociaudit.operations.resume import has_relative_range, name_repetition
     from ociaudit.planning.shard import SETTLE_MINUTES
 
     if has_relative_range(result.manifest.arguments):
         return f"--settle {SETTLE_MINUTES}m ends the range where it is final"
     if result.output is None:
         return f"run the same command again from {result.verdict.final_from} on"
-    return f"from {result.verdict.final_from} on, the same command requests what is not final yet"
+    options = name_repetition(result.manifest.arguments, resume)
+    command = f"the same command{options and f' {options}'}"
+    return f"from {result.verdict.final_from} on, {command} requests what is not final yet"
 
 
 def _export(
@@ -293,7 +296,6 @@ def _make_export_options(
 ) -> ExportOptions:
     from ociaudit.api import place_output, resolve_path
     from ociaudit.operations.context import ExportOptions
-    from ociaudit.operations.resume import ResumeOptions
 
     path, url = place_output(None if str(output) == _STDOUT else output, options["work_folder"])
     return ExportOptions(
@@ -305,8 +307,14 @@ def _make_export_options(
         manifest=resolve_path(options["manifest"]),
         signing_key=options["signing_key"].expanduser() if options["signing_key"] else None,
         waived=waived,
-        resume=ResumeOptions(overwrite=options["overwrite"], resume=options["resume"], restart=options["restart"]),
+        resume=_make_resume_options(options),
     )
+
+
+def _make_resume_options(options: Mapping[str, Any]) -> ResumeOptions:
+    from ociaudit.operations.resume import ResumeOptions
+
+    return ResumeOptions(overwrite=options["overwrite"], resume=options["resume"], restart=options["restart"])
 
 
 def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[str, str]:
@@ -415,7 +423,7 @@ def _suggest_file(path: Path) -> str:
 def _print_result(result: ExportResult, progress: QuietProgress, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     """Print how an export ended; when quiet, only its gaps."""
     from ociaudit.cli.progress import describe_effort
-    from ociaudit.planning.time_range import is_relative
+    from ociaudit.operations.resume import name_repetition
     from ociaudit.storage.verdict import describe_headline
 
     if not is_quiet:
@@ -427,7 +435,7 @@ def _print_result(result: ExportResult, progress: QuietProgress, options: Mappin
             result.gaps,
             policy=result.policy,
             is_kept=result.output is not None,
-            is_relative=is_relative(options["start"]) or is_relative(options["end"]),
+            repetition=name_repetition(manifest.arguments, _make_resume_options(options)),
             can_waive=True,
             paths=manifest.scope.compartment_paths,
             requested=manifest.range,

@@ -149,7 +149,7 @@ def query(
         for source in sources:
             if notice := source.find_notice():
                 console.print_notice(notice)
-        _write_result(result, chosen, output)
+        _write_result(result, chosen, output, may_replace=overwrite)
     return ExitCode.OK
 
 
@@ -188,7 +188,7 @@ def _choose_format(chosen: str | None, output: Path | None) -> ResultFormat:
     )
 
 
-def _write_result(result: QueryResult, chosen: ResultFormat, output: Path | None) -> None:
+def _write_result(result: QueryResult, chosen: ResultFormat, output: Path | None, *, may_replace: bool) -> None:
     from ociaudit.storage.atomic_io import new_file, write_all
 
     if chosen is ResultFormat.TABLE and output is None:
@@ -203,7 +203,7 @@ def _write_result(result: QueryResult, chosen: ResultFormat, output: Path | None
     if output is None:
         _write_to_stdout(chunks)
         return
-    with new_file(output) as descriptor:
+    with new_file(output, may_replace=may_replace) as descriptor:
         for chunk in chunks:
             write_all(descriptor, chunk, output)
 

@@ -97,6 +97,11 @@ def _export(script: Script, given: argparse.Namespace, cancellation: Cancellatio
 
     for text in (given.startdate, given.enddate):
         _check_date(script, text)
+    if script.counts_path and Path(given.outputfile).resolve() == script.counts_path.resolve():
+        raise UsageError(
+            f"--outputfile {given.outputfile} is the file for the counts of events by name",
+            hint=f"choose another name: the counts are written to {script.counts_path}",
+        )
     progress = choose_progress(is_quiet=False)
     try:
         result = _run_export(script, given, progress, cancellation)
@@ -209,5 +214,5 @@ def _write_counts(path: Path, tally: Mapping[str, int]) -> None:
     counts = dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
     try:
         write_file(path.absolute(), json.dumps(counts, indent=2).encode() + b"\n")
-    except DiskError as error:
+    except (DiskError, UsageError) as error:
         console.print_message(f"notice: the counts of event names were not written: {error}")

@@ -81,7 +81,7 @@ class IdentityReader:
                 response = await self._fetch(url, _parse_compartments)
                 tokens.record(response)
             except RequestError as error:
-                self._raise_listing_error("compartments", "--compartment with --no-subtree", error)
+                self._raise_listing_error("compartments", "--compartment OCID --no-subtree", error)
             for body in response.body:
                 items[body.id] = Compartment(body.id, body.name, body.compartmentId, body.lifecycleState)
             request_ids += _list_request_ids(response)

@@ -233,7 +233,11 @@ def convert_events(
         if options.is_sorted:
             ordered = stack.enter_context(order_records(scratch / "order", batches))
             records = ordered.iterate()
-        write = stack.enter_context(open_output_target(options.output, stdout=stdout, check_cancelled=check_cancelled))
+        write = stack.enter_context(
+            open_output_target(
+                options.output, stdout=stdout, check_cancelled=check_cancelled, may_replace=options.overwrite
+            )
+        )
         written = write_events(
             _transform(records, redactor, conversion.surrogates),
             locate=_keep_origin,

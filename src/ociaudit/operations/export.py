@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from ociaudit.client.object_storage import ObjectUrl
-from ociaudit.errors import Interrupted, UsageError, format_count
+from ociaudit.errors import Interrupted, OciAuditError, UsageError, format_count
 from ociaudit.events.fields import instant_of_minute
 from ociaudit.events.filters import EventFilter
 from ociaudit.events.redaction import Redactor
@@ -67,10 +67,12 @@ from ociaudit.operations.resume import (
     find_leftovers,
     has_relative_range,
     is_run_spent,
+    name_repetition,
     open_workspace,
     resolve_run_path,
 )
 from ociaudit.planning.planner import FetchState, PlannedShard, SplitPolicy, plan_regions
+from ociaudit.planning.scope import has_compartment
 from ociaudit.planning.shard import MINUTES_PER_DAY, Coverage, Gap, Target, Window, format_second
 from ociaudit.planning.time_range import TimeRange, expand_name
 from ociaudit.storage.atomic_io import explain_disk, remove_file, write_file
@@ -188,25 +190,45 @@ def export_events(options: ExportOptions, context: RunContext) -> ExportResult:
         with open_workspace(output, manifest=manifest, may_discard=True):
             RemoteOutput(options.url.beside(output.name), output, context).finish_clean_up()
     with open_workspace(output, manifest=manifest, may_discard=may_discard) as workspace:
-        if options.url is None or output is None:
-            return _export(options, context, request, workspace)
-        remote = RemoteOutput(options.url.beside(output.name), output, context)
-        finished = remote.find_finished()
-        if finished is not None and _is_same_request(finished, arguments, time_range) and not options.resume.overwrite:
-            return replace(_repeat_result(options, context, workspace, manifest=finished), url=remote.url)
-        remote.check(may_overwrite=options.resume.overwrite)
-        remote.begin()
-        if _is_upload_left(arguments, workspace, remote, options.resume):
-            result = _repeat_result(options, context, workspace, manifest=workspace.manifest)
-        else:
-            # The option is about the object; what is in the work folder is our own, unless it is another request's.
-            is_other = workspace.previous.finished not in {None, arguments}
-            resume = replace(options.resume, overwrite=options.resume.overwrite and is_other)
-            result = _export(replace(options, resume=resume), context, request, workspace)
-        remote.publish(result.manifest.output.sha256)
-        if not workspace.folder.plan_path.exists():
-            remote.clean_up()
-        return replace(result, url=remote.url)
+        try:
+            if options.url is None or output is None:
+                return _export(options, context, request, workspace)
+            remote = RemoteOutput(options.url.beside(output.name), output, context)
+            return _export_to_object(options, context, request, workspace, remote)
+        except OciAuditError as error:
+            if _is_kept(options, workspace):
+                error.repeat_with(name_repetition(arguments, options.resume))
+            raise
+
+
+def _is_kept(options: ExportOptions, workspace: Workspace) -> bool:
+    """Return whether there is something that a later command can continue: a run, or an output to upload."""
+    if workspace.output is None:
+        return False
+    return workspace.folder.plan_path.exists() or (options.url is not None and workspace.output.exists())
+
+
+def _export_to_object(
+    options: ExportOptions, context: RunContext, request: _Request, workspace: Workspace, remote: RemoteOutput
+) -> ExportResult:
+    """Export into the locked workspace in the work folder, and upload."""
+    arguments, time_range = request.arguments, request.time_range
+    finished = remote.find_finished()
+    if finished is not None and _is_same_request(finished, arguments, time_range) and not options.resume.overwrite:
+        return replace(_repeat_result(options, context, workspace, manifest=finished), url=remote.url)
+    remote.check(may_overwrite=options.resume.overwrite)
+    remote.begin()
+    if _is_upload_left(arguments, workspace, remote, options.resume):
+        result = _repeat_result(options, context, workspace, manifest=workspace.manifest)
+    else:
+        # The option is about the object; what is in the work folder is our own, unless it is another request's.
+        is_other = workspace.previous.finished not in {None, arguments}
+        resume = replace(options.resume, overwrite=options.resume.overwrite and is_other)
+        result = _export(replace(options, resume=resume), context, request, workspace)
+    remote.publish(result.manifest.output.sha256)
+    if not workspace.folder.plan_path.exists():
+        remote.clean_up()
+    return replace(result, url=remote.url)
 
 
 def _is_upload_left(
@@ -465,7 +487,12 @@ class _Export:
 
         with (
             contextlib.closing(fetched.spool.open_reader()) as reader,
-            open_output_target(output, stdout=self.context.stdout, check_cancelled=check_cancelled) as write,
+            open_output_target(
+                output,
+                stdout=self.context.stdout,
+                check_cancelled=check_cancelled,
+                may_replace=plan.may_replace or output in self.workspace.existing,
+            ) as write,
         ):
             canonical = CanonicalReader(
                 fetched.spool.index, reader, start=instant_of_minute(named.start), end=instant_of_minute(named.end)
@@ -484,6 +511,8 @@ class _Export:
                 on_origins=origins.add,
             )
             if output:
+                if not plan.may_replace:
+                    self.workspace.reject_appeared()
                 fetched.spool.append_line(PublishLine(written.sha256, written.size_bytes))
                 fetched.spool.commit()
                 if self.workspace.manifest_path:  # an earlier manifest does not describe the new file
@@ -589,8 +618,11 @@ def _repeat_result(
         with explain_disk("read", path):
             sign_bytes(path.read_bytes(), options.signing_key, name_signature(path))
     gaps = tuple(entry.gap for entry in (*manifest.gaps, *manifest.waived_gaps))
-    paths = manifest.scope.compartment_paths
-    waived = resolve_waivers(options.waived, paths or None)
+    paths = manifest.scope.compartment_paths  # those of the scope; others cannot have gaps
+    known = [text for text in options.waived if not paths or has_compartment(text, paths)]
+    for text in sorted(options.waived.difference(known)):
+        context.callbacks.on_notice(f"--waive {text} has no effect: the export does not cover such a compartment")
+    waived = resolve_waivers(known, paths or None)
     return ExportResult(
         manifest=manifest,
         digest=manifest.digest,

@@ -79,7 +79,7 @@ from ociaudit.version import VERSION
 
 _EVENTS_PER_CHUNK = 1_000
 _LINES_PER_WRITE = 1_000
-_UPLOADING = "while uploading; the local file is whole, and the same command uploads it"
+_UPLOADING = "while uploading; the local file is whole"
 T = TypeVar("T")
 
 
@@ -320,20 +320,22 @@ def _in_chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def open_output_target(
-    output: Path | None, *, stdout: int, check_cancelled: Callable[[], None]
+    output: Path | None, *, stdout: int, check_cancelled: Callable[[], None], may_replace: bool
 ) -> Iterator[Callable[[bytes], None]]:
     """Yield the function that writes; `output` None means the descriptor `stdout`.
 
-    After a clean exit the file has its name; after an exception nothing has changed under that name.
+    After a clean exit the file has its name; after an exception nothing has changed under that name. Without
+    `may_replace`, a file that has appeared under it stays.
 
     Raises:
+        UsageError: a file has appeared, or another process writes one.
         DiskError: the file cannot be written, or stdout was closed.
         Interrupted: as `check_cancelled` does.
     """
     if output is None:
         yield lambda data: write_to_stdout(stdout, data, check_cancelled)
         return
-    with new_file(output) as descriptor:
+    with new_file(output, may_replace=may_replace) as descriptor:
 
         def write(data: bytes) -> None:
             check_cancelled()

@@ -28,10 +28,12 @@ from ociaudit.errors import CorruptRun, DiskError, UsageError
 from ociaudit.planning.shard import Window
 from ociaudit.planning.time_range import is_relative
 from ociaudit.storage.atomic_io import (
+    check_name_length,
     check_replaceable,
     explain_disk,
     lock_folder,
     make_private_folder,
+    reject_existing,
 )
 from ociaudit.storage.journal import replay_journal
 from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest, name_signature
@@ -126,6 +128,14 @@ def has_relative_range(arguments: ExportArguments) -> bool:
     return is_relative(arguments.start) or is_relative(arguments.end)
 
 
+def name_repetition(arguments: ExportArguments, options: ResumeOptions) -> str:
+    """Return the options with which the same command continues a run that is kept, for `OciAuditError.repeat_with`."""
+    needs_resume = has_relative_range(arguments) and not (options.resume or options.is_script)
+    if options.restart:
+        return "with --resume in place of --restart" if needs_resume else "without --restart"
+    return "with --resume" if needs_resume else ""
+
+
 def _check_resumable(run: ExportArguments, previous: PreviousRun, options: ResumeOptions, output: str) -> None:
     if options.is_script:
         return
@@ -140,6 +150,17 @@ def _check_resumable(run: ExportArguments, previous: PreviousRun, options: Resum
         raise UsageError(
             f"{output} appeared while the run was interrupted, and this run did not write it",
             hint="move it away, or replace it with --overwrite",
+        )
+    if not (previous.may_replace or options.overwrite):
+        _reject_foreign(previous, output)
+
+
+def _reject_foreign(previous: PreviousRun, output: str) -> None:
+    if previous.foreign:
+        raise UsageError(
+            f"{', '.join(previous.foreign)} beside {output} would be replaced, and no manifest says that oci-audit "
+            "wrote it",
+            hint="move it away, choose another -o, or replace it with --overwrite",
         )
 
 
@@ -170,11 +191,7 @@ def _check_output(
 ) -> Action:
     if options.overwrite or options.is_script:
         return Action.BEGIN
-    if previous.foreign:
-        raise UsageError(
-            f"{', '.join(previous.foreign)} beside {output} would be replaced, and oci-audit did not write it",
-            hint="move it away, choose another -o, or replace it with --overwrite",
-        )
+    _reject_foreign(previous, output)
     if not previous.output_exists:
         return Action.BEGIN
     if options.restart and previous.finished == arguments and not previous.is_complete and previous.is_as_stated:
@@ -245,7 +262,7 @@ class Leftover:
         words += ["--resume"] if has_relative_range(arguments) else []
         return (
             f"the run over {self.plan.event_window or self.plan.window} in {folder.name} is not finished; "
-            f"to finish it, run this command with {shlex.join(words)}"
+            f"to finish it, run this command with these in place of its own range and -o: {shlex.join(words)}"
         )
 
 
@@ -305,6 +322,18 @@ class Workspace:
     plan: RunPlan | None
     manifest: Manifest | None
     previous: PreviousRun
+    existing: frozenset[Path] = frozenset()
+    """Which files of the export were here when it began."""
+
+    def reject_appeared(self) -> None:
+        """Check that no other program has created a file that this run is about to write.
+
+        Raises:
+            UsageError: one has.
+        """
+        if self.output is not None and self.manifest_path is not None:
+            names = _list_files(self.output, self.manifest_path)
+            reject_existing(*(path for path in names if path not in self.existing))
 
     def discard_previous(self) -> Workspace:
         """Remove the earlier run and return the workspace without it.
@@ -401,12 +430,13 @@ def _inspect(folder: RunDirectory, output: Path, manifest_path: Path, *, may_dis
         output_is_ours=is_published,
         finished=manifest.arguments if manifest else None,
         finished_window=_read_window(manifest) if manifest else None,
-        foreign=_find_foreign(output, manifest_path, manifest) if plan is None else (),
+        foreign=_find_foreign(output, manifest_path) if manifest is None and not is_published else (),
         is_complete=manifest.complete if manifest else False,
         is_provisional=bool(manifest.provisional) if manifest else False,
         is_as_stated=_has_size(output, manifest.output.size_bytes) if manifest else True,
     )
-    return Workspace(folder, output, manifest_path, name_ledger(output), plan, manifest, previous)
+    existing = frozenset(path for path in _list_files(output, manifest_path) if path.exists())
+    return Workspace(folder, output, manifest_path, name_ledger(output), plan, manifest, previous, existing)
 
 
 def _read_run(folder: RunDirectory, output: Path, *, may_discard: bool) -> tuple[RunPlan | None, bool]:
@@ -427,22 +457,26 @@ def _read_window(manifest: Manifest) -> Window | None:
         return None
 
 
-def _find_foreign(output: Path, manifest_path: Path, manifest: Manifest | None) -> tuple[str, ...]:
-    """Return the files that would be replaced and that no manifest describes."""
-    if manifest is not None:
-        return ()
-    beside = (manifest_path, name_signature(manifest_path), name_ledger(output))
-    return tuple(path.name for path in beside if path.exists())
+def _list_files(output: Path, manifest_path: Path) -> tuple[Path, ...]:
+    """Return the files that an export writes, the output first."""
+    return output, manifest_path, name_signature(manifest_path), name_ledger(output)
+
+
+def _find_foreign(output: Path, manifest_path: Path) -> tuple[str, ...]:
+    """Return the names of the files beside the output that would be replaced."""
+    return tuple(path.name for path in _list_files(output, manifest_path)[1:] if path.exists())
 
 
 def _check_distinct(output: Path, manifest_path: Path) -> None:
-    """Reject names that would let one file of a run replace another."""
-    names = [output, manifest_path, name_signature(manifest_path), name_ledger(output), resolve_run_path(output)]
+    """Reject names that would let one file of a run replace another, or that are too long."""
+    names = [*_list_files(output, manifest_path), resolve_run_path(output)]
     if len(set(names)) < len(names) or resolve_run_path(output) in manifest_path.parents:
         raise UsageError(
             f"the manifest {manifest_path} would replace another file of this export",
             hint="choose another name with --manifest, or omit it",
         )
+    for path in names:
+        check_name_length(path)
 
 
 def _read_manifest(path: Path) -> Manifest | None:

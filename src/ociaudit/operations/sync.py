@@ -67,7 +67,7 @@ from ociaudit.archive.state import (
 from ociaudit.archive.tail import drop_record_ids, write_record_ids
 from ociaudit.client.audit import Page
 from ociaudit.client.network import split_regions
-from ociaudit.errors import CorruptRun, DiskError, UsageError
+from ociaudit.errors import CorruptRun, DiskError, ScopeUnreadable, UsageError
 from ociaudit.events.event import read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, minute_of_instant, read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
@@ -84,7 +84,7 @@ from ociaudit.operations.context import (
 )
 from ociaudit.operations.fetcher import Fetcher, GapTracker, SpoolWriter
 from ociaudit.planning.planner import FetchState, SplitPolicy, plan_regions
-from ociaudit.planning.scope import choose_compartments, find_compartment, name_compartments
+from ociaudit.planning.scope import choose_compartments, find_compartment, is_ocid_like, name_compartments
 from ociaudit.planning.shard import (
     MINUTES_PER_DAY,
     Coverage,
@@ -452,7 +452,7 @@ class _Planner:
             compartments=compartments,
             targets=targets,
             asks=_number_asks(asks, targets),
-            waived=tuple(sorted(resolve_waivers(options.waived, paths))),
+            waived=tuple(sorted(resolve_waivers(options.waived, paths or None))),
             follows=state.run_id,
             ahead_seconds=_read_skew(service),
         )
@@ -463,11 +463,23 @@ class _Planner:
     ) -> tuple[Selection, dict[str, Compartment], dict[str, str]]:
         """Return the selection with OCIDs for names, the compartments that it means, and the paths of all.
 
+        Compartments that are named by OCID, without what is below them, need no listing: it only tells their names.
+
         Raises:
+            ScopeUnreadable, SignInRejected, ServiceUnreachable: the listing could not be read, and is needed.
             UsageError: a name is not that of one compartment, or the archive follows more than the selection.
         """
         tenancy = service.credentials.tenancy
-        listing = await service.identity.list_compartments()
+        try:
+            listing = await service.identity.list_compartments()
+        except ScopeUnreadable as error:
+            if selection.is_subtree or not selection.compartments or not all(map(is_ocid_like, selection.compartments)):
+                raise
+            _check_wider(self._state.selection, selection)
+            known = self._state.compartments
+            self._context.callbacks.on_notice(f"{error}; the compartments that are named by OCID are requested")
+            as_known = {ocid: known.get(ocid, Compartment(ocid, "UNKNOWN")) for ocid in selection.compartments}
+            return selection, as_known, {ocid: one.path for ocid, one in known.items()}
         paths = name_compartments(listing.items, tenancy=tenancy)
         named = tuple(find_compartment(text, paths) for text in selection.compartments)
         selection = msgspec.structs.replace(selection, compartments=named)
@@ -589,6 +601,7 @@ class _Round:
                 origins={target: number for number, target in enumerate(plan.targets)},
                 at=format_second(context.clock.now()),
                 on_page=lambda: context.cancellation.check(_KEPT),
+                hint=self._describe_restart(),
             )
             for notice in recovered.notices:
                 context.callbacks.on_notice(notice)
@@ -622,7 +635,7 @@ class _Round:
             return None
         with explain_disk("read", path):
             data = path.read_bytes()
-        hint = f"remove the folder {self._folder.work}; what is in it is then requested again"
+        hint = self._describe_restart()
         try:
             plan = msgspec.json.decode(data, type=SyncPlan)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -635,6 +648,10 @@ class _Round:
         self._is_resumed = True
         self._is_outdated = self._needs_another(plan)
         return plan
+
+    def _describe_restart(self) -> str:
+        """Return a hint on how to begin without what an earlier sync left."""
+        return f"remove the folder {self._folder.work}; what is in it is then requested again"
 
     def _is_resumable(self, plan: SyncPlan) -> bool:
         """Return whether a plan follows what the archive holds, and is not from the future."""

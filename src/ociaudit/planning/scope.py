@@ -107,26 +107,40 @@ def find_compartment(text: str, paths: Mapping[str, str], *, option: str = "--co
     Raises:
         UsageError: no compartment has that name, or several have; the hint lists candidates for `option`.
     """
+    found = _find_candidates(text, paths)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = "; ".join(f"{paths[ocid]} = {ocid}" for ocid in sorted(found)[:_CANDIDATES_SHOWN])
+        more = f"; and {len(found) - _CANDIDATES_SHOWN:,} more" if len(found) > _CANDIDATES_SHOWN else ""
+        raise UsageError(
+            f"{option} {text!r} names {len(found):,} compartments",
+            hint=f"give a longer path or the OCID: {shown}{more}",
+        )
+    raise UsageError(
+        f"{option} {text}: the tenancy lists no compartment of that name"
+        + (", and there is no such file" if option == "--waive" else ""),
+        hint=_suggest_compartments(text.strip("/"), paths)
+        or "give its name, its path (root/production/payments) or its OCID",
+    )
+
+
+def has_compartment(text: str, paths: Mapping[str, str]) -> bool:
+    """Return whether a name, a path or the end of a path means a compartment of `paths`; an OCID always does."""
+    return bool(_find_candidates(text, paths))
+
+
+def _find_candidates(text: str, paths: Mapping[str, str]) -> list[str]:
+    """Return the OCIDs of the compartments that a text means; an OCID is returned as given."""
     if is_ocid_like(text):
-        return text
+        return [text]
     wanted = text.strip("/")
     for normalize in (str, str.casefold):
         found = [ocid for ocid, path in paths.items() if normalize(path) == normalize(wanted)]
         found = found or [ocid for ocid, path in paths.items() if normalize(path).endswith("/" + normalize(wanted))]
-        if len(found) == 1:
-            return found[0]
         if found:
-            shown = "; ".join(f"{paths[ocid]} = {ocid}" for ocid in sorted(found)[:_CANDIDATES_SHOWN])
-            more = f"; and {len(found) - _CANDIDATES_SHOWN:,} more" if len(found) > _CANDIDATES_SHOWN else ""
-            raise UsageError(
-                f"{option} {text!r} names {len(found):,} compartments",
-                hint=f"give a longer path or the OCID: {shown}{more}",
-            )
-    raise UsageError(
-        f"{option} {text}: the tenancy lists no compartment of that name"
-        + (", and there is no such file" if option == "--waive" else ""),
-        hint=_suggest_compartments(wanted, paths) or "give its name, its path (root/production/payments) or its OCID",
-    )
+            return found
+    return []
 
 
 def _suggest_compartments(wanted: str, paths: Mapping[str, str]) -> str:

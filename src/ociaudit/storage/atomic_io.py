@@ -18,12 +18,13 @@ import fcntl
 import os
 import re
 import select
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ociaudit.errors import DiskError, UsageError
+from ociaudit.errors import DiskError, UsageError, format_count
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -52,6 +53,8 @@ def explain_disk(action: str, path: Path) -> Iterator[None]:
             hint = f"the disk of {path.parent} is full; make room, then run the same command again"
         elif isinstance(error, PermissionError):
             hint = f"check the permissions of {path.parent}, or choose another location"
+        elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            hint = f"see what is there with `ls -ld {shlex.quote(str(path))}`; move it away, or choose another location"
         raise DiskError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
 
 
@@ -140,15 +143,16 @@ def _close(descriptor: int, path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = FILE_MODE, may_replace: bool = True) -> None:
     """Write a small file atomically: complete and synced under its final name, or not at all.
 
-    `mode` is that of the file, for what other users may read.
+    `mode` is that of the file, for what other users may read; `may_replace` is as in `new_file`.
 
     Raises:
+        UsageError: as `new_file`.
         DiskError: the write fails; a previous file of that name is unchanged.
     """
-    with new_file(path) as descriptor:
+    with new_file(path, may_replace=may_replace) as descriptor:
         write_all(descriptor, data, path)
         if mode != FILE_MODE:
             with explain_disk("set the mode of", path):
@@ -156,18 +160,18 @@ def write_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[int]:
+def new_file(path: Path, *, may_replace: bool = True) -> Iterator[int]:
     """Yield the descriptor of a new file that gets the name `path`, synced, when the block ends without an exception.
 
-    After an exception a previous file of that name is unchanged, and the new one is gone.
+    After an exception a previous file of that name is unchanged, and the new one is gone. Without `may_replace`, a
+    file that has the name by the end stays. The lock of the file that is being written keeps other processes away.
 
     Raises:
+        UsageError: another process writes a file of that name, or has written one that may not be replaced.
         DiskError: the file cannot be created, written, synced or renamed.
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    with explain_disk("remove", temporary):
-        temporary.unlink(missing_ok=True)  # never write into what a killed run or another user left
-    descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    temporary = _name_temporary(path)
+    descriptor = _create_locked(temporary, path)
     is_published = False
     try:
         try:
@@ -175,6 +179,8 @@ def new_file(path: Path) -> Iterator[int]:
             sync_data(descriptor, temporary)
         finally:
             _close(descriptor, temporary)
+        if not may_replace:
+            reject_existing(path)
         with explain_disk("publish", path):
             os.replace(temporary, path)
         is_published = True
@@ -183,6 +189,64 @@ def new_file(path: Path) -> Iterator[int]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
     sync_folder(path.parent)
+
+
+def _name_temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _create_locked(temporary: Path, path: Path) -> int:
+    """Create the file that will be `path`, instead of one that a killed process left, and lock it.
+
+    It is a new file: what another user has put there is never written to. Where files cannot be locked, nothing is.
+    """
+    in_use = UsageError(f"another process is writing {path}", hint="wait until it ends, or choose another name")
+    with explain_disk("create", temporary):
+        try:
+            leftover = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # there is none, or it is no file of ours
+            temporary.unlink(missing_ok=True)
+        else:
+            try:
+                if not _try_lock(leftover) or not _is_same_file(leftover, temporary):
+                    raise in_use
+                temporary.unlink()
+            finally:
+                os.close(leftover)
+        try:
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        except FileExistsError:
+            raise in_use from None
+        if not _try_lock(descriptor):  # another process takes it for a leftover, and removes it
+            os.close(descriptor)
+            raise in_use
+        os.fchmod(descriptor, FILE_MODE)
+        return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Return whether a file is locked now, or cannot be locked on this file system."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def reject_existing(*paths: Path) -> None:
+    """Check that no file has one of these names, which were free when the work began.
+
+    Raises:
+        UsageError: one has appeared, and stays.
+    """
+    for path in paths:
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path} appeared while it was being written, and is left alone",
+                hint="move it away, choose another -o, or replace it with --overwrite; then run the same command again",
+            )
 
 
 def create_exclusively(path: Path, data: bytes) -> bool:
@@ -352,14 +416,32 @@ def is_part_of(path: Path, whole: Path) -> bool:
         return path.resolve() == whole.resolve() or (path.exists() and whole.exists() and path.samefile(whole))
 
 
+def check_name_length(path: Path) -> None:
+    """Check that a file and the temporary one that it is written to can have their names.
+
+    Raises:
+        UsageError: the name is too long for the file system.
+    """
+    try:
+        most = os.pathconf(path.parent, "PC_NAME_MAX")
+    except OSError:  # there is no such folder, or its file system does not say
+        return
+    excess = len(os.fsencode(_name_temporary(path).name)) - most
+    if excess > 0:
+        raise UsageError(
+            f"the name {path.name} is too long by {format_count(excess, 'byte')}", hint="choose a shorter one"
+        )
+
+
 def check_replaceable(path: Path, *, option: str = "-o") -> None:
     """Check that a new file can get the name `path`, which `option` gives, before any work is done for it.
 
     Raises:
-        UsageError: `path` is a folder, a device or a pipe, or its folder does not exist.
+        UsageError: `path` is a folder, a device or a pipe, its name is too long, or its folder does not exist.
         DiskError: its folder is not writable.
     """
     folder = path.parent
+    check_name_length(path)
     with explain_disk("look into", folder):
         is_folder = folder.is_dir()
         is_other = path.exists() and not path.is_file()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,89 @@ def test_an_existing_temporary_file_is_not_written_into(tmp_path: Path) -> None:
         assert not (tmp_path / name).is_symlink()
         assert read_mode(tmp_path / name) == 0o600
     assert elsewhere.read_bytes() == b"theirs"
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    """While a file is being written a second writer is rejected, and the first one publishes its own bytes."""
+    with new_file(tmp_path / "a") as descriptor:
+        write_all(descriptor, b"first ", tmp_path / "a")
+        with pytest.raises(UsageError, match="another process is writing"):
+            write_file(tmp_path / "a", b"second")
+        write_all(descriptor, b"whole", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"first whole"
+    assert list_names(tmp_path) == ["a"]
+    write_file(tmp_path / "a", b"third")
+    assert (tmp_path / "a").read_bytes() == b"third"
+
+
+def test_of_many_writers_each_publishes_all_or_nothing(tmp_path: Path) -> None:
+    """However writers of one file overlap, what has its name is one writer's, and each either did it or was told."""
+    path, published = tmp_path / "a", []
+
+    def write(number: int) -> int:
+        data, done = bytes([number]) * 1000, 0
+        for _ in range(50):
+            with contextlib.suppress(UsageError), new_file(path) as descriptor:
+                for start in range(0, len(data), 100):
+                    write_all(descriptor, data[start : start + 100], path)
+                done += 1
+            if path.exists():
+                published.append(path.read_bytes())
+        return done
+
+    with ThreadPoolExecutor(4) as executor:
+        assert sum(executor.map(write, range(4))) > 0
+    assert {(len(data), len(set(data))) for data in published} == {(1000, 1)}
+    assert list_names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    """A temporary file that no process writes to any more is in nobody's way."""
+    code = (
+        "import os, sys; from pathlib import Path; from ociaudit.storage.atomic_io import new_file\n"
+        "with new_file(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=False).returncode == -9
+    assert list_names(tmp_path) == [".a.partial"]
+    write_file(tmp_path / "a", b"x")
+    assert list_names(tmp_path) == ["a"]
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where files cannot be locked, a file is written as everywhere."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".a.partial").write_bytes(b"left")
+    write_file(tmp_path / "a", b"x")
+    assert list_names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_file_that_has_appeared_is_not_replaced(tmp_path: Path, *, is_link: bool) -> None:
+    """Without `may_replace`, what has the name by the end stays, be it a link that leads nowhere."""
+    path = tmp_path / "a"
+    with pytest.raises(UsageError, match="appeared while it was being written"), new_file(path, may_replace=False):
+        path.symlink_to("nowhere") if is_link else path.write_bytes(b"theirs")
+    assert path.is_symlink() if is_link else path.read_bytes() == b"theirs"
+    assert list_names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("length", range(235, 256))
+def test_a_name_that_is_too_long_is_rejected_before_anything_is_written(tmp_path: Path, length: int) -> None:
+    """Either a file can be written under a name, or the check says that it cannot."""
+    path = tmp_path / ("x" * length)
+    try:
+        write_file(path, b"")
+    except DiskError:
+        with pytest.raises(UsageError, match="too long by"):
+            check_replaceable(path)
+    else:
+        check_replaceable(path)
 
 
 def test_an_exclusive_file_replaces_nothing(tmp_path: Path, umask: int) -> None:
