@@ -67,7 +67,7 @@ from ociaudit.archive.state import (
 from ociaudit.archive.tail import drop_record_ids, write_record_ids
 from ociaudit.client.audit import Page
 from ociaudit.client.network import split_regions
-from ociaudit.errors import CorruptRun, DiskError, ScopeUnreadable, UsageError
+from ociaudit.errors import CorruptRun, DiskError, ScopeUnreadable, ServiceError, UsageError
 from ociaudit.events.event import read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, minute_of_instant, read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
@@ -473,7 +473,7 @@ class _Planner:
         try:
             listing = await service.identity.list_compartments()
         except ScopeUnreadable as error:
-            if selection.is_subtree or not selection.compartments or not all(map(is_ocid_like, selection.compartments)):
+            if not _is_denied(error) or not _names_all(selection):
                 raise
             _check_wider(self._state.selection, selection)
             known = self._state.compartments
@@ -1137,6 +1137,17 @@ def _number_asks(asks: Mapping[Target, tuple[Window, ...]], targets: Sequence[Ta
         if windows := asks.get(target):
             groups.setdefault(windows, []).append(number)
     return tuple(Ask(windows, tuple(numbers)) for windows, numbers in groups.items())
+
+
+def _is_denied(error: ScopeUnreadable) -> bool:
+    """Return whether the service answered as it does without the permission to list."""
+    return isinstance(error.__cause__, ServiceError) and error.__cause__.status in {403, 404}
+
+
+def _names_all(selection: Selection) -> bool:
+    """Return whether a selection names all of its compartments by OCID."""
+    named = selection.compartments
+    return bool(named) and not selection.is_subtree and all(map(is_ocid_like, named))
 
 
 def _hash_plan(plan: SyncPlan) -> str:

@@ -171,23 +171,23 @@ def new_file(path: Path, *, may_replace: bool = True) -> Iterator[int]:
         DiskError: the file cannot be created, written, synced or renamed.
     """
     temporary = _name_temporary(path)
-    descriptor = _create_locked(temporary, path)
-    is_published = False
-    try:
+    with _create_locked(temporary, path) as descriptor:
+        is_published = False
         try:
-            yield descriptor
-            sync_data(descriptor, temporary)
+            try:
+                yield descriptor
+                sync_data(descriptor, temporary)
+            finally:
+                _close(descriptor, temporary)
+            if not may_replace:
+                reject_existing(path)
+            with explain_disk("publish", path):
+                os.replace(temporary, path)
+            is_published = True
         finally:
-            _close(descriptor, temporary)
-        if not may_replace:
-            reject_existing(path)
-        with explain_disk("publish", path):
-            os.replace(temporary, path)
-        is_published = True
-    finally:
-        if not is_published:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            if not is_published:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
     sync_folder(path.parent)
 
 
@@ -195,44 +195,65 @@ def _name_temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def _create_locked(temporary: Path, path: Path) -> int:
-    """Create the file that will be `path`, instead of one that a killed process left, and lock it.
+@contextlib.contextmanager
+def _create_locked(temporary: Path, path: Path) -> Iterator[int]:
+    """Create the file that will be `path`, in place of one that a killed process left, and hold its lock.
 
-    It is a new file: what another user has put there is never written to. Where files cannot be locked, nothing is.
+    The block closes the descriptor, and the lock outlives that: another process takes a file without a lock for a
+    leftover. It is a new file: what another user has put there is never written to. Where files cannot be locked,
+    nothing is.
     """
     in_use = UsageError(f"another process is writing {path}", hint="wait until it ends, or choose another name")
     with explain_disk("create", temporary):
         try:
             leftover = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # there is none, or it is no file of ours
+        except FileNotFoundError:
+            pass
+        except OSError:  # it is no file of ours
             temporary.unlink(missing_ok=True)
         else:
-            try:
-                if not _try_lock(leftover) or not _is_same_file(leftover, temporary):
+            with _hold_lock(leftover) as is_held:
+                if not is_held or not _is_same_file(leftover, temporary):
                     raise in_use
                 temporary.unlink()
-            finally:
-                os.close(leftover)
-        try:
-            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        except FileExistsError:
+    try:
+        descriptor = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    except DiskError as error:
+        if isinstance(error.__cause__, FileExistsError):
             raise in_use from None
-        if not _try_lock(descriptor):  # another process takes it for a leftover, and removes it
+        raise
+    with explain_disk("lock", temporary):
+        lock = os.dup(descriptor)
+    with _hold_lock(lock) as is_held:
+        if not is_held or not _is_same_file(descriptor, temporary):  # another process took it for a leftover
             os.close(descriptor)
             raise in_use
-        os.fchmod(descriptor, FILE_MODE)
-        return descriptor
+        yield descriptor
 
 
-def _try_lock(descriptor: int) -> bool:
-    """Return whether a file is locked now, or cannot be locked on this file system."""
+@contextlib.contextmanager
+def _hold_lock(descriptor: int) -> Iterator[bool]:
+    """Hold the lock of a file and close the descriptor at the end; False if another process holds it.
+
+    Where the file system has no locks, it counts as held.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where another descriptor of the file stays open
+    finally:
+        with contextlib.suppress(OSError):  # nothing was written through it
+            os.close(descriptor)
 
 
 def reject_existing(*paths: Path) -> None:

@@ -330,5 +330,6 @@ def test_gaps_beyond_a_screenful_are_counted(capsys: pytest.CaptureFixture[str])
 
 def test_a_relative_range_is_resumed_by_name() -> None:
     """`7d` means another range tomorrow, so the hint names the option that continues this one."""
-    assert any("with --resume" in line for line in describe_gaps([make_gap(1, "503")], policy="", is_relative=True))
+    lines = list(describe_gaps([make_gap(1, "503")], policy="", repetition="with --resume"))
+    assert "hint: the same command again with --resume requests only the gaps" in lines
     assert not any("--resume" in line for line in describe_gaps([make_gap(1, "503")], policy=""))
