@@ -59,7 +59,7 @@ from ociaudit.events.columns import COLUMN_NAMES, COLUMNS, Column, ColumnKind, l
 from ociaudit.events.fields import Facts, make_facts_model, make_facts_reader
 from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, Record
 from ociaudit.formats.compression import decompress
-from ociaudit.formats.parquet import cast_json, quote_sql
+from ociaudit.formats.parquet import EVENTS_KEY, cast_json, escape_glob, quote_sql
 from ociaudit.formats.reader import (
     FilePart,
     check_distinct,
@@ -242,7 +242,7 @@ _MOST_HELPERS = 3
 _DATABASE_NAME = "events.duckdb"
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_SCAN = "FROM read_parquet(?, hive_partitioning = false)"
-_GLOB_CHARACTERS = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
+_SHAPE_OF_EVENTS = "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = ?"
 _ESCAPED_SURROGATE = re.compile(
     rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
@@ -567,7 +567,7 @@ def _select_whole_events(path: Path) -> str:
         return ""
     layout = "array" if start[:1] == b"[" else "newline_delimited"
     scan = (
-        f"read_json_objects({quote_sql(_escape_glob(path))}, format = '{layout}', "
+        f"read_json_objects({quote_sql(escape_glob(path))}, format = '{layout}', "
         f"compression = '{_COMPRESSIONS[compression]}', maximum_object_size = {2 * _LONGEST_WHOLE_EVENT})"
     )
     columns = ", ".join(
@@ -754,7 +754,10 @@ def serve_rows() -> None:
 
 
 def _is_loaded(source: Input) -> bool:
-    """Return whether DuckDB loads an input itself: an archive, or a Parquet file that has our own columns."""
+    """Return whether DuckDB loads an input itself: an archive, or a Parquet file that this program wrote.
+
+    In any other file, the column `event` may be in another shape, or hold what is no event or several.
+    """
     import duckdb
 
     if source.view is not None or source.file is None:
@@ -766,8 +769,10 @@ def _is_loaded(source: Input) -> bool:
             if file.read(len(_PARQUET_MAGIC)) != _PARQUET_MAGIC:
                 return False
     with _explain_parquet(source.file), duckdb.connect(config=dict(_LOAD_SETTINGS)) as connection:
-        described = connection.execute(f"DESCRIBE {_PARQUET_SCAN}", [_escape_glob(source.file)]).fetchall()
-    return {column.name for column in COLUMNS} <= {row[0] for row in described}
+        path = escape_glob(source.file)
+        written = connection.execute(_SHAPE_OF_EVENTS, [path, EVENTS_KEY]).fetchall()
+        described = connection.execute(f"DESCRIBE {_PARQUET_SCAN}", [path]).fetchall()
+    return written == [("api",)] and {column.name for column in COLUMNS} <= {row[0] for row in described}
 
 
 def _load_table(sources: Sequence[Input], columns: Sequence[Column], folder: Path, name: str) -> _Part:
@@ -781,7 +786,7 @@ def _load_table(sources: Sequence[Input], columns: Sequence[Column], folder: Pat
                 select, values = scan.select(columns, SQL_TYPES), []
             elif source.file is not None:
                 stack.enter_context(_explain_parquet(source.file))
-                select, values = f"SELECT {_list_casts(columns)} {_PARQUET_SCAN}", [_escape_glob(source.file)]
+                select, values = f"SELECT {_list_casts(columns)} {_PARQUET_SCAN}", [escape_glob(source.file)]
             insert = f"INSERT INTO {name} ({', '.join(column.name for column in columns)}) {select}"
             run_call(connection, partial(connection.execute, insert, values))
     return _Part(f"SELECT * FROM {name}", None)  # noqa: S608 - a constant and a number
@@ -793,7 +798,10 @@ def _explain_parquet(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
+    except duckdb.Error as error:
+        is_ours = isinstance(error, duckdb.InterruptException | duckdb.OutOfMemoryException)
+        if is_ours or "No space left" in str(error):
+            raise
         first_line = str(error).partition("\n")[0]
         raise UnreadableInput(f"{path}: the Parquet file is truncated or damaged: {first_line}") from error
 
@@ -901,7 +909,7 @@ class _RowFile:
         """Return what selects the rows; call it after the last row."""
         if not self.size_bytes:
             return _Part(_select_columns({}) + " WHERE false", None)
-        path = quote_sql(_escape_glob(self._path))
+        path = quote_sql(escape_glob(self._path))
         longest = max(_LEAST_OBJECT_BYTES, self._longest + 1024)
         if self._has_event:
             values = {name: f"cells->>'$[{number}]'" for number, name in enumerate(self._names)}
@@ -940,10 +948,6 @@ def _list_casts(columns: Sequence[Column]) -> str:
     return ", ".join(
         cast_json(column.name) if column.kind == "json" else _cast(column, column.name) for column in columns
     )
-
-
-def _escape_glob(path: Path) -> str:
-    return str(path).translate(_GLOB_CHARACTERS)
 
 
 def _replace_lone_surrogates(raw: bytes) -> bytes:

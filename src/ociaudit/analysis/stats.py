@@ -44,7 +44,13 @@ from ociaudit.errors import UnreadableInput
 from ociaudit.events.fields import UNREADABLE_INSTANT, Outcome
 from ociaudit.formats.base import Record
 from ociaudit.formats.compression import decompress
-from ociaudit.formats.reader import check_distinct, ignore_incomplete, open_plain, read_plain_events, read_plain_lines
+from ociaudit.formats.reader import (
+    check_distinct,
+    ignore_incomplete,
+    open_plain,
+    read_countable_lines,
+    read_plain_events,
+)
 from ociaudit.storage.atomic_io import explain_disk
 
 _NAMES_KEPT = 20_000
@@ -330,7 +336,7 @@ def _count_plain_lines(counter: EventCounter, path: Path) -> bool:
     with explain_disk("read", path), open_plain(path) as file:
         try:
             is_compressed = bool(decompress([file.peek()])[0])
-            for batch in read_plain_events(file) if is_compressed else read_plain_lines(file, keeps_line_breaks=True):
+            for batch in read_plain_events(file) if is_compressed else read_countable_lines(file):
                 has_counted = True
                 counter.add_raws(batch)
                 if counter.untyped:  # perhaps another shape

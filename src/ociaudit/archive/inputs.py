@@ -54,6 +54,7 @@ from ociaudit.storage.verdict import (
     describe_verdict,
     find_notice,
     has_qualifiers,
+    hash_file,
     judge,
     judge_file,
     name_verdict,
@@ -307,7 +308,7 @@ class FileInput:
         if self.path is None:
             return InputFacts(name="stdin", verdict=judge(None), words=("unknown: stdin has no manifest",))
         found = self._load_manifest()
-        content = _hash_file(self.path) if with_digest else None
+        content = hash_file(self.path) if with_digest else None
         verdict = judge_file(self.path, found, content=content)
         digest = f"sha256:{found.manifest.digest}" if found else "none beside the file"
         facts = InputFacts(
@@ -974,9 +975,3 @@ async def _download(store: ObjectStore, url: ObjectUrl, facts: ObjectFacts, path
                 f"{url} is damaged: its bytes do not have the hash that is stated for them",
                 hint="restore the object from a copy, or write it again",
             )
-
-
-def _hash_file(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 and the size of a file."""
-    with explain_disk("read", path), path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()

@@ -215,8 +215,9 @@ def run_guarded(work: Callable[[], object], arguments: Sequence[str] = ()) -> in
     """
     console.fill_closed_streams()
     try:
-        check_arguments(arguments)
-        status = work()
+        with console.end_cleanly():
+            check_arguments(arguments)
+            status = work()
     except OciAuditError as error:
         console.print_error(error)
         return find_exit_status(error)

@@ -222,6 +222,28 @@ def handle_signals(handle: Callable[[int], object]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
+@contextlib.contextmanager
+def end_cleanly() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, so that temporary files go; `handle_signals` may do more inside."""
+    import signal
+    import threading
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process immediately
+        raise_interrupted(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def raise_interrupted(number: int) -> NoReturn:
     """Unwind the stack after a signal, so that temporary files go; for work that cannot be resumed.
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, Literal, NoReturn, TypeGuard, cast
 
 import msgspec
 
@@ -255,13 +255,17 @@ def read_facts_leniently(raw: bytes) -> Facts:
         ValueError: the bytes are not a JSON object.
     """
     try:
-        event = json.loads(raw, parse_int=str, parse_float=str)
+        event = json.loads(raw, parse_int=str, parse_float=str, parse_constant=_reject_constant)
     except RecursionError as error:
         raise ValueError("the event is nested too deeply") from error
     if not isinstance(event, dict):
         raise ValueError("the event is not a JSON object")  # noqa: TRY004 - bad data, not a bad argument
     facts: Facts = _fill(Facts, event)
     return facts
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def read_sdk_facts(event: Mapping[str, Any]) -> Facts:

@@ -12,8 +12,9 @@ Invariants
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, get_args
 
@@ -36,7 +37,9 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
 """Pieces that are parsed should fit in the processor's cache."""
 _COMPRESSED_BYTES = 64 * 1024
-"""zstd returns everything that its input expands to: small inputs keep that bounded."""
+_ZSTD_INPUT_BYTES = 4 * 1024
+"""zstd returns everything that its input expands to: from so few bytes at most 128 MiB, four bytes for each block."""
+_SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 
 class Compressor(Protocol):
@@ -111,12 +114,15 @@ def _split(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 class _Codec(NamedTuple):
-    """How to decompress one gzip member or zstd frame: create a decompressor, then feed it."""
+    """How to decompress one gzip member or zstd frame: create a decompressor, then feed it.
+
+    `feed` yields what its bytes expand to, in bounded pieces, and returns those that follow the end.
+    """
 
     name: str
     magic: bytes
     create: Callable[[], Any]
-    feed: Callable[[Any, bytes], Iterator[bytes]]
+    feed: Callable[[Any, bytes], Generator[bytes, None, bytes]]
 
 
 def _decompress(pieces: Iterator[bytes], codec: _Codec, *, is_single: bool) -> Iterator[bytes]:
@@ -136,30 +142,49 @@ def _decompress(pieces: Iterator[bytes], codec: _Codec, *, is_single: bool) -> I
                 decompressor = codec.create()
                 is_inside = True
                 start = offset + len(piece) - len(data)
+                if codec.magic == ZSTD_MAGIC and _SKIPPABLE_FRAME.match(data):
+                    raise InvalidFile(
+                        "a skippable frame follows a zstd frame",
+                        start,
+                        hint="decompress it first: zstd -dc",
+                    )
                 if not codec.magic.startswith(data[: len(codec.magic)]):
                     raise InvalidFile(f"the {codec.name} stream is damaged: what follows it is not {codec.name}", start)
             try:
-                yield from codec.feed(decompressor, data)
+                data = yield from codec.feed(decompressor, data)
             except (zlib.error, zstandard.ZstdError) as error:
                 raise InvalidFile(f"the {codec.name} stream is damaged ({error})", start) from error
             is_inside = not decompressor.eof
-            data = b"" if is_inside else decompressor.unused_data
         offset += len(piece)
     if is_inside:
         raise InvalidFile(f"the {codec.name} stream is truncated", offset)
 
 
-def _feed_gzip(decompressor: Any, data: bytes) -> Iterator[bytes]:
-    while data:
+def _feed_gzip(decompressor: Any, data: bytes) -> Generator[bytes, None, bytes]:
+    while data and not decompressor.eof:  # at its end, what follows it is in `unconsumed_tail`, too
         piece = decompressor.decompress(data, _PIECE_BYTES)
         data = decompressor.unconsumed_tail
         if piece:
             yield piece
+    unused: bytes = decompressor.unused_data
+    return unused
 
 
-def _feed_zstd(decompressor: Any, data: bytes) -> Iterator[bytes]:
-    if piece := decompressor.decompress(data):
-        yield piece
+def _feed_zstd(decompressor: Any, data: bytes) -> Generator[bytes, None, bytes]:
+    ready: list[bytes] = []
+    size = position = 0
+    while position < len(data) and not decompressor.eof:
+        piece = decompressor.decompress(data[position : position + _ZSTD_INPUT_BYTES])
+        position += _ZSTD_INPUT_BYTES
+        ready.append(piece)
+        size += len(piece)
+        if size >= _PIECE_BYTES:
+            yield b"".join(ready)
+            ready, size = [], 0
+    if size:
+        yield b"".join(ready)
+    unused: bytes = decompressor.unused_data
+    return unused + data[position:]
 
 
 _CODECS = {

@@ -112,6 +112,8 @@ _NEXT_PAGE_HEADER = re.compile(rb'"opc-next-page"\s*,\s*"[^"]', re.IGNORECASE)
 _EMPTY_VALUES = frozenset({b"null", b"false", b'""', b"[]", b"{}", b"0"})
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
+_EVENT_TYPE = b'"eventType"'
+_OWN_EVENT_TYPE = b'{"eventType":'
 _POSSIBLE_ORIGIN_ENDS = (b'"}}', b"l}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
 _ORIGIN = b'"origin'
 _MAX_TRIES = 3
@@ -355,7 +357,7 @@ class ObjectDetector:
 
     def _detect_event(self, raw: bytes, origin: Target | None) -> Record:
         if raw.startswith(_API_STARTS):
-            if raw.count(b'"eventType"') > 1:
+            if may_hold_others(raw):
                 _check_lists(split_members(raw))
             self.kinds["api"] += 1
             return Record(raw, origin)
@@ -533,8 +535,17 @@ def is_plain(raw: bytes) -> bool:
         raw.startswith(_API_STARTS)
         and not raw.endswith(_POSSIBLE_ORIGIN_ENDS)
         and _is_line(raw)
-        and raw.count(b'"eventType"') < 2
+        and not may_hold_others(raw)
     )
+
+
+def may_hold_others(raw: bytes) -> bool:
+    """Return whether an object of shape `api` may have an event inside: an `eventType` that is not its own."""
+    count = raw.count(_EVENT_TYPE)
+    if count != 1 or raw.startswith(_OWN_EVENT_TYPE):
+        return count > 1
+    before = raw[1 : raw.index(_EVENT_TYPE)]
+    return b"{" in before or b"[" in before
 
 
 def _is_line(raw: bytes) -> bool:

@@ -85,6 +85,8 @@ _SHA256_BYTES = 32
 _PATIENCE_SECONDS = 0.1
 _NO_EXTENSIONS = MappingProxyType({"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
 _WRITER_SETTINGS = MappingProxyType({**_NO_EXTENSIONS, "threads": "1", "temp_directory": ""})
+EVENTS_KEY = "oci_audit_events"
+"""The key of a file's metadata whose value is the shape of the column `event`, which this program has written."""
 _GLOB_ESCAPES = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 
 T = TypeVar("T")
@@ -134,6 +136,7 @@ class Parquet:
         `engine` is one that several files share, because DuckDB takes 15 ms to start; files that are written at the
         same time need a `scratch_name` each. `with_sha256` adds the column `event_sha256`, that of the event as served.
         """
+        self._shape = encoder.shape
         self._encode = EventEncoder(encoder.shape).encode
         self._columns = SEGMENT_COLUMNS if with_sha256 else PARQUET_COLUMNS
         self._engine = engine
@@ -269,7 +272,7 @@ class Parquet:
         return (
             f"COPY (SELECT {selected} FROM rows) TO {quote_sql(str(self._path))} (FORMAT parquet, COMPRESSION zstd, "  # noqa: S608 - the path is quoted
             f"COMPRESSION_LEVEL {_LEVEL}, ROW_GROUP_SIZE {_GROUP_ROWS}, ROW_GROUP_SIZE_BYTES {_GROUP_BYTES}, "
-            f"USE_TMP_FILE false)"
+            f"KV_METADATA {{{EVENTS_KEY}: {quote_sql(self._shape)}}}, USE_TMP_FILE false)"
         )
 
     def _explain(self, action: str, reason: str) -> DiskError:
@@ -625,6 +628,11 @@ _STREAM_CALLBACKS = (
 )
 
 
+def escape_glob(path: Path) -> str:
+    """Return a path as DuckDB takes it for itself: its patterns are escaped, and it does not begin with a tilde."""
+    return str(path.absolute()).translate(_GLOB_ESCAPES)
+
+
 def read_parquet(path: Path) -> Iterator[Rows]:
     """Yield the rows of a Parquet file that has the column `event`.
 
@@ -633,7 +641,7 @@ def read_parquet(path: Path) -> Iterator[Rows]:
     """
     import duckdb
 
-    escaped = str(path).translate(_GLOB_ESCAPES)
+    escaped = escape_glob(path)
     with duckdb.connect(config=dict(_NO_EXTENSIONS)) as connection:
         try:
             columns = connection.read_parquet(escaped).columns

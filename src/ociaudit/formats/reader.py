@@ -47,7 +47,15 @@ import msgspec
 from ociaudit.errors import DiskError, UnreadableInput, UsageError
 from ociaudit.formats.base import InvalidFile, Record
 from ociaudit.formats.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress, read_pieces
-from ociaudit.formats.detect import KIND_WORDS, UNKNOWN, DetectedInput, ObjectDetector, detect_input, is_plain
+from ociaudit.formats.detect import (
+    KIND_WORDS,
+    UNKNOWN,
+    DetectedInput,
+    ObjectDetector,
+    detect_input,
+    is_plain,
+    may_hold_others,
+)
 from ociaudit.planning.shard import Target
 
 _MAX_UNKNOWN_FIRST = 1000
@@ -731,18 +739,40 @@ def read_plain_events(file: BufferedReader) -> Iterator[list[bytes]]:
         NotPlainLines: as `read_plain_lines`, or an event may have to be changed.
         ValueError: as `read_plain_lines`.
     """
-    detector = ObjectDetector()
     for events in read_plain_lines(file):
-        odd = [event for event in events if not is_plain(event)]
-        if not all(event.endswith(b"}") for event in events) or not all(event.startswith(b"{") for event in odd):
+        if not all(event.endswith(b"}") for event in events):
             raise NotPlainLines
-        try:
-            is_same = detector.detect(odd) == [Record(event, None) for event in odd]
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise NotPlainLines from error
-        if not is_same or detector.incomplete or detector.kinds[UNKNOWN]:
-            raise NotPlainLines
+        _check_same([event for event in events if not is_plain(event)])
         yield events
+
+
+def read_countable_lines(file: BufferedReader) -> Iterator[list[bytes]]:
+    """Yield the lines of a file, with line breaks, if the caller finds that all of them are events by their fields.
+
+    Fields of another shape are not changed, and origins not removed; but no line has an event inside.
+
+    Raises:
+        NotPlainLines: as `read_plain_lines`, or an event may have another one inside.
+        ValueError: as `read_plain_lines`.
+    """
+    for lines in read_plain_lines(file, keeps_line_breaks=True):
+        _check_same([line.rstrip(b"\n") for line in lines if may_hold_others(line)])
+        yield lines
+
+
+def _check_same(events: Sequence[bytes]) -> None:
+    """Check that the reader of any layout would not change these, or find other events in them."""
+    if not events:
+        return
+    detector = ObjectDetector()
+    try:
+        is_same = all(event.startswith(b"{") for event in events) and detector.detect(events) == [
+            Record(event, None) for event in events
+        ]
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise NotPlainLines from error
+    if not is_same or detector.incomplete or detector.kinds[UNKNOWN]:
+        raise NotPlainLines
 
 
 def _read_array(lines: Iterator[bytes], *, keeps_line_breaks: bool) -> Iterator[list[bytes]]:

@@ -22,7 +22,7 @@ from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
-from ociaudit.archive.inputs import Input, is_same_file
+from ociaudit.archive.inputs import Input
 from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.event import BadPage, parse_page, replace_lone_surrogates
 from ociaudit.events.filters import EventFilter
@@ -37,6 +37,7 @@ from ociaudit.planning.shard import Target
 from ociaudit.planning.time_range import reject_placeholders
 from ociaudit.storage.atomic_io import (
     check_replaceable,
+    explain_disk,
     make_private_folder,
     open_private,
     write_all,
@@ -278,9 +279,11 @@ def choose_inputs(inputs: Sequence[Input], callbacks: Callbacks) -> list[Input]:
         UsageError: one does not exist or is named twice, or none is left.
     """
     chosen: list[Input] = []
+    seen: dict[tuple[int, int] | None, Input] = {}
     for source in inputs:
+        key = None
         if source.path is None:
-            if any(other.path is None for other in chosen):
+            if key in seen:
                 raise UsageError("stdin is named twice", hint="name - once")
         else:
             if source.file is not None:
@@ -288,13 +291,16 @@ def choose_inputs(inputs: Sequence[Input], callbacks: Callbacks) -> list[Input]:
                 if _SIDECAR.search(source.file.name):
                     callbacks.on_notice(f"{source.name} is omitted: it accompanies an export and holds no events")
                     continue
-            for other in chosen:
-                if other.path is not None and is_same_file(source.path, other.path):
-                    raise UsageError(
-                        f"{source.name} and {other.name} are the same {source.kind}", hint="name each once"
-                    )
+            with explain_disk("look at", source.path):
+                status = source.path.stat()
+            key = status.st_dev, status.st_ino
+            if key in seen:
+                raise UsageError(
+                    f"{source.name} and {seen[key].name} are the same {source.kind}", hint="name each once"
+                )
             if notice := source.find_notice():
                 callbacks.on_notice(notice)
+        seen[key] = source
         chosen.append(source)
     if not chosen:
         raise UsageError("no file of events is named", hint="name one or more, or - for stdin")

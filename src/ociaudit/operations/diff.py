@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from ociaudit.formats.detect import compact_json
 from ociaudit.formats.json import parse_block, read_array, read_line_blocks, read_ndjson, scan_block
 from ociaudit.formats.reader import check_source, reject_incomplete
 from ociaudit.planning.shard import Coverage, Target, Window, parse_minute
-from ociaudit.storage.atomic_io import explain_disk, make_private_folder
+from ociaudit.storage.atomic_io import explain_disk, make_private_folder, open_private
 from ociaudit.storage.manifest import CoverageStatement, Manifest
 from ociaudit.storage.merge import EventIndex, split_location
 from ociaudit.storage.verdict import VerdictKind
@@ -399,7 +400,8 @@ class _Export:
         make_private_folder(scratch)
         index = EventIndex(scratch)
         unsorted = scratch / "events"
-        with explain_disk("write to", unsorted), unsorted.open("w+b") as file:
+        descriptor = open_private(unsorted, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        with explain_disk("write to", unsorted), os.fdopen(descriptor, "w+b") as file:
             offset = 0
             for batch in self._read_batches():
                 lengths = [len(event.raw) for event in batch]

@@ -43,7 +43,7 @@ from ociaudit.planning.shard import (
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
 from ociaudit.storage.manifest import load_manifest, name_ledger, name_manifest
-from ociaudit.storage.verdict import Verdict, VerdictKind
+from ociaudit.storage.verdict import Verdict, VerdictKind, is_described
 
 _ORIGINS_PER_LINE = 65_536
 _ORIGIN_LEVEL = 3
@@ -150,8 +150,8 @@ def unpack_origins(line: OriginLine) -> array[int]:
 def open_origins(output: Path) -> Iterator[Target] | None:
     """Return the origins of an export's events in their order, from the ledger beside it; None if they are not known.
 
-    They are known if manifest and ledger are beside the output, the output has the size that the manifest states, and
-    the ledger its hash.
+    They are known if manifest and ledger are beside the output, and neither they nor the output were altered: else the
+    first events would get the origins of others.
 
     Raises:
         DiskError: a file cannot be read.
@@ -162,10 +162,10 @@ def open_origins(output: Path) -> Iterator[Target] | None:
     except CorruptRun:
         return None
     with explain_disk("read", path):
-        if found is None or not path.is_file() or not output.is_file():
+        if found is None or not found.has_own_digest or not path.is_file() or not output.is_file():
             return None
         manifest = found.manifest
-        if output.stat().st_size != manifest.output.size_bytes or path.stat().st_size != manifest.ledger.size_bytes:
+        if path.stat().st_size != manifest.ledger.size_bytes or not is_described(output, manifest):
             return None
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != manifest.ledger.sha256:

@@ -14,6 +14,7 @@ Invariants
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -211,8 +212,26 @@ def is_described(path: Path, manifest: Manifest) -> bool:
     with explain_disk("read", path):
         if path.stat().st_size != manifest.output.size_bytes:
             return False
-        with path.open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == manifest.output.sha256
+    return hash_file(path) == (manifest.output.sha256, manifest.output.size_bytes)
+
+
+def hash_file(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 and the size of a file; while it does not change, it is read once in a process.
+
+    Raises:
+        DiskError: it cannot be read.
+    """
+    with explain_disk("read", path):
+        status = path.stat()
+        return _hash_version(
+            path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_version(path: Path, _: tuple[int, ...]) -> tuple[str, int]:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 def judge_file(path: Path, found: ManifestFile | None, *, content: tuple[str, int] | None = None) -> Verdict:

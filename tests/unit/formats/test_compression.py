@@ -9,6 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ociaudit.formats import compression
 from ociaudit.formats.base import InvalidFile
 from ociaudit.formats.compression import decompress, make_compressor, read_chunks, read_pieces
 
@@ -75,6 +76,43 @@ def test_consecutive_members_are_one_stream(contents: list[bytes], splits: list[
     assert read(compressed, splits) == (name, b"".join(contents))
 
 
+@given(
+    st.lists(st.binary(max_size=300).map(lambda data: b"x" + 9 * data), min_size=1, max_size=4),
+    positions_to_split,
+    st.sampled_from(["gzip", "zstd"]),
+    st.integers(1, 400),
+    st.sampled_from([b"", b"\0\0\0\0"]),
+)
+def test_what_follows_a_member_is_read_wherever_pieces_end(
+    contents: list[bytes], splits: list[int], name: str, piece: int, padding: bytes
+) -> None:
+    """A member that expands to more than a piece, with more behind it in the same input, is not the end of the file."""
+    compressed = b"".join(map(COMPRESSORS[name], contents)) + padding
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "_PIECE_BYTES", piece)
+        patch.setattr(compression, "_ZSTD_INPUT_BYTES", piece)
+        assert read(compressed, splits) == (name, b"".join(contents))
+        with pytest.raises(InvalidFile, match="damaged"):
+            read(compressed + b"x", splits)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+@pytest.mark.parametrize("end", [b"", b"\0" * 9])
+def test_large_members_follow_each_other(name: str, end: bytes) -> None:
+    """Members of real sizes, of which each expands to much more than a piece, are read to the last."""
+    text = b"".join(b'{"eventId":"%d","eventTime":"2025-12-01T00:00:00.000Z"}\n' % number for number in range(20_000))
+    compressed = COMPRESSORS[name](text)
+    assert read(compressed * 3 + end) == (name, text * 3)
+
+
+def test_a_skippable_frame_is_named() -> None:
+    """What zstd skips and this reader does not is named, instead of damage that is none."""
+    with pytest.raises(InvalidFile, match="skippable frame") as caught:
+        read(zstandard.compress(b"a") + b"\x50\x2a\x4d\x18\4\0\0\0abcd")
+    assert caught.value.hint == "decompress it first: zstd -dc"
+
+
 @given(parts, st.data(), st.sampled_from(["gzip", "zstd"]))
 def test_a_truncated_stream_is_rejected(contents: list[bytes], data: st.DataObject, name: str) -> None:
     """A file that ends inside a member is rejected."""
@@ -115,7 +153,12 @@ def test_a_single_stream_has_nothing_after_it(name: str, more: bytes) -> None:
 
 
 def test_a_small_file_expands_in_bounded_pieces() -> None:
-    """A gzip bomb is decompressed in bounded pieces, one at a time."""
+    """A gzip bomb is decompressed in bounded pieces, one at a time; of zstd's, a piece is as large as 4 KiB can be."""
+    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(1_000_000_000))
+    assert len(bomb) > 5 * 4 * 1024
+    sizes = [len(piece) for piece in decompress(iter([bomb]))[1]]
+    assert sum(sizes) == 1_000_000_000
+    assert max(sizes) <= 128 * 1024 * 1024 + 256 * 1024
     _, pieces = decompress(iter([gzip.compress(bytes(20_000_000))]))
     sizes = [len(piece) for piece in pieces]
     assert sum(sizes) == 20_000_000
