@@ -59,7 +59,7 @@ from ociaudit.events.columns import COLUMN_NAMES, COLUMNS, Column, ColumnKind, l
 from ociaudit.events.fields import Facts, make_facts_model, make_facts_reader
 from ociaudit.formats.base import EVENT_COLUMN, ORIGIN_COLUMNS, Record
 from ociaudit.formats.compression import decompress
-from ociaudit.formats.parquet import EVENTS_KEY, cast_json, escape_glob, quote_sql
+from ociaudit.formats.parquet import EVENTS_KEY, cast_json, describe_engine_error, escape_glob, quote_sql
 from ociaudit.formats.reader import (
     FilePart,
     check_distinct,
@@ -126,7 +126,7 @@ def explain_error(error: duckdb.Error) -> OciAuditError:
     import duckdb
 
     text = str(error)
-    first_line = text.partition("\n")[0]
+    first_line = describe_engine_error(error)
     for pattern in (_MISSING_COLUMN, _MISSING_COLUMN_OF_TABLE):
         if match := pattern.search(text):
             return _explain_missing_column(match["name"])
@@ -802,8 +802,8 @@ def _explain_parquet(path: Path) -> Iterator[None]:
         is_ours = isinstance(error, duckdb.InterruptException | duckdb.OutOfMemoryException)
         if is_ours or "No space left" in str(error):
             raise
-        first_line = str(error).partition("\n")[0]
-        raise UnreadableInput(f"{path}: the Parquet file is truncated or damaged: {first_line}") from error
+        reason = describe_engine_error(error)
+        raise UnreadableInput(f"{path}: the Parquet file is truncated or damaged: {reason}") from error
 
 
 def _write_rows(rows: _RowFile, source: Input, on_incomplete: Callable[[str], None]) -> None:

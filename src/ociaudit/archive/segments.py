@@ -53,7 +53,14 @@ from ociaudit.events.event import (
 )
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute, minute_of_instant, read_facts, read_instant
 from ociaudit.formats.base import EventEncoder, Record, make_target
-from ociaudit.formats.parquet import SEGMENT_COLUMNS, Engine, Parquet, connect_writer, make_segment_row
+from ociaudit.formats.parquet import (
+    SEGMENT_COLUMNS,
+    Engine,
+    Parquet,
+    connect_writer,
+    describe_engine_error,
+    make_segment_row,
+)
 from ociaudit.planning.shard import MINUTES_PER_DAY, Target, format_minute
 from ociaudit.storage.atomic_io import explain_disk, make_private_folder, new_file, write_all
 from ociaudit.storage.merge import digest_value
@@ -778,10 +785,10 @@ def _query(
             cursor.execute("SELECT * FROM rows ORDER BY microsecond")
             yield from _fetch(cursor, entries)
     except duckdb.OutOfMemoryException as error:
-        raise DiskError(f"cannot sort the segments of {entries[0].date}: {_first_line(error)}") from error
+        raise DiskError(f"cannot sort the segments of {entries[0].date}: {describe_engine_error(error)}") from error
     except duckdb.Error as error:
         raise CorruptRun(
-            f"a segment of {entries[0].date} cannot be read: {_first_line(error)}", hint=_RESTORE_HINT
+            f"a segment of {entries[0].date} cannot be read: {describe_engine_error(error)}", hint=_RESTORE_HINT
         ) from error
 
 
@@ -793,10 +800,6 @@ def _fetch(cursor: DuckDBPyConnection, entries: Sequence[SegmentEntry]) -> Itera
                 raise CorruptRun(f"the rows of {entries[0].path} are not in order", hint=_RESTORE_HINT)
             last = row[0]
             yield row
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _make_condition(span: tuple[int, int | None] | None) -> str:
@@ -922,7 +925,7 @@ def check_segment(archive: Path, entry: SegmentEntry) -> None:
         with connect_writer() as engine:
             _check_rows(engine, f"'/dev/fd/{descriptor}'", entry)
     except duckdb.Error as error:
-        raise _differs(entry, f"it cannot be read as Parquet: {_first_line(error)}") from error
+        raise _differs(entry, f"it cannot be read as Parquet: {describe_engine_error(error)}") from error
     finally:
         os.close(descriptor)
 

@@ -35,6 +35,7 @@ _INSTANT_BYTES = 9  # nanoseconds since the year 1 need 69 bits up to the year 9
 _ORDER_END = b"\0\0"
 _KEY_FACTS = frozenset({"event_time", "event_id", "event_type", "data.event_name", "data.compartment_id"})
 _WHITE_SPACE = " \t\n\r"
+_OTHER = re.compile(r"[^ \t\n\r]")
 _LINE_BREAKS = b"\r\n"
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
@@ -199,8 +200,8 @@ def join_lines(raw: bytes) -> bytes:
 
 def skip_white_space(text: str, position: int) -> int:
     """Return the position of the next character that is not JSON white space."""
-    while position < len(text) and text[position] in _WHITE_SPACE:
-        position += 1
+    if position < len(text) and text[position] in _WHITE_SPACE:
+        return len(text) if (found := _OTHER.search(text, position)) is None else found.start()
     return position
 
 

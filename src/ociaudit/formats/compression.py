@@ -37,8 +37,8 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
 """Pieces that are parsed should fit in the processor's cache."""
 _COMPRESSED_BYTES = 64 * 1024
-_ZSTD_INPUT_BYTES = 4 * 1024
-"""zstd returns everything that its input expands to: from so few bytes at most 128 MiB, four bytes for each block."""
+_ZSTD_INPUT_BYTES = 1024
+"""zstd returns everything that its input expands to: from so few bytes at most 32 MiB, four bytes for each block."""
 _SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 

@@ -376,12 +376,16 @@ class ObjectStream:
             InvalidFile: the stream is not what its layout says, or is truncated.
         """
         held = b""
-        tried_bytes = 0
+        waiting: list[bytes] = []  # joined when there is enough: to join each one would copy all before it each time
+        waiting_bytes = tried_bytes = 0
         scanner = self._scanner
         for piece in self._pieces:
-            held += piece
-            if len(held) < 2 * tried_bytes:
+            waiting.append(piece)
+            waiting_bytes += len(piece)
+            if len(held) + waiting_bytes < 2 * tried_bytes:
                 continue
+            held = b"".join((held, *waiting))
+            waiting, waiting_bytes = [], 0
             end = held.rfind(self._separator)
             if end < 0:
                 tried_bytes = len(held)
@@ -403,7 +407,7 @@ class ObjectStream:
                 held = held[end + len(self._separator) :]
             if objects:
                 yield objects
-        yield from self._scan_rest(held)
+        yield from self._scan_rest(b"".join((held, *waiting)))
 
     def _scan_rest(self, held: bytes) -> Iterator[list[bytes]]:
         """Read everything that remains with the scanner."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import struct
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -87,6 +88,8 @@ _NO_EXTENSIONS = MappingProxyType({"autoinstall_known_extensions": "false", "aut
 _WRITER_SETTINGS = MappingProxyType({**_NO_EXTENSIONS, "threads": "1", "temp_directory": ""})
 EVENTS_KEY = "oci_audit_events"
 """The key of a file's metadata whose value is the shape of the column `event`, which this program has written."""
+_SHOWN_VALUE = re.compile(r":? value \".*")
+_MOST_SHOWN = 300
 _GLOB_ESCAPES = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 
 T = TypeVar("T")
@@ -236,7 +239,7 @@ class Parquet:
         try:
             self._result.result()
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise self._explain("write to", str(error).partition("\n")[0]) from error
+            raise self._explain("write to", describe_engine_error(error)) from error
 
     def _copy(self) -> None:
         """Have DuckDB write all batches."""
@@ -628,6 +631,13 @@ _STREAM_CALLBACKS = (
 )
 
 
+def describe_engine_error(error: Exception) -> str:
+    """Return what DuckDB says: one short line, without a value that it shows, which may be a whole event."""
+    line = str(error).partition("\n")[0]
+    line = _SHOWN_VALUE.sub("", line)
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"
+
+
 def escape_glob(path: Path) -> str:
     """Return a path as DuckDB takes it for itself: its patterns are escaped, and it does not begin with a tilde."""
     return str(path.absolute()).translate(_GLOB_ESCAPES)
@@ -658,7 +668,7 @@ def read_parquet(path: Path) -> Iterator[Rows]:
                 yield check_rows(events, [make_target(row[1], row[2]) for row in batch], row_count)
                 row_count += len(batch)
         except duckdb.Error as error:
-            raise InvalidFile(f"the Parquet file is truncated or damaged: {str(error).splitlines()[0]}") from error
+            raise InvalidFile(f"the Parquet file is truncated or damaged: {describe_engine_error(error)}") from error
 
 
 def count_parquet_rows(file: BinaryIO) -> int:
@@ -675,5 +685,5 @@ def count_parquet_rows(file: BinaryIO) -> int:
                 "SELECT num_rows FROM parquet_file_metadata(?)", [f"/dev/fd/{file.fileno()}"]
             ).fetchone()
     except duckdb.Error as error:
-        raise InvalidFile(f"this is not a Parquet file ({str(error).partition(chr(10))[0]})", 0) from error
+        raise InvalidFile(f"this is not a Parquet file ({describe_engine_error(error)})", 0) from error
     return int(found[0]) if found else 0

@@ -153,12 +153,12 @@ def test_a_single_stream_has_nothing_after_it(name: str, more: bytes) -> None:
 
 
 def test_a_small_file_expands_in_bounded_pieces() -> None:
-    """A gzip bomb is decompressed in bounded pieces, one at a time; of zstd's, a piece is as large as 4 KiB can be."""
+    """A gzip bomb is decompressed in bounded pieces, one at a time; of zstd's, a piece is as large as 1 KiB can be."""
     bomb = zstandard.ZstdCompressor(level=19).compress(bytes(1_000_000_000))
-    assert len(bomb) > 5 * 4 * 1024
+    assert len(bomb) > 20 * 1024
     sizes = [len(piece) for piece in decompress(iter([bomb]))[1]]
     assert sum(sizes) == 1_000_000_000
-    assert max(sizes) <= 128 * 1024 * 1024 + 256 * 1024
+    assert max(sizes) <= 32 * 1024 * 1024 + 256 * 1024
     _, pieces = decompress(iter([gzip.compress(bytes(20_000_000))]))
     sizes = [len(piece) for piece in pieces]
     assert sum(sizes) == 20_000_000
