@@ -1,10 +1,12 @@
 """`oci-audit convert` as a process: real exports and other tools' files in, one file out, and every refusal."""
 
 import contextlib
+import csv
 import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 
 from ociaudit.events.field_naming import choose_shape
 from support.processes import Finished, find_command, make_environment, obey_file_modes, run_process
+from support.sample_events import encode_export
 
 EMULATOR_FLAGS = ("--events-per-day", "120", "--page-size", "50")  # a quiet tenancy
 
@@ -59,6 +62,20 @@ def test_an_export_converted_is_the_same_bytes(original, tmp_path):
     streamed = convert(tmp_path, "b.json.gz", "-o", "-")
     assert streamed.stdout == original.read_bytes()
     assert "events written" in streamed.stderr
+
+
+def test_an_altered_export_has_no_origins(original, tmp_path):
+    """Origins are those of the events as they were written: in another order, they would be those of others."""
+    for path in original.parent.glob(f"{original.name}*"):
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    for is_altered in (False, True):
+        if is_altered:
+            (tmp_path / original.name).write_bytes(encode_export(read_events(original)[::-1]))
+        assert convert(tmp_path, original.name, "-o", f"{is_altered}.csv").code == 0
+        with (tmp_path / f"{is_altered}.csv").open(newline="") as file:
+            regions = {row["origin_region"] for row in csv.DictReader(file)}
+        assert (regions == {""}) == is_altered
 
 
 def test_stdin_is_an_input_like_any_other(original, tmp_path):

@@ -145,6 +145,78 @@ def test_our_own_parquet_is_loaded_directly(export: Path, tmp_path: Path) -> Non
     assert fetch_rows(path, "SELECT count(*) FROM events") == [(len(EVENTS),)]
 
 
+@pytest.mark.parametrize("shape", ["sdk", "cli"])
+def test_parquet_in_another_shape_is_read_as_events(tmp_path: Path, shape: str) -> None:
+    """The column `event` is in the API's shape, whatever the shape is in which the file holds it."""
+    path = tmp_path / "a.parquet"
+    with contextlib.closing(Parquet(EventEncoder(shape), tmp_path)) as parquet:
+        parquet.begin()
+        parquet.write(EVENTS, [None] * len(EVENTS))
+        path.write_bytes(b"".join(parquet.finish()))
+    rows = fetch_rows(path, "SELECT event->>'$.eventType' FROM events")
+    assert rows == [(json.loads(event).get("eventType"),) for event in EVENTS]
+
+
+@pytest.mark.parametrize(
+    ("value", "rows"),
+    [
+        ("'not json'", None),
+        ("NULL", None),
+        ("""'{"foo":1}'""", None),
+        ("""'{"data":[' || event || ',' || event || ']}'""", 2 * len(EVENTS)),
+        ("'[' || event || ',' || event || ']'", None),
+        ("event || ' ' || event", None),
+    ],
+)
+def test_parquet_of_another_program_holds_the_events_that_are_in_it(
+    tmp_path: Path, value: str, rows: int | None
+) -> None:
+    """A file with all of our columns that this program did not write is read as any other, or rejected."""
+    path, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    with contextlib.closing(Parquet(EventEncoder(), tmp_path)) as parquet:
+        parquet.begin()
+        parquet.write(EVENTS, [None] * len(EVENTS))
+        path.write_bytes(b"".join(parquet.finish()))
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * REPLACE ({value} AS event) FROM read_parquet('{path}')) TO '{other}' (FORMAT parquet)"
+        )
+    if rows is None:
+        with pytest.raises(UnreadableInput, match=r"b\.parquet"):
+            fetch_rows(other, "SELECT event FROM events")
+    else:
+        assert len(fetch_rows(other, "SELECT event FROM events")) == rows
+
+
+def test_damage_in_parquet_is_named_and_shows_no_event(tmp_path: Path) -> None:
+    """Wherever bytes of a Parquet file are changed, the error names the file, and never prints an event."""
+    path = tmp_path / "a.parquet"
+    with contextlib.closing(Parquet(EventEncoder(), tmp_path)) as parquet:
+        parquet.begin()
+        parquet.write([encode_event("X", message=f"secret-{n}" * 20) for n in range(200)], [None] * 200)
+        data = b"".join(parquet.finish())
+    messages = []
+    for position in range(4, len(data), max(1, len(data) // 60)):
+        path.write_bytes(data[:position] + b"X" * 30 + data[position + 30 :])
+        try:
+            fetch_rows(path, "SELECT count(event), count(event_name) FROM events")
+        except UnreadableInput as error:
+            messages.append(str(error))
+    assert len(messages) > 5
+    assert all("a.parquet" in text and "secret" not in text and len(text) < 600 for text in messages)
+
+
+@pytest.mark.parametrize("name", ["~", "~root", "a:b", "%41", "s3:"])
+def test_a_name_means_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No file name means more to DuckDB than the file."""
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(Parquet(EventEncoder(), tmp_path)) as parquet:
+        parquet.begin()
+        parquet.write(EVENTS, [None] * len(EVENTS))
+        Path(name).write_bytes(b"".join(parquet.finish()))
+    assert fetch_rows(Path(name), "SELECT count(*) FROM events") == [(len(EVENTS),)]
+
+
 ODD_LINES = (
     b'{"eventType":"a","data":{"eventName":"x","eventName":"y"}}',
     b'{"eventType":"a","data":{"eventName":5,"message":1e400}}',

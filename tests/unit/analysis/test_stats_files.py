@@ -90,6 +90,11 @@ def test_another_shape_is_counted(tmp_path: Path) -> None:
         b'{"some":"object"}\n',
         b"[\n1,\n2\n]\n",
         b"\x1f\x8b\x08 cut",
+        encode_export(EVENTS).replace(b'"data":', b'"x":NaN,"data":', 1),
+        encode_export(EVENTS).replace(b'"data":', b'"x":-Infinity,"data":', 1),
+        encode_export([*EVENTS, b'{"eventType":"a","eventTime":"2025-12-01T00:00:00Z","data":[%b]}' % EVENTS[0]]),
+        encode_export([*EVENTS, b'{"eventType":"a","eventTime":"2025-12-01T00:00:00Z","results":[%b]}' % EVENTS[0]]),
+        encode_export([*EVENTS, b'{"eventId":"a","eventTime":"2025-12-01T00:00:00Z","results":[%b]}' % EVENTS[0]]),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, data) -> None:

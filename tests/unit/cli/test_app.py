@@ -1,4 +1,6 @@
+import os
 import signal
+import time
 
 import click
 import pytest
@@ -48,6 +50,29 @@ def test_a_signal_becomes_an_exit_status(number: int, capsys: pytest.CaptureFixt
     """A signal ends the program with 130 or 143, and a hint on how to continue."""
     assert run_guarded(raise_it(Interrupted("interrupted", signal_number=number))) == 128 + number
     assert "hint: run the same command again" in capsys.readouterr().err
+
+
+def test_sigterm_unwinds_the_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a command does, SIGTERM lets it clean up, and it ends with 143; a handler that was there stays."""
+    cleaned = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            cleaned.append(True)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert run_guarded(work) == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert run_guarded(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert cleaned == [True]
+    assert "error: interrupted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
