@@ -756,7 +756,7 @@ def serve_rows() -> None:
 def _is_loaded(source: Input) -> bool:
     """Return whether DuckDB loads an input itself: an archive, or a Parquet file that this program wrote.
 
-    In any other file, the column `event` may be in another shape, or hold what is no event or several.
+    In any other file, the column `event` may be in another shape, or hold several events, or none.
     """
     import duckdb
 

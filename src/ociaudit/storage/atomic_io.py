@@ -54,7 +54,7 @@ def explain_disk(action: str, path: Path) -> Iterator[None]:
         elif isinstance(error, PermissionError):
             hint = f"check the permissions of {path.parent}, or choose another location"
         elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            hint = f"see what is there with `ls -ld {shlex.quote(str(path))}`; move it away, or choose another location"
+            hint = f"look at it with `ls -ld {shlex.quote(str(path))}`; move it away, or choose another location"
         raise DiskError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
 
 
@@ -209,7 +209,7 @@ def _create_locked(temporary: Path, path: Path) -> Iterator[int]:
             leftover = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             pass
-        except OSError:  # it is no file of ours
+        except OSError:  # a link, or another user's file
             temporary.unlink(missing_ok=True)
         else:
             with _hold_lock(leftover) as is_held:
