@@ -25,7 +25,7 @@ COMMIT = f"{ARCHIVE}/commits/000000000001.json"
 @pytest.fixture(scope="module")
 def running():
     """An emulator and a process that forks commands."""
-    with Emulator(*FLAGS, "--bucket", BUCKET) as emulator, KillableCommand() as command:
+    with Emulator(*FLAGS, "--bucket", BUCKET) as emulator, KillableCommand(COMMIT_SECONDS=60) as command:
         yield emulator, command
 
 

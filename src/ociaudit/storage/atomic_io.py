@@ -444,8 +444,10 @@ def check_name_length(path: Path) -> None:
         UsageError: the name is too long for the file system.
     """
     try:
-        most = os.pathconf(path.parent, "PC_NAME_MAX")
+        most = os.pathconf(path.parent, "PC_NAME_MAX") if path.name else -1
     except OSError:  # there is no such folder, or its file system does not say
+        return
+    if most < 0:  # it has no limit, or the path is a folder
         return
     excess = len(os.fsencode(_name_temporary(path).name)) - most
     if excess > 0:

@@ -171,7 +171,7 @@ FULL = {
 }
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(
@@ -213,6 +213,13 @@ def test_every_object_has_facts(event: dict[str, Any]) -> None:
         assert text is None or text.encode() is not None
     assert facts.is_sign_in in {True, False}
     assert isinstance(facts.addresses, tuple)
+
+
+@pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity"])
+def test_what_is_not_json_has_no_facts(constant: bytes) -> None:
+    """Python reads these as numbers; JSON has none of them."""
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_facts(b'{"eventType":"a","data":{"x":%b}}' % constant)
 
 
 @given(st.dictionaries(st.sampled_from(["data", "eventType"]), anything, max_size=2))
