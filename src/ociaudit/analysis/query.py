@@ -236,7 +236,7 @@ _HEAD_BYTES = 64 * 1024
 _COMPRESSIONS: Mapping[str, str] = MappingProxyType({"": "none", "gzip": "gzip", "zstd": "zstd"})
 """Our names of compressions -> those of DuckDB."""
 _LEAST_SPLIT_BYTES = 128 * 1024 * 1024
-_HEAD_START_BYTES = 64 * 1024 * 1024
+_HEAD_START_BYTES = 40 * 1024 * 1024
 """What this process reads until the others have started."""
 _MOST_HELPERS = 3
 _DATABASE_NAME = "events.duckdb"

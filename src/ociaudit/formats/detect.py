@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -537,6 +537,15 @@ def is_plain(raw: bytes) -> bool:
         and _is_line(raw)
         and not may_hold_others(raw)
     )
+
+
+def find_holders(raws: Iterable[bytes]) -> list[bytes]:
+    """Return the objects of which `may_hold_others` is true; of nearly all, a look is enough."""
+    return [
+        raw
+        for raw in raws
+        if (raw.count(_EVENT_TYPE) > 1 or not raw.startswith(_OWN_EVENT_TYPE)) and may_hold_others(raw)
+    ]
 
 
 def may_hold_others(raw: bytes) -> bool:
