@@ -152,6 +152,9 @@ def test_closed_stream_ends_its_requests(emulator, asked):
     time.sleep(0.3)
     assert len(emulator.log()) == asked_until_now
     events.close()
+    with pytest.raises(ociaudit.OciAuditError, match="closed before their end"):
+        next(events)
+    assert len(emulator.log()) == asked_until_now
 
 
 def test_forgotten_stream_ends_its_thread(emulator, asked):
@@ -230,6 +233,11 @@ def test_wrong_arguments_raise_before_anything_is_asked(emulator, asked):
     assert caught.value.hint
     with pytest.raises(ociaudit.OciAuditError, match="profile"):
         ociaudit.stream(*DAYS, **asked, profile="NOBODY")
+    for argument in ({"on_gap": "Raise"}, {"time_basis": "event_time"}, {"shape": "SDK"}):
+        ((name, value),) = argument.items()
+        with pytest.raises(ociaudit.OciAuditError, match=f"{name} is {value!r}") as caught:
+            ociaudit.stream(*DAYS, **asked, **argument)
+        assert caught.value.hint.startswith("choose ")
     assert emulator.log() == []
 
 

@@ -141,6 +141,8 @@ def _check_output(output: Path, source: Input, *, may_overwrite: bool) -> None:
             raise UsageError(
                 f"{output} would replace a file that the report is made from", hint="choose another file with -o"
             )
+    if str(output) == "-":
+        raise UsageError("a report is written to a file", hint="name one with -o, for example -o report.html")
     reject_placeholders(output)
     check_replaceable(output)
     if output.exists() and not may_overwrite:

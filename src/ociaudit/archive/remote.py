@@ -24,8 +24,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,7 @@ from ociaudit.storage.run_dir import make_private_folders
 RunWithStore = Callable[[Callable[[ObjectStore], Awaitable[None]]], None]
 """Runs work with the store of the archive's bucket, to its end."""
 _HEADER_NAME = "archive.json"
+_LOCK_POLL_SECONDS = 0.2
 _COMMIT_OBJECT = re.compile(r"commits/([0-9]{12})\.json")
 _ONE_WRITER = "only one oci-audit may write to an archive; end the other one"
 
@@ -401,16 +403,25 @@ class RemoteArchive:
 
 
 @contextmanager
-def hold_copy(path: Path) -> Iterator[None]:
+def hold_copy(path: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock of the folder of a copy, which is created if there is none.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, and has not released it after this long.
         DiskError: it cannot be created.
     """
     make_private_folders(path)
+    attempts = 1 + int(patience_seconds / _LOCK_POLL_SECONDS)
     try:
-        with lock_folder(path):
+        with ExitStack() as stack:
+            for left in reversed(range(attempts)):
+                try:
+                    stack.enter_context(lock_folder(path))
+                    break
+                except UsageError:
+                    if not left:
+                        raise
+                    threading.Event().wait(_LOCK_POLL_SECONDS)
             yield
     except UsageError as error:
         if str(path) in str(error) and "another oci-audit process" in str(error):

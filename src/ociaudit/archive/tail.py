@@ -143,7 +143,7 @@ def check_cursor_path(path: Path, archive: Path) -> None:
         UsageError: it is a folder or a device, or inside the archive.
         DiskError: its folder cannot be looked at.
     """
-    check_replaceable(path)
+    check_replaceable(path, option="--cursor")
     with explain_disk("look at", path):
         parent = path.absolute().parent
         is_inside = archive.resolve() in (parent.resolve() / path.name).parents

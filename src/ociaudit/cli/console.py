@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
-from ociaudit.errors import Interrupted, OciAuditError, RequestError, format_count
+from ociaudit.errors import DiskError, Interrupted, OciAuditError, RequestError, format_count
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -505,3 +505,9 @@ def _print(line: str, stream: TextIO | None) -> None:
     except BrokenPipeError:
         # The reader has gone. What is still in the buffer must not fail again at the end of the program.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is not sys.stderr:  # a message that cannot be printed is no reason to stop
+            raise DiskError(
+                f"cannot write to stdout: {error.strerror or error}", hint="make room where stdout goes"
+            ) from error

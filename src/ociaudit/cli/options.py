@@ -40,6 +40,8 @@ ARCHIVES, STORES = "Archives", "Object storage"
 _OPTIONS = "Options"
 
 _WIDTH = 80
+_COPY_PATIENCE_SECONDS = 60.0
+"""How long a reader of an archive at a URL waits for another one that is copying from it."""
 _WIDEST_LABEL = 26  # an option that is wider has its help on the next line
 _NOTES = {
     FILTERS: "Each is repeatable, except --event-after and --event-before. Values of the same option are combined "
@@ -534,7 +536,7 @@ class Places:
         with console.handle_signals(self.cancellation.cancel):
             if not remote.exists():  # else the folder of a copy would be left behind
                 return None
-            with hold_copy(path):
+            with hold_copy(path, patience_seconds=_COPY_PATIENCE_SECONDS):
                 if not remote.pull():
                     return None
                 self._urls[path] = str(url)
@@ -570,7 +572,7 @@ class Places:
             from ociaudit.archive.remote import hold_copy
 
             entries = [one for _, some, _ in source.view.list_dates() for one in some]
-            with hold_copy(source.path):
+            with hold_copy(source.path, patience_seconds=_COPY_PATIENCE_SECONDS):
                 remote.fetch(entries)
         return source
 
@@ -582,7 +584,7 @@ class Places:
         """
         from ociaudit.archive.remote import hold_copy
 
-        with hold_copy(path):
+        with hold_copy(path, patience_seconds=_COPY_PATIENCE_SECONDS):
             self._archives[path].pull()
             return self._archives[path].fetch_for_tail(since)
 

@@ -91,7 +91,7 @@ TYPE_FIELDS = frozenset({"event_type", "data.event_name"})
 _DOMAIN_FIELDS = frozenset({"data.additional_details.event_id"})
 _STATUS = re.compile(r"(?P<family>[1-9])xx|(?P<first>\d{3})(-(?P<last>\d{3}))?", re.ASCII)
 _GLOB_CHARACTERS = frozenset("*?[")
-_MAX_ADDRESS_LIST = 4_000  # characters; a longer text is not a list of real addresses, and would fill the cache
+_MAX_CACHED_TEXT = 4_000  # characters; longer lists of addresses would fill the cache
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 _MAPPED_BITS = 96  # prefix length of the IPv6 network that holds the IPv4 addresses
@@ -209,7 +209,10 @@ def match_types(patterns: Sequence[str]) -> Condition:
         UsageError: a pattern is not a regular expression; the message says which one and where.
     """
     searches = tuple(compile_pattern(pattern).search for pattern in patterns)
-    own = Condition(lambda event_type, _: any(search(event_type) for search in searches), frozenset())
+    # An event without a type has an empty one here, which a pattern such as `.*` would match.
+    own = Condition(
+        lambda event_type, _: event_type != "" and any(search(event_type) for search in searches), frozenset()
+    )
     return any_of([own, *_match_aliases(patterns)])
 
 
@@ -261,7 +264,7 @@ def match_addresses(values: Sequence[str]) -> Condition:
         text = identity.ip_address if identity is not None else None
         if text is None or cannot_contain(text):
             return False
-        return len(text) <= _MAX_ADDRESS_LIST and is_inside(text)
+        return is_inside(text) if len(text) <= _MAX_CACHED_TEXT else is_inside.__wrapped__(text)
 
     return Condition(lambda _, __: test, frozenset({"data.identity.ip_address"}))
 

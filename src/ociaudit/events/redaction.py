@@ -127,7 +127,8 @@ _MASKED = re.compile(rb'"(?:\**|%b)"' % re.escape(MARK).encode())
 _MARK_STRING = b'"%b"' % MARK.encode()
 _NAME_MEMBERS = frozenset({"name", "key", "header"})
 _VALUE_MEMBER = "value"
-_JSON_STARTS = frozenset({"{", "["})
+_JSON_STARTS = frozenset({"{", "[", '"'})
+_BEFORE_JSON = "\ufeff \t\r\n"
 _MAX_CACHED_BYTES = 128
 _value_decoder = msgspec.json.Decoder(msgspec.Raw)
 
@@ -195,6 +196,8 @@ class _Frame:
     """It has a `name` that denotes a credential, so its `value` is one."""
     value: tuple[int, int] | None = None
     """The span of its `value`, in case the `name` follows."""
+    start: int = 0
+    """Where it begins."""
 
 
 class _RedactionPass:
@@ -221,11 +224,14 @@ class _RedactionPass:
             elif mark in _OPENING:
                 frame = stack[-1]
                 is_secret = frame.is_member_secret or frame.is_secret
-                stack.append(_Frame(mark == _OPENING[0], is_secret))
+                stack.append(_Frame(mark == _OPENING[0], is_secret, start=token.start()))
             elif mark in _CLOSING:
-                stack.pop()
+                closed = stack.pop()
+                self._note_value(stack[-1], (closed.start, token.end()))
             elif stack[-1].is_member_secret or stack[-1].is_secret:
                 self._replace(token.span(), _MARK_STRING)
+            else:
+                self._note_value(stack[-1], token.span())
         return self._apply() if self._edits else raw
 
     def _handle_name(self, token: re.Match[bytes]) -> None:
@@ -253,14 +259,24 @@ class _RedactionPass:
 
     def _match_pair(self, frame: _Frame, content: bytes, span: tuple[int, int]) -> None:
         """Handle `{"name": "password", "value": …}`, in either order."""
-        name = frame.name.lower()
-        if name == _VALUE_MEMBER:
-            frame.value = span
-        elif name in _NAME_MEMBERS and is_credential_name(_read_string(content)):
+        self._note_value(frame, span)
+        if frame.name.lower() in _NAME_MEMBERS and is_credential_name(_read_string(content)):
             frame.is_value_secret = True
-            if frame.value is not None and not _is_masked(self._raw[slice(*frame.value)]):
+            if frame.value is not None:
                 frame.name = _VALUE_MEMBER
-                self._replace(frame.value, _MARK_STRING)
+                self._replace_all(frame.value)
+
+    def _note_value(self, frame: _Frame, span: tuple[int, int]) -> None:
+        """Keep where the `value` of an object is: a text, a number, or anything that holds some."""
+        if frame.is_object and frame.name.lower() == _VALUE_MEMBER:
+            frame.value = span
+
+    def _replace_all(self, span: tuple[int, int]) -> None:
+        """Replace every text and number in a span, which holds whole values."""
+        for token in _TOKEN.finditer(self._raw, *span):
+            is_text = token[1] is not None and token[2] is None and not _is_masked(token[0])
+            if is_text or token[3] is not None:
+                self._replace(token.span(), _MARK_STRING)
 
     def _replace(self, span: tuple[int, int], new: bytes) -> None:
         if span[0] in self._edits:
@@ -299,22 +315,28 @@ def _redact_cached(content: bytes) -> bytes | None:
 def _redact_string(content: bytes, *, depth: int) -> bytes | None:
     """Return the redacted string for the content of one, which may be JSON itself, or None if nothing is replaced."""
     text = _read_string(content)
-    redacted = _redact_json(text, depth) if text[:1] in _JSON_STARTS else None
+    redacted = _redact_json(text, depth) if text.lstrip(_BEFORE_JSON)[:1] in _JSON_STARTS else None
     if redacted is None:
         redacted = redact_text(text)
     return None if redacted == text else _write_string(redacted, content)
 
 
 def _redact_json(text: str, depth: int) -> str | None:
-    """Return a redacted JSON text, or None if the text is not JSON or is nested in too many others."""
+    """Return a redacted text that begins as JSON does, or None if it cannot be read or is nested in too many others.
+
+    What is not one valid document, such as several or one that is cut off, is also redacted as any other text.
+    """
     if depth >= _MAX_NESTED_TEXTS:
         return None
     try:
-        inner = text.encode()
-        _value_decoder.decode(inner)
-    except (UnicodeEncodeError, msgspec.MsgspecError, RecursionError):
+        redacted = _RedactionPass(Counter(), text.encode(), depth=depth + 1).run().decode()
+    except (ValueError, IndexError, RecursionError):
         return None
-    return _RedactionPass(Counter(), inner, depth=depth + 1).run().decode()
+    try:
+        _value_decoder.decode(redacted)
+    except (msgspec.MsgspecError, RecursionError):
+        return redact_text(redacted)
+    return redacted
 
 
 def _is_masked(string: bytes) -> bool:

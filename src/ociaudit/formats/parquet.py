@@ -143,7 +143,7 @@ class Parquet:
         self._encode = EventEncoder(encoder.shape).encode
         self._columns = SEGMENT_COLUMNS if with_sha256 else PARQUET_COLUMNS
         self._engine = engine
-        self._path = scratch / scratch_name
+        self._path = scratch.absolute() / scratch_name  # DuckDB gives a tilde at the beginning a meaning
         # Not an executor's thread: Python waits for these before it is known that nobody will call `close`.
         self._thread = threading.Thread(target=self._copy, name="parquet")
         self._result: Future[None] = Future()

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -171,6 +171,13 @@ class ExportOptions:
         """Validate what does not need the clock or the service."""
         if self.max_window_days < 1:
             raise UsageError(f"the longest window is {self.max_window_days} days", hint="choose at least 1")
+        for name, value, known in (
+            ("time_basis", self.time_basis, get_args(TimeBasis)),
+            ("source", self.source, get_args(EventSource)),
+            ("shape", self.shape, get_args(Shape)),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} is {value!r}", hint=f"choose {', '.join(known[:-1])} or {known[-1]}")
         if self.source == "logging-search":
             self._check_search()
         self._check_combinations()

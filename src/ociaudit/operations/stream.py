@@ -20,10 +20,10 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, get_args
 
 from ociaudit.client.audit import Page, ParsePage
-from ociaudit.errors import IncompleteExport, ServiceUnreachable, format_count
+from ociaudit.errors import IncompleteExport, ServiceUnreachable, UsageError, format_count
 from ociaudit.events.event import Event
 from ociaudit.events.field_naming import Shape, choose_shape
 from ociaudit.events.filters import EventFilter, TimeSpan
@@ -123,9 +123,12 @@ class EventStream:
         Raises:
             UsageError: the options cannot be used.
         """
+        if on_gap not in get_args(OnGap):
+            raise UsageError(f"on_gap is {on_gap!r}", hint=f"choose {' or '.join(get_args(OnGap))}")
         now = context.clock.now()
         arguments = options.to_arguments(context.credentials, now=now)
         self.gaps: tuple[Gap, ...] = ()
+        self._has_ended = self._is_closed = False
         self._thread: threading.Thread | None = None
         self._channel = _Channel()
         time_range = resolve_times(arguments, now=now)
@@ -151,9 +154,12 @@ class EventStream:
 
         Raises:
             StopIteration: there are no more.
+            UsageError: it was closed before its end: what follows would be missing without a word.
             IncompleteExport: all events have been returned, and there are gaps.
             OciAuditError: the run could not continue.
         """
+        if self._is_closed:
+            raise UsageError("the events were closed before their end", hint="begin again with another stream")
         for event in self._page:
             return event
         pages = self._begin() if self._pages is None else self._pages
@@ -177,7 +183,8 @@ class EventStream:
             self.close()
 
     def close(self) -> None:
-        """End the requests in flight and the thread; may be called more than once."""
+        """End the requests in flight and the thread; may be called more than once. No event follows."""
+        self._is_closed = not self._has_ended
         thread, self._thread = self._thread, None
         if thread is not None:
             self._channel.cancel()
@@ -195,6 +202,7 @@ class EventStream:
 
     def _end(self) -> NoReturn:
         """Raise how it ended; gaps are raised once."""
+        self._has_ended = True
         gaps, self._found = tuple(self._found), []
         self.gaps = self.gaps or gaps
         if gaps and self._on_gap == "raise":

@@ -227,6 +227,8 @@ class SyncPlan(msgspec.Struct, frozen=True, kw_only=True):
     waived: tuple[str, ...] = ()
     follows: str = ""
     """The run of the sync before, by the archive's state."""
+    pruned_before: int = 0
+    """What had been pruned when the plan was made."""
     ahead_seconds: float = 0.0
     """How far the local clock was ahead of the service's when the plan was made."""
     check: str = ""
@@ -454,6 +456,7 @@ class _Planner:
             asks=_number_asks(asks, targets),
             waived=tuple(sorted(resolve_waivers(options.waived, paths or None))),
             follows=state.run_id,
+            pruned_before=state.pruned_before,
             ahead_seconds=_read_skew(service),
         )
         return msgspec.structs.replace(plan, check=_hash_plan(plan))
@@ -657,6 +660,11 @@ class _Round:
         """Return whether a plan follows what the archive holds, and is not from the future."""
         if plan.follows != self._state.run_id:
             self._context.callbacks.on_notice("an unfinished sync is older than the archive; it is discarded")
+            return False
+        if plan.pruned_before != self._state.pruned_before:
+            self._context.callbacks.on_notice(
+                "an unfinished sync requested what has been pruned since; it is discarded"
+            )
             return False
         if plan.now > floor_minute(self._context.clock.now()) + _OUTDATED_MINUTES:
             self._context.callbacks.on_notice(
@@ -1162,8 +1170,9 @@ def _choose_length(minutes: int, events: int, *, fitting: int) -> int:
 def _check_wider(before: Selection | None, now: Selection) -> None:
     if before is not None and not now.includes(before):
         raise UsageError(
-            "the archive follows more than what is named here; following less would leave holes",
-            hint="omit --region and --compartment to continue as before, or begin another archive",
+            "the archive follows regions or compartments that are not named here; following less would leave holes",
+            hint="omit --region and --compartment to continue as before, name those that it follows as well, "
+            "or begin another archive",
         )
 
 

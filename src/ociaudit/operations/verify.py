@@ -38,7 +38,7 @@ from ociaudit.formats.json import LineBlock, parse_block, read_line_blocks, read
 from ociaudit.formats.parquet import count_parquet_rows
 from ociaudit.planning.shard import Coverage, Target, Window, parse_minute
 from ociaudit.storage.atomic_io import explain_disk
-from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine
+from ociaudit.storage.ledger import BlockDigest, BlockLine, LedgerLine, ShardLine, find_ledger
 from ociaudit.storage.manifest import (
     FileEntry,
     Manifest,
@@ -167,22 +167,13 @@ def verify_export(output: Path, *, manifest_path: Path | None = None, signer: Pa
     if not found.has_own_digest:
         result.problems.append(Problem(manifest_path.name, "its bytes do not match its digest"))
     _check_signature(result, data, manifest_path, signer)
-    blocks = _check_ledger(result, _find_ledger(output, manifest_path, manifest))
+    blocks = _check_ledger(result, find_ledger(output, manifest, manifest_path=manifest_path))
     _check_output(result, output, blocks)
     try:
         _check_manifest(result, manifest_path.name)
     except ValueError as error:
         result.problems.append(Problem(manifest_path.name, f"a time in it cannot be read: {error}"))
     return result
-
-
-def _find_ledger(output: Path, manifest_path: Path, manifest: Manifest) -> Path | None:
-    """Return the ledger, which is beside the output, or beside the manifest where the output was stdout."""
-    name = manifest.ledger.name
-    if not name or name != Path(name).name:
-        return None
-    candidates = (output.with_name(name), manifest_path.with_name(name))
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def _check_signature(result: Verification, data: bytes, manifest_path: Path, signer: Path | None) -> None:

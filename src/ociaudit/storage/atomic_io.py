@@ -474,7 +474,9 @@ def check_replaceable(path: Path, *, option: str = "-o") -> None:
             hint="name a file, or write to stdout with -o -" if option == "-o" else f"name a file with {option}",
         )
     if not is_folder:
-        raise UsageError(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
+        raise UsageError(
+            f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {shlex.quote(str(folder))}"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DiskError(f"the folder {folder} is not writable", hint=f"choose another location with {option}")
 

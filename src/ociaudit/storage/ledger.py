@@ -42,7 +42,7 @@ from ociaudit.planning.shard import (
 )
 from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.journal import GapLine, JournalLine, PageLine, RunLine, SplitLine, VoidLine
-from ociaudit.storage.manifest import load_manifest, name_ledger, name_manifest
+from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest
 from ociaudit.storage.verdict import Verdict, VerdictKind, is_described
 
 _ORIGINS_PER_LINE = 65_536
@@ -147,6 +147,15 @@ def unpack_origins(line: OriginLine) -> array[int]:
     return numbers
 
 
+def find_ledger(output: Path, manifest: Manifest, *, manifest_path: Path | None = None) -> Path | None:
+    """Return the ledger that a manifest names, beside the output or beside the manifest; None if there is none."""
+    name = manifest.ledger.name
+    if not name or name != Path(name).name:
+        return None
+    candidates = (output.with_name(name), (manifest_path or output).with_name(name), name_ledger(output))
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def open_origins(output: Path) -> Iterator[Target] | None:
     """Return the origins of an export's events in their order, from the ledger beside it; None if they are not known.
 
@@ -156,13 +165,15 @@ def open_origins(output: Path) -> Iterator[Target] | None:
     Raises:
         DiskError: a file cannot be read.
     """
-    path = name_ledger(output)
     try:
         found = load_manifest(name_manifest(output))
     except CorruptRun:
         return None
+    path = find_ledger(output, found.manifest) if found is not None and found.has_own_digest else None
+    if found is None or path is None:
+        return None
     with explain_disk("read", path):
-        if found is None or not found.has_own_digest or not path.is_file() or not output.is_file():
+        if not output.is_file():
             return None
         manifest = found.manifest
         if path.stat().st_size != manifest.ledger.size_bytes or not is_described(output, manifest):

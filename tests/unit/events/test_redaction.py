@@ -102,6 +102,13 @@ FORMS = [
     json.dumps({"inner": json.dumps({"token": [SECRET]})}),
     json.dumps({"a": "\ud800", "secret": SECRET}),
     json.dumps({"name": "dbPassword", "value": SECRET}),
+    "\n" + json.dumps({"password": [SECRET]}),
+    "  " + json.dumps({"password": [SECRET]}, indent=1),
+    "\ufeff" + json.dumps({"password": {"a": SECRET}}),
+    json.dumps({"a": 1}) + "\n" + json.dumps({"password": [SECRET]}),
+    json.dumps(json.dumps({"password": [SECRET]})),
+    json.dumps({"u": "\ud800", "password": [SECRET]}),
+    json.dumps({"password": [SECRET], "more": 1})[:-4],
 ]
 
 
@@ -124,12 +131,17 @@ def test_a_credential_by_form_is_replaced_in_every_text(text: str) -> None:
         {"value": SECRET, "name": "apiToken"},
         {"key": "authorization", "other": 1, "value": SECRET},
         {"name": "secret", "value": [SECRET, {"x": SECRET}]},
+        {"value": [SECRET], "name": "password"},
+        {"value": {"a": SECRET, "b": [1, {"c": SECRET}]}, "name": "password"},
+        {"value": 5071824936, "name": "password"},
+        {"value": {"a": 5071824936}, "other": [2], "name": "password"},
     ],
 )
 def test_a_value_next_to_a_credential_name_is_replaced(pair: dict[str, Any]) -> None:
     """The value of a setting written as name and value is replaced, in either order."""
     redacted, paths = redact({"data": {"response": {"payload": {"env": [pair, {"name": "a", "value": "kept"}]}}}})
     assert SECRET not in json.dumps(redacted)
+    assert "5071824936" not in json.dumps(redacted)
     assert redacted["data"]["response"]["payload"]["env"][1] == {"name": "a", "value": "kept"}
     assert next(iter(paths)).startswith("data.response.payload.env.value")
 

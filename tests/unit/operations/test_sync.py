@@ -14,10 +14,12 @@ from ociaudit.archive.commit import Commit
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.state import ArchiveState
 from ociaudit.errors import RequestError, ServiceUnreachable, SignInRejected, UsageError
+from ociaudit.operations.archive_changes import prune_archive
 from ociaudit.operations.sync import SyncOptions, recover_archive, sync_archive
 from ociaudit.planning.shard import Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
 from support.archives import make_commit, make_segment, write_archive
+from support.clocks import NoWaitClock
 from support.drawn_commits import find_final_until
 from support.simulated_archive import (
     check_counts,
@@ -222,6 +224,19 @@ class TestResumption:
         assert after.end == before.end
         check_all(tenancy, options, tmp_path)
 
+    def test_what_was_pruned_meanwhile_stays_away(self, tenancy, options):
+        """A leftover that requested dates which have been pruned since is discarded: they do not come back."""
+        sync(tenancy, options)
+        tenancy.pass_minutes(DAY)
+        kill_half_way(tenancy, replace(options, rescan="2h,3d"))
+        date = format_minute(tenancy.now)[:10]
+        assert min(entry.date for entry in state_of(options).segments.values()) < date
+        prune_archive(options.archive, date, clock=NoWaitClock(), is_confirmed=True)
+        assert not [one for one in state_of(options).segments.values() if one.date < date]
+        sync(tenancy, replace(options, rescan="2h,3d"))
+        assert not [one for one in state_of(options).segments.values() if one.date < date]
+        assert state_of(options).now == tenancy.now
+
     def test_from_the_future(self, tenancy, options, tmp_path):
         """A plan that a clock made which was a day ahead is not carried out once the clock is right."""
         sync(tenancy, options)
@@ -416,7 +431,7 @@ class TestScope:
         """A narrower scope is refused; a wider one is fetched back to the start."""
         named = replace(options, compartments=("one",))
         sync(tenancy, named)
-        with pytest.raises(UsageError, match="follows more"):
+        with pytest.raises(UsageError, match="are not named here"):
             sync(tenancy, replace(named, regions=(HOME,)))
         tenancy.pass_minutes(60)
         sync(tenancy, replace(options, compartments=("one", "root")))
