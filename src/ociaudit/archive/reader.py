@@ -152,8 +152,9 @@ class ArchiveView:
     def window(self) -> Window:
         """Return the range that the view is about: the one selected, else what the archive is to hold."""
         state = self.archive.state
-        start = state.start if self.start is None else self.start
-        return Window(start, max(state.end if self.end is None else self.end, start + 1))
+        end = state.end if self.end is None else self.end
+        start = min(state.start, end - 1) if self.start is None else self.start
+        return Window(start, max(end, start + 1))
 
     @property
     def is_limited_in_time(self) -> bool:

@@ -782,6 +782,8 @@ class _Tally:
         dropped = {target.region for target in state.targets} - set(state.regions)
         self._dropped = sorted(dropped if regions is None else dropped & set(regions))
         self._end = min(asked.end, state.end)
+        self._outside = self._find_outside()
+        """What of the window the archive never requested, although the service still kept it; None if nothing."""
         self._gap_windows: dict[Target, list[Window]] = {}
         for gap in state.gaps:
             self._gap_windows.setdefault(gap.target, []).append(gap.window)
@@ -796,20 +798,31 @@ class _Tally:
         self._targets += len(targets)
         self._closed += one.is_closed * len(targets)
         self._since[one.since] = self._since.get(one.since, 0) + len(targets)
-        if found is None:
-            return
-        for part in found.provisional:
+        outside = [self._outside] if self._outside and one.since <= self._state.start and not one.is_closed else []
+        missing, lost, provisional = (
+            (found.missing, found.lost, found.provisional) if found is not None else ((), (), ())
+        )
+        for part in provisional:
             self._not_final.add(part)
+        is_whole = not (outside or missing or lost)
         if is_waived:
-            self._waived += targets if found.missing or found.lost else ()
+            self._waived += () if is_whole else targets
             return
-        for part in (*found.missing, *found.lost):
+        for part in (*outside, *missing, *lost):
             self._not_final.add(part)
-        if found.missing or found.lost:
+        if not is_whole:
             self._incomplete += len(targets)
-            self._lost += len(found.lost) * len(targets)
+            self._unrequested += len(outside) * len(targets)
+            self._lost += len(lost) * len(targets)
             for target in targets:
-                self._count_gaps(target, found.missing)
+                self._count_gaps(target, missing)
+
+    def _find_outside(self) -> Window | None:
+        state, asked = self._state, self._asked
+        start, end = max(asked.start, self._oldest, state.pruned_before), min(asked.end, state.start)
+        if start < end:
+            return Window(start, end)
+        return asked if asked.start >= state.end > 0 else None
 
     def _count_gaps(self, target: Target, missing: Iterable[Window]) -> None:
         """Count the gaps that leave something missing, and the windows that no gap explains."""
@@ -851,11 +864,11 @@ class _Tally:
             listed_later_from=format_minute(max(later)) if later else "",
             dropped_regions=tuple(self._dropped),
             start=format_minute(asked.start),
-            end=format_minute(max(self._end, asked.start)),
+            end=format_minute(self._end),
             named_end=format_minute(asked.end),
             final_until=format_minute(min(not_final)) if not_final else None,
             final_from=format_minute(max(open_ends)) if open_ends else None,
-            retention_days=state.retention_days if asked.start < first else None,
+            retention_days=state.retention_days if asked.start < min(first, self._oldest) else None,
             imported_files=state.totals.imported_files,
             pruned_before=format_minute(state.pruned_before) if asked.start < state.pruned_before else "",
             is_anchored=is_anchored,

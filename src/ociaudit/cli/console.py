@@ -507,7 +507,7 @@ def _print(line: str, stream: TextIO | None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        if stream is not sys.stderr:  # a message that cannot be printed is no reason to stop
+        if stream is not sys.stderr:  # a message that cannot be printed stops nothing
             raise DiskError(
                 f"cannot write to stdout: {error.strerror or error}", hint="make room where stdout goes"
             ) from error

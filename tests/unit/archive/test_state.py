@@ -138,6 +138,38 @@ def test_an_earlier_start_fills_in_and_a_later_one_changes_nothing() -> None:
     assert judge_archive(state, window=Window(NOW - 20 * DAY, NOW - 9 * DAY)).kind is VerdictKind.COMPLETE
 
 
+@pytest.mark.parametrize(
+    ("window", "unrequested", "is_cut_by_retention"),
+    [
+        (Window(NOW - 20 * DAY, NOW - 18 * DAY), 1, False),
+        (Window(NOW - 20 * DAY, NOW - 9 * DAY), 1, False),
+        (Window(NOW - 800 * DAY, NOW - 9 * DAY), 1, True),
+        (Window(NOW + DAY, NOW + 2 * DAY), 1, False),
+        (Window(NOW - 10 * DAY, NOW - 9 * DAY), 0, False),
+    ],
+)
+def test_what_an_archive_never_requested_is_not_complete(
+    window: Window, unrequested: int, is_cut_by_retention: bool
+) -> None:
+    """A range before the archive's start or behind its end is unrequested, and retention no excuse where it is none."""
+    state = ArchiveState()
+    run_sync(state, NOW, start=NOW - 10 * DAY)
+    run_sync(state, NOW + 8 * 60, start=NOW - 10 * DAY)
+    verdict = judge_archive(state, window=window)
+    assert verdict.unrequested == unrequested
+    assert (verdict.kind is VerdictKind.INCOMPLETE) == bool(unrequested)
+    assert (verdict.retention_days is not None) == is_cut_by_retention
+    assert verdict.end <= format_minute(state.end)
+
+
+def test_what_retention_or_a_prune_took_is_not_unrequested() -> None:
+    """An archive of all that the service kept lacks nothing that it could have requested."""
+    state = ArchiveState()
+    run_sync(state, NOW)
+    verdict = judge_archive(state, window=Window(NOW - 800 * DAY, NOW - 9 * DAY))
+    assert (verdict.unrequested, verdict.retention_days) == (0, 365)
+
+
 def test_a_target_that_becomes_readable_is_requested_from_the_start() -> None:
     """A denied target is a gap in each sync and is asked for all that it lacks; once it answers, nothing is missing."""
     state, listed = ArchiveState(), list_compartments(2)
