@@ -233,6 +233,28 @@ def test_replaced_segments_move_out_of_the_way(stand):
     assert stand.use("verify", URL, "--work-folder", "reader").status == 0
 
 
+def test_replaced_segments_that_a_push_left_go_with_a_later_sync(stand):
+    """Where the store did not let a sync remove what a compaction replaced, a later one does: engines read it twice."""
+    refused = {"kind": "status", "status": 403, "code": "NotAllowed"}
+    assert sync(stand).status == 0
+    stand.emulator.clock(advance="1d")
+    assert sync(stand).status == 0
+    stand.emulator.clock(advance="12d")
+    stand.emulator.faults([{"operation": "DeleteObject", "times": None, "fault": refused}])
+    ended = sync(stand)
+    assert ended.status == 0, ended.stderr
+    assert "stays where it was" in ended.stderr
+    live = {str(one.relative_to(find_copy(stand))) for one in (find_copy(stand) / "events").rglob("*.parquet")}
+    left = {name for name in list_kept(stand) if name.startswith("events/") and name.endswith(".parquet")}
+    assert left > live
+    stand.emulator.clear_faults()
+    stand.emulator.clock(advance="3d")
+    assert sync(stand).status == 0
+    live = {str(one.relative_to(find_copy(stand))) for one in (find_copy(stand) / "events").rglob("*.parquet")}
+    assert {name for name in list_kept(stand) if name.startswith("events/") and name.endswith(".parquet")} == live
+    assert stand.use("verify", URL, "--work-folder", "reader").status == 0
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_at_any_request_is_continued(stand, when):
     """Killed at every request to the store, a sync leaves a sound archive or none, and the next one completes it."""

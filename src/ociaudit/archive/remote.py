@@ -25,7 +25,7 @@ import asyncio
 import hashlib
 import re
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -356,8 +356,11 @@ class RemoteArchive:
         except (AccessError, ServiceUnreachable) as error:
             self._on_notice(f"a replaced segment of {self.url} stays where it was, and harms no reader: {error}")
 
-    def sweep(self, keep: Iterable[str]) -> None:
+    def sweep(self, keep: Collection[str], *, live: Collection[str], find_replaced: Callable[[], set[str]]) -> None:
         """Remove replaced segments from the store, except for those whose paths are in `keep`.
+
+        A push that was killed may have left some where the `live` ones are; `find_replaced` returns all that commits
+        have replaced. A segment that no commit names stays: `verify` reports it.
 
         Raises:
             OciAuditError: the store cannot be used. That it refuses is a notice.
@@ -366,6 +369,13 @@ class RemoteArchive:
 
         async def sweep(store: ObjectStore) -> None:
             try:
+                names = store.list_names(self.url.inside("events/").name)
+                left = {path async for name in names if (path := name[len(self.url.name) + 1 :]) not in live}
+                left = {path for path in left if SEGMENT_PATH.fullmatch(path)}
+                left &= find_replaced() if left else left
+                await self._retire(store, left.intersection(keep))
+                for path in sorted(left.difference(keep)):
+                    await store.delete(self.url.inside(path).name)
                 async for name in store.list_names(self.url.inside("replaced/").name):
                     below = name[len(self.url.name) + 1 :]
                     if below not in kept and SEGMENT_PATH.fullmatch(f"events/{below.partition('/')[2]}"):

@@ -951,7 +951,11 @@ def sync_archive(
                 remote.push()
         _update_derived(options, context, log, state)
         if remote is not None:
-            remote.sweep(_find_replaced(log, since=context.clock.now() - _REPLACED_KEPT))
+            remote.sweep(
+                _find_replaced(log, since=context.clock.now() - _REPLACED_KEPT),
+                live=state.segments.keys(),
+                find_replaced=lambda: {path for commit in log.read_commits(1) for path in commit.replaced},
+            )
     policy = context.credentials.format_policy("read audit-events")
     return SyncResult(log.folder, state, tuple(commits), tuple(warnings), was_created, policy)
 
