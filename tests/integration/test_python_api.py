@@ -238,6 +238,13 @@ def test_wrong_arguments_raise_before_anything_is_asked(emulator, asked):
         with pytest.raises(ociaudit.OciAuditError, match=f"{name} is {value!r}") as caught:
             ociaudit.stream(*DAYS, **asked, **argument)
         assert caught.value.hint.startswith("choose ")
+    for start, changes, words in (
+        (5, {}, "start is 5"),
+        (None, {}, "start is None"),
+        (DAYS[0], {"filter": {}}, "filter"),
+    ):
+        with pytest.raises(ociaudit.OciAuditError, match=words):
+            ociaudit.stream(start, DAYS[1], **asked, **changes)
     assert emulator.log() == []
 
 

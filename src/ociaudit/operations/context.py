@@ -171,13 +171,7 @@ class ExportOptions:
         """Validate what does not need the clock or the service."""
         if self.max_window_days < 1:
             raise UsageError(f"the longest window is {self.max_window_days} days", hint="choose at least 1")
-        for name, value, known in (
-            ("time_basis", self.time_basis, get_args(TimeBasis)),
-            ("source", self.source, get_args(EventSource)),
-            ("shape", self.shape, get_args(Shape)),
-        ):
-            if value not in known:
-                raise UsageError(f"{name} is {value!r}", hint=f"choose {', '.join(known[:-1])} or {known[-1]}")
+        self._check_values()
         if self.source == "logging-search":
             self._check_search()
         self._check_combinations()
@@ -187,6 +181,20 @@ class ExportOptions:
         for duration in (self.late, self.settle, self.deadline):
             if duration is not None:
                 parse_duration(duration)
+
+    def _check_values(self) -> None:
+        for name, value, known in (
+            ("time_basis", self.time_basis, get_args(TimeBasis)),
+            ("source", self.source, get_args(EventSource)),
+            ("shape", self.shape, get_args(Shape)),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} is {value!r}", hint=f"choose {', '.join(known[:-1])} or {known[-1]}")
+        for name, time in (("start", self.start), ("end", self.end)):
+            if not isinstance(time, str | date):
+                raise UsageError(f"{name} is {time!r}", hint="give a text such as 2025-12-01, a date or a datetime")
+        if self.filter is not None and not isinstance(self.filter, FilterSpec):
+            raise UsageError(f"filter is {self.filter!r}", hint="give an ociaudit.FilterSpec")
 
     def _check_combinations(self) -> None:
         if self.late is not None and self.time_basis != "event-time":
