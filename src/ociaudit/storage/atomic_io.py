@@ -35,6 +35,7 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _REUSED_BY_ANOTHER_PROCESS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 _CHECK_INTERVAL_SECONDS = 0.2
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+\S", re.IGNORECASE)
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 _MAX_LINKS = 40
 _STREAM = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/[^/]+/fd/\d+")
 
@@ -95,7 +96,7 @@ def write_all(descriptor: int, data: bytes, path: Path) -> None:
 
 
 def write_to_reader(descriptor: int, data: bytes, path: Path, *, check: Callable[[], None]) -> None:
-    """Write every byte to a pipe or terminal whose reader may pause.
+    """Write every byte to a pipe or terminal whose reader may pause; to a terminal, control characters as `?`.
 
     `check` is called before each write and every 0.2 seconds while the reader pauses; it may raise to stop.
 
@@ -103,7 +104,8 @@ def write_to_reader(descriptor: int, data: bytes, path: Path, *, check: Callable
         DiskError: the reader has closed its end.
     """
     with explain_disk("write to", path):
-        view = memoryview(data)
+        # Events hold what attackers typed, and a terminal obeys some of it.
+        view = memoryview(_CONTROL.sub(b"?", data) if os.isatty(descriptor) else data)
         while view:
             check()
             if select.select([], [descriptor], [], _CHECK_INTERVAL_SECONDS)[1]:

@@ -24,6 +24,7 @@ from ociaudit.storage.atomic_io import (
     remove_locked_folder,
     write_all,
     write_file,
+    write_to_reader,
 )
 
 LONG_NAME = "x" * 300
@@ -106,6 +107,20 @@ def test_an_existing_temporary_file_is_not_written_into(tmp_path: Path) -> None:
         assert not (tmp_path / name).is_symlink()
         assert read_mode(tmp_path / name) == 0o600
     assert elsewhere.read_bytes() == b"theirs"
+
+
+def test_a_terminal_gets_no_control_characters(tmp_path: Path) -> None:
+    """What attackers typed into events does not command a terminal; a pipe gets every byte as it is."""
+    text = "a\x1b[2J\u009b31m\x07\x7f\té\n".encode()
+    controller, terminal = os.openpty()
+    reading, writing = os.pipe()
+    for descriptor in (terminal, writing):
+        write_to_reader(descriptor, text, tmp_path, check=lambda: None)
+        os.close(descriptor)
+    assert os.read(controller, 100) == "a?[2J?31m??\té\r\n".encode()
+    assert os.read(reading, 100) == text
+    os.close(controller)
+    os.close(reading)
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:
