@@ -1,11 +1,16 @@
 """Archives in Object Storage: synced by one writer, refused to a second, killed at any request, read from anywhere."""
 
+import contextlib
 import json
 import shutil
+import signal
 import time
 
 import pytest
 
+from ociaudit.archive.remote import hold_copy
+from ociaudit.errors import Interrupted, UsageError
+from ociaudit.operations.context import Cancellation
 from support.emulator import Emulator
 from support.exports import point_at
 from support.kill_at_call import KillableCommand
@@ -231,6 +236,20 @@ def test_replaced_segments_move_out_of_the_way(stand):
     assert any(name.startswith("replaced/") for name in names)
     assert names == here
     assert stand.use("verify", URL, "--work-folder", "reader").status == 0
+
+
+def test_a_reader_waits_for_another_one_until_it_is_stopped(tmp_path):
+    """A copy that another reader holds is waited for; a signal ends the wait, and so does the end of patience."""
+    holder = contextlib.ExitStack()
+    holder.enter_context(hold_copy(tmp_path))
+    with pytest.raises(UsageError, match="another oci-audit process"), hold_copy(tmp_path):
+        pass
+    stopped = Cancellation()
+    stopped.cancel(signal.SIGINT)
+    with pytest.raises(Interrupted), hold_copy(tmp_path, patience_seconds=600, check=stopped.check):
+        pass
+    with hold_copy(tmp_path, patience_seconds=600, check=holder.close):  # released while it is waited for
+        pass
 
 
 def test_replaced_segments_that_a_push_left_go_with_a_later_sync(stand):

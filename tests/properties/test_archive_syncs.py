@@ -12,8 +12,12 @@ from ociaudit.archive.state import find_final_dates
 from support.simulated_course import COMPARTMENTS, Course, make_tenancy
 from support.simulated_tenancy import DAY
 
+_SLOW = (9, 1, 6, 4, 14, 8, 7, 4, 2, 15, 15, 11, 2, 5)
+"""Disturbances in which a service is so slow that a sync comes no nearer to the present."""
+
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@example(seed=605, disturbances=[Course.DISTURBANCES[n] for n in _SLOW])
 @given(seed=st.integers(0, 1 << 32), disturbances=st.lists(st.sampled_from(Course.DISTURBANCES), max_size=14))
 def test_whatever_happens(seed: int, disturbances: list[str]) -> None:
     """After any course of disturbed syncs the archive has what it claims, each record once, and its counts add up."""

@@ -660,6 +660,8 @@ def _split(source: Input, columns: Sequence[Column]) -> list[FilePart]:
     if not _ORIGIN_COLUMNS.isdisjoint(names) and source.open_origins():
         return []
     helpers = min(count_helpers(), _MOST_HELPERS)
+    if not helpers:
+        return []
     with explain_disk("read", source.file):
         return split_plain(source.file, helpers + 1, smallest=_LEAST_SPLIT_BYTES, head_start=_HEAD_START_BYTES)
 
@@ -785,10 +787,10 @@ def _load_table(sources: Sequence[Input], columns: Sequence[Column], folder: Pat
                 scan = stack.enter_context(source.view.open_scan())
                 select, values = scan.select(columns, SQL_TYPES), []
             elif source.file is not None:
-                stack.enter_context(_explain_parquet(source.file))
                 select, values = f"SELECT {_list_casts(columns)} {_PARQUET_SCAN}", [escape_glob(source.file)]
             insert = f"INSERT INTO {name} ({', '.join(column.name for column in columns)}) {select}"
-            run_call(connection, partial(connection.execute, insert, values))
+            with _explain_parquet(source.file) if source.file is not None else contextlib.nullcontext():
+                run_call(connection, partial(connection.execute, insert, values))
     return _Part(f"SELECT * FROM {name}", None)  # noqa: S608 - a constant and a number
 
 

@@ -413,8 +413,10 @@ class RemoteArchive:
 
 
 @contextmanager
-def hold_copy(path: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
+def hold_copy(path: Path, *, patience_seconds: float = 0.0, check: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock of the folder of a copy, which is created if there is none.
+
+    `check` is called several times a second while another process holds it; it may raise to stop.
 
     Raises:
         UsageError: another process holds it, and has not released it after this long.
@@ -431,6 +433,7 @@ def hold_copy(path: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
                 except UsageError:
                     if not left:
                         raise
+                    check()
                     threading.Event().wait(_LOCK_POLL_SECONDS)
             yield
     except UsageError as error:

@@ -524,7 +524,6 @@ class Places:
             OciAuditError: it cannot be copied.
         """
         from ociaudit import api
-        from ociaudit.archive.remote import hold_copy
 
         path, url = api.place_archive(place, self._values["work_folder"], kind="copies")
         if url is None:
@@ -536,7 +535,7 @@ class Places:
         with console.handle_signals(self.cancellation.cancel):
             if not remote.exists():  # else the folder of a copy would be left behind
                 return None
-            with hold_copy(path, patience_seconds=_COPY_PATIENCE_SECONDS):
+            with self._hold(path):
                 if not remote.pull():
                     return None
                 self._urls[path] = str(url)
@@ -569,10 +568,8 @@ class Places:
         """
         remote = self._archives.get(source.path) if source.path is not None else None
         if remote is not None and source.view is not None and source.path is not None:
-            from ociaudit.archive.remote import hold_copy
-
             entries = [one for _, some, _ in source.view.list_dates() for one in some]
-            with hold_copy(source.path, patience_seconds=_COPY_PATIENCE_SECONDS):
+            with self._hold(source.path):
                 remote.fetch(entries)
         return source
 
@@ -582,11 +579,18 @@ class Places:
         Raises:
             OciAuditError: it cannot be copied.
         """
-        from ociaudit.archive.remote import hold_copy
-
-        with hold_copy(path, patience_seconds=_COPY_PATIENCE_SECONDS):
+        with self._hold(path):
             self._archives[path].pull()
             return self._archives[path].fetch_for_tail(since)
+
+    def _hold(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        """Return a context with the lock of a copy, which waits for another reader that is copying."""
+        from ociaudit.archive.remote import hold_copy
+
+        def check() -> None:
+            self.cancellation.check(f"while another process was copying {self._urls.get(path, path)}", is_kept=False)
+
+        return hold_copy(path, patience_seconds=_COPY_PATIENCE_SECONDS, check=check)
 
     def is_copy(self, path: Path) -> bool:
         """Return whether a folder is a copy of an archive at a URL."""

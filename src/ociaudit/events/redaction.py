@@ -210,6 +210,8 @@ class _RedactionPass:
         self._stack = [_Frame(is_object=False, is_secret=False)]
         self._edits: dict[int, tuple[int, bytes]] = {}
         """Replacements: start -> (end, new bytes)."""
+        self._secret_values: list[tuple[int, int, str]] = []
+        """Spans and paths of values whose `name`, which denotes a credential, came after them."""
 
     def run(self) -> bytes:
         """Return the text without credentials; the same object if there are none."""
@@ -232,6 +234,7 @@ class _RedactionPass:
                 self._replace(token.span(), _MARK_STRING)
             else:
                 self._note_value(stack[-1], token.span())
+        self._replace_secret_values()
         return self._apply() if self._edits else raw
 
     def _handle_name(self, token: re.Match[bytes]) -> None:
@@ -264,28 +267,41 @@ class _RedactionPass:
             frame.is_value_secret = True
             if frame.value is not None:
                 frame.name = _VALUE_MEMBER
-                self._replace_all(frame.value)
+                self._secret_values.append((*frame.value, self._name_path()))
 
     def _note_value(self, frame: _Frame, span: tuple[int, int]) -> None:
         """Keep where the `value` of an object is: a text, a number, or anything that holds some."""
         if frame.is_object and frame.name.lower() == _VALUE_MEMBER:
             frame.value = span
 
-    def _replace_all(self, span: tuple[int, int]) -> None:
-        """Replace every text and number in a span, which holds whole values."""
-        for token in _TOKEN.finditer(self._raw, *span):
-            is_text = token[1] is not None and token[2] is None and not _is_masked(token[0])
-            if is_text or token[3] is not None:
-                self._replace(token.span(), _MARK_STRING)
+    def _replace_secret_values(self) -> None:
+        """Replace every text and number in the values that turned out to be credentials, each once however nested."""
+        done = 0
+        for start, end, path in sorted(self._secret_values):
+            if start < done:
+                continue
+            done = end
+            for token in _TOKEN.finditer(self._raw, start, end):
+                is_text = token[1] is not None and token[2] is None and not _is_masked(token[0])
+                if is_text or token[3] is not None:
+                    self._replace(token.span(), _MARK_STRING, path)
 
-    def _replace(self, span: tuple[int, int], new: bytes) -> None:
-        if span[0] in self._edits:
-            self._edits[span[0]] = (span[1], new)
-            return
+    def _replace(self, span: tuple[int, int], new: bytes, path: str | None = None) -> None:
+        is_new = span[0] not in self._edits
         self._edits[span[0]] = (span[1], new)
-        names = [frame.name for frame in self._stack if frame.is_object]
-        path = ".".join(names)[:_MAX_PATH_LENGTH]
-        self._paths[path if path in self._paths or len(self._paths) < _MAX_PATHS else OTHER_PATHS] += 1
+        if is_new:
+            path = self._name_path() if path is None else path
+            self._paths[path if path in self._paths or len(self._paths) < _MAX_PATHS else OTHER_PATHS] += 1
+
+    def _name_path(self) -> str:
+        names, length = [], 0
+        for frame in self._stack:
+            if length > _MAX_PATH_LENGTH:  # a hostile event has any number of frames
+                break
+            if frame.is_object:
+                names.append(frame.name)
+                length += len(frame.name) + 1
+        return ".".join(names)[:_MAX_PATH_LENGTH]
 
     def _apply(self) -> bytes:
         parts: list[bytes] = []

@@ -540,7 +540,7 @@ def is_plain(raw: bytes) -> bool:
 
 
 def find_holders(raws: Iterable[bytes]) -> list[bytes]:
-    """Return the objects of which `may_hold_others` is true; of nearly all, a look is enough."""
+    """Return the objects of which `may_hold_others` is true; nearly all are decided without calling it."""
     return [
         raw
         for raw in raws

@@ -68,7 +68,7 @@ _LINES_SUFFIX = re.compile(r"\.(ndjson|jsonl)(\.(gz|zst))?\Z", re.IGNORECASE)
 _PIECE_BYTES = 256 * 1024
 _COMPRESSED_BYTES = 64 * 1024
 _USUAL_COMPRESSION = 6
-"""How many bytes one of a compressed file stands for."""
+"""How many times as large as a compressed file its text usually is."""
 _EVENTS_SHARES = {"": 1.0, "gzip": 0.6, "zstd": 0.8}
 """Which part of reading a file is the work on its events; the rest is decompression."""
 _LINES_PER_BATCH = 64
@@ -561,6 +561,8 @@ def split_plain(path: Path, count: int, *, smallest: int = 0, head_start: int = 
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         whole = [FilePart(name, 0, size)]
+        if size * _USUAL_COMPRESSION < smallest:  # most files are, whatever they hold
+            return whole
         try:
             compression, pieces = decompress(iter(partial(file.read, _COMPRESSED_BYTES), b""), is_single=True)
             start = next(pieces, b"")[: len(_ARRAY_START)]

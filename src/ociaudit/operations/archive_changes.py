@@ -15,7 +15,6 @@ Invariants
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,8 +50,9 @@ from ociaudit.storage.atomic_io import explain_disk
 from ociaudit.storage.ledger import open_origins
 from ociaudit.storage.manifest import Manifest, check_signing_key, load_manifest, name_manifest
 from ociaudit.storage.merge import digest_value
+from ociaudit.storage.verdict import hash_file
 
-_READING = "before anything was added"
+_NOTHING_ADDED = "before anything was added"
 _SHORTEST_RETENTION_DAYS = 90
 """Assumed where an export could not read the retention period: then less of it counts as covered."""
 _MARK = MARK.encode()
@@ -126,7 +126,7 @@ def import_files(
     chosen = choose_inputs([FileInput(file) for path in paths for file in expand_path(path)], watch)
     files = []
     for path in (source.path for source in chosen if source.path is not None):
-        cancelled.check(_READING, is_kept=False)
+        cancelled.check(_NOTHING_ADDED, is_kept=False)
         files.append(_examine(path))
     tenancy = _choose_tenancy(archive, files)
     work = _Import(archive, files, watch, cancelled, floor_minute(now))
@@ -155,9 +155,7 @@ def _examine(path: Path) -> ImportedFile:
     with explain_disk("read", path):
         if not path.is_file():
             raise UsageError(f"{path} is not a plain file", hint="save what it gives in a file, and import that")
-        with path.open("rb", buffering=0) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
+    sha256, size = hash_file(path)
     if load_manifest(name_manifest(path)) is None:
         return ImportedFile(path, sha256, size, None, "there is no manifest beside it")
     verification = verify_export(path)
@@ -245,7 +243,7 @@ class _Import:
             origins = open_origins(one.path) if one.manifest is not None else None
             with open_records(one.path, origins=origins, on_incomplete=self._callbacks.on_notice) as source:
                 for batch in source:
-                    self._cancellation.check(_READING, is_kept=False)
+                    self._cancellation.check(_NOTHING_ADDED, is_kept=False)
                     self.result.read += len(batch)
                     marked += sum(_MARK in record.raw for record in batch)
                     yield batch
@@ -282,7 +280,7 @@ class _Import:
         count = 0
         merged = heapq.merge(((*one, False) for one in stored), ((*one, True) for one in new))
         for _, some in groupby(merged, key=itemgetter(0)):
-            self._cancellation.check(_READING, is_kept=False)
+            self._cancellation.check(_NOTHING_ADDED, is_kept=False)
             known: list[bytes] = []
             arrived: list[bytes] = []
             for _, raw, is_new in some:
@@ -331,7 +329,7 @@ class _Import:
     def _iterate(self, ordered: OrderedRecords) -> Iterator[tuple[bytes, Target | None]]:
         for number, record in enumerate(ordered.iterate()):
             if number % 1_000 == 0:
-                self._cancellation.check(_READING, is_kept=False)
+                self._cancellation.check(_NOTHING_ADDED, is_kept=False)
             yield record.raw, record.origin
 
     def _state_coverage(self, state: ArchiveState, commit: Commit) -> Commit:

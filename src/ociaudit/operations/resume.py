@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import hashlib
 import re
 import shlex
 import tempfile
@@ -38,6 +37,7 @@ from ociaudit.storage.atomic_io import (
 from ociaudit.storage.journal import replay_journal
 from ociaudit.storage.manifest import Manifest, load_manifest, name_ledger, name_manifest, name_signature
 from ociaudit.storage.run_dir import ExportArguments, RunDirectory, RunPlan
+from ociaudit.storage.verdict import hash_file
 
 
 class Action(enum.Enum):
@@ -496,8 +496,7 @@ def _is_published(folder: RunDirectory, plan_id: str, output: Path) -> bool:
     likely = {line.sha256 for line in state.published if _has_size(output, line.size_bytes)}
     if not likely:
         return False
-    with explain_disk("read", output), output.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() in likely
+    return hash_file(output)[0] in likely
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,7 +68,7 @@ from ociaudit.archive.state import (
 from ociaudit.archive.tail import drop_record_ids, write_record_ids
 from ociaudit.client.audit import Page
 from ociaudit.client.network import split_regions
-from ociaudit.errors import CorruptRun, DiskError, ScopeUnreadable, ServiceError, UsageError
+from ociaudit.errors import CorruptRun, DiskError, ScopeUnreadable, ServiceError, UsageError, format_count
 from ociaudit.events.event import read_instant_of
 from ociaudit.events.fields import UNREADABLE_INSTANT, minute_of_instant, read_facts
 from ociaudit.events.filters import EventFilter, FilterSpec
@@ -122,6 +123,8 @@ _DATES_PER_COMPACTION = 31
 _REPLACED_KEPT = timedelta(hours=24)
 """How long a replaced segment stays for those who are reading it."""
 _COMMITS_PER_LOOK = 64
+_STALLED_ROUNDS = 3
+"""After so many rounds that came no nearer to the present a sync ends: it would never end by itself."""
 _KEPT = "while syncing; everything received is kept, and the next sync continues"
 _OWN_CALL = b'"ListEvents"'
 
@@ -243,12 +246,14 @@ class SyncPlan(msgspec.Struct, frozen=True, kw_only=True):
 class RoundResult:
     """What one round committed, whether more is left to request, and warnings about the scope.
 
+    `behind` is how many minutes of its plan it did not reach, because it had taken long enough to be committed.
     `planned_at` is the present of its plan; None if an earlier process made that.
     """
 
     commit: Commit
     has_more: bool
     planned_at: int | None
+    behind: int
     warnings: tuple[str, ...] = ()
 
 
@@ -587,8 +592,9 @@ class _Round:
             plan, spool = run_async(lambda: run_cancellable(self._fetch(stack), context.cancellation, _KEPT))
             commit = self._commit(plan, spool)
         remove_locked_folder(self._folder.work, first=self._work.plan_path)
-        has_more = self._is_outdated or self._fetched.reached < plan.end
-        return RoundResult(commit, has_more, None if self._is_resumed else plan.now, self._warnings)
+        behind = max(0, plan.end - self._fetched.reached)
+        planned_at = None if self._is_resumed else plan.now
+        return RoundResult(commit, self._is_outdated or behind > 0, planned_at, behind, self._warnings)
 
     async def _fetch(self, stack: contextlib.ExitStack) -> tuple[SyncPlan, Spool]:
         context, fetched = self._context, self._fetched
@@ -597,15 +603,18 @@ class _Round:
             plan = self._read_plan() or await self._make_plan(service)
             paths = {ocid: one.path for ocid, one in plan.compartments.items()}
             context.callbacks.on_scope(paths, frozenset(plan.waived))
-            recovered = open_spool(
-                self._work,
-                plan_id=plan.run_id,
-                asked_by=(context.credentials.principal, context.credentials.fingerprint),
-                origins={target: number for number, target in enumerate(plan.targets)},
-                at=format_second(context.clock.now()),
-                on_page=lambda: context.cancellation.check(_KEPT),
-                hint=self._describe_restart(),
-            )
+            try:
+                recovered = open_spool(
+                    self._work,
+                    plan_id=plan.run_id,
+                    asked_by=(context.credentials.principal, context.credentials.fingerprint),
+                    origins={target: number for number, target in enumerate(plan.targets)},
+                    at=format_second(context.clock.now()),
+                    on_page=lambda: context.cancellation.check(_KEPT),
+                )
+            except CorruptRun as error:
+                error.hint = self._describe_restart()
+                raise
             for notice in recovered.notices:
                 context.callbacks.on_notice(notice)
             spool = stack.enter_context(recovered.spool)
@@ -935,15 +944,21 @@ def sync_archive(
         state = recover_archive(log, now=context.clock.now())
         check_space(log.folder, "a sync")
         has_more, began = True, None
-        while has_more:
+        least, stalled = sys.maxsize, 0
+        while has_more and stalled < _STALLED_ROUNDS:
             done = _Round(options, context, log, state, began=began, remote=remote).run()
             began = done.planned_at if began is None else began
             warnings.update(dict.fromkeys(done.warnings))
             has_more = done.has_more
+            stalled = stalled + 1 if done.behind >= least else 0
+            least = min(least, done.behind) if done.behind else sys.maxsize
             commits.append(done.commit)
             on_commit(done.commit)
             if remote is not None:
                 remote.push()
+        if has_more:
+            left = format_count(done.behind, "minute")
+            warnings[f"the service answers more slowly than time passes: {left} left to the next sync"] = None
         for commit in _compact(options, context, log, state, remote):
             commits.append(commit)
             on_commit(commit)

@@ -268,10 +268,10 @@ class JournalState:
         return {target: sorted(each) for target, each in minutes.items()}
 
 
-def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str, hint: str | None = None) -> JournalState:
+def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str) -> JournalState:
     """Return the state that a journal's lines, each with its line break, add up to.
 
-    `where` names the journal in errors, and `hint` says how to begin without it, if not with `--restart`.
+    `where` names the journal in errors.
 
     Raises:
         CorruptRun: a line before the end is damaged, or the journal belongs to another plan.
@@ -280,7 +280,7 @@ def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str, hint: st
     torn: str | None = None
     for number, data in enumerate(lines, start=1):
         if torn is not None:
-            raise CorruptRun(f"{where} is damaged in line {number - 1}: {torn}", hint=hint)
+            raise CorruptRun(f"{where} is damaged in line {number - 1}: {torn}")
         try:
             line = decode_line(data)
         except BadLine as error:
@@ -289,7 +289,7 @@ def replay_journal(lines: Iterable[bytes], *, plan_id: str, where: str, hint: st
             torn = str(error)
             continue
         if line.plan_id != plan_id if isinstance(line, RunLine) else number == 1:
-            raise CorruptRun(f"{where} does not belong to the plan.json beside it", hint=hint)
+            raise CorruptRun(f"{where} does not belong to the plan.json beside it")
         state.apply(line)
         state.length += len(data)
     return state

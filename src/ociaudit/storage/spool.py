@@ -252,18 +252,17 @@ def open_spool(
     at: str,
     asked_by: tuple[str, str | None] = ("", None),
     on_page: Callable[[], None] = lambda: None,
-    hint: str | None = None,
 ) -> Recovered:
     """Open the spool of a new or an earlier run, ready for appending.
 
     `at` is the current time in RFC 3339, `asked_by` the principal and the key fingerprint; both go into the journal.
-    `on_page` is called before each page that is read; it may raise to stop. `hint` is that of `replay_journal`.
+    `on_page` is called before each page that is read; it may raise to stop.
 
     Raises:
         CorruptRun: the journal is damaged before its end or belongs to another plan.
         DiskError: a file cannot be read or written.
     """
-    state, notices = _read_state(run_directory.journal_path, plan_id, hint)
+    state, notices = _read_state(run_directory.journal_path, plan_id)
     dictionary = _read_dictionary(run_directory.log_path, state)
     lost: list[VoidLine] = []
     if state.dictionary is not None and dictionary is None:
@@ -290,11 +289,11 @@ def open_spool(
     return Recovered(spool, state.compute_progress(), state, tuple(notices))
 
 
-def _read_state(path: Path, plan_id: str, hint: str | None) -> tuple[JournalState, list[str]]:
+def _read_state(path: Path, plan_id: str) -> tuple[JournalState, list[str]]:
     if not path.exists():
         return JournalState(), []
     with explain_disk("read", path), path.open("rb") as file:
-        state = replay_journal(file, plan_id=plan_id, where=str(path), hint=hint)
+        state = replay_journal(file, plan_id=plan_id, where=str(path))
     torn = path.stat().st_size - state.length
     return state, [f"the journal's end is torn; {format_count(torn, 'byte')} discarded"] if torn else []
 

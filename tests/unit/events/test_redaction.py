@@ -240,6 +240,16 @@ def test_a_deeply_nested_event_is_redacted() -> None:
     assert b'"token":"%b"' % MARK.encode() in Redactor().redact(raw)
 
 
+@pytest.mark.parametrize("opening", [b'{"value":', b'{"token":"x","value":', b'{"a":[1],"value":'])
+def test_values_in_values_take_linear_time(opening: bytes) -> None:
+    """However deeply values that turn out to be credentials are in each other, each text is replaced once."""
+    depth = 40_000
+    raw = opening * depth + b'["%b"]' % SECRET.encode() + b',"name":"password"}' * depth
+    redactor = Redactor()
+    assert SECRET.encode() not in redactor.redact(raw)
+    assert sum(redactor.paths.values()) <= 2 * depth + 1
+
+
 @pytest.mark.parametrize(
     "piece",
     [

@@ -1,6 +1,7 @@
 """One sync after another of a simulated tenancy: what is asked, what counts, and what is refused."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -487,6 +488,26 @@ class TestRounds:
             assert state.end == commit.end or commit.kind == "compaction"
             assert commit.counts.received < 600
         check_all(tenancy, options, tmp_path)
+
+    def test_no_nearer(self, tenancy, tmp_path):
+        """Where time passes faster than the service answers, a sync ends and says so; a faster one catches up later."""
+        options = SyncOptions(archive=tmp_path / "archive", round_seconds=60)
+        tenancy.seconds_per_request = 3_600.0
+        result = sync(tenancy, options)
+        (warning,) = [text for text in result.warnings if "more slowly than time passes" in text]
+        assert re.search(r": [\d,]+ minutes left to the next sync", warning)
+        assert len([commit for commit in result.commits if commit.kind == "sync"]) < 10
+        tenancy.seconds_per_request = 0.0
+        assert not [text for text in sync(tenancy, options).warnings if "more slowly" in text]
+        assert state_of(options).end == tenancy.now - SETTLE
+
+    def test_slowly_nearer(self, tenancy, tmp_path):
+        """A slow sync that comes nearer with each commit goes on, however many it takes."""
+        options = SyncOptions(archive=tmp_path / "archive", round_seconds=60)
+        tenancy.seconds_per_request = 1_800.0
+        result = sync(tenancy, options)
+        assert len([commit for commit in result.commits if commit.kind == "sync"]) > 20
+        assert not [text for text in result.warnings if "more slowly" in text]
 
     def test_by_time(self, tenancy, tmp_path):
         """Rounds that end by the clock leave nothing out, while the retention passes."""
