@@ -124,7 +124,7 @@ _REPLACED_KEPT = timedelta(hours=24)
 """How long a replaced segment stays for those who are reading it."""
 _COMMITS_PER_LOOK = 64
 _STALLED_ROUNDS = 3
-"""After so many rounds that came no nearer to the present a sync ends; it would go on forever."""
+"""After so many rounds that came no nearer to the present a sync ends; otherwise it would never end."""
 _KEPT = "while syncing; everything received is kept, and the next sync continues"
 _OWN_CALL = b'"ListEvents"'
 
