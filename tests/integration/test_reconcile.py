@@ -91,6 +91,18 @@ def test_what_the_export_does_not_cover_is_not_compared(stage):
     assert "by the names of its files" in said
 
 
+def test_ranges_without_a_common_time_compare_nothing(stage):
+    """Where the two ranges do not overlap, the output says so instead of naming a range that ends before it begins."""
+    folder, events, _, _ = stage
+    shutil.rmtree(folder / "hub")
+    deliver(folder / "hub", [wrap(cloud(events[0]), REGION)], read_moment("2025-01-01T00:00:00+00:00"), minutes=10)
+    found = run(folder, "reconcile", "hub", "audit.json")
+    assert "compared       nothing\n" in found.stdout.decode()
+    assert "the two have no time in common" in found.stdout.decode()
+    compared = json.loads(run(folder, "reconcile", "hub", "audit.json", "--json").stdout)["compared"]
+    assert compared["start"] == compared["end"]
+
+
 def test_hostile_texts_are_escaped_on_the_page_and_cleaned_on_the_screen(tmp_path):
     """Text from events cannot become markup or control the terminal."""
     moment = read_moment("2025-06-01T00:00:00+00:00")

@@ -37,7 +37,7 @@ from ociaudit.archive.segments import (
     open_segment,
     read_date,
 )
-from ociaudit.archive.state import ArchiveState, judge_archive
+from ociaudit.archive.state import ArchiveState, find_provisional, judge_archive
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind
 from ociaudit.events.fields import instant_of_minute
@@ -180,15 +180,24 @@ class ArchiveView:
 
     @cached_property
     def coverage(self) -> tuple[CoveredTarget, ...]:
-        """Return what is covered of each target."""
+        """Return what is covered of each target; not what was pruned since."""
         return tuple(
             CoveredTarget(target.region, target.compartment, tuple(map(_format_window, self._cover(target))))
             for target in sorted(self.targets)
         )
 
     def _cover(self, target: Target) -> tuple[Window, ...]:
-        holes = Coverage(self.archive.state.targets[target].coverage.find_missing(self.window))
-        return holes.find_missing(self.window)
+        if self._kept is None:
+            return ()
+        holes = Coverage(self.archive.state.targets[target].coverage.find_missing(self._kept))
+        return holes.find_missing(self._kept)
+
+    @property
+    def _kept(self) -> Window | None:
+        """Return the part of the window that was not pruned; None if all of it was."""
+        window = self.window
+        start = max(window.start, self.archive.state.pruned_before)
+        return Window(start, window.end) if start < window.end else None
 
     @property
     def gaps(self) -> tuple[GapEntry, ...]:
@@ -220,7 +229,7 @@ class ArchiveView:
         return tuple(
             ProvisionalEntry(target.region, target.compartment, *_format_window(window), "")
             for target in sorted(self.targets)
-            for window in state.targets[target].coverage.find_unsatisfied(self.window, reach=state.reach, now=state.now)
+            for window in find_provisional(state, state.targets[target], self.window)
         )
 
     def list_dates(self) -> Iterator[tuple[str, tuple[SegmentEntry, ...], Window | None]]:

@@ -672,8 +672,15 @@ def _assess(state: ArchiveState, one: TargetState, window: Window) -> _Situation
     missing = _find_unknown(one, expected)
     known = Coverage(missing)
     lost = tuple(part for hole in gone for part in known.find_missing(hole))
-    provisional = () if one.is_closed else one.coverage.find_unsatisfied(expected, reach=state.reach, now=state.now)
-    return _Situation(expected, missing, lost, provisional)
+    return _Situation(expected, missing, lost, find_provisional(state, one, expected))
+
+
+def find_provisional(state: ArchiveState, one: TargetState, window: Window) -> tuple[Window, ...]:
+    """Return what of a window is covered and will be requested again: nothing of a closed target, or before a prune."""
+    start = max(window.start, state.pruned_before)
+    if one.is_closed or start >= window.end:
+        return ()
+    return one.coverage.find_unsatisfied(Window(start, window.end), reach=state.reach, now=state.now)
 
 
 def find_settled_dates(state: ArchiveState, dates: Iterable[str]) -> frozenset[str]:

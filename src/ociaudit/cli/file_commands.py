@@ -406,7 +406,9 @@ def _describe_facts(found: Reconciliation) -> Iterator[str]:
     for name, side in (("A", found.a), ("B", found.b)):
         yield f"{name} {side.name}: {format_count(side.events, 'event')}"
         yield f"  covers       {side.covers}"
-    if found.start or found.end:
+    if found.start and found.start == found.end:
+        yield "compared       nothing"
+    elif found.start or found.end:
         yield f"compared       {found.start or 'the beginning'} to {found.end or 'the end'}"
     yield (
         f"matched        {found.totals.matched:,} ({found.matched_by_id:,} by id, {found.matched_by_key:,} by time, "

@@ -134,7 +134,7 @@ class Reconciliation:
     """What reconciling has found.
 
     `rows` are the targets and days with differences, `days` all days; `left_out` counts the events of further ones.
-    `start` and `end` limit what was compared, where that is known.
+    `start` and `end` limit what was compared, where that is known; they are equal where that is nothing.
     """
 
     a: SideCounts
@@ -513,6 +513,7 @@ def _describe_scope(found: Reconciliation, sides: tuple[_Side, _Side], limits: R
     found.start = format_minute(max(starts)) if starts else None
     found.end = format_minute(min(ends)) if ends else None
     if starts and ends and max(starts) >= min(ends):
+        found.end = found.start
         found.notes.append("the two have no time in common: nothing can be compared")
     for name, side in zip("AB", sides, strict=True):
         if side.facts.statement is not None:

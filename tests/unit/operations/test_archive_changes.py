@@ -25,6 +25,7 @@ from ociaudit.operations.archive_changes import ImportResult, import_files, prun
 from ociaudit.operations.context import Callbacks, ExportOptions
 from ociaudit.planning.shard import Target, Window, floor_minute
 from ociaudit.storage.manifest import decode_manifest, encode_manifest, name_manifest
+from ociaudit.storage.verdict import VerdictKind
 from support.clocks import NoWaitClock
 from support.emulator import Emulator
 from support.event_archives import TARGET, EventArchive, make_event
@@ -440,6 +441,26 @@ def test_pruned_minutes_are_not_requested_again(dated) -> None:
     now = floor_minute(datetime(2025, 12, 4, tzinfo=UTC))
     asks = plan_asks(state, now=now, settle=15, due=(120,), retention_start=0, targets=[TARGET])
     assert asks == {TARGET: (Window(state.pruned_before, now - 15),)}
+
+
+def test_what_was_pruned_is_neither_provisional_nor_covered(dated) -> None:
+    """Minutes that no sync will request again do not keep the verdict open, and no comparison counts on them."""
+    start, pruned = (floor_minute(datetime(2025, 12, day, tzinfo=UTC)) for day in (2, 4))
+    sync_facts(dated.path, start=start, end=pruned, targets=[TARGET])
+    before = open_archive(dated.path).select()
+    assert before.judge().kind is VerdictKind.COMPLETE_SO_FAR
+    assert before.provisional
+    assert before.coverage[0].coverage.windows == (Window(start, pruned),)
+    prune(dated, "2025-12-03")
+    view = open_archive(dated.path).select()
+    assert view.coverage[0].coverage.windows == (Window(view.archive.state.pruned_before, pruned),)
+    assert view.provisional == before.provisional
+    prune(dated, "2025-12-04")
+    view = open_archive(dated.path).select()
+    assert (view.judge().kind, view.judge().final_until) == (VerdictKind.COMPLETE, None)
+    assert view.judge().pruned_before == "2025-12-04T00:00:00Z"
+    assert not view.provisional
+    assert view.coverage[0].windows == ()
 
 
 def test_a_late_event_of_a_pruned_date_is_kept_until_the_next_pruning(dated, tmp_path) -> None:
