@@ -22,6 +22,7 @@ import glob
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -659,12 +660,17 @@ def expand_path(path: Path) -> list[Path]:
     """Return the files of a connector's folder or of a pattern, in order; for any other path, that path.
 
     Raises:
+        UsageError: the path is an archive.
         UsageError, DiskError: as `open_inputs`.
     """
     if _is_pattern(path):
         return [found for one in _match(path) for found in expand_path(one)]
-    with explain_disk("look into", path):
-        is_folder = path.is_dir()
+    is_folder = _is_folder(path)
+    if is_folder and _looks_like_archive(path):
+        raise UsageError(
+            f"{path} is an archive, not a file of events",
+            hint=f"write its events to a file first: oci-audit convert {shlex.quote(str(path))} -o events.ndjson.gz",
+        )
     return [Path(one.name) for one in list_deliveries(path)] if is_folder else [path]
 
 
@@ -810,10 +816,9 @@ def open_input(
                 hint=_LIMITS_HINT,
             )
         return FileInput(path, manifest_path, url)
-    from ociaudit.archive.commit_log import is_archive
     from ociaudit.archive.reader import open_archive
 
-    if not _has_commits(path) and not is_archive(path):
+    if not _looks_like_archive(path):
         if manifest_path is not None:
             raise UsageError(f"{path} is a folder, which has no manifest", hint="omit --manifest")
         return _make_connector_input(url or str(path), list_deliveries(path), limits, now, path)
@@ -861,6 +866,13 @@ def is_archive_folder(path: Path) -> bool:
 def _is_folder(path: Path) -> bool:
     with explain_disk("look into", path):
         return path.is_dir()
+
+
+def _looks_like_archive(path: Path) -> bool:
+    """Return whether a folder is an archive, or what is left of one."""
+    from ociaudit.archive.commit_log import is_archive
+
+    return _has_commits(path) or is_archive(path)
 
 
 def _has_commits(path: Path) -> bool:

@@ -310,6 +310,9 @@ def test_what_cannot_be_imported_is_refused_by_name(exports, tmp_path) -> None:
     EventArchive(tmp_path / "other")
     with pytest.raises(UsageError, match="of the tenancy"):
         run(tmp_path / "other", exports["whole"])
+    with pytest.raises(UsageError, match="is an archive, not a file of events") as refused:
+        run(archive, tmp_path / "other")
+    assert "oci-audit convert" in (refused.value.hint or "")
     (tmp_path / "note.txt").write_text("no events")
     with pytest.raises(UnreadableInput):
         run(tmp_path / "other", tmp_path / "note.txt")
