@@ -50,6 +50,7 @@ from ociaudit.planning.shard import (
 from ociaudit.planning.time_range import parse_duration
 from ociaudit.storage.verdict import Verdict, VerdictKind
 
+DEFAULT_SETTLE, DEFAULT_RINGS = "15m", "2h,26h,7d"
 RETENTION_MARGIN_MINUTES = 60
 """The oldest minutes inside retention that are not requested, because they may pass out of it meanwhile."""
 _RING_PERIODS = (0, MINUTES_PER_DAY, 7 * MINUTES_PER_DAY)
@@ -174,8 +175,10 @@ class ArchiveFacts(msgspec.Struct, kw_only=True):
 
     @property
     def reach(self) -> int:
-        """Return the age, in minutes, at which a minute must be asked to be final."""
-        return max(self.rings, default=0) + self.settle_minutes
+        """Return the age, in minutes, at which a minute must be asked to be final; before the first sync, the usual."""
+        if not self.rings:
+            return max(parse_rings(DEFAULT_RINGS)) + parse_duration(DEFAULT_SETTLE)
+        return max(self.rings) + self.settle_minutes
 
 
 class _TargetGroup(msgspec.Struct, frozen=True, array_like=True):

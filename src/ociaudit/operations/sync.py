@@ -49,6 +49,8 @@ from ociaudit.archive.reader import load_state
 from ociaudit.archive.remote import RemoteArchive, hold_copy
 from ociaudit.archive.segments import OrderedEvent, compact_date, merge_ordered
 from ociaudit.archive.state import (
+    DEFAULT_RINGS,
+    DEFAULT_SETTLE,
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
     Totals,
@@ -146,8 +148,8 @@ class SyncOptions:
     regions: Sequence[str] = ()
     compartments: Sequence[str] = ()
     is_subtree: bool = True
-    settle: str = "15m"
-    rescan: str = "2h,26h,7d"
+    settle: str = DEFAULT_SETTLE
+    rescan: str = DEFAULT_RINGS
     waived: frozenset[str] = frozenset()
     signing_key: Path | None = None
     max_window_days: int = 14

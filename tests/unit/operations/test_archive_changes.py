@@ -23,7 +23,7 @@ from ociaudit.archive.state import plan_asks
 from ociaudit.errors import CorruptRun, DiskError, UnreadableInput, UsageError
 from ociaudit.operations.archive_changes import ImportResult, import_files, prune_archive
 from ociaudit.operations.context import Callbacks, ExportOptions
-from ociaudit.planning.shard import Target, Window, floor_minute
+from ociaudit.planning.shard import MINUTES_PER_DAY, Target, Window, floor_minute, format_minute
 from ociaudit.storage.manifest import decode_manifest, encode_manifest, name_manifest
 from ociaudit.storage.verdict import VerdictKind
 from support.clocks import NoWaitClock
@@ -130,6 +130,8 @@ def test_an_export_creates_an_archive_that_holds_its_events_and_its_coverage(exp
         began = floor_minute(datetime.fromisoformat(manifest.started_at) - ahead)
         assert {span.asked_at for span in spans} == ({began} if entry.windows else set())
     assert (view.state.start, view.state.end) == (manifest.window.start, manifest.window.end)
+    week = MINUTES_PER_DAY * 7
+    assert view.select().judge().final_from == format_minute(manifest.window.end - 1 + week + 15), "as the first sync would do"
     assert result.commit.kind == "import"
     assert result.commit.sources == (f"sha256:{manifest.output.sha256} whole.json",)
     sidecar = view.folder.tail_path(1).read_bytes()
