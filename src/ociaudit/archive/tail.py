@@ -31,6 +31,7 @@ from ociaudit.archive.reader import Archive, open_archive
 from ociaudit.archive.segments import open_engine, read_date
 from ociaudit.errors import CorruptRun, UsageError, format_count
 from ociaudit.formats.base import Record
+from ociaudit.planning.shard import format_minute
 from ociaudit.storage.atomic_io import (
     check_replaceable,
     explain_disk,
@@ -229,6 +230,8 @@ class _Tail:
         self._archive, self._scratch, self._on_notice = archive, scratch, on_notice
         self._live = archive.state.group_segments()
         self._digests: dict[int, str] = {}
+        self._prunes: list[tuple[int, str]] = []
+        """The sequences of the commits that pruned, and the date before which each did."""
         self._ids: tuple[int, dict[str, frozenset[bytes]] | None] = (0, None)
 
     def read(self, cursor: Cursor) -> Iterator[Batch]:
@@ -262,7 +265,7 @@ class _Tail:
         return msgspec.structs.replace(cursor, sequence=sequence, previous=previous, date=date, position=0, view=view)
 
     def _list_commits(self, cursor: Cursor) -> list[Commit]:
-        """Return the commits from the cursor on that add events, and note the digests behind them."""
+        """Return the commits from the cursor on that add events, and note what was pruned and the digests behind them."""
         log = self._archive.log
         if cursor.sequence > log.next_sequence:
             raise UsageError(
@@ -281,6 +284,8 @@ class _Tail:
             last = commit.sequence
             if commit.kind in {"sync", "import"} and commit.added:
                 commits.append(commit)
+            if commit.kind == "prune":
+                self._prunes.append((commit.sequence, format_minute(commit.start)[:10]))
         self._digests[last] = log.previous
         if previous != cursor.previous:
             raise UsageError(
@@ -299,13 +304,12 @@ class _Tail:
             is_found = self._archive.folder.tail_path(commit.sequence).is_file()
             rewritten = {path.split("/")[1].removeprefix("event_date=") for path in commit.replaced}
             for date, entries in _group(commit.added):
-                present = self._live.get(date, ())
-                part = _Part(date, "ids" if is_found else "whole", present)
-                if date not in rewritten and all(one.path in self._archive.state.segments for one in entries):
-                    part = _Part(date, "added", entries)
-                elif not present:
+                if any(commit.sequence < sequence and date < before for sequence, before in self._prunes):
                     gone[date] = None
                     continue
+                part = _Part(date, "ids" if is_found else "whole", self._live.get(date, ()))
+                if date not in rewritten and all(one.path in self._archive.state.segments for one in entries):
+                    part = _Part(date, "added", entries)
                 plans.setdefault(commit.sequence, []).append(part)
                 if part.how == "whole":
                     last_whole[date] = commit.sequence

@@ -26,6 +26,8 @@ from ociaudit.archive.tail import (
     tail_archive,
 )
 from ociaudit.errors import CorruptRun, UsageError
+from ociaudit.operations.archive_changes import prune_archive
+from support.clocks import NoWaitClock
 from support.event_archives import EventArchive, make_event, sort_raws
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -112,6 +114,16 @@ def test_an_event_whose_bytes_were_replaced_is_not_lost(archive, scratch) -> Non
     ids = [msgspec.json.decode(raw)["eventId"] for raw in raws]
     assert set(ids) == {f"{number:06}" for number in (*range(0, 30, 3), *range(1, 30, 6), *range(2, 32, 3))}
     assert any("came again in other bytes" in one for one in notices)
+
+
+def test_a_late_event_of_a_pruned_date_is_given_once(archive, scratch) -> None:
+    """What was pruned is named as gone, and an event that came later to its date is no repetition of it."""
+    prune_archive(archive.path, NEXT, clock=NoWaitClock(), is_confirmed=True)
+    archive.add([make_event(77)])
+    raws, _, notices = read(archive, scratch)
+    on_next = [make_event(number, date=NEXT) for number in (*range(1, 30, 6), *range(2, 32, 3))]
+    assert sorted(raws) == sorted([make_event(77), *on_next])
+    assert notices == [f"events of {DATE} were pruned before they were read here"]
 
 
 def test_compacted_dates_are_given_once_where_the_record_of_ids_is_gone(archive, scratch) -> None:
