@@ -20,7 +20,7 @@ Invariants
 - Everything that is sent to a task pickles, and the memory of a task does not grow with its events.
 """
 
-# long because: options, plan, tasks, ledger and stream are one protocol between the processes of one Spark job
+# Over 700 lines: options, plan, tasks, ledger and stream are one protocol between the processes of one Spark job
 
 from __future__ import annotations
 

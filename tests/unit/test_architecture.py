@@ -181,6 +181,24 @@ def find_violations(path: str, tree: ast.Module) -> Iterator[str]:
                 yield f"{path}:{node.lineno}: events and planning know no files"
 
 
+MAX_LINES, MAX_FUNCTION_LINES = 700, 50
+
+
+def find_unexplained_length(path: str, text: str) -> Iterator[str]:
+    """What is longer than its kind and does not say why; docstrings do not count."""
+    lines = text.splitlines()
+    if len(lines) > MAX_LINES and f"Over {MAX_LINES} lines" not in text:
+        yield f"{path}: {len(lines)} lines, and not why"
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first, last = node.body[0], node.end_lineno or 0
+        documented = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) is not None else 0
+        length = last - node.lineno + 1 - documented
+        if length > MAX_FUNCTION_LINES and "long because" not in "\n".join(lines[node.lineno - 1 : first.lineno]):
+            yield f"{path}:{node.lineno}: {node.name} has {length} lines, and not why"
+
+
 def is_renaming_or_removing(method: str, call: ast.Call) -> bool:
     """Whether a call is that of a path's method: one positional argument tells its `replace` from that of a text."""
     one_argument = len(call.args) == 1 and not call.keywords
@@ -198,6 +216,21 @@ def test_the_program_keeps_to_the_rules_that_ruff_does_not_know(repository: Path
         for violation in find_violations(path.relative_to(sources).as_posix(), ast.parse(path.read_text("utf-8")))
     ]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_what_is_long_says_why(repository: Path) -> None:
+    """A long module or function names the reason for which it is one."""
+    sources = repository / "src"
+    found = [
+        violation
+        for path in sorted(sources.rglob("*.py"))
+        for violation in find_unexplained_length(path.relative_to(sources).as_posix(), path.read_text("utf-8"))
+    ]
+    assert not found, "\n" + "\n".join(found)
+    long = "def run():\n" + "    step()\n" * MAX_FUNCTION_LINES
+    assert list(find_unexplained_length("x.py", long))
+    assert not list(find_unexplained_length("x.py", long.replace("():", "():  # long because: a reason", 1)))
+    assert list(find_unexplained_length("x.py", "x = 1\n" * (MAX_LINES + 1)))
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ class _Tail:
         return msgspec.structs.replace(cursor, sequence=sequence, previous=previous, date=date, position=0, view=view)
 
     def _list_commits(self, cursor: Cursor) -> list[Commit]:
-        """Return the commits from the cursor on that add events, and note what was pruned and the digests behind them."""
+        """Return the commits from the cursor on that add events; note what was pruned, and the digests behind them."""
         log = self._archive.log
         if cursor.sequence > log.next_sequence:
             raise UsageError(

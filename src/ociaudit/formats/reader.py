@@ -14,6 +14,8 @@ lines without parsing them, three times as fast. The caller checks the events as
 with `open_records` when the layout or an event is not as expected. `split_plain` cuts such a file into parts, each of
 which reads like a file, for several processes.
 
+Over 700 lines: every way of reading a file has to give the same records and refuse the same files.
+
 Invariants
 - `open_records` yields every record of a file exactly once, in the file's order, or raises an error that names the
   file and the position in it.

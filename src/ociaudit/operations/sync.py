@@ -914,7 +914,7 @@ def count_requests(asks: Mapping[Target, Sequence[Window]], *, max_window_minute
     return len(windows), sum(ceil(window.minutes / max_window_minutes) for window in windows)
 
 
-def sync_archive(
+def sync_archive(  # long because: the order of its steps is what a kill at any moment must find
     options: SyncOptions,
     context: RunContext,
     *,
@@ -938,6 +938,13 @@ def sync_archive(
     create_archive(options.archive, tenancy=context.credentials.tenancy, now=context.clock.now())
     commits: list[Commit] = []
     warnings: dict[str, None] = {}
+
+    def record(commit: Commit) -> None:
+        commits.append(commit)
+        on_commit(commit)
+        if remote is not None:
+            remote.push()
+
     with lock_archive(options.archive):
         if remote is not None:
             remote.push()  # what a killed sync has committed here and nowhere else
@@ -954,18 +961,12 @@ def sync_archive(
             has_more = done.has_more
             stalled = stalled + 1 if done.behind >= least else 0
             least = min(least, done.behind) if done.behind else sys.maxsize
-            commits.append(done.commit)
-            on_commit(done.commit)
-            if remote is not None:
-                remote.push()
+            record(done.commit)
         if has_more:
             left = format_count(done.behind, "minute")
             warnings[f"the service answers more slowly than time passes: {left} left to the next sync"] = None
         for commit in _compact(options, context, log, state, remote):
-            commits.append(commit)
-            on_commit(commit)
-            if remote is not None:
-                remote.push()
+            record(commit)
         _update_derived(options, context, log, state)
         if remote is not None:
             remote.sweep(

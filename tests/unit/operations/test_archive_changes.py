@@ -131,7 +131,9 @@ def test_an_export_creates_an_archive_that_holds_its_events_and_its_coverage(exp
         assert {span.asked_at for span in spans} == ({began} if entry.windows else set())
     assert (view.state.start, view.state.end) == (manifest.window.start, manifest.window.end)
     week = MINUTES_PER_DAY * 7
-    assert view.select().judge().final_from == format_minute(manifest.window.end - 1 + week + 15), "as the first sync would do"
+    assert view.select().judge().final_from == format_minute(manifest.window.end - 1 + week + 15), (
+        "as the first sync would do"
+    )
     assert result.commit.kind == "import"
     assert result.commit.sources == (f"sha256:{manifest.output.sha256} whole.json",)
     sidecar = view.folder.tail_path(1).read_bytes()
