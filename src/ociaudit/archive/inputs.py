@@ -413,6 +413,7 @@ class ArchiveInput:
         """Return what the commits state."""
         archive, view = self.view.archive, self.view
         verdict, window = view.judge(), view.window
+        has_range = bool(archive.state.end) or view.is_limited_in_time
         segments = [entry for _, entries, _ in view.list_dates() for entry in entries]
         return InputFacts(
             name=self.name,
@@ -424,8 +425,8 @@ class ArchiveInput:
             ),
             size_bytes=sum(entry.size_bytes for entry in segments),
             statement=view,
-            start=format_minute(window.start),
-            end=format_minute(window.end),
+            start=format_minute(window.start) if has_range else None,
+            end=format_minute(window.end) if has_range else None,
             basis="event time",
             paths=archive.paths,
             requested_by=(("Tenancy", archive.header.tenancy),),

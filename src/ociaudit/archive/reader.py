@@ -149,12 +149,19 @@ class ArchiveView:
     compartments: frozenset[str] | None = None
 
     @property
-    def window(self) -> Window:
-        """Return the range that the view is about: the one selected, else what the archive is to hold."""
+    def selected(self) -> Window:
+        """Return the range that was selected, else what the archive is to hold."""
         state = self.archive.state
         end = state.end if self.end is None else self.end
-        start = min(state.start, end - 1) if self.start is None else self.start
+        start = max(min(state.start, end - 1), 0) if self.start is None else self.start
         return Window(start, max(end, start + 1))
+
+    @property
+    def window(self) -> Window:
+        """Return the range that the view is about: what is selected and was not pruned, or all of it if all was."""
+        selected = self.selected
+        start = max(selected.start, self.archive.state.pruned_before)
+        return Window(start, selected.end) if start < selected.end else selected
 
     @property
     def is_limited_in_time(self) -> bool:
@@ -172,7 +179,7 @@ class ArchiveView:
         """Return what may be said of this part; `is_anchored` is as in `judge_archive`."""
         return judge_archive(
             self.archive.state,
-            window=self.window if self.is_limited_in_time else None,
+            window=self.selected if self.is_limited_in_time else None,
             targets=None if self.regions is None and self.compartments is None else self.targets,
             regions=self.regions,
             is_anchored=is_anchored,
@@ -187,17 +194,10 @@ class ArchiveView:
         )
 
     def _cover(self, target: Target) -> tuple[Window, ...]:
-        if self._kept is None:
+        if self.window.end <= self.archive.state.pruned_before:
             return ()
-        holes = Coverage(self.archive.state.targets[target].coverage.find_missing(self._kept))
-        return holes.find_missing(self._kept)
-
-    @property
-    def _kept(self) -> Window | None:
-        """Return the part of the window that was not pruned; None if all of it was."""
-        window = self.window
-        start = max(window.start, self.archive.state.pruned_before)
-        return Window(start, window.end) if start < window.end else None
+        holes = Coverage(self.archive.state.targets[target].coverage.find_missing(self.window))
+        return holes.find_missing(self.window)
 
     @property
     def gaps(self) -> tuple[GapEntry, ...]:

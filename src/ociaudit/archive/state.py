@@ -664,8 +664,11 @@ class _Situation(NamedTuple):
 
 
 def _assess(state: ArchiveState, one: TargetState, window: Window) -> _Situation | None:
-    """Return what is true of targets of one state in a window; None if nothing of it is expected to be covered."""
-    start, end = max(window.start, one.since), min(window.end, state.end)
+    """Return what is true of targets of one state in a window; None if nothing of it is expected to be covered.
+
+    What was pruned is not expected: no sync requests it again.
+    """
+    start, end = max(window.start, one.since, state.pruned_before), min(window.end, state.end)
     if one.is_closed:
         end = min(end, one.coverage.end or 0)
     if start >= end:
@@ -683,7 +686,8 @@ def find_provisional(state: ArchiveState, one: TargetState, window: Window) -> t
     start = max(window.start, state.pruned_before)
     if one.is_closed or start >= window.end:
         return ()
-    return one.coverage.find_unsatisfied(Window(start, window.end), reach=state.reach, now=state.now)
+    # Before the first sync, only imports said when they asked, and no later time contradicts them.
+    return one.coverage.find_unsatisfied(Window(start, window.end), reach=state.reach, now=state.now or _NEVER)
 
 
 def find_settled_dates(state: ArchiveState, dates: Iterable[str]) -> frozenset[str]:
@@ -735,8 +739,9 @@ def make_calendar(state: ArchiveState) -> tuple[Day, ...]:
     """Return the days that the archive is to hold or has events of, in order, the unknown date last."""
     rows = {date: sum(one.rows for one in segments) for date, segments in state.group_segments().items()}
     kinds: dict[str, DayKind] = {}
-    if state.start < state.end:
-        whole = Window(state.start, state.end)
+    start = max(find_first_expected(state), state.pruned_before)
+    if start < state.end:
+        whole = Window(start, state.end)
         marked: dict[DayKind, Coverage] = {"final": Coverage([whole])}
         for one, is_waived, _ in _group_by_waiver(state):
             found = _assess(state, one, whole)
@@ -747,6 +752,11 @@ def make_calendar(state: ArchiveState) -> tuple[Day, ...]:
                 days = range(window.start - window.start % MINUTES_PER_DAY, window.end, MINUTES_PER_DAY)
                 kinds.update((format_minute(start)[:10], kind) for start in days)
     return tuple(Day(date, rows.get(date, 0), kinds.get(date)) for date in sorted(rows.keys() | kinds.keys()))
+
+
+def find_first_expected(state: ArchiveState) -> int:
+    """Return the first minute that any target is expected to be covered from."""
+    return max(state.start, min((one.since for one, _ in state.group_targets()), default=state.start))
 
 
 def _group_by_waiver(state: ArchiveState) -> Iterator[tuple[TargetState, bool, list[Target]]]:
@@ -776,7 +786,7 @@ def judge_archive(
     `is_anchored`: a signature that was checked, or a digest kept elsewhere, vouches for the newest commit.
     """
     asked = window or Window(state.start, max(state.end, state.start + 1))
-    tally = _Tally(state, asked, regions)
+    tally = _Tally(state, asked, regions, is_part=window is not None)
     for one, is_waived, group in _group_by_waiver(state):
         some = group if targets is None else [target for target in group if target in targets]
         if some:
@@ -787,13 +797,15 @@ def judge_archive(
 class _Tally:
     """Sums over the targets of an archive in a window, for its verdict."""
 
-    def __init__(self, state: ArchiveState, asked: Window, regions: Collection[str] | None) -> None:
+    def __init__(self, state: ArchiveState, asked: Window, regions: Collection[str] | None, *, is_part: bool) -> None:
         self._state, self._asked = state, asked
         dropped = {target.region for target in state.targets} - set(state.regions)
         self._dropped = sorted(dropped if regions is None else dropped & set(regions))
         self._end = min(asked.end, state.end)
+        self._first = find_first_expected(state)
+        self._is_pruned = is_part and 0 < asked.end <= state.pruned_before
         self._outside = self._find_outside()
-        """What of the window the archive never requested, although the service still kept it; None if nothing."""
+        """What of the window the archive never requested, and is missing for that; None if nothing."""
         self._gap_windows: dict[Target, list[Window]] = {}
         for gap in state.gaps:
             self._gap_windows.setdefault(gap.target, []).append(gap.window)
@@ -808,7 +820,7 @@ class _Tally:
         self._targets += len(targets)
         self._closed += one.is_closed * len(targets)
         self._since[one.since] = self._since.get(one.since, 0) + len(targets)
-        outside = [self._outside] if self._outside and one.since <= self._state.start and not one.is_closed else []
+        outside = [self._outside] if self._outside and one.since <= self._first and not one.is_closed else []
         missing, lost, provisional = (
             (found.missing, found.lost, found.provisional) if found is not None else ((), (), ())
         )
@@ -828,11 +840,17 @@ class _Tally:
                 self._count_gaps(target, missing)
 
     def _find_outside(self) -> Window | None:
+        """Return what lies before the archive's start and was still kept, or the whole window if nothing was requested.
+
+        A window that only begins too early for the service is judged by the rest; that it does is a qualifier.
+        """
         state, asked = self._state, self._asked
+        if self._is_pruned:
+            return None
         start, end = max(asked.start, self._oldest, state.pruned_before), min(asked.end, state.start)
         if start < end:
             return Window(start, end)
-        return asked if asked.start >= state.end > 0 else None
+        return asked if asked.end <= self._first or asked.start >= state.end > 0 else None
 
     def _count_gaps(self, target: Target, missing: Iterable[Window]) -> None:
         """Count the gaps that leave something missing, and the windows that no gap explains."""
@@ -854,11 +872,19 @@ class _Tally:
             [] if is_over else [max(self._end, asked.start)]
         )
         kind = VerdictKind.COMPLETE_EXCEPT_WAIVED if self._waived else VerdictKind.COMPLETE
-        if self._incomplete or not self._targets:
+        if self._incomplete or self._is_pruned:
             kind = VerdictKind.INCOMPLETE
         elif not_final:
             kind = VerdictKind.COMPLETE_SO_FAR
-        first = min(self._since, default=0)
+        if not self._targets:
+            return Verdict(
+                kind=VerdictKind.INCOMPLETE,
+                is_archive=True,
+                imported_files=state.totals.imported_files,
+                is_anchored=is_anchored,
+                is_signed=state.key_fingerprint is not None,
+            )
+        first = min(self._since)
         later = {since: number for since, number in self._since.items() if since > max(asked.start, first)}
         return Verdict(
             kind=kind,
@@ -881,6 +907,7 @@ class _Tally:
             retention_days=state.retention_days if asked.start < min(first, self._oldest) else None,
             imported_files=state.totals.imported_files,
             pruned_before=format_minute(state.pruned_before) if asked.start < state.pruned_before else "",
+            is_pruned=self._is_pruned,
             is_anchored=is_anchored,
             is_signed=state.key_fingerprint is not None,
             paths={ocid: one.path for ocid, one in state.compartments.items()},

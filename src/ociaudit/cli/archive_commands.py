@@ -470,20 +470,24 @@ def describe_status(found: Status, max_age: Any) -> Iterator[str]:
         yield f"late        {_describe_late(state.totals)}"
     yield from _describe_own_calls(found)
     if found.next_sync is not None:
-        yield f"next sync   {_describe_next(found.next_sync)}"
+        first = "lists the tenancy, and requests what it keeps"
+        yield f"next sync   {_describe_next(found.next_sync) if state.targets else first}"
 
 
 def _describe_holdings(found: Status, max_age: Any) -> Iterator[str]:
+    from ociaudit.archive.state import find_first_expected
     from ociaudit.operations.status import describe_age
     from ociaudit.planning.shard import MINUTES_PER_DAY, format_minute
 
     state = found.archive.state
-    days = f"{(state.end - state.start) / MINUTES_PER_DAY:,.1f} " + "days"  # a decimal number has a plural
+    start = min(max(find_first_expected(state), state.pruned_before), state.end)
+    days = f"{(state.end - start) / MINUTES_PER_DAY:,.1f} " + "days"  # a decimal number has a plural
     stale = " STALE: older than --max-age" if found.is_stale(max_age) else ""
     last = "none is complete" if found.current_until is None else format_minute(found.current_until)
     yield f"archive     {found.archive.folder.path}"
     yield f"tenancy     {found.archive.header.tenancy}"
-    yield f"range       {format_minute(state.start)} to {format_minute(state.end)} ({days})"
+    if state.end:
+        yield f"range       {format_minute(start)} to {format_minute(state.end)} ({days})"
     yield f"last sync   {last} ({describe_age(found.age)}){stale}"
     yield (
         f"holds       {format_count(state.totals.rows, 'event')} in {format_count(len(state.segments), 'segment')}, "

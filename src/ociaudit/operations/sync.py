@@ -431,7 +431,7 @@ class _Planner:
         selection, compartments, paths = await self._list_compartments(service, selection)
         retention = await read_retention(service, home, context.callbacks)
         now = self._find_present(service)
-        if state.sequence and now < state.start:
+        if now < state.start:
             raise UsageError(
                 f"the clock shows {format_minute(now)}, which is before the archive begins: it is wrong",
                 hint="set the clock (for example with: timedatectl set-ntp true), then run the same command again",
@@ -514,12 +514,12 @@ class _Planner:
         """
         typed = self._options.resolve_start(self._context.clock.now())
         is_moving = isinstance(self._options.start, str) and is_relative(self._options.start)
-        if typed is not None and self._state.sequence and typed > self._state.start and not is_moving:
+        if typed is not None and self._state.start and typed > self._state.start and not is_moving:
             begin = format_minute(self._state.start)
             self._context.callbacks.on_notice(f"--start has no effect: the archive begins at {begin} already")
         if typed is not None:
-            return typed if self._state.sequence == 0 else min(typed, self._state.start)
-        if self._state.sequence:
+            return min(typed, self._state.start or typed)
+        if self._state.start:
             return self._state.start
         if retention_days is None:
             raise UsageError(
@@ -789,7 +789,7 @@ class _Round:
         )
         oldest = find_retention_start(plan.now, plan.retention_days)
         start = plan.start
-        if state.sequence == 0 and self._options.start is None:  # the retention passed while nothing was running
+        if not state.start and self._options.start is None:  # the retention passed while nothing was running
             start = max(start, fetched.oldest)
         seen = state.preview_scope(change, start=start, retention_start=oldest)
         closed = judge_closures(seen, fetched.gaps)

@@ -104,6 +104,8 @@ class Verdict:
     """How many files an archive has events from that its own syncs did not request."""
     pruned_before: str = ""
     """The time before which an archive's events were removed, where the range begins before it."""
+    is_pruned: bool = False
+    """Whether nothing is left of the range, because all of it was removed."""
     is_anchored: bool = True
     """Whether a signature that was checked, or a digest kept elsewhere, vouches for an archive's newest commit."""
     is_signed: bool = False
@@ -298,6 +300,10 @@ def describe_headline(verdict: Verdict) -> str:
     cost = f"{verdict.written:,} of {format_count(verdict.scanned, 'scanned event')} written" if verdict.filter else ""
     answered = f"{verdict.targets - len(verdict.waived):,} of {format_count(verdict.targets, 'target')} answered"
     match verdict.kind:
+        case VerdictKind.INCOMPLETE if verdict.is_archive and not verdict.targets:
+            return "INCOMPLETE: nothing was requested yet"
+        case VerdictKind.INCOMPLETE if verdict.is_pruned:
+            return "INCOMPLETE: the whole range was removed by oci-audit prune"
         case VerdictKind.INCOMPLETE:
             words = f"INCOMPLETE{filtered}: {_count_missing(verdict)} in {verdict.targets_with_gaps:,} of "
             return words + format_count(verdict.targets, "target") + (f"; {cost}" if cost else "")
@@ -330,7 +336,9 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
         yield f"{'its commits state' if verdict.is_archive else 'its manifest states'}: {describe_headline(stated)}"
         yield from _describe_qualifiers(stated)
         return
-    if not verdict.is_over:
+    if not verdict.is_over and verdict.is_archive:
+        yield f"the archive reaches {verdict.end}, the range {verdict.named_end}"
+    elif not verdict.is_over:
         yield f"the range is not over: {verdict.named_end} was requested, {verdict.end} was reached"
     if verdict.provisional:
         windows = format_count(verdict.provisional, "window")
@@ -346,7 +354,8 @@ def _describe_qualifiers(verdict: Verdict) -> Iterator[str]:
     yield from _name_waived(verdict)
     if verdict.retention_days is not None:
         days = format_count(verdict.retention_days, "day")
-        yield f"the range begins before the retention period of {days}: older events are gone"
+        gone = "what was older was never requested" if verdict.is_archive else "older events are gone"
+        yield f"the range begins before the retention period of {days}: {gone}"
     yield from _describe_archive(verdict)
     yield from _name_unlisted(verdict)
 
@@ -374,7 +383,7 @@ def _describe_archive(verdict: Verdict) -> Iterator[str]:
         )
     if verdict.dropped_regions:
         yield f"no longer followed: {', '.join(verdict.dropped_regions)}; nothing newer comes from there"
-    if verdict.pruned_before:
+    if verdict.pruned_before and not verdict.is_pruned:
         yield f"events before {verdict.pruned_before} were removed by oci-audit prune"
     if verdict.imported_files:
         yield f"{format_count(verdict.imported_files, 'imported file')}: events that no sync requested"

@@ -170,6 +170,40 @@ def test_what_retention_or_a_prune_took_is_not_unrequested() -> None:
     assert (verdict.unrequested, verdict.retention_days) == (0, 365)
 
 
+@pytest.mark.parametrize("days", [None, 10, 800])
+def test_a_range_that_ends_before_everything_requested_is_incomplete(days: int | None) -> None:
+    """Nothing is known of such a range, wherever the archive begins: even before what the service keeps."""
+    state = ArchiveState()
+    run_sync(state, NOW, start=None if days is None else NOW - days * DAY)
+    verdict = judge_archive(state, window=Window(NOW - 900 * DAY, NOW - 850 * DAY))
+    assert (verdict.kind, verdict.unrequested) == (VerdictKind.INCOMPLETE, 1)
+    verdict = judge_archive(state, window=Window(NOW - 500 * DAY, NOW - 400 * DAY))
+    assert (verdict.kind, verdict.unrequested) == (VerdictKind.INCOMPLETE, 1)
+
+
+def test_the_calendar_begins_where_something_is_expected() -> None:
+    """Days that no sync requests, because they are older than retention or were pruned, are not final."""
+    state = ArchiveState()
+    run_sync(state, NOW, start=NOW - 800 * DAY)
+    oldest = find_retention_start(NOW, 365)
+    assert make_calendar(state)[0].date == format_minute(oldest)[:10]
+    apply_commit(state, make_commit(state, kind="prune", start=NOW - NOW % DAY - 3 * DAY))
+    assert make_calendar(state)[0].date == format_minute(NOW - 3 * DAY)[:10]
+    window = Window(NOW - 20 * DAY, NOW - 10 * DAY)
+    verdict = judge_archive(state, window=window)
+    assert (verdict.kind, verdict.is_pruned, verdict.unrequested) == (VerdictKind.INCOMPLETE, True, 0)
+    assert "removed by oci-audit prune" in describe_verdict(verdict)[0]
+
+
+def test_what_was_pruned_is_no_gap() -> None:
+    """A denial of which all was pruned leaves nothing missing, and nothing unrequested."""
+    state, listed = ArchiveState(), list_compartments(2)
+    run_sync(state, NOW, start=START, compartments=listed, refuse=deny(ONE))
+    apply_commit(state, make_commit(state, kind="prune", start=NOW + DAY - NOW % DAY))
+    verdict = judge_archive(state)
+    assert (verdict.gaps, verdict.unrequested, verdict.targets_with_gaps) == (0, 0, 0)
+
+
 def test_a_target_that_becomes_readable_is_requested_from_the_start() -> None:
     """A denied target is a gap in each sync and is asked for all that it lacks; once it answers, nothing is missing."""
     state, listed = ArchiveState(), list_compartments(2)

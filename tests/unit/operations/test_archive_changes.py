@@ -17,12 +17,15 @@ import pytest
 
 from ociaudit.archive.commit import Commit, Compartment, ScopeChange
 from ociaudit.archive.commit_log import CommitLog, lock_archive
+from ociaudit.archive.inputs import open_input
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import check_segment, read_date
 from ociaudit.archive.state import plan_asks
+from ociaudit.cli.archive_commands import describe_status
 from ociaudit.errors import CorruptRun, DiskError, UnreadableInput, UsageError
 from ociaudit.operations.archive_changes import ImportResult, import_files, prune_archive
 from ociaudit.operations.context import Callbacks, ExportOptions
+from ociaudit.operations.status import make_status
 from ociaudit.planning.shard import MINUTES_PER_DAY, Target, Window, floor_minute, format_minute
 from ociaudit.storage.manifest import decode_manifest, encode_manifest, name_manifest
 from ociaudit.storage.verdict import VerdictKind
@@ -222,6 +225,18 @@ def test_a_foreign_file_adds_what_is_new(exports, tmp_path) -> None:
     assert result.commit.counts.received == 30
     assert sorted(read_all(archive, tmp_path)) == sorted([*lines, *new])
     assert result.covered_minutes == 0
+
+
+def test_an_archive_of_imported_events_alone_has_no_range(exports, tmp_path) -> None:
+    """Where nothing states coverage, no time is named."""
+    archive, partial = tmp_path / "archive", exports["filtered"]
+    run(archive, partial)
+    found = open_archive(archive)
+    lines = list(describe_status(make_status(found, now=datetime(2026, 3, 1, tzinfo=UTC)), None))
+    assert lines[0] == "INCOMPLETE: nothing was requested yet"
+    assert not [line for line in lines if "1970" in line or "1969" in line]
+    facts = open_input(archive).read_facts()
+    assert (facts.start, facts.end) == (None, None)
 
 
 def test_a_dry_run_counts_the_same_and_changes_nothing(exports, tmp_path) -> None:

@@ -12,16 +12,18 @@ import msgspec
 import pytest
 
 from ociaudit.archive.commit import Commit
+from ociaudit.archive.commit_log import create_archive
 from ociaudit.archive.reader import open_archive
 from ociaudit.archive.state import ArchiveState
 from ociaudit.errors import RequestError, ServiceUnreachable, SignInRejected, UsageError
-from ociaudit.operations.archive_changes import prune_archive
+from ociaudit.operations.archive_changes import import_files, prune_archive
 from ociaudit.operations.sync import SyncOptions, recover_archive, sync_archive
 from ociaudit.planning.shard import Target, Window, format_minute
 from ociaudit.storage.verdict import VerdictKind
 from support.archives import make_commit, make_segment, write_archive
 from support.clocks import NoWaitClock
 from support.drawn_commits import find_final_until
+from support.event_archives import make_event
 from support.simulated_archive import (
     check_counts,
     check_files,
@@ -34,6 +36,7 @@ from support.simulated_archive import (
 )
 from support.simulated_tenancy import (
     BEGIN,
+    CREDENTIALS,
     DAY,
     HOME,
     LATER,
@@ -385,6 +388,16 @@ class TestScope:
         result = sync(tenancy, options)
         assert sorted(target for target, _, _ in tenancy.asked) == tenancy.list_targets()
         assert result.commits[0].requests == len(tenancy.list_targets())
+
+    def test_imported_before(self, tenancy, options, tmp_path):
+        """The first sync of an archive of imported events alone begins where it is told to."""
+        create_archive(options.archive, tenancy=CREDENTIALS.tenancy, now=NoWaitClock().now())
+        file = tmp_path / "some.ndjson"
+        file.write_bytes(make_event(1) + b"\n")
+        import_files(options.archive, [file], clock=NoWaitClock())
+        assert not state_of(options).start
+        sync(tenancy, options)
+        assert state_of(options).start == tenancy.now - 2 * DAY
 
     def test_denied_then_readable(self, tenancy, options, tmp_path):
         """A target that becomes readable is fetched back to the archive's start."""
