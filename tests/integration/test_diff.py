@@ -65,7 +65,7 @@ def compare(command, folder, a="a.json", b="b.json"):
     ended = diff(command, folder, a, b, "--json")
     assert ended.status in {0, 7}, ended.stderr
     answer = json.loads(ended.stdout)
-    assert answer["is_same"] is (ended.status == 0)
+    assert (answer["is_same"] and answer["is_compared"]) is (ended.status == 0)
     return answer
 
 

@@ -93,14 +93,32 @@ def test_what_the_export_does_not_cover_is_not_compared(stage):
 
 def test_ranges_without_a_common_time_compare_nothing(stage):
     """Where the two ranges do not overlap, the output says so instead of naming a range that ends before it begins."""
-    folder, events, _, _ = stage
+    folder, _, _, _ = stage
     shutil.rmtree(folder / "hub")
-    deliver(folder / "hub", [wrap(cloud(events[0]), REGION)], read_moment("2025-01-01T00:00:00+00:00"), minutes=10)
+    start = read_moment("2025-01-01T00:00:00+00:00")
+    deliver(folder / "hub", [wrap(cloud(make_api_event(777, start)), REGION)], start, minutes=10)
     found = run(folder, "reconcile", "hub", "audit.json")
     assert "compared       nothing\n" in found.stdout.decode()
     assert "the two have no time in common" in found.stdout.decode()
+    assert "NOTHING COMPARED: no event is in what both cover" in found.stdout.decode()
+    assert found.code == 7
     compared = json.loads(run(folder, "reconcile", "hub", "audit.json", "--json").stdout)["compared"]
     assert compared["start"] == compared["end"]
+
+
+def test_a_connector_that_ended_lacks_what_the_named_range_holds(stage):
+    """In a named range, what B holds after the last file is lost; without one, the result says that it is limited."""
+    folder, events, start, minutes = stage
+    shutil.rmtree(folder / "hub")
+    days = sorted({event["eventTime"][:10] for event in events})
+    first = [event for event in events if event["eventTime"][:10] == days[0]]
+    deliver(folder / "hub", [wrap(cloud(event), REGION) for event in first], start, minutes=24 * 60)
+    found = run(folder, "reconcile", "hub", "audit.json")
+    assert (found.code, found.stdout.decode().splitlines()[-1]) == (0, "no difference in what both cover")
+    named = run(folder, "reconcile", "hub", "audit.json", "--start", days[0], "--end", days[-1], "--json")
+    result = json.loads(named.stdout)
+    assert named.code == 7
+    assert result["totals"]["lost"] == len([one for one in events if one["eventTime"][:10] != days[0]])
 
 
 def test_hostile_texts_are_escaped_on_the_page_and_cleaned_on_the_screen(tmp_path):

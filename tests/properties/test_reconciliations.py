@@ -102,6 +102,26 @@ def test_every_loss_copy_and_surplus_is_found(copies: _Copies, ids: str) -> None
     assert {entry.event_type for entry in found.lost_examples} <= {"com.oraclecloud.objectstorage.getobject"}
 
 
+VARIANTS = st.lists(st.integers(0, 2), max_size=4)
+"""The records of one id that a side has, each by what distinguishes it from the others."""
+
+
+@given(drawn=st.lists(st.tuples(VARIANTS, VARIANTS), max_size=10))
+@settings(max_examples=60, deadline=None)
+def test_every_record_counts_once_even_if_ids_conflict(drawn: list[tuple[list[int], list[int]]]) -> None:
+    """Of records that share an id and differ, each counts as exactly one thing on its side."""
+    a = [{**make_event(number, number), "variant": one} for number, (some, _) in enumerate(drawn) for one in some]
+    b = [{**make_event(number, number), "variant": one} for number, (_, some) in enumerate(drawn) for one in some]
+    with TemporaryDirectory() as folder:
+        inputs = [open_input(write_lines(Path(folder) / name, lines)) for name, lines in (("a", a), ("b", b))]
+        found = reconcile_inputs(inputs[0], inputs[1])
+    totals = found.totals
+    assert found.a.events == len(a) + 1 == totals.matched + totals.doubled + totals.surplus + found.a.not_comparable
+    assert found.b.events == len(b) + 1 == totals.matched + totals.lost + found.b.doubled + found.b.not_comparable
+    assert totals.lost == sum(1 for some, others in drawn if others and not some)
+    assert totals.surplus == sum(1 for some, others in drawn if some and not others)
+
+
 @given(copies=COPIES, first=st.integers(0, 4000), minutes=st.integers(1, 4000))
 @settings(max_examples=40, deadline=None)
 def test_what_a_folder_does_not_cover_is_not_lost(copies: _Copies, first: int, minutes: int) -> None:

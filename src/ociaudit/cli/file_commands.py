@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ociaudit.operations.context import Cancellation
     from ociaudit.operations.convert import Conversion
     from ociaudit.operations.diff import Difference, Side
-    from ociaudit.operations.reconcile import Counts, Entry, Reconciliation, Row
+    from ociaudit.operations.reconcile import Counts, Entry, Reconciliation, Row, SideCounts
 
 _STREAM = "-"
 _INPUTS_SHOWN = 20
@@ -214,7 +214,8 @@ def diff(
 ) -> int:
     """Compare two exports, or archives, event by event, within the time range that both cover.
 
-    Exit codes: 0 no difference, 7 they differ, 6 a file cannot be read as audit events, 3 or 4 a URL cannot be used.
+    Exit codes: 0 no difference, 7 they differ or nothing could be compared, 6 a file cannot be read as audit events,
+    3 or 4 a URL cannot be used.
     """
     from ociaudit.operations.diff import compare_inputs
 
@@ -225,7 +226,7 @@ def diff(
     else:
         for line in describe_difference(difference, a, b):
             console.print_output(line)
-    return ExitCode.OK if difference.is_same else ExitCode.DIFFERENT
+    return ExitCode.OK if difference.is_same and difference.is_compared else ExitCode.DIFFERENT
 
 
 def describe_difference(difference: Difference, a: Path | ObjectUrl, b: Path | ObjectUrl) -> Iterator[str]:
@@ -245,7 +246,8 @@ def describe_difference(difference: Difference, a: Path | ObjectUrl, b: Path | O
             yield f"not comparable {events} of {name} outside the range that both cover"
     for note in difference.notes:
         yield f"note: {note}"
-    yield "no difference" if difference.is_same else "THEY DIFFER"
+    is_same = _name_sameness(difference.a, difference.b, is_compared=difference.is_compared)
+    yield is_same if difference.is_same else "THEY DIFFER"
 
 
 def _describe_changes(difference: Difference) -> Iterator[str]:
@@ -267,6 +269,7 @@ def encode_difference(difference: Difference) -> str:
 
     fields = {
         "is_same": difference.is_same,
+        "is_compared": difference.is_compared,
         "in_both": difference.in_both,
         "a": _encode_side(difference.a),
         "b": _encode_side(difference.b),
@@ -343,8 +346,8 @@ def reconcile(
 
     Events are matched by id, otherwise by time, type and request id. What only one of the two covers is not compared.
 
-    Exit codes: 0 no difference, 7 they differ, 6 an input is damaged or holds no events, 2 usage, 5 disk,
-    3 or 4 a URL cannot be used, 130 or 143 interrupted.
+    Exit codes: 0 no difference, 7 they differ or nothing could be compared, 6 an input is damaged or holds no events,
+    2 usage, 5 disk, 3 or 4 a URL cannot be used, 130 or 143 interrupted.
     """
     from ociaudit.archive.inputs import Limits
     from ociaudit.clock import SystemClock
@@ -371,7 +374,7 @@ def reconcile(
     else:
         for line in describe_reconciliation(found):
             console.print_output(line)
-    return ExitCode.OK if found.is_same else ExitCode.DIFFERENT
+    return ExitCode.OK if found.is_same and found.is_compared else ExitCode.DIFFERENT
 
 
 def describe_reconciliation(found: Reconciliation) -> Iterator[str]:
@@ -399,7 +402,14 @@ def _summarize(found: Reconciliation) -> str:
         return f"THEY DIFFER: A lacks {format_count(totals.lost, 'event')} that B holds"
     if not found.is_same:
         return "THEY DIFFER: A lacks nothing that B holds, and holds more"
-    return "no difference" if totals.matched else "no difference: there is nothing to compare"
+    return _name_sameness(found.a, found.b, is_compared=found.is_compared)
+
+
+def _name_sameness(a: Side | SideCounts, b: Side | SideCounts, *, is_compared: bool) -> str:
+    """Return the result of a comparison that found no difference; never more than was compared."""
+    if not is_compared:
+        return "NOTHING COMPARED: no event is in what both cover"
+    return "no difference in what both cover" if a.not_comparable or b.not_comparable else "no difference"
 
 
 def _describe_facts(found: Reconciliation) -> Iterator[str]:
@@ -420,7 +430,7 @@ def _describe_facts(found: Reconciliation) -> Iterator[str]:
     for name, side in (("A", found.a), ("B", found.b)):
         if side.not_comparable:
             events = format_count(side.not_comparable, "event")
-            yield f"not comparable {events} of {name} outside of what both cover"
+            yield f"not comparable {events} of {name}: not covered by the other, or omitted by its filter"
 
 
 def _list_examples(found: Reconciliation) -> tuple[tuple[str, list[Entry]], ...]:
@@ -454,6 +464,7 @@ def encode_reconciliation(found: Reconciliation) -> str:  # long because: it nam
 
     fields = {
         "is_same": found.is_same,
+        "is_compared": found.is_compared,
         "compared": {"start": found.start, "end": found.end},
         **{
             name: {
@@ -520,7 +531,7 @@ def _write_page(page: Path, found: Reconciliation) -> None:
             "reconcile.html",
             "status.css",
             title=f"{found.a.name} and {found.b.name}",
-            verdict="complete" if found.is_same else "incomplete",
+            verdict=("complete" if found.is_compared else "unknown") if found.is_same else "incomplete",
             headline=_summarize(found),
             lines=[*_describe_facts(found), *(f"note: {note}" for note in found.notes)],
             tables=[(name, heads, shown, len(every) - len(shown)) for name, heads, shown, every in tables],

@@ -162,6 +162,11 @@ class Difference:
         """Return whether both hold the same events, as far as they can be compared."""
         return not (self.a.only or self.b.only or self.changed)
 
+    @property
+    def is_compared(self) -> bool:
+        """Return whether anything could be compared: False where each event is one that the other should not have."""
+        return not self.is_same or self.in_both > 0 or not (self.a.not_comparable or self.b.not_comparable)
+
 
 def compare_inputs(a: Input, b: Input, *, is_strict: bool = False) -> Difference:
     """Compare two files of events, with their manifests where they have one, or archives.

@@ -5,8 +5,8 @@ matched by id; what has no partner then, by time (to the millisecond), type and 
 that a connector keeps the ids. Both are sorted outside memory and read side by side.
 
 What only one of the two covers is not a difference. Coverage is what a manifest or an archive states; of a connector's
-folder, it is the time from its first to its last file, in whatever the other one covers; a file that states nothing is
-taken to cover what the other one does.
+folder, it is the range that was named, else the time from its first to its last file, in whatever the other one covers;
+a file that states nothing is taken to cover what the other one does.
 
 Invariants
 - Every event of A is exactly one of: matched, doubled, surplus, not comparable; every event of B exactly one of:
@@ -161,6 +161,11 @@ class Reconciliation:
         """Return whether A holds exactly what B holds, once, as far as they can be compared."""
         return self.totals.is_same
 
+    @property
+    def is_compared(self) -> bool:
+        """Return whether anything could be compared: False where each event is one that the other should not have."""
+        return not self.is_same or self.totals.matched > 0 or not (self.a.not_comparable or self.b.not_comparable)
+
     def list_rows(self) -> list[tuple[Row, Counts]]:
         """Return the targets and days with differences, those with most losses first."""
         found = ((row, counts) for row, counts in self.rows.items() if not counts.is_same)
@@ -256,11 +261,16 @@ class _Side:
         statement = self.facts.statement
         spec = statement.arguments.whole_filter if isinstance(statement, Manifest) else FilterSpec()
         self.filter = EventFilter(spec) if spec != FilterSpec() else None
-        self.span: Window | None = None
+        self.files: Window | None = None
         """The minutes from a connector's first file to its last one."""
+        self.span: Window | None = None
+        """The minutes of which a connector should have delivered everything."""
         if isinstance(source, ConnectorInput) and source.deliveries:
             first = source.deliveries[0].start
-            self.span = Window(first, max(first + 1, *(one.end for one in source.deliveries)))
+            self.files = Window(first, max(first + 1, *(one.end for one in source.deliveries)))
+            start = self.files.start if source.start is None else source.start
+            end = self.files.end if source.end is None else source.end
+            self.span = Window(start, max(start + 1, end))
         self._by_compartment: dict[str, list[tuple[str, Coverage]]] | None = None
         if statement is not None:
             self._by_compartment = {}
@@ -292,7 +302,8 @@ class _Side:
     def describe(self) -> str:
         """Return what is covered, in words."""
         if self.span is not None:
-            return f"{self.span}, by the names of its files"
+            files = f"{self.files}, by the names of its files"
+            return files if self.span == self.files else f"{self.span}, as named; its files: {files}"
         window = self.find_range()
         if self._by_compartment is None:
             return "not stated; taken to be what the other one covers"
@@ -384,12 +395,14 @@ class _Matcher:
             if entry.is_b and len(records) < _MAX_RECORDS:
                 records.add(entry.record)
         a, b = firsts
-        self._found.b.doubled += max(0, copies[1] - len(records))
         self._found.conflicting_ids += len(records) > 1
+        matched = max(1, min(copies[0], len(records)))
+        self._found.b.doubled += max(0, copies[1] - matched)
         if a is not None and b is not None:
-            self._found.matched_by_id += 1
-            self._count_match(b)
-            self._count_doubled(a, copies[0] - max(1, min(copies[0], len(records))), b)
+            self._found.matched_by_id += matched
+            for _ in range(matched):
+                self._count_match(b)
+            self._count_doubled(a, copies[0] - matched, b)
         elif a is not None:
             self._count_doubled(a, copies[0] - 1, a)
             yield a
@@ -443,7 +456,8 @@ class _Matcher:
                 "counts as matched"
             )
         if found.b.doubled:
-            found.notes.append(f"B itself holds {format_count(found.b.doubled, 'record')} more than once")
+            records = format_count(found.b.doubled, "further record")
+            found.notes.append(f"B itself holds {records} of events that are counted already")
         if found.left_out:
             found.notes.append(
                 f"{format_count(found.left_out, 'event')} of further targets and days count in the totals only"
