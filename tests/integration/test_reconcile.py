@@ -108,7 +108,7 @@ def test_ranges_without_a_common_time_compare_nothing(stage):
 
 def test_a_connector_that_ended_lacks_what_the_named_range_holds(stage):
     """In a named range, what B holds after the last file is lost; without one, the result says that it is limited."""
-    folder, events, start, minutes = stage
+    folder, events, start, _ = stage
     shutil.rmtree(folder / "hub")
     days = sorted({event["eventTime"][:10] for event in events})
     first = [event for event in events if event["eventTime"][:10] == days[0]]

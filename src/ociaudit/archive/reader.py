@@ -37,7 +37,7 @@ from ociaudit.archive.segments import (
     open_segment,
     read_date,
 )
-from ociaudit.archive.state import ArchiveState, find_provisional, judge_archive
+from ociaudit.archive.state import ArchiveState, clip, find_provisional, judge_archive
 from ociaudit.errors import CorruptRun, UsageError
 from ociaudit.events.columns import COLUMNS, Column, ColumnKind
 from ociaudit.events.fields import instant_of_minute
@@ -206,7 +206,7 @@ class ArchiveView:
         lost = [
             make_gap_entry(Gap(target, window, "failed", _LOST))
             for target in sorted(self.targets)
-            for window in _clip(state.targets[target].lost, self.window)
+            for window in clip(state.targets[target].lost, self.window)
         ]
         return (*self._list_gaps(is_waived=False), *lost)
 
@@ -219,7 +219,7 @@ class ArchiveView:
         waived = set(self.archive.state.waived)
         for gap in self.archive.state.gaps:
             if (gap.kind == "denied" and gap.target.compartment in waived) == is_waived and gap.target in self.targets:
-                for window in _clip((gap.window,), self.window):
+                for window in clip((gap.window,), self.window):
                     yield make_gap_entry(msgspec.structs.replace(gap, window=window))
 
     @property
@@ -407,13 +407,6 @@ def _select_column(column: Column, names: Collection[str], sql_type: str) -> str
 
 def _format_window(window: Window) -> tuple[str, str]:
     return format_minute(window.start), format_minute(window.end)
-
-
-def _clip(windows: Iterable[Window], within: Window) -> Iterator[Window]:
-    for window in windows:
-        start, end = max(window.start, within.start), min(window.end, within.end)
-        if start < end:
-            yield Window(start, end)
 
 
 def open_archive(path: Path) -> Archive:

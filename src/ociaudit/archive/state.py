@@ -533,8 +533,9 @@ def plan_asks(
 ) -> dict[Target, tuple[Window, ...]]:
     """Return the windows to request from each target, in time order; targets without any are left out.
 
-    They are the minutes up to `now - settle` that are not covered, and one window from the first minute that a due ring
-    has to ask again up to that end. Nothing before retention, before the start or before what was pruned is requested.
+    They are the minutes up to `now - settle` that are not covered, those of open gaps, and one window from the first
+    minute that a due ring has to ask again up to that end. Nothing before retention, before the start or before what
+    was pruned is requested.
     """
     floor, end = max(state.start, retention_start, state.pruned_before), now - settle
     if floor >= end:
@@ -543,11 +544,14 @@ def plan_asks(
     planned: dict[int, tuple[Window, ...]] = {}
     empty = TargetState()
     asks: dict[Target, tuple[Window, ...]] = {}
+    gaps = _group_gaps(state.gaps)
     for target in targets:
         coverage = state.targets.get(target, empty).coverage
         windows = planned.get(id(coverage))
         if windows is None:
             windows = planned[id(coverage)] = _plan_windows(coverage, window, reach=reach, now=now)
+        if target in gaps:  # also of minutes that an earlier sync covered: a rescan that failed
+            windows = Coverage([*windows, *clip(gaps[target], window)]).windows
         if windows:
             asks[target] = windows
     return asks
@@ -559,6 +563,34 @@ def _plan_windows(coverage: AskedCoverage, window: Window, *, reach: int, now: i
     if again:
         planned.add(Window(again[0].start, window.end))
     return planned.windows
+
+
+def _group_gaps(gaps: Iterable[Gap]) -> dict[Target, list[Window]]:
+    grouped: dict[Target, list[Window]] = {}
+    for gap in gaps:
+        grouped.setdefault(gap.target, []).append(gap.window)
+    return grouped
+
+
+def clip(windows: Iterable[Window], limits: Window) -> Iterator[Window]:
+    """Yield what of some windows is within limits."""
+    for window in windows:
+        start, end = max(window.start, limits.start), min(window.end, limits.end)
+        if start < end:
+            yield Window(start, end)
+
+
+def carry_gaps(
+    state: ArchiveState, requested: Mapping[Target, Iterable[Window]], *, targets: Iterable[Target], oldest: int
+) -> list[Gap]:
+    """Return what of the open gaps of some targets was not requested again, and still can be from `oldest` on."""
+    known, limits = set(targets), Window(max(oldest, state.pruned_before), _NEVER)
+    return [
+        msgspec.structs.replace(gap, window=part)
+        for gap in state.gaps
+        if gap.target in known
+        for part in clip(Coverage(requested.get(gap.target, ())).find_missing(gap.window), limits)
+    ]
 
 
 def group_answers(coverage: Mapping[Target, Sequence[Window]], open_targets: Iterable[Target]) -> tuple[Answered, ...]:
@@ -754,6 +786,16 @@ def make_calendar(state: ArchiveState) -> tuple[Day, ...]:
     return tuple(Day(date, rows.get(date, 0), kinds.get(date)) for date in sorted(rows.keys() | kinds.keys()))
 
 
+def list_open_gaps(state: ArchiveState) -> tuple[Gap, ...]:
+    """Return the open gaps of an archive; what is waived or was pruned is left out."""
+    waived = set(state.waived)
+    return tuple(
+        gap
+        for gap in state.gaps
+        if (gap.kind != "denied" or gap.target.compartment not in waived) and gap.window.end > state.pruned_before
+    )
+
+
 def find_first_expected(state: ArchiveState) -> int:
     """Return the first minute that any target is expected to be covered from."""
     return max(state.start, min((one.since for one, _ in state.group_targets()), default=state.start))
@@ -806,9 +848,7 @@ class _Tally:
         self._is_pruned = is_part and 0 < asked.end <= state.pruned_before
         self._outside = self._find_outside()
         """What of the window the archive never requested, and is missing for that; None if nothing."""
-        self._gap_windows: dict[Target, list[Window]] = {}
-        for gap in state.gaps:
-            self._gap_windows.setdefault(gap.target, []).append(gap.window)
+        self._gap_windows = _group_gaps(state.gaps)
         self._targets = self._gaps = self._lost = self._unrequested = self._incomplete = self._closed = 0
         self._waived: list[Target] = []
         self._since: dict[int, int] = {}
@@ -826,18 +866,22 @@ class _Tally:
         )
         for part in provisional:
             self._not_final.add(part)
-        is_whole = not (outside or missing or lost)
-        if is_waived:
-            self._waived += () if is_whole else targets
-            return
-        for part in (*outside, *missing, *lost):
+        for part in () if is_waived else (*outside, *missing, *lost):
             self._not_final.add(part)
-        if not is_whole:
-            self._incomplete += len(targets)
-            self._unrequested += len(outside) * len(targets)
-            self._lost += len(lost) * len(targets)
-            for target in targets:
-                self._count_gaps(target, missing)
+        is_whole = not (outside or missing or lost)
+        expected = found.expected if found is not None else None
+        for target in targets:
+            gaps = list(clip(self._gap_windows.get(target, ()), expected)) if expected is not None else []
+            if is_whole and not gaps:
+                continue
+            if is_waived:
+                self._waived.append(target)
+                continue
+            self._incomplete += 1
+            self._gaps += len(gaps)
+            self._lost += len(lost)
+            explained = Coverage(gaps)
+            self._unrequested += len(outside) + sum(len(explained.find_missing(hole)) for hole in missing)
 
     def _find_outside(self) -> Window | None:
         """Return what lies before the archive's start and was still kept, or the whole window if nothing was requested.
@@ -851,16 +895,6 @@ class _Tally:
         if start < end:
             return Window(start, end)
         return asked if asked.end <= self._first or asked.start >= state.end > 0 else None
-
-    def _count_gaps(self, target: Target, missing: Iterable[Window]) -> None:
-        """Count the gaps that leave something missing, and the windows that no gap explains."""
-        holes = Coverage(missing)
-        gaps = Coverage()
-        for window in self._gap_windows.get(target, ()):
-            if holes.find_missing(window) != (window,):
-                self._gaps += 1
-                gaps.add(window)
-        self._unrequested += sum(len(gaps.find_missing(hole)) for hole in holes.windows)
 
     def make_verdict(self, *, is_anchored: bool) -> Verdict:
         state, asked = self._state, self._asked

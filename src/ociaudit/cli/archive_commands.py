@@ -318,8 +318,8 @@ def describe_sync(
     result: SyncResult, progress: QuietProgress, options: Mapping[str, Any], *, url: ObjectUrl | None = None
 ) -> Iterator[str]:
     """Yield how a sync ended, line by line; when quiet, only warnings and gaps."""
+    from ociaudit.archive.state import list_open_gaps
     from ociaudit.cli.progress import describe_effort
-    from ociaudit.operations.status import list_open_gaps
     from ociaudit.storage.verdict import describe_headline, describe_verdict
 
     yield from (f"warning: {text}" for text in result.warnings)

@@ -24,10 +24,10 @@ import msgspec
 
 from ociaudit.archive.reader import Archive, open_archive
 from ociaudit.archive.state import (
-    ArchiveState,
     Day,
     due_rings,
     find_retention_start,
+    list_open_gaps,
     list_targets,
     make_calendar,
     plan_asks,
@@ -133,12 +133,6 @@ def make_status(archive: Archive, *, now: datetime) -> Status:
         calendar=make_calendar(state),
         next_sync=_plan_next(archive, floor_minute(now)) if state.sequence else None,
     )
-
-
-def list_open_gaps(state: ArchiveState) -> tuple[Gap, ...]:
-    """Return the open gaps of an archive, the waived ones left out."""
-    waived = set(state.waived)
-    return tuple(gap for gap in state.gaps if gap.kind != "denied" or gap.target.compartment not in waived)
 
 
 def _plan_next(archive: Archive, now: int) -> NextSync:

@@ -26,7 +26,7 @@ import shutil
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib import metadata
@@ -54,6 +54,7 @@ from ociaudit.archive.state import (
     RETENTION_MARGIN_MINUTES,
     ArchiveState,
     Totals,
+    carry_gaps,
     diff_scope,
     due_rings,
     find_lost,
@@ -794,6 +795,7 @@ class _Round:
         seen = state.preview_scope(change, start=start, retention_start=oldest)
         closed = judge_closures(seen, fetched.gaps)
         is_last = fetched.reached >= plan.end
+        open_targets = set(list_targets(seen)) - set(closed)
         commit = Commit(
             sequence=self._log.next_sequence,
             previous=self._log.previous,
@@ -813,9 +815,9 @@ class _Round:
             scope=change,
             answered=group_answers(
                 {target: coverage.windows for target, coverage in fetched.answered.items()},
-                set(list_targets(seen)) - set(closed),
+                open_targets,
             ),
-            gaps=_join_gaps(gap for gap in fetched.gaps if gap.target not in closed),
+            gaps=_join_gaps(self._list_gaps(plan, open_targets)),
             waived=plan.waived,
             closed=closed,
             reopened=list_reopened(seen),
@@ -823,6 +825,15 @@ class _Round:
         after = state.copy()
         after.apply(commit, "")
         return msgspec.structs.replace(commit, lost=find_lost(after, retention_start=oldest, closing=closed))
+
+    def _list_gaps(self, plan: SyncPlan, targets: Collection[Target]) -> list[Gap]:
+        """Return the gaps of this round, and earlier ones that it did not come to."""
+        gaps = [gap for gap in self._fetched.gaps if gap.target in targets]
+        requested = {target: list(coverage.windows) for target, coverage in self._fetched.answered.items()}
+        for gap in gaps:
+            requested.setdefault(gap.target, []).append(gap.window)
+        oldest = find_retention_start(plan.now, plan.retention_days)
+        return gaps + carry_gaps(self._state, requested, targets=targets, oldest=oldest)
 
     def _iterate_events(self, events: CanonicalReader, targets: Sequence[Target]) -> Iterator[OrderedEvent]:
         """Yield every record with its origin, and stop where that is requested."""

@@ -14,7 +14,7 @@ import pytest
 from ociaudit.archive.commit import Commit
 from ociaudit.archive.commit_log import create_archive
 from ociaudit.archive.reader import open_archive
-from ociaudit.archive.state import ArchiveState
+from ociaudit.archive.state import ArchiveState, judge_archive, list_open_gaps
 from ociaudit.errors import RequestError, ServiceUnreachable, SignInRejected, UsageError
 from ociaudit.operations.archive_changes import import_files, prune_archive
 from ociaudit.operations.sync import SyncOptions, recover_archive, sync_archive
@@ -362,6 +362,29 @@ class TestTime:
         assert state.targets[HERE].lost == (Window(BEGIN - 28 * DAY, tenancy.now - 30 * DAY + 60),)
         assert find_holes(state, HERE) == ()
         assert min(start for _, start, _ in tenancy.asked[-8:]) >= tenancy.now - 30 * DAY
+
+    def test_failed_rescan(self, tenancy, options, tmp_path):
+        """A rescan that fails is a gap, though its minutes were covered before, and the next sync requests it again."""
+        sync(tenancy, options)
+        tenancy.pass_minutes(27 * 60)
+        tenancy.add(HERE, [make_record("late", tenancy.now - 60, happened=tenancy.now - 32 * 60)])
+        tenancy.refuse = deny(HERE)
+        sync(tenancy, options)
+        tenancy.refuse = deny()
+        tenancy.pass_minutes(60)
+        assert sync(tenancy, options).state.gaps == ()
+        check_all(tenancy, options, tmp_path)
+
+    def test_failed_rescan_alone(self, tenancy, options):
+        """Where nothing but a rescan fails, the verdict and the listed gaps are the same, until it is answered."""
+        sync(tenancy, options)
+        tenancy.refuse = deny(HERE)
+        state = sync(tenancy, options).state
+        verdict = judge_archive(state)
+        assert (verdict.kind, verdict.gaps, verdict.targets_with_gaps) == (VerdictKind.INCOMPLETE, 1, 1)
+        assert len(list_open_gaps(state)) == 1
+        tenancy.refuse = deny()
+        assert judge_archive(sync(tenancy, options).state).kind is VerdictKind.COMPLETE_SO_FAR
 
     def test_late_events(self, tenancy, options):
         """An event that appears in a minute that was asked is late, and one whose minute is final is counted apart."""
