@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ociaudit.archive.commit import Head
     from ociaudit.archive.state import ArchiveState
     from ociaudit.client.object_storage import ObjectUrl
-    from ociaudit.operations.verify import ArchiveVerification, Verification
+    from ociaudit.operations.verify import ArchiveVerification, Problem, Verification
 
 _AUTHORSHIP = {
     "unsigned": "unsigned: who made it is not proven",
@@ -119,6 +119,7 @@ def _parse_anchor(text: str | None) -> Head | None:
 
 def describe_archive_verification(result: ArchiveVerification, path: Path | ObjectUrl) -> Iterator[str]:
     """Yield what the archive holds, what was checked, what is missing and what does not match."""
+    from ociaudit.archive.state import list_open_gaps
     from ociaudit.storage.verdict import describe_verdict
 
     chain, state = result.chain, result.state
@@ -134,15 +135,23 @@ def describe_archive_verification(result: ArchiveVerification, path: Path | Obje
     yield f"segments  {result.segments:,} checked, each with all its rows"
     yield f"signature {_describe_chain_signature(result)}"
     if state is not None:
-        yield f"gaps      {len(state.gaps):,} open"
-        yield from console.list_gap_lines(state.gaps, _list_paths(state), requested=None, kept_in="--json")
+        gaps = list_open_gaps(state)
+        yield f"gaps      {len(gaps):,} open, and {len(state.gaps) - len(gaps):,} waived or pruned"
+        yield from console.list_gap_lines(gaps, _list_paths(state), requested=None, kept_in="--json")
     for note in result.notes:
         yield f"note      {note}"
     for problem in result.problems:
         yield f"ALTERED   {problem.file}: {problem.text}"
     headline, *qualifiers = describe_verdict(result.verdict)
+    if result.problems and all(map(_is_about_signer, result.problems)):
+        headline = "NOT SIGNED AS EXPECTED: the commits match each other, but who made them is not proven"
     yield f"verdict   {headline}"
     yield from (f"          {line}" for line in qualifiers)
+
+
+def _is_about_signer(problem: Problem) -> bool:
+    """Return whether all that is wrong is who signed, or that nobody did."""
+    return problem.text == "the archive is not signed" or problem.text.startswith("is by another key")
 
 
 def _list_paths(state: ArchiveState) -> dict[str, str]:
@@ -152,7 +161,7 @@ def _list_paths(state: ArchiveState) -> dict[str, str]:
 def _describe_chain_signature(result: ArchiveVerification) -> str:
     key = result.chain.key_fingerprint
     if key is None:
-        return "none: the files are consistent; who made them is not proven"
+        return "none: who made the files is not proven"
     if any(problem.file.endswith(".sig") or "signature" in problem.text for problem in result.problems):
         return f"NOT as expected, of the key {key}"
     if not result.is_signer_named:
@@ -253,7 +262,7 @@ def _describe_signature(result: Verification) -> str:
     message = result.signature.message if result.signature else ""
     match result.authorship:
         case "unsigned":
-            return "none: the files are consistent; who made them is not proven"
+            return "none: who made the files is not proven"
         case "missing":
             return "none, and one was expected"
         case "unfit":

@@ -88,6 +88,7 @@ _NO_EXTENSIONS = MappingProxyType({"autoinstall_known_extensions": "false", "aut
 _WRITER_SETTINGS = MappingProxyType({**_NO_EXTENSIONS, "threads": "1", "temp_directory": ""})
 EVENTS_KEY = "oci_audit_events"
 """The key of a file's metadata whose value is the shape of the column `event`, which this program has written."""
+_INNER_MESSAGE = re.compile(r'"exception_message":"((?:[^"\\]|\\.)*)"')
 _SHOWN_VALUE = re.compile(r":? value \".*")
 _MOST_SHOWN = 300
 _GLOB_ESCAPES = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
@@ -239,7 +240,9 @@ class Parquet:
         try:
             self._result.result()
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise self._explain("write to", describe_engine_error(error)) from error
+            is_full = "No space left on device" in str(error)
+            hint = f"the disk of {self._path.parent} is full; make room, then run the same command again"
+            raise self._explain("write to", describe_engine_error(error), hint if is_full else None) from error
 
     def _copy(self) -> None:
         """Have DuckDB write all batches."""
@@ -278,8 +281,8 @@ class Parquet:
             f"KV_METADATA {{{EVENTS_KEY}: {quote_sql(self._shape)}}}, USE_TMP_FILE false)"
         )
 
-    def _explain(self, action: str, reason: str) -> DiskError:
-        return DiskError(f"cannot {action} {self._path}: {reason}")
+    def _explain(self, action: str, reason: str, hint: str | None = None) -> DiskError:
+        return DiskError(f"cannot {action} {self._path}: {reason}", hint=hint)
 
 
 def make_segment_row(raw: bytes, origin: Target | None) -> Row:
@@ -634,6 +637,8 @@ _STREAM_CALLBACKS = (
 def describe_engine_error(error: Exception) -> str:
     """Return what DuckDB says: one short line, without a value that it shows, which may be a whole event."""
     line = str(error).partition("\n")[0]
+    if inner := _INNER_MESSAGE.search(line):
+        line = inner[1]
     line = _SHOWN_VALUE.sub("", line)
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"
 

@@ -97,7 +97,7 @@ class GapTracker:
             ServiceUnreachable: no request was ever answered or rejected, and at least one failed.
         """
         if self._failed and not self._has_responded:
-            raise ServiceUnreachable(f"no request was answered; the last failure: {self._failed[-1].reason}")
+            raise ServiceUnreachable(f"no request got a usable answer; the last failure: {self._failed[-1].reason}")
 
     def record_response(self, region: str) -> None:
         """Record that a page of this region has arrived."""

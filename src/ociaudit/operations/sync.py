@@ -511,13 +511,19 @@ class _Planner:
         """Return the first minute that the archive is to hold.
 
         Raises:
-            UsageError: it was not named, and the retention period is not known.
+            UsageError: it was not named, and the retention period is not known; or it is not over yet.
         """
         typed = self._options.resolve_start(self._context.clock.now())
         is_moving = isinstance(self._options.start, str) and is_relative(self._options.start)
         if typed is not None and self._state.start and typed > self._state.start and not is_moving:
             begin = format_minute(self._state.start)
             self._context.callbacks.on_notice(f"--start has no effect: the archive begins at {begin} already")
+        if typed is not None and not self._state.start and typed >= now - self._options.settle_minutes:
+            raise UsageError(
+                f"the start {format_minute(typed)} is within the last {self._options.settle_minutes} minutes, "
+                "which a sync does not request yet",
+                hint="give an earlier --start, such as 1d",
+            )
         if typed is not None:
             return min(typed, self._state.start or typed)
         if self._state.start:

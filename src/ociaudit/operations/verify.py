@@ -392,11 +392,16 @@ def verify_archive(
         DiskError: a file cannot be read.
     """
     chain = verify_chain(path, expect=expect, since=since or 1, signer=signer)
-    if since is not None and chain.head is not None and since > chain.head.sequence:
+    newest = chain.head or (None if chain.faults else CommitLog.open(path).head)
+    if since is not None and newest is not None and since > newest.sequence:
         raise UsageError(
-            f"there is no commit {since} in {path}; the newest is {chain.head.sequence}", hint="choose an earlier one"
+            f"there is no commit {since} in {path}; the newest is {newest.sequence}", hint="choose an earlier one"
         )
     result = ArchiveVerification(chain, is_signer_named=signer is not None)
+    if chain.is_anchored and expect is None:
+        result.notes.append(
+            "the signatures show who wrote it; without --expect, a rollback to an older one would not be noticed"
+        )
     result.problems += [Problem(fault.path, fault.problem) for fault in chain.faults]
     _ArchiveCheck(ArchiveFolder(path), result, since).run()
     return result

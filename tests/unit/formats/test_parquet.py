@@ -25,7 +25,7 @@ from ociaudit.events.columns import MAP_COLUMNS, is_null, make_row, read_facts_a
 from ociaudit.events.fields import read_facts, replace_surrogates
 from ociaudit.formats import parquet
 from ociaudit.formats.base import EventEncoder, InvalidFile
-from ociaudit.formats.parquet import PARQUET_COLUMNS, SCRATCH_NAME, count_parquet_rows
+from ociaudit.formats.parquet import PARQUET_COLUMNS, SCRATCH_NAME, count_parquet_rows, describe_engine_error
 from ociaudit.formats.registry import make_format
 from support.event_files import make_event_file
 from support.hostile_events import ORIGINS, RAWS, TEXTS, expect_column
@@ -282,3 +282,10 @@ def test_a_stream_that_stops_is_an_error_for_its_consumer() -> None:
         with pytest.raises(ValueError, match="has been read"):
             stream.__arrow_c_stream__()
     assert not parquet._alive
+
+
+def test_an_error_inside_an_error_is_what_is_reported() -> None:
+    """Of an error that the engine wraps in JSON, a person reads the message alone."""
+    inner = r'{"exception_type":"IO","exception_message":"Could not write file \"x\": No space left","errno":"28"}'
+    error = OSError(f"IO Error: Async write failed for range [offset=39902, size=129997]: {inner}")
+    assert describe_engine_error(error) == r"Could not write file \"x\": No space left"

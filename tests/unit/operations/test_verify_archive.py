@@ -14,6 +14,7 @@ import pytest
 from ociaudit.archive.commit import Commit, Head, encode_commit
 from ociaudit.archive.commit_log import ArchiveFolder, CommitLog
 from ociaudit.archive.reader import load_state
+from ociaudit.cli.verify_command import describe_archive_verification
 from ociaudit.errors import CorruptRun, ExitCode, UsageError
 from ociaudit.operations.verify import ArchiveVerification, verify_archive
 from ociaudit.planning.shard import Target
@@ -329,6 +330,8 @@ def test_a_quick_check_begins_at_its_commit(archive: Path) -> None:
     assert {problem.file for problem in verify_archive(archive, since=3).problems} == {min(new)}
     with pytest.raises(UsageError, match="no commit 4"):
         verify_archive(archive, since=4)
+    with pytest.raises(UsageError, match=r"there is no commit 99 .* the newest is 3"):
+        verify_archive(archive, since=99)
 
 
 def test_what_a_killed_sync_leaves_is_a_note(archive: Path) -> None:
@@ -351,6 +354,9 @@ def test_a_signature_vouches_only_with_the_signer(tmp_path: Path) -> None:
     trusted = verify_archive(archive, signer=key.with_suffix(".pub"))
     assert trusted.is_consistent
     assert trusted.verdict.is_anchored
-    assert not verify_archive(archive, signer=other.with_suffix(".pub")).is_consistent
+    assert any("a rollback to an older one would not be noticed" in note for note in trusted.notes)
+    stranger = verify_archive(archive, signer=other.with_suffix(".pub"))
+    assert not stranger.is_consistent
+    assert any("NOT SIGNED AS EXPECTED" in line for line in describe_archive_verification(stranger, archive))
     name_signature(archive / "commits" / "000000000002.json").unlink()
     assert_found(archive, "commits/000000000002.json")
