@@ -606,14 +606,15 @@ def _describe_estimate(preview: Preview, estimate: Estimate) -> Iterator[str]:
     )
     yield f"events      {_describe_amount(estimate.events, is_exact=estimate.is_exact)}"
     size = estimate.size_bytes
-    size_range = "" if estimate.is_exact else f" ({format_size(size.low)} to {format_size(size.high)})"
-    yield f"bytes       about {format_size(size.likely)}{size_range}, uncompressed"
+    shown = f"about {format_size(size.likely)} ({format_size(size.low)} to {format_size(size.high)})"
+    yield f"bytes       {format_size(size.likely) if estimate.is_exact else shown}, uncompressed"
     yield f"requests    {_describe_amount(estimate.requests, is_exact=estimate.is_exact)}"
     time, most = estimate.seconds, preview.speed.max_per_second
     cap = f" and at most {most:g} per second" if most else ""
+    likely = "less than 1 s" if time.likely < 0.5 else f"about {format_duration(time.likely)}"
     time_range = "" if estimate.is_exact else f" ({format_duration(time.low)} to {format_duration(time.high)})"
     yield (
-        f"time        about {format_duration(time.likely)}{time_range} with "
+        f"time        {likely}{time_range} with "
         f"{format_count(preview.speed.concurrency, 'request')} in flight{cap}, if the service does not throttle"
     )
     if not estimate.is_exact:

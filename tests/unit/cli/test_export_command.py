@@ -283,13 +283,21 @@ def test_an_estimate_is_rounded_and_has_its_range() -> None:
 
 
 def test_what_is_exact_is_not_an_estimate() -> None:
-    """Exact numbers have neither `about` nor a range nor a method."""
+    """Exact numbers have neither `about` nor a range nor a method; the time remains an estimate."""
     exact = dataclasses.replace(ESTIMATE, is_exact=True, unlike_share=0.0, dense=0)
     printed = describe(estimate=exact, probes=24)
     assert "events      123,456\n" in printed
+    assert "bytes       5.0 GB, uncompressed\n" in printed
     assert "requests    700\n" in printed
+    assert "time        about 40 s with 16 requests in flight" in printed
     assert "method" not in printed
     assert "differ" not in printed
+
+
+def test_a_short_export_takes_less_than_a_second() -> None:
+    """An estimate below half a second is not printed as `about 0 s`."""
+    short = dataclasses.replace(ESTIMATE, is_exact=True, seconds=Amount(0.04, 0.04, 0.04))
+    assert "time        less than 1 s with 16 requests" in describe(estimate=short, probes=24)
 
 
 @pytest.mark.parametrize(
