@@ -167,9 +167,13 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     for name, number in rank_counts(overview.names, _NAMES_SHOWN):
         yield f"  {number:>7,}  {name}"
     yield ""
-    yield f"failed sign-ins: {overview.sign_in_failures.total():,}"
+    others = overview.sign_in_failures.total()
+    yield f"failed sign-ins: {others:,}"
     for (who, address), number in rank_counts(overview.sign_in_failures, _FAILURES_SHOWN):
         yield f"  {number:>7,}  {who} from {address}"
+        others -= number
+    if others:
+        yield f"  {others:>7,}  others"
     yield ""
     yield from _describe_coverage(result)
     yield ""
