@@ -227,7 +227,7 @@ def make_archive_without_header(folder: Path) -> None:
 
 
 BAD_FOLDERS = [
-    (make_file, 2, "is not a folder; an archive is one"),
+    (make_file, 2, "is not a folder; an archive is a folder"),
     (make_foreign_folder, 2, "contains other files, for example thesis.doc"),
     (make_outer_archive, 2, "is inside the archive"),
     (make_archive_of_another_tenancy, 2, "is the archive of another tenancy, ocid1.tenancy.oc1..other"),

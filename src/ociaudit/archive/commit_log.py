@@ -150,7 +150,7 @@ class ArchiveFolder:
 
         Raises:
             CorruptRun: one of them is; nothing was changed.
-            DiskError: they cannot be looked at.
+            DiskError: they cannot be inspected.
         """
         with explain_disk("look into", self.path):
             if not self.path.exists():
@@ -237,7 +237,7 @@ def _check_creatable(folder: ArchiveFolder) -> None:
     if outer is not None:
         raise UsageError(f"{path} is inside the archive {outer}", hint="choose a folder outside it for the archive")
     if is_taken:
-        raise UsageError(f"{path} is not a folder; an archive is one", hint="name a folder that is empty or new")
+        raise UsageError(f"{path} is not a folder; an archive is a folder", hint="name a folder that is empty or new")
     if not is_parent:
         raise UsageError(f"the folder {parent} does not exist", hint=f"create it with: mkdir -p {parent}")
     foreign = [name for name in names if name not in _EXPECTED_NAMES and not _TEMPORARY_NAME.fullmatch(name)]

@@ -70,7 +70,7 @@ def has_log(folder: ArchiveFolder) -> bool:
     """Return whether an archive has a Delta log.
 
     Raises:
-        DiskError: its folder cannot be looked at.
+        DiskError: its folder cannot be inspected.
     """
     with explain_disk("look into", folder.events):
         return (folder.events / LOG_NAME).is_dir()

@@ -198,7 +198,7 @@ class Input(Protocol):
         """Return whether a path is the input itself, or inside of it; links are followed.
 
         Raises:
-            DiskError: it cannot be looked at.
+            DiskError: it cannot be inspected.
         """
         ...
 

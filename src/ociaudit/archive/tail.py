@@ -1,4 +1,4 @@
-"""The tail of an archive: the events of its newest commits, behind a cursor that survives restarts.
+"""The tail of an archive: the events of its newest commits, after a cursor that survives restarts.
 
 A commit's events come by date, in canonical order. As long as the segments that it added are live, they are what it
 added. Where a date was rewritten or compacted since, the commit's sidecar `tail/000000000042.ids`, which holds the
@@ -69,7 +69,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Batch(NamedTuple):
-    """Events, possibly none, and the cursor behind them."""
+    """Events, possibly none, and the cursor after them."""
 
     records: list[Record]
     cursor: Cursor
@@ -142,7 +142,7 @@ def check_cursor_path(path: Path, archive: Path) -> None:
 
     Raises:
         UsageError: it is a folder or a device, or inside the archive.
-        DiskError: its folder cannot be looked at.
+        DiskError: its folder cannot be inspected.
     """
     check_replaceable(path, option="--cursor")
     with explain_disk("look at", path):
@@ -194,7 +194,7 @@ def make_first_cursor(log: CommitLog) -> Cursor:
 def read_tail(
     archive: Archive, cursor: Cursor, *, scratch: Path, on_notice: Callable[[str], None] = lambda _: None
 ) -> Iterator[Batch]:
-    """Yield the events of the commits behind a cursor up to the newest, each batch with the cursor behind it.
+    """Yield the events of the commits after a cursor up to the newest, each batch with the cursor after it.
 
     `scratch` is a private folder that nothing else uses meanwhile. `on_notice` gets sentences for a person: what is
     given again, and what is no longer there.
@@ -235,7 +235,7 @@ class _Tail:
         self._ids: tuple[int, dict[str, frozenset[bytes]] | None] = (0, None)
 
     def read(self, cursor: Cursor) -> Iterator[Batch]:
-        """Yield the batches behind a cursor."""
+        """Yield the batches after a cursor."""
         log = self._archive.log
         commits = self._list_commits(cursor)
         if not commits:
@@ -265,7 +265,7 @@ class _Tail:
         return msgspec.structs.replace(cursor, sequence=sequence, previous=previous, date=date, position=0, view=view)
 
     def _list_commits(self, cursor: Cursor) -> list[Commit]:
-        """Return the commits from the cursor on that add events; note what was pruned, and the digests behind them."""
+        """Return the commits from the cursor on that add events; note what was pruned, and the digests after them."""
         log = self._archive.log
         if cursor.sequence > log.next_sequence:
             raise UsageError(
@@ -289,8 +289,8 @@ class _Tail:
         self._digests[last] = log.previous
         if previous != cursor.previous:
             raise UsageError(
-                f"the cursor is behind a commit {cursor.sequence - 1} that is not in this archive: "
-                "it was restored from a copy and has gone another way since",
+                f"commit {cursor.sequence - 1}, which the cursor follows, is not in this archive: "
+                "the archive was restored from a copy and has other commits since then",
                 hint=_BEGIN_AGAIN,
             )
         return commits
@@ -382,7 +382,7 @@ class TailOutput:
     """Where events go: `encode` returns the lines to write for some records, `write` writes them and returns then.
 
     `wait` waits about a second for the next commit; None ends at the newest commit. `check` may raise to stop; it is
-    called only where everything that was written is behind the saved cursor.
+    called only where the saved cursor is after everything that was written.
     """
 
     encode: Callable[[Sequence[Record]], Sequence[bytes]]
@@ -399,7 +399,7 @@ def tail_archive(
     scratch: Path,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Write the events behind the cursor in a file, from the first commit on if there is no file; return how many.
+    """Write the events after the cursor in a file, from the first commit on if there is no file; return how many.
 
     The cursor is saved each time after events were written. Without `output.wait` this returns at the newest commit.
 
@@ -434,7 +434,7 @@ def tail_archive(
 
 
 class _TailWriter:
-    """Writes events in portions, and saves the cursor behind each."""
+    """Writes events in portions, and saves the cursor after each."""
 
     def __init__(self, output: TailOutput, path: Path | None, cursor: Cursor) -> None:
         self._output, self._path = output, path
@@ -442,7 +442,7 @@ class _TailWriter:
         self._bytes = self._events = 0
         self._saved: Cursor | None = None
         self.cursor = cursor
-        """That behind everything added, written or not."""
+        """The one after everything added, written or not."""
         self.written = 0
 
     def add(self, batch: Batch) -> None:

@@ -483,12 +483,14 @@ def _describe_holdings(found: Status, max_age: Any) -> Iterator[str]:
     start = min(max(find_first_expected(state), state.pruned_before), state.end)
     days = f"{(state.end - start) / MINUTES_PER_DAY:,.1f} " + "days"  # a decimal number has a plural
     stale = " STALE: older than --max-age" if found.is_stale(max_age) else ""
-    last = "none is complete" if found.current_until is None else format_minute(found.current_until)
+    last = "none was complete yet"
+    if found.current_until is not None:
+        last = f"{format_minute(found.current_until)} ({describe_age(found.age)})"
     yield f"archive     {found.archive.folder.path}"
     yield f"tenancy     {found.archive.header.tenancy}"
     if state.end:
         yield f"range       {format_minute(start)} to {format_minute(state.end)} ({days})"
-    yield f"last sync   {last} ({describe_age(found.age)}){stale}"
+    yield f"last sync   {last}{stale}"
     yield (
         f"holds       {format_count(state.totals.rows, 'event')} in {format_count(len(state.segments), 'segment')}, "
         f"{format_size(found.size_bytes)}"

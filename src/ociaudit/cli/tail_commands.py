@@ -184,14 +184,14 @@ class _Stdout:
         return [replace_lone_surrogates(line)[0] for line in lines] if self._is_valid_unicode else lines
 
     def check(self) -> None:
-        """Stop if a signal has arrived; the cursor, if there is one, is behind everything written."""
-        place = "; the cursor is behind what was written" if self._has_cursor else ""
+        """Stop if a signal has arrived; the cursor, if there is one, is after everything written."""
+        place = "; the cursor is after the last event that was written" if self._has_cursor else ""
         self._cancellation.check(f"while reading the archive{place}", is_kept=self._has_cursor)
 
     def write(self, data: bytes) -> None:
         """Write whole lines; after a signal the reader has two seconds to take the rest of them.
 
-        A file is synced, because the cursor behind its lines will be, too.
+        A file is synced, because the cursor after its lines will be, too.
         """
         from ociaudit.storage.atomic_io import sync_data, write_to_reader
 
@@ -242,7 +242,7 @@ def _ends_in_half_line() -> bool:
 def _report_closed() -> DiskError:
     return DiskError(
         "stdout was closed by its reader",
-        hint="run the same command again; with --cursor it continues behind what stdout had accepted",
+        hint="run the same command again; with --cursor it continues after what stdout had accepted",
     )
 
 
@@ -400,4 +400,4 @@ def describe_pruning(result: PruneResult) -> Iterator[str]:
     )
     if result.commit is not None:
         yield f"commit {result.commit.sequence}: nothing before {result.before} is requested again"
-        yield "the files are in replaced/ for 24 hours and go with the first sync after that"
+        yield "the files are in replaced/ for 24 hours and are deleted by the first sync after that"

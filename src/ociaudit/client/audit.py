@@ -87,7 +87,7 @@ class PageReader(ABC):
         cursor: PageCursor | None = None,
         should_stop: Callable[[Page], bool] = lambda _: False,
     ) -> AsyncGenerator[Page, None]:
-        """Yield the shard's pages to the last one, starting behind `cursor` or at the first page.
+        """Yield the shard's pages to the last one, starting after `cursor` or at the first page.
 
         When the service rejects a page token or repeats one, the shard is read from its first page again, twice at
         most; events that were read before arrive again as identical records. `should_stop` is called with every page

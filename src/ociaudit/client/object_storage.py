@@ -385,7 +385,7 @@ class OciStore:
             return _read_facts(response.headers)
         except RequestError as error:
             if not isinstance(error, ServiceError) or error.status != 404:
-                raise await self._explain(f"{self.show(name)} cannot be looked at", error) from error
+                raise await self._explain(f"{self.show(name)} cannot be inspected", error) from error
         accepted = frozenset({200, 206})
         try:
             response = await self._fetch(
@@ -394,7 +394,7 @@ class OciStore:
         except RequestError as error:
             if isinstance(error, ServiceError) and error.code == "ObjectNotFound":
                 return None
-            raise await self._explain(f"{self.show(name)} cannot be looked at", error) from error
+            raise await self._explain(f"{self.show(name)} cannot be inspected", error) from error
         return await self.head(name)  # it has just been written
 
     async def read(self, name: str, *, start: int, length: int, etag: str) -> bytes:

@@ -199,7 +199,7 @@ class ExportOptions:
     def _check_combinations(self) -> None:
         if self.late is not None and self.time_basis != "event-time":
             raise UsageError(
-                "late events are waited for only by event time",
+                "--late applies only to ranges of event time",
                 hint="add --time-basis event-time, or omit --late",
             )
         if self.settle is not None and self.time_basis == "event-time":

@@ -259,7 +259,7 @@ class MetricsFile:
 
         Raises:
             UsageError: its folder does not exist, or it is not a file.
-            DiskError: it cannot be looked at.
+            DiskError: it cannot be inspected.
         """
         check_replaceable(path, option="--metrics-file")
         if path.resolve().is_relative_to(archive.resolve()):
@@ -324,7 +324,7 @@ def _list_archive_metrics(status: Status, now: datetime) -> Iterator[_Metric]:
     yield _Metric("oci_audit_lost_windows", "gauge", "The windows that passed out of retention unanswered.", lost)
     late = "Events that appeared after their minute was answered."
     yield _Metric("oci_audit_late_events_total", "counter", late, totals.late)
-    yield _Metric("oci_audit_requests_total", "counter", "The requests for events behind all commits.", totals.requests)
+    yield _Metric("oci_audit_requests_total", "counter", "The requests for events of all commits.", totals.requests)
 
 
 @dataclass(slots=True, kw_only=True)

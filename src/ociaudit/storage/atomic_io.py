@@ -431,7 +431,7 @@ def is_part_of(path: Path, whole: Path) -> bool:
     """Return whether a path leads to `whole`, or into it where that is a folder, through links or not.
 
     Raises:
-        DiskError: one of them cannot be looked at.
+        DiskError: one of them cannot be inspected.
     """
     with explain_disk("look at", path):
         if whole.is_dir():

@@ -229,10 +229,10 @@ def test_a_cursor_from_another_history_is_refused(archive, tmp_path, scratch) ->
     with pytest.raises(UsageError, match="restored from an older copy"):
         read(archive, scratch, cursor)
     archive.add([make_event(42)])
-    with pytest.raises(UsageError, match="gone another way"):
+    with pytest.raises(UsageError, match="restored from a copy and has other commits"):
         read(archive, scratch, cursor)
     archive.add([make_event(43)])
-    with pytest.raises(UsageError, match="gone another way"):
+    with pytest.raises(UsageError, match="restored from a copy and has other commits"):
         read(archive, scratch, cursor)
 
 
