@@ -178,7 +178,7 @@ def _describe_coverage(coverage: CoverageEntry, *, is_alone: bool) -> Iterator[s
     yield from _describe_gaps(coverage)
     if coverage.filtered:
         filtered = format_count(coverage.filtered, "event")
-        yield f"{'':<{_LABEL}}{filtered} filtered out at export: what follows describes the rest"
+        yield f"{'':<{_LABEL}}{filtered} filtered out at export, and not in this summary"
 
 
 def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
@@ -403,15 +403,17 @@ def report(
             may_overwrite=overwrite,
             on_incomplete=console.choose_notice(is_strict=is_strict),
         )
-    for line in _describe_result(result, output):
+    for line in describe_report(result, output):
         console.print_message(line)
     return result.exit_code
 
 
-def _describe_result(result: ReportOutcome, output: Path | ObjectUrl) -> Iterator[str]:
-    table = "all" if result.events == result.events_in_table else f"{result.events_in_table:,}"
-    events = format_count(result.events, "event")
-    yield f"{output}: {events}, {table} of them in the table, {format_count(result.size_bytes, 'byte')}"
+def describe_report(result: ReportOutcome, output: Path | ObjectUrl) -> Iterator[str]:
+    """Yield what was written, the verdict and the findings, line by line."""
+    table = f", {result.events_in_table:,} of them in the table"
+    if result.events == result.events_in_table:
+        table = ", all of them in the table" if result.events > 1 else ""
+    yield f"{output}: {format_count(result.events, 'event')}{table}, {format_count(result.size_bytes, 'byte')}"
     yield from result.verdict_text
     for finding in result.findings:
         yield f"finding: {finding}"

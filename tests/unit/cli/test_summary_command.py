@@ -1,9 +1,15 @@
 import json
 import unicodedata
+from pathlib import Path
 
+import pytest
+
+from ociaudit.analysis.report import ReportOutcome
 from ociaudit.analysis.summary import CoverageEntry, Summary, make_summary
-from ociaudit.cli.summary_command import describe_summary, encode_summary
+from ociaudit.cli.summary_command import describe_report, describe_summary, encode_summary
+from ociaudit.errors import ExitCode
 from ociaudit.storage.manifest import GapEntry
+from ociaudit.storage.verdict import VerdictKind
 from support.sample_events import collect_stats, encode_change, encode_event, encode_sign_in
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n2025 forged line\u2028"
@@ -113,3 +119,19 @@ def test_an_empty_file_has_two_lines() -> None:
 def test_no_detection_is_reported() -> None:
     """If no rule matches, the screen says so."""
     assert "findings: no rule matched" in show(encode_event("ListUsers"))
+
+
+@pytest.mark.parametrize(
+    ("events", "in_table", "words"),
+    [
+        (0, 0, "0 events, 9 bytes"),
+        (1, 1, "1 event, 9 bytes"),
+        (2, 2, "2 events, all of them in the table, 9 bytes"),
+        (2_000, 1_000, "2,000 events, 1,000 of them in the table, 9 bytes"),
+    ],
+)
+def test_a_report_says_how_many_events_are_in_its_table(events: int, in_table: int, words: str) -> None:
+    """Only of several events, the screen says how many are in the table."""
+    path = Path("a.html")
+    outcome = ReportOutcome(path, 9, events, in_table, VerdictKind.UNKNOWN, ("unknown",), ExitCode.OK, ())
+    assert list(describe_report(outcome, path)) == [f"a.html: {words}", "unknown"]
