@@ -3,6 +3,8 @@ import re
 
 import pytest
 
+from ociaudit.storage.manifest import ProvisionalEntry
+from support.archives import build_archive
 from support.report_pages import count_colors, is_on_first_screen, read_column, read_contrasts, read_variable
 from support.reports import make_event, make_gap, write_export, write_manifest, write_report
 
@@ -35,6 +37,7 @@ def test_the_page_shows_what_the_export_holds(week, open_page):
     lead = page.locator("#events-lead").inner_text()
     assert f"out of {len(week.events):,}" in lead
     assert "sample" in lead
+    assert "Events of the findings were chosen first" in lead
     types = page.locator("#types .rank li")
     name = types.first.locator("button").inner_text()
     shown = types.first.locator(".count > span:last-child").inner_text()
@@ -279,6 +282,47 @@ def test_a_phone_shows_everything_whole(week, open_page, scheme):
     written = dict(page.evaluate("window.written"))
     for label in ("⚠ root/security/investigations · us-ashburn-1", "root/development/sandbox-anna · eu-frankfurt-1"):
         assert written[label] is True
+
+
+def test_no_date_or_region_breaks_on_a_phone(week, open_page):
+    """At 390 pixels, every date and every name of a region in texts, cards and readouts is one line."""
+    page = open_page(week.report, width=390)
+    page.locator("#coverage .panel").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#timeline .panel").first.focus()
+    page.keyboard.press("ArrowRight")
+    wholes = page.locator(".whole")
+    texts = wholes.all_inner_texts()
+    for text in ("2025-12-01 00:00", "ap-tokyo-1"):
+        assert text in texts
+    for place in (".facts", ".verdict", ".why", "#coverage .readout", "#timeline .readout", "table.gaps"):
+        assert page.locator(f"{place} .whole").count() > 0, place
+    lines = wholes.evaluate_all("(all) => all.map((one) => [one.textContent, one.getClientRects().length])")
+    assert [text for text, number in lines if number > 1] == []
+
+
+def test_the_sentence_about_coverage_says_which_targets_are_provisional(tmp_path, open_page):
+    """Provisional are some of the targets that answered, not those with gaps."""
+    export = tmp_path / "young.json"
+    count = write_export(export, [make_event(1)])
+    targets = [("r", "a"), ("r", "b"), ("r", "c")]
+    start, end = "2025-12-01T00:00:00Z", "2025-12-08T00:00:00Z"
+    provisional = [ProvisionalEntry("r", name, "2025-12-07T23:50:00Z", end, end) for name in "ab"]
+    gaps = [make_gap("r", "c", start=start, end=end)]
+    write_manifest(export, targets=targets, written=count, gaps=gaps, provisional=provisional)
+    lead = open_page(write_report(export)).locator("#coverage-lead").inner_text()
+    assert lead == (
+        "2 of 3 targets (region × compartment) answered for the whole range, all of them provisional in part; "
+        "1 target has gaps and comes first."
+    )
+
+
+def test_a_report_of_an_archive_speaks_of_the_archive(tmp_path, open_page):
+    """Where an archive has no event, the page says so of the archive, not of a file."""
+    build_archive(tmp_path / "archive", [[]])
+    page = open_page(write_report(tmp_path / "archive"))
+    assert page.locator("#timeline-lead").inner_text() == "None in this archive."
+    assert "this file" not in page.locator("body").inner_text()
 
 
 @pytest.mark.parametrize("width", [720, 1010, 1280])

@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -42,6 +44,9 @@ from ociaudit.storage.manifest import CoverageStatement
 from ociaudit.storage.verdict import VerdictKind, describe_verdict
 from ociaudit.version import VERSION
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 _REGIONS_SHOWN = 3
 _ASSETS = files("ociaudit.analysis") / "assets"
 _STYLES = ("uPlot.min.css", "report.css")
@@ -53,6 +58,10 @@ _ESCAPES: dict[str, str | int | None] = {
     "\u2028": "\\u2028",
     "\u2029": "\\u2029",
 }
+_WHOLE = re.compile(
+    r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z?)?\b|\b[a-z]{2}(?:-[a-z]{2,12}){1,2}-\d{1,2}\b"
+)
+_LABELLED = re.compile(r"\s*(\S(?:\S| (?=\S)){0,16}) {2,}(\S.*)")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -116,7 +125,9 @@ def report_input(
         facts = _check_count(stated.result(), report_stats)
     names = {**report_stats.compartment_names, **facts.paths}
     coverage = _map_readable_coverage(facts.statement, names) if facts.statement else None
-    data = make_report_data(report_stats, coverage, _choose_time_span(coverage, report_stats), source.open_origins())
+    noun = "archive" if source.view is not None else "file" if source.file is not None else "folder"
+    span = _choose_time_span(coverage, report_stats)
+    data = make_report_data(report_stats, coverage, span, source.open_origins(), noun=noun)
     head = _make_head(facts, names, report_stats, data)
     page = _render_page(head, data)
     write_file(output, page, may_replace=may_overwrite)
@@ -174,7 +185,7 @@ def _choose_time_span(coverage: CoverageMap | None, report_stats: ReportStats) -
 
 def _make_head(facts: InputFacts, names: dict[str, str], report_stats: ReportStats, data: ReportData) -> ReportHead:
     verdict = facts.verdict
-    headline, explanation = _explain_verdict(facts, data.coverage)
+    headline, explanation = _explain_verdict(facts, data.coverage, data.noun)
     gaps, gaps_left_out = list_gaps(facts.statement, names) if facts.statement else ([], 0)
     return ReportHead(
         title=Path(facts.name).name,
@@ -192,12 +203,12 @@ def _make_head(facts: InputFacts, names: dict[str, str], report_stats: ReportSta
     )
 
 
-def _explain_verdict(facts: InputFacts, coverage: CoverageMap | None) -> tuple[str, list[str]]:
+def _explain_verdict(facts: InputFacts, coverage: CoverageMap | None, noun: str) -> tuple[str, list[str]]:
     """Return the headline of the page and the lines below it."""
     headline, *qualifiers = (line[0].upper() + line[1:] for line in facts.words)
     lines = [f"{line}." for line in qualifiers]
     if facts.statement is None:
-        lines.append("The file alone does not show what was requested or is missing.")
+        lines.append(f"The {noun} alone does not show what was requested or is missing.")
     elif facts.verdict.kind is VerdictKind.ALTERED:
         what = "content of the file" if facts.has_own_digest else "digest of the manifest"
         lines.append(f"The {what} is not what the manifest states: do not rely on what this page says about coverage.")
@@ -272,8 +283,7 @@ def _render_page(head: ReportHead, data: ReportData) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["visible"] = show_hidden
-    environment.filters["minute"] = _show_minute
+    environment.filters.update(visible=show_hidden, minute=_show_minute, whole=keep_whole)
     style, script = _join_assets(_STYLES), _join_assets(_SCRIPTS)
     page = environment.from_string(_read_asset("report.html")).render(
         head=head,
@@ -282,6 +292,7 @@ def _render_page(head: ReportHead, data: ReportData) -> bytes:
         script=script,
         style_hash=hash_source(style),
         script_hash=hash_source(script),
+        noun=data.noun,
     )
     return page.encode("utf-8")
 
@@ -291,7 +302,7 @@ def render_asset(name: str, style_name: str, **values: object) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["visible"] = show_hidden
+    environment.filters.update(visible=show_hidden, whole=keep_whole, facts=split_facts)
     style = _read_asset(style_name)
     page = environment.from_string(_read_asset(name)).render(style=style, style_hash=hash_source(style), **values)
     return page.encode("utf-8")
@@ -310,6 +321,20 @@ def show_hidden(text: str) -> str:
     return "".join(
         f"⟨U+{ord(char):04X}⟩" if unicodedata.category(char) in _HIDDEN_CATEGORIES else char for char in text
     )
+
+
+def keep_whole(text: str) -> Markup:
+    """Return text as HTML in which invisible characters are shown, and no line breaks inside a date or a region."""
+    from markupsafe import Markup, escape
+
+    # Nothing in a match needs escaping, and no match can be longer than a phone is wide.
+    return Markup(_WHOLE.sub(r'<span class="whole">\g<0></span>', str(escape(show_hidden(text)))))  # noqa: S704
+
+
+def split_facts(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (label, text) of lines of a screen, in which two spaces or more follow a label; "" where there is none."""
+    found = [(_LABELLED.fullmatch(line), line) for line in lines]
+    return [(match[1], match[2]) if match else ("", line.strip()) for match, line in found]
 
 
 def hash_source(text: str) -> str:

@@ -285,9 +285,10 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the page draws; `start` and `end` of the time axes are seconds since 1970.
 
     Without a range, because there is neither coverage nor an event with a time, there are no axes: both are 0, and the
-    series None.
+    series None. `noun` says what the events were read from: a file, an archive or a folder.
     """
 
+    noun: str
     start: int
     end: int
     events: int
@@ -311,6 +312,8 @@ def make_report_data(
     coverage: CoverageMap | None,
     span: tuple[int, int] | None,
     origins: Iterable[Target | None] | None = None,
+    *,
+    noun: str = "file",
 ) -> ReportData:
     """Make the data of the page; `span` is the range of the time axes, in seconds since 1970, None if there is none.
 
@@ -328,6 +331,7 @@ def make_report_data(
     found = _find_events(shown, sample)
     regions = _find_regions(sample, origins)
     return ReportData(
+        noun=noun,
         start=start,
         end=end,
         events=stats.events,

@@ -592,6 +592,7 @@ def _write_page(page: Path, found: Status, max_age: Any) -> None:
             headline=lines[0],
             lines=lines[1:],
             months=months,
+            marks={kind: _DAY_MARKS[kind] for kind in ("provisional", "gap", "lost")},
         ),
     )
 

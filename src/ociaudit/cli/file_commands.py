@@ -520,6 +520,7 @@ def _write_page(page: Path, found: Reconciliation) -> None:
     examples = [
         (name, _describe_entry(entry), entry.request_id) for name, some in _list_examples(found) for entry in some
     ]
+    facts = (line.replace("not comparable ", "not comparable  ") for line in _describe_facts(found))
     tables = [
         ("Targets and days with differences", ("day", *_COUNT_NAMES, "target"), rows[:_ROWS_ON_PAGE], rows),
         ("Days", ("day", *_COUNT_NAMES), days[:_ROWS_ON_PAGE], days),
@@ -533,7 +534,10 @@ def _write_page(page: Path, found: Reconciliation) -> None:
             title=f"{found.a.name} and {found.b.name}",
             verdict=("complete" if found.is_compared else "unknown") if found.is_same else "incomplete",
             headline=_summarize(found),
-            lines=[*_describe_facts(found), *(f"note: {note}" for note in found.notes)],
+            lines=[
+                *(line.replace("not comparable ", "not comparable  ") for line in facts),
+                *(f"note           {note}" for note in found.notes),
+            ],
             tables=[(name, heads, shown, len(every) - len(shown)) for name, heads, shown, every in tables],
         ),
     )

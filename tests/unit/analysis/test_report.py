@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from importlib.resources import files
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 
-from ociaudit.analysis.report import encode_for_page, hash_source, show_hidden
+from ociaudit.analysis.report import encode_for_page, hash_source, keep_whole, show_hidden, split_facts
 
 JSON = st.recursive(
     st.text() | st.integers(-(2**53), 2**53) | st.none(),
@@ -40,6 +42,35 @@ def test_invisible_characters_are_shown_by_number() -> None:
     """The replacement shows the number of the character."""
     assert show_hidden("a\u202eb\x1bc\U000e0041") == "a⟨U+202E⟩b⟨U+001B⟩c⟨U+E0041⟩"
     assert show_hidden("jörg 東京") == "jörg 東京"
+
+
+@given(st.text())
+def test_text_that_is_kept_whole_is_escaped(text) -> None:
+    """Apart from the marks around dates and regions, the HTML is the escaped text."""
+    found = str(keep_whole(f"{text} 2026-11-30 {text}"))
+    plain = re.sub(r'<span class="whole">([a-z0-9T:.Z -]+)</span>', r"\1", found)
+    assert plain == str(escape(show_hidden(f"{text} 2026-11-30 {text}")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-30", "2026-11-30T14:33:00Z", "2026-11-30 14:33", "2026-11-30T14:33:00.123456789Z", "us-gov-ashburn-1"],
+)
+def test_dates_and_regions_are_kept_whole(text) -> None:
+    """A date with its time, and the name of a region, are in one element."""
+    assert str(keep_whole(f"from {text}, <b>")) == f'from <span class="whole">{text}</span>, &lt;b&gt;'
+
+
+def test_a_line_of_a_screen_has_a_label() -> None:
+    """What two spaces separate from the rest is its label; a line without them is text."""
+    lines = ["commit  2:ab", "not comparable  3 events", "  covers       all", "  waived: root", "A hub: 3 events"]
+    assert split_facts(lines) == [
+        ("commit", "2:ab"),
+        ("not comparable", "3 events"),
+        ("covers", "all"),
+        ("", "waived: root"),
+        ("", "A hub: 3 events"),
+    ]
 
 
 def test_the_hash_of_a_source() -> None:

@@ -5,6 +5,7 @@
   const find = (id) => document.getElementById(id);
   const SIGN_IN = 1;
   const CHANGE = 2;
+  const noneHere = `None in this ${data.noun}.`;
 
   /* Light and dark: as in the system settings until the user chooses. */
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -97,8 +98,8 @@
   find("event-table").append(controls);
   find("event-table").hidden = !data.events;
   find("events-lead").textContent = data.is_sampled
-    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}. Events of the findings come first, then changes to IAM, failed sign-ins, failures and rare types; the others are selected at random. The search covers only the sample; the file contains all events.`
-    : data.events ? `All ${plural(data.events, "event", "events")}. Open one to see its JSON as served.` : "None in this file.";
+    ? `A sample of ${plural(data.sample.length, "event", "events")} out of ${showNumber(data.events)}. Events of the findings were chosen first, then changes to IAM, failed sign-ins, failures and rare types; the others were selected at random. The search covers only the sample; the ${data.noun} contains all events.`
+    : data.events ? `All ${plural(data.events, "event", "events")}. Open one to see its JSON as served.` : noneHere;
   table = new SortedTable(find("event-table"), {
     label: "Events",
     pageSize: 25,
@@ -117,7 +118,7 @@
     open: (row) => {
       const pre = make("pre");
       if (row[EVENT.raw]) showJson(pre, row[EVENT.raw]);
-      else pre.append("The JSON of this event is not in this page, which has a limit. The file contains it.");
+      else pre.append(`The JSON of this event is not in this page, which has a limit. The ${data.noun} contains it.`);
       return pre;
     },
   });
@@ -138,9 +139,9 @@
     const list = make("ol", "steps");
     for (const [time, text, tone] of entries) {
       const [, what, rest] = /^(.*?)((?:: |; | by | with | within ).*)?$/s.exec(text);
-      list.append(make("li", tone, null, make("time", "", showTime(time, 16)), make("bdi", "", null, make("b", "", what), make("span", "", rest || ""))));
+      list.append(make("li", tone, null, make("time", "", showTime(time, 16)), make("bdi", "", null, makeWhole("b", "", what), makeWhole("span", "", rest || ""))));
     }
-    const why = make("p", "why", `${reasons} · ${plural(events, "event", "events")}, ${showSpan(first, last)}`);
+    const why = makeWhole("p", "why", `${reasons} · ${plural(events, "event", "events")}, ${showSpan(first, last)}`);
     find("findings").querySelector(".findings").append(make("li", severity, null, head, why, list));
     if (severity === "high" && first !== null) {
       const times = entries.map(([time]) => time).filter((time) => time !== null);
@@ -165,8 +166,8 @@
       narrow();
     },
   });
-  if (!data.events) find("timeline-lead").textContent = "None in this file.";
-  else if (!data.timeline) find("timeline-lead").textContent = "No event in this file has a readable time.";
+  if (!data.events) find("timeline-lead").textContent = noneHere;
+  else if (!data.timeline) find("timeline-lead").textContent = `No event in this ${data.noun} has a readable time.`;
   else if (data.timeline.outside) {
     const reason = data.coverage ? "the range refers to processed time, and the event time can differ" : "their times are far from those of all other events";
     find("timeline-lead").textContent = `${plural(data.timeline.outside, "event is", "events are")} outside the range shown: ${reason}.`;
@@ -178,7 +179,7 @@
     find("sign-ins-lead").textContent = `${showNumber(counted[0])} succeeded, ${showNumber(counted[1])} failed${counted[2] ? `, ${showNumber(counted[2])} have an unknown outcome` : ""}.`;
     drawBars(find("sign-ins"), { series: signIns, title: "Sign-ins over time", height: 120, marks, panels: [{ names: ["unknown", "success", "failure"] }] });
   } else {
-    find("sign-ins-lead").textContent = "None in this file.";
+    find("sign-ins-lead").textContent = noneHere;
   }
 
   /* Coverage. */
@@ -196,7 +197,7 @@
   const isChangesCut = data.all_changes > data.changes.length;
   find("changes-lead").textContent = data.all_changes
     ? `Changes to users, groups, policies, credentials and MFA devices.${suspects.size ? " Changes from the addresses of findings come first." : ""}${isChangesCut ? ` The table shows the latest ${showNumber(data.changes.length)} of ${showNumber(data.all_changes)} changes.` : ""}`
-    : "None in this file.";
+    : noneHere;
   const showChange = (cell, row) => {
     const name = shortenType(row[CHANGES.name]);
     if (row[CHANGES.event] === null) put(cell, name);
@@ -228,8 +229,8 @@
   const ADDRESS = { address: 0, first: 1, last: 2, events: 3, failures: 4, failedSignIns: 5, changes: 6, principals: 7 };
   const isAddressesCut = data.top_addresses.distinct > data.addresses.length;
   find("addresses-lead").textContent = data.addresses.length
-    ? `When each address was first and last seen in this file, newest first.${suspects.size ? " Addresses of findings come before all others." : ""}${isAddressesCut ? ` The table shows ${showNumber(data.addresses.length)} of ${showNumber(data.top_addresses.distinct)} addresses: those with failed sign-ins or changes to IAM, then the newest.` : ""}`
-    : "None in this file.";
+    ? `When each address was first and last seen in this ${data.noun}, newest first.${suspects.size ? " Addresses of findings come before all others." : ""}${isAddressesCut ? ` The table shows ${showNumber(data.addresses.length)} of ${showNumber(data.top_addresses.distinct)} addresses: those with failed sign-ins or changes to IAM, then the newest.` : ""}`
+    : noneHere;
   const length = Math.max(1, (data.end - data.start) * 1000);
   const clamp = (share) => Math.max(0, Math.min(1, share));
   const drawSpan = (cell, row) => {

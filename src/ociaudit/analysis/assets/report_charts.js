@@ -84,7 +84,7 @@ function drawBars(container, { series, title, height, marks = [], panels, onZoom
       return;
     }
     const numbers = OUTCOMES.map((name) => `${showNumber(series[name][bin])} ${name}`).join(" · ");
-    status.textContent = `${showSpan(timeOf(bin) * 1000, timeOf(bin + 1) * 1000)}   ${numbers}`;
+    fillWhole(status, `${showSpan(timeOf(bin) * 1000, timeOf(bin + 1) * 1000)}   ${numbers}`);
   };
   showBin(null);
 
@@ -206,11 +206,12 @@ const hasGap = (pattern) => /[ndx]/.test(pattern);
 
 /** Describe the map in words; a target counts once, by its worst state, as in the verdict. */
 function describeCoverage({ targets, targets_with_gaps: withGaps, targets_waived: waived, targets_provisional: provisional, rows_left_out: leftOut }) {
-  const answered = `${showNumber(targets - withGaps - waived)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range`;
+  const whole = targets - withGaps - waived;
+  const inPart = provisional && whole ? `, ${provisional >= whole ? (whole === 1 ? "" : "all of them ") : `${showNumber(provisional)} of them `}provisional in part` : "";
+  const answered = `${showNumber(whole)} of ${plural(targets, "target", "targets")} (region × compartment) answered for the whole range${inPart}`;
   const others = [
     withGaps ? plural(withGaps, "target has gaps and comes first", "targets have gaps and come first") : "",
     waived ? plural(waived, "target is denied and waived", "targets are denied and waived") : "",
-    provisional ? `${provisional === targets - withGaps - waived ? "all of these are" : `${showNumber(provisional)} of these ${provisional === 1 ? "is" : "are"}`} provisional in part` : "",
   ].filter(Boolean);
   const cut = leftOut ? ` ${plural(leftOut, "target is", "targets are")} not shown; none of them is in a worse state than those shown.` : "";
   return `${[answered, ...others].join("; ")}.${cut}`;
@@ -266,7 +267,7 @@ function drawCoverage(container, map) {
     const [from, until] = [inRange(timeOf(cell.bin)), inRange(timeOf(cell.bin + 1))];
     const isWhole = until - from === map.step && map.step % DAY === 0;
     const when = isWhole && map.step === DAY ? showTime(from * 1000, 10) : showSpan(from * 1000, until * 1000, isWhole ? 10 : 16);
-    readout.textContent = showHidden(`${when}   ${target.label}   ${STATES[run[0]][1]}`);
+    readout.replaceChildren(makeWhole("span", "", `${when}   ${target.label}   ${STATES[run[0]][1]}`));
   };
 
   const drawCells = (u) => {

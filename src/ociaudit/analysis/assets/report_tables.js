@@ -146,7 +146,7 @@ function setRoles(role, ...elements) {
   for (const element of elements) element.setAttribute("role", role);
 }
 
-const put = (cell, text) => cell.append(make("span", "", text));
+const put = (cell, text) => cell.append(makeWhole("span", "", text));
 const putTag = (cell, outcome) => cell.append(make("span", outcome === 1 ? "tag bad" : "tag", OUTCOMES[outcome]));
 
 /** Show the most frequent names as bars; each name is a button that searches for it. */

@@ -23,6 +23,28 @@ function make(tag, className = "", text = null, ...children) {
   return element;
 }
 
+// Dates with their time, and names of regions. None is longer than a phone is wide.
+const WHOLE = /\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:–\d\d:\d\d)?Z?)?(?![\w-])|\b[a-z]{2}(?:-[a-z]{2,12}){1,2}-\d{1,2}\b/g;
+
+/** Replace the content of an element by text, which may be hostile, in which no line breaks inside a date or a region. */
+function fillWhole(element, text) {
+  const shown = showHidden(String(text));
+  const parts = [];
+  let end = 0;
+  for (const match of shown.matchAll(WHOLE)) {
+    parts.push(shown.slice(end, match.index), make("span", "whole", match[0]));
+    end = match.index + match[0].length;
+  }
+  element.replaceChildren(...parts, shown.slice(end));
+}
+
+/** Return a new element with such text. */
+function makeWhole(tag, className, text) {
+  const element = make(tag, className);
+  fillWhole(element, text);
+  return element;
+}
+
 function makeButton(className, text, onClick) {
   const button = make("button", className, text);
   button.type = "button";
