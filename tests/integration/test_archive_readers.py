@@ -133,7 +133,9 @@ def test_a_summary_and_a_report_of_a_part(place: Path, tmp_path: Path) -> None:
     page = run(place, "report", "archive", "-o", str(tmp_path / "r.html"), *PART)
     assert f"{expected} events" in page.stderr.replace(",", "")
     text = (tmp_path / "r.html").read_text("utf-8")
-    assert "2025-06-03 06:10 to 2025-06-04 18:45 UTC, event time" in text
+    start, end = (f'<span class="whole">{time}</span>' for time in ("2025-06-03 06:10", "2025-06-04 18:45"))
+    assert f"{start} to {end} UTC, event time" in text
+    assert '"noun":"archive"' in text
 
 
 def test_a_difference_is_judged_by_what_both_cover(place: Path, archive: Path) -> None:
