@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ociaudit.client.object_storage import ObjectUrl
     from ociaudit.events.filters import EventFilter, FilterSpec
     from ociaudit.formats.base import EventEncoder, Record
-    from ociaudit.operations.archive_changes import ImportResult, PruneResult
+    from ociaudit.operations.archive_changes import ImportedFile, ImportResult, PruneResult
     from ociaudit.operations.context import Cancellation
 
 _STDOUT = 1
@@ -248,6 +249,26 @@ def _report_closed() -> DiskError:
 
 # --- import ----------------------------------------------------------------------------------------------------------
 
+
+def _require_folder(archive: Path | ObjectUrl, command: str, work_folder: Path | None = None) -> Path:
+    """Return the folder of an archive that is to be changed.
+
+    Raises:
+        UsageError: it is a URL; the hint names the folder in which syncs of the URL work.
+    """
+    if isinstance(archive, Path):
+        return archive
+    from ociaudit import api
+
+    folder, _ = api.place_archive(archive, work_folder)
+    if folder.is_dir():
+        rest = "FILE..." if command == "import" else "--before DATE"
+        hint = f"name that folder: oci-audit {command} {shlex.quote(str(folder))} {rest}; the next sync pushes it"
+    else:
+        hint = f"on the machine that syncs it, name the folder below archives/ in the work folder, such as {folder}"
+    raise UsageError(f"{archive} is a URL; {command} works on the folder that its syncs write", hint=hint)
+
+
 _sign_option = option(
     "--sign",
     "signing_key",
@@ -267,7 +288,7 @@ _sign_option = option(
     ),
 )
 @argument(
-    "archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive; an export with its manifest creates it."
+    "archive", type=PLACE, metavar="ARCHIVE", help="Folder of the archive; an export with its manifest creates it."
 )
 @argument(
     "files",
@@ -283,7 +304,7 @@ _sign_option = option(
 @option("-q", "--quiet", is_flag=True, help="Print only notices and errors.")
 @place_options
 def import_command(
-    archive: Path,
+    archive: Path | ObjectUrl,
     files: tuple[Path | ObjectUrl, ...],
     *,
     is_dry_run: bool,
@@ -303,10 +324,11 @@ def import_command(
     from ociaudit.operations.archive_changes import import_files
     from ociaudit.operations.context import Cancellation
 
+    folder = _require_folder(archive, "import", places.work_folder)
     cancellation = Cancellation()
     with console.handle_signals(cancellation.cancel):
         result = import_files(
-            archive,
+            folder,
             [places.fetch(one) for one in files],
             clock=SystemClock(),
             is_dry_run=is_dry_run,
@@ -315,7 +337,7 @@ def import_command(
             cancellation=cancellation,
         )
         if not quiet:
-            for line in describe_import(result, archive, is_dry_run=is_dry_run):
+            for line in describe_import(result, folder, is_dry_run=is_dry_run):
                 console.print_message(places.call_by_url(line))
     return ExitCode.OK
 
@@ -323,10 +345,7 @@ def import_command(
 def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) -> Iterator[str]:
     """Yield what was added, or would be, and what of the files counts as covered."""
     for one in result.files[:_SHOWN]:
-        counted = (
-            f"its events count, its coverage does not: {one.why_not}" if one.why_not else "whole, its coverage counts"
-        )
-        yield f"{one.path}: {counted}"
+        yield f"{one.path}: {_describe_imported(one)}"
     if len(result.files) > _SHOWN:
         yield f"… and {format_count(len(result.files) - _SHOWN, 'more file')}"
     dates = sorted(result.added_by_date)
@@ -334,8 +353,8 @@ def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) ->
     verb = "would be added" if is_dry_run else "added"
     yield f"{result.read:,} read, {format_count(result.added, 'event')} {verb}{span}"
     if result.covered_minutes:
-        more = "more would be covered" if is_dry_run else "more covered"
-        yield f"{format_count(result.covered_minutes, 'minute')} of targets {more}"
+        verb = "would grow" if is_dry_run else "grew"
+        yield f"coverage {verb} by {format_count(result.covered_minutes, 'target-minute')}"
     if result.skipped_targets:
         yield (
             f"coverage of {format_count(result.skipped_targets, 'target')} does not count: the archive does not "
@@ -343,10 +362,19 @@ def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) ->
         )
     if is_dry_run:
         yield f"dry run: {f'{archive} was not created' if result.is_new else 'nothing was changed'}"
-    elif result.commit is None:
-        yield "nothing was new; the archive is as before"
-    else:
+    elif result.commit is not None:
         yield f"commit {result.commit.sequence} of {archive}"
+    elif result.is_new:
+        yield f"{archive} was created and is empty: the files have no events and add no coverage"
+    else:
+        yield "nothing was new; the archive is as before"
+
+
+def _describe_imported(file: ImportedFile) -> str:
+    if file.why_not:
+        return f"its events count, its coverage does not: {file.why_not}"
+    has_gaps = file.manifest is not None and bool(file.manifest.gaps or file.manifest.waived_gaps)
+    return "its coverage counts" if has_gaps else "whole, its coverage counts"
 
 
 # --- prune -----------------------------------------------------------------------------------------------------------
@@ -362,12 +390,12 @@ def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) ->
         ),
     ),
 )
-@argument("archive", type=FILE, metavar="ARCHIVE", help="Folder of the archive.")
+@argument("archive", type=PLACE, metavar="ARCHIVE", help="Folder of the archive.")
 @option("--before", required=True, metavar="DATE", help="Remove the events of all UTC dates before this one.")
 @option("--reason", default="", metavar="TEXT", help="Why, for the record.")
 @option("--yes", "is_confirmed", is_flag=True, help="Do it; without, only show what would go.")
 @_sign_option
-def prune(archive: Path, *, before: str, reason: str, is_confirmed: bool, signing_key: Path | None) -> int:
+def prune(archive: Path | ObjectUrl, *, before: str, reason: str, is_confirmed: bool, signing_key: Path | None) -> int:
     """Remove old events from an archive; a commit says what went, when, and why.
 
     Exit codes: 0 done, 2 usage or not confirmed, 5 disk, 6 the archive is damaged.
@@ -375,9 +403,10 @@ def prune(archive: Path, *, before: str, reason: str, is_confirmed: bool, signin
     from ociaudit.clock import SystemClock
     from ociaudit.operations.archive_changes import prune_archive
 
+    folder = _require_folder(archive, "prune")
     with console.handle_signals(lambda _: None):  # a commit is short, and is not left half done
         result = prune_archive(
-            archive, before, clock=SystemClock(), is_confirmed=is_confirmed, reason=reason, signing_key=signing_key
+            folder, before, clock=SystemClock(), is_confirmed=is_confirmed, reason=reason, signing_key=signing_key
         )
         for line in describe_pruning(result):
             console.print_message(line)
