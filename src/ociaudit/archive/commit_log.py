@@ -20,6 +20,7 @@ import errno
 import hashlib
 import os
 import re
+import shlex
 import stat
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -169,7 +170,7 @@ def report_damage(message: str, *, archive: Path) -> CorruptRun:
     """Return the error for an archive that is not what oci-audit wrote; `message` names the file."""
     return CorruptRun(
         message,
-        hint=f"nothing was changed; see all that is wrong with: oci-audit verify {archive}, "
+        hint=f"nothing was changed; see all that is wrong with: oci-audit verify {shlex.quote(str(archive))}, "
         "then restore the named files from a backup",
     )
 
@@ -239,7 +240,9 @@ def _check_creatable(folder: ArchiveFolder) -> None:
     if is_taken:
         raise UsageError(f"{path} is not a folder; an archive is a folder", hint="name a folder that is empty or new")
     if not is_parent:
-        raise UsageError(f"the folder {parent} does not exist", hint=f"create it with: mkdir -p {parent}")
+        raise UsageError(
+            f"the folder {parent} does not exist", hint=f"create it with: mkdir -p {shlex.quote(str(parent))}"
+        )
     foreign = [name for name in names if name not in _EXPECTED_NAMES and not _TEMPORARY_NAME.fullmatch(name)]
     if foreign:
         raise UsageError(
@@ -264,7 +267,7 @@ def lock_archive(path: Path) -> Iterator[Callable[[], bool]]:
         DiskError: the lock cannot be opened.
     """
     if not is_archive(path):
-        raise UsageError(f"{path} is not an archive", hint=f"create one with: oci-audit sync {path}")
+        raise UsageError(f"{path} is not an archive", hint=f"create one with: oci-audit sync {shlex.quote(str(path))}")
     with contextlib.ExitStack() as stack:
         try:
             is_held = stack.enter_context(lock_folder(path))

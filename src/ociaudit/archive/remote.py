@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import shlex
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -146,7 +147,7 @@ class RemoteArchive:
         if data is None:
             raise CorruptRun(
                 f"{self.url.inside(f'commits/{path.name}')} was removed while it was read",
-                hint=f"see what is wrong with: oci-audit verify {self.url}",
+                hint=f"see what is wrong with: oci-audit verify {shlex.quote(str(self.url))}",
             )
         signed = await self._read(store, f"commits/{signature.name}")
         if signed is not None:
@@ -327,8 +328,8 @@ class RemoteArchive:
     def _refuse(self, sequence: int) -> UsageError:
         return UsageError(
             f"another oci-audit has written commit {sequence} of {self.url}; the one in {self._folder.path} is refused",
-            hint=f"{_ONE_WRITER}, then run this again with another --work-folder, or after: rm -r {self._folder.path}; "
-            "what only this one has received is requested again",
+            hint=f"{_ONE_WRITER}, then run this again with another --work-folder, or after: "
+            f"rm -r {shlex.quote(str(self._folder.path))}; what only this one has received is requested again",
         )
 
     async def _push_head(self, store: ObjectStore, head: Head) -> None:

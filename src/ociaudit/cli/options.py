@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -557,7 +558,8 @@ class Places:
             return place
         path = self.copy_archive(place)
         if path is None:
-            raise UsageError(f"{place} is not an archive", hint=f"create one with: oci-audit sync {place}")
+            hint = f"create one with: oci-audit sync {shlex.quote(str(place))}"
+            raise UsageError(f"{place} is not an archive", hint=hint)
         return path
 
     def fill(self, source: Input) -> Input:

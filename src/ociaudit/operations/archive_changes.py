@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,7 +170,8 @@ def _examine(path: Path) -> ImportedFile:
         problem = verification.problems[0]
         raise CorruptRun(
             f"{path} or its manifest is altered: {problem.file}: {problem.text}",
-            hint=f"see everything that is wrong with: oci-audit verify {path}, then restore both from a copy",
+            hint=f"see everything that is wrong with: oci-audit verify {shlex.quote(str(path))}, "
+            "then restore both from a copy",
         )
     return ImportedFile(path, sha256, size, manifest, _explain_partial(manifest))
 
@@ -209,7 +211,7 @@ def _choose_tenancy(archive: Path, files: Sequence[ImportedFile]) -> str:
     if not tenancy:
         raise UsageError(
             f"{archive} is not an archive, and no file with a manifest says whose events it would hold",
-            hint=f"create it first with: oci-audit sync {archive}",
+            hint=f"create it first with: oci-audit sync {shlex.quote(str(archive))}",
         )
     return tenancy
 
@@ -251,7 +253,8 @@ class _Import:
                     raise UnreadableInput(
                         f"{one.path} holds {format_count(source.kinds['unknown'], 'object')} that "
                         f"{'is' if source.kinds['unknown'] == 1 else 'are'} not audit events",
-                        hint=f"keep its events alone with: oci-audit convert {one.path} --event-type . -o events.json",
+                        hint=f"keep its events alone with: oci-audit convert {shlex.quote(str(one.path))} "
+                        "--event-type . -o events.json",
                     )
             if marked and one.manifest is None:
                 self._callbacks.on_notice(

@@ -7,6 +7,7 @@ Each result is `ok`, `warning`, `failed` or `skipped`, with what to do and the I
 from __future__ import annotations
 
 import asyncio
+import shlex
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,7 +171,7 @@ async def check_private_files(diagnosis: Diagnosis) -> list[CheckResult]:
             "private files",
             "warning",
             f"{file.named_by} {file.path} can be read by others (mode {file.mode:04o})",
-            f"chmod 600 '{file.path}'",
+            f"chmod 600 {shlex.quote(str(file.path))}",
         )
         for file in files
         if file.is_exposed and file.mode is not None
