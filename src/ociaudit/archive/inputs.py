@@ -36,7 +36,7 @@ from ociaudit.events.event import BadPage, encode_instant, parse_page, read_inst
 from ociaudit.events.fields import UNREADABLE_INSTANT, instant_of_minute
 from ociaudit.formats.base import Record
 from ociaudit.formats.detect import KIND_WORDS
-from ociaudit.formats.reader import check_source, ignore_incomplete, open_records, read_files
+from ociaudit.formats.reader import advise_files, check_source, ignore_incomplete, open_records, read_files
 from ociaudit.planning.shard import Target, floor_minute, format_minute
 from ociaudit.planning.time_range import parse_time, resolve_range
 from ociaudit.storage.atomic_io import explain_disk, is_part_of, open_private, write_all
@@ -707,7 +707,7 @@ def list_deliveries(folder: Path) -> list[Delivery]:
         if not found and (len(others) > _MAX_OTHERS or not waiting):
             raise UsageError(
                 f"{folder} is a folder, and neither an archive nor one with files of Connector Hub",
-                hint=f"name the files in it, for example {folder}/*, or an archive of oci-audit sync",
+                hint=advise_files(folder),
             )
     _reject_others(str(folder), found, others)
     return sorted(found)
@@ -830,7 +830,7 @@ def open_input(
     if not archive.state.sequence:
         raise UsageError(
             f"the archive {path} is empty: its first sync has not committed anything yet",
-            hint=f"continue it with: oci-audit sync {path}",
+            hint=f"continue it with: oci-audit sync {shlex.quote(str(path))}",
         )
     return ArchiveInput(path, select_view(archive, limits, now=now), url)
 

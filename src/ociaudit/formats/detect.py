@@ -75,14 +75,14 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARQUET_MAGIC = b"PAR1"
 _WHITE_SPACE = b" \t\r\n"
 _FOREIGN = (
-    (b"PK\x03\x04", "a ZIP archive; unpack it first"),
-    (b"BZh", "compressed with bzip2; decompress it first"),
-    (b"\xfd7zXZ", "compressed with xz; decompress it first"),
-    (b"<", "HTML or XML, perhaps an error page"),
-    (b"\x1f\x8b", "compressed twice; decompress it once"),
-    (b"\x28\xb5\x2f\xfd", "compressed twice; decompress it once"),
+    (b"PK\x03\x04", "a ZIP archive", "unpack it first, for example with unzip"),
+    (b"BZh", "compressed with bzip2", "decompress it first: bzip2 -dc"),
+    (b"\xfd7zXZ", "compressed with xz", "decompress it first: xz -dc"),
+    (b"<", "HTML or XML, perhaps an error page", "look at it: the command that wrote it may have failed"),
+    (b"\x1f\x8b", "compressed twice", "decompress it once: gzip -dc"),
+    (b"\x28\xb5\x2f\xfd", "compressed twice", "decompress it once: zstd -dc"),
 )
-"""First bytes -> what a file seems to be that cannot be read."""
+"""First bytes -> what a file seems to be that cannot be read, and what helps."""
 _CSV_LIKE = re.compile(rb'"?[A-Za-z_][\w.]*"?(,"?[\w.]*"?)+')
 _TABLE_NAMES = re.compile(rb'"?event_?(type|name|time|id)?"?', re.IGNORECASE)
 _SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
@@ -185,7 +185,7 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
             return _open_objects(text, whole, offset, line)
     if is_csv_header(text):
         return DetectedInput("CSV", read_csv(whole, offset=offset, line=line))
-    raise InvalidFile(_describe_foreign(head, text))
+    raise _explain_foreign(head, text)
 
 
 def _open_objects(text: bytes, whole: Iterator[bytes], offset: int, line: int) -> DetectedInput:
@@ -282,26 +282,32 @@ def _reject_second_mark(head: bytes, offset: int, line: int) -> NoReturn:
     )
 
 
-def _describe_foreign(head: bytes, text: bytes) -> str:
+def _explain_foreign(head: bytes, text: bytes) -> InvalidFile:
+    """Return the error for a file that is of no known kind; the hint says how to convert it, where that is known."""
     if _SKIPPABLE_FRAME.match(head):
-        return "this is zstd with a skippable frame first, as pzstd writes it; decompress it first: zstd -dc"
+        words = "this is zstd with a skippable frame first, as pzstd writes it"
+        return InvalidFile(words, hint="decompress it first: zstd -dc")
     if _SYSLOG.match(text):
-        return "this is a file of syslog lines, whose events follow a header; remove the headers: sed 's/^[^{]*//'"
-    for magic, words in _FOREIGN:
+        words = "this is a file of syslog lines, whose events follow a header"
+        return InvalidFile(words, filter_command="sed 's/^[^{]*//'")
+    for magic, words, hint in _FOREIGN:
         if head.startswith(magic) or text.startswith(magic):
-            return f"this is {words}"
+            return InvalidFile(f"this is {words}", hint=hint)
     line = text.split(b"\n", 1)[0].rstrip(b"\r")
     for separator, words in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "vertical bars")):
         names = line.split(b"\r")[0].split(separator)
         if len(names) > 1 and any(map(_TABLE_NAMES.fullmatch, names)):
-            return f"this is a CSV with {words} between its cells; save it with commas"
+            return InvalidFile(f"this is a CSV with {words} between its cells", hint="save it with commas instead")
     if b"\r" in line and any(map(_TABLE_NAMES.fullmatch, line.split(b"\r")[0].split(b","))):
-        return "this is a CSV whose lines end in CR alone; convert them: tr '\\r' '\\n'"
+        return InvalidFile("this is a CSV whose lines end in CR alone", hint="convert them: tr '\\r' '\\n'")
     if _CSV_LIKE.fullmatch(line):
-        return "this looks like a CSV without the column 'event', the only one that holds whole events"
+        return InvalidFile(
+            "this looks like a CSV without the column 'event', the only one that holds whole events",
+            hint="name a CSV that `oci-audit export` or `convert` wrote, or the events as JSON",
+        )
     offset = len(head) - len(text)
     start = text[:20].decode("utf-8", "replace")
-    return f"this is neither JSON nor CSV nor Parquet; it begins with {start!r}, at byte {offset:,}"
+    return InvalidFile(f"this is neither JSON nor CSV nor Parquet; it begins with {start!r}, at byte {offset:,}")
 
 
 class ObjectDetector:

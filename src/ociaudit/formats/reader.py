@@ -451,12 +451,17 @@ def check_source(path: Path) -> None:
     """
     with _explain_disk(str(path)):
         if path.is_dir():
-            raise UsageError(
-                f"{path} is a folder",
-                hint=f"name the files in it, for example {path}/*, or an archive of oci-audit sync",
-            )
+            raise UsageError(f"{path} is a folder", hint=advise_files(path))
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint="name a file that holds audit events, or - for stdin")
+
+
+def advise_files(folder: Path) -> str:
+    """Return a hint for a folder that a command cannot read: some commands take one file, others several."""
+    return (
+        f"name a file in it, or the folder of an archive; a command that takes several files takes all of them as "
+        f"{shlex.quote(str(folder))}/*"
+    )
 
 
 def check_distinct(sources: Sequence[Path | None]) -> None:
