@@ -23,6 +23,7 @@ import functools
 import importlib.util
 import ipaddress
 import os
+import re
 import ssl
 import sys
 from collections.abc import Iterable, Mapping
@@ -62,6 +63,7 @@ _CA_VARIABLES = ("OCI_CLI_CERT_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 _CA_HINT = "name a PEM file with the certificates of the authorities to trust"
 _DEFAULT_PROXY_PORTS = {"http": 80, "https": 443}
 _PROXY_SIGN_IN = 407
+_FAILED_CALL = re.compile(r"(?:\[Errno (\d+)\] )?Connect call failed \('([^']*)', (\d+)[^)]*\)")
 _PROXY_UNREACHABLE_HINT = "check HTTPS_PROXY, or name the service's host in NO_PROXY"
 _PROXY_HINT = "write it as http://proxy.example.com:3128, or name this host in NO_PROXY"
 
@@ -327,6 +329,17 @@ def make_ssl_context(bundle: CaBundle) -> ssl.SSLContext:
     return context
 
 
+def describe_failure(error: Exception) -> str:
+    """Return why a connection failed; an address, which asyncio gives as a tuple, in words."""
+
+    def show(found: re.Match[str]) -> str:
+        number = int(found[1] or getattr(error, "errno", None) or 0)
+        return f"{os.strerror(number) if number else 'no connection'} ({found[2]}, port {found[3]})"
+
+    text = getattr(error, "strerror", None) or str(error)
+    return _FAILED_CALL.sub(show, text).removeprefix("Multiple exceptions: ")
+
+
 def explain_certificate(host: str, reason: str) -> ConnectionFailed:
     """Return the error for a host whose certificate is not trusted; a retry would not help."""
     failure = ConnectionFailed(
@@ -405,7 +418,7 @@ async def try_proxy(proxy: str, *, timeout_seconds: float) -> None:
         async with asyncio.timeout(timeout_seconds):
             _, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or "no response in time"
+        reason = describe_failure(error) or "no response in time"
         raise ConnectionFailed(f"the proxy {shown} cannot be reached: {reason}") from error
     writer.close()
 

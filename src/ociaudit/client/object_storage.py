@@ -573,11 +573,12 @@ class OciStore:
         if error.code == "NamespaceNotFound":
             return UsageError(text, hint=await self._advise_namespace())
         if error.code in _READ_CODES or error.status == 403 or (error.status == 404 and not error.is_oci):
-            policy = self._credentials.format_policy("manage objects")
+            policy = self._credentials.format_policy("read objects")
             return AccessError(
                 text,
                 hint=f"check the bucket's name and that it is in the profile's region, {self._credentials.region}; "
-                f"else ask for: {policy} where target.bucket.name = '{self._bucket}'",
+                f"else ask for: {policy} where target.bucket.name = '{self._bucket}', with manage instead of read "
+                "to write there",
             )
         if error.status == 412:
             state = "it was changed by another program meanwhile" if has_object else "another program has removed it"

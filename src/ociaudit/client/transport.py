@@ -48,7 +48,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from ociaudit.client.network import choose_proxy, explain_certificate, explain_proxy, show_proxy
+from ociaudit.client.network import choose_proxy, describe_failure, explain_certificate, explain_proxy, show_proxy
 from ociaudit.client.rate_limiter import RateLimiter, Slot
 from ociaudit.client.signer import Credentials
 from ociaudit.clock import Clock
@@ -560,7 +560,7 @@ def _describe(error: Exception) -> str:
 
 
 def _describe_cause(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
+    text = describe_failure(error)
     if " object at 0x" in text:
         text = ""
     return _escape(text)[:_MAX_MESSAGE_SHOWN] or type(error).__name__
