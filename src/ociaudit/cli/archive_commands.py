@@ -5,6 +5,7 @@ Each command has a section: its options, its run, its screen. What they share co
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,8 @@ def sync(*, archive: Path | ObjectUrl, every: str | None, for_span: str | None, 
 
     if for_span is not None and every is None:
         raise UsageError("--for has no effect without --every", hint="add --every, or omit --for")
-    every_minutes = None if every is None else parse_duration(every)
-    for_minutes = None if for_span is None else parse_duration(for_span)
+    every_minutes = None if every is None else parse_duration(every, option="--every")
+    for_minutes = None if for_span is None else parse_duration(for_span, option="--for")
     if every_minutes is not None and every_minutes < 1:
         raise UsageError("--every is shorter than a minute", hint="choose at least 1m; 1h suits most tenancies")
     path, url = api.place_archive(archive, options["work_folder"])
@@ -437,7 +438,7 @@ def status(*, archive: Path | ObjectUrl, max_age: str | None, page: Path | None,
     from ociaudit.operations.status import encode_status, make_status
     from ociaudit.planning.time_range import parse_duration
 
-    limit = None if max_age is None else timedelta(minutes=parse_duration(max_age))
+    limit = None if max_age is None else timedelta(minutes=parse_duration(max_age, option="--max-age"))
     path = places.open_archive_folder(archive)
     if page is not None:
         _check_page(page, path)
@@ -461,7 +462,7 @@ def describe_status(found: Status, max_age: Any) -> Iterator[str]:
     state = found.archive.state
     yield summarize(found)
     if not state.sequence:
-        yield f"hint: run oci-audit sync {found.archive.folder.path}"
+        yield f"hint: run oci-audit sync {shlex.quote(str(found.archive.folder.path))}"
         return
     yield from (f"  {line}" for line in describe_verdict(found.verdict)[1:])
     yield from _describe_holdings(found, max_age)

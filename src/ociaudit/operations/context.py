@@ -178,9 +178,10 @@ class ExportOptions:
         for path in (self.output, self.manifest, PurePosixPath(self.url.name) if self.url else None):
             if path is not None:
                 check_placeholders(path)
-        for duration in (self.late, self.settle, self.deadline):
+        durations = (("--late", self.late), ("--settle", self.settle), ("--deadline", self.deadline))
+        for option, duration in durations:
             if duration is not None:
-                parse_duration(duration)
+                parse_duration(duration, option=option)
 
     def _check_values(self) -> None:
         for name, value, known in (

@@ -169,8 +169,8 @@ class SyncOptions:
             raise UsageError(
                 "--no-subtree has no effect without --compartment", hint="name a compartment, or omit --no-subtree"
             )
-        parse_duration(self.settle)
-        parse_duration(self.tail_keep)
+        parse_duration(self.settle, option="--settle")
+        parse_duration(self.tail_keep, option="--tail-keep")
         parse_rings(self.rescan)
         if self.signing_key is not None:
             check_signing_key(self.signing_key)

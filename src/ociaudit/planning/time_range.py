@@ -29,7 +29,7 @@ _FORMATS_HINT = (
     "write a date (2025-12-01 or 01.12.25), yesterday, a month (2025-12), a week (2025-W49 or last week), a time with "
     "its offset or zone (2025-12-01T08:00:00Z, 2025-12-01 09:00 Europe/Berlin), an age (7d, 36h, 90m) or now"
 )
-_DURATION_HINT = "write whole minutes, hours or days: 15m, 1h, 2d; windows are whole minutes"
+_DURATION_HINT = "write whole minutes, hours, days or weeks, such as 15m, 1h, 2d or 1w"
 _ZONE_HINT = "write an offset (+01:00), Z for UTC, or a zone's full name (Europe/Berlin)"
 _DIGITS_HINT = "8 digits are a date (20251201), 10 are seconds and 13 are milliseconds since 1970"
 _MAX_DURATION_DAYS = 3660
@@ -140,17 +140,17 @@ def pin_instant(text: str, *, now: datetime) -> str:
     return (_EPOCH + seconds * _SECOND).isoformat()[:19] + fraction + "Z"
 
 
-def parse_duration(text: str) -> int:
-    """Return the minutes of a duration such as `15m`, `1h`, `2d12h` or `P7D`.
+def parse_duration(text: str, *, option: str = "") -> int:
+    """Return the minutes of a duration such as `15m`, `1h`, `2d12h` or `P7D`; an error names the option that has it.
 
     Raises:
-        UsageError: the text has another form (seconds included, because windows are whole minutes), or is too long.
+        UsageError: the text has another form (seconds included), or is too long.
     """
-    minutes = _parse_span(_fold(text))
+    minutes, where = _parse_span(_fold(text)), option and f"{option}: "
     if minutes is None:
-        raise UsageError(f"the duration {text!r} is not in a known format", hint=_DURATION_HINT)
+        raise UsageError(f"{where}the duration {text!r} is not in a known format", hint=_DURATION_HINT)
     if minutes > _MAX_DURATION_DAYS * MINUTES_PER_DAY:
-        raise UsageError(f"the duration {text!r} exceeds {_MAX_DURATION_DAYS:,} days", hint=_DURATION_HINT)
+        raise UsageError(f"{where}the duration {text!r} exceeds {_MAX_DURATION_DAYS:,} days", hint=_DURATION_HINT)
     return minutes
 
 
@@ -416,7 +416,7 @@ def resolve_event_range(start: str, end: str, *, late: str, now: datetime) -> Ti
     Raises:
         UsageError: as for `resolve_range`, or `late` is not a duration.
     """
-    late_minutes = parse_duration(late)
+    late_minutes = parse_duration(late, option="--late")
     typed_end = parse_time(end, now=now)
     event_window = Window(resolve_range(start, end, now=now).window.start, typed_end.as_end)
     current = floor_minute(now)
