@@ -55,6 +55,7 @@ _NARROWEST_CELL = 8
 _CUT_NOTE = ", … marks what did not fit; --format json has it whole"
 _WIDEST_IN_FILE = 200
 _HANGING = " " * 4
+_SQL = re.compile(r"[\s(]*(select|with|from)\s", re.IGNORECASE)
 _OCID = re.compile(r"ocid1\.[\w.*-]+")
 """An OCID, which Audit masks with asterisks in some fields."""
 _UNBROKEN = re.compile(r"ocid1\.[\w.*-]+| *(?:(?!ocid1\.)[^ ])+| +")
@@ -160,6 +161,9 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
     hint = 'for example: oci-audit query audit.json "SELECT event_name, count(*) FROM events GROUP BY 1"'
     if named is not None:
         sql, inputs = find_named_query(named).sql, arguments
+        typed = next((one for one in arguments if _SQL.match(one) and not Path(one).exists()), None)
+        if typed is not None:
+            raise UsageError(f"--named and the query {typed!r} exclude each other", hint="omit one of them")
     else:
         if not arguments:
             raise UsageError("neither a file nor a query is named", hint=hint)
