@@ -24,13 +24,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ociaudit.errors import DiskError, UsageError, format_count
+from ociaudit.errors import REPEAT, DiskError, UsageError, format_count
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 _LOCK_NAME = "lock"
 _IS_MACOS = hasattr(fcntl, "F_FULLFSYNC")
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_READING = frozenset({"read", "read the ledger folder", "open", "list", "look at", "look into"})
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _REUSED_BY_ANOTHER_PROCESS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 _CHECK_INTERVAL_SECONDS = 0.2
@@ -52,8 +53,10 @@ def explain_disk(action: str, path: Path) -> Iterator[None]:
         hint = None
         if error.errno in _DISK_FULL:
             hint = f"the disk of {path.parent} is full; make room, then run the same command again"
-        elif isinstance(error, PermissionError):
+        elif isinstance(error, PermissionError) and action != "read":
             hint = f"check the permissions of {path.parent}, or choose another location"
+        elif action in _READING:
+            hint = f"check its mode with `ls -ld {shlex.quote(str(path))}`, and the disk that it is on; then {REPEAT}"
         elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
             hint = f"look at it with `ls -ld {shlex.quote(str(path))}`; move it away, or choose another location"
         raise DiskError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error

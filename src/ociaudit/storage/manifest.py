@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -415,7 +416,8 @@ def check_signing_key(key: Path) -> None:
     """
     _find_ssh_keygen()
     if not key.is_file():
-        raise UsageError(f"the signing key {key} does not exist", hint="create one with: ssh-keygen -t ed25519 -f KEY")
+        hint = f"create it with: ssh-keygen -t ed25519 -f {shlex.quote(str(key))}"
+        raise UsageError(f"the signing key {key} does not exist", hint=hint)
     _sign(b"", key, NAMESPACE)
 
 
@@ -462,7 +464,8 @@ def check_signature(
     """Check a signature; `signer` is a public key file, or an allowed-signers file of OpenSSH.
 
     Raises:
-        UsageError: ssh-keygen is missing, or `signer` cannot be read.
+        UsageError: ssh-keygen is missing, or `signer` is not a file.
+        DiskError: `signer` cannot be read.
     """
     seen = _run(["-Y", "check-novalidate", "-n", namespace, "-s", str(signature_path)], data)
     found = _FINGERPRINT.search(seen.stdout.decode("utf-8", "replace"))
@@ -491,6 +494,8 @@ def check_signature(
 
 def _allow_signer(signer: Path, signature_path: Path, allowed: Path) -> tuple[Path, str]:
     """Return an allowed-signers file for OpenSSH and the identity to look for in it."""
+    if not signer.is_file():
+        raise UsageError(f"--signer {signer}: there is no such file", hint="name the signer's public SSH key")
     with explain_disk("read", signer):
         text = signer.read_text("utf-8", "replace")
     if re.match(r"(ssh-|ecdsa-|sk-)", text):
