@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,12 +113,12 @@ def _keep_archive(archive: Path, connection: ConnectionOptions, url: str, cancel
         progress = QuietProgress()
         result = api.run_sync(options, connection, callbacks=progress, cancellation=cancellation)
         console.print_output("")
-        console.print_output(f"oci-audit sync {archive} ({moment})")
+        console.print_output(f"oci-audit sync {shlex.quote(str(archive))} ({moment})")
         for line in describe_sync(result, progress, {"quiet": False, "verbose": 0}):
             console.print_output(f"  {line}")
     status = make_status(open_archive(archive), now=SystemClock().now())
     console.print_output("")
-    console.print_output(f"oci-audit status {archive}")
+    console.print_output(f"oci-audit status {shlex.quote(str(archive))}")
     for line in describe_status(status, None):
         console.print_output(f"  {line}")
     console.print_lines("\n".join(f"  {line}" for line in draw_calendar(status.calendar, has_color=False)))
@@ -180,7 +181,7 @@ def describe_demo(result: ExportResult, overview: Overview) -> Iterator[str]:
     yield f"manifest: {result.manifest_path} (sha256:{result.digest})"
     yield ""
     yield "one of the users had a password guessed; see what the summary detects:"
-    yield f"  oci-audit summary {result.output}"
+    yield f"  oci-audit summary {shlex.quote(str(result.output))}"
 
 
 def _describe_coverage(result: ExportResult) -> Iterator[str]:
@@ -198,7 +199,7 @@ def _describe_coverage(result: ExportResult) -> Iterator[str]:
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
         yield f"  {name:{width}}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
     for line in console.list_gap_lines(result.gaps, paths, requested=result.manifest.range):
-        yield line if line.startswith("    ") else f"  GAP {line.strip()}"
+        yield f"  GAP {line.strip()}"
     yield f"  {len(covered) - len(gaps)} of {format_count(len(covered), 'target')} complete"
     if gaps:
         yield "  (one compartment of the synthetic tenancy is forbidden, to show what a gap looks like)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -215,7 +216,9 @@ def export(
     """
     from ociaudit.operations.context import Cancellation
 
-    progress = choose_progress(is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"])
+    progress = choose_progress(
+        is_quiet=quiet, log_format=options["log_format"], verbosity=options["verbose"], source=options["source"]
+    )
     cancellation = Cancellation()
     with contextlib.ExitStack() as signals:
         try:
@@ -337,7 +340,7 @@ def choose_range(start: str | None, end: str | None, last: str | None) -> tuple[
             f"--last takes a duration, not {last!r}",
             hint=f"write --start 'last {last}' --end 'last {last}' for that of the calendar, or --last 7d",
         )
-    parse_duration(last)
+    parse_duration(last, option="--last")
     return last, "now"
 
 
@@ -356,7 +359,9 @@ def check_modes(*, output: Path | ObjectUrl | None, dry_run: bool, probe: bool, 
         raise UsageError("missing option '-o' / '--output'", hint=_EXAMPLE_HINT)
 
 
-def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity: int = 0) -> QuietProgress:
+def choose_progress(
+    *, is_quiet: bool, log_format: LogFormat = "text", verbosity: int = 0, source: str = "list-events"
+) -> QuietProgress:
     """Return the progress that suits who watches: a terminal, a file, a program, or nobody.
 
     Raises:
@@ -371,7 +376,13 @@ def choose_progress(*, is_quiet: bool, log_format: LogFormat = "text", verbosity
         return JsonLog(is_quiet=is_quiet, verbosity=verbosity)
     if is_quiet:
         return QuietProgress()
-    return BarProgress(verbosity=verbosity) if console.is_terminal() else LineProgress(verbosity=verbosity)
+    kind = BarProgress if console.is_terminal() else LineProgress
+    return kind(verbosity=verbosity, time_basis=_name_time(source))
+
+
+def _name_time(source: str) -> str:
+    """Return which time of an event a source selects by."""
+    return "event time" if source == "logging-search" else "processed time"
 
 
 def read_waivers(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -460,7 +471,8 @@ def _describe_pinned_range(result: ExportResult, options: Mapping[str, Any]) -> 
     """Yield what to type from the next day on, if the range was typed as `yesterday` or the like."""
     arguments = result.manifest.arguments
     if result.output is not None and (arguments.start, arguments.end) != (options["start"], options["end"]):
-        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {result.shown_output}"
+        output = shlex.quote(str(result.shown_output))
+        yield f"hint: on another day, write --start {arguments.start} --end {arguments.end} -o {output}"
 
 
 def describe_result(result: ExportResult) -> Iterator[str]:
@@ -512,7 +524,7 @@ def _describe_identical(totals: Totals) -> str:
 
 def describe_empty_filter(result: ExportResult) -> Iterator[str]:
     """Yield what was scanned if no event matched the filter."""
-    from ociaudit.events.conditions import find_recorded_names
+    from ociaudit.events.conditions import find_aliases, find_recorded_names
     from ociaudit.events.filters import FilterSpec
 
     arguments, totals = result.manifest.arguments, result.manifest.totals
@@ -530,7 +542,7 @@ def describe_empty_filter(result: ExportResult) -> Iterator[str]:
     for name, values in result.nearest_values.items():
         yield f"hint: nearest {name} among the events scanned: {', '.join(values)}"
     for pattern in patterns:
-        found = find_recorded_names(pattern)
+        found = None if find_aliases(pattern) else find_recorded_names(pattern)  # aliases are resolved already
         if found:
             yield f"hint: Audit records {found[0]} as {', '.join(found[1])}"
 
@@ -560,7 +572,7 @@ def describe_preview(preview: Preview) -> Iterator[str]:
     yield f"dry run: {format_count(preview.requests_made, 'request')} made, nothing written"
     yield (
         f"range       {format_minute(plan.window.start)} to {format_minute(plan.window.end)} "
-        f"(processed time, end exclusive; {plan.window.minutes / MINUTES_PER_DAY:,.2f} days)"
+        f"({_name_time(plan.arguments.source)}, end exclusive; {plan.window.minutes / MINUTES_PER_DAY:,.2f} days)"
     )
     yield f"regions     {len(regions):,}: {', '.join(regions[:_REGIONS_SHOWN])}{more}"
     yield f"targets     {len(regions):,} × {format_count(compartments, 'compartment')} = {len(plan.targets):,}"

@@ -94,12 +94,13 @@ class RunStats(Callbacks):
     kept: tuple[Path, int] | None = None
     """The run directory that stays, and its size in bytes."""
     began_at: float = field(init=False)
+    _done_at: float = field(init=False)
     slow: list[ShardTime] = field(default_factory=list)
     _started: dict[Shard, _StartedShard] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self.began_at = self.monotonic()
+        self.began_at = self._done_at = self.monotonic()
 
     def on_scope(self, paths: Mapping[str, str], waived: frozenset[str]) -> None:
         """Keep the names."""
@@ -150,6 +151,7 @@ class RunStats(Callbacks):
     def on_shard_done(self, shard: Shard) -> None:
         """Count the shard, and keep it if it is among the slowest."""
         self.shards_done += 1
+        self._done_at = self.monotonic()
         region = self._find(shard)
         region.shards_done += 1
         region.shards = max(region.shards, region.shards_done)
@@ -203,10 +205,14 @@ class RunStats(Callbacks):
 
     @property
     def seconds_left(self) -> float | None:
-        """Return how long requesting may still take, judged by the shards done; None if unknown."""
+        """Return how long requesting may still take, judged by the shards done; None if unknown.
+
+        It is unknown, too, once no shard has been done for longer than that, for example while retries wait.
+        """
         if not self.shards_done or self.shards_done >= self.shards or self.to_write is not None:
             return None
-        return self.elapsed_seconds * (self.shards - self.shards_done) / self.shards_done
+        left = self.elapsed_seconds * (self.shards - self.shards_done) / self.shards_done
+        return left if left >= self.monotonic() - self._done_at else None
 
     @property
     def in_flight(self) -> int | None:
@@ -229,12 +235,14 @@ class RunStats(Callbacks):
         return self.regions.setdefault(shard.target.region, RegionStats())
 
 
-def describe_plan(window: Window, targets: Sequence[Target], shard_count: int) -> str:
-    """Return what will be requested, in one line."""
+def describe_plan(
+    window: Window, targets: Sequence[Target], shard_count: int, *, time_basis: str = "processed time"
+) -> str:
+    """Return what will be requested, in one line; `time_basis` is the time that the window means."""
     regions = len({target.region for target in targets})
     compartments = len({target.compartment for target in targets})
     return (
-        f"requesting {format_minute(window.start)} to {format_minute(window.end)} (processed time, end exclusive) "
+        f"requesting {format_minute(window.start)} to {format_minute(window.end)} ({time_basis}, end exclusive) "
         f"in {format_count(regions, 'region')} × {format_count(compartments, 'compartment')}: "
         f"{format_count(shard_count, 'window')}"
     )
@@ -370,9 +378,16 @@ class QuietProgress(RunStats):
 class LineProgress(QuietProgress):
     """Prints the plan first, then a line every few seconds."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, verbosity: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        verbosity: int = 0,
+        time_basis: str = "processed time",
+    ) -> None:
         """Start at zero. `verbosity` 1 adds windows, splits and every retry, 2 every request."""
         super().__init__(monotonic=monotonic)
+        self._time_basis = time_basis
         self._verbosity = verbosity
         self._has_reported_throttling = False
         self._printed_at = self._regions_printed_at = self.began_at
@@ -380,7 +395,7 @@ class LineProgress(QuietProgress):
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:
         """Print what will be requested."""
         super().on_plan(window, targets, shard_count)
-        console.print_message(describe_plan(window, targets, shard_count))
+        console.print_message(describe_plan(window, targets, shard_count, time_basis=self._time_basis))
 
     def on_request(self, request: FinishedRequest) -> None:
         """Count the request."""
@@ -466,9 +481,9 @@ class LineProgress(QuietProgress):
 class BarProgress(LineProgress):
     """Shows the same numbers in a block at the bottom of the terminal."""
 
-    def __init__(self, *, verbosity: int = 0) -> None:
+    def __init__(self, *, verbosity: int = 0, time_basis: str = "processed time") -> None:
         """Prepare the block without drawing it."""
-        super().__init__(verbosity=verbosity)
+        super().__init__(verbosity=verbosity, time_basis=time_basis)
         self._bar = console.ProgressBar()
 
     def on_plan(self, window: Window, targets: Sequence[Target], shard_count: int) -> None:

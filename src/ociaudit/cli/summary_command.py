@@ -115,13 +115,13 @@ def summary(
     if as_json:
         console.print_data(encode_summary(result))
     else:
-        for line in describe_summary(result):
+        for line in describe_summary(result, width=console.find_width()):
             console.print_output(line)
     return ExitCode.OK
 
 
-def describe_summary(summary: Summary) -> Iterator[str]:
-    """Yield the screen, line by line."""
+def describe_summary(summary: Summary, *, width: int | None = None) -> Iterator[str]:
+    """Yield the screen, line by line; `width` is that of the terminal, if it goes to one."""
     names = list_names([clean_text(one.file) for one in summary.files], shown=_FILES_SHOWN)
     size = f"{summary.raw_bytes / 1e6:,.1f} MB of JSON"
     yield f"{names}: {format_count(summary.events, 'event')}, {size}"
@@ -134,7 +134,7 @@ def describe_summary(summary: Summary) -> Iterator[str]:
         yield ""
         yield from _describe_detections(summary.findings)
         yield ""
-        yield from _describe_tops(summary)
+        yield from _describe_tops(summary, _SCREEN_WIDTH if width is None else width)
         yield ""
         yield from _describe_rest(summary)
     for limit in summary.limits:
@@ -187,8 +187,7 @@ def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
     requested = Range(coverage.asked_start or "", coverage.asked_end or "")
     lines = list(console.list_gap_entries(coverage.gaps, coverage.compartment_paths, requested))
     for line in lines[:_GAP_LINES_SHOWN]:
-        is_continued = line.startswith("    ")
-        yield f"{'':<{_LABEL}}{'    ' if is_continued else 'GAP '}{clean_text(line.strip())}"
+        yield f"{'':<{_LABEL}}GAP {clean_text(line.strip())}"
     if len(lines) > _GAP_LINES_SHOWN:
         yield f"{'':<{_LABEL}}… and more gaps; all are in the manifest"
 
@@ -233,8 +232,8 @@ def _is_one_day(detection: DetectionEntry) -> bool:
     return len(days) == 1 and (detection.first or "")[:10] in days
 
 
-def _describe_tops(summary: Summary) -> Iterator[str]:
-    """Yield event names, principals and addresses side by side."""
+def _describe_tops(summary: Summary, screen_width: int) -> Iterator[str]:
+    """Yield event names, principals and addresses side by side; on a narrow screen, one below the other."""
     from rich.cells import cell_len
 
     columns = (
@@ -244,6 +243,9 @@ def _describe_tops(summary: Summary) -> Iterator[str]:
     )
     shown = [(title, entries[:_ROWS]) for title, entries in columns]
     cells = [_align(title, [(clean_text(name), number) for name, number in entries]) for title, entries in shown]
+    if screen_width < _SCREEN_WIDTH:
+        yield from (_fit(cell, screen_width).rstrip() for column in cells for cell in column)
+        return
     widths = fit_widths([max(map(cell_len, column)) for column in cells], _SCREEN_WIDTH)
     for row in itertools.zip_longest(*cells, fillvalue=""):
         yield "  ".join(_fit(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -571,9 +571,12 @@ class _Export:
         compartments = frozenset[str]().union(*waivers.values())
         waived = tuple(gap for gap in found if _is_waived(gap, compartments))
         used = {gap.target.compartment for gap in waived}
+        in_scope = {target.compartment for target in fetched.plan.targets}
         for text, meant in sorted(waivers.items()):
             if listed is not None and not meant <= listed.keys():
                 reason = "the tenancy lists no such compartment"
+            elif not meant & in_scope:
+                reason = "it is not in the scope of this export"
             else:
                 reason = "access was not denied"
             if not meant & used:
