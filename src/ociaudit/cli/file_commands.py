@@ -144,14 +144,10 @@ def _convert(
     from ociaudit.operations.context import pin_filter
     from ociaudit.operations.convert import ConvertOptions, convert_events
 
-    event_filter = EventFilter(pin_filter(wanted, now=SystemClock().now()))
-    progress = QuietProgress()
-    for notice in event_filter.notices:
-        progress.on_notice(notice)
     convert_options = ConvertOptions(
         inputs=inputs,
         output=output,
-        event_filter=event_filter,
+        event_filter=EventFilter(pin_filter(wanted, now=SystemClock().now())),
         output_format=choose_output_format(
             output, file_format=options["file_format"], compression=options["compression"]
         ),
@@ -162,7 +158,7 @@ def _convert(
         overwrite=options["overwrite"],
         is_strict=options["is_strict"],
     )
-    return convert_events(convert_options, callbacks=progress, cancellation=cancellation)
+    return convert_events(convert_options, callbacks=QuietProgress(), cancellation=cancellation)
 
 
 def describe_conversion(conversion: Conversion, output: Path | ObjectUrl | None) -> Iterator[str]:
