@@ -371,7 +371,7 @@ class OciStore:
         try:
             response = await self._fetch(f"{self._locate()}/n/", Call(), _parse_namespace)
         except RequestError as error:
-            raise await self._explain("the Object Storage namespace cannot be read", error) from error
+            raise await self._explain("the Object Storage namespace cannot be read", error, is_reading=True) from error
         return response.body
 
     async def head(self, name: str) -> ObjectFacts | None:
@@ -385,7 +385,7 @@ class OciStore:
             return _read_facts(response.headers)
         except RequestError as error:
             if not isinstance(error, ServiceError) or error.status != 404:
-                raise await self._explain(f"{self.show(name)} cannot be inspected", error) from error
+                raise await self._explain(f"{self.show(name)} cannot be inspected", error, is_reading=True) from error
         accepted = frozenset({200, 206})
         try:
             response = await self._fetch(
@@ -394,7 +394,7 @@ class OciStore:
         except RequestError as error:
             if isinstance(error, ServiceError) and error.code == "ObjectNotFound":
                 return None
-            raise await self._explain(f"{self.show(name)} cannot be inspected", error) from error
+            raise await self._explain(f"{self.show(name)} cannot be inspected", error, is_reading=True) from error
         return await self.head(name)  # it has just been written
 
     async def read(self, name: str, *, start: int, length: int, etag: str) -> bytes:
@@ -415,7 +415,9 @@ class OciStore:
                     f"{self.show(name)} was removed while it was read{format_request_id(error)}",
                     hint="find out who removes it, then run the same command again",
                 ) from error
-            raise await self._explain(f"{self.show(name)} cannot be read", error, hint=_READ_HINT) from error
+            raise await self._explain(
+                f"{self.show(name)} cannot be read", error, hint=_READ_HINT, is_reading=True
+            ) from error
 
     async def put(self, name: str, data: bytes, *, replaces: str | None) -> ObjectFacts:
         """Implement `ObjectStore.put`."""
@@ -482,7 +484,9 @@ class OciStore:
                 if found.nextStartWith is not None and found.nextStartWith <= start:
                     raise InvalidResponse("the service listed the same names twice")
             except RequestError as error:
-                raise await self._explain(f"{self.show(prefix)}* cannot be listed", error, hint=_READ_HINT) from error
+                raise await self._explain(
+                    f"{self.show(prefix)}* cannot be listed", error, hint=_READ_HINT, is_reading=True
+                ) from error
             for one in found.objects:
                 yield one.name
             if found.nextStartWith is None:
@@ -562,9 +566,15 @@ class OciStore:
         return str(ObjectUrl("oci", self._bucket, self._namespace, name))
 
     async def _explain(
-        self, problem: str, error: RequestError, *, hint: str | None = None, has_object: bool = True
+        self,
+        problem: str,
+        error: RequestError,
+        *,
+        hint: str | None = None,
+        has_object: bool = True,
+        is_reading: bool = False,
     ) -> OciAuditError:
-        """Return the error that stops the program, for a failed request."""
+        """Return the error that stops the program, for a failed request; `is_reading`: one that changes nothing."""
         text = f"{problem}: {error}{format_request_id(error)}"
         if not isinstance(error, ServiceError):
             return ServiceUnreachable(text)
@@ -573,12 +583,12 @@ class OciStore:
         if error.code == "NamespaceNotFound":
             return UsageError(text, hint=await self._advise_namespace())
         if error.code in _READ_CODES or error.status == 403 or (error.status == 404 and not error.is_oci):
-            policy = self._credentials.format_policy("read objects")
+            policy = self._credentials.format_policy("read objects" if is_reading else "manage objects")
             return AccessError(
                 text,
                 hint=f"check the bucket's name and that it is in the profile's region, {self._credentials.region}; "
-                f"else ask for: {policy} where target.bucket.name = '{self._bucket}', with manage instead of read "
-                "to write there",
+                f"else ask for: {policy} where target.bucket.name = '{self._bucket}'"
+                + ("; to write there, too, ask to manage objects" if is_reading else ""),
             )
         if error.status == 412:
             state = "it was changed by another program meanwhile" if has_object else "another program has removed it"

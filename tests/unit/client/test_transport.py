@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -152,6 +153,20 @@ ADDRESS = ConnectionKey("audit.example.com", 443, True, ssl.create_default_conte
     ("error", "words"),
     [
         (aiohttp.ClientConnectorError(ADDRESS, OSError(111, "Connection refused")), "Connection refused"),
+        (
+            aiohttp.ClientConnectorError(ADDRESS, OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")),
+            "Connection refused (127.0.0.1, port 1)",
+        ),
+        (
+            aiohttp.ClientConnectorError(
+                ADDRESS,
+                OSError(
+                    f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] Connect call failed ('::1', 1, 0, 0), "
+                    f"[Errno {errno.EHOSTUNREACH}] Connect call failed ('10.0.0.1', 1)"
+                ),
+            ),
+            "Connection refused (::1, port 1), No route to host (10.0.0.1, port 1)",
+        ),
         (aiohttp.ClientConnectorDNSError(ADDRESS, OSError(-2, "Name or service not known")), "not known"),
         (aiohttp.ClientConnectorSSLError(ADDRESS, ssl.SSLError(1, "wrong version number")), "wrong version"),
         (aiohttp.ClientProxyConnectionError(ADDRESS, OSError(111, "Connection refused")), "Connection refused"),
