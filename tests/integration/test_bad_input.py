@@ -551,4 +551,5 @@ def test_a_folder_is_no_file_of_events(tmp_path, arguments, words):
     """Every command that reads a file says that this is a folder, or no file, and what to name instead."""
     finished = run_process([find_command("oci-audit"), *arguments], cwd=tmp_path)
     assert_explained(finished, 2, words)
+    assert "name a file in it" in finished.hint_lines[0]
     assert list_names(tmp_path) == []

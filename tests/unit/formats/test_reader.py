@@ -543,12 +543,29 @@ def test_a_byte_order_mark_twice_is_rejected_with_the_command_that_removes_it(
         (b"event_time\tevent\n2025\t{}\n", "CSV with tabs"),
         (b"event_time,event\r2025,{}\r", "CR alone"),
         (b"\xc3\xaf\xc2\xbb\xc2\xbf{}", "encoded twice"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"BZh9", "bzip2"),
+        (b"\xfd7zXZ\0", "with xz"),
+        (b"<html>", "HTML"),
+        (gzip.compress(gzip.compress(b"{}")), "compressed twice"),
+        (b"name,status\na,200\n", "without the column 'event'"),
     ],
 )
 def test_foreign_files_are_named_for_what_they_are(content: bytes, words: str, write: Callable[..., Path]) -> None:
-    """Syslog lines, and tables with other separators or line ends, are rejected by name."""
-    with pytest.raises(UnreadableInput, match=words):
+    """Syslog lines, and tables with other separators or line ends, are rejected by name; the hint says what helps."""
+    with pytest.raises(UnreadableInput, match=words) as caught:
         read(write(content))
+    assert "create it again" not in caught.value.hint
+
+
+def test_syslog_lines_are_rejected_with_the_command_that_removes_their_headers(write: Callable[..., Path]) -> None:
+    """What the hint says to type gives a file that can be read."""
+    header = b"Dec  1 00:00:00 host oci: "
+    path = write(b"\n".join(header + raw for raw in RAWS) + b"\n", "o'dd name")
+    with pytest.raises(UnreadableInput, match="syslog") as caught:
+        read(path)
+    subprocess.run(["sh", "-c", caught.value.hint.removeprefix("convert it: ")], check=True)
+    assert [record.raw for record in read(Path(f"{path}.utf8"))[0]] == RAWS
 
 
 def read_parts(parts: list[FilePart]) -> list[list[bytes]]:
