@@ -119,4 +119,12 @@ def test_a_waiver_of_what_was_not_denied_is_told(emulator, tmp_path):
     """An OCID that was not denied waives nothing, and the run says so."""
     finished = export(emulator, tmp_path, "--waive", find_compartment(emulator, "network"))
     assert finished.code == 10
-    assert "has no effect" in finished.stderr
+    assert "has no effect: access was not denied" in finished.stderr
+
+
+def test_a_waiver_of_what_is_not_in_the_scope_is_told(emulator, tmp_path):
+    """A compartment that exists and is not exported waives nothing; whether it is denied is not said."""
+    scope = ("--compartment", find_compartment(emulator, "network"), "--no-subtree")
+    finished = export(emulator, tmp_path, *scope, "--waive", "investigations")
+    assert finished.code == 0, finished.stderr
+    assert "--waive investigations has no effect: it is not in the scope of this export" in finished.stderr

@@ -147,6 +147,8 @@ def test_a_name_that_audit_does_not_record_is_explained_once(asked: Asked, tmp_p
     options = ("--event-name", "LoginFailure", "--event-name", "loginfailure", "--quiet")
     finished = run_export(asked.emulator, tmp_path, *asked.scope, *options, "-o", "audit.json")
     assert finished.stderr.count("Audit does not record LoginFailure") == 1
+    command = [find_command("oci-audit"), "convert", "audit.json", "-o", "again.json", *options]
+    assert run_process(command, cwd=tmp_path).stderr.count("Audit does not record LoginFailure") == 1
     events = json.loads((tmp_path / "audit.json").read_bytes())
     assert {event["data"]["message"] for event in events} <= {
         f" {name} failed" for name in ("InteractiveLogin", "FederatedInteractiveLogin", "VerifyMfaToken")

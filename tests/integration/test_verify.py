@@ -351,6 +351,14 @@ def test_signature_of_somebody_else(command, signed, keys):
     assert "by another signer" in ended.stdout
 
 
+def test_a_signer_that_does_not_exist(command, signed):
+    """A named key file that is not there is a usage error that names the option."""
+    ended = verify(command, signed, "audit.json", "--signer", "nosuch.pub")
+    assert ended.status == 2
+    assert "--signer nosuch.pub: there is no such file" in ended.stderr
+    assert "public SSH key" in ended.stderr
+
+
 def test_signature_missing(command, plain, keys):
     """Where a signer is expected, an unsigned export is exit 7."""
     ended = verify(command, plain.parent, "plain.json", "--signer", str(keys / "mine.pub"))

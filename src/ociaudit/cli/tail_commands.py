@@ -365,7 +365,7 @@ def describe_import(result: ImportResult, archive: Path, *, is_dry_run: bool) ->
     elif result.commit is not None:
         yield f"commit {result.commit.sequence} of {archive}"
     elif result.is_new:
-        yield f"{archive} was created and is empty: the files have no events and add no coverage"
+        yield f"{archive} was created and is empty: the files have no events, and no coverage that counts"
     else:
         yield "nothing was new; the archive is as before"
 

@@ -4,9 +4,9 @@ A is what a Connector Hub delivered, or any file of events; B is an export, an a
 matched by id; what has no partner then, by time (to the millisecond), type and request id, because no source says
 that a connector keeps the ids. Both are sorted outside memory and read side by side.
 
-What only one of the two covers is not a difference. Coverage is what a manifest or an archive states; of a connector's
-folder, it is the range that was named, else the time from its first to its last file, in whatever the other one covers;
-a file that states nothing is taken to cover what the other one does.
+What only one of the two covers is not a difference. Coverage is what a manifest or an archive states. A connector's
+folder covers the named range, else the time from its first to its last file, in whatever the other one covers; a file
+that states nothing is taken to cover what the other one does.
 
 Invariants
 - Every event of A is exactly one of: matched, doubled, surplus, not comparable; every event of B exactly one of:

@@ -1,10 +1,13 @@
 import io
+import re
 import shlex
 from pathlib import Path
 
 import click
 import pytest
 
+import ociaudit
+from ociaudit.api import place_archive
 from ociaudit.cli import script_commands
 from ociaudit.cli.app import COMMANDS, app, run_command_line
 from ociaudit.cli.console import describe_gaps
@@ -198,6 +201,45 @@ def test_a_url_of_another_kind_is_rejected(arguments: list[str], name: str, caps
     printed = capsys.readouterr().err
     assert "is a URL" in printed or "has the scheme" in printed
     assert "oci://bucket@namespace/name" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments", [["prune", "oci://b/arch", "--before", "2024-01-01"], ["import", "oci://b/arch", "a.json"]]
+)
+def test_an_archive_at_a_url_is_changed_in_its_folder(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The URL is rejected by name; the hint names the folder below `archives/`, and what to type if it is there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "o'dd name"))
+    folder = place_archive("oci://b/arch", None)[0]
+    for command in ("", f"oci-audit {arguments[0]} {shlex.quote(str(folder))} "):
+        assert run(*arguments) == 2
+        printed = capsys.readouterr().err
+        assert "error: oci://b/arch is a URL" in printed
+        assert (command or f"archives/ in the work folder, such as {folder}") in printed
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def test_commands_in_hints_quote_their_paths() -> None:
+    """No text of the program puts a path into a command to type without quotes."""
+    commands = "|".join((*(f"oci-audit {name}" for name in COMMANDS), "mkdir -p", "rm -r", "chmod 600", "ed25519 -f", "-o"))
+    unquoted = re.compile(rf"(?:{commands}) '?\{{(?!shlex\.quote|output\}}|start\}})")
+    package = Path(ociaudit.__file__).parent
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if unquoted.search(line)
+    ]
+    assert [one for one in found if not one.startswith("verify.py: ")] == []
+
+
+@pytest.mark.parametrize("query", ["select 1", "WITH a AS (SELECT 1) SELECT * FROM a", " (from events)"])
+def test_a_named_query_excludes_another(query: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A query beside `--named` is not taken for a file."""
+    (tmp_path / "a.json").write_bytes(b'[{"eventId":"1"}]')
+    assert run("query", str(tmp_path / "a.json"), "--named", "top-events", query) == 2
+    assert "exclude each other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

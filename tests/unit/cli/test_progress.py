@@ -67,6 +67,26 @@ def test_a_line_comes_every_few_seconds(
     assert "1 gap" in progress.describe()
 
 
+def test_an_estimate_that_has_passed_is_not_repeated(progress: LineProgress, watch: Watch) -> None:
+    """While the last window waits for retries for longer than was estimated, no time is shown; then it is again."""
+    for number in range(3):
+        watch.seconds += 3
+        progress.on_shard_done(make_shard(number))
+    assert "about 3 s left" in progress.describe()
+    watch.seconds += 20
+    assert "left" not in progress.describe()
+    progress.on_split(make_shard(3), 2)
+    progress.on_shard_done(make_shard(3))
+    assert "about 7 s left" in progress.describe()
+
+
+def test_the_plan_names_the_time_that_the_source_selects_by(capsys: pytest.CaptureFixture[str]) -> None:
+    """Logging Search selects by event time, ListEvents by processed time."""
+    for source, words in (("logging-search", "(event time, "), ("list-events", "(processed time, ")):
+        choose_progress(is_quiet=False, source=source).on_plan(Window(0, 1440), [HERE], 1)
+        assert words in capsys.readouterr().err
+
+
 def test_a_sync_plans_again_after_each_round(progress: LineProgress) -> None:
     """No more windows are done than there are; a new plan adds its windows and ends the writing of the last round."""
     for number in range(6):

@@ -50,6 +50,15 @@ def test_json_loses_nothing_and_is_ascii() -> None:
     assert json.loads(text)["event_names"] == {HOSTILE: 1}
 
 
+def test_a_narrow_screen_lists_one_below_the_other() -> None:
+    """Side by side in 80 columns; in fewer, no line of the lists is wider than the screen, and none is split."""
+    summary = summarize(*[encode_change(f"Create{one}", f"user{one}", f"10.0.0.{one}", hours=one) for one in range(9)])
+    wide, narrow = list(describe_summary(summary)), list(describe_summary(summary, width=40))
+    assert any("events" in line and "addresses (9)" in line for line in wide)
+    assert "1 10.0.0.0" in narrow
+    assert narrow.index("1 10.0.0.0") > narrow.index("1 user0") > narrow.index("1 Create0")
+
+
 def test_the_screen_has_a_limited_size() -> None:
     """The screen has at most fifty lines of 150 characters for any number of events."""
     events = [

@@ -22,6 +22,7 @@ from ociaudit.archive.reader import open_archive
 from ociaudit.archive.segments import check_segment, read_date
 from ociaudit.archive.state import plan_asks
 from ociaudit.cli.archive_commands import describe_status
+from ociaudit.cli.tail_commands import describe_import
 from ociaudit.errors import CorruptRun, DiskError, UnreadableInput, UsageError
 from ociaudit.operations.archive_changes import ImportResult, import_files, prune_archive
 from ociaudit.operations.context import Callbacks, ExportOptions
@@ -152,6 +153,23 @@ def test_the_same_export_again_changes_nothing(exports, tmp_path, kind) -> None:
     result = run(archive, exports[kind])
     assert (result.added, result.covered_minutes, result.commit) == (0, 0, None)
     assert list_files(archive) == before
+
+
+def test_the_screen_of_an_import_says_what_counts(exports, tmp_path) -> None:
+    """A manifest with gaps is not called whole; coverage has a unit; an archive that was created is not as before."""
+    archive = tmp_path / "archive"
+    result = run(archive, exports["whole"])
+    (file,) = result.files
+    assert file.manifest is not None
+    for gaps in ((), (object(),)):
+        result.files = (replace(file, manifest=msgspec.structs.replace(file.manifest, gaps=gaps, waived_gaps=())),)
+        lines = list(describe_import(result, archive, is_dry_run=False))
+        assert lines[0].endswith(": its coverage counts" if gaps else ": whole, its coverage counts")
+    assert f"coverage grew by {result.covered_minutes:,} target-minutes" in lines
+    empty = ImportResult(result.files, is_new=True)
+    assert f"{archive} was created and is empty" in list(describe_import(empty, archive, is_dry_run=False))[-1]
+    empty.is_new = False
+    assert "nothing was new" in list(describe_import(empty, archive, is_dry_run=False))[-1]
 
 
 def test_origins_come_from_the_ledger(exports, tmp_path) -> None:

@@ -306,8 +306,10 @@ def test_a_duration_is_whole_minutes(text: str, minutes: int) -> None:
 def test_a_duration_in_another_format_is_rejected(text: str) -> None:
     """Seconds, fractions, signs and excessive durations are usage errors whose hint shows valid ones."""
     with pytest.raises(UsageError) as caught:
-        parse_duration(text)
+        parse_duration(text, option="--every")
+    assert str(caught.value).startswith("--every: the duration ")
     assert "15m, 1h, 2d" in caught.value.hint
+    assert "window" not in caught.value.hint
 
 
 PINNED = {

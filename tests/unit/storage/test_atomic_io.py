@@ -2,6 +2,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -301,6 +302,17 @@ def test_an_error_of_the_system_has_a_hint_that_helps(tmp_path: Path, number: in
     with pytest.raises(DiskError, match=r"cannot write .*file") as caught, explain_disk("write", tmp_path / "file"):
         raise OSError(number, os.strerror(number))
     assert words in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.EACCES, errno.EISDIR, errno.ENOTDIR])
+def test_a_file_that_cannot_be_read_gets_no_hint_for_one_that_is_written(tmp_path: Path, number: int) -> None:
+    """The hint names the file to look at, and neither space nor `-o`."""
+    path = tmp_path / "o'dd name"
+    with pytest.raises(DiskError, match=r"cannot read .*name") as caught, explain_disk("read", path):
+        raise OSError(number, os.strerror(number))
+    assert f"`ls -ld {shlex.quote(str(path))}`" in caught.value.hint
+    assert "-o" not in caught.value.hint.replace(shlex.quote(str(path)), "")
+    assert "move it" not in caught.value.hint
 
 
 def test_a_folder_has_one_lock_holder(tmp_path: Path) -> None:
