@@ -222,7 +222,9 @@ def test_an_archive_at_a_url_is_changed_in_its_folder(
 
 def test_commands_in_hints_quote_their_paths() -> None:
     """No text of the program puts a path into a command to type without quotes."""
-    commands = "|".join((*(f"oci-audit {name}" for name in COMMANDS), "mkdir -p", "rm -r", "chmod 600", "ed25519 -f", "-o"))
+    commands = "|".join(
+        (*(f"oci-audit {name}" for name in COMMANDS), "mkdir -p", "rm -r", "chmod 600", "ed25519 -f", "-o")
+    )
     unquoted = re.compile(rf"(?:{commands}) '?\{{(?!shlex\.quote|output\}}|start\}})")
     package = Path(ociaudit.__file__).parent
     found = [
