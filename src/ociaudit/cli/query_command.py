@@ -168,14 +168,22 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
         if not arguments:
             raise UsageError("neither a file nor a query is named", hint=hint)
         *inputs, sql = arguments
-        if sql.startswith("oci://") or (sql and Path(sql).exists()):
-            what = "URL" if sql.startswith("oci://") else "file" if Path(sql).is_file() else "folder"
+        if what := "URL" if sql.startswith("oci://") else _find_kind(sql):
             raise UsageError(f"the query is missing: the last argument, {sql}, is a {what}", hint=hint)
     if not inputs:
         raise UsageError("no file is named", hint=hint)
     if inputs.count("-") > 1:
         raise UsageError("stdin can be read only once", hint="name - once")
     return inputs, sql
+
+
+def _find_kind(text: str) -> str:
+    """Return the kind of what exists under a name; empty if there is nothing, which is usual for a query."""
+    try:
+        path = Path(text)
+        return "" if not text or not path.exists() else "folder" if path.is_dir() else "file"
+    except (OSError, ValueError):  # no name is so long, holds such a character, or can be looked up
+        return ""
 
 
 def _choose_format(chosen: str | None, output: Path | None) -> ResultFormat:

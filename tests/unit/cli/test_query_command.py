@@ -5,13 +5,15 @@ import json
 import unicodedata
 import uuid
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ociaudit.analysis.query import QueryResult
-from ociaudit.cli.query_command import encode_csv, encode_json, format_table
+from ociaudit.analysis.query import NAMED_QUERIES, QueryResult
+from ociaudit.cli.query_command import _split_arguments, encode_csv, encode_json, format_table
+from ociaudit.errors import UsageError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\nforged\u2028"
@@ -27,6 +29,38 @@ def make_result(
         types or ("VARCHAR",) * width,
         (rows[start : start + batch] for start in range(0, len(rows), batch)),
     )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *(named.sql for named in NAMED_QUERIES.values()),
+        *("SELECT '" + "x" * length + "'" for length in (245, 246, 247, 4_087, 200_000)),
+        "a" * 256,
+        "SELECT '\0'",
+        "SELECT '\udcff'",
+        "SELECT 'ö'" + "ö" * 128,
+        "link",
+        "",
+    ],
+)
+def test_any_text_can_be_a_query(sql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last argument is the query, whatever its length and characters, unless something exists under this name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("link")  # nothing is found under this name, either
+    assert _split_arguments(["a.json", sql], None) == (["a.json"], sql)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.json", "file"), ("folder", "folder"), ("/dev/null", "file"), ("oci://n/b/a.json", "URL")]
+)
+def test_an_input_is_not_a_query(name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last argument is an input, the message says what it is and that the query is missing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.json").touch()
+    with pytest.raises(UsageError, match=f"the query is missing: the last argument, {name}, is a {kind}$"):
+        _split_arguments(["b.json", name], None)
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=9))
