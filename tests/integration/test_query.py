@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ociaudit.analysis.query import NAMED_QUERIES
 from support.processes import Finished, find_command, run_process, start_process
 from support.sample_events import encode_event, encode_export, encode_sign_in
 
@@ -66,6 +67,23 @@ def test_named_queries_and_their_list(folder: Path) -> None:
     listed = run_query(folder, "--list").stdout.decode()
     assert "sign-in-failures" in listed
     assert "console_session_id" in listed
+
+
+def test_the_text_of_a_named_query_is_a_query(folder: Path) -> None:
+    """What the documentation shows of a named query, which is longer than a file name, gives what its name gives."""
+    text = max((query.sql for query in NAMED_QUERIES.values()), key=len)
+    (name,) = (name for name, query in NAMED_QUERIES.items() if query.sql == text)
+    typed, named = (run_query(folder, "audit.json", *words) for words in ([text], ["--named", name]))
+    assert len(text) > 255
+    assert (typed.code, typed.stdout) == (0, named.stdout), typed.stderr
+
+
+def test_a_sample_is_a_query(folder: Path) -> None:
+    """DuckDB's samples of rows work like in DuckDB."""
+    for sql in ("FROM events USING SAMPLE 2", "SELECT event_name FROM events TABLESAMPLE reservoir(2 ROWS)"):
+        done = run_query(folder, "audit.json", sql, "--format", "json")
+        assert done.code == 0, done.stderr
+        assert len(json.loads(done.stdout)) == 2
 
 
 def test_stdin_and_several_files(folder: Path) -> None:

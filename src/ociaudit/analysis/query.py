@@ -193,15 +193,27 @@ def _find_columns(tree: Any) -> frozenset[str]:
             row_names |= {str(node.get("table_name", "")).casefold(), str(node.get("alias", "")).casefold()}
     needed: set[str] = set()
     for node in nodes:
-        is_whole = node.get("class") in {"STAR", "POSITIONAL_REFERENCE"} or node.get("ref_type") == "NATURAL"
-        if is_whole or node.get("type") in {"SHOW_REF", "PIVOT"}:
+        is_whole = node.get("class") in ("STAR", "POSITIONAL_REFERENCE") or node.get("ref_type") == "NATURAL"
+        has_own_names = node.get("type") == "BASE_TABLE" and node.get("column_name_alias")
+        if is_whole or has_own_names or node.get("type") in ("SHOW_REF", "PIVOT"):  # a type may be an object, too
             return _ALL_COLUMNS
-        parts = [str(name).casefold() for name in node.get("column_names") or ()]
-        if len(parts) == 1 and parts[0] in row_names:
+        parts = _list_parts(node)
+        if parts and parts[-1] in row_names:
             return _ALL_COLUMNS
         needed.update(parts)
         needed.update(str(name).casefold() for name in node.get("using_columns") or ())
     return frozenset(needed & _ALL_COLUMNS)
+
+
+def _list_parts(node: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the name that a node refers to; of a call, those before the function: `event_name.lower()`.
+
+    DuckDB parses what precedes the function as a schema, and takes it for a column if there is no such schema.
+    """
+    parts = node.get("column_names") or ()
+    if node.get("class") in ("FUNCTION", "WINDOW"):
+        parts = (node.get("qualified_name") or {}).get("path", ())[:-1]
+    return [str(part).casefold() for part in parts]
 
 
 def _is_order_by_all(node: Mapping[str, Any]) -> bool:

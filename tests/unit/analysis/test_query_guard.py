@@ -43,6 +43,15 @@ def connection():
         ("TABLE events", ALL),
         ("SELECT count(*) FROM (SELECT DISTINCT * FROM events)", ALL),
         ("UNPIVOT events ON status", ALL),
+        ("SELECT a, c FROM events AS e(a, b, c)", ALL),
+        ("SELECT count(x) FROM events AS t(x) JOIN events u ON true", ALL),
+        ("WITH e(a) AS (SELECT event_id FROM events) SELECT a FROM e", {"event_id"}),
+        ("SELECT event_name.upper().len() FROM events", {"event_name"}),
+        ("SELECT e.event_name.upper() FROM events e", {"event_name"}),
+        ("SELECT e.to_json() FROM events e", ALL),
+        ("SELECT main.events FROM events", ALL),
+        ("SELECT event_name FROM events USING SAMPLE 3", {"event_name"}),
+        ("SELECT event_name FROM events TABLESAMPLE reservoir(10%)", {"event_name"}),
     ],
 )
 def test_the_needed_columns_are_found(connection, sql, columns) -> None:
