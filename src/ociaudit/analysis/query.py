@@ -255,6 +255,8 @@ _DATABASE_NAME = "events.duckdb"
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_SCAN = "FROM read_parquet(?, hive_partitioning = false)"
 _SHAPE_OF_EVENTS = "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = ?"
+_WRITTEN_BY = "SELECT created_by FROM parquet_file_metadata(?)"
+_OUR_WRITER = "DuckDB"
 _ESCAPED_SURROGATE = re.compile(
     rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
@@ -770,7 +772,9 @@ def serve_rows() -> None:
 def _is_loaded(source: Input) -> bool:
     """Return whether DuckDB loads an input itself: an archive, or a Parquet file that this program wrote.
 
-    In any other file, the column `event` may be in another shape, or hold several events, or none.
+    In any other file, the column `event` may be in another shape, or hold several events, or none. That includes a
+    file that another program made of ours: pyarrow copies our metadata, but states itself as the writer, and DuckDB,
+    which is our writer, does not copy them.
     """
     import duckdb
 
@@ -784,9 +788,11 @@ def _is_loaded(source: Input) -> bool:
                 return False
     with _explain_parquet(source.file), duckdb.connect(config=dict(_LOAD_SETTINGS)) as connection:
         path = escape_glob(source.file)
-        written = connection.execute(_SHAPE_OF_EVENTS, [path, EVENTS_KEY]).fetchall()
+        shapes = connection.execute(_SHAPE_OF_EVENTS, [path, EVENTS_KEY]).fetchall()
+        writers = connection.execute(_WRITTEN_BY, [path]).fetchall()
         described = connection.execute(f"DESCRIBE {_PARQUET_SCAN}", [path]).fetchall()
-    return written == [("api",)] and {column.name for column in COLUMNS} <= {row[0] for row in described}
+    is_ours = shapes == [("api",)] and all(str(writer).startswith(_OUR_WRITER) for (writer,) in writers)
+    return is_ours and {column.name for column in COLUMNS} <= {row[0] for row in described}
 
 
 def _load_table(sources: Sequence[Input], columns: Sequence[Column], folder: Path, name: str) -> _Part:

@@ -7,10 +7,13 @@ import random
 import stat
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -23,7 +26,7 @@ from ociaudit.errors import UnreadableInput, UsageError
 from ociaudit.events.columns import COLUMNS, read_row
 from ociaudit.formats.base import EventEncoder, Record
 from ociaudit.formats.parquet import Parquet
-from ociaudit.formats.reader import NotPlainLines
+from ociaudit.formats.reader import NotPlainLines, open_records
 from support.sample_events import encode_change, encode_event, encode_export, encode_sign_in
 
 EVENTS = [
@@ -130,16 +133,21 @@ def test_a_lone_surrogate_becomes_a_replacement_character(tmp_path: Path, given_
     assert fetch_rows(path, "SELECT event->>'$.data.message' FROM events") == [(expected,)]
 
 
+def write_parquet(path: Path) -> None:
+    """Write the events as this program writes Parquet."""
+    with contextlib.closing(Parquet(EventEncoder(), path.parent)) as parquet:
+        parquet.begin()
+        parquet.write(EVENTS, [None] * len(EVENTS))
+        path.write_bytes(b"".join(parquet.finish()))
+
+
 def test_our_own_parquet_is_loaded_directly(export: Path, tmp_path: Path) -> None:
     """A Parquet file with our columns gives the same rows, even if its name looks like a glob pattern."""
     folder = tmp_path / "a[b]*"
     folder.mkdir()
     path = folder / "x?.parquet"
-    parquet = Parquet(EventEncoder(), tmp_path)
-    with contextlib.closing(parquet):
-        parquet.begin()
-        parquet.write(EVENTS, [None] * len(EVENTS))
-        path.write_bytes(b"".join(parquet.finish()))
+    write_parquet(path)
+    assert query_module._is_loaded(open_input(path))
     sql = "SELECT * FROM events ORDER BY event_id"
     assert fetch_rows(path, sql) == fetch_rows(export, sql)
     assert fetch_rows(path, "SELECT count(*) FROM events") == [(len(EVENTS),)]
@@ -186,6 +194,43 @@ def test_parquet_of_another_program_holds_the_events_that_are_in_it(
             fetch_rows(other, "SELECT event FROM events")
     else:
         assert len(fetch_rows(other, "SELECT event FROM events")) == rows
+
+
+CELLS = {
+    "null": None,
+    "empty text": "",
+    "half an object": "{",
+    "two events": f"{EVENTS[0].decode()},{EVENTS[1].decode()}",
+    "a number": "12",
+    "an array": f"[{EVENTS[0].decode()}]",
+    "an object that is not an event": "{}",
+    "a page": f'{{"data":[{",".join(event.decode() for event in EVENTS)}]}}',
+    "another event": EVENTS[1].decode(),
+    "an event as it was": EVENTS[0].decode(),
+}
+
+
+@pytest.mark.parametrize("sql", ["SELECT count(*) FROM events", "SELECT event_name, count(*) FROM events GROUP BY 1"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_parquet_that_pyarrow_edited_is_read_as_every_command_reads_it(tmp_path: Path, cell: str, sql: str) -> None:
+    """A file of ours that pyarrow wrote again, with our metadata, has the events that its cells hold, or is refused."""
+    path, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    write_parquet(path)
+    table = pq.read_table(path)
+    cells = [CELLS[cell], *table["event"].to_pylist()[1:]]
+    edited = table.set_column(table.schema.get_field_index("event"), "event", pa.array(cells, pa.string()))
+    pq.write_table(edited, other)
+    assert pq.read_metadata(other).metadata[b"oci_audit_events"] == b"api"
+    try:
+        with open_records(other) as source:
+            events = [json.loads(record.raw) for batch in source for record in batch]
+    except UnreadableInput:
+        with pytest.raises(UnreadableInput, match=r"b\.parquet"):
+            fetch_rows(other, sql)
+    else:
+        names = Counter(event.get("data", {}).get("eventName") for event in events)
+        expected = names.items() if "GROUP BY" in sql else [(names.total(),)]
+        assert sorted(fetch_rows(other, sql), key=repr) == sorted(expected, key=repr)
 
 
 def test_damage_in_parquet_is_named_and_shows_no_event(tmp_path: Path) -> None:
