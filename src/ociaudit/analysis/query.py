@@ -581,7 +581,7 @@ def _select_whole_events(path: Path) -> str:
         return ""
     layout = "array" if start[:1] == b"[" else "newline_delimited"
     scan = (
-        f"read_json_objects({quote_sql(escape_glob(path))}, format = '{layout}', "
+        f"read_json_objects({quote_sql(escape_glob(path))}, format = '{layout}', hive_partitioning = false, "
         f"compression = '{_COMPRESSIONS[compression]}', maximum_object_size = {2 * _LONGEST_WHOLE_EVENT})"
     )
     columns = ", ".join(
@@ -935,14 +935,14 @@ class _RowFile:
             values = {name: f"cells->>'$[{number}]'" for number, name in enumerate(self._names)}
             scan = (
                 f"read_csv({path}, auto_detect = false, header = false, delim = chr(1), quote = '', escape = '', "
-                f"columns = {{cells: 'VARCHAR', event: 'VARCHAR'}}, max_line_size = {longest}, "
-                f"buffer_size = {4 * longest})"
+                f"columns = {{cells: 'VARCHAR', event: 'VARCHAR'}}, hive_partitioning = false, "
+                f"max_line_size = {longest}, buffer_size = {4 * longest})"
             )
             return _Part(f"{_select_columns({**values, EVENT_COLUMN: EVENT_COLUMN})} FROM {scan}", self._path)
         types = ", ".join(f"{one.name}: '{'INTEGER' if one.kind == 'integer' else 'VARCHAR'}'" for one in self._columns)
         scan = (
             f"read_json({path}, format = 'newline_delimited', records = true, columns = {{{types}}}, "
-            f"maximum_object_size = {longest})"
+            f"hive_partitioning = false, maximum_object_size = {longest})"
         )
         return _Part(f"{_select_columns({name: name for name in self._names})} FROM {scan}", self._path)
 

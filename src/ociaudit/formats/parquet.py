@@ -659,12 +659,12 @@ def read_parquet(path: Path) -> Iterator[Rows]:
     escaped = escape_glob(path)
     with duckdb.connect(config=dict(_NO_EXTENSIONS)) as connection:
         try:
-            columns = connection.read_parquet(escaped).columns
+            columns = connection.read_parquet(escaped, hive_partitioning=False).columns
             if EVENT_COLUMN not in columns:
                 raise InvalidFile(f"the Parquet file has no column {EVENT_COLUMN!r}, only {', '.join(columns[:40])}")
             wanted = ", ".join(name if name in columns else "NULL" for name in (EVENT_COLUMN, *ORIGIN_COLUMNS))
             row_count = 0
-            statement = f"SELECT {wanted} FROM read_parquet(?)"  # noqa: S608 - only the constant names above
+            statement = f"SELECT {wanted} FROM read_parquet(?, hive_partitioning = false)"  # noqa: S608 - only the constant names above
             result = connection.execute(statement, [escaped])
             while batch := result.fetchmany(ROWS_PER_BATCH):
                 if any(not isinstance(row[0], str) for row in batch):

@@ -262,6 +262,32 @@ def test_a_name_means_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
     assert fetch_rows(Path(name), "SELECT count(*) FROM events") == [(len(EVENTS),)]
 
 
+@pytest.mark.parametrize("name", ["json", "event", "event_name", "cells", "origin_region", "event_time"])
+@pytest.mark.parametrize("kind", ["ndjson", "csv", "our parquet", "other parquet"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT event FROM events", "SELECT event_name, event_time, origin_region FROM events"]
+)
+def test_a_folder_named_like_a_column_gives_no_values(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, sql: str
+) -> None:
+    """A folder's name is never the value of a column, whether it is that of the input or of the temporary files."""
+    expected = fetch_rows(export, sql)
+    folder = tmp_path / f"{name}=zzz"
+    folder.mkdir()
+    path = folder / "a"
+    if kind == "ndjson":
+        path.write_bytes(b"\n".join([*EVENTS, b""]))
+    elif kind == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([["event"], *([event.decode()] for event in EVENTS)])
+    else:
+        write_parquet(path)
+        if kind == "other parquet":
+            pq.write_table(pq.ParquetFile(path).read(), path)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert fetch_rows(path, sql) == expected
+
+
 ODD_LINES = (
     b'{"eventType":"a","data":{"eventName":"x","eventName":"y"}}',
     b'{"eventType":"a","data":{"eventName":5,"message":1e400}}',

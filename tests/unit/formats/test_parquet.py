@@ -25,7 +25,13 @@ from ociaudit.events.columns import MAP_COLUMNS, is_null, make_row, read_facts_a
 from ociaudit.events.fields import read_facts, replace_surrogates
 from ociaudit.formats import parquet
 from ociaudit.formats.base import EventEncoder, InvalidFile
-from ociaudit.formats.parquet import PARQUET_COLUMNS, SCRATCH_NAME, count_parquet_rows, describe_engine_error
+from ociaudit.formats.parquet import (
+    PARQUET_COLUMNS,
+    SCRATCH_NAME,
+    count_parquet_rows,
+    describe_engine_error,
+    read_parquet,
+)
 from ociaudit.formats.registry import make_format
 from support.event_files import make_event_file
 from support.hostile_events import ORIGINS, RAWS, TEXTS, expect_column
@@ -78,6 +84,16 @@ def test_parquet_has_the_same_values_everywhere(parquet_path: Path, read) -> Non
     for at, column in enumerate(MAP_COLUMNS):
         served = [read_facts_and_maps(raw)[1][at] for raw in RAWS]
         assert table[column.name] == [None if is_null(text) else bytes(text).decode() for text in served], column.name
+
+
+@pytest.mark.parametrize("folder", [".", "origin_region=eu-paris-1/origin_compartment=zzz", "event=login", "status=5"])
+def test_folders_named_like_columns_give_no_values(parquet_path: Path, tmp_path: Path, folder: str) -> None:
+    """A file gives the events and origins that it holds, whatever the folders are called that it is in."""
+    path = tmp_path / folder / "q.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(parquet_path.read_bytes())
+    rows = [row for batch in read_parquet(path) for row in zip(*batch, strict=True)]
+    assert rows == list(zip(RAWS, ORIGINS, strict=True))
 
 
 def test_parquet_has_one_schema(parquet_path: Path) -> None:
