@@ -39,6 +39,8 @@ _PIECE_BYTES = 256 * 1024
 _COMPRESSED_BYTES = 64 * 1024
 _ZSTD_INPUT_BYTES = 1024
 """zstd returns everything that its input expands to: from so few bytes at most 32 MiB, four bytes for each block."""
+_WINDOW_REFUSED = "requires too much memory"
+"""What the library says of a frame that `zstd --long=28` or more wrote: memory is bounded, so its limit stays."""
 _SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 
@@ -153,11 +155,19 @@ def _decompress(pieces: Iterator[bytes], codec: _Codec, *, is_single: bool) -> I
             try:
                 data = yield from codec.feed(decompressor, data)
             except (zlib.error, zstandard.ZstdError) as error:
-                raise InvalidFile(f"the {codec.name} stream is damaged ({error})", start) from error
+                raise _explain(error, codec.name, start) from error
             is_inside = not decompressor.eof
         offset += len(piece)
     if is_inside:
         raise InvalidFile(f"the {codec.name} stream is truncated", offset)
+
+
+def _explain(error: Exception, name: str, offset: int) -> InvalidFile:
+    """Return the error for a stream that cannot be decompressed."""
+    if _WINDOW_REFUSED in str(error):
+        reason = "its zstd window is larger than 128 MiB, the most that is read"
+        return InvalidFile(reason, offset, hint="decompress it first: zstd -dc --long=31")
+    return InvalidFile(f"the {name} stream is damaged ({error})", offset)
 
 
 def _feed_gzip(decompressor: Any, data: bytes) -> Generator[bytes, None, bytes]:

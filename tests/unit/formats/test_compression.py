@@ -113,6 +113,21 @@ def test_a_skippable_frame_is_named() -> None:
     assert caught.value.hint == "decompress it first: zstd -dc"
 
 
+@pytest.mark.parametrize("window_log", [27, 28, 30, 31])
+@pytest.mark.parametrize("before", [b"", zstandard.compress(b"before")], ids=["first", "second"])
+def test_a_window_that_is_too_large_is_named(window_log: int, before: bytes) -> None:
+    """What `zstd --long` wrote is read up to 128 MiB; beyond, the window and the way out are named, not damage."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, enable_ldm=True, job_size=1 << 20)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    frame = compressor.compress(b"a") + compressor.flush()
+    if window_log == 27:
+        assert read(before + frame) == ("zstd", b"before" * bool(before) + b"a")
+        return
+    with pytest.raises(InvalidFile, match="window is larger than 128 MiB") as caught:
+        read(before + frame)
+    assert caught.value.hint == "decompress it first: zstd -dc --long=31"
+
+
 @given(parts, st.data(), st.sampled_from(["gzip", "zstd"]))
 def test_a_truncated_stream_is_rejected(contents: list[bytes], data: st.DataObject, name: str) -> None:
     """A file that ends inside a member is rejected."""
