@@ -553,3 +553,26 @@ def test_a_folder_is_no_file_of_events(tmp_path, arguments, words):
     assert_explained(finished, 2, words)
     assert "name a file in it" in finished.hint_lines[0]
     assert list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "{}"),
+        ("diff", "{}", "a.json"),
+        ("diff", "a.json", "{}"),
+        ("reconcile", "a.json", "{}"),
+        ("summary", "{}"),
+        ("report", "{}", "-o", "report.html"),
+        ("convert", "{}", "-o", "events.csv"),
+        ("query", "{}", "SELECT 1 FROM events"),
+        ("import", "archive", "{}"),
+        ("status", "{}"),
+    ],
+)
+def test_a_name_longer_than_any_file_has(tmp_path, arguments):
+    """Every command that reads says that there is no file of such a long name, which is a usage error."""
+    name = "x" * 300 + ".json"
+    finished = run_process([find_command("oci-audit"), *(one.format(name) for one in arguments)], cwd=tmp_path)
+    assert_explained(finished, 2, "does not exist: the name is too long")
+    assert list_names(tmp_path) == []

@@ -13,6 +13,7 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import shlex
@@ -78,10 +79,18 @@ class PathType(click.Path):
     """A `pathlib.Path`, which the shell completes; the command itself reports what is wrong with the file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path without looking at the file."""
+        """Return the path, whatever is there; raises a usage error where the name is too long for the file system."""
         from pathlib import Path  # imports more than `--help` needs
 
-        return Path(value)
+        path = Path(value)
+        try:
+            path.lstat()  # how long a name may be differs from one file system to another
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise UsageError(
+                    f"{path} does not exist: the name is too long for a file", hint="name an existing file"
+                ) from error
+        return path
 
 
 class PlaceType(PathType):
