@@ -403,7 +403,7 @@ WRONG = [
     (("--event-before", "2025-10-26 02:30 Europe/Berlin"), ("--event-before", "twice")),
     (("--event-after", "2025-06-04", "--event-before", "2025-06-03"), ("'2025-06-04'", "'2025-06-03'")),
     (("--by", "clock"), ("'clock'",)),
-    (("--late", "1h"), ("late events",)),
+    (("--late", "1h"), ("--late applies only to ranges of event time",)),
     (("--by", "event-time", "--late", "soon"), ("'soon'",)),
     (("--by", "event-time", "--late", "9999d"), ("'9999d'",)),
 ]
