@@ -1,5 +1,6 @@
 import base64
 import json
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def test_a_file_that_others_can_read(emulator, tmp_path, profile, name):
     assert code == 0
     assert found["private files"]["status"] == "warning"
     assert "mode 0644" in found["private files"]["message"]
-    assert found["private files"]["hint"] == f"chmod 600 '{profile.parent / name}'"
+    assert found["private files"]["hint"] == f"chmod 600 {shlex.quote(str(profile.parent / name))}"
     (profile.parent / name).chmod(0o600)
     assert diagnose(emulator, tmp_path, config=profile)[1]["private files"]["status"] == "ok"
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -424,7 +425,7 @@ class _ArchiveCheck:
         if result.chain.head is None and not result.problems:
             raise UsageError(
                 f"the archive {self._folder.path} is empty: its first sync has not committed anything yet",
-                hint=f"continue it with: oci-audit sync {self._folder.path}",
+                hint=f"continue it with: oci-audit sync {shlex.quote(str(self._folder.path))}",
             )
         try:
             result.state = self._fold()
