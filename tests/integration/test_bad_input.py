@@ -568,11 +568,12 @@ def test_a_folder_is_no_file_of_events(tmp_path, arguments, words):
         ("query", "{}", "SELECT 1 FROM events"),
         ("import", "archive", "{}"),
         ("status", "{}"),
+        ("convert", "a.json", "-o", "{}"),
     ],
 )
 def test_a_name_longer_than_any_file_has(tmp_path, arguments):
-    """Every command that reads says that there is no file of such a long name, which is a usage error."""
+    """Every command that takes a file says that no file can have so long a name, which is a usage error."""
     name = "x" * 300 + ".json"
     finished = run_process([find_command("oci-audit"), *(one.format(name) for one in arguments)], cwd=tmp_path)
-    assert_explained(finished, 2, "does not exist: the name is too long")
+    assert_explained(finished, 2, "cannot be the name of a file: it is too long")
     assert list_names(tmp_path) == []

@@ -88,7 +88,7 @@ class PathType(click.Path):
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 raise UsageError(
-                    f"{path} does not exist: the name is too long for a file", hint="name an existing file"
+                    f"{path} cannot be the name of a file: it is too long", hint="name a file with a shorter name"
                 ) from error
         return path
 
