@@ -337,8 +337,9 @@ def _open_engine(
 
 
 def _close_to_others(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path | str]) -> None:
-    """Let a connection read these files and no others."""
-    connection.execute(f"SET allowed_paths = [{', '.join(quote_sql(str(path)) for path in paths)}]")
+    """Let a connection read these files and no others; DuckDB checks a path as the query has it, and as it opens it."""
+    names = [name for path in paths for name in (str(path), escape_glob(Path(path)))]
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quote_sql, names))}]")
     connection.execute("SET enable_external_access = false")
 
 

@@ -262,6 +262,21 @@ def test_a_name_means_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
     assert fetch_rows(Path(name), "SELECT count(*) FROM events") == [(len(EVENTS),)]
 
 
+@pytest.mark.parametrize("sql", ["SELECT event FROM events", "SELECT event_name, event FROM events"])
+@pytest.mark.parametrize("name", ["x*y", "[c]", "a[b", "**", "q'uote", "#h", "%41"])
+def test_a_folder_named_like_a_pattern_means_itself(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sql: str
+) -> None:
+    """Neither the folder of the input nor that of the temporary files is taken for a pattern, however it is read."""
+    expected = fetch_rows(export, sql)
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    if sql == "SELECT event FROM events":
+        monkeypatch.setattr(query_module, "_load_rows", lambda *_, **__: pytest.fail("rows were written"))
+    assert fetch_rows(export.rename(folder / "audit.json"), sql) == expected
+
+
 @pytest.mark.parametrize("name", ["json", "event", "event_name", "cells", "origin_region", "event_time"])
 @pytest.mark.parametrize("kind", ["ndjson", "csv", "our parquet", "other parquet"])
 @pytest.mark.parametrize(
