@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -35,7 +35,9 @@ import msgspec
 
 from ociaudit.events.event import scan_value
 from ociaudit.events.field_naming import (
+    EXTRA_FIELDS,
     IDENTIFYING_NAMES,
+    SDK_FIELDS,
     TO_API_SHAPE,
     detect_naming,
     list_elements,
@@ -47,12 +49,16 @@ from ociaudit.events.field_naming import (
 from ociaudit.formats.base import InvalidFile, Record, Rows, make_target
 from ociaudit.formats.csv import is_csv_header, read_csv
 from ociaudit.formats.json import (
+    DECODE_TEXT_HINT,
+    EXTRACT_HINT,
     HOLLOW_PAGE,
     LIST_NAMES,
+    MAX_DEPTH,
     ListStart,
     ObjectStream,
     PageRest,
     find_list,
+    holds_events_as_text,
     is_error_text,
 )
 from ociaudit.formats.parquet import read_parquet
@@ -112,8 +118,8 @@ _NEXT_PAGE_HEADER = re.compile(rb'"opc-next-page"\s*,\s*"[^"]', re.IGNORECASE)
 _EMPTY_VALUES = frozenset({b"null", b"false", b'""', b"[]", b"{}", b"0"})
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
-_EVENT_TYPE = b'"eventType"'
-_OWN_EVENT_TYPE = b'{"eventType":'
+_OBJECT_IN_LIST = re.compile(rb"\{(?:(?<=[,\[].)|(?<=\s.)(?<!: .))", re.DOTALL)
+"""An object that does not follow a colon; its brace comes first because braces are rare, so this is fast."""
 _POSSIBLE_ORIGIN_ENDS = (b'"}}', b"l}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
 _ORIGIN = b'"origin'
 _MAX_TRIES = 3
@@ -126,6 +132,7 @@ _MAX_DIGITS = 18
 _FIRST_ERROR = 400
 _MAX_REASONS = 20
 _SHOWN_CHARACTERS = 80
+_PARTS_OF_DATA = frozenset(name.lower() for name in (*SDK_FIELDS["Data"], *EXTRA_FIELDS["Data"]))
 _ESCAPED_ASCII = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _EVENT_NAME = re.compile(
     b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
@@ -138,10 +145,6 @@ _CLOUD_EVENT = frozenset(
 _LEAST_CLOUD_EVENT = frozenset(("data", "id", "specversion", "time", "type"))
 _CAREFUL = re.compile(rb'"(?:origin|logContent"|event(?:Type|_type|-type)")')
 """What a bare CloudEvent may hold that makes it something else, beside names with escapes."""
-
-
-_EVENT_AS_TEXT = re.compile(_EVENT_NAME.pattern.replace(b'"', b'\\\\"') + rb"\s*:")
-"""The name of a field of events inside a string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +171,12 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
             raise InvalidFile("Parquet can only be read from an uncompressed file, not from a stream")
         return DetectedInput("Parquet", read_parquet(file))
     _check_encoding(head)
-    offset = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
-    while not (text := head[offset:].lstrip(_WHITE_SPACE)) and (piece := next(pieces, b"")):
-        head += piece
-    offset = len(head) - len(text)
+    mark = _BYTE_ORDER_MARK if head.startswith(_BYTE_ORDER_MARK) else b""
+    text, offset, line = _skip_white_space(head[len(mark) :], pieces, len(mark))
     if not text:
         return None
-    line = 1 + head.count(b"\n", 0, offset)
-    if head.startswith(_BYTE_ORDER_MARK) and text.startswith(_BYTE_ORDER_MARK):
-        _reject_second_mark(head, offset, line)
+    if mark and text.startswith(mark):
+        _reject_second_mark(text, offset, line)
     whole = chain([text], pieces)
     match text[:1]:
         case b"[":
@@ -185,7 +185,23 @@ def detect_input(pieces: Iterator[bytes], *, file: Path | None) -> DetectedInput
             return _open_objects(text, whole, offset, line)
     if is_csv_header(text):
         return DetectedInput("CSV", read_csv(whole, offset=offset, line=line))
-    raise _explain_foreign(head, text)
+    raise _explain_foreign(head, text, offset)
+
+
+def _skip_white_space(text: bytes, pieces: Iterator[bytes], offset: int) -> tuple[bytes, int, int]:
+    """Return the text after white space, long enough to detect what it is, and its offset and line.
+
+    The white space is dropped while it is read: gigabytes of it compress to a small file.
+    """
+    line = 1
+    while True:
+        rest = text.lstrip(_WHITE_SPACE)
+        skipped = len(text) - len(rest)
+        line += text.count(b"\n", 0, skipped)
+        offset += skipped
+        if len(rest) >= _HEAD_BYTES or not (piece := next(pieces, b"")):
+            return rest, offset, line
+        text = rest + piece
 
 
 def _open_objects(text: bytes, whole: Iterator[bytes], offset: int, line: int) -> DetectedInput:
@@ -270,19 +286,18 @@ def _check_encoding(head: bytes) -> None:
             raise InvalidFile(f"this is {words}, at byte 0 (line 1)", encoding=encoding)
 
 
-def _reject_second_mark(head: bytes, offset: int, line: int) -> NoReturn:
-    """Reject a file with two or more byte order marks before its first document; `offset` is that of the second."""
-    end = offset
-    while head.startswith(_BYTE_ORDER_MARK, end):
-        end += len(_BYTE_ORDER_MARK)
-        end += len(head[end:]) - len(head[end:].lstrip(_WHITE_SPACE))
+def _reject_second_mark(text: bytes, offset: int, line: int) -> NoReturn:
+    """Reject a file with two or more byte order marks before its first document; `text` begins at the second."""
+    rest = text
+    while rest.startswith(_BYTE_ORDER_MARK):
+        rest = rest[len(_BYTE_ORDER_MARK) :].lstrip(_WHITE_SPACE)
     raise InvalidFile(
         f"this is UTF-8 with a byte order mark twice, at byte {offset:,} (line {line:,})",
-        filter_command=f"tail -c +{end + 1}",
+        filter_command=f"tail -c +{offset + len(text) - len(rest) + 1}",
     )
 
 
-def _explain_foreign(head: bytes, text: bytes) -> InvalidFile:
+def _explain_foreign(head: bytes, text: bytes, offset: int) -> InvalidFile:
     """Return the error for a file that is of no known kind; the hint says how to convert it, where that is known."""
     if _SKIPPABLE_FRAME.match(head):
         words = "this is zstd with a skippable frame first, as pzstd writes it"
@@ -305,7 +320,6 @@ def _explain_foreign(head: bytes, text: bytes) -> InvalidFile:
             "this looks like a CSV without the column 'event', the only one that holds whole events",
             hint="name a CSV that `oci-audit export` or `convert` wrote, or the events as JSON",
         )
-    offset = len(head) - len(text)
     start = text[:20].decode("utf-8", "replace")
     return InvalidFile(f"this is neither JSON nor CSV nor Parquet; it begins with {start!r}, at byte {offset:,}")
 
@@ -321,6 +335,7 @@ class ObjectDetector:
         """How many records state their origin."""
         self.incomplete: list[str] = []
         """What the objects say about events that are missing, each reason once."""
+        self._depth = 0
 
     def detect(self, objects: Sequence[bytes], origins: Sequence[Target | None] | None = None) -> list[Record]:
         """Return the records; `origins` are those that the file states outside its objects."""
@@ -331,10 +346,15 @@ class ObjectDetector:
         records: list[Record] = []
         for raw, origin, is_certain in zip(objects, origins or repeat(None), plain, strict=False):
             if is_certain:
+                self.kinds["api"] += 1
                 records.append(Record(raw, origin))
-            else:
+                continue
+            before = self._count_known()
+            try:
                 records += self._detect_one(raw, origin)
-        self.kinds["api"] += sum(plain)
+            except InvalidFile as error:
+                place = f"after event {before:,}" if before else "in the first object with events"
+                raise InvalidFile(f"{error}, {place}", hint=error.hint) from error
         self.with_origin += sum(record.origin is not None for record in records)
         return records
 
@@ -374,6 +394,7 @@ class ObjectDetector:
         elif (wrapped := _unwrap(members)) is not None:
             _check_repeated(raw)
             members, wrapper_origin = wrapped
+            _check_lists(members)
             origin = origin or wrapper_origin
             naming = detect_naming(members)
             raw = b"{" + b",".join([b"%b:%b" % (write_name(name), value) for name, value in members.items()]) + b"}"
@@ -384,6 +405,7 @@ class ObjectDetector:
 
     def _read_page(self, raw: bytes, origin: Target | None) -> tuple[list[Record], bool]:
         """Return the records in an object that is not an event, and whether it is a page."""
+        self._descend()
         members = list_members(raw)
         self._note_incomplete(members)
         records: list[Record] = []
@@ -393,10 +415,10 @@ class ObjectDetector:
                 is_page = True
             elif name in LIST_NAMES and value.startswith(b"[") and _is_list_of_objects(value):
                 is_page = True
-                records += self._read_list(value, origin, every=True)
+                records += self._read_list(name, value, origin, every=True)
             elif value.startswith(b"[") and _may_hold_events(value):
                 known = self._count_known()
-                records += self._read_list(value, origin, every=False)
+                records += self._read_list(name, value, origin, every=False)
                 if name in LIST_NAMES and self._count_known() > known:
                     is_page = True
                     self._check_scalars(value)
@@ -404,12 +426,16 @@ class ObjectDetector:
                 found, is_inner_page = self._read_value(name, value, origin)
                 records += found
                 is_page |= is_inner_page
-            elif _EVENT_AS_TEXT.search(value):
-                raise InvalidFile(
-                    f"the member {name!r} of an object holds events as text",
-                    hint="decode the text first, as fromjson of jq does",
-                )
+            else:
+                _check_skipped(name, value)
+        self._depth -= 1
         return records, is_page
+
+    def _descend(self) -> None:
+        """Count a level of nesting; what would end in an error of the interpreter is refused before."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise InvalidFile("an object around events is nested too deeply", hint=EXTRACT_HINT)
 
     def _read_value(self, name: str, value: bytes, origin: Target | None) -> tuple[list[Record], bool]:
         """Return the records in an object inside of one that is not an event."""
@@ -418,14 +444,18 @@ class ObjectDetector:
             return self._read_page(value, origin)
         return self._detect_one(value, origin), False
 
-    def _read_list(self, value: bytes, origin: Target | None, *, every: bool) -> list[Record]:
+    def _read_list(self, name: str, value: bytes, origin: Target | None, *, every: bool) -> list[Record]:
         """Return the records in a list: of every object, or only of those that may hold events."""
+        self._descend()
         records: list[Record] = []
         for element in list_elements(value):
             if element.startswith(b"["):
-                records += self._read_list(element, origin, every=every)
+                records += self._read_list(name, element, origin, every=every)
             elif element.startswith(b"{") and (every or _may_hold_events(element)):
                 records += self._detect_one(element, origin)
+            else:
+                _check_skipped(name, element)
+        self._depth -= 1
         return records
 
     def _count_known(self) -> int:
@@ -450,7 +480,9 @@ class ObjectDetector:
             self._note("it says that it is truncated")
         for name in _ENVELOPE_NAMES.intersection(names):
             if names[name].startswith(b"{"):
+                self._descend()
                 self._note_incomplete(list_members(names[name]), is_envelope=True)
+                self._depth -= 1
             elif _NEXT_PAGE_HEADER.search(names[name]):
                 self._note("it names a next page, which is not part of it")
         if is_envelope:
@@ -471,7 +503,7 @@ def _rename_cloud_event(raw: bytes) -> bytes | None:
 
     This is what a Connector Hub writes, and three times as fast as the general way.
     """
-    if not _is_line(raw) or (b"\\" in raw and b"\\u00" in raw) or _CAREFUL.search(raw):
+    if not _is_line(raw) or (b"\\" in raw and b"\\u00" in raw) or _CAREFUL.search(raw) or may_hold_others(raw):
         return None
     members = split_members(raw)
     if not _CLOUD_EVENT.issuperset(members) or not _LEAST_CLOUD_EVENT.issubset(members):
@@ -506,19 +538,43 @@ def _is_list_of_objects(value: bytes) -> bool:
     return all(element.startswith((b"{", b"[")) for element in list_elements(value))
 
 
-def _check_lists(members: Mapping[str, bytes]) -> None:
-    """Reject an object that is an event and holds a list of events: it cannot be both."""
+def _check_skipped(name: str, value: bytes) -> None:
+    """Reject a part of the member `name` in which nothing is read, if it may hold events as text."""
+    if holds_events_as_text(value.decode("utf-8", "replace")):
+        raise InvalidFile(f"the member {name!r} of an object holds events as text", hint=DECODE_TEXT_HINT)
+
+
+def _check_lists(members: Mapping[str, bytes], outer: tuple[str, ...] = ()) -> None:
+    """Reject an object that is an event and holds a list of events: it cannot be both.
+
+    Objects inside of it are searched, too, but not the parts of `data`: what an event says about the resource that was
+    changed may look like an event.
+    """
     for name, value in ((name, bytes(value)) for name, value in members.items()):
-        if value.startswith(b"[") and _may_hold_events(value) and (name in LIST_NAMES or _holds_event(value)):
-            raise InvalidFile(f"an object is both an event and a list of events in {name!r}")
+        if not may_hold_others(value):
+            continue
+        if value.startswith(b"[") and (name in LIST_NAMES or _holds_event(value)):
+            path = ".".join((*outer, name))[:_SHOWN_CHARACTERS]
+            raise InvalidFile(f"an object is both an event and a list of events in {path!r}", hint=EXTRACT_HINT)
+        if value.startswith(b"{") and not (outer == ("data",) and _simplify_name(name) in _PARTS_OF_DATA):
+            if len(outer) == MAX_DEPTH:
+                raise InvalidFile("an object inside of an event is nested too deeply", hint=EXTRACT_HINT)
+            _check_lists(split_members(value), (*outer, name))
 
 
 def _holds_event(value: bytes) -> bool:
-    """Return whether a list has an object with most of the fields that only events have."""
-    return any(
-        element.startswith(b"{") and len(IDENTIFYING_NAMES.intersection(split_members(element))) > 2
-        for element in list_elements(value)
-    )
+    """Return whether a list has an object that is an event by more than one name, also in lists inside of it."""
+    lists = [value]
+    while lists:
+        for element in list_elements(lists.pop()):
+            if element.startswith(b"["):
+                lists.append(element)
+            elif element.startswith(b"{"):
+                members = split_members(element)
+                is_cloud_event = detect_naming(members) == "cloudevents" or _unwrap(members) is not None
+                if is_cloud_event or len(IDENTIFYING_NAMES.intersection(members)) > 1:
+                    return True
+    return False
 
 
 def _check_repeated(raw: bytes) -> None:
@@ -545,22 +601,13 @@ def is_plain(raw: bytes) -> bool:
     )
 
 
-def find_holders(raws: Iterable[bytes]) -> list[bytes]:
-    """Return the objects of which `may_hold_others` is true; nearly all are decided without calling it."""
-    return [
-        raw
-        for raw in raws
-        if (raw.count(_EVENT_TYPE) > 1 or not raw.startswith(_OWN_EVENT_TYPE)) and may_hold_others(raw)
-    ]
-
-
 def may_hold_others(raw: bytes) -> bool:
-    """Return whether an object of shape `api` may have an event inside: an `eventType` that is not its own."""
-    count = raw.count(_EVENT_TYPE)
-    if count != 1 or raw.startswith(_OWN_EVENT_TYPE):
-        return count > 1
-    before = raw[1 : raw.index(_EVENT_TYPE)]
-    return b"{" in before or b"[" in before
+    """Return whether JSON may have events in a list: the name of a field of events where or after an object is in one.
+
+    The service writes all names of that kind before `data`, the only part of an event that holds lists.
+    """
+    first = _OBJECT_IN_LIST.search(raw)
+    return first is not None and _may_hold_events(raw[first.start() :])
 
 
 def _is_line(raw: bytes) -> bool:

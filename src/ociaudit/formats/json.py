@@ -328,6 +328,16 @@ _MEMBER_NAME = re.compile(r'("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 _LIST_OF_OBJECTS = re.compile(r"\[\s*[\[{]")
 _ENCODED_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _ERROR_LINE = re.compile(r"\s*(?:[\w.]*(?:Error|Exception|Timeout|Warning|Traceback|ERROR|WARNING)\b|Aborted|Killed)")
+_NAMES = "|".join(map(re.escape, sorted({*IDENTIFYING_NAMES, "logContent"})))
+_NAME_IN_TEXT = re.compile(rf'"(?:{_NAMES})\\*"[\s\\nrt]*:')
+"""The name of a field of events in JSON that is inside of a string, or of strings inside of strings."""
+_ESCAPED_IN_TEXT = re.compile(r"(?<!\\)\\+u00([2-7][0-9a-fA-F])")
+_CLOUD_EVENT_IN_TEXT = ('"type', '"time', '"data')
+DECODE_TEXT_HINT = "decode the text first, as fromjson of jq does"
+_ERROR_LINE_HINT = "put the error and what follows it on lines of their own, or remove the error"
+EXTRACT_HINT = "extract the list of events first, with jq for example"
+MAX_DEPTH = 100
+"""How deep arrays and pages around events may be nested; what an event holds may be deeper."""
 _LOOKAHEAD_CHARACTERS = 64
 """An error further than this from the end of the text stays an error, whatever follows."""
 _ESCAPE_CHARACTERS = len("\\u0000")
@@ -517,9 +527,15 @@ class _Scanner:
         end = start + len(opening.prefix)
         raw = self._encode(text, start, end)
         objects.append(PageRest(raw + b"]" + b"}" * opening.open_objects))
-        self._frames += _list_frames(opening.open_objects)
-        self._state = "first"
+        self._open_frames(_list_frames(opening.open_objects), start)
         return end
+
+    def _open_frames(self, frames: list[_Frame], index: int) -> None:
+        """Begin to read the elements of an array that `index` is the beginning of, or is inside of an object there."""
+        if len(self._frames) + len(frames) > MAX_DEPTH:
+            raise InvalidFile(f"an array is nested too deeply, {self._where(index)}", hint=EXTRACT_HINT)
+        self._frames += frames
+        self._state = "first"
 
     def _read_member(self, text: str, start: int, objects: list[bytes], *, is_last: bool) -> int:
         """Read a member of an object that was entered; 0 if it is not complete."""
@@ -539,8 +555,7 @@ class _Scanner:
             return self._end_value(end)
         if len(text) - value_at > _ENTERED_CHARACTERS:
             if _LIST_OF_OBJECTS.match(text, value_at):
-                self._frames.append("array")
-                self._state = "first"
+                self._open_frames(["array"], value_at)
                 return value_at + 1
             if text[value_at] == "{" and (opening := find_list(text, value_at)) and opening.prefix.endswith("["):
                 return self._enter(text, value_at, opening, objects)
@@ -597,8 +612,7 @@ class _Scanner:
             case (("comma" | "error"), ","):
                 self._state = "name" if self._frames[-1] == "object" else "element"
             case (("object" | "first" | "element" | "error"), "["):
-                self._frames.append("array")
-                self._state = "first"
+                self._open_frames(["array"], index)
             case "object", "\ufeff":
                 pass
             case (("object" | "first" | "element" | "error"), '"'):
@@ -615,7 +629,7 @@ class _Scanner:
         line = json.loads(text[index:end])
         if not is_error_text(line):
             raise InvalidFile(self._describe_mark(text, index))
-        self._note_line(line)
+        self._note_line(line, index)
         return self._end_value(end)
 
     def _skip_line(self, text: str, index: int, *, is_last: bool) -> int:
@@ -627,12 +641,15 @@ class _Scanner:
         is_in_object = bool(self._frames) and self._frames[-1] == "object"
         if not self._offset + index or is_in_object or not is_error_text(line):
             raise InvalidFile(self._describe_mark(text, index))
-        self._note_line(line)
+        self._note_line(line, index)
         if self._frames:
             self._state = "error"
         return index + len(line)
 
-    def _note_line(self, line: str) -> None:
+    def _note_line(self, line: str, index: int) -> None:
+        """Note the text of an error; reject one that may have an event in it, which would be lost."""
+        if holds_events_as_text(line) or all(name in line for name in _CLOUD_EVENT_IN_TEXT):
+            raise InvalidFile(f"the text of an error has an event in it, {self._where(index)}", hint=_ERROR_LINE_HINT)
         if len(self.skipped_lines) < _MAX_SKIPPED_LINES:
             self.skipped_lines.append(line.strip()[:_SHOWN_CHARACTERS])
 
@@ -666,6 +683,13 @@ class _Scanner:
 def is_error_text(text: str) -> bool:
     """Return whether a text begins as the message of a program that failed does."""
     return _ERROR_LINE.match(text) is not None
+
+
+def holds_events_as_text(text: str) -> bool:
+    """Return whether a text may have an event in it: the name of a field of events, escaped any number of times."""
+    if "u00" in text:
+        text = _ESCAPED_IN_TEXT.sub(lambda match: chr(int(match[1], 16)), text)
+    return _NAME_IN_TEXT.search(text) is not None
 
 
 def describe_bytes(raw: bytes, at: int) -> str:

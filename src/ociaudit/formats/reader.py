@@ -55,8 +55,8 @@ from ociaudit.formats.detect import (
     DetectedInput,
     ObjectDetector,
     detect_input,
-    find_holders,
     is_plain,
+    may_hold_others,
 )
 from ociaudit.planning.shard import Target
 
@@ -765,7 +765,7 @@ def read_countable_lines(file: BufferedReader) -> Iterator[list[bytes]]:
         ValueError: as `read_plain_lines`.
     """
     for lines in read_plain_lines(file, keeps_line_breaks=True):
-        _check_same([line.rstrip(b"\n") for line in find_holders(lines)])
+        _check_same([line.rstrip(b"\n") for line in lines if may_hold_others(line)])
         yield lines
 
 
