@@ -325,6 +325,11 @@ def import_command(
     from ociaudit.operations.context import Cancellation
 
     folder = _require_folder(archive, "import", places.work_folder)
+    if "-" in map(str, files):
+        raise UsageError(
+            "import does not read stdin: an archive records the files it has events from",
+            hint="save it as a file first",
+        )
     cancellation = Cancellation()
     with console.handle_signals(cancellation.cancel):
         result = import_files(

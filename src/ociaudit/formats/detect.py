@@ -118,7 +118,7 @@ _NEXT_PAGE_HEADER = re.compile(rb'"opc-next-page"\s*,\s*"[^"]', re.IGNORECASE)
 _EMPTY_VALUES = frozenset({b"null", b"false", b'""', b"[]", b"{}", b"0"})
 
 _API_STARTS = (b'{"eventType":', b'{"cloudEventsVersion":', b'{"eventId":', b'{"eventTime":')
-_OBJECT_IN_LIST = re.compile(rb"\{(?:(?<=[,\[].)|(?<=\s.)(?<!: .))", re.DOTALL)
+_OBJECT_IN_LIST = re.compile(rb"\{(?<=[,\[\s].)(?<!: .)", re.DOTALL)
 """An object that does not follow a colon; its brace comes first because braces are rare, so this is fast."""
 _POSSIBLE_ORIGIN_ENDS = (b'"}}', b"l}", b" }", b"\t}", b"\r}", b" }}", b"\t}}", b"\r}}")
 _ORIGIN = b'"origin'
@@ -135,7 +135,7 @@ _SHOWN_CHARACTERS = 80
 _PARTS_OF_DATA = frozenset(name.lower() for name in (*SDK_FIELDS["Data"], *EXTRA_FIELDS["Data"]))
 _ESCAPED_ASCII = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _EVENT_NAME = re.compile(
-    b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
+    b'"(?=[cels])(?:' + b"|".join(re.escape(name.encode()) for name in sorted(IDENTIFYING_NAMES)) + b'|logContent)"'
 )
 
 

@@ -367,10 +367,10 @@ class _Export:
         self._path = source.path or Path(source.name)
         if source.file is not None:
             check_source(source.file)
-            if not source.file.is_file():
-                raise UsageError(
-                    f"{source.name} is not a file; diff reads each file more than once", hint="save it as a file first"
-                )
+        if not source.is_rereadable:
+            raise UsageError(
+                f"{source.name} is not a file; diff reads each file more than once", hint="save it as a file first"
+            )
         self.facts = source.read_facts()
         self.statement = self.facts.statement
         arguments = self.statement.arguments if isinstance(self.statement, Manifest) else None
