@@ -173,3 +173,22 @@ def test_a_pipe_is_read_once_or_refused(original, tmp_path):
     refused = run(tmp_path, "diff", "pipe", "in.json")
     assert refused.code == 2
     assert "pipe is not a file" in refused.error_lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("diff", "-", "in.json"), "stdin is not a file; diff reads each file more than once"),
+        (("diff", "in.json", "-"), "stdin is not a file; diff reads each file more than once"),
+        (("summary", "-", "-"), "stdin is named twice"),
+        (("reconcile", "-", "-"), "stdin is named twice"),
+        (("import", "archive", "-"), "import does not read stdin"),
+    ],
+)
+def test_stdin_is_refused_where_it_would_be_read_twice(words, message, original, tmp_path):
+    """A command that cannot read stdin, or not twice, says so with exit 2."""
+    (tmp_path / "in.json").write_bytes(original.read_bytes())
+    finished = run(tmp_path, *words)
+    assert finished.code == 2
+    assert message in finished.error_lines[0]
+    assert finished.hint_lines

@@ -471,6 +471,8 @@ def check_distinct(sources: Sequence[Path | None]) -> None:
         UsageError: one is, or does not exist.
         DiskError: its folder cannot be read.
     """
+    if sources.count(None) > 1:
+        raise UsageError("stdin is named twice", hint="name - once")
     seen: dict[tuple[int, int], Path] = {}
     for path in sources:
         if path is None:

@@ -225,6 +225,8 @@ def reconcile_inputs(
             f"{b.name} is the folder of a connector, and named second",
             hint=f"name first what was delivered, then what it is compared with: {b.name} {a.name}",
         )
+    if a.path is None and b.path is None:
+        raise UsageError("stdin is named twice", hint="name - once")
     sides = (_Side(a), _Side(b))
     found = Reconciliation(SideCounts(a.name), SideCounts(b.name), paths=dict(sides[1].facts.paths))
     limits = within or ReconcileRange()

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -290,7 +291,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "null in a page": (b'{"data":[%b,null]}' % RAWS[0], "an element of a list of events is not a JSON object: null"),
     "an event as text in a page": (
         b'{"data":[%b,"{\\"eventId\\":1}"]}' % RAWS[0],
-        "an element of a list of events is not a JSON object: ",
+        "'data' of an object holds events as text",
     ),
     "error text without events": (b'["ServiceError: boo"]', "no event, only an error: ServiceError: boo"),
     "events as text beside a list": (
@@ -691,3 +692,94 @@ def test_what_is_not_plain_lines_is_one_part(tmp_path: Path, data: bytes) -> Non
         return
     with pytest.raises(NotPlainLines):  # it was cut between lines, and its parts show that these are no events
         read_parts(parts)
+
+
+_TAIL = '"id":"9","specversion":"1.0","time":"2025-12-01T00:00:00Z","type":"T"}'
+LOST = {
+    "api": RAWS[1].decode(),
+    "data first": '{"data":{"a":"' + "x" * 90 + '"},' + _TAIL,
+    "data first, without a version": '{"data":{"a":"' + "x" * 90 + '"},' + _TAIL.replace('"specversion":"1.0",', ""),
+    "sdk": '{"event_type":"T","event_id":"9"}',
+    "escaped name": '{"event\\u0054ype":"T"}',
+    "page": '{"data":[%s,%s]}' % (RAWS[1].decode(), RAWS[2].decode()),  # noqa: UP031 - braces
+}
+ERROR_TEXTS = ("Killed", "WARNING: a\nKilled", "WARNING: " + "slow " * 40, "Error: ")
+
+
+@pytest.mark.parametrize("event", LOST)
+@pytest.mark.parametrize("error", ERROR_TEXTS)
+@pytest.mark.parametrize("layout", ["lines", "array", "text", "text in array"])
+def test_an_event_on_a_skipped_line_is_refused(event: str, error: str, layout: str, write: Callable[..., Path]) -> None:
+    """What is skipped as the text of an error is searched whole, and an event in it refused with its line."""
+    first, last = RAWS[0].decode(), RAWS[3].decode()
+    line = error + LOST[event]
+    contents = {
+        "lines": f"{first}\n{line}\n{last}",
+        "array": f"[{first},\n{line}\n,{last}]",
+        "text": f"{first}\n{json.dumps(line)}\n{last}",
+        "text in array": f"[{first},\n{json.dumps(error + json.dumps(LOST[event]))},{last}]",
+    }
+    with pytest.raises(UnreadableInput, match=r"text of an error has an event in it, at byte [\d,]+ \(line [23]\)"):
+        read(write(contents[layout].encode()))
+
+
+@pytest.mark.parametrize(
+    "member", ['"items":[%s]', '"items":[[%s]]', '"items":[{"body":%s}]', '"data":["Error: x",%s]']
+)
+def test_an_event_as_text_in_a_list_is_refused(member: str, write: Callable[..., Path]) -> None:
+    """An event as text in a list of any name is refused, not dropped beside a real one."""
+    listed = member.replace("[", "[" + RAWS[0].decode() + ",", 1) % json.dumps(RAWS[1].decode())
+    with pytest.raises(UnreadableInput, match="holds events as text"):
+        read(write(b"{%b}" % listed.encode()))
+
+
+@pytest.mark.parametrize("inner", ["api", "sdk", "data first", "escaped name"])
+@pytest.mark.parametrize(
+    "outer",
+    [
+        '{"eventType":"batch","data":[%s]}',
+        '{"eventId":"batch","data":[null, %s]}',
+        '{"eventTime":"x","data":{"data":[%s]}}',
+        '{"event_id":"x","results":[[%s]]}',
+        '{"type":"T","specversion":"1.0","id":"1","time":"x","data":{"results":[%s]}}',
+    ],
+)
+def test_an_event_that_is_a_list_of_events_is_refused(inner: str, outer: str, write: Callable[..., Path]) -> None:
+    """An event that holds a list of events is refused in every naming of the inner ones, on the fast path too."""
+    with pytest.raises(UnreadableInput, match="both an event and a list of events in"):
+        read(write((outer.replace("%s", LOST[inner])).encode()))
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_an_event_with_lists_of_objects_is_an_event(space: str, write: Callable[..., Path]) -> None:
+    """What an event says of a resource may have lists of objects, with names of events in them too."""
+    event = make_event(0)
+    event["data"]["stateChange"] = {"current": {"rules": [{"eventType": "x", "eventId": "y", "eventTime": "z"}]}}
+    event["data"]["additionalDetails"] = {"list": [{"eventId": "x"}], "text": RAWS[1].decode()}
+    raw = json.dumps(event, separators=("," + space, ":" + space)).encode()
+    assert [record.raw for record in read(write(raw))[0]] == [raw]
+
+
+@pytest.mark.parametrize("depth", [90, 450, 500, 900, 990, 5000])
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]"), ('{"a":[', "]}"), ('{"meta":', "}")])
+def test_deep_nesting_is_read_or_refused(depth: int, opening: str, closing: str, write: Callable[..., Path]) -> None:
+    """An event below many levels of arrays and pages is read, or refused as nested too deeply."""
+    levels = depth // len(opening.replace('"a":', "").replace('"meta":', ""))
+    content = opening * levels + "[" + RAWS[0].decode() + "]" + closing * levels
+    if depth < 100:
+        assert [record.raw for record in read(write(content.encode()))[0]] == RAWS[:1]
+        return
+    with pytest.raises(UnreadableInput, match="nested too deeply"):
+        read(write(content.encode()))
+
+
+@pytest.mark.parametrize("space", [b" ", b"\n", b"\r\n", b"\t"])
+def test_white_space_before_the_events_takes_constant_memory(space: bytes, write: Callable[..., Path]) -> None:
+    """Leading white space that expands to many megabytes is dropped while it is read."""
+    path = write(gzip.compress(space * (48_000_000 // len(space)) + RAWS[0]), "a.gz")
+    tracemalloc.start()
+    try:
+        assert [record.raw for record in read(path)[0]] == RAWS[:1]
+        assert tracemalloc.get_traced_memory()[1] < 16_000_000
+    finally:
+        tracemalloc.stop()
