@@ -161,7 +161,7 @@ def _split_arguments(arguments: list[str], named: str | None) -> tuple[list[str]
     hint = 'for example: oci-audit query audit.json "SELECT event_name, count(*) FROM events GROUP BY 1"'
     if named is not None:
         sql, inputs = find_named_query(named).sql, arguments
-        typed = next((one for one in arguments if _SQL.match(one) and not Path(one).exists()), None)
+        typed = next((one for one in arguments if _SQL.match(one) and not _find_kind(one)), None)
         if typed is not None:
             raise UsageError(f"--named and the query {typed!r} exclude each other", hint="omit one of them")
     else:

@@ -235,7 +235,9 @@ def test_commands_in_hints_quote_their_paths() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("query", ["select 1", "WITH a AS (SELECT 1) SELECT * FROM a", " (from events)"])
+@pytest.mark.parametrize(
+    "query", ["select 1", "WITH a AS (SELECT 1) SELECT * FROM a", " (from events)", f"select {300 * '7'}"]
+)
 def test_a_named_query_excludes_another(query: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A query beside `--named` is not taken for a file."""
     (tmp_path / "a.json").write_bytes(b'[{"eventId":"1"}]')
