@@ -401,7 +401,7 @@ def describe_gaps(
 def list_gap_lines(
     gaps: Sequence[Gap], paths: Mapping[str, str], *, requested: Range | None, kept_in: str = "the manifest"
 ) -> Iterator[str]:
-    """Yield gaps by compartment and cause, one line for each.
+    """Yield gaps by compartment and cause, in lines that fit 80 columns where OCIDs and names permit.
 
     `kept_in` is where all of them are, if there are too many to show.
     """
@@ -413,7 +413,9 @@ def list_gap_lines(
         window = None
     groups = group_gaps(gaps)
     for group in groups[:_GAPS_SHOWN]:
-        yield f"  {describe_group(group, paths, window=window)}"
+        first, *others = wrap_text(describe_group(group, paths, window=window), 76)
+        yield f"  {first}"
+        yield from (f"    {line}" for line in others)
     rest = sum(group.windows for group in groups[_GAPS_SHOWN:])
     if rest:
         yield f"  … and {format_count(rest, 'more gap')}; all are in {kept_in}"

@@ -187,7 +187,8 @@ def _describe_gaps(coverage: CoverageEntry) -> Iterator[str]:
     requested = Range(coverage.asked_start or "", coverage.asked_end or "")
     lines = list(console.list_gap_entries(coverage.gaps, coverage.compartment_paths, requested))
     for line in lines[:_GAP_LINES_SHOWN]:
-        yield f"{'':<{_LABEL}}GAP {clean_text(line.strip())}"
+        is_continued = line.startswith("    ")
+        yield f"{'':<{_LABEL}}{'    ' if is_continued else 'GAP '}{clean_text(line.strip())}"
     if len(lines) > _GAP_LINES_SHOWN:
         yield f"{'':<{_LABEL}}… and more gaps; all are in the manifest"
 
