@@ -199,7 +199,7 @@ def _describe_coverage(result: ExportResult) -> Iterator[str]:
         cells = ["complete" if covered.get((region, compartment)) else "GAP" for region in regions]
         yield f"  {name:{width}}  " + "  ".join(f"{cell:<16}" for cell in cells).rstrip()
     for line in console.list_gap_lines(result.gaps, paths, requested=result.manifest.range):
-        yield f"  GAP {line.strip()}"
+        yield line if line.startswith("    ") else f"  GAP {line.strip()}"
     yield f"  {len(covered) - len(gaps)} of {format_count(len(covered), 'target')} complete"
     if gaps:
         yield "  (one compartment of the synthetic tenancy is forbidden, to show what a gap looks like)"
