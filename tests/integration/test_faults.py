@@ -284,7 +284,9 @@ def test_retry_after_is_honoured(emulator, undisturbed, tmp_path):
     clock, witness = FastForwardClock(), Witness()
     assert export(emulator, undisturbed, tmp_path / "audit.json", clock=clock, callbacks=witness).complete
     assert_fired(emulator, 2)
-    assert min(wait for _, wait in witness.retries) >= 42
+    waits = [wait for error, wait in witness.retries if "429" in str(error)]  # a busy machine may retry others
+    assert len(waits) == 2
+    assert min(waits) >= 42
 
 
 @pytest.mark.parametrize("status", [400, 404])
