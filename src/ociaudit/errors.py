@@ -31,7 +31,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SIGNAL_BASE = 128  # what a shell reports for a process that a signal ended: 128 and the signal's number
 
@@ -214,6 +217,11 @@ class InvalidResponse(RequestError):
     """A response with a successful status whose body is not what the API promises."""
 
     retryable = True
+
+
+def advise_full_disk(path: Path) -> str:
+    """Return the hint for a file that does not fit on its disk."""
+    return f"the disk of {path.parent} is full; make room, then {REPEAT}"
 
 
 def format_count(number: int, noun: str) -> str:

@@ -898,6 +898,14 @@ class _Tally:
 
     def make_verdict(self, *, is_anchored: bool) -> Verdict:
         state, asked = self._state, self._asked
+        if not self._targets:
+            return Verdict(
+                kind=VerdictKind.INCOMPLETE,
+                is_archive=True,
+                imported_files=state.totals.imported_files,
+                is_anchored=is_anchored,
+                is_signed=state.key_fingerprint is not None,
+            )
         open_ends = [part.end - 1 + state.reach for part in self._not_final.windows if part.end > self._oldest]
         is_over = asked.end <= state.end
         if not is_over:
@@ -910,14 +918,6 @@ class _Tally:
             kind = VerdictKind.INCOMPLETE
         elif not_final:
             kind = VerdictKind.COMPLETE_SO_FAR
-        if not self._targets:
-            return Verdict(
-                kind=VerdictKind.INCOMPLETE,
-                is_archive=True,
-                imported_files=state.totals.imported_files,
-                is_anchored=is_anchored,
-                is_signed=state.key_fingerprint is not None,
-            )
         first = min(self._since)
         later = {since: number for since, number in self._since.items() if since > max(asked.start, first)}
         return Verdict(

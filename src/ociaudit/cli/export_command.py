@@ -376,13 +376,10 @@ def choose_progress(
         return JsonLog(is_quiet=is_quiet, verbosity=verbosity)
     if is_quiet:
         return QuietProgress()
+    from ociaudit.storage.manifest import name_time
+
     kind = BarProgress if console.is_terminal() else LineProgress
-    return kind(verbosity=verbosity, time_basis=_name_time(source))
-
-
-def _name_time(source: str) -> str:
-    """Return which time of an event a source selects by."""
-    return "event time" if source == "logging-search" else "processed time"
+    return kind(verbosity=verbosity, time_basis=name_time(source))
 
 
 def read_waivers(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -565,6 +562,7 @@ def describe_preview(preview: Preview) -> Iterator[str]:
     """Yield the preview of a dry run, line by line."""
     from ociaudit.cli.progress import describe_shard
     from ociaudit.planning.shard import MINUTES_PER_DAY, format_minute
+    from ociaudit.storage.manifest import name_time
 
     plan = preview.plan
     regions, compartments = preview.regions, preview.compartment_count
@@ -572,7 +570,7 @@ def describe_preview(preview: Preview) -> Iterator[str]:
     yield f"dry run: {format_count(preview.requests_made, 'request')} made, nothing written"
     yield (
         f"range       {format_minute(plan.window.start)} to {format_minute(plan.window.end)} "
-        f"({_name_time(plan.arguments.source)}, end exclusive; {plan.window.minutes / MINUTES_PER_DAY:,.2f} days)"
+        f"({name_time(plan.arguments.source)}, end exclusive; {plan.window.minutes / MINUTES_PER_DAY:,.2f} days)"
     )
     yield f"regions     {len(regions):,}: {', '.join(regions[:_REGIONS_SHOWN])}{more}"
     yield f"targets     {len(regions):,} × {format_count(compartments, 'compartment')} = {len(plan.targets):,}"

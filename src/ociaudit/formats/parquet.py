@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 
-from ociaudit.errors import DiskError
+from ociaudit.errors import DiskError, advise_full_disk
 from ociaudit.events.columns import (
     COLUMNS,
     MAP_COLUMNS,
@@ -240,9 +240,8 @@ class Parquet:
         try:
             self._result.result()
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            is_full = "No space left on device" in str(error)
-            hint = f"the disk of {self._path.parent} is full; make room, then run the same command again"
-            raise self._explain("write to", describe_engine_error(error), hint if is_full else None) from error
+            hint = advise_full_disk(self._path) if "No space left on device" in str(error) else None
+            raise self._explain("write to", describe_engine_error(error), hint) from error
 
     def _copy(self) -> None:
         """Have DuckDB write all batches."""

@@ -72,6 +72,7 @@ from ociaudit.storage.manifest import (
     name_ledger,
     name_manifest,
     name_signature,
+    name_time,
 )
 from ociaudit.storage.merge import MergeCounts
 from ociaudit.storage.run_dir import RunDirectory, RunPlan, open_scratch
@@ -214,7 +215,7 @@ def make_manifest(found: ManifestFacts) -> Manifest:
         range=Range(
             format_minute(plan.window.start),
             format_minute(plan.window.end),
-            "event time" if plan.arguments.source == "logging-search" else "processed time",
+            name_time(plan.arguments.source),
         ),
         event_range=_make_event_range(plan),
         event_times=_make_event_times(counts),

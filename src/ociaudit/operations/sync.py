@@ -192,12 +192,16 @@ class SyncOptions:
         """Return the longest window of one request, in minutes."""
         return self.max_window_days * MINUTES_PER_DAY
 
-    def resolve_start(self, now: datetime) -> int | None:
-        """Return the start as a minute; None if none was typed."""
+    def resolve_start(self, now: datetime, *, settle_minutes: int = 0) -> int | None:
+        """Return the start as a minute; None if none was typed.
+
+        Raises:
+            UsageError: it is unreadable, in the future, or within the last `settle_minutes`.
+        """
         if self.start is None:
             return None
         text = self.start if isinstance(self.start, str) else self.start.isoformat()
-        return resolve_range(text, "now", now=now).window.start
+        return resolve_range(text, "now", now=now, settle_minutes=settle_minutes).window.start
 
     def select(self, before: Selection | None) -> Selection:
         """Return what is to be followed: what the options name, else what was followed before."""
@@ -511,19 +515,15 @@ class _Planner:
         """Return the first minute that the archive is to hold.
 
         Raises:
-            UsageError: it was not named, and the retention period is not known; or it is not over yet.
+            UsageError: it was not named, and the retention period is not known; or a new archive would begin with
+                minutes that are not requested yet.
         """
-        typed = self._options.resolve_start(self._context.clock.now())
+        settle = 0 if self._state.start else self._options.settle_minutes
+        typed = self._options.resolve_start(self._context.clock.now(), settle_minutes=settle)
         is_moving = isinstance(self._options.start, str) and is_relative(self._options.start)
         if typed is not None and self._state.start and typed > self._state.start and not is_moving:
             begin = format_minute(self._state.start)
             self._context.callbacks.on_notice(f"--start has no effect: the archive begins at {begin} already")
-        if typed is not None and not self._state.start and typed >= now - self._options.settle_minutes:
-            raise UsageError(
-                f"the start {format_minute(typed)} is within the last {self._options.settle_minutes} minutes, "
-                "which a sync does not request yet",
-                hint="give an earlier --start, such as 1d",
-            )
         if typed is not None:
             return min(typed, self._state.start or typed)
         if self._state.start:

@@ -393,7 +393,9 @@ def verify_archive(
         DiskError: a file cannot be read.
     """
     chain = verify_chain(path, expect=expect, since=since or 1, signer=signer)
-    newest = chain.head or (None if chain.faults else CommitLog.open(path).head)
+    newest = chain.head
+    if since is not None and newest is None and not chain.faults:  # all that there is was left out
+        newest = CommitLog.open(path).head
     if since is not None and newest is not None and since > newest.sequence:
         raise UsageError(
             f"there is no commit {since} in {path}; the newest is {newest.sequence}", hint="choose an earlier one"

@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ociaudit.errors import REPEAT, DiskError, UsageError, format_count
+from ociaudit.errors import REPEAT, DiskError, UsageError, advise_full_disk, format_count
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -52,7 +52,7 @@ def explain_disk(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         hint = None
         if error.errno in _DISK_FULL:
-            hint = f"the disk of {path.parent} is full; make room, then run the same command again"
+            hint = advise_full_disk(path)
         elif isinstance(error, PermissionError) and action != "read":
             hint = f"check the permissions of {path.parent}, or choose another location"
         elif action in _READING:
@@ -341,10 +341,8 @@ def _explain_link(path: Path, error: OSError) -> DiskError:
             hint="choose a folder on a file system with hard links, such as ext4, XFS, ZFS, APFS or NFS; "
             "FAT, exFAT and many mounts of object storage have none",
         )
-    hint = f"the disk of {path.parent} is full; make room, then run the same command again"
-    return DiskError(
-        f"cannot create {path}: {error.strerror or error}", hint=hint if error.errno in _DISK_FULL else None
-    )
+    hint = advise_full_disk(path) if error.errno in _DISK_FULL else None
+    return DiskError(f"cannot create {path}: {error.strerror or error}", hint=hint)
 
 
 def remove_file(path: Path) -> None:

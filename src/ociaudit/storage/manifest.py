@@ -53,6 +53,14 @@ class Principal(msgspec.Struct, frozen=True):
     key_fingerprint: str | None
 
 
+RangeTime = Literal["processed time", "event time"]
+
+
+def name_time(source: str) -> RangeTime:
+    """Return which time of an event a source of events selects by."""
+    return "event time" if source == "logging-search" else "processed time"
+
+
 class Range(msgspec.Struct, frozen=True):
     """The requested range, in RFC 3339, half-open.
 
@@ -61,7 +69,7 @@ class Range(msgspec.Struct, frozen=True):
 
     start: str
     end: str
-    time: Literal["processed time", "event time"] = "processed time"
+    time: RangeTime = "processed time"
 
     @property
     def window(self) -> Window:

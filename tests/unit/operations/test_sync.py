@@ -369,7 +369,8 @@ class TestTime:
         tenancy.pass_minutes(27 * 60)
         tenancy.add(HERE, [make_record("late", tenancy.now - 60, happened=tenancy.now - 32 * 60)])
         tenancy.refuse = deny(HERE)
-        sync(tenancy, options)
+        gaps = sync(tenancy, options).state.gaps
+        assert any(gap.window.start < tenancy.now - 32 * 60 for gap in gaps), "the rescan did not fail"
         tenancy.refuse = deny()
         tenancy.pass_minutes(60)
         assert sync(tenancy, options).state.gaps == ()
@@ -411,6 +412,13 @@ class TestScope:
         result = sync(tenancy, options)
         assert sorted(target for target, _, _ in tenancy.asked) == tenancy.list_targets()
         assert result.commits[0].requests == len(tenancy.list_targets())
+
+    def test_start_within_settle(self, tenancy, options):
+        """A new archive cannot begin with minutes that are not requested yet; one that exists just keeps its start."""
+        with pytest.raises(UsageError, match="within the last 15 minutes"):
+            sync(tenancy, replace(options, start="5m"))
+        first = sync(tenancy, options).state.start
+        assert sync(tenancy, replace(options, start="5m")).state.start == first
 
     def test_imported_before(self, tenancy, options, tmp_path):
         """The first sync of an archive of imported events alone begins where it is told to."""
